@@ -1,0 +1,517 @@
+"""Build the small image+text classification dataset from the Openclipart packages of Debian.
+
+The dataset pairs the title of a drawing with its picture; the label is the folder into which the
+volunteers of the Open Clip Art Library filed it. Fetch the two packages (no installation needed)
+and run the script::
+
+    apt-get update
+    apt-get download openclipart-png openclipart-svg
+    python scripts/build_openclipart.py \
+        --png-deb openclipart-png_1%3a0.18+dfsg-19_all.deb \
+        --svg-deb openclipart-svg_1%3a0.18+dfsg-19_all.deb \
+        --out trainables/data/openclipart
+
+It writes ``train.parquet``, ``validation.parquet`` and ``test.parquet``. The result is
+deterministic: the same bytes on every run with the same versions of Pillow and pyarrow (others may
+encode the same rows differently). Nothing is drawn from a random generator: every random-looking
+choice orders rows by a salted hash of their id.
+
+Rules, in this order:
+
+1. A PNG counts when an SVG of the same name exists: its RDF metadata hold title and licence.
+2. Pages of more than 16 megapixels are left out.
+3. Files with equal PNG bytes are one drawing; its labels are the top folders of all its files.
+4. Left out are: the three icon themes (by folder or by theme title), drawings whose own metadata
+   do not carry a public-domain mark (four are GPL), empty titles, and the generated stars.
+5. Folders that name no topic (``unsorted``, ``logos``, ...) are no labels; a drawing filed nowhere
+   else is left out.
+6. At most 8 drawings per title with its digits removed, in order of path: series of near-copies.
+7. Only drawings with exactly one label, and only classes of at least 40 drawings.
+8. At most 600 drawings per class (only ``signs_and_symbols`` has more).
+
+The split is made by groups: drawings with the same normalised title (lower-cased, no digits, no
+punctuation) or with exactly the same rendered picture never fall into two splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import io
+import json
+import posixpath
+import re
+import struct
+import sys
+import tarfile
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageChops
+
+VERSION = "1:0.18+dfsg-19"
+PNG_SHA256 = "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02"
+SVG_SHA256 = "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
+
+ROOT = "usr/share/openclipart/"
+MAX_PIXELS = 16_000_000
+MAX_PER_TITLE = 8
+MAX_PER_CLASS = 600
+MIN_PER_CLASS = 40
+SIDE = 112
+WEBP_QUALITY = 80
+SEED = "openclipart-1"
+SPLITS: dict[str, float] = {"train": 0.70, "validation": 0.15, "test": 0.15}
+
+# These folders say how a file came to the library or what it is for, not what it shows.
+CATCH_ALL = frozenset({"buttons", "decorations", "logos", "special", "unsorted"})
+ICON_THEME_TITLE = re.compile(
+    r"etiquette icons|lemon svg theme|part of the flat icon collection", re.IGNORECASE
+)
+GENERATED_TITLES = frozenset({"gramastar"})
+PUBLIC_DOMAIN = frozenset(
+    {
+        "http://web.resource.org/cc/PublicDomain",
+        "http://creativecommons.org/licenses/publicdomain/",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One distinct drawing.
+
+    Attributes:
+        id: Path of its first file below the package's data folder.
+        title: Cleaned title.
+        labels: Sorted topic folders in which it is filed.
+    """
+
+    id: str
+    title: str
+    labels: tuple[str, ...]
+
+
+def rank(identifier: str, salt: str) -> str:
+    """Return a sort key that orders identifiers as if shuffled, the same way everywhere."""
+    return hashlib.sha256(f"{SEED}/{salt}/{identifier}".encode()).hexdigest()
+
+
+def clean_title(raw: str) -> str:
+    """Undo HTML entities, drop control characters and collapse white space."""
+    text = html.unescape(raw)
+    text = "".join(
+        " " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in {"Cc", "Cf"}
+    )
+    return " ".join(text.split())
+
+
+def fold_digits(title: str) -> str:
+    """Return the title lower-cased and without digits: equal for the members of a series."""
+    return re.sub(r"\d+", "", title).strip().lower()
+
+
+def normalise_title(title: str) -> str:
+    """Return the title lower-cased, without digits and punctuation: the key of the split."""
+    return " ".join(re.sub(r"[\W\d_]+", " ", title.lower()).split())
+
+
+def read_ar(data: bytes) -> dict[str, bytes]:
+    """Return the members of an ar archive, the container format of a Debian package.
+
+    Args:
+        data: The whole archive.
+
+    Returns:
+        Mapping of member name to content.
+
+    Raises:
+        ValueError: If the data are not an ar archive.
+    """
+    if not data.startswith(b"!<arch>\n"):
+        raise ValueError("not a Debian package (no ar header)")
+    members: dict[str, bytes] = {}
+    at = 8
+    while at + 60 <= len(data):
+        name = data[at : at + 16].decode("ascii").strip().rstrip("/")
+        size = int(data[at + 48 : at + 58])
+        members[name] = data[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
+    return members
+
+
+def read_package(data: bytes, suffix: str) -> dict[str, bytes]:
+    """Read the data files of a Debian package, links resolved.
+
+    Args:
+        data: The whole package.
+        suffix: Only files whose name ends like this are returned.
+
+    Returns:
+        Mapping of path below ``usr/share/openclipart/`` to content.
+    """
+    members = read_ar(data)
+    packed = next(content for name, content in members.items() if name.startswith("data.tar"))
+    files: dict[str, bytes] = {}
+    links: dict[str, str] = {}
+    # One pass over the stream: seeking back in a compressed archive would unpack it again.
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r|*") as archive:
+        for member in archive:
+            path = posixpath.normpath(member.name)
+            if not (path.startswith(ROOT) and path.endswith(suffix)):
+                continue
+            if member.issym():
+                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+            elif member.islnk():
+                links[path] = posixpath.normpath(member.linkname)
+            elif member.isfile():
+                stream = archive.extractfile(member)
+                if stream is not None:
+                    files[path] = stream.read()
+    for path in links:
+        target = path
+        for _ in range(len(links)):
+            if target not in links:
+                break
+            target = links[target]
+        if target in files:
+            files[path] = files[target]
+    return {path.removeprefix(ROOT): content for path, content in files.items()}
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Return width and height from a PNG's header, whatever its size."""
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+def _local(element: ET.Element) -> str:
+    """Return an element's name without its namespace: the library used several of them."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def read_metadata(svg: bytes) -> tuple[str, frozenset[str]]:
+    """Return the title and the licence marks in an SVG's RDF metadata.
+
+    Args:
+        svg: The file's content.
+
+    Returns:
+        The cleaned title ("" if there is none) and the licences that the work names.
+    """
+    title = ""
+    licences: set[str] = set()
+    for work in ET.fromstring(svg).iter():
+        if _local(work) != "Work":
+            continue
+        for child in work:
+            # Only direct children: creator and publisher carry elements called title too.
+            if _local(child) == "title" and not title:
+                title = clean_title("".join(child.itertext()))
+            elif _local(child) == "license":
+                licences.update(v for k, v in child.attrib.items() if k.endswith("resource"))
+    return title, frozenset(licences)
+
+
+def is_public_domain(licences: Iterable[str]) -> bool:
+    """Tell whether a drawing names licences and all of them are public-domain marks."""
+    marks = set(licences)
+    return bool(marks) and marks <= PUBLIC_DOMAIN
+
+
+def is_icon_theme(path: str, title: str) -> bool:
+    """Tell whether a file belongs to one of the desktop icon themes, by its folder or title."""
+    return "-theme/" in path or ICON_THEME_TITLE.match(title) is not None
+
+
+def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> list[Drawing]:
+    """Apply the cleaning rules of the module's docstring.
+
+    Args:
+        pngs: Mapping of ``png/FOLDER/.../NAME.png`` to content.
+        svgs: Mapping of ``svg/FOLDER/.../NAME.svg`` to content.
+
+    Returns:
+        The drawings with exactly one label, ordered by id, classes limited in size.
+    """
+    copies: dict[str, list[str]] = defaultdict(list)
+    stems = sorted(p.removeprefix("png/").removesuffix(".png") for p in pngs)
+    for stem in stems:
+        data = pngs[f"png/{stem}.png"]
+        width, height = png_size(data)
+        if f"svg/{stem}.svg" in svgs and width * height <= MAX_PIXELS:
+            copies[hashlib.sha256(data).hexdigest()].append(stem)
+
+    kept: list[Drawing] = []
+    per_title: Counter[str] = Counter()
+    for group in copies.values():  # ordered by each drawing's first path
+        metadata = [read_metadata(svgs[f"svg/{stem}.svg"]) for stem in group]
+        title = metadata[0][0]
+        if (
+            not title
+            or title.lower() in GENERATED_TITLES
+            or any(is_icon_theme(s, t) for s, (t, _) in zip(group, metadata, strict=True))
+            or not all(is_public_domain(licences) for _, licences in metadata)
+        ):
+            continue
+        labels = sorted({stem.partition("/")[0] for stem in group} - CATCH_ALL)
+        if not labels:
+            continue
+        per_title[fold_digits(title)] += 1
+        if per_title[fold_digits(title)] <= MAX_PER_TITLE:
+            kept.append(Drawing(f"png/{group[0]}.png", title, tuple(labels)))
+
+    by_class: dict[str, list[Drawing]] = defaultdict(list)
+    for drawing in kept:
+        if len(drawing.labels) == 1:
+            by_class[drawing.labels[0]].append(drawing)
+    selected = [
+        drawing
+        for members in by_class.values()
+        if len(members) >= MIN_PER_CLASS
+        for drawing in sorted(members, key=lambda d: rank(d.id, "cap"))[:MAX_PER_CLASS]
+    ]
+    return sorted(selected, key=lambda d: d.id)
+
+
+def crop_to_content(image: Image.Image) -> Image.Image:
+    """Put a drawing on white and crop it to what differs from white.
+
+    Args:
+        image: Picture in any mode.
+
+    Returns:
+        RGB picture. A drawing that is white all over is cropped to what is not transparent, and
+        an empty page is returned whole.
+    """
+    rgba = image.convert("RGBA")
+    page = Image.new("RGBA", rgba.size, "white")
+    page.alpha_composite(rgba)
+    rgb = page.convert("RGB")
+    box = ImageChops.difference(rgb, Image.new("RGB", rgb.size, "white")).getbbox()
+    box = box or rgba.getchannel("A").getbbox()
+    return rgb.crop(box) if box else rgb
+
+
+def square(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """Centre an RGB picture on a white square and resize that to ``side`` x ``side``."""
+    longest = max(image.size)
+    page = Image.new("RGB", (longest, longest), "white")
+    page.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
+    return page.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def encode_webp(image: Image.Image) -> bytes:
+    """Encode a picture as lossy WebP."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=6)
+    return buffer.getvalue()
+
+
+def group_rows(keys: Sequence[Sequence[str]]) -> list[int]:
+    """Join rows that share any key.
+
+    Args:
+        keys: For each row its keys.
+
+    Returns:
+        For each row the index of its group's first row.
+    """
+    parent = list(range(len(keys)))
+
+    def find(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[str, int] = {}
+    for row, row_keys in enumerate(keys):
+        for key in row_keys:
+            one, other = find(row), find(first.setdefault(key, row))
+            parent[max(one, other)] = min(one, other)
+    return [find(row) for row in range(len(keys))]
+
+
+def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Assign whole groups to splits so that every class keeps the wanted shares.
+
+    Greedy: large groups first, each goes where it lowers the distance to the wanted counts most.
+    Groups of equal size are taken in an order that looks random but is fixed.
+
+    Args:
+        labels: For each row its class.
+        groups: For each row its group.
+        names: For each row its id, used for the fixed order.
+
+    Returns:
+        For each row the name of its split.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    totals = Counter(labels)
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    result = [""] * len(labels)
+    order = sorted(members.values(), key=lambda rows: (-len(rows), rank(names[rows[0]], "split")))
+    for rows in order:
+        added = Counter(labels[row] for row in rows)
+
+        def cost(split: str, added: Counter[str] = added) -> float:
+            change = 0.0
+            for label, number in added.items():
+                wanted = totals[label] * SPLITS[split]
+                before = counts[split][label] - wanted
+                change += ((before + number) ** 2 - before**2) / wanted
+            return change
+
+        best = min(SPLITS, key=cost)
+        counts[best].update(added)
+        for row in rows:
+            result[row] = best
+    return result
+
+
+def make_schema(classes: Sequence[str]) -> pa.Schema:
+    """Return the dataset's schema with the metadata by which it describes itself."""
+    metadata = {
+        "paretofuse.task": "classification",
+        "paretofuse.classes": json.dumps(sorted(classes)),
+        "paretofuse.modalities": json.dumps({"text": "text", "image": "image"}),
+        "paretofuse.label": "label",
+        "name": "openclipart",
+        "description": "Titles and pictures of public-domain drawings, labelled by their folder.",
+        "license": "public domain (each drawing's own metadata carries the mark)",
+        "origin": json.dumps(
+            [
+                {"package": "openclipart-png", "version": VERSION, "sha256": PNG_SHA256},
+                {"package": "openclipart-svg", "version": VERSION, "sha256": SVG_SHA256},
+            ]
+        ),
+    }
+    fields = [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+    ]
+    return pa.schema(fields, metadata=metadata)
+
+
+def write_parquet(rows: Sequence[Mapping[str, object]], schema: pa.Schema, path: Path) -> None:
+    """Write one split; the pictures are left as they are, since WebP does not compress further."""
+    pq.write_table(
+        pa.Table.from_pylist(list(rows), schema=schema),
+        path,
+        compression={"id": "zstd", "text": "zstd", "image": "none", "label": "zstd"},
+        use_dictionary=["label"],
+        write_statistics=["label"],
+    )
+
+
+def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, Counter[str]]:
+    """Build the dataset and write its three files.
+
+    Args:
+        png_package: Content of the openclipart-png package.
+        svg_package: Content of the openclipart-svg package.
+        out: Folder for the files, made if needed.
+
+    Returns:
+        For each split the number of rows per class.
+    """
+    pngs = read_package(png_package, ".png")
+    drawings = select_drawings(pngs, read_package(svg_package, ".svg"))
+    images: list[bytes] = []
+    keys: list[tuple[str, str]] = []
+    for drawing in drawings:
+        with Image.open(io.BytesIO(pngs[drawing.id])) as image:
+            picture = square(crop_to_content(image))
+        images.append(encode_webp(picture))
+        pixels = hashlib.sha256(picture.tobytes()).hexdigest()
+        keys.append((f"title:{normalise_title(drawing.title)}", f"pixels:{pixels}"))
+    labels = [drawing.labels[0] for drawing in drawings]
+    names = [drawing.id for drawing in drawings]
+    splits = assign_splits(labels, group_rows(keys), names)
+
+    schema = make_schema(sorted(set(labels)))
+    out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Counter[str]] = {}
+    for split in SPLITS:
+        rows = [
+            {"id": drawing.id, "text": drawing.title, "image": image, "label": label}
+            for drawing, image, label, own in zip(drawings, images, labels, splits, strict=True)
+            if own == split
+        ]
+        # Shuffled, so that reading in order does not mean reading class by class.
+        rows.sort(key=lambda row: rank(str(row["id"]), "row"))
+        write_parquet(rows, schema, out / f"{split}.parquet")
+        result[split] = Counter(str(row["label"]) for row in rows)
+    return result
+
+
+def format_counts(counts: Mapping[str, Counter[str]]) -> str:
+    """Return a Markdown table of the number of rows per class and split."""
+    total: Counter[str] = Counter()
+    for per_class in counts.values():
+        total.update(per_class)
+    lines = [
+        "| class | " + " | ".join(counts) + " | total |",
+        "|---|" + "---:|" * (len(counts) + 1),
+    ]
+    for name in sorted(total):
+        cells = [str(per_class[name]) for per_class in counts.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {total[name]} |")
+    sums = [str(per_class.total()) for per_class in counts.values()]
+    lines.append("| **all** | " + " | ".join(sums) + f" | {total.total()} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; those of the process if left out.
+
+    Returns:
+        Exit status: 0, or 2 if a package cannot be read or is not the expected one.
+    """
+    parser = argparse.ArgumentParser(description="Build the openclipart dataset.")
+    parser.add_argument("--png-deb", type=Path, required=True, help="the openclipart-png package")
+    parser.add_argument("--svg-deb", type=Path, required=True, help="the openclipart-svg package")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the parquet files")
+    args = parser.parse_args(argv)
+
+    packages: list[bytes] = []
+    for path, expected in ((args.png_deb, PNG_SHA256), (args.svg_deb, SVG_SHA256)):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            print(f"error: cannot read {path}: {error.strerror}", file=sys.stderr)
+            return 2
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected:
+            print(
+                f"error: {path}: sha256 is {found}, expected {expected} (version {VERSION})",
+                file=sys.stderr,
+            )
+            return 2
+        packages.append(data)
+
+    print(format_counts(build(packages[0], packages[1], args.out)))
+    for split in SPLITS:
+        path = args.out / f"{split}.parquet"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        print(f"{digest}  {path.name}  {path.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
