@@ -1,0 +1,47 @@
+"""Where things that are computed once per machine live."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def cache_dir() -> Path:
+    """Return the user's cache folder: ``$PARETOFUSE_CACHE``, else ``paretofuse`` in the XDG cache folder."""
+    explicit = os.environ.get("PARETOFUSE_CACHE")
+    if explicit:
+        return Path(explicit).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).expanduser().resolve() / "paretofuse"
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> bool:
+    """Create ``target`` by ``build`` unless it exists; it appears whole or not at all.
+
+    Processes that ask for the same target at the same moment wait for the one that builds it.
+
+    Args:
+        target: The file or folder to create.
+        build: Called with a temporary path beside ``target``; must create a file or folder there.
+
+    Returns:
+        Whether ``build`` ran.
+    """
+    if target.exists():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if target.exists():
+            return False
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            build(scratch / target.name)
+            os.replace(scratch / target.name, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return True

@@ -1,0 +1,251 @@
+"""From what a user writes (``minilm``, a hub name, a folder, ``arch:bert-base``) to a tower."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.cache import cache_dir
+from trainables.errors import UserError, unknown
+from trainables.towers.base import Tower
+from trainables.towers.bert import BertTower, DistilBertTower
+from trainables.towers.bundled import BUNDLED, resolve_bundled
+from trainables.towers.vit import Dinov2Tower, ViTTower
+
+#: Files of a local encoder that decide what it computes.
+_FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
+
+#: Attention kernels a tower can run with.
+ATTENTION = ("eager", "sdpa")
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one ``model_type`` of transformers become towers."""
+
+    modality: str
+    tower: type[Tower]
+    model: str
+    pooling_head: bool = True
+
+    def model_class(self) -> Any:
+        """Import the Hugging Face class; only this family's module is loaded, which keeps start-up short."""
+        module, name = self.model.rsplit(".", 1)
+        return getattr(importlib.import_module(f"transformers.models.{module}"), name)
+
+    def options(self) -> dict[str, Any]:
+        """Return constructor arguments: pooling heads are left out, methods bring their own."""
+        return {"add_pooling_layer": False} if self.pooling_head else {}
+
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": Family("text", BertTower, "bert.modeling_bert.BertModel"),
+    "roberta": Family("text", BertTower, "roberta.modeling_roberta.RobertaModel"),
+    "distilbert": Family(
+        "text", DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel", pooling_head=False
+    ),
+    "vit": Family("image", ViTTower, "vit.modeling_vit.ViTModel"),
+    "deit": Family("image", ViTTower, "deit.modeling_deit.DeiTModel"),
+    "dinov2": Family("image", Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model", pooling_head=False),
+}
+
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+#: ``arch:NAME``: (model type, settings that differ from the type's defaults, description).
+ARCHITECTURES: Mapping[str, tuple[str, dict[str, Any], str]] = {
+    "bert-base": ("bert", {}, "BERT-base (110 M), 12 layers, width 768"),
+    "bert-large": ("bert", _LARGE, "BERT-large (335 M), 24 layers, width 1024"),
+    "vit-base": ("vit", {}, "ViT-B/16 at 224 (86 M), 12 layers, width 768"),
+    "vit-large": ("vit", _LARGE, "ViT-L/16 at 224 (303 M), 24 layers, width 1024"),
+}
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """A named encoder, resolved: its configuration is known, its weights are not loaded yet.
+
+    Attributes:
+        modality: ``text`` or ``image``.
+        name: What the user wrote.
+        location: Folder or hub name of the weights; None for an architecture without weights.
+        config: The Hugging Face configuration.
+        image_size: Pixels an image encoder is used at unless the user says otherwise; None for others.
+    """
+
+    modality: str
+    name: str
+    location: str | None
+    config: Any
+    image_size: int | None = None
+
+    @property
+    def family(self) -> Family:
+        """The family the encoder belongs to."""
+        return FAMILIES[self.config.model_type]
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer layers."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def width(self) -> int:
+        """Hidden size."""
+        return int(self.config.hidden_size)
+
+    @property
+    def max_text_length(self) -> int:
+        """The most tokens a text encoder has positions for."""
+        positions = int(self.config.max_position_embeddings)
+        # RoBERTa numbers its positions from the padding index on
+        return positions - 2 if self.config.model_type == "roberta" else positions
+
+    def check_sizes(self, *, text_length: int | None = None, image_size: int | None = None) -> None:
+        """Refuse input sizes that the encoder cannot take.
+
+        Raises:
+            UserError: Naming the size and what would be accepted.
+        """
+        if self.modality == "text":
+            most = self.max_text_length
+            if text_length is not None and not 2 <= text_length <= most:
+                raise UserError(
+                    f"--text-length {text_length}: encoder '{self.name}' takes 2 to {most} tokens"
+                )
+        if self.modality == "image" and image_size is not None:
+            patch = int(self.config.patch_size)
+            if image_size < patch or image_size % patch:
+                raise UserError(
+                    f"--image-size {image_size}: encoder '{self.name}' takes multiples of its "
+                    f"patch size, {patch}"
+                )
+
+    def fingerprint(self) -> str:
+        """Return a hash of the encoder, its tokeniser or image processing included, for cache keys.
+
+        Raises:
+            UserError: If the encoder has no weights.
+        """
+        if self.location is None:
+            raise UserError(
+                f"encoder '{self.name}' is an architecture without weights: it serves `predict`; "
+                "to train, name a bundled encoder, a hub name or a local folder"
+            )
+        digest = hashlib.sha256(self.config.to_json_string(use_diff=False).encode())
+        folder = Path(self.location)
+        if folder.is_dir():
+            files = sorted(p for p in folder.iterdir() if p.suffix in _FINGERPRINTED)
+            for path in files:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(f"{self.location}@{getattr(self.config, '_commit_hash', None)}".encode())
+        return digest.hexdigest()[:16]
+
+
+def resolve_encoder(modality: str, name: str) -> EncoderSource:
+    """Find out what ``name`` stands for, reading its configuration but no weights.
+
+    Args:
+        modality: ``text`` or ``image``.
+        name: A bundled name, a local folder, ``arch:NAME`` or a hub name.
+
+    Raises:
+        UserError: If there is no such encoder, or it is of another modality or an unsupported family.
+    """
+    location: str | None
+    if name.startswith("arch:"):
+        architecture = name.removeprefix("arch:")
+        if architecture not in ARCHITECTURES:
+            raise unknown("encoder", name, (f"arch:{known}" for known in ARCHITECTURES))
+        model_type, changes, _ = ARCHITECTURES[architecture]
+        config = _config_class(model_type)(**changes)
+        location = None
+    elif name in BUNDLED:
+        location = str(resolve_bundled(name, cache_dir()))
+        config = _read_config(location, modality, name)
+    else:
+        location = str(Path(name).resolve()) if Path(name).is_dir() else name
+        config = _read_config(location, modality, name)
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise UserError(
+            f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
+        )
+    if family.modality != modality:
+        raise UserError(f"encoder '{name}' encodes {family.modality}, not {modality}")
+    image_size = None
+    if modality == "image":
+        bundled = BUNDLED.get(name)
+        # DINOv2 was pretrained at 518 but is used at 224
+        default = 224 if config.model_type == "dinov2" else config.image_size
+        image_size = int((bundled and bundled.image_size) or default)
+    return EncoderSource(modality, name, location, config, image_size)
+
+
+def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> Tower:
+    """Build the tower of an encoder, frozen and in evaluation mode.
+
+    Args:
+        source: The encoder.
+        attention: Attention kernel, ``eager`` or ``sdpa``.
+        weights: Whether to load the weights; without them parameters are allocated, not initialised.
+
+    Raises:
+        UserError: If the weights are missing or cannot be loaded.
+    """
+    family = source.family
+    model_class = family.model_class()
+    if not weights:
+        from transformers.initialization import no_init_weights
+
+        config = _config_class(source.config.model_type).from_dict(source.config.to_dict())
+        config._attn_implementation = attention
+        with no_init_weights():
+            return family.tower(source.modality, model_class(config, **family.options()))
+    source.fingerprint()  # refuses architectures without weights
+    _quiet()
+    try:
+        model: nn.Module = model_class.from_pretrained(
+            source.location, attn_implementation=attention, dtype=torch.float32, **family.options()
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
+    return family.tower(source.modality, model)
+
+
+def _quiet() -> None:
+    """Keep transformers from drawing bars and reports: heads we leave out on purpose are "unexpected"."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _config_class(model_type: str) -> Any:
+    module = importlib.import_module(f"transformers.models.{model_type}.configuration_{model_type}")
+    return getattr(module, FAMILIES[model_type].model.rsplit(".", 1)[1].removesuffix("Model") + "Config")
+
+
+def _read_config(location: str, modality: str, name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(location)
+    except (OSError, ValueError) as error:
+        bundled = ", ".join(known for known, e in BUNDLED.items() if e.modality == modality)
+        raise UserError(
+            f"unknown {modality} encoder '{name}': not bundled ({bundled}), no folder with a config.json, no "
+            f"arch:NAME ({', '.join(ARCHITECTURES)}), and not to be had from the hub ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
