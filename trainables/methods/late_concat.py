@@ -1,0 +1,48 @@
+"""LateConcat: a linear classifier on concatenated [CLS] vectors, encoders fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainables.methods.base import FusionOutput, MethodConfig, register_method
+from trainables.methods.linear import Linear
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class LateConcatConfig(MethodConfig):
+    """Configuration of ``late_concat``."""
+
+    train_encoders: bool = field(
+        default=True, metadata={"help": "fine-tune the encoders (as in the paper); false leaves `linear`"}
+    )
+
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether the encoders' own weights are trained."""
+        return self.train_encoders
+
+
+@register_method(
+    "late_concat",
+    description="linear classifier on the concatenated [CLS] vectors, encoders fine-tuned",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class LateConcat(Linear):
+    """Fine-tuned late concatenation (PMF paper, Sec. 4.2, "LateConcat").
+
+    The same function as ``linear``; all parameters of the encoders train too.
+    """
+
+    config_class = LateConcatConfig
+
+    def prefix_layers(self) -> dict[str, int]:
+        """None where the encoders train, else all layers."""
+        return {} if self.config.trains_encoders else super().prefix_layers()
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        if not self.config.trains_encoders:
+            return super().forward(batch)
+        return FusionOutput(self.head(self.pooled(batch)))

@@ -1,0 +1,56 @@
+"""Linear: a linear classifier on the concatenated [CLS] vectors of frozen encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainables.methods.base import FusionMethod, FusionOutput, MethodConfig, register_method
+from trainables.towers import ModalityInput, Tower
+
+
+@dataclass(frozen=True)
+class LinearConfig(MethodConfig):
+    """Configuration of ``linear``: there is nothing to choose."""
+
+
+@register_method(
+    "linear",
+    description="linear classifier on the concatenated [CLS] vectors of frozen encoders",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class Linear(FusionMethod):
+    """LateConcat with frozen encoders (PMF paper, Sec. 4.2, "Linear").
+
+    logits = W [pool(text); pool(image); …] + b, with only W and b trained.
+    """
+
+    config_class: ClassVar[type[MethodConfig]] = LinearConfig
+
+    def __init__(
+        self, towers: Mapping[str, Tower], n_classes: int, config: Any, *, encoder_dropout: bool = True
+    ) -> None:
+        super().__init__(towers, n_classes, config, encoder_dropout=encoder_dropout)
+        self.head = nn.Linear(sum(tower.width for tower in towers.values()), n_classes)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """All layers of every tower."""
+        return {modality: self.tower(modality).depth for modality in self.towers}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        with torch.no_grad():
+            features = self.pooled(batch)
+        return FusionOutput(self.head(features))
+
+    def pooled(self, batch: Mapping[str, ModalityInput]) -> Tensor:
+        """Return the towers' pooled outputs side by side, shape (B, sum of widths)."""
+        vectors = []
+        for modality in self.towers:
+            tower = self.tower(modality)
+            vectors.append(tower.pool(tower.finish(tower.encode(batch[modality], tower.depth))))
+        return torch.cat(vectors, dim=-1)
