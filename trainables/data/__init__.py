@@ -1,0 +1,22 @@
+"""Datasets: opened from Parquet, prepared once, loaded in batches."""
+
+from trainables.data.augment import AUGMENTATIONS, get_augmentation
+from trainables.data.features import FeatureCache
+from trainables.data.loader import Batch, Loader
+from trainables.data.prepared import PreparedData, prepare, typical_text_length
+from trainables.data.source import DATASETS, SPLITS, Dataset, open_dataset
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "SPLITS",
+    "Batch",
+    "Dataset",
+    "FeatureCache",
+    "Loader",
+    "PreparedData",
+    "get_augmentation",
+    "open_dataset",
+    "prepare",
+    "typical_text_length",
+]

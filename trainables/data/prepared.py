@@ -1,0 +1,305 @@
+"""Datasets decoded, resized and tokenised once, in memory-mapped Arrow files that all trials share."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainables.cache import build_once, cache_dir
+from trainables.data.source import SPLITS, Dataset, image_bytes
+from trainables.errors import UserError
+from trainables.towers import EncoderSource
+
+_FORMAT = 1  # raise when the layout below changes
+_ROWS = 512
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared dataset: a folder with one Arrow file a split and ``prepared.json``.
+
+    Only the path is needed to open one, in any process of the node.
+    """
+
+    folder: Path
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What was prepared: classes, task, modalities, sizes, image mean and standard deviation."""
+        return json.loads((self.folder / "prepared.json").read_text())
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the content depends on."""
+        return self.folder.name
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.info["classes"])
+
+    def split(self, name: str) -> PreparedSplit:
+        """Open a split; nothing is read until rows are asked for."""
+        return PreparedSplit(self.folder / f"{name}.arrow", self.info)
+
+
+class PreparedSplit:
+    """The rows of one split, read straight from the memory map."""
+
+    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
+        self._info = info
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._parts = [self._views(reader.get_batch(i)) for i in range(reader.num_record_batches)]
+        self.labels = torch.from_numpy(np.concatenate([part["label"] for part in self._parts]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, modality: str, rows: Tensor) -> dict[str, Tensor]:
+        """Return an encoder's inputs for some rows.
+
+        Args:
+            modality: ``text`` gives ``input_ids`` (B, T) and ``attention_mask`` (B, T), ``image`` gives
+                ``pixel_values`` (B, 3, S, S), normalised.
+            rows: Row numbers, shape (B,).
+        """
+        if modality == "text":
+            ids = torch.from_numpy(self._take("text", rows)).long()
+            return {"input_ids": ids, "attention_mask": self.mask(rows)}
+        pixels = torch.from_numpy(self._take("image", rows)).permute(0, 3, 1, 2)
+        mean = torch.tensor(self._info["image_mean"]).view(3, 1, 1)
+        std = torch.tensor(self._info["image_std"]).view(3, 1, 1)
+        return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
+
+    def mask(self, rows: Tensor) -> Tensor:
+        """Return which text tokens are real, shape (B, T)."""
+        lengths = torch.from_numpy(self._take("text_tokens", rows))
+        return torch.arange(self._info["text_length"])[None] < lengths[:, None]
+
+    def _take(self, column: str, rows: Tensor) -> np.ndarray:
+        return np.stack([self._parts[row // _ROWS][column][row % _ROWS] for row in rows.tolist()])
+
+    def _views(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        n, size = batch.num_rows, self._info["image_size"]
+        views = {"label": batch["label"].to_numpy()}
+        if "text" in batch.schema.names:
+            views["text"] = batch["text"].flatten().to_numpy().reshape(n, self._info["text_length"])
+            views["text_tokens"] = batch["text_tokens"].to_numpy()
+        if "image" in batch.schema.names:
+            pixels = np.frombuffer(batch["image"].buffers()[1], dtype=np.uint8)
+            views["image"] = pixels[: n * size * size * 3].reshape(n, size, size, 3)
+        return views
+
+
+def prepare(
+    dataset: Dataset,
+    encoders: Mapping[str, EncoderSource],
+    *,
+    text_length: int,
+    image_size: int,
+    progress: Progress | None = None,
+) -> PreparedData:
+    """Prepare a dataset for some encoders, unless it is in the cache already.
+
+    Args:
+        dataset: The dataset.
+        encoders: One encoder a modality to use.
+        text_length: Tokens a text is cut or padded to.
+        image_size: Side in pixels; images are resized so that the shorter side fits, then cut at the centre.
+        progress: Called with (split, rows done, rows of the split).
+
+    Raises:
+        UserError: If a modality is missing, or a row cannot be read; the message names the row.
+    """
+    for modality in encoders:
+        if modality not in dataset.modalities:
+            raise UserError(
+                f"dataset '{dataset.name}' has no {modality}; its modalities: {', '.join(dataset.modalities)}"
+            )
+    processing = {m: encoder.fingerprint() for m, encoder in encoders.items() if m == "text"}
+    mean, std = _image_statistics(encoders.get("image"))
+    info = {
+        "format": _FORMAT,
+        "dataset": dataset.fingerprint,
+        "tokenizer": processing,
+        "modalities": sorted(encoders),
+        "text_length": text_length,
+        "image_size": image_size,
+        "image_mean": mean,
+        "image_std": std,
+        "classes": list(dataset.classes),
+        "task": dataset.task,
+    }
+    key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
+
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        for split in SPLITS:
+            _write_split(dataset, split, encoders, info, folder / f"{split}.arrow", progress)
+        (folder / "prepared.json").write_text(json.dumps(info))
+
+    folder = cache_dir() / "prepared" / key
+    build_once(folder, build)
+    return PreparedData(folder)
+
+
+def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
+    """Return a text length that cuts at most one training text in a hundred, a multiple of 8.
+
+    Args:
+        dataset: The dataset.
+        encoder: The text encoder, for its tokeniser and its limit.
+    """
+    key = hashlib.sha256(f"{dataset.fingerprint}{encoder.fingerprint()}".encode()).hexdigest()[:16]
+    path = cache_dir() / "text_lengths" / f"{key}.json"
+
+    def build(target: Path) -> None:
+        tokenizer = load_tokenizer(encoder)
+        column = dataset.modalities["text"]
+        lengths = [
+            len(ids)
+            for batch in dataset.batches("train", [column])
+            for ids in tokenizer([text or "" for text in batch[column].to_pylist()])["input_ids"]
+        ]
+        target.write_text(json.dumps(float(np.percentile(lengths, 99))))
+
+    build_once(path, build)
+    tokens = json.loads(path.read_text())
+    return min(int(-(-tokens // 8) * 8), encoder.max_text_length)
+
+
+def load_tokenizer(encoder: EncoderSource) -> Any:
+    """Load an encoder's tokeniser.
+
+    Raises:
+        UserError: If the encoder comes without one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(encoder.location)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
+
+
+def _write_split(
+    dataset: Dataset,
+    split: str,
+    encoders: Mapping[str, EncoderSource],
+    info: Mapping[str, Any],
+    path: Path,
+    progress: Progress | None,
+) -> None:
+    size, length = info["image_size"], info["text_length"]
+    fields = [pa.field("label", pa.int64())]
+    tokenizer = None
+    if "text" in encoders:
+        tokenizer = load_tokenizer(encoders["text"])
+        fields += [
+            pa.field("text", pa.list_(pa.int32(), length)),
+            pa.field("text_tokens", pa.int32()),
+        ]
+    if "image" in encoders:
+        fields.append(pa.field("image", pa.binary(size * size * 3)))
+    schema = pa.schema(fields)
+    index = {name: i for i, name in enumerate(info["classes"])}
+    total = dataset.count(split)
+    done = 0
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for batch in _regular(dataset, split, encoders):
+            where = f"dataset '{dataset.name}', {split} row"
+            columns: dict[str, Any] = {"label": _labels(batch[dataset.label], index, where, done)}
+            if tokenizer is not None:
+                texts = [text or "" for text in batch[dataset.modalities["text"]]]
+                encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
+                ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+                columns["text"] = pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length)
+                columns["text_tokens"] = pa.array(
+                    np.asarray(encoded["attention_mask"]).sum(axis=1).astype(np.int32)
+                )
+            if "image" in encoders:
+                cells = batch[dataset.modalities["image"]]
+                rows = range(done, done + len(cells))
+                pixels = pool.map(_pixels, cells, repeat(size), (f"{where} {row}" for row in rows))
+                columns["image"] = pa.array(list(pixels), type=schema.field("image").type)
+            writer.write(pa.record_batch([columns[field.name] for field in schema], schema=schema))
+            done += len(batch[dataset.label])
+            if progress:
+                progress(split, done, total)
+
+
+def _regular(
+    dataset: Dataset, split: str, encoders: Mapping[str, EncoderSource]
+) -> Iterator[dict[str, list[Any]]]:
+    """Rows in lots of exactly ``_ROWS`` but the last, so that a row's place follows from its number."""
+    columns = [dataset.label, *(dataset.modalities[modality] for modality in encoders)]
+    held: dict[str, list[Any]] = {column: [] for column in columns}
+    for batch in dataset.batches(split, columns, _ROWS):
+        for column in columns:
+            held[column] += batch[column].to_pylist()
+        while len(held[dataset.label]) >= _ROWS:
+            yield {column: values[:_ROWS] for column, values in held.items()}
+            held = {column: values[_ROWS:] for column, values in held.items()}
+    if held[dataset.label]:
+        yield held
+
+
+def _labels(values: list[Any], index: Mapping[str, int], where: str, first: int) -> pa.Array:
+    for row, value in enumerate(values, first):
+        if str(value) not in index:
+            raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
+    return pa.array([index[str(value)] for value in values], pa.int64())
+
+
+def _pixels(cell: Any, size: int, where: str) -> bytes:
+    data = image_bytes(cell)
+    if data is None:
+        raise UserError(f"{where}: the image is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            picture = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: the image cannot be decoded ({error})") from error
+    scale = size / min(picture.size)
+    width, height = (max(size, round(side * scale)) for side in picture.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + size, top + size)).tobytes()
+
+
+def _image_statistics(encoder: EncoderSource | None) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation the encoder was trained with; ImageNet's where it does not say."""
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    config: Mapping[str, Any] = {}
+    if encoder is not None:
+        from transformers import ImageProcessingMixin
+
+        try:
+            config, _ = ImageProcessingMixin.get_image_processor_dict(encoder.location)
+        except OSError:
+            config = {}
+    mean = config.get("image_mean") or IMAGENET_DEFAULT_MEAN
+    std = config.get("image_std") or IMAGENET_DEFAULT_STD
+    return list(mean), list(std)

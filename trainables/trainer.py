@@ -1,0 +1,114 @@
+"""The training loop: plain PyTorch, one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from trainables.data.loader import Loader
+from trainables.methods import FusionMethod
+from trainables.setting import TrainingSetting
+from trainables.step import forward_loss, update
+from trainables.tasks import get_task
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+class Trainer:
+    """Trains a method's trainable parameters with a cosine learning rate.
+
+    Args:
+        method: The method, on its device.
+        setting: Optimiser, precision and so on.
+        learning_rate: Peak learning rate; it falls to 0 over all epochs.
+        epochs: Passes over the training split that are planned.
+        train: The training split.
+        seed: Decides the order of the samples, dropout and augmentation.
+        task: Task kind.
+    """
+
+    def __init__(
+        self,
+        method: FusionMethod,
+        setting: TrainingSetting,
+        learning_rate: float,
+        epochs: int,
+        train: Loader,
+        seed: int,
+        task: str = "classification",
+    ) -> None:
+        self.method = method
+        self.setting = setting
+        self.train_loader = train
+        self.seed = seed
+        self.task = get_task(task)
+        self.epoch = 0
+        steps = epochs * len(train)
+        self.optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+        )
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train for one epoch.
+
+        Returns:
+            ``train_loss``, the mean over samples, and ``epoch_seconds``.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
+        started = time.perf_counter()
+        seed = self.seed * 10_007 + self.epoch
+        torch.manual_seed(seed)  # dropout: a resumed epoch draws what it would have drawn
+        self.method.train()
+        total = torch.zeros((), dtype=torch.float64)
+        seen = 0
+        for batch in self.train_loader.shuffled(seed):
+            loss = forward_loss(self.method, batch.inputs, batch.labels, self.task, self.setting)
+            update(loss, self.optimizer)
+            self.schedule.step()
+            total = total.to(loss.device) + loss.detach() * len(batch.labels)
+            seen += len(batch.labels)
+        self.epoch += 1
+        train_loss = total.item() / seen
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
+
+    def evaluate(self, loader: Loader) -> dict[str, float]:
+        """Return the task's metrics on a split.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        self.method.eval()
+        logits, labels = [], []
+        with torch.inference_mode():
+            for batch in loader.in_order():
+                with self.setting.autocast(batch.labels.device):
+                    logits.append(self.method(batch.inputs).logits.float().cpu())
+                labels.append(batch.labels.cpu())
+        metrics = self.task.score(torch.cat(logits), torch.cat(labels))
+        if not math.isfinite(metrics["loss"]):
+            raise DivergedError(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on, beside the trained weights."""
+        return {
+            "epoch": self.epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.epoch = state["epoch"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
