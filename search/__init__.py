@@ -1,0 +1,27 @@
+"""How a space is explored: ``from search import SearchConfig, run_search``.
+
+Names are imported on first use, so that ``predict`` and ``--help`` do not wait for Ray and MLflow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.config import SearchConfig
+    from search.runner import SearchResult, run_search
+
+__all__ = ["SearchConfig", "SearchResult", "run_search"]
+
+_HOME = {
+    "SearchConfig": "search.config",
+    "SearchResult": "search.runner",
+    "run_search": "search.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'search' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,111 @@
+"""What a search has seen: trials, infeasible candidates, front and hypervolume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.objectives import Objective, normalised
+from search.pareto import hypervolume, non_dominated
+from search.units import GIB
+from trainables.memory import MemoryReport
+
+
+def canonical(config: Mapping[str, Any]) -> str:
+    """Return the one text that equal configurations share."""
+    return json.dumps(config, sort_keys=True)
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        trial_id: Ray Tune's id.
+        config: The configuration.
+        memory: Its predicted memory.
+        status: ``running``, ``finished``, ``failed`` or ``stopped`` (before its last epoch).
+        epochs: Results of each epoch so far.
+        run_id: MLflow's id of the child run.
+        test: Metrics on the test split, for members of the front.
+        message: Why it failed.
+        checkpoint: Ray's handle on the trained weights.
+    """
+
+    trial_id: str
+    config: dict[str, Any]
+    memory: MemoryReport
+    status: str = "running"
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    run_id: str | None = None
+    test: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+    checkpoint: Any = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The latest value of every metric, and of what is known without training."""
+        latest = self.epochs[-1] if self.epochs else {}
+        return {
+            **latest,
+            "memory": self.memory.total / GIB,
+            "params": float(self.memory.trainable_parameters),
+        }
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """A candidate that was never started: its predicted memory exceeds the budget."""
+
+    config: dict[str, Any]
+    memory: MemoryReport
+
+
+class History:
+    """All trials and candidates of a search.
+
+    Args:
+        objectives: What is compared.
+        reference: See ``search.objectives.reference_values``.
+    """
+
+    def __init__(self, objectives: tuple[Objective, ...], reference: Mapping[str, float]) -> None:
+        self.objectives = objectives
+        self.reference = dict(reference)
+        self.trials: dict[str, TrialRecord] = {}
+        self.infeasible: dict[str, Infeasible] = {}
+        self._by_config: dict[str, TrialRecord] = {}
+
+    def add(self, record: TrialRecord) -> None:
+        """Take up a trial that starts."""
+        self.trials[record.trial_id] = record
+        self._by_config[canonical(record.config)] = record
+
+    def by_status(self, status: str) -> list[TrialRecord]:
+        """Return the trials of a status, in the order they were started."""
+        return [record for record in self.trials.values() if record.status == status]
+
+    def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
+        """Return the trial of a configuration, if there was one."""
+        return self._by_config.get(canonical(config))
+
+    def front(self) -> list[TrialRecord]:
+        """Return the finished trials that no other one dominates, best first objective first."""
+        finished = self.by_status("finished")
+        losses = [[o.loss(r.values[o.name]) for o in self.objectives] for r in finished]
+        members = [(losses[i], finished[i]) for i in non_dominated(losses)]
+        return [record for _, record in sorted(members, key=lambda member: member[0])]
+
+    def hypervolume(self) -> float:
+        """Return the share, 0 to 1, of the box from the reference to the ideal point that is dominated."""
+        points = [normalised(self.objectives, self.reference, r.values) for r in self.by_status("finished")]
+        return hypervolume(points, [1.0] * len(self.objectives))
+
+    def best(self) -> dict[str, float]:
+        """Return the best value of each objective among finished trials."""
+        finished = self.by_status("finished")
+        if not finished:
+            return {}
+        return {o.name: min((r.values[o.name] for r in finished), key=o.loss) for o in self.objectives}

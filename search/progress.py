@@ -1,0 +1,86 @@
+"""What a person sees while a search runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from search.history import History
+from search.units import format_duration
+
+#: Where a terminal cannot be redrawn, at most one line in so many seconds.
+_QUIET_SECONDS = 60.0
+
+
+class Progress:
+    """One live view in a terminal; elsewhere a plain line a minute. Always on standard error.
+
+    Args:
+        history: What the view shows.
+        num_samples: Trials planned.
+        epochs: Epochs a trial.
+    """
+
+    def __init__(self, console: Console, history: History, num_samples: int, epochs: int) -> None:
+        self.console = console
+        self.history = history
+        self.num_samples = num_samples
+        self.epochs = epochs
+        self.started = time.monotonic()
+        self._said = self.started
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def update(self) -> None:
+        """Say how the search stands, if it is time to."""
+        if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
+            self._said = time.monotonic()
+            self.console.print(" | ".join(f"{name} {value}" for name, value in self._facts()))
+
+    def _facts(self) -> list[tuple[str, str]]:
+        running = self.history.by_status("running")
+        ended = len(self.history.trials) - len(running)
+        best = self.history.best()
+        facts = [
+            ("trials", f"{ended} of {self.num_samples} done, {len(running)} running"),
+            *((f"best {o.name}", f"{best[o.name]:.3f}") for o in self.history.objectives if best),
+            ("hypervolume", f"{self.history.hypervolume():.3f}"),
+            ("front", f"{len(self.history.front())} members"),
+        ]
+        if self.history.infeasible:
+            facts.append(("over budget", f"{len(self.history.infeasible)} never started"))
+        elapsed = time.monotonic() - self.started
+        epochs = sum(len(record.epochs) for record in self.history.trials.values())
+        if epochs:
+            left = elapsed / epochs * (self.num_samples * self.epochs - epochs)
+            facts.append(("time left", f"about {format_duration(max(left, 0))}"))
+        facts.append(("elapsed", format_duration(elapsed)))
+        return facts
+
+    def _view(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for name, value in self._facts():
+            table.add_row(f"[dim]{name}[/dim]", value)
+        for record in self.history.by_status("running"):
+            settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")
+            done = len(record.epochs)
+            table.add_row(f"[dim]running {done}/{self.epochs}[/dim]", f"{record.config['method']} {settings}")
+        return table
+
+
+def error_console() -> Console:
+    """Return the console for everything but results."""
+    return Console(file=sys.stderr, highlight=False)

@@ -1,0 +1,386 @@
+"""Wires a search together and runs it: the Python API behind the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
+from rich.console import Console
+
+from search.config import SearchConfig
+from search.history import History
+from search.objectives import get_objectives, reference_values
+from search.progress import Progress, error_console
+from search.report import front_rows, plot_front
+from search.resources import Placement, place
+from search.study import ParetoSearcher, make_sampler
+from search.tracking import Tracker
+from search.units import GIB, format_size
+from spaces import Space, SpaceContext, get_space
+from trainables.cache import cache_dir
+from trainables.data import PreparedData, open_dataset, prepare, typical_text_length
+from trainables.errors import UserError
+from trainables.memory import MemoryPredictor
+from trainables.setting import TrainingSetting
+from trainables.towers import EncoderSource, resolve_encoder
+from trainables.trial import FusionTrial, TrialSpec, split_config, test_metrics
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended.
+
+    Attributes:
+        name: The search's name.
+        space: The space's name.
+        parent_run_id: MLflow's id of the search.
+        trials: Trials that ran all epochs.
+        infeasible: Candidates above the budget, never started.
+        failed: Trials that ended in an error.
+        hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
+        front: The front, cheapest first; one document a member.
+        interrupted: Whether Ctrl-C ended the search.
+        exhausted: Whether the space held no further feasible configuration.
+        errors: First line of each failed trial's error.
+        depths: Layers of each encoder.
+        folder: Where results lie.
+    """
+
+    name: str
+    space: str
+    parent_run_id: str
+    trials: int
+    infeasible: int
+    failed: int
+    hypervolume: float
+    front: list[dict[str, Any]]
+    interrupted: bool
+    exhausted: bool
+    errors: list[str]
+    depths: dict[str, int]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON document."""
+        names = ("name", "space", "parent_run_id", "trials", "infeasible", "failed", "hypervolume", "front")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A search's settings with everything looked up and checked; nothing is written yet."""
+
+    config: SearchConfig
+    space: Space
+    context: SpaceContext
+    encoders: dict[str, EncoderSource]
+    setting: TrainingSetting
+    predictor: MemoryPredictor
+    history: History
+    details: dict[str, Any]
+
+
+def run_search(config: SearchConfig, *, console: Console | None = None) -> SearchResult:
+    """Run a search to its end.
+
+    Args:
+        config: The settings.
+        console: Where progress is shown; None is standard error.
+
+    Returns:
+        The front and the counts.
+
+    Raises:
+        UserError: If the settings, the data or the encoders cannot be used; nothing is left behind.
+    """
+    console = console or error_console()
+    search = _resolve(config)
+    data = _prepare(search, console)
+    spec = TrialSpec(
+        dataset=config.dataset,
+        prepared=data.key,
+        encoders=config.encoders,
+        fingerprints={modality: encoder.fingerprint() for modality, encoder in search.encoders.items()},
+        setting=search.setting,
+        epochs=config.epochs,
+        seed=config.seed,
+        augment=config.augment,
+        feature_cache=config.feature_cache_size if config.feature_cache else 0,
+    )
+    with _cluster(config) as resources:
+        placement = place(resources, config.num_samples, config.max_concurrent, config.gpus_per_trial)
+        spec = TrialSpec(**{**vars(spec), "threads": placement.cpus})
+        tracker = Tracker(config, search.history, search.details)
+        local = _local_folder(config)
+        local.mkdir(parents=True, exist_ok=True)
+        (local / "config.json").write_text(config.to_json())
+        searcher = _searcher(search, local)
+        try:
+            finished = _tune(search, spec, placement, searcher, tracker, console)
+            _score_test(search.history, spec, placement, console)
+        except BaseException:
+            tracker.close("FAILED", [], None)
+            raise
+    return _finish(search, searcher, tracker, local, interrupted=not finished)
+
+
+def _resolve(config: SearchConfig) -> _Resolved:
+    if "://" not in config.storage and (Path(config.storage) / config.run_name).exists():
+        raise UserError(f"--name {config.run_name}: {config.storage} holds a search of that name already")
+    space = get_space(config.space)
+    dataset = open_dataset(config.dataset)
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
+    for modality, encoder in encoders.items():
+        if modality not in dataset.modalities:
+            raise UserError(
+                f"dataset '{dataset.name}' has no {modality}; its modalities: {', '.join(dataset.modalities)}"
+            )
+        encoder.fingerprint()  # refuses architectures without weights
+    setting = TrainingSetting(
+        batch_size=config.batch_size,
+        text_length=config.text_length or typical_text_length(dataset, encoders["text"]),
+        image_size=config.image_size or encoders["image"].image_size or 224,
+        precision=config.precision,
+        attention=config.attention,
+        encoder_dropout=config.encoder_dropout,
+        optimizer=config.optimizer,
+    )
+    context = SpaceContext.of(encoders)
+    predictor = MemoryPredictor(encoders, len(dataset.classes), setting)
+    largest = predictor.predict(*split_config(space.largest(context)))
+    if config.max_memory is not None:
+        smallest = predictor.predict(*split_config(space.smallest(context)))
+        if smallest.total > config.max_memory:
+            raise UserError(
+                f"--max-memory {format_size(config.max_memory)}: nothing in space '{space.name}' fits; "
+                f"its smallest configuration takes {format_size(smallest.total)} at batch size "
+                f"{setting.batch_size}"
+            )
+    objectives = get_objectives(config.objectives)
+    reference = reference_values(
+        objectives,
+        memory=(config.max_memory or largest.total) / GIB,
+        params=largest.trainable_parameters,
+        n_classes=len(dataset.classes),
+    )
+    details = {
+        "resolved.text_length": setting.text_length,
+        "resolved.image_size": setting.image_size,
+        "dataset.fingerprint": dataset.fingerprint,
+        "dataset.classes": len(dataset.classes),
+        **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
+        **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in encoders.items()},
+        **{f"reference.{name}": value for name, value in reference.items()},
+    }
+    history = History(objectives, reference)
+    return _Resolved(config, space, context, encoders, setting, predictor, history, details)
+
+
+def _prepare(search: _Resolved, console: Console) -> PreparedData:
+    dataset = open_dataset(search.config.dataset)
+    setting = search.setting
+    with console.status(f"preparing '{dataset.name}'") as status:
+        return prepare(
+            dataset,
+            search.encoders,
+            text_length=setting.text_length,
+            image_size=setting.image_size,
+            progress=lambda split, done, total: status.update(
+                f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _cluster(config: SearchConfig) -> Iterator[dict[str, float]]:
+    """Join or start Ray; one that was started here is stopped here."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    started = not ray.is_initialized()
+    if started:
+        address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _local_folder(config: SearchConfig) -> Path:
+    """The search's folder on this machine; beside the trials unless those are stored remotely."""
+    if "://" in config.storage:
+        return cache_dir() / "searches" / config.run_name
+    return Path(config.storage) / config.run_name
+
+
+def _searcher(search: _Resolved, folder: Path) -> ParetoSearcher:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config = search.config
+    study = optuna.create_study(
+        study_name=config.run_name,
+        directions=[StudyDirection[o.direction.upper()] for o in search.history.objectives],
+        sampler=make_sampler(config.sampler, config.num_samples, config.seed),
+        storage=JournalStorage(JournalFileBackend(str(folder / "optuna.journal"))),
+    )
+    return ParetoSearcher(
+        study,
+        search.space,
+        search.context,
+        search.predictor,
+        search.history,
+        config.epochs,
+        config.max_memory,
+    )
+
+
+class _Events(Callback):
+    """Passes Ray Tune's events on to tracking and progress; the searcher has noted them before."""
+
+    def __init__(self, history: History, tracker: Tracker, progress: Progress, console: Console) -> None:
+        self.history = history
+        self.tracker = tracker
+        self.progress = progress
+        self.console = console
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune pickles its callbacks; a terminal and a tracking client cannot be, nor need they be.
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.tracker.start(self.history.trials[trial.trial_id])
+        self.progress.update()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.tracker.epoch(self.history.trials[trial.trial_id])
+        self.progress.update()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.checkpoint:
+            self.history.trials[trial.trial_id].checkpoint = trial.checkpoint
+        self.tracker.end(self.history.trials[trial.trial_id])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self.history.trials[trial.trial_id]
+        record.status = "failed"
+        record.message = _last_line(trial)
+        self.console.print(f"trial {trial.trial_id} failed: {record.message}", markup=False)
+        self.tracker.end(record)
+
+
+def _tune(
+    search: _Resolved,
+    spec: TrialSpec,
+    placement: Placement,
+    searcher: ParetoSearcher,
+    tracker: Tracker,
+    console: Console,
+) -> bool:
+    """Run the trials; return whether the search came to its own end."""
+    config = search.config
+    setting = search.setting
+    console.print(
+        f"search '{config.run_name}': {config.num_samples} trials of {config.epochs} epochs, "
+        f"{placement.concurrent} at once on {placement.request}; batch {setting.batch_size}, "
+        f"{setting.text_length} tokens, {setting.image_size} px",
+        markup=False,
+    )
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    with Progress(console, search.history, config.num_samples, config.epochs) as progress:
+        tune.Tuner(
+            tune.with_resources(tune.with_parameters(FusionTrial, spec=spec), placement.request),
+            tune_config=TuneConfig(
+                search_alg=searcher,
+                num_samples=config.num_samples,
+                max_concurrent_trials=placement.concurrent,
+                time_budget_s=config.time_budget,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name=config.run_name,
+                storage_path=config.storage,
+                checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_at_end=True),
+                callbacks=[_Events(search.history, tracker, progress, console)],
+                verbose=0,
+            ),
+        ).fit()
+    interrupted = False
+    for record in search.history.by_status("running"):
+        record.status = "stopped"
+        interrupted = True
+    if config.time_budget:
+        interrupted = False
+    return not interrupted
+
+
+def _score_test(history: History, spec: TrialSpec, placement: Placement, console: Console) -> None:
+    """Score the front's members on the test split, which the search itself never sees."""
+    front = [record for record in history.front() if record.checkpoint]
+    score = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_test_of)
+    with console.status(f"scoring {len(front)} members of the front on the test split"):
+        futures = [score.remote(spec, record.config, record.checkpoint) for record in front]
+        for record, future in zip(front, futures, strict=True):
+            record.test = ray.get(future)
+
+
+def _test_of(spec: TrialSpec, config: dict[str, Any], checkpoint: tune.Checkpoint) -> dict[str, float]:
+    with checkpoint.as_directory() as folder:
+        return test_metrics(spec, config, Path(folder))
+
+
+def _finish(
+    search: _Resolved, searcher: ParetoSearcher, tracker: Tracker, local: Path, *, interrupted: bool
+) -> SearchResult:
+    config, history = search.config, search.history
+    rows = front_rows(history)
+    picture = local / "front.png" if history.front() else None
+    if picture:
+        plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
+    result = SearchResult(
+        name=config.run_name,
+        space=config.space,
+        parent_run_id=tracker.parent_id,
+        trials=len(history.by_status("finished")),
+        infeasible=len(history.infeasible),
+        failed=len(history.by_status("failed")),
+        hypervolume=history.hypervolume(),
+        front=rows,
+        interrupted=interrupted,
+        exhausted=searcher.exhausted,
+        errors=[record.message for record in history.by_status("failed")],
+        depths=dict(search.context.depths),
+        folder=str(local),
+    )
+    (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
+    tracker.close("KILLED" if interrupted else "FINISHED", rows, picture)
+    return result
+
+
+def _last_line(trial: Any) -> str:
+    """The line of a trial's error that says what happened."""
+    path = getattr(trial, "error_file", None)
+    lines: list[str] = []
+    if path and Path(path).exists():
+        lines = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "unknown error"

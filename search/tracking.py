@@ -1,0 +1,161 @@
+"""MLflow: one parent run a search, one child run a trial, the front tagged."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from search.config import SearchConfig
+from search.history import History, TrialRecord
+from search.units import GIB
+from trainables.errors import UserError
+
+_STATUS = {"finished": RunStatus.FINISHED, "failed": RunStatus.FAILED, "stopped": RunStatus.KILLED}
+_PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
+
+
+class Tracker:
+    """Writes a search to MLflow.
+
+    The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
+    and the front as table and picture. Each child holds one trial: parameters, every objective each epoch,
+    predicted memory with its parts, status, and the tag ``front`` (true or false), so that the filter
+    ``tags.front = "true"`` leaves the front.
+
+    Args:
+        config: The search's settings.
+        history: Its trials.
+        details: More parameters of the parent: what was resolved (sizes, fingerprints).
+
+    Raises:
+        UserError: If the tracking server or store cannot be used.
+    """
+
+    def __init__(self, config: SearchConfig, history: History, details: Mapping[str, Any]) -> None:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        self.history = history
+        self._tags: dict[str, str] = {}
+        try:
+            self.client = MlflowClient(config.tracking_uri)
+            experiment = self.client.get_experiment_by_name(config.experiment)
+            self.experiment_id = (
+                experiment.experiment_id if experiment else self.client.create_experiment(config.experiment)
+            )
+        except (MlflowException, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"--tracking-uri {config.tracking_uri}: cannot be used ({reason})") from error
+        tags = {"kind": "search", "space": config.space, "dataset": config.dataset}
+        self.parent_id = self._create_run(config.run_name, tags)
+        environment = {f"version.{name}": version(name) for name in _PACKAGES}
+        environment |= {"version.python": platform.python_version(), "platform": platform.platform()}
+        self._log_params(self.parent_id, {**_flat(config), **details, **environment})
+        self.client.log_text(self.parent_id, config.to_json(), "config.json")
+
+    def start(self, record: TrialRecord) -> None:
+        """Open a trial's child run."""
+        number = len([r for r in self.history.trials.values() if r.run_id])
+        record.run_id = self._create_run(
+            f"trial-{number:03d}",
+            {MLFLOW_PARENT_RUN_ID: self.parent_id, "kind": "trial", "front": "false"},
+        )
+        self._log_params(record.run_id, {**record.config, "trial_id": record.trial_id})
+        parts = {f"predicted.{name}": size / GIB for name, size in record.memory.to_dict().items()}
+        known = {"memory": record.values["memory"], "params": record.values["params"]}
+        self._log_metrics(record.run_id, {**known, **parts}, step=0)
+
+    def epoch(self, record: TrialRecord) -> None:
+        """Write a trial's latest epoch."""
+        if record.run_id and record.epochs:
+            latest = record.epochs[-1]
+            known = {name: record.values[name] for name in ("memory", "params")}
+            self._log_metrics(record.run_id, {**latest, **known}, step=int(latest["epoch"]))
+
+    def end(self, record: TrialRecord) -> None:
+        """Close a trial's child run, and write how the front stands."""
+        if record.run_id:
+            if record.message:
+                self.client.set_tag(record.run_id, "message", record.message[:4000])
+            self.client.set_terminated(record.run_id, RunStatus.to_string(_STATUS[record.status]))
+        done = len(self.history.by_status("finished"))
+        self._log_metrics(
+            self.parent_id,
+            {
+                "hypervolume": self.history.hypervolume(),
+                "front_size": len(self.history.front()),
+                "trials": done,
+                "infeasible": len(self.history.infeasible),
+                **{f"best.{name}": value for name, value in self.history.best().items()},
+            },
+            step=done,
+        )
+        self._tag_front()
+
+    def close(self, status: str, table: list[dict[str, Any]], picture: Path | None) -> None:
+        """Write the front and close the parent run.
+
+        Args:
+            status: ``FINISHED``, ``KILLED`` (interrupted) or ``FAILED``.
+            table: The front, one row a member.
+            picture: A file to attach, or None.
+        """
+        self._tag_front()
+        for record in self.history.trials.values():
+            if record.run_id and record.status == "running":
+                self.client.set_terminated(record.run_id, "KILLED")
+            if record.run_id and record.test:
+                test = {f"test.{name}": value for name, value in record.test.items()}
+                self._log_metrics(record.run_id, test, step=len(record.epochs))
+        if table:
+            flat = [{**{k: v for k, v in row.items() if k != "config"}, **row["config"]} for row in table]
+            columns = list(dict.fromkeys(name for row in flat for name in row))
+            data = {name: [row.get(name) for row in flat] for name in columns}
+            self.client.log_table(self.parent_id, data, "front.json")
+        if self.history.infeasible:
+            rows = [
+                {**candidate.config, "memory": candidate.memory.total / GIB}
+                for candidate in self.history.infeasible.values()
+            ]
+            self.client.log_dict(self.parent_id, {"infeasible": rows}, "infeasible.json")
+        if picture:
+            self.client.log_artifact(self.parent_id, str(picture))
+        self.client.set_terminated(self.parent_id, status)
+
+    def _tag_front(self) -> None:
+        front = {record.trial_id for record in self.history.front()}
+        for record in self.history.trials.values():
+            tag = "true" if record.trial_id in front else "false"
+            if record.run_id and tag != self._tags.get(record.run_id, "false"):
+                self.client.set_tag(record.run_id, "front", tag)
+                self._tags[record.run_id] = tag
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        user = os.environ.get("USER", "unknown")
+        all_tags = {MLFLOW_RUN_NAME: name, "mlflow.user": user, **tags}
+        return self.client.create_run(self.experiment_id, tags=all_tags).info.run_id
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        entries = [Param(name, str(value)) for name, value in params.items()]
+        self.client.log_batch(run_id, params=entries)
+
+    def _log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+        )
+
+
+def _flat(config: SearchConfig) -> dict[str, Any]:
+    return {k: v for k, v in dataclasses.asdict(config).items() if k != "created"}

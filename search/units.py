@@ -1,0 +1,53 @@
+"""Sizes and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from trainables.errors import UserError
+
+GIB = 2**30
+
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": GIB}
+_TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_size(text: str) -> int:
+    """Return bytes for texts like ``3GiB``, ``800 MB`` or ``1073741824``.
+
+    Raises:
+        UserError: If the text is not a size above 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)?\s*", text.upper())
+    value = float(match[1]) * _SIZES[match[2] or ""] if match else 0
+    if value < 1:
+        raise UserError(f"'{text}' is not a size; write e.g. 3GiB, 800MiB or 2.5GB")
+    return int(value)
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for texts like ``90s``, ``30m``, ``2h`` or ``600``.
+
+    Raises:
+        UserError: If the text is not a duration above 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text.lower())
+    value = float(match[1]) * _TIMES[match[2]] if match else 0
+    if value <= 0:
+        raise UserError(f"'{text}' is not a duration; write e.g. 90s, 30m or 2h")
+    return value
+
+
+def format_size(size: float) -> str:
+    """Return bytes in the unit a person would use: ``343 MiB``, ``8.72 GiB``."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,53 @@
+"""The space of the PMF paper's architecture search (Sec. 4.7): L_f, prompt lengths, translator width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spaces.base import Space, SpaceContext, Trial, register_space, suggest_learning_rate
+
+#: Longest prompt: the paper studies 1 to 32 and finds the best at 16 (Fig. 5).
+MAX_PROMPTS = 32
+
+
+def _width_step(context: SpaceContext) -> int:
+    """An eighth of the widest encoder; the paper's half of it is the fourth step."""
+    return max(max(context.widths.values()) // 8, 1)
+
+
+def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+    """Draw a configuration of ``pmf``; n_fusion_layers runs from 1 to the shallowest encoder's depth."""
+    step = _width_step(context)
+    return {
+        "method": "pmf",
+        "n_fusion_layers": trial.suggest_int("n_fusion_layers", 1, min(context.depths.values())),
+        "n_query_prompts": trial.suggest_int("n_query_prompts", 1, MAX_PROMPTS, log=True),
+        "n_query_context_prompts": trial.suggest_int("n_query_context_prompts", 1, MAX_PROMPTS, log=True),
+        "n_fusion_context_prompts": trial.suggest_int("n_fusion_context_prompts", 1, MAX_PROMPTS, log=True),
+        "translator_width": trial.suggest_int("translator_width", step, 8 * step, step=step),
+        "learning_rate": suggest_learning_rate(trial),
+    }
+
+
+def first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    """The paper's setting: the last two layers fused, M = 4, a bottleneck of half the width."""
+    return [
+        {
+            "n_fusion_layers": min(2, *context.depths.values()),
+            "n_query_prompts": 4,
+            "n_query_context_prompts": 4,
+            "n_fusion_context_prompts": 4,
+            "translator_width": 4 * _width_step(context),
+            "learning_rate": 2e-3,
+        }
+    ]
+
+
+PMF_NAS = register_space(
+    Space(
+        "pmf_nas",
+        "PMF: fused layers (L_f), three prompt lengths, translator width, learning rate",
+        sample,
+        first_points,
+    )
+)
