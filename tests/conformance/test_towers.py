@@ -87,13 +87,14 @@ def test_skipping_unused_outputs_changes_nothing(tiny_encoders, family, attentio
     for skip in (False, True):
         tower.skip_unused = skip
         start = tower.embed(_inputs(family, padded=True))
-        prompt = torch.full((3, 2, tower.width), 0.3, requires_grad=True)
+        prompt = torch.randn(3, 2, tower.width, generator=torch.Generator().manual_seed(3))
+        prompt.requires_grad_()
         out = tower.layer(1, start.append(prompt), keep)
         (out.tokens**2).sum().backward()
         results.append((out, prompt.grad))
     (plain, plain_gradient), (skipped, skipped_gradient) = results
     assert torch.allclose(plain.tokens, skipped.tokens, atol=1e-5)
-    assert torch.allclose(plain_gradient, skipped_gradient, atol=1e-4)
+    assert torch.allclose(plain_gradient, skipped_gradient, rtol=1e-3, atol=1e-4)
     assert plain.mask is None or torch.equal(plain.mask, skipped.mask)
     assert plain.layer == skipped.layer == 2
 

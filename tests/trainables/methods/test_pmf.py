@@ -1,0 +1,69 @@
+"""PMF against the paper's figures and wording."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import tiny_model
+from trainables.errors import UserError
+from trainables.memory import MemoryPredictor
+from trainables.methods import build_method
+from trainables.setting import TrainingSetting
+from trainables.towers import FAMILIES, resolve_encoder
+
+
+def _predictor(text: str, image: str, **setting: object) -> MemoryPredictor:
+    encoders = {"text": resolve_encoder("text", text), "image": resolve_encoder("image", image)}
+    return MemoryPredictor(encoders, 101, TrainingSetting(**setting))  # type: ignore[arg-type]
+
+
+def test_trained_parameters_are_the_papers() -> None:
+    """Table 2: 2.5 M at base size, M = 4, the last two layers fused, 101 classes."""
+    report = _predictor("arch:bert-base", "arch:vit-base", text_length=16, batch_size=2).predict("pmf", {})
+    assert report.trainable_parameters == 2_556_106
+    large = _predictor("arch:bert-large", "arch:vit-large", text_length=16, batch_size=2).predict("pmf", {})
+    assert large.trainable_parameters == pytest.approx(4.5e6, rel=0.02)
+
+
+def test_memory_against_late_concat_is_the_papers() -> None:
+    """Table 2: 12.84 GB of 38.54 GB, a third."""
+    predictor = _predictor("arch:bert-base", "arch:vit-base", batch_size=32, text_length=512)
+    pmf = predictor.predict("pmf", {"n_fusion_layers": 2}).total
+    assert 0.27 < pmf / predictor.predict("late_concat", {}).total < 0.36
+
+
+def test_memory_grows_with_the_fused_layers_and_hardly_with_the_prompts() -> None:
+    """Fig. 4 and Fig. 5: L_f decides, the prompt length adds little."""
+    predictor = _predictor("minilm", "dinov2-small", text_length=64, image_size=84)
+    by_layers = [predictor.predict("pmf", {"n_fusion_layers": n}).total for n in (1, 2, 4, 6)]
+    assert by_layers == sorted(by_layers)
+    kinds = ("n_query_prompts", "n_query_context_prompts", "n_fusion_context_prompts")
+    longer = predictor.predict("pmf", dict.fromkeys(kinds, 16)).total
+    assert by_layers[1] < longer < by_layers[2]
+
+
+@pytest.mark.parametrize("n", [0, 4, -1])
+def test_refuses_more_layers_than_the_shallower_encoder_has(n) -> None:
+    towers = {
+        m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", "bert"), ("image", "vit"))
+    }  # 3 and 4 layers
+    with pytest.raises(UserError, match=f"n_fusion_layers={n}: must be"):
+        build_method("pmf", {"n_fusion_layers": n}, towers, 3)
+
+
+def test_each_modality_hears_the_other_only_through_queries() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(5, 64, (2, 8))
+    text = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    images = [{"pixel_values": torch.randn(2, 3, 32, 32)} for _ in range(2)]
+    for n_query, hears in ((2, True), (0, False)):
+        towers = {m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", "bert"), ("image", "vit"))}
+        # Prompts as large as tokens: at their initial scale the effect would be rounding.
+        method = build_method("pmf", {"n_query_prompts": n_query}, towers, 3).eval()
+        for parameter in method.fusion_layers.parameters():
+            torch.nn.init.normal_(parameter)
+        with torch.no_grad():
+            torch.nn.init.zeros_(method.heads["image"].weight)  # what is left is the text's head
+            first, second = (method({"text": text, "image": image}).logits for image in images)
+        assert (not torch.allclose(first, second, atol=1e-4)) is hears
