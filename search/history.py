@@ -12,6 +12,19 @@ from search.pareto import hypervolume, non_dominated
 from search.units import GIB
 from trainables.memory import MemoryReport
 
+#: What a trial reports each epoch and history keeps.
+REPORTED = (
+    "epoch",
+    "train_loss",
+    "epoch_seconds",
+    "setup_seconds",
+    "validation_seconds",
+    "measured_memory",
+    "accuracy",
+    "macro_f1",
+    "loss",
+)
+
 
 def canonical(config: Mapping[str, Any]) -> str:
     """Return the one text that equal configurations share."""
@@ -82,6 +95,13 @@ class History:
         """Take up a trial that starts."""
         self.trials[record.trial_id] = record
         self._by_config[canonical(record.config)] = record
+
+    def note(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take up what a trial reported for an epoch; hearing it twice changes nothing."""
+        epochs = self.trials[trial_id].epochs
+        numbers = {name: float(result[name]) for name in REPORTED if name in result}
+        if numbers.get("epoch", 0) > len(epochs):
+            epochs.append(numbers)
 
     def by_status(self, status: str) -> list[TrialRecord]:
         """Return the trials of a status, in the order they were started."""

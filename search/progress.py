@@ -48,7 +48,7 @@ class Progress:
         """Say how the search stands, if it is time to."""
         if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
             self._said = time.monotonic()
-            self.console.print(" | ".join(f"{name} {value}" for name, value in self._facts()))
+            self.console.print(" | ".join(f"{name} {value}" for name, value in self._facts()), soft_wrap=True)
 
     def _facts(self) -> list[tuple[str, str]]:
         running = self.history.by_status("running")

@@ -16,10 +16,11 @@ _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
 
 #: Short headings of long parameter names.
 _HEADINGS = {
+    "n_fusion_layers": "L_f",
     "n_query_prompts": "QP",
     "n_query_context_prompts": "QCP",
     "n_fusion_context_prompts": "FCP",
-    "translator_width": "width",
+    "translator_width": "trans.\nwidth",
     "learning_rate": "lr",
 }
 
@@ -52,18 +53,20 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         depths: Layers of each encoder, to show L_f for each.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
     keys = list(dict.fromkeys(key for row in rows for key in row["config"]))
     methods = {row["config"]["method"] for row in rows}
     keys = [key for key in keys if key != "method" or len(methods) > 1]
     extra = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
     extra = [name for name in extra if any(name in row for row in rows)]
-    for heading in ("memory GiB", "val acc", "test acc", *extra, "trained"):
-        table.add_column(heading, justify="right")
+    for heading in ("memory\nGiB", "val\nacc", "test\nacc", *extra, "trained\nparams"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for key in keys:
-        fused = key == "n_fusion_layers"
-        table.add_column(f"L_f ({'/'.join(depths)})" if fused else _HEADINGS.get(key, key), justify="right")
-    table.add_column("MLflow run", no_wrap=True)
+        table.add_column(_HEADINGS.get(key, key), justify="right", no_wrap=True)
+    table.add_column("MLflow\nrun id", no_wrap=True)
+    if "n_fusion_layers" in keys:
+        table.caption = f"L_f: first fused layer of {'/'.join(depths)}; QP, QCP, FCP: prompt lengths"
+        table.caption_justify = "left"
     for row in rows:
         test = row["test_accuracy"]
         table.add_row(
@@ -71,7 +74,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
             f"{row['accuracy']:.3f}",
             "-" if test is None else f"{test:.3f}",
             *(f"{row[name]:.3f}" for name in extra),
-            f"{row['trainable_parameters']:,}",
+            f"{row['trainable_parameters'] / 1e6:.2f} M",
             *(_cell(key, row["config"].get(key), depths) for key in keys),
             (row["run_id"] or "-")[:8],
         )

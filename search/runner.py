@@ -253,7 +253,7 @@ def _searcher(search: _Resolved, folder: Path) -> ParetoSearcher:
 
 
 class _Events(Callback):
-    """Passes Ray Tune's events on to tracking and progress; the searcher has noted them before."""
+    """Passes Ray Tune's events on to history, tracking and progress."""
 
     def __init__(self, history: History, tracker: Tracker, progress: Progress, console: Console) -> None:
         self.history = history
@@ -272,6 +272,8 @@ class _Events(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        # Ray Tune tells callbacks of a trial's last result before it tells the searcher.
+        self.history.note(trial.trial_id, result)
         self.tracker.epoch(self.history.trials[trial.trial_id])
         self.progress.update()
 
@@ -284,7 +286,10 @@ class _Events(Callback):
         record = self.history.trials[trial.trial_id]
         record.status = "failed"
         record.message = _last_line(trial)
-        self.console.print(f"trial {trial.trial_id} failed: {record.message}", markup=False)
+        where = getattr(trial, "error_file", None) or "no further details"
+        self.console.print(
+            f"trial {trial.trial_id} failed: {record.message} ({where})", markup=False, soft_wrap=True
+        )
         self.tracker.end(record)
 
 
@@ -304,8 +309,9 @@ def _tune(
         f"{placement.concurrent} at once on {placement.request}; batch {setting.batch_size}, "
         f"{setting.text_length} tokens, {setting.image_size} px",
         markup=False,
+        soft_wrap=True,
     )
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we say which trials failed
     with Progress(console, search.history, config.num_samples, config.epochs) as progress:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(FusionTrial, spec=spec), placement.request),

@@ -20,17 +20,6 @@ from trainables.trial import split_config
 #: Candidates in a row that may be repeats or infeasible before the space counts as exhausted.
 MAX_REJECTED = 200
 
-#: What a trial reports each epoch and history keeps.
-REPORTED = (
-    "epoch",
-    "train_loss",
-    "epoch_seconds",
-    "measured_memory",
-    "accuracy",
-    "macro_f1",
-    "loss",
-)
-
 
 def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
     """Return an Optuna sampler for several objectives.
@@ -119,7 +108,7 @@ class ParetoSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch's results."""
-        self._note(trial_id, result)
+        self.history.note(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -127,7 +116,7 @@ class ParetoSearcher(Searcher):
         """Tell Optuna the result of a trial that ran to its end; others are told as failed."""
         record = self.history.trials[trial_id]
         if result:
-            self._note(trial_id, result)
+            self.history.note(trial_id, result)
         number = self._open.pop(trial_id, None)
         if error:
             record.status = "failed"
@@ -149,12 +138,6 @@ class ParetoSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Read what ``save`` wrote."""
         self._open = json.loads(Path(checkpoint_path).read_text())
-
-    def _note(self, trial_id: str, result: dict[str, Any]) -> None:
-        record = self.history.trials[trial_id]
-        numbers = {name: float(result[name]) for name in REPORTED if name in result}
-        if "epoch" in numbers and numbers["epoch"] > len(record.epochs):
-            record.epochs.append(numbers)
 
     def _tell_repeat(self, trial: optuna.Trial, known: TrialRecord) -> None:
         if known.status != "finished":

@@ -30,17 +30,22 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 
 
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The paper's setting: the last two layers fused, M = 4, a bottleneck of half the width."""
+    """The paper's setting (the last two layers fused, M = 4), then the cheapest: an end of the front."""
     return [
-        {
-            "n_fusion_layers": min(2, *context.depths.values()),
-            "n_query_prompts": 4,
-            "n_query_context_prompts": 4,
-            "n_fusion_context_prompts": 4,
-            "translator_width": 4 * _width_step(context),
-            "learning_rate": 2e-3,
-        }
+        _point(min(2, *context.depths.values()), 4, 4 * _width_step(context)),
+        _point(1, 1, _width_step(context)),
     ]
+
+
+def _point(layers: int, prompts: int, width: int) -> dict[str, Any]:
+    return {
+        "n_fusion_layers": layers,
+        "n_query_prompts": prompts,
+        "n_query_context_prompts": prompts,
+        "n_fusion_context_prompts": prompts,
+        "translator_width": width,
+        "learning_rate": 2e-3,
+    }
 
 
 PMF_NAS = register_space(

@@ -75,3 +75,39 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 unk_token="[UNK]",
             ).save_pretrained(folders[family])
     return folders
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder: noisy squares in three colours with a title, 48 + 12 + 12 rows."""
+    import io
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("squares")
+    generator = np.random.default_rng(0)
+    colours = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
+    for split, rows in (("train", 48), ("validation", 12), ("test", 12)):
+        columns: dict[str, list[object]] = {"text": [], "image": [], "label": []}
+        for row in range(rows):
+            name = list(colours)[row % 3]
+            noise = generator.integers(-30, 30, (36, 40, 3))
+            pixels = np.clip(np.array(colours[name]) + noise, 0, 255).astype(np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            columns["text"].append(f"a {name} square" if row % 2 else "the square")
+            columns["image"].append(buffer.getvalue())
+            columns["label"].append(name)
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with an empty cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +37,10 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
     with FileLock(f"{target}.lock"):
         if target.exists():
             return False
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        scratch = target.parent / f".{target.name}.partial"
+        # Only a process that was killed leaves one behind: the lock keeps all others out.
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
         try:
             build(scratch / target.name)
             os.replace(scratch / target.name, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -74,6 +75,7 @@ class TrialRun:
     device: torch.device = field(default_factory=lambda: torch.device(_default_device()))
 
     def __post_init__(self) -> None:
+        started = time.perf_counter()
         torch.set_num_threads(self.spec.threads)
         self.data = _open_prepared(self.spec)
         self.method = self._build().to(self.device)
@@ -86,6 +88,7 @@ class TrialRun:
             self.spec.seed,
             self.data.info["task"],
         )
+        self.setup_seconds = time.perf_counter() - started
 
     def loader(self, split: str) -> Loader:
         """Return a split's batches, with the frozen prefix's cached output where the method has one."""
@@ -114,13 +117,26 @@ class TrialRun:
         )
 
     def epoch(self) -> dict[str, float]:
-        """Train one epoch and evaluate on the validation split."""
+        """Train one epoch and evaluate on the validation split.
+
+        Returns:
+            The task's metrics, ``epoch``, ``train_loss``, ``measured_memory`` (GiB, on a GPU), and where the
+            time went: ``setup_seconds`` (the same in every epoch; cached features are computed here),
+            ``epoch_seconds`` and ``validation_seconds``.
+        """
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         result = self.trainer.train_epoch()
         if self.device.type == "cuda":
             result["measured_memory"] = torch.cuda.max_memory_allocated(self.device) / GIB
-        return {**result, **self.evaluate("validation"), "epoch": self.trainer.epoch}
+        started = time.perf_counter()
+        result |= self.evaluate("validation")
+        return {
+            **result,
+            "validation_seconds": time.perf_counter() - started,
+            "setup_seconds": self.setup_seconds,
+            "epoch": self.trainer.epoch,
+        }
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Return the task's metrics on a split."""

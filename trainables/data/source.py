@@ -105,16 +105,8 @@ def open_dataset(name: str) -> Dataset:
         )
     files = {split: _split_files(name, folder, split) for split in SPLITS}
     metadata = _metadata(files["train"][0])
-    schema = pq.read_schema(files["train"][0])
-    modalities = json.loads(metadata.get("paretofuse.modalities", "null")) or {
-        modality: column for modality, column in _DEFAULT_COLUMNS.items() if column in schema.names
-    }
+    modalities = json.loads(metadata.get("paretofuse.modalities", "null")) or _DEFAULT_COLUMNS
     label = metadata.get("paretofuse.label", "label")
-    if len(modalities) < 2:
-        raise UserError(
-            f"dataset '{name}': found {list(modalities) or 'no'} modality columns in {schema.names}; "
-            "expected 'text' (string) and 'image' (binary), or the schema key paretofuse.modalities"
-        )
     task = metadata.get("paretofuse.task", "classification")
     get_task(task)
     for paths in files.values():

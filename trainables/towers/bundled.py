@@ -12,15 +12,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import os
-import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
+from trainables.cache import build_once
 from trainables.errors import UserError, unknown
 
 
@@ -128,12 +126,7 @@ def resolve_bundled(name: str, cache_dir: Path) -> Path:
         return _checked_weights(name).parent
     # Absolute, as worker processes may run in another folder.
     target = cache_dir.absolute() / "encoders" / f"{name}-{_WEIGHTS[name][2][:12]}"
-    # The folder appears by one rename, so if it exists it is complete.
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_dir():  # another process may have been faster
-                _convert_dinov2(_checked_weights(name), target)
+    build_once(target, lambda folder: _convert_dinov2(_checked_weights(name), folder))
     return target
 
 
@@ -167,24 +160,17 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _convert_dinov2(onnx_path: Path, target: Path) -> None:
-    """Write the backbone as a Hugging Face folder; the caller holds the folder's lock."""
+def _convert_dinov2(onnx_path: Path, folder: Path) -> None:
+    """Write the backbone as a Hugging Face folder."""
     from safetensors.numpy import save
 
-    partial = target.with_name(f"{target.name}.partial")
-    # Only a process that was killed leaves one behind: the lock keeps all others out.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        metadata = {"format": "pt", "source_sha256": _WEIGHTS["dinov2-small"][2]}
-        # Not save_file: its files are unreadable for other users of a shared cache.
-        blob = save(_read_backbone(onnx_path), metadata)
-        (partial / "model.safetensors").write_bytes(blob)
-        (partial / "config.json").write_text(_DINOV2_CONFIG)
-        (partial / "preprocessor_config.json").write_text(_DINOV2_PREPROCESSOR)
-        os.rename(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    metadata = {"format": "pt", "source_sha256": _WEIGHTS["dinov2-small"][2]}
+    # Not save_file: its files are unreadable for other users of a shared cache.
+    blob = save(_read_backbone(onnx_path), metadata)
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(blob)
+    (folder / "config.json").write_text(_DINOV2_CONFIG)
+    (folder / "preprocessor_config.json").write_text(_DINOV2_PREPROCESSOR)
 
 
 def _read_backbone(onnx_path: Path) -> dict[str, np.ndarray]:

@@ -173,7 +173,7 @@ def test_second_call_converts_nothing(
 @needs_dinov2
 def test_processes_may_convert_at_once(tmp_path: Path) -> None:
     """Two processes agree on one folder, in spite of what a killed one left behind."""
-    leftover = tmp_path / "encoders" / "dinov2-small-198644e37de3.partial"
+    leftover = tmp_path / "encoders" / ".dinov2-small-198644e37de3.partial"
     leftover.mkdir(parents=True)
     (leftover / "model.safetensors").write_bytes(b"half a file")
     context = multiprocessing.get_context("spawn")

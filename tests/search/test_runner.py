@@ -1,0 +1,208 @@
+"""Whole searches on a real local Ray, with small encoders and data."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mlflow.tracking import MlflowClient
+
+from search import SearchConfig, run_search
+from search.config import SearchConfig as SearchConfigClass
+from trainables.errors import UserError
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder, cache and Ray for the module: starting Ray takes longer than the searches."""
+    folder = tmp_path_factory.mktemp("searches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},
+        )
+        yield folder
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def settings(place, tiny_encoders, squares) -> dict[str, Any]:
+    """Settings of a search that takes seconds."""
+    return {
+        "space": "pmf_nas",
+        "dataset": str(squares),
+        "text_encoder": str(tiny_encoders["bert"]),
+        "image_encoder": str(tiny_encoders["vit"]),
+        "num_samples": 6,
+        "epochs": 2,
+        "batch_size": 8,
+        "image_size": 32,
+        "storage_path": str(place / "runs"),
+        "tracking_uri": f"sqlite:///{place}/mlflow.db",
+        "max_memory": 2 * 2**20,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(settings) -> Any:
+    """One search that ran to its end."""
+    return run_search(SearchConfig(**settings, name="first"))
+
+
+def test_document(finished) -> None:
+    document = json.loads(json.dumps(finished.to_dict()))
+    assert list(document) == [
+        "name",
+        "space",
+        "parent_run_id",
+        "trials",
+        "infeasible",
+        "failed",
+        "hypervolume",
+        "front",
+    ]
+    assert document["trials"] == 6
+    assert document["failed"] == 0
+    assert document["infeasible"] > 0
+    assert 0 < document["hypervolume"] < 1
+    for member in document["front"]:
+        assert member["memory"] <= 2 * 2**20 / 2**30
+        assert 0 <= member["accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["trainable_parameters"] > 0
+        assert member["config"]["method"] == "pmf"
+    memories = [member["memory"] for member in document["front"]]
+    accuracies = [member["accuracy"] for member in document["front"]]
+    assert memories == sorted(memories)
+    assert accuracies == sorted(accuracies)
+
+
+def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
+    client = MlflowClient(settings["tracking_uri"])
+    parent = client.get_run(finished.parent_run_id)
+    experiment = [parent.info.experiment_id]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["space"] == "pmf_nas"
+    assert parent.data.params["dataset.fingerprint"]
+    assert parent.data.params["version.torch"]
+    series = client.get_metric_history(parent.info.run_id, "hypervolume")
+    values = [metric.value for metric in sorted(series, key=lambda metric: metric.step)]
+    assert len(values) == 6
+    assert values == sorted(values), "what is dominated stays dominated"
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"config.json", "front.json", "front.png", "infeasible.json"} <= artifacts
+
+    mine = f"tags.`mlflow.parentRunId` = '{finished.parent_run_id}'"
+    children = client.search_runs(experiment, mine)
+    assert len(children) == 6
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert {"method", "n_fusion_layers", "learning_rate"} <= set(child.data.params)
+        assert {"accuracy", "memory", "loss", "predicted.activations"} <= set(child.data.metrics)
+        assert len(client.get_metric_history(child.info.run_id, "accuracy")) == 2
+        assert child.data.metrics["predicted.total"] == child.data.metrics["memory"]
+    tagged = client.search_runs(experiment, f"{mine} and tags.front = 'true'")
+    assert {run.info.run_id for run in tagged} == {member["run_id"] for member in finished.front}
+    assert all("test.accuracy" in run.data.metrics for run in tagged)
+
+
+def test_run_folder_tells_what_was_run(finished) -> None:
+    folder = Path(finished.folder)
+    config = SearchConfigClass.from_json((folder / "config.json").read_text())
+    assert config.run_name == "first"
+    assert json.loads((folder / "result.json").read_text()) == finished.to_dict()
+    assert (folder / "front.png").stat().st_size > 5000
+
+
+def test_a_name_is_used_once(finished, settings) -> None:
+    with pytest.raises(UserError, match="holds a search of that name already"):
+        run_search(SearchConfig(**settings, name="first"))
+
+
+def test_same_seed_same_result_with_and_without_feature_cache(settings) -> None:
+    common = {**settings, "space": "linear", "num_samples": 2, "max_concurrent": 1}
+    cached = run_search(SearchConfig(**common, name="cached"))
+    plain = run_search(SearchConfig(**common, name="plain", feature_cache=False))
+    assert [m["config"] for m in cached.front] == [m["config"] for m in plain.front]
+    assert [m["accuracy"] for m in cached.front] == [m["accuracy"] for m in plain.front]
+
+
+def test_other_objectives_and_augmentation(settings) -> None:
+    result = run_search(
+        SearchConfig(
+            **{**settings, "num_samples": 2, "epochs": 1},
+            name="objectives",
+            objectives=("params", "loss", "macro_f1"),
+            sampler="nsga2",
+            augment="shift-flip",
+            feature_cache=False,
+        )
+    )
+    assert result.trials == 2
+    assert {"params", "loss", "macro_f1"} <= set(result.front[0])
+
+
+def test_a_failing_trial_does_not_stop_the_search(settings, monkeypatch) -> None:
+    from spaces import SPACES, Space
+
+    def sample(trial: Any, context: Any) -> dict[str, Any]:
+        # So large a learning rate makes the loss overflow.
+        rate = trial.suggest_categorical("learning_rate", [1e-3, 1e30])
+        return {"method": "linear", "learning_rate": rate}
+
+    points = [{"learning_rate": 1e30}, {"learning_rate": 1e-3}]
+    monkeypatch.setitem(SPACES, "risky", Space("risky", "", sample, lambda _: points))
+    result = run_search(SearchConfig(**{**settings, "space": "risky", "num_samples": 2}, name="risky"))
+    assert (result.trials, result.failed) == (1, 1)
+    assert "loss became" in result.errors[0]
+    runs = MlflowClient(settings["tracking_uri"]).search_runs(["1"], "attributes.status = 'FAILED'")
+    assert len(runs) == 1
+
+
+def _command(settings: dict[str, Any], *more: str) -> list[str]:
+    options = {k: v for k, v in settings.items() if k not in ("max_memory",)}
+    pairs = [x for k, v in options.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+    return [sys.executable, "-m", "search", *pairs, *more]
+
+
+def test_json_is_all_there_is_on_standard_output(settings) -> None:
+    command = _command({**settings, "num_samples": 1, "epochs": 1}, "--name", "process", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"] == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_the_front_so_far(settings, place) -> None:
+    command = _command({**settings, "num_samples": 500, "epochs": 1}, "--name", "stopped")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    client = MlflowClient(settings["tracking_uri"])
+    deadline = time.time() + 150
+    while time.time() < deadline:
+        time.sleep(1)
+        parents = client.search_runs(["1"], "tags.`mlflow.runName` = 'stopped' and metrics.trials >= 3")
+        if parents:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Pareto front of 'stopped'" in out
+    assert "interrupted" in out
+    assert "Traceback" not in out + err
+    assert client.get_run(parents[0].info.run_id).info.status == "KILLED"
