@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEMO := --space pmf_nas --num-samples 12 --epochs 3 --max-memory 400MiB --text-length 16
+DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 350MiB --text-length 16
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types bench picture clean

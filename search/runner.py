@@ -31,7 +31,7 @@ from search.tracking import Tracker
 from search.units import GIB, format_size
 from spaces import Space, SpaceContext, get_space
 from trainables.cache import cache_dir
-from trainables.data import PreparedData, open_dataset, prepare, typical_text_length
+from trainables.data import DATASETS, PreparedData, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.setting import TrainingSetting
@@ -110,9 +110,10 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     search = _resolve(config)
     data = _prepare(search, console)
     spec = TrialSpec(
-        dataset=config.dataset,
+        # Workers run in folders of their own: relative paths would mean something else there.
+        dataset=config.dataset if config.dataset in DATASETS else str(Path(config.dataset).resolve()),
         prepared=data.key,
-        encoders=config.encoders,
+        encoders={modality: encoder.address for modality, encoder in search.encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in search.encoders.items()},
         setting=search.setting,
         epochs=config.epochs,
@@ -212,7 +213,10 @@ def _cluster(config: SearchConfig) -> Iterator[dict[str, float]]:
     started = not ray.is_initialized()
     if started:
         address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-        options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+        options: dict[str, Any] = {}
+        if address == "local":
+            options["include_dashboard"] = False
+            os.environ["PARETOFUSE_CACHE"] = str(cache_dir())  # relative, it would move with the workers
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -182,7 +183,10 @@ def _command(settings: dict[str, Any], *more: str) -> list[str]:
 
 
 def test_json_is_all_there_is_on_standard_output(settings) -> None:
-    command = _command({**settings, "num_samples": 1, "epochs": 1}, "--name", "process", "--json")
+    # Relative paths, as people type them; workers run in other folders.
+    relative = {name: os.path.relpath(settings[name]) for name in ("dataset", "text_encoder", "storage_path")}
+    quick = {**settings, **relative, "num_samples": 1, "epochs": 1}
+    command = _command(quick, "--name", "process", "--json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["trials"] == 1

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from trainables.cache import build_once, cache_dir
@@ -25,7 +25,7 @@ from trainables.data.source import SPLITS, Dataset, image_bytes
 from trainables.errors import UserError
 from trainables.towers import EncoderSource
 
-_FORMAT = 1  # raise when the layout below changes
+_FORMAT = 2  # raise when the layout below changes
 _ROWS = 512
 
 Progress = Callable[[str, int, int], None]
@@ -178,7 +178,7 @@ def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
             for batch in dataset.batches("train", [column])
             for ids in tokenizer([text or "" for text in batch[column].to_pylist()])["input_ids"]
         ]
-        target.write_text(json.dumps(float(np.percentile(lengths, 99))))
+        target.write_text(json.dumps(float(np.percentile(lengths, 99, method="higher"))))
 
     build_once(path, build)
     tokens = json.loads(path.read_text())
@@ -266,10 +266,12 @@ def _regular(
 
 
 def _labels(values: list[Any], index: Mapping[str, int], where: str, first: int) -> pa.Array:
-    for row, value in enumerate(values, first):
-        if str(value) not in index:
+    """Class indices: integers are indices already, all else is looked up by name."""
+    labels = [value if type(value) is int else index.get(str(value), -1) for value in values]
+    for row, (value, label) in enumerate(zip(values, labels, strict=True), first):
+        if not 0 <= label < len(index):
             raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
-    return pa.array([index[str(value)] for value in values], pa.int64())
+    return pa.array(labels, pa.int64())
 
 
 def _pixels(cell: Any, size: int, where: str) -> bytes:
@@ -277,9 +279,14 @@ def _pixels(cell: Any, size: int, where: str) -> bytes:
     if data is None:
         raise UserError(f"{where}: the image is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            picture = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(data)) as stored:
+            image = ImageOps.exif_transpose(stored)
+            if image.mode.startswith("I;16"):
+                # convert would clip 16 bits to 8 instead of scaling them
+                picture = image.point(lambda value: value / 256).convert("L").convert("RGB")
+            else:
+                picture = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise UserError(f"{where}: the image cannot be decoded ({error})") from error
     scale = size / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)

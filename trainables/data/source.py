@@ -58,14 +58,14 @@ class Dataset:
         """Class names in index order: the schema's, else the sorted names that occur in any split."""
         metadata = _metadata(self.files["train"][0])
         if "paretofuse.classes" in metadata:
-            return tuple(json.loads(metadata["paretofuse.classes"]))
+            return tuple(_from_json(self.name, metadata, "paretofuse.classes"))
         found: set[Any] = set()
         for paths in self.files.values():
             for path in paths:
                 found.update(pq.read_table(path, columns=[self.label])[self.label].unique().to_pylist())
         if None in found:
             raise UserError(f"dataset '{self.name}': column '{self.label}' has empty labels")
-        if all(isinstance(value, int) for value in found):
+        if all(type(value) is int for value in found):  # not bool, which is an int
             return tuple(str(index) for index in range(max(found) + 1))
         return tuple(sorted(map(str, found)))
 
@@ -104,15 +104,20 @@ def open_dataset(name: str) -> Dataset:
             f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"
         )
     files = {split: _split_files(name, folder, split) for split in SPLITS}
+    _schema(name, files["train"][0])
     metadata = _metadata(files["train"][0])
-    modalities = json.loads(metadata.get("paretofuse.modalities", "null")) or _DEFAULT_COLUMNS
+    modalities = _from_json(name, metadata, "paretofuse.modalities") or _DEFAULT_COLUMNS
     label = metadata.get("paretofuse.label", "label")
     task = metadata.get("paretofuse.task", "classification")
     get_task(task)
     for paths in files.values():
         for path in paths:
             _check_schema(name, path, modalities, label)
-    return Dataset(name, files, modalities, label, task)
+    dataset = Dataset(name, files, modalities, label, task)
+    for split in SPLITS:
+        if not dataset.count(split):
+            raise UserError(f"dataset '{name}': the {split} split has no rows")
+    return dataset
 
 
 def image_bytes(value: Any) -> bytes | None:
@@ -132,11 +137,23 @@ def _metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items() if key.startswith(b"paretofuse.")}
 
 
-def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str) -> None:
+def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
+    """Return the value of a schema key, None where it is not set."""
     try:
-        schema = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"dataset '{name}': {path.name} is not a Parquet file") from error
+        return json.loads(metadata.get(key, "null"))
+    except ValueError as error:
+        raise UserError(f"dataset '{name}': schema key {key} is no JSON: {metadata[key]!r}") from error
+
+
+def _schema(name: str, path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"dataset '{name}': {path.name} is not a Parquet file that can be read") from error
+
+
+def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str) -> None:
+    schema = _schema(name, path)
     for column in (*modalities.values(), label):
         if column not in schema.names:
             raise UserError(
@@ -150,3 +167,12 @@ def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str)
         if not (text if modality == "text" else image):
             expected = "string" if modality == "text" else "binary (encoded image files)"
             raise UserError(f"dataset '{name}': {path.name} column '{column}' is {kind}; expected {expected}")
+    kind = schema.field(label).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
+    if not any(check(kind) for check in known):
+        raise UserError(
+            f"dataset '{name}': {path.name} column '{label}' is {kind}; "
+            "expected class names (string) or indices (integer)"
+        )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -84,6 +87,11 @@ class EncoderSource:
     location: str | None
     config: Any
     image_size: int | None = None
+
+    @property
+    def address(self) -> str:
+        """The name under which a process in any folder, on any node, finds the same encoder."""
+        return self.name if self.name in BUNDLED or self.location is None else self.location
 
     @property
     def family(self) -> Family:
@@ -237,14 +245,33 @@ def _config_class(model_type: str) -> Any:
 def _read_config(location: str, modality: str, name: str) -> Any:
     from transformers import AutoConfig
 
+    _quiet()
+    # Asking a hub that is out of reach takes half a minute of retries.
+    unreachable = not Path(location).is_dir() and not _hub_reachable()
     try:
-        return AutoConfig.from_pretrained(location)
+        return AutoConfig.from_pretrained(location, local_files_only=unreachable)
     except (OSError, ValueError) as error:
         bundled = ", ".join(known for known, e in BUNDLED.items() if e.modality == modality)
+        reason = "the hub cannot be reached from here" if unreachable else _first_line(error)
         raise UserError(
             f"unknown {modality} encoder '{name}': not bundled ({bundled}), no folder with a config.json, no "
-            f"arch:NAME ({', '.join(ARCHITECTURES)}), and not to be had from the hub ({_first_line(error)})"
+            f"arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can be loaded ({reason})"
         ) from error
+
+
+def _hub_reachable() -> bool:
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    if getproxies():
+        return True  # a connection of our own would say nothing
+    url = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:

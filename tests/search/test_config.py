@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from search import SearchConfig
+from search.config import SearchConfig as Config
+from search.objectives import get_objectives, normalised, reference_values
+from trainables.errors import UserError
+
+
+def test_survives_json() -> None:
+    config = SearchConfig(space="pmf_nas", max_memory=2**30, objectives=("params", "loss"), name="x")
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_is_named_after_space_and_time() -> None:
+    assert SearchConfig(space="linear").run_name.startswith("linear-20")
+    assert SearchConfig(space="linear", storage_path="s3://bucket/runs").storage == "s3://bucket/runs"
+
+
+def test_refuses_augmentation_with_cached_features() -> None:
+    with pytest.raises(UserError, match="--no-feature-cache"):
+        SearchConfig(space="pmf_nas", augment="flip")
+    SearchConfig(space="pmf_nas", augment="flip", feature_cache=False)
+
+
+def test_objectives_share_one_scale() -> None:
+    objectives = get_objectives(["memory", "accuracy", "loss"])
+    reference = reference_values(objectives, memory=4.0, params=1e6, n_classes=10)
+    assert normalised(objectives, reference, {"memory": 1.0, "accuracy": 0.8, "loss": 0.0}) == (
+        pytest.approx((0.25, 0.2, 0.0))
+    )
+    assert normalised(objectives, reference, reference) == pytest.approx((1, 1, 1))

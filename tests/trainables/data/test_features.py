@@ -1,0 +1,211 @@
+"""The cache of frozen layers' outputs: what it returns, what it computes, what it keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainables.data.test_source import columns, png, write_dataset
+from trainables.data import SPLITS, FeatureCache, PreparedData, open_dataset, prepare
+from trainables.data.features import PrefixFeatures
+from trainables.setting import TrainingSetting
+from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder
+
+N = 70  # more than are computed at a time
+GIB = 2**30
+CPU = torch.device("cpu")
+MODALITIES = ("text", "image")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
+    """A text and an image encoder."""
+    return {
+        "text": resolve_encoder("text", str(tiny_encoders["bert"])),
+        "image": resolve_encoder("image", str(tiny_encoders["vit"])),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, EncoderSource]) -> PreparedData:
+    """Rows that differ in both modalities, the texts in length too."""
+    root = tmp_path_factory.mktemp("features")
+    texts = [" ".join(["red", "green", "blue", "square"][: i % 4 + 1]) for i in range(N)]
+    images = [png((3 * i, 255 - 2 * i, 90), (16, 16)) for i in range(N)]
+    content = columns(N, text=texts, image=images)
+    folder = write_dataset(root / "data", **dict.fromkeys(SPLITS, content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOFUSE_CACHE", str(root / "cache"))
+        return prepare(open_dataset(str(folder)), encoders, text_length=8, image_size=32)
+
+
+def _features(
+    data: PreparedData,
+    tower: Tower,
+    layer: int,
+    split: str = "train",
+    *,
+    limit: int = GIB,
+    setting: TrainingSetting | None = None,
+    encoder: str = "weights",
+) -> PrefixFeatures | None:
+    setting = setting or TrainingSetting()
+    return FeatureCache(limit).features(data, split, tower, layer, setting, encoder=encoder, device=CPU)
+
+
+def _files(cache: Path) -> set[str]:
+    return {path.name for path in (cache / "features").glob("*.npy")}
+
+
+def _calls(tower: Tower, layer: int) -> list[int]:
+    """Return a list that grows by the batch size each time the layer runs."""
+    calls: list[int] = []
+    tower.layers[layer].register_forward_hook(lambda _, inputs, output: calls.append(len(inputs[0])))
+    return calls
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_equals_the_tower_run_online(
+    data: PreparedData, encoders: dict[str, EncoderSource], modality: str, layer: int
+) -> None:
+    tower = load_tower(encoders[modality])
+    found = _features(data, tower, layer)
+    assert found is not None
+    rows = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = tower.encode(data.split("train").inputs(modality, rows), layer)
+    sequence = found.sequence(rows)
+    assert sequence.layer == found.layer == layer
+    assert (sequence.tokens - expected.tokens).abs().max() < 1e-5
+    if expected.mask is None:
+        assert sequence.mask is None
+    else:
+        assert sequence.mask is not None
+        assert torch.equal(sequence.mask, expected.mask)
+        assert not expected.mask.all()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_tower_goes_on_from_cached_tokens(
+    data: PreparedData, encoders: dict[str, EncoderSource], modality: str
+) -> None:
+    tower = load_tower(encoders[modality])
+    found = _features(data, tower, 1)
+    assert found is not None
+    rows = torch.tensor([69, 0, 7])
+    with torch.no_grad():
+        expected = tower.encode(data.split("train").inputs(modality, rows), tower.depth)
+        actual = tower.encode(found.sequence(rows), tower.depth)
+    assert (actual.tokens - expected.tokens).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_deeper_layer_starts_from_a_cached_one(
+    data: PreparedData, encoders: dict[str, EncoderSource], modality: str
+) -> None:
+    tower = load_tower(encoders[modality])
+    assert _features(data, tower, 1) is not None
+    lower, upper = _calls(tower, 0), _calls(tower, 2)
+    deeper = _features(data, tower, 3)
+    assert deeper is not None
+    assert sum(upper) == N
+    assert lower == []
+    rows = torch.arange(N)
+    with torch.no_grad():
+        expected = tower.encode(data.split("train").inputs(modality, rows), 3)
+    assert (deeper.sequence(rows).tokens - expected.tokens).abs().max() < 1e-5
+
+
+def test_second_call_computes_nothing(data: PreparedData, encoders: dict[str, EncoderSource]) -> None:
+    tower = load_tower(encoders["image"])
+    calls = _calls(tower, 0)
+    first = _features(data, tower, 1)
+    assert sum(calls) == N
+    second = _features(data, tower, 1)
+    assert sum(calls) == N
+    assert first is not None
+    assert second is not None
+    assert (first.tokens == second.tokens).all()
+
+
+def test_progress_counts_rows(data: PreparedData, encoders: dict[str, EncoderSource]) -> None:
+    done: list[tuple[str, int, int]] = []
+    FeatureCache(GIB).features(
+        data,
+        "test",
+        load_tower(encoders["image"]),
+        1,
+        TrainingSetting(),
+        encoder="weights",
+        device=CPU,
+        progress=lambda *step: done.append(step),
+    )
+    assert {what for what, _, _ in done} == {"image layer 1, test"}
+    assert [rows for _, rows, _ in done] == sorted({rows for _, rows, _ in done})
+    assert done[-1][1:] == (N, N)
+
+
+def test_split_larger_than_the_limit_is_not_cached(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    calls = _calls(tower, 0)
+    size = N * 17 * tower.width * 4  # 16 patches and [CLS], float32
+    assert _features(data, tower, 1, limit=size - 1) is None
+    assert _files(cache) == set()
+    assert calls == []
+    assert _features(data, tower, 1, limit=size + 1024) is not None
+
+
+def test_least_recently_used_makes_room(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    size = N * 17 * tower.width * 4
+    limit = 2 * size + 1024
+    for age, split in ((300, "train"), (200, "validation")):
+        assert _features(data, tower, 1, split, limit=limit) is not None
+        (file,) = (cache / "features").glob(f"*-{split}-*.npy")
+        then = file.stat().st_mtime - age
+        os.utime(file, (then, then))
+    train = _features(data, tower, 1, "train", limit=limit)  # older, but used again
+    assert _features(data, tower, 1, "test", limit=limit) is not None
+    assert {name.split("-")[1] for name in _files(cache)} == {"train", "test"}
+
+    # What is in use stays readable when its file is removed.
+    assert _features(data, tower, 2, "test", limit=size + 1024) is not None
+    assert {name.split("-")[1] for name in _files(cache)} == {"test"}
+    assert train is not None
+    assert train.sequence(torch.arange(N)).tokens.shape == (N, 17, tower.width)
+
+
+def test_everything_that_changes_the_tokens_has_its_own_file(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    eager = load_tower(encoders["text"])
+    sdpa = load_tower(encoders["text"], attention="sdpa")
+    found = [
+        _features(data, eager, 1),
+        _features(data, eager, 2),
+        _features(data, eager, 1, "test"),
+        _features(data, eager, 1, setting=TrainingSetting(precision="bf16")),
+        _features(data, sdpa, 1, setting=TrainingSetting(attention="sdpa")),
+        _features(data, eager, 1, encoder="other weights"),
+        _features(data, load_tower(encoders["image"]), 1),
+    ]
+    assert None not in found
+    assert len(_files(cache)) == len(found)
+    _features(data, eager, 1, setting=TrainingSetting(batch_size=4, encoder_dropout=False))
+    assert len(_files(cache)) == len(found)

@@ -1,0 +1,295 @@
+"""Preparing datasets: the right content, once, and nothing left behind by an error."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image, features
+
+from tests.trainables.data.test_source import columns, png, write_dataset
+from trainables.data import SPLITS, PreparedData, open_dataset, prepare, typical_text_length
+from trainables.errors import UserError
+from trainables.towers import EncoderSource, resolve_encoder
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+CLS, SEP, UNK, RED, GREEN = 2, 3, 4, 5, 6
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
+    """A text and an image encoder."""
+    return {
+        "text": resolve_encoder("text", str(tiny_encoders["bert"])),
+        "image": resolve_encoder("image", str(tiny_encoders["vit"])),
+    }
+
+
+def _prepare(
+    folder: Path, encoders: dict[str, EncoderSource], *, text_length: int = 6, size: int = 8, **options: Any
+) -> PreparedData:
+    dataset = open_dataset(str(folder))
+    return prepare(dataset, encoders, text_length=text_length, image_size=size, **options)
+
+
+def _left_in(cache: Path) -> list[Path]:
+    return [path for path in (cache / "prepared").iterdir() if path.suffix != ".lock"]
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def _encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def _normalised(image: Image.Image, mean: list[float], std: list[float]) -> np.ndarray:
+    return ((np.asarray(image) / 255 - mean) / std).transpose(2, 0, 1)
+
+
+def test_second_call_builds_nothing(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    folder = write_dataset(tmp_path / "data")
+    calls: list[tuple[str, int, int]] = []
+    first = _prepare(folder, encoders, progress=lambda *done: calls.append(done))
+    assert calls == [(split, 3, 3) for split in SPLITS]
+    times = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    second = _prepare(moved, encoders, progress=lambda *done: calls.append(done))
+    assert len(calls) == 3
+    assert second.key == first.key
+    assert {path: path.stat().st_mtime_ns for path in second.folder.iterdir()} == times
+
+
+def test_key_depends_on_what_changes_the_content(
+    tmp_path: Path, encoders: dict[str, EncoderSource], tiny_encoders: dict[str, Path]
+) -> None:
+    folder = write_dataset(tmp_path / "data")
+    roberta = resolve_encoder("text", str(tiny_encoders["roberta"]))
+    deit = resolve_encoder("image", str(tiny_encoders["deit"]))
+    base = _prepare(folder, encoders).key
+    others = [
+        _prepare(folder, encoders, text_length=7),
+        _prepare(folder, encoders, size=16),
+        _prepare(folder, {**encoders, "text": roberta}),
+        _prepare(folder, {"text": encoders["text"]}),
+    ]
+    assert len({base, *(other.key for other in others)}) == 5
+    assert _prepare(folder, {**encoders, "image": deit}).key == base  # the same normalisation
+
+
+def test_labels_are_class_indices(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    write_dataset(tmp_path / "data", train=columns(label=["c1", "a", "c0"]))
+    data = _prepare(tmp_path / "data", encoders)
+    assert data.info["classes"] == ["a", "c0", "c1"]
+    assert data.n_classes == 3
+    assert data.split("train").labels.tolist() == [2, 0, 1]
+
+
+def test_integer_labels_may_have_class_names(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    files = {split: columns(label=[1, 0, 1]) for split in SPLITS}
+    write_dataset(tmp_path / "data", {"paretofuse.classes": json.dumps(["cat", "dog"])}, **files)
+    assert _prepare(tmp_path / "data", encoders).split("train").labels.tolist() == [1, 0, 1]
+
+
+def test_boolean_labels(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    files = {split: columns(label=[True, False, True]) for split in SPLITS}
+    write_dataset(tmp_path / "data", **files)
+    assert _prepare(tmp_path / "data", encoders).split("train").labels.tolist() == [1, 0, 1]
+
+
+def test_unknown_label_names_split_and_row(
+    tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    metadata = {"paretofuse.classes": json.dumps(["c0", "c1"])}
+    write_dataset(tmp_path / "data", metadata, validation=columns(label=["c0", "c9", "c1"]))
+    with pytest.raises(UserError, match="validation row 1: label 'c9' is none of the 2 classes"):
+        _prepare(tmp_path / "data", encoders)
+    assert _left_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"no image", "cannot be decoded"),
+        (_encoded(_picture(64, 64))[:2000], "cannot be decoded"),
+        (_encoded(_picture(64, 64), "JPEG")[:500], "cannot be decoded"),
+        (b"", "cannot be decoded"),
+        (None, "is empty"),
+    ],
+)
+def test_bad_image_names_split_and_row(
+    tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource], content: bytes | None, complaint: str
+) -> None:
+    write_dataset(tmp_path / "data", test=columns(image=[png(), png(), content]))
+    with pytest.raises(UserError, match=f"test row 2: the image {complaint}"):
+        _prepare(tmp_path / "data", encoders)
+    assert _left_in(cache) == []
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_corrupt_avif(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    content = bytearray(_encoded(_picture(64, 64), "AVIF"))
+    start = content.index(b"mdat") + 4
+    content[start:] = bytes(len(content) - start)
+    write_dataset(tmp_path / "data", test=columns(image=[png(), png(), bytes(content)]))
+    with pytest.raises(UserError, match="test row 2: the image cannot be decoded"):
+        _prepare(tmp_path / "data", encoders)
+
+
+def test_grey_image_of_16_bits(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (8, 8), dtype=np.uint16)
+    write_dataset(tmp_path / "data", train=columns(1, image=[_encoded(Image.fromarray(values))]))
+    pixels = _prepare(tmp_path / "data", encoders).split("train").inputs("image", torch.tensor([0]))
+    grey = Image.fromarray((values // 256).astype(np.uint8)).convert("RGB")
+    np.testing.assert_allclose(pixels["pixel_values"][0], _normalised(grey, *IMAGENET), atol=1e-6)
+
+
+def test_row_numbers_count_over_lots_and_shards(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    write_dataset(
+        tmp_path / "data",
+        train_0=columns(600),
+        train_1=columns(3, image=[png(), b"no image", png()]),
+    )
+    with pytest.raises(UserError, match="train row 601:"):
+        _prepare(tmp_path / "data", encoders)
+
+
+def test_missing_modality(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None:
+    metadata = {"paretofuse.modalities": json.dumps({"text": "text", "audio": "image"})}
+    write_dataset(tmp_path / "data", metadata)
+    with pytest.raises(UserError, match="has no image; its modalities: text, audio"):
+        _prepare(tmp_path / "data", encoders)
+
+
+@pytest.mark.parametrize(("width", "height", "resized"), [(40, 32, (20, 16)), (30, 90, (16, 48))])
+def test_pixels(
+    tmp_path: Path,
+    encoders: dict[str, EncoderSource],
+    width: int,
+    height: int,
+    resized: tuple[int, int],
+) -> None:
+    picture = _picture(width, height)
+    write_dataset(tmp_path / "data", train=columns(image=[png(), _encoded(picture), png()]))
+    data = _prepare(tmp_path / "data", encoders, size=16)
+    pixels = data.split("train").inputs("image", torch.tensor([1]))["pixel_values"]
+
+    left, top = (resized[0] - 16) // 2, (resized[1] - 16) // 2
+    cut = picture.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + 16, top + 16))
+    assert pixels.dtype == torch.float32
+    np.testing.assert_allclose(pixels[0], _normalised(cut, *IMAGENET), atol=1e-6)
+
+
+def test_pixels_are_normalised_as_the_encoder_wants(
+    tmp_path: Path, encoders: dict[str, EncoderSource], tiny_encoders: dict[str, Path]
+) -> None:
+    folder = shutil.copytree(tiny_encoders["vit"], tmp_path / "vit")
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    config = {"image_processor_type": "ViTImageProcessor", "image_mean": mean, "image_std": std}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    picture = _picture(16, 16)
+    write_dataset(tmp_path / "data", train=columns(1, image=[_encoded(picture)]))
+    data = _prepare(tmp_path / "data", {**encoders, "image": resolve_encoder("image", str(folder))}, size=16)
+    pixels = data.split("train").inputs("image", torch.tensor([0]))["pixel_values"]
+    np.testing.assert_allclose(pixels[0], _normalised(picture, mean, std), atol=1e-6)
+
+
+@pytest.mark.parametrize(("family", "pad"), [("bert", 0), ("roberta", 1), ("distilbert", 0)])
+def test_texts_are_cut_and_padded(
+    tmp_path: Path, tiny_encoders: dict[str, Path], family: str, pad: int
+) -> None:
+    texts = ["red", "red green red green red green", None, "red zebra red"]
+    write_dataset(tmp_path / "data", train=columns(4, text=texts))
+    encoder = resolve_encoder("text", str(tiny_encoders[family]))
+    rows = _prepare(tmp_path / "data", {"text": encoder}, text_length=5).split("train")
+    inputs = rows.inputs("text", torch.arange(4))
+    assert inputs["input_ids"].tolist() == [
+        [CLS, RED, SEP, pad, pad],
+        [CLS, RED, GREEN, RED, SEP],
+        [CLS, SEP, pad, pad, pad],
+        [CLS, RED, UNK, RED, SEP],
+    ]
+    assert inputs["attention_mask"].sum(dim=1).tolist() == [3, 5, 2, 5]
+    assert torch.equal(inputs["attention_mask"], inputs["input_ids"] != pad)
+    assert torch.equal(rows.mask(torch.tensor([2, 0])), inputs["attention_mask"][[2, 0]])
+
+
+def test_rows_keep_their_order_over_lots_and_shards(
+    tmp_path: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    n = 1100
+    content = {
+        "text": [" ".join(["red"] * (i % 3 + 1)) for i in range(n)],
+        "image": [png((i % 256, i // 256, 7), (8, 8)) for i in range(n)],
+        "label": [i % 11 for i in range(n)],
+    }
+    table = pa.table(content)
+    parts = {"train_0": table[:300], "train_1": table[300:]}
+    rest = {split: columns(label=[0, 1, 2]) for split in ("validation", "test")}
+    write_dataset(tmp_path / "data", **parts, **rest)
+    rows = _prepare(tmp_path / "data", encoders).split("train")
+
+    assert len(rows) == n
+    assert rows.labels.tolist() == content["label"]
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    pixels = rows.inputs("image", order)["pixel_values"][:, :, 0, 0]
+    values = (pixels * torch.tensor(IMAGENET[1]) + torch.tensor(IMAGENET[0])) * 255
+    expected = torch.stack([order % 256, order // 256, torch.full_like(order, 7)], dim=1)
+    assert torch.equal(values.round().long(), expected)
+    assert torch.equal(rows.mask(order).sum(dim=1), order % 3 + 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "family", "expected"),
+    [
+        (1, "bert", 8),
+        (6, "bert", 8),
+        (7, "bert", 16),
+        (20, "bert", 24),
+        (90, "bert", 40),
+        (90, "roberta", 38),
+    ],
+)
+def test_typical_text_length(
+    tmp_path: Path, tiny_encoders: dict[str, Path], words: int, family: str, expected: int
+) -> None:
+    folder = write_dataset(tmp_path / "data", train=columns(text=[" ".join(["red"] * words)] * 3))
+    encoder = resolve_encoder("text", str(tiny_encoders[family]))
+    assert typical_text_length(open_dataset(str(folder)), encoder) == expected
+    assert typical_text_length(open_dataset(str(folder)), encoder) == expected  # from the cache
+
+
+@pytest.mark.parametrize(
+    ("n", "long", "expected"),
+    [
+        (200, 1, 8),
+        (200, 10, 32),
+        (150, 2, 32),
+    ],
+)
+def test_typical_text_length_cuts_at_most_one_text_in_a_hundred(
+    tmp_path: Path, encoders: dict[str, EncoderSource], n: int, long: int, expected: int
+) -> None:
+    texts = [" ".join(["red"] * (28 if i < long else 4)) for i in range(n)]
+    folder = write_dataset(tmp_path / "data", train=columns(n, text=texts))
+    assert typical_text_length(open_dataset(str(folder)), encoders["text"]) == expected

@@ -1,0 +1,199 @@
+"""Opening datasets: what is accepted, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from trainables.data import DATASETS, SPLITS, open_dataset
+from trainables.data.source import image_bytes
+from trainables.errors import UserError
+
+
+def png(color: tuple[int, int, int] = (255, 0, 0), size: tuple[int, int] = (40, 32)) -> bytes:
+    """Return a PNG file of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return file.getvalue()
+
+
+def columns(n: int = 3, **changes: Any) -> dict[str, Any]:
+    """Return the columns of n rows, with some exchanged; None leaves a column out."""
+    default = {"text": ["a red square"] * n, "image": [png()] * n, "label": [f"c{i % 2}" for i in range(n)]}
+    return {name: values for name, values in {**default, **changes}.items() if values is not None}
+
+
+def write_dataset(folder: Path, metadata: dict[str, str] | None = None, **files: Any) -> Path:
+    """Write a dataset of ``files``, name (``_`` for ``-``) to columns; other splits get three rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        if not any(name.startswith(split) for name in files):
+            files[split] = columns()
+    for name, content in files.items():
+        table = pa.table(content).replace_schema_metadata(metadata)
+        pq.write_table(table, folder / f"{name.replace('_', '-')}.parquet")
+    return folder
+
+
+def _texts(name: str, split: str) -> list[str]:
+    return [t for batch in open_dataset(name).batches(split, ["text"], 2) for t in batch["text"].to_pylist()]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_included_datasets_open(name: str) -> None:
+    dataset = open_dataset(name)
+    assert set(dataset.modalities) == {"text", "image"}
+    assert all(dataset.count(split) > 0 for split in SPLITS)
+    assert len(dataset.classes) > 1
+
+
+def test_missing_folder_names_the_included_datasets(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.*no such folder.*openclipart"):
+        open_dataset(str(tmp_path / "nowhere"))
+
+
+def test_missing_split(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    (tmp_path / "validation.parquet").unlink()
+    with pytest.raises(UserError, match=r"has no validation\.parquet"):
+        open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("column", ["text", "image", "label"])
+def test_missing_column_lists_those_there_are(tmp_path: Path, split: str, column: str) -> None:
+    write_dataset(tmp_path, **{split: columns(**{column: None})})
+    with pytest.raises(UserError) as error:
+        open_dataset(str(tmp_path))
+    message = str(error.value)
+    assert f"'{column}'" in message
+    assert all(left in message for left in {"text", "image", "label"} - {column})
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"), [("text", [1, 2, 3], "int64"), ("image", ["1.png"] * 3, "string")]
+)
+def test_wrong_column_type(tmp_path: Path, column: str, values: list[Any], found: str) -> None:
+    write_dataset(tmp_path, test=columns(**{column: values}))
+    with pytest.raises(UserError, match=rf"test\.parquet column '{column}' is {found}; expected"):
+        open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"text,image,label\n"], ids=["empty", "csv"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        "train",
+        "validation",
+    ],
+)
+def test_file_that_is_no_parquet(tmp_path: Path, split: str, content: bytes) -> None:
+    write_dataset(tmp_path)
+    (tmp_path / f"{split}.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{split}\.parquet is not a Parquet file"):
+        open_dataset(str(tmp_path))
+
+
+def test_parquet_file_with_damaged_footer(tmp_path: Path) -> None:
+    path = write_dataset(tmp_path) / "test.parquet"
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[-8:-4], "little")
+    content[-8 - length : -8] = b"\xff" * length
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"test\.parquet is not a Parquet file"):
+        open_dataset(str(tmp_path))
+
+
+def test_split_without_rows(tmp_path: Path) -> None:
+    write_dataset(tmp_path, validation=pa.table(columns())[:0])
+    with pytest.raises(UserError, match=r"validation.*no rows"):
+        open_dataset(str(tmp_path))
+
+
+def test_classes_are_the_sorted_names_of_all_splits(tmp_path: Path) -> None:
+    write_dataset(tmp_path, train=columns(label=["b", "c", "b"]), test=columns(label=["a", "b", "c"]))
+    assert open_dataset(str(tmp_path)).classes == ("a", "b", "c", "c0", "c1")
+
+
+def test_integer_labels_are_class_indices(tmp_path: Path) -> None:
+    files = {split: columns(label=[0, 3, 1]) for split in SPLITS}
+    assert open_dataset(str(write_dataset(tmp_path, **files))).classes == ("0", "1", "2", "3")
+
+
+def test_empty_label_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, test=columns(label=["c0", None, "c1"]))
+    with pytest.raises(UserError, match="'label' has empty labels"):
+        _ = open_dataset(str(tmp_path)).classes
+
+
+def test_schema_metadata_name_columns_and_classes(tmp_path: Path) -> None:
+    content = {"title": ["a"], "picture": [png()], "kind": ["dog"]}
+    metadata = {
+        "paretofuse.modalities": json.dumps({"text": "title", "image": "picture"}),
+        "paretofuse.label": "kind",
+        "paretofuse.task": "classification",
+        "paretofuse.classes": json.dumps(["dog", "cat"]),
+    }
+    dataset = open_dataset(str(write_dataset(tmp_path, metadata, **dict.fromkeys(SPLITS, content))))
+    assert dataset.modalities == {"text": "title", "image": "picture"}
+    assert dataset.label == "kind"
+    assert dataset.classes == ("dog", "cat")
+
+
+def test_unknown_task(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"paretofuse.task": "guessing"})
+    with pytest.raises(UserError, match="unknown task 'guessing'; known: classification"):
+        open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["modalities", "classes"])
+def test_schema_metadata_that_are_no_json(tmp_path: Path, key: str) -> None:
+    write_dataset(tmp_path, {f"paretofuse.{key}": "cat,dog"})
+    with pytest.raises(UserError, match=rf"paretofuse\.{key}"):
+        _ = open_dataset(str(tmp_path)).classes
+
+
+def test_wrong_label_type(tmp_path: Path) -> None:
+    write_dataset(tmp_path, train=columns(label=[[0], [1], [0]]))
+    with pytest.raises(UserError, match=r"train\.parquet column 'label' is list.*; expected"):
+        open_dataset(str(tmp_path))
+
+
+def test_image_as_struct(tmp_path: Path) -> None:
+    cells = [{"bytes": png(), "path": f"{i}.png"} for i in range(3)]
+    dataset = open_dataset(str(write_dataset(tmp_path, train=columns(image=cells))))
+    (batch,) = dataset.batches("train", ["image"])
+    assert [image_bytes(cell) for cell in batch["image"].to_pylist()] == [png()] * 3
+
+
+def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    write_dataset(
+        tmp_path,
+        train_00001=columns(text=["d", "e", "f"]),
+        train_00000=columns(text=["a", "b", "c"]),
+    )
+    assert open_dataset(str(tmp_path)).count("train") == 6
+    assert _texts(str(tmp_path), "train") == list("abcdef")
+
+
+def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    first = open_dataset(str(write_dataset(tmp_path / "first")))
+    copied = open_dataset(str(shutil.copytree(tmp_path / "first", tmp_path / "copied")))
+    changed = write_dataset(tmp_path / "changed", test=columns(text=["a red square", "a red", "a"]))
+    assert copied.fingerprint == first.fingerprint
+    assert open_dataset(str(changed)).fingerprint != first.fingerprint
+
+
+def test_fingerprint_tells_splits_apart(tmp_path: Path) -> None:
+    few, many = columns(2), columns(4)
+    first = write_dataset(tmp_path / "first", validation=few, test=many)
+    swapped = write_dataset(tmp_path / "swapped", validation=many, test=few)
+    assert open_dataset(str(first)).fingerprint != open_dataset(str(swapped)).fingerprint

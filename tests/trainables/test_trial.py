@@ -1,0 +1,95 @@
+"""A trial without Ray: resumable, shareable encoders, honest failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.data import open_dataset, prepare
+from trainables.setting import TrainingSetting
+from trainables.towers import resolve_encoder
+from trainables.trainer import DivergedError
+from trainables.trial import TrialRun, TrialSpec, _shared_tower, test_metrics
+
+PMF = {"method": "pmf", "n_fusion_layers": 2, "learning_rate": 5e-3}
+
+
+@pytest.fixture
+def spec(workplace, tiny_encoders, squares) -> TrialSpec:
+    names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    data = prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32)
+    return TrialSpec(
+        dataset=str(squares),
+        prepared=data.key,
+        encoders=names,
+        fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
+        setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
+        epochs=4,
+    )
+
+
+def _numbers(result: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if not name.endswith("seconds")}
+
+
+def test_learns(spec) -> None:
+    run = TrialRun(spec, PMF)
+    results = [run.epoch() for _ in range(spec.epochs)]
+    assert results[-1]["train_loss"] < results[0]["train_loss"]
+    assert results[-1]["accuracy"] > 0.8
+    assert [result["epoch"] for result in results] == [1, 2, 3, 4]
+
+
+def test_a_resumed_trial_is_the_uninterrupted_one(spec, tmp_path) -> None:
+    whole = TrialRun(spec, PMF)
+    expected = [_numbers(whole.epoch()) for _ in range(3)]
+    first = TrialRun(spec, PMF)
+    first.epoch()
+    first.save(tmp_path)
+    resumed = TrialRun(spec, PMF)
+    resumed.load(tmp_path)
+    assert [_numbers(resumed.epoch()) for _ in range(2)] == expected[1:]
+
+
+def test_checkpoint_holds_trained_weights_only(spec, tmp_path) -> None:
+    run = TrialRun(spec, PMF)
+    run.save(tmp_path)
+    weights = (tmp_path / "weights.safetensors").stat().st_size
+    assert weights < 4 * run.method.trainable_parameter_count() + 10_000
+    run.epoch()
+    run.save(tmp_path)
+    assert test_metrics(spec, PMF, tmp_path) == run.evaluate("test")
+
+
+def test_features_change_nothing_but_the_time(spec) -> None:
+    cached, plain = (TrialRun(replace(spec, feature_cache=size), PMF) for size in (2**30, 0))
+    assert cached.loader("train").features
+    assert not plain.loader("train").features
+    a, b = _numbers(cached.epoch()), _numbers(plain.epoch())
+    assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_fine_tuning_leaves_the_shared_encoders_alone(spec) -> None:
+    towers = [_shared_tower(modality, name, "eager") for modality, name in spec.encoders.items()]
+    before = [p.clone() for tower in towers for p in tower.parameters()]
+    TrialRun(spec, {"method": "late_concat", "learning_rate": 1e-2}).epoch()
+    after = [p for tower in towers for p in tower.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(p.requires_grad for p in after)
+
+
+def test_a_diverged_loss_is_an_error_not_a_number(spec) -> None:
+    with pytest.raises(DivergedError, match="loss became"):
+        TrialRun(spec, {"method": "linear", "learning_rate": 1e30}).epoch()
+
+
+def test_another_node_prepares_for_itself(spec, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "other"))
+    assert TrialRun(spec, PMF).data.folder == Path(tmp_path / "other" / "prepared" / spec.prepared)
+
+
+test_metrics.__test__ = False  # type: ignore[attr-defined]
