@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,11 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         seed=config.seed,
         augment=config.augment,
         feature_cache=config.feature_cache_size if config.feature_cache else 0,
+        prefixes=_prefixes(search),
     )
     with _cluster(config) as resources:
         placement = place(resources, config.num_samples, config.max_concurrent, config.gpus_per_trial)
-        spec = TrialSpec(**{**vars(spec), "threads": placement.cpus})
+        spec = replace(spec, threads=placement.cpus)
         tracker = Tracker(config, search.history, search.details)
         local = _local_folder(config)
         local.mkdir(parents=True, exist_ok=True)
@@ -203,6 +204,14 @@ def _prepare(search: _Resolved, console: Console) -> PreparedData:
                 f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
             ),
         )
+
+
+def _prefixes(search: _Resolved) -> dict[str, tuple[int, ...]]:
+    """The frozen depths that the space's members may have, from its largest to its smallest member."""
+    ends = (search.space.smallest(search.context), search.space.largest(search.context))
+    depths = [search.predictor.prefix_layers(*split_config(end)) for end in ends]
+    found = {m: [depth[m] for depth in depths if m in depth] for m in search.encoders}
+    return {m: tuple(range(min(layers), max(layers) + 1)) for m, layers in found.items() if layers}
 
 
 @contextlib.contextmanager

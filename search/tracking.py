@@ -65,7 +65,9 @@ class Tracker:
         self.client.log_text(self.parent_id, config.to_json(), "config.json")
 
     def start(self, record: TrialRecord) -> None:
-        """Open a trial's child run."""
+        """Open a trial's child run; a trial that starts once more keeps the one it has."""
+        if record.run_id:
+            return
         number = len([r for r in self.history.trials.values() if r.run_id])
         record.run_id = self._create_run(
             f"trial-{number:03d}",

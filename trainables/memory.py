@@ -209,20 +209,23 @@ class MemoryPredictor:
                 self._known[key] = self._run(method, config)
         return self._known[key]
 
-    def _run(self, method: str, config: MethodConfig) -> MemoryReport:
+    def prefix_layers(self, method: str, config: Mapping[str, Any]) -> dict[str, int]:
+        """Return how many layers of each encoder a configuration leaves frozen and untouched."""
+        with self._fake:
+            return self._build(method, get_method(method).config_class.from_dict(config)).prefix_layers()
+
+    def _build(self, method: str, config: MethodConfig) -> FusionMethod:
         if not self._towers:
             self._towers = {
                 modality: load_tower(encoder, attention=self.setting.attention, weights=False)
                 for modality, encoder in self.encoders.items()
             }
+        dropout = self.setting.encoder_dropout
+        return build_method(method, config, self._towers, self.n_classes, encoder_dropout=dropout)
+
+    def _run(self, method: str, config: MethodConfig) -> MemoryReport:
+        built = self._build(method, config)
         sizes = {"text_length": self.setting.text_length, "image_size": self.setting.image_size}
-        built = build_method(
-            method,
-            config,
-            self._towers,
-            self.n_classes,
-            encoder_dropout=self.setting.encoder_dropout,
-        )
         inputs = {
             modality: tower.example_inputs(self.setting.batch_size, **sizes)
             for modality, tower in self._towers.items()

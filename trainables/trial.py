@@ -47,6 +47,7 @@ class TrialSpec:
         augment: Name of the image augmentation.
         feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
         threads: CPU threads of a trial.
+        prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class TrialSpec:
     augment: str = "none"
     feature_cache: int = 8 * GIB
     threads: int = 1
+    prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,6 +106,7 @@ class TrialRun:
                     self.spec.setting,
                     encoder=self.spec.fingerprints[modality],
                     device=self.device,
+                    others=self.spec.prefixes.get(modality, ()),
                 )
                 if found is not None:
                     features[modality] = found

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from trainables.cache import build_once, cache_dir
+from trainables.cache import cache_dir
 from trainables.data.prepared import PreparedData, PreparedSplit
 from trainables.setting import TrainingSetting
-from trainables.towers import Sequence, Tower
+from trainables.towers import ModalityInput, Sequence, Tower
 
 _ROWS = 64
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class FeatureCache:
         *,
         encoder: str,
         device: torch.device,
-        progress: Progress | None = None,
+        others: Collection[int] = (),
     ) -> PrefixFeatures | None:
         """Return a split's tokens after ``layer`` layers, computing them if they are not there.
 
@@ -79,22 +78,25 @@ class FeatureCache:
             setting: For the attention kernel and the precision.
             encoder: The encoder's fingerprint.
             device: Where to compute.
-            progress: Called with (what, rows done, rows).
+            others: Numbers of layers that other trials may ask for; those met on the way are stored too, as
+                long as nothing has to be removed for them.
 
         Returns:
             The features, or None if they are larger than the limit.
         """
         rows = data.split(split)
-        path = self._path(data, split, tower, layer, setting, encoder)
+        what = "|".join([data.key, encoder, tower.modality, setting.attention, setting.precision])
+        stem = f"{hashlib.sha256(what.encode()).hexdigest()[:16]}-{split}"
+        path = self._path(stem, layer)
         try:
-            if not path.exists() and not self._make_room(self._size(rows, tower)):
-                return None
-            build_once(
-                path,
-                lambda target: self._compute(
-                    target, data, split, rows, tower, layer, setting, encoder, device, progress
-                ),
-            )
+            if not path.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # One process at a time on a split's layers: the next one starts from what this one leaves.
+                with FileLock(self.folder / f"{stem}.lock"):
+                    if not path.exists() and not self._build(
+                        stem, rows, tower, layer, setting, device, others
+                    ):
+                        return None
             os.utime(path)
             tokens = np.load(path, mmap_mode="r")
         except FileNotFoundError:
@@ -102,64 +104,62 @@ class FeatureCache:
             return None
         return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
 
-    def _path(
-        self,
-        data: PreparedData,
-        split: str,
-        tower: Tower,
-        layer: int,
-        setting: TrainingSetting,
-        encoder: str,
-    ) -> Path:
-        what = "|".join([data.key, encoder, tower.modality, setting.attention, setting.precision])
-        key = hashlib.sha256(what.encode()).hexdigest()[:16]
-        return self.folder / f"{key}-{split}-{layer:02d}.npy"
+    def _path(self, stem: str, layer: int) -> Path:
+        return self.folder / f"{stem}-{layer:02d}.npy"
 
-    def _compute(
+    def _build(
         self,
-        target: Path,
-        data: PreparedData,
-        split: str,
+        stem: str,
         rows: PreparedSplit,
         tower: Tower,
         layer: int,
         setting: TrainingSetting,
-        encoder: str,
         device: torch.device,
-        progress: Progress | None,
-    ) -> None:
+        others: Collection[int],
+    ) -> bool:
+        """Compute a layer's file, from the deepest lower one there is; return whether there is room."""
+        lower = max((i for i in range(layer) if self._path(stem, i).exists()), default=None)
         below = None
-        for lower in range(layer - 1, -1, -1):
-            path = self._path(data, split, tower, lower, setting, encoder)
-            if path.exists():
-                below = PrefixFeatures(np.load(path, mmap_mode="r"), lower, _mask_of(rows, tower.modality))
-                break
-        out: np.memmap | None = None
+        if lower is not None:
+            tokens = np.load(self._path(stem, lower), mmap_mode="r")
+            below = PrefixFeatures(tokens, lower, _mask_of(rows, tower.modality))
+        size = self._size(rows, tower)
+        stored = sorted({layer, *(i for i in others if (-1 if lower is None else lower) < i < layer)})
+        if self._used() + size * len(stored) > self.limit:
+            stored = [layer]
+        if not self._make_room(size * len(stored)):
+            return False
+        partial = {i: self._path(stem, i).with_suffix(".partial") for i in stored}
+        files: dict[int, np.memmap] = {}
         tower.to(device).eval()
         for first in range(0, len(rows), _ROWS):
             index = torch.arange(first, min(first + _ROWS, len(rows)))
             inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
-            with torch.no_grad(), setting.autocast(device):
-                tokens = tower.encode(to_device(inputs, device), layer).tokens.float().cpu().numpy()
-            if out is None:
-                out = np.lib.format.open_memmap(
-                    target, mode="w+", dtype=tokens.dtype, shape=(len(rows), *tokens.shape[1:])
-                )
-            out[first : first + len(index)] = tokens
-            if progress:
-                progress(f"{tower.modality} layer {layer}, {split}", first + len(index), len(rows))
-        assert out is not None
-        out.flush()
+            sequence: ModalityInput = to_device(inputs, device)
+            for i in stored:
+                with torch.no_grad(), setting.autocast(device):
+                    sequence = tower.encode(sequence, i)
+                tokens = sequence.tokens.float().cpu().numpy()
+                if i not in files:
+                    shape = (len(rows), *tokens.shape[1:])
+                    files[i] = np.lib.format.open_memmap(partial[i], "w+", tokens.dtype, shape)
+                files[i][first : first + len(index)] = tokens
+        for i, file in files.items():
+            file.flush()
+            os.replace(partial[i], self._path(stem, i))
+        return True
 
     def _size(self, rows: PreparedSplit, tower: Tower) -> int:
         with torch.no_grad():
             one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), _device(tower)), 0)
         return len(rows) * one.tokens.numel() * 4
 
+    def _used(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+
     def _make_room(self, size: int) -> bool:
         if size > self.limit:
             return False
-        self.folder.mkdir(parents=True, exist_ok=True)
         files = [(path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.npy")]
         used = sum(file_size for _, file_size, _ in files)
         for _, file_size, path in sorted(files):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.trainables.data.test_source import columns, png, write_dataset
+from trainables.cache import cache_dir
 from trainables.data import SPLITS, FeatureCache, PreparedData, open_dataset, prepare
 from trainables.data.features import PrefixFeatures
 from trainables.setting import TrainingSetting
@@ -59,9 +60,18 @@ def _features(
     limit: int = GIB,
     setting: TrainingSetting | None = None,
     encoder: str = "weights",
+    others: tuple[int, ...] = (),
 ) -> PrefixFeatures | None:
-    setting = setting or TrainingSetting()
-    return FeatureCache(limit).features(data, split, tower, layer, setting, encoder=encoder, device=CPU)
+    return FeatureCache(limit).features(
+        data,
+        split,
+        tower,
+        layer,
+        setting or TrainingSetting(),
+        encoder=encoder,
+        device=CPU,
+        others=others,
+    )
 
 
 def _files(cache: Path) -> set[str]:
@@ -140,21 +150,32 @@ def test_second_call_computes_nothing(data: PreparedData, encoders: dict[str, En
     assert (first.tokens == second.tokens).all()
 
 
-def test_progress_counts_rows(data: PreparedData, encoders: dict[str, EncoderSource]) -> None:
-    done: list[tuple[str, int, int]] = []
-    FeatureCache(GIB).features(
-        data,
-        "test",
-        load_tower(encoders["image"]),
-        1,
-        TrainingSetting(),
-        encoder="weights",
-        device=CPU,
-        progress=lambda *step: done.append(step),
-    )
-    assert {what for what, _, _ in done} == {"image layer 1, test"}
-    assert [rows for _, rows, _ in done] == sorted({rows for _, rows, _ in done})
-    assert done[-1][1:] == (N, N)
+def test_layers_that_others_may_ask_for_are_stored_on_the_way(
+    data: PreparedData, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    calls = _calls(tower, 0)
+    assert _features(data, tower, 3, others=(1, 2, 3, 4)) is not None
+    stored = len(_files(cache_dir()))
+    assert stored == 3, "layer 4 is not on the way to layer 3"
+    ready = _features(data, tower, 1)
+    assert ready is not None
+    assert sum(calls) == N
+    rows = torch.arange(N)
+    with torch.no_grad():
+        expected = tower.encode(data.split("train").inputs("image", rows), 1)
+    assert (ready.sequence(rows).tokens - expected.tokens).abs().max() < 1e-5
+
+
+def test_others_are_not_stored_where_room_is_short(
+    data: PreparedData, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    first = _features(data, tower, 0)
+    assert first is not None
+    limit = 3 * first.tokens.nbytes
+    assert _features(data, tower, 3, limit=limit, others=(1, 2, 3)) is not None
+    assert len(_files(cache_dir())) == 2
 
 
 def test_split_larger_than_the_limit_is_not_cached(
