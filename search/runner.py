@@ -174,8 +174,8 @@ def _resolve(config: SearchConfig) -> _Resolved:
     objectives = get_objectives(config.objectives)
     reference = reference_values(
         objectives,
-        memory=(config.max_memory or largest.total) / GIB,
-        params=largest.trainable_parameters,
+        memory=(config.max_memory or 1.1 * largest.total) / GIB,
+        params=1.1 * largest.trainable_parameters,
         n_classes=len(dataset.classes),
     )
     details = {
