@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -438,8 +440,9 @@ def _print_result(result: Any, tracking_uri: str) -> None:
     picture = Path(result.folder) / "front.png"
     if picture.exists():
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
     server = tracking_uri.startswith("http")
-    where = tracking_uri if server else f"mlflow ui --backend-store-uri {tracking_uri}"
+    where = tracking_uri if server else f"{mlflow} ui --backend-store-uri {tracking_uri}"
     console.print(
         f"compare: {where}   (filter the front: tags.front = 'true')", highlight=False, soft_wrap=True
     )
