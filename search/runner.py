@@ -31,7 +31,7 @@ from search.tracking import Tracker
 from search.units import GIB, format_size
 from spaces import Space, SpaceContext, get_space
 from trainables.cache import cache_dir
-from trainables.data import DATASETS, PreparedData, open_dataset, prepare, typical_text_length
+from trainables.data import DATASETS, Dataset, PreparedData, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.setting import TrainingSetting
@@ -85,6 +85,7 @@ class _Resolved:
 
     config: SearchConfig
     space: Space
+    dataset: Dataset
     context: SpaceContext
     encoders: dict[str, EncoderSource]
     setting: TrainingSetting
@@ -145,12 +146,9 @@ def _resolve(config: SearchConfig) -> _Resolved:
     space = get_space(config.space)
     dataset = open_dataset(config.dataset)
     encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
-    for modality, encoder in encoders.items():
-        if modality not in dataset.modalities:
-            raise UserError(
-                f"dataset '{dataset.name}' has no {modality}; its modalities: {', '.join(dataset.modalities)}"
-            )
-        encoder.fingerprint()  # refuses architectures without weights
+    dataset.require(encoders)
+    for encoder in encoders.values():
+        encoder.weights_location()  # refuses architectures without weights
     setting = TrainingSetting(
         batch_size=config.batch_size,
         text_length=config.text_length or typical_text_length(dataset, encoders["text"]),
@@ -188,12 +186,11 @@ def _resolve(config: SearchConfig) -> _Resolved:
         **{f"reference.{name}": value for name, value in reference.items()},
     }
     history = History(objectives, reference)
-    return _Resolved(config, space, context, encoders, setting, predictor, history, details)
+    return _Resolved(config, space, dataset, context, encoders, setting, predictor, history, details)
 
 
 def _prepare(search: _Resolved, console: Console) -> PreparedData:
-    dataset = open_dataset(search.config.dataset)
-    setting = search.setting
+    dataset, setting = search.dataset, search.setting
     with console.status(f"preparing '{dataset.name}'") as status:
         return prepare(
             dataset,

@@ -24,7 +24,7 @@ from trainables.methods import FusionMethod, MethodConfig, build_method, get_met
 from trainables.setting import TrainingSetting
 from trainables.step import forward_loss, update
 from trainables.tasks import get_task
-from trainables.towers import EncoderSource, ModalityInput, Tower, load_tower
+from trainables.towers import EncoderSource, ModalityInput, Sequence, Tower, load_tower
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "temporary")
 
@@ -235,13 +235,13 @@ class MemoryPredictor:
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Every tensor in nested mappings, sequences and dataclasses of ours."""
+    """Every tensor in nested mappings and token sequences."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):
         for value in tree.values():
             yield from _tensors(value)
-    elif hasattr(tree, "tokens"):
+    elif isinstance(tree, Sequence):
         yield tree.tokens
         if tree.mask is not None:
             yield tree.mask

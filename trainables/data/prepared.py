@@ -128,11 +128,7 @@ def prepare(
     Raises:
         UserError: If a modality is missing, or a row cannot be read; the message names the row.
     """
-    for modality in encoders:
-        if modality not in dataset.modalities:
-            raise UserError(
-                f"dataset '{dataset.name}' has no {modality}; its modalities: {', '.join(dataset.modalities)}"
-            )
+    dataset.require(encoders)
     processing = {m: encoder.fingerprint() for m, encoder in encoders.items() if m == "text"}
     mean, std = _image_statistics(encoders.get("image"))
     info = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,17 @@ class Dataset:
                 with path.open("rb") as file:
                     digest.update(split.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
+
+    def require(self, modalities: Iterable[str]) -> None:
+        """Check that the dataset has some modalities.
+
+        Raises:
+            UserError: Naming the first that is missing, and those there are.
+        """
+        for modality in modalities:
+            if modality not in self.modalities:
+                there = ", ".join(self.modalities)
+                raise UserError(f"dataset '{self.name}' has no {modality}; its modalities: {there}")
 
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""

@@ -7,6 +7,7 @@ import importlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -135,26 +136,39 @@ class EncoderSource:
                     f"patch size, {patch}"
                 )
 
-    def fingerprint(self) -> str:
-        """Return a hash of the encoder, its tokeniser or image processing included, for cache keys.
+    def weights_location(self) -> str:
+        """Return where the weights are.
 
         Raises:
-            UserError: If the encoder has no weights.
+            UserError: If the encoder has none.
         """
         if self.location is None:
             raise UserError(
                 f"encoder '{self.name}' is an architecture without weights: it serves `predict`; "
                 "to train, name a bundled encoder, a hub name or a local folder"
             )
+        return self.location
+
+    def fingerprint(self) -> str:
+        """Return a hash of the encoder, its tokeniser or image processing included, for cache keys.
+
+        Raises:
+            UserError: If the encoder has no weights.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        location = self.weights_location()
         digest = hashlib.sha256(self.config.to_json_string(use_diff=False).encode())
-        folder = Path(self.location)
+        folder = Path(location)
         if folder.is_dir():
             files = sorted(p for p in folder.iterdir() if p.suffix in _FINGERPRINTED)
             for path in files:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         else:
-            digest.update(f"{self.location}@{getattr(self.config, '_commit_hash', None)}".encode())
+            digest.update(f"{location}@{getattr(self.config, '_commit_hash', None)}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -218,11 +232,11 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
         config._attn_implementation = attention
         with no_init_weights():
             return family.tower(source.modality, model_class(config, **family.options()))
-    source.fingerprint()  # refuses architectures without weights
+    location = source.weights_location()
     _quiet()
     try:
         model: nn.Module = model_class.from_pretrained(
-            source.location, attn_implementation=attention, dtype=torch.float32, **family.options()
+            location, attn_implementation=attention, dtype=torch.float32, **family.options()
         )
     except (OSError, ValueError) as error:
         raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
