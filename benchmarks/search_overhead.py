@@ -93,7 +93,7 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
         import torch
 
         from trainables.data import Loader, open_dataset, prepare
-        from trainables.methods import build_method
+        from trainables.methods import MethodContext, build_method
         from trainables.setting import TrainingSetting
         from trainables.towers import load_tower, resolve_encoder
         from trainables.trainer import Trainer
@@ -109,13 +109,13 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
         towers = {modality: load_tower(source) for modality, source in sources.items()}
         torch.manual_seed(0)
         name, fields = split_config(chosen)
-        method = build_method(name, fields, towers, data.n_classes)
+        setting = TrainingSetting(BATCH, TEXT_LENGTH, IMAGE_SIZE)
+        method = build_method(name, fields, MethodContext(towers, data.n_classes, setting.sizes))
         device = torch.device("cpu")
         loaders = {
             split: Loader(data.split(split), tuple(sources), BATCH, device)
             for split in ("train", "validation")
         }
-        setting = TrainingSetting(BATCH, TEXT_LENGTH, IMAGE_SIZE)
         trainer = Trainer(method, setting, chosen["learning_rate"], epochs, loaders["train"], seed=0)
         for _ in range(epochs):
             trainer.train_epoch()

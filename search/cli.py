@@ -386,10 +386,10 @@ def encoders(as_json: JsonOption = False) -> None:
     ] + [
         {
             "name": f"arch:{name}",
-            "modality": FAMILIES[model_type].modality,
-            "description": f"{description}; without weights, for `predict`",
+            "modality": FAMILIES[known.model_type].modality,
+            "description": f"{known.description}; without weights, for `predict`",
         }
-        for name, (model_type, _, description) in ARCHITECTURES.items()
+        for name, known in ARCHITECTURES.items()
     ]
     _list(rows, as_json, {})
 

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainables.methods import FusionMethod, MethodConfig, build_method, get_method
+from trainables.methods import FusionMethod, MethodConfig, MethodContext, build_method, get_method
 from trainables.setting import TrainingSetting
 from trainables.step import forward_loss, update
 from trainables.tasks import get_task
@@ -188,7 +188,7 @@ class MemoryPredictor:
 
     def __post_init__(self) -> None:
         for encoder in self.encoders.values():
-            encoder.check_sizes(text_length=self.setting.text_length, image_size=self.setting.image_size)
+            encoder.check_sizes(self.setting.sizes)
         self._fake = FakeTensorMode()
 
     def predict(self, method: str, config: Mapping[str, Any] | MethodConfig) -> MemoryReport:
@@ -220,15 +220,16 @@ class MemoryPredictor:
                 modality: load_tower(encoder, attention=self.setting.attention, weights=False)
                 for modality, encoder in self.encoders.items()
             }
-        dropout = self.setting.encoder_dropout
-        return build_method(method, config, self._towers, self.n_classes, encoder_dropout=dropout)
+        context = MethodContext(
+            self._towers, self.n_classes, self.setting.sizes, self.setting.encoder_dropout
+        )
+        return build_method(method, config, context)
 
     def _run(self, method: str, config: MethodConfig) -> MemoryReport:
         built = self._build(method, config)
-        sizes = {"text_length": self.setting.text_length, "image_size": self.setting.image_size}
         inputs = {
-            modality: tower.example_inputs(self.setting.batch_size, **sizes)
-            for modality, tower in self._towers.items()
+            modality: built.tower(modality).example_inputs(self.setting.batch_size, self.setting.sizes)
+            for modality in built.modalities
         }
         labels = torch.zeros(self.setting.batch_size, dtype=torch.long)
         return measure_memory(built, inputs, labels, self.setting, self.task)

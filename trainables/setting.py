@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trainables.errors import UserError, unknown
-from trainables.towers import ATTENTION
+from trainables.towers import ATTENTION, InputSizes
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -32,6 +32,10 @@ class TrainingSetting:
     batch_size: int = field(default=32, metadata={"help": "samples an optimisation step"})
     text_length: int = field(default=128, metadata={"help": "text tokens a sample, padding included"})
     image_size: int = field(default=224, metadata={"help": "side of the square image in pixels"})
+    audio_seconds: float = field(default=5.0, metadata={"help": "length of a sound, padding included"})
+    feature_length: int = field(
+        default=50, metadata={"help": "vectors of a sequence of extracted features, padding included"}
+    )
     precision: str = field(default="fp32", metadata={"help": "fp32, or bf16 for bfloat16 autocast"})
     attention: str = field(default="eager", metadata={"help": "attention kernel: eager or sdpa"})
     encoder_dropout: bool = field(
@@ -45,9 +49,16 @@ class TrainingSetting:
         for name, known in (("precision", PRECISIONS), ("attention", ATTENTION), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
-        for name in ("batch_size", "text_length", "image_size"):
+        for name in ("batch_size", "text_length", "image_size", "feature_length"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if self.audio_seconds <= 0:
+            raise UserError(f"--audio-seconds {self.audio_seconds}: must be more than 0")
+
+    @property
+    def sizes(self) -> InputSizes:
+        """Sizes of a sample's inputs."""
+        return InputSizes(self.text_length, self.image_size, self.audio_seconds, self.feature_length)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from trainables.data import (
     open_dataset,
     prepare,
 )
-from trainables.methods import FusionMethod, build_method, get_method
+from trainables.methods import FusionMethod, MethodContext, build_method
 from trainables.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
 from trainables.trainer import Trainer
@@ -112,7 +111,7 @@ class TrialRun:
                     features[modality] = found
         return Loader(
             self.data.split(split),
-            tuple(self.spec.encoders),
+            self.method.modalities,
             self.spec.setting.batch_size,
             self.device,
             features,
@@ -160,21 +159,14 @@ class TrialRun:
 
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
-        method_config = get_method(name).config_class.from_dict(fields)
         towers = {
             modality: _shared_tower(modality, source, self.spec.setting.attention)
             for modality, source in self.spec.encoders.items()
         }
-        if method_config.trains_encoders:
-            towers = copy.deepcopy(towers)
         torch.manual_seed(self.spec.seed)
-        return build_method(
-            name,
-            method_config,
-            towers,
-            self.data.n_classes,
-            encoder_dropout=self.spec.setting.encoder_dropout,
-        )
+        setting = self.spec.setting
+        context = MethodContext(towers, self.data.n_classes, setting.sizes, setting.encoder_dropout)
+        return build_method(name, fields, context)
 
 
 class FusionTrial(tune.Trainable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,24 +12,31 @@ import torch
 from tests.conftest import tiny_model
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, measure_memory
-from trainables.methods import METHODS, FusionMethod, build_method
+from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.setting import TrainingSetting
 from trainables.step import forward_loss, update
 from trainables.tasks import get_task
-from trainables.towers import FAMILIES, Tower, resolve_encoder
+from trainables.towers import FAMILIES, InputSizes, Tower, resolve_encoder
 
 CLASSES = 5
+SIZES = InputSizes(text_length=10, image_size=32)
 
-#: Configurations to run beside each method's default.
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "pmf": [
-        {"n_fusion_layers": 1, "n_query_context_prompts": 0, "translator_width": 8},
-        {"n_fusion_layers": 3, "n_fusion_context_prompts": 0, "n_query_prompts": 2},
-        {"n_fusion_layers": 2, "n_query_prompts": 0, "n_query_context_prompts": 0},
-    ],
-    "late_concat": [{"train_encoders": False}],
+#: Configurations to run beside each method's default and beside those with one option changed.
+COMBINATIONS: dict[str, list[dict[str, Any]]] = {
+    "pmf": [{"n_fusion_layers": 3, "n_fusion_context_prompts": 0, "n_query_prompts": 2}],
 }
-CASES = [(name, config) for name in METHODS for config in ({}, *VARIANTS.get(name, []))]
+
+
+def _others(name: str) -> dict[str, Any]:
+    """Return each option's other value."""
+    return {f.name: f.metadata["other"] for f in dataclasses.fields(METHODS[name].config_class)}
+
+
+CASES = [
+    (name, config)
+    for name in METHODS
+    for config in ({}, *({key: value} for key, value in _others(name).items()), *COMBINATIONS.get(name, []))
+]
 PAIRS = [("bert", "vit"), ("distilbert", "dinov2")]
 
 each_case = pytest.mark.parametrize(("name", "config"), CASES, ids=lambda v: str(v))
@@ -43,7 +51,9 @@ def _towers(pair: tuple[str, str] = PAIRS[0]) -> dict[str, Tower]:
 
 def _build(name: str, config: dict[str, Any], **options: Any) -> FusionMethod:
     torch.manual_seed(0)
-    return build_method(name, config, options.pop("towers", None) or _towers(), CLASSES, **options)
+    return build_method(
+        name, config, MethodContext(options.pop("towers", None) or _towers(), CLASSES, SIZES, **options)
+    )
 
 
 def _batch(size: int = 6) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
@@ -140,7 +150,7 @@ def test_skipping_unused_outputs_changes_nothing(name, config) -> None:
         for tower in towers.values():
             tower.skip_unused = skip
         method = _build(name, config, towers=towers, encoder_dropout=False)
-        if not method.config.trains_encoders:
+        if not method.trained_encoders(method.context, method.config):
             _train(method, steps=1)
         with torch.no_grad():
             results.append(method.eval()(_batch()[0]).logits)
@@ -153,7 +163,7 @@ def test_save_and_load(name, config) -> None:
     _train(trained, steps=2)
     state = {n: value.clone() for n, value in trained.trainable_state_dict().items()}
     torch.manual_seed(7)
-    fresh = build_method(name, config, _towers(), CLASSES)
+    fresh = build_method(name, config, MethodContext(_towers(), CLASSES, SIZES))
     fresh.load_trainable_state_dict(state)
     inputs, _ = _batch()
     with torch.no_grad():
@@ -163,9 +173,10 @@ def test_save_and_load(name, config) -> None:
 
 
 @each_case
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("attention", "precision", "optimizer"),
+    [("eager", "fp32", "adamw"), ("sdpa", "bf16", "sgd")],
+)
 def test_predicted_memory_is_the_tracked_peak(
     tiny_encoders, name, config, attention, precision, optimizer
 ) -> None:
@@ -218,13 +229,38 @@ def test_gradient_graph_stops_at_the_prefix(name, config) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_refuses_unknown_settings(name) -> None:
     with pytest.raises(UserError, match="nonsense"):
-        build_method(name, {"nonsense": 1}, _towers(), CLASSES)
+        build_method(name, {"nonsense": 1}, MethodContext(_towers(), CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(n, f.name) for n in METHODS for f in dataclasses.fields(METHODS[n].config_class)]
+)
+def test_every_option_matters_and_is_checked(name, option) -> None:
+    """Another value changes parameters, memory or the loss; one out of range is refused."""
+    config = METHODS[name].config_class
+    meta = next(f.metadata for f in dataclasses.fields(config) if f.name == option)
+    seen = []
+    for changes in ({}, {option: meta["other"]}):
+        method = _build(name, changes)
+        inputs, labels = _batch()
+        parameters = method.trainable_parameter_count()
+        report = measure_memory(method, inputs, labels, TrainingSetting(batch_size=6))
+        seen.append((parameters, report.total, _train(method, steps=1)))
+    assert seen[0] != seen[1]
+    bad = []
+    if meta["low"] is not None:
+        bad.append(meta["low"] - 1)
+    if meta["high"] is not None:
+        bad.append(meta["high"] + 1)
+    if meta["choices"] is not None:
+        bad.append("nonsense")
+    for value in bad:
+        with pytest.raises(UserError, match=f"{option}=.*must be"):
+            config(**{option: value})
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_is_described(name) -> None:
-    import dataclasses
-
     spec = METHODS[name]
     assert spec.description
     assert spec.source

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import IMAGE_FAMILIES, TEXT_FAMILIES
-from trainables.towers import FAMILIES, Tower, load_tower, resolve_encoder
+from trainables.towers import FAMILIES, NONE, InputSizes, Tower, load_tower, resolve_encoder
 
 ALL = [*TEXT_FAMILIES, *IMAGE_FAMILIES]
+SIZES = InputSizes(text_length=10, image_size=32)
+
+#: What callers may want of a layer.
+WANTED: list[dict[str, Any]] = [
+    {"tokens": slice(0, 1), "prompts": NONE},
+    {"tokens": slice(0, 4), "prompts": NONE},
+    {"tokens": NONE, "prompts": slice(-1, None)},
+    {"tokens": slice(0, 1)},
+]
 
 
 def _tower(encoders: dict[str, Path], family: str, attention: str = "eager") -> Tower:
@@ -66,37 +77,110 @@ def test_steps_are_a_chain(tiny_encoders, family) -> None:
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_added_tokens_are_seen_and_can_be_dropped(tiny_encoders, family) -> None:
+def test_prompts_are_seen_and_can_be_dropped(tiny_encoders, family) -> None:
     tower = _tower(tiny_encoders, family)
     with torch.no_grad():
         before = tower.embed(_inputs(family, padded=True))
-        length = before.tokens.shape[1]
-        after = tower.layer(0, before.append(torch.ones(3, 2, tower.width)), slice(0, length))
+        prompts = torch.ones(3, 2, tower.layer_width(0))
+        after = tower.layer(0, before.prompted(prompts))
         plain = tower.layer(0, before)
+        dropped = tower.layer(0, before.prompted(prompts), prompts=NONE)
     assert after.tokens.shape == plain.tokens.shape
-    assert after.mask is None or after.mask.shape == plain.mask.shape
+    assert after.prompts.shape == prompts.shape
+    assert plain.prompts is None
+    assert dropped.prompts is None
+    assert torch.equal(after.tokens, dropped.tokens)
+    assert after.mask is None or torch.equal(after.mask, plain.mask)
     assert not torch.allclose(after.tokens, plain.tokens)
 
 
-@pytest.mark.parametrize("keep", [slice(0, 1), slice(-2, None), slice(0, 4)])
+@pytest.mark.parametrize("family", ALL)
+def test_blind_prompts_do_not_see_tokens(tiny_encoders, family) -> None:
+    tower = _tower(tiny_encoders, family)
+    prompts = torch.randn(3, 2, tower.layer_width(0), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        one = tower.embed(_inputs(family, padded=True))
+        other = replace(one, tokens=one.tokens.roll(1, dims=2))
+        blind = [tower.layer(0, s.prompted(prompts), blind=True) for s in (one, other)]
+        seeing = [tower.layer(0, s.prompted(prompts)) for s in (one, other)]
+    assert torch.allclose(blind[0].prompts, blind[1].prompts, atol=1e-6)
+    if not tower.PROMPTS_FIRST:
+        assert not torch.allclose(seeing[0].prompts, seeing[1].prompts, atol=1e-4)
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", ALL)
-def test_skipping_unused_outputs_changes_nothing(tiny_encoders, family, attention, keep) -> None:
+def test_a_prefix_of_keys_and_values_is_seen(tiny_encoders, family, attention) -> None:
+    tower = _tower(tiny_encoders, family, attention)
+    generator = torch.Generator().manual_seed(3)
+    keys, values = (torch.randn(3, 2, tower.layer_width(0), generator=generator) for _ in range(2))
+    with torch.no_grad():
+        before = tower.embed(_inputs(family, padded=True))
+        plain = tower.layer(0, before)
+        far = tower.layer(0, before, prefix=(keys, values))
+        assert far.tokens.shape == plain.tokens.shape
+        assert not torch.allclose(far.tokens, plain.tokens, atol=1e-3)
+        # Copies of what is there change nothing: no prefix at all is the same as one of length 0.
+        nothing = tower.layer(0, before, prefix=(keys[:, :0], values[:, :0]))
+    assert torch.allclose(nothing.tokens, plain.tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("family", ALL)
+def test_skipping_unused_outputs_changes_nothing(tiny_encoders, family, attention, wanted) -> None:
     tower = _tower(tiny_encoders, family, attention)
     results = []
     for skip in (False, True):
         tower.skip_unused = skip
         start = tower.embed(_inputs(family, padded=True))
-        prompt = torch.randn(3, 2, tower.width, generator=torch.Generator().manual_seed(3))
+        prompt = torch.randn(3, 2, tower.layer_width(1), generator=torch.Generator().manual_seed(3))
         prompt.requires_grad_()
-        out = tower.layer(1, start.append(prompt), keep)
-        (out.tokens**2).sum().backward()
-        results.append((out, prompt.grad))
-    (plain, plain_gradient), (skipped, skipped_gradient) = results
-    assert torch.allclose(plain.tokens, skipped.tokens, atol=1e-5)
-    assert torch.allclose(plain_gradient, skipped_gradient, rtol=1e-3, atol=1e-4)
+        out = tower.layer(1, start.prompted(prompt), **wanted)
+        kept = torch.cat([t for t in (out.tokens, out.prompts) if t is not None], dim=1)
+        (kept**2).sum().backward()
+        results.append((out, kept, prompt.grad))
+    (plain, kept, gradient), (skipped, skipped_kept, skipped_gradient) = results
+    assert torch.allclose(kept, skipped_kept, atol=1e-5)
+    assert torch.allclose(gradient, skipped_gradient, rtol=1e-3, atol=1e-4)
     assert plain.mask is None or torch.equal(plain.mask, skipped.mask)
     assert plain.layer == skipped.layer == 2
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_fork_shares_weights_and_nothing_else(tiny_encoders, family) -> None:
+    tower = _tower(tiny_encoders, family)
+    fork, trained = tower.fork(), tower.fork(trained=True)
+    own = dict(tower.named_parameters())
+    assert all(p is own[n] and not p.requires_grad for n, p in fork.named_parameters())
+    assert all(p is not own[n] and p.requires_grad for n, p in trained.named_parameters())
+    fork.layers[0].train()
+    assert not tower.layers[0].training
+    inputs = _inputs(family, padded=True)
+    with torch.no_grad():
+        assert torch.equal(_run(tower, inputs), _run(trained.eval(), inputs))
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_names_its_matrices_and_sublayers(tiny_encoders, family) -> None:
+    tower = _tower(tiny_encoders, family)
+    for layer in tower.layers:
+        for path in tower.MATRICES.values():
+            assert layer.get_submodule(path).weight.dim() == 2
+        for path in tower.SUBLAYERS.values():
+            assert layer.get_submodule(path) is not None
+    assert set(tower.SUBLAYERS) == {"attention", "feed_forward"}
+    attention = {"query", "key", "value"} if "query" in tower.MATRICES else {"query_key_value"}
+    assert set(tower.MATRICES) == attention | {"output", "up", "down"}
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_counts_its_tokens(tiny_encoders, family) -> None:
+    tower = _tower(tiny_encoders, family)
+    for layer in (0, tower.depth):
+        with torch.no_grad():
+            tokens = tower.encode(tower.example_inputs(2, SIZES), layer).tokens
+        assert tokens.shape[1] == tower.token_count(layer, SIZES)
 
 
 @pytest.mark.parametrize("family", ALL)

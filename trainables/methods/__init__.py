@@ -5,10 +5,13 @@ from trainables.methods.base import (
     METHODS,
     FusionMethod,
     FusionOutput,
+    Inserted,
     MethodConfig,
+    MethodContext,
     MethodSpec,
     build_method,
     get_method,
+    option,
     register_method,
 )
 
@@ -16,9 +19,12 @@ __all__ = [
     "METHODS",
     "FusionMethod",
     "FusionOutput",
+    "Inserted",
     "MethodConfig",
+    "MethodContext",
     "MethodSpec",
     "build_method",
     "get_method",
+    "option",
     "register_method",
 ]

@@ -6,14 +6,14 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown
-from trainables.towers import ModalityInput, Sequence, Tower
+from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,51 @@ class FusionOutput:
     aux_loss: Tensor | None = None
 
 
+def option(
+    default: Any,
+    help: str,
+    *,
+    other: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """Return a field of a method's configuration.
+
+    Args:
+        default: The paper's value.
+        help: One line for listings.
+        other: Another legal value, for which the model differs in size, memory or output; the conformance
+            tests try it.
+        low: Least value accepted; None has no limit, and values may be None where the field's type says so.
+        high: Greatest value accepted.
+        choices: All values accepted.
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "other": other, "low": low, "high": high, "choices": choices},
+    )
+
+
 @dataclass(frozen=True)
 class MethodConfig:
-    """Base of the methods' configurations; every field carries ``metadata={"help": …}``."""
+    """Base of the methods' configurations; every field is an ``option``.
 
-    @property
-    def trains_encoders(self) -> bool:
-        """Whether the encoders' own weights are trained."""
-        return False
+    Raises:
+        UserError: If a value is out of its field's range.
+    """
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value, meta = getattr(self, item.name), item.metadata
+            choices, low, high = meta["choices"], meta["low"], meta["high"]
+            if choices is not None and value not in choices:
+                raise UserError(f"{item.name}={value}: must be {' or '.join(map(str, choices))}")
+            if value is None or isinstance(value, str):
+                continue
+            if (low is not None and value < low) or (high is not None and value > high):
+                accepted = f"at least {low}" if high is None else f"{low} to {high}"
+                raise UserError(f"{item.name}={value}: must be {accepted}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -59,42 +96,82 @@ class MethodConfig:
         """Return all fields by name."""
         return dataclasses.asdict(self)
 
-    def require(self, name: str, low: int, high: int | None = None) -> None:
-        """Check that an integer field lies in a range; None passes.
 
-        Raises:
-            UserError: Naming the field, its value and the range.
-        """
-        value = getattr(self, name)
-        if value is not None and (value < low or (high is not None and value > high)):
-            accepted = f"{low} to {high}" if high is not None else f"at least {low}"
-            raise UserError(f"{name}={value}: must be {accepted}")
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method is built over.
 
-
-class FusionMethod(nn.Module):
-    """A fusion method over the towers of two or more modalities.
-
-    Args:
-        towers: One tower a modality. Frozen unless ``config.trains_encoders``.
+    Attributes:
+        towers: One tower a modality.
         n_classes: Number of classes C.
-        config: The method's configuration.
+        sizes: Sizes of a sample's inputs; sequences may be shorter than these say, never longer.
         encoder_dropout: Whether dropout is active, in training, in frozen encoder layers that the gradient
             passes through. The frozen prefix below them always runs without dropout, which makes its
             output a constant of the data.
     """
 
+    towers: Mapping[str, Tower]
+    n_classes: int
+    sizes: InputSizes = field(default_factory=InputSizes)
+    encoder_dropout: bool = True
+
+
+class Inserted(nn.Module):
+    """A module that a method puts around one of a frozen layer's modules (an adapter, say).
+
+    In training it is in training mode, whatever the frozen layer's mode is.
+
+    Args:
+        inner: The module it stands around.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+
+class FusionMethod(nn.Module):
+    """A fusion method over the towers of one or more modalities.
+
+    Args:
+        context: Towers, number of classes and so on. The towers are not changed: a method works on forks
+            of those that it uses, which share the weights that stay frozen.
+        config: The method's configuration.
+
+    Attributes:
+        towers: The towers that the method uses, by modality.
+    """
+
     config_class: ClassVar[type[MethodConfig]] = MethodConfig
 
-    def __init__(
-        self, towers: Mapping[str, Tower], n_classes: int, config: Any, *, encoder_dropout: bool = True
-    ) -> None:
+    #: Fewest and most modalities; None is any number.
+    n_modalities: ClassVar[tuple[int, int | None]] = (2, None)
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict(towers)
-        self.n_classes = n_classes
+        fewest, most = self.n_modalities
+        if not fewest <= len(context.towers) <= (most or len(context.towers)):
+            accepted = f"{fewest}" if fewest == most else f"at least {fewest}"
+            raise UserError(
+                f"{type(self).__name__} fuses {accepted} modalities, not {len(context.towers)}: "
+                f"{', '.join(context.towers)}"
+            )
+        self.context = context
         self.config = config
-        self.encoder_dropout = encoder_dropout
-        for tower in self.towers.values():
-            tower.requires_grad_(config.trains_encoders)
+        trained = self.trained_encoders(context, config)
+        self.towers = nn.ModuleDict(
+            {m: context.towers[m].fork(trained=m in trained) for m in self.used_modalities(context, config)}
+        )
+
+    @classmethod
+    def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
+        """Return the modalities that the method looks at, in order: all, unless it says otherwise."""
+        return tuple(context.towers)
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """Return the modalities whose encoder trains entirely: none, unless the method says otherwise."""
+        return frozenset()
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch.
@@ -118,18 +195,34 @@ class FusionMethod(nn.Module):
         with torch.no_grad():
             return {m: self.tower(m).encode(batch[m], stop) for m, stop in self.prefix_layers().items()}
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the method uses."""
+        return tuple(self.towers)
+
     def tower(self, modality: str) -> Tower:
         """Return the tower of a modality."""
         return typing.cast(Tower, self.towers[modality])
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Hidden size of each tower's output."""
+        return {modality: self.tower(modality).width for modality in self.towers}
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation; frozen layers keep the mode that ``encoder_dropout`` says."""
         super().train(mode)
         for modality, stop in self.prefix_layers().items():
             tower = self.tower(modality).eval()
-            if mode and self.encoder_dropout:
+            if mode and self.context.encoder_dropout:
                 for layer in tower.layers[stop:]:
                     layer.train()
+            for module in tower.modules():
+                if isinstance(module, Inserted):
+                    module.training = mode
+                    for name, part in module.named_children():
+                        if name != "inner":
+                            part.train(mode)
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -208,20 +301,14 @@ def get_method(name: str) -> MethodSpec:
 def build_method(
     name: str,
     config: Mapping[str, Any] | MethodConfig,
-    towers: Mapping[str, Tower],
-    n_classes: int,
-    *,
-    encoder_dropout: bool = True,
+    context: MethodContext,
 ) -> FusionMethod:
     """Build a method over towers.
 
     Args:
         name: A registered method.
         config: Its configuration, or the fields that differ from the defaults.
-        towers: One tower a modality. They are shared, not copied: a method that trains the encoders
-            (``config.trains_encoders``) must be given towers of its own.
-        n_classes: Number of classes.
-        encoder_dropout: See ``FusionMethod``.
+        context: Towers, number of classes and so on.
 
     Raises:
         UserError: If the method does not exist or the configuration does not fit it or the towers.
@@ -229,7 +316,7 @@ def build_method(
     spec = get_method(name)
     if not isinstance(config, MethodConfig):
         config = spec.config_class.from_dict(config)
-    return spec.method(towers, n_classes, config, encoder_dropout=encoder_dropout)
+    return spec.method(context, config)
 
 
 def _read(name: str, value: Any, hint: Any) -> Any:

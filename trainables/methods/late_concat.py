@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from trainables.methods.base import FusionOutput, MethodConfig, register_method
+from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.linear import Linear
 from trainables.towers import ModalityInput
 
@@ -14,14 +15,9 @@ from trainables.towers import ModalityInput
 class LateConcatConfig(MethodConfig):
     """Configuration of ``late_concat``."""
 
-    train_encoders: bool = field(
-        default=True, metadata={"help": "fine-tune the encoders (as in the paper); false leaves `linear`"}
+    train_encoders: bool = option(
+        True, "fine-tune the encoders (as in the paper); false leaves `linear`", other=False
     )
-
-    @property
-    def trains_encoders(self) -> bool:
-        """Whether the encoders' own weights are trained."""
-        return self.train_encoders
 
 
 @register_method(
@@ -37,12 +33,17 @@ class LateConcat(Linear):
 
     config_class = LateConcatConfig
 
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """All of them, where encoders train."""
+        return frozenset(context.towers) if config.train_encoders else frozenset()
+
     def prefix_layers(self) -> dict[str, int]:
         """None where the encoders train, else all layers."""
-        return {} if self.config.trains_encoders else super().prefix_layers()
+        return {} if self.config.train_encoders else super().prefix_layers()
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        if not self.config.trains_encoders:
+        if not self.config.train_encoders:
             return super().forward(batch)
         return FusionOutput(self.head(self.pooled(batch)))

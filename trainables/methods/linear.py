@@ -9,8 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.methods.base import FusionMethod, FusionOutput, MethodConfig, register_method
-from trainables.towers import ModalityInput, Tower
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    register_method,
+)
+from trainables.towers import ModalityInput
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,9 @@ class Linear(FusionMethod):
 
     config_class: ClassVar[type[MethodConfig]] = LinearConfig
 
-    def __init__(
-        self, towers: Mapping[str, Tower], n_classes: int, config: Any, *, encoder_dropout: bool = True
-    ) -> None:
-        super().__init__(towers, n_classes, config, encoder_dropout=encoder_dropout)
-        self.head = nn.Linear(sum(tower.width for tower in towers.values()), n_classes)
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.head = nn.Linear(sum(self.widths.values()), context.n_classes)
 
     def prefix_layers(self) -> dict[str, int]:
         """All layers of every tower."""
@@ -49,8 +53,4 @@ class Linear(FusionMethod):
 
     def pooled(self, batch: Mapping[str, ModalityInput]) -> Tensor:
         """Return the towers' pooled outputs side by side, shape (B, sum of widths)."""
-        vectors = []
-        for modality in self.towers:
-            tower = self.tower(modality)
-            vectors.append(tower.pool(tower.finish(tower.encode(batch[modality], tower.depth))))
-        return torch.cat(vectors, dim=-1)
+        return torch.cat([self.tower(m).pooled(batch[m]) for m in self.towers], dim=-1)

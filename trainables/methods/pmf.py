@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import FusionMethod, FusionOutput, MethodConfig, register_method
-from trainables.towers import ModalityInput, Sequence, Tower
-
-#: Standard deviation of the prompts' initial values (Sec. 4.3).
-PROMPT_STD = 0.02
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.methods.parts import MeanHead, expand, gaussian_prompts
+from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
 @dataclass(frozen=True)
 class PMFConfig(MethodConfig):
     """Configuration of ``pmf``; the defaults are the paper's M = 4 and L_f = depth - 2."""
 
-    n_fusion_layers: int = field(
-        default=2,
-        metadata={"help": "top layers of every encoder that are fused; L_f = depth - n_fusion_layers"},
+    n_fusion_layers: int = option(
+        2, "top layers of every encoder that are fused; L_f = depth - n_fusion_layers", low=1, other=1
     )
-    n_query_prompts: int = field(default=4, metadata={"help": "query prompts (QP) a layer and modality"})
-    n_query_context_prompts: int = field(
-        default=4, metadata={"help": "query context prompts (QCP) a layer and modality"}
+    n_query_prompts: int = option(4, "query prompts (QP) a layer and modality", low=0, other=0)
+    n_query_context_prompts: int = option(
+        4, "query context prompts (QCP) a layer and modality", low=0, other=0
     )
-    n_fusion_context_prompts: int = field(
-        default=4, metadata={"help": "fusion context prompts (FCP) a layer and modality"}
+    n_fusion_context_prompts: int = option(
+        4, "fusion context prompts (FCP) a layer and modality", low=0, other=0
     )
-    translator_width: int | None = field(
-        default=None, metadata={"help": "bottleneck of the translators; none: half the widest encoder"}
+    translator_width: int | None = option(
+        None, "bottleneck of the translators; none: half the widest encoder", low=1, other=8
     )
-
-    def __post_init__(self) -> None:
-        self.require("n_fusion_layers", 1)
-        self.require("n_query_prompts", 0)
-        self.require("n_query_context_prompts", 0)
-        self.require("n_fusion_context_prompts", 0)
-        self.require("translator_width", 1)
 
 
 class Translator(nn.Sequential):
@@ -66,7 +62,8 @@ class FusionLayer(nn.Module):
         self.n_query = config.n_query_prompts
         self.n_fusion_context = config.n_fusion_context_prompts
         self.query = _prompts(widths, config.n_query_prompts)
-        self.query_context = _prompts(widths, config.n_query_context_prompts)
+        # Without a query there is nothing to give context to
+        self.query_context = _prompts(widths, config.n_query_context_prompts if self.n_query else 0)
         self.fusion_context = _prompts(widths, config.n_fusion_context_prompts)
         hidden = config.translator_width or max(widths.values()) // 2
         pairs = [(a, b) for a in widths for b in widths if a != b] if self.n_query else []
@@ -97,16 +94,20 @@ class FusionLayer(nn.Module):
             ]
             extra = [*_expand(self.fusion_context, modality, sequence), *answers]
             tower = towers[modality]
-            keep = tower.POOLED if last else slice(0, sequence.tokens.shape[1])
-            fused[modality] = tower.layer(sequence.layer, sequence.append(*extra), keep)
+            kept = tower.POOLED if last else ALL
+            fused[modality] = tower.layer(
+                sequence.layer, sequence.prompted(*extra), tokens=kept, prompts=NONE
+            )
         return fused
 
     def _ask(self, tower: Tower, sequence: Sequence) -> Tensor:
         """Querying stage (Eq. 3-4): the query prompts' outputs, shape (B, n_query, D)."""
         context = _expand(self.query_context, tower.modality, sequence)
         query = _expand(self.query, tower.modality, sequence)
-        asked = sequence.append(*context, *query)
-        return tower.layer(sequence.layer, asked, slice(-self.n_query, None)).tokens
+        asked = sequence.prompted(*context, *query)
+        answer = tower.layer(sequence.layer, asked, tokens=NONE, prompts=slice(-self.n_query, None)).prompts
+        assert answer is not None
+        return answer
 
 
 @register_method(
@@ -134,9 +135,9 @@ class PMF(FusionMethod):
 
     config_class = PMFConfig
 
-    def __init__(
-        self, towers: Mapping[str, Tower], n_classes: int, config: Any, *, encoder_dropout: bool = True
-    ) -> None:
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        towers = {m: self.tower(m) for m in self.towers}
         shallowest = min(tower.depth for tower in towers.values())
         if config.n_fusion_layers > shallowest:
             depths = ", ".join(f"{m} {tower.depth}" for m, tower in towers.items())
@@ -144,10 +145,11 @@ class PMF(FusionMethod):
                 f"n_fusion_layers={config.n_fusion_layers}: must be 1 to {shallowest}, "
                 f"the shallowest encoder's depth (layers: {depths})"
             )
-        super().__init__(towers, n_classes, config, encoder_dropout=encoder_dropout)
-        widths = {m: tower.width for m, tower in towers.items()}
-        self.fusion_layers = nn.ModuleList(FusionLayer(widths, config) for _ in range(config.n_fusion_layers))
-        self.heads = nn.ModuleDict({m: nn.Linear(width, n_classes) for m, width in widths.items()})
+        self.fusion_layers = nn.ModuleList(
+            FusionLayer({m: tower.layer_width(tower.depth - n) for m, tower in towers.items()}, config)
+            for n in range(config.n_fusion_layers, 0, -1)
+        )
+        self.head = MeanHead(self.widths, context.n_classes)
 
     def prefix_layers(self) -> dict[str, int]:
         """The layers below L_f = depth - n_fusion_layers."""
@@ -159,21 +161,14 @@ class PMF(FusionMethod):
         sequences = self.prefix(batch)
         for number, layer in enumerate(self.fusion_layers, start=1):
             sequences = layer(towers, sequences, last=number == len(self.fusion_layers))
-        logits = [self.heads[m](towers[m].pool(towers[m].finish(s))) for m, s in sequences.items()]
-        return FusionOutput(torch.stack(logits).mean(dim=0))
+        return FusionOutput(self.head({m: towers[m].pooled(s) for m, s in sequences.items()}))
 
 
 def _prompts(widths: Mapping[str, int], length: int) -> nn.ParameterDict:
     """One learned sequence of shape (1, length, D) a modality; empty where the length is 0."""
-    if length == 0:
-        return nn.ParameterDict()
-    return nn.ParameterDict(
-        {m: nn.Parameter(torch.randn(1, length, width) * PROMPT_STD) for m, width in widths.items()}
-    )
+    return nn.ParameterDict({m: gaussian_prompts(length, width) for m, width in widths.items() if length})
 
 
 def _expand(prompts: nn.ParameterDict, modality: str, sequence: Sequence) -> list[Tensor]:
     """The modality's prompts for every sample of the batch: a list of one tensor, or none."""
-    if modality not in prompts:
-        return []
-    return [prompts[modality].expand(sequence.tokens.shape[0], -1, -1)]
+    return [expand(prompts[modality], sequence)] if modality in prompts else []

@@ -1,6 +1,6 @@
 """Encoders as towers: pretrained unimodal transformers taken apart into steps."""
 
-from trainables.towers.base import ModalityInput, Sequence, Tower
+from trainables.towers.base import ALL, NONE, InputSizes, ModalityInput, Prefix, Sequence, Tower
 from trainables.towers.bundled import BUNDLED
 from trainables.towers.source import (
     ARCHITECTURES,
@@ -12,12 +12,16 @@ from trainables.towers.source import (
 )
 
 __all__ = [
+    "ALL",
     "ARCHITECTURES",
     "ATTENTION",
     "BUNDLED",
     "FAMILIES",
+    "NONE",
     "EncoderSource",
+    "InputSizes",
     "ModalityInput",
+    "Prefix",
     "Sequence",
     "Tower",
     "load_tower",

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+#: Positions of a sequence: every one, or none.
+ALL, NONE = slice(None), slice(0, 0)
+
+
+@dataclass(frozen=True)
+class InputSizes:
+    """Sizes of one sample's inputs; a tower takes what concerns its modality.
+
+    Attributes:
+        text_length: Tokens of a text, padding included.
+        image_size: Side of the square image in pixels.
+        audio_seconds: Length of a sound at 16 kHz, padding included.
+        feature_length: Vectors of a sequence of extracted features, padding included.
+    """
+
+    text_length: int = 128
+    image_size: int = 224
+    audio_seconds: float = 5.0
+    feature_length: int = 50
 
 
 @dataclass(frozen=True)
@@ -16,33 +38,36 @@ class Sequence:
     """Tokens on their way through a tower.
 
     Attributes:
-        tokens: Hidden states, shape (B, T, D).
+        tokens: Hidden states of the encoder's own tokens, shape (B, T, D).
         mask: True where a token is real, shape (B, T); None where there is no padding.
         layer: How many layers the tokens have been through, i.e. the index of the next one.
+        prompts: Tokens that a method added, shape (B, M, D), never padding; None where there are none.
+            Where they stand among the others is the tower's affair.
     """
 
     tokens: Tensor
     mask: Tensor | None
     layer: int
+    prompts: Tensor | None = None
 
-    def append(self, *extra: Tensor) -> Sequence:
-        """Return the sequence with tokens of shape (B, M, D) added at its end, visible to every token."""
-        tokens = torch.cat([self.tokens, *extra], dim=1)
-        if self.mask is None:
-            return replace(self, tokens=tokens)
-        added = tokens.shape[1] - self.tokens.shape[1]
-        visible = self.mask.new_ones(self.mask.shape[0], added)
-        return replace(self, tokens=tokens, mask=torch.cat([self.mask, visible], dim=1))
+    def prompted(self, *prompts: Tensor) -> Sequence:
+        """Return the sequence with prompts (B, M, D) added after those it has."""
+        present = [] if self.prompts is None else [self.prompts]
+        added = [*present, *prompts]
+        return replace(self, prompts=torch.cat(added, dim=1)) if added else self
 
-    def take(self, positions: slice) -> Sequence:
-        """Return the sequence with only the tokens at some positions."""
-        mask = None if self.mask is None else self.mask[:, positions]
-        return replace(self, tokens=self.tokens[:, positions], mask=mask)
+    @property
+    def n_prompts(self) -> int:
+        """Number of prompts M."""
+        return 0 if self.prompts is None else self.prompts.shape[1]
 
 
 #: What a method receives for one modality: the encoder's own inputs (batch first), or a sequence that
 #: has already been through the encoder's lower layers.
 ModalityInput = Mapping[str, Tensor] | Sequence
+
+#: Keys and values, both (B, P, D), that every token of a layer attends to beside the others.
+Prefix = tuple[Tensor, Tensor]
 
 
 class Tower(nn.Module):
@@ -61,7 +86,18 @@ class Tower(nn.Module):
     """
 
     #: The positions that ``pool`` reads.
-    POOLED = slice(0, 1)
+    POOLED: ClassVar[slice] = slice(0, 1)
+
+    #: Paths, inside a layer, of its weight matrices: query, key, value, output (of the attention), up and
+    #: down (of the feed-forward network). A family with one matrix for the three has query_key_value.
+    MATRICES: ClassVar[Mapping[str, str]] = {}
+
+    #: Paths, inside a layer, of the module whose output is added to the residual stream, for ``attention``
+    #: and ``feed_forward``.
+    SUBLAYERS: ClassVar[Mapping[str, str]] = {}
+
+    #: Whether prompts stand in front of the tokens: they must where the attention is causal.
+    PROMPTS_FIRST: ClassVar[bool] = False
 
     def __init__(self, modality: str, model: nn.Module) -> None:
         super().__init__()
@@ -71,10 +107,24 @@ class Tower(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    @classmethod
+    def depth_of(cls, config: Any) -> int:
+        """Return the number of layers that a Hugging Face configuration stands for."""
+        return int(config.num_hidden_layers)
+
+    @classmethod
+    def width_of(cls, config: Any) -> int:
+        """Return the hidden size of the last layer that a Hugging Face configuration stands for."""
+        return int(config.hidden_size)
+
     @property
     def width(self) -> int:
-        """Hidden size D of the encoder's tokens."""
-        return int(self.model.config.hidden_size)
+        """Hidden size D of the tower's output."""
+        return self.width_of(self.model.config)
+
+    def layer_width(self, index: int) -> int:
+        """Hidden size of the prompts that a layer takes; the same in all layers of most families."""
+        return self.width
 
     @property
     def depth(self) -> int:
@@ -86,6 +136,20 @@ class Tower(nn.Module):
         """The transformer layers, lowest first."""
         raise AttributeError(f"{type(self).__name__} does not define its layers")
 
+    def fork(self, *, trained: bool = False) -> Self:
+        """Return a tower whose modules can be changed without changing this one.
+
+        Args:
+            trained: Copy the weights too and let them train; otherwise they are shared, and frozen.
+        """
+        # Tensors without content cannot be copied by copy.deepcopy, only cloned.
+        memo: dict[int, Any] = {}
+        for parameter in self.parameters():
+            memo[id(parameter)] = nn.Parameter(parameter.detach().clone()) if trained else parameter
+        for buffer in self.buffers():
+            memo[id(buffer)] = buffer.clone() if trained else buffer
+        return copy.deepcopy(self, memo)
+
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
         """Turn raw inputs into the tokens before layer 0.
 
@@ -94,37 +158,93 @@ class Tower(nn.Module):
         """
         raise AttributeError(f"{type(self).__name__} does not define its embedding")
 
-    def layer(self, index: int, sequence: Sequence, keep: slice | None = None) -> Sequence:
-        """Run one transformer layer; the sequence may hold tokens that the caller added.
+    def layer(
+        self,
+        index: int,
+        sequence: Sequence,
+        *,
+        tokens: slice = ALL,
+        prompts: slice = ALL,
+        prefix: Prefix | None = None,
+        blind: bool = False,
+    ) -> Sequence:
+        """Run one transformer layer over the tokens and prompts of a sequence.
 
         Args:
             index: The layer, 0 for the lowest.
-            sequence: Tokens (B, T, D).
-            keep: Positions whose outputs are wanted; None is all. With ``skip_unused`` the others' are not
-                computed (they still serve as keys and values), which changes nothing but the time.
+            sequence: Tokens (B, T, D) and prompts (B, M, D).
+            tokens: Positions of the tokens whose outputs are wanted.
+            prompts: Positions of the prompts whose outputs are wanted. With ``skip_unused`` outputs that are
+                not wanted are not computed (they still serve as keys and values), which changes nothing but
+                the time.
+            prefix: More keys and values, visible to every token.
+            blind: Prompts attend to prompts only; tokens attend to both.
 
         Returns:
-            Tokens (B, T, D), or those at the positions to keep.
+            The sequence after the layer, with the positions wanted.
         """
+        n_tokens, n_prompts = sequence.tokens.shape[1], sequence.n_prompts
+        token_start, prompt_start = (n_prompts, 0) if self.PROMPTS_FIRST else (0, n_tokens)
+        kept_tokens = _shifted(tokens, n_tokens, token_start)
+        kept_prompts = _shifted(prompts, n_prompts, prompt_start)
+        spans = [span for span in (kept_tokens, kept_prompts) if span.start < span.stop]
+        everything = slice(0, n_tokens + n_prompts)
+        window = everything
+        if self.skip_unused and spans:
+            window = slice(min(span.start for span in spans), max(span.stop for span in spans))
+        joined = self._join(sequence)
+        bias = self._bias(sequence, prefix, blind=blind)
+        if prefix is None and window == everything:
+            out = self.layers[index](joined, bias)
+            # transformers 4 returned a tuple, 5 returns the tensor
+            out = out[0] if isinstance(out, tuple) else out
+        else:
+            out = self._layer_at(self.layers[index], joined, window, bias, prefix)
+        return Sequence(
+            out[:, kept_tokens.start - window.start : kept_tokens.stop - window.start],
+            None if sequence.mask is None else sequence.mask[:, tokens],
+            index + 1,
+            out[:, kept_prompts.start - window.start : kept_prompts.stop - window.start]
+            if kept_prompts.start < kept_prompts.stop
+            else None,
+        )
+
+    def _join(self, sequence: Sequence) -> Tensor:
+        """Return prompts and tokens in the order in which the layer sees them, shape (B, T + M, D)."""
+        if sequence.prompts is None:
+            return sequence.tokens
+        pair = (sequence.tokens, sequence.prompts)
+        return torch.cat(pair[::-1] if self.PROMPTS_FIRST else pair, dim=1)
+
+    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool) -> Tensor | None:
+        """Return what is added to the attention scores, broadcastable to (B, heads, queries, keys).
+
+        It never depends on the data (an all-real mask is not dropped), so that the memory of a step depends
+        on shapes only.
+        """
+        dtype, device = sequence.tokens.dtype, sequence.tokens.device
+        lowest = torch.finfo(dtype).min
+        n_tokens, n_prompts = sequence.tokens.shape[1], sequence.n_prompts
+        n_prefix = 0 if prefix is None else prefix[0].shape[1]
         bias = None
         if sequence.mask is not None:
-            # One additive row per sample, broadcast over heads and queries: the same for every attention
-            # kernel, and never dependent on the data (an all-real mask is not dropped), so that the
-            # memory of a step depends on shapes only.
-            lowest = torch.finfo(sequence.tokens.dtype).min
-            bias = torch.zeros(
-                sequence.mask.shape, dtype=sequence.tokens.dtype, device=sequence.tokens.device
-            ).masked_fill_(~sequence.mask, lowest)[:, None, None, :]
-        after = replace(sequence, layer=index + 1)
-        if keep is not None and self.skip_unused:
-            kept = self._layer_at(self.layers[index], sequence.tokens, keep, bias)
-            return replace(after.take(keep), tokens=kept)
-        output = self.layers[index](sequence.tokens, bias)
-        # transformers 4 returned a tuple, 5 returns the tensor
-        after = replace(after, tokens=output[0] if isinstance(output, tuple) else output)
-        return after if keep is None else after.take(keep)
+            # One row a sample, the same for all heads and queries
+            padding = (n_prefix + n_prompts, 0) if self.PROMPTS_FIRST else (n_prefix, n_prompts)
+            visible = F.pad(sequence.mask, padding, value=True)
+            bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, lowest)
+            bias = bias[:, None, None, :]
+        if blind and n_prompts:
+            of_prompt = torch.arange(n_tokens + n_prompts, device=device) >= n_tokens
+            if self.PROMPTS_FIRST:
+                of_prompt = of_prompt.flip(0)
+            hidden = F.pad(of_prompt[:, None] & ~of_prompt[None, :], (n_prefix, 0), value=False)
+            rows = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, lowest)
+            bias = rows[None, None] if bias is None else torch.minimum(bias, rows[None, None])
+        return bias
 
-    def _layer_at(self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         """Run a layer for the positions to keep only; shape (B, kept, D)."""
         raise AttributeError(f"{type(self).__name__} does not define layers at some positions")
 
@@ -136,8 +256,26 @@ class Tower(nn.Module):
         bias: Tensor | None,
         heads: int,
         dropout: float,
+        *,
+        keep: slice = ALL,
+        prefix: Prefix | None = None,
     ) -> Tensor:
-        """Multi-head attention of query (B, Q, D) over key and value (B, T, D), as the kernel set says."""
+        """Multi-head attention of query (B, Q, D) over key and value (B, T, D), as the kernel set says.
+
+        Args:
+            query: Of the positions in ``keep``.
+            key: Of all positions.
+            value: Of all positions.
+            bias: For all positions.
+            heads: Number of heads.
+            dropout: Probability of dropping an attention weight.
+            keep: Positions of the queries.
+            prefix: Keys and values to put in front.
+        """
+        if prefix is not None:
+            key, value = torch.cat([prefix[0], key], dim=1), torch.cat([prefix[1], value], dim=1)
+        if bias is not None and bias.shape[2] > 1:
+            bias = bias[:, :, keep]
         query, key, value = (
             projected.unflatten(-1, (heads, -1)).transpose(1, 2) for projected in (query, key, value)
         )
@@ -150,7 +288,7 @@ class Tower(nn.Module):
         return context.transpose(1, 2).flatten(-2)
 
     def finish(self, sequence: Sequence) -> Sequence:
-        """Apply what follows the last layer (a final LayerNorm where the family has one)."""
+        """Apply what follows the last layer (a final LayerNorm where the family has one) to the tokens."""
         return sequence
 
     def pool(self, sequence: Sequence) -> Tensor:
@@ -174,11 +312,70 @@ class Tower(nn.Module):
             sequence = self.layer(index, sequence)
         return sequence
 
-    def example_inputs(self, batch_size: int, **sizes: Any) -> dict[str, Tensor]:
+    def pooled(self, inputs: ModalityInput) -> Tensor:
+        """Run what is left of the tower and pool, shape (B, D)."""
+        sequence = inputs if isinstance(inputs, Sequence) else self.embed(inputs)
+        if sequence.layer < self.depth:
+            sequence = self.encode(sequence, self.depth - 1)
+            sequence = self.layer(self.depth - 1, sequence, tokens=self.POOLED, prompts=NONE)
+        return self.pool(self.finish(sequence))
+
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """Return the number of tokens T of a sequence without a gap that has been through some layers."""
+        raise AttributeError(f"{type(self).__name__} does not define its number of tokens")
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return inputs of the right shapes with arbitrary content, e.g. to count memory.
 
         Args:
             batch_size: Samples B.
-            sizes: ``text_length`` (tokens) and ``image_size`` (pixels); a tower takes what it needs.
+            sizes: Their sizes.
         """
         raise AttributeError(f"{type(self).__name__} does not define its inputs")
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one ``model_type`` of transformers become towers.
+
+    Attributes:
+        modality: The modality encoded; None for any.
+        tower: The tower's class.
+        model: Module and class of the Hugging Face model, below ``transformers.models``.
+        pooling_head: Whether the model takes ``add_pooling_layer``: heads are left out, methods bring theirs.
+    """
+
+    modality: str | None
+    tower: type[Tower]
+    model: str
+    pooling_head: bool = False
+
+    def model_class(self) -> Any:
+        """Import the Hugging Face class; only this family's module is loaded, which keeps start-up short."""
+        module, name = self.model.rsplit(".", 1)
+        return getattr(importlib.import_module(f"transformers.models.{module}"), name)
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"add_pooling_layer": False} if self.pooling_head else {}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture that ``arch:NAME`` stands for.
+
+    Attributes:
+        model_type: The family.
+        description: One line for listings.
+        settings: What differs from the family's default configuration.
+    """
+
+    model_type: str
+    description: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _shifted(positions: slice, length: int, start: int) -> slice:
+    """Return positions among ``length`` elements, the first of which is at ``start``, as a plain slice."""
+    first, last, _ = positions.indices(length)
+    return slice(start + first, start + max(first, last))

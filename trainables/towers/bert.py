@@ -8,11 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import Sequence, Tower
+from trainables.towers.base import Architecture, Family, InputSizes, Prefix, Sequence, Tower
 
 
 class BertTower(Tower):
     """BERT and RoBERTa; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T)."""
+
+    MATRICES = {
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "output": "attention.output.dense",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    }
+    SUBLAYERS = {"attention": "attention.output.dropout", "feed_forward": "output.dropout"}
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -24,7 +34,9 @@ class BertTower(Tower):
         tokens = self.model.embeddings(input_ids=inputs["input_ids"])
         return Sequence(tokens, inputs["attention_mask"].bool(), layer=0)
 
-    def _layer_at(self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         attention, kept = layer.attention.self, tokens[:, keep]
         context = self._attend(
             attention.query(kept),
@@ -33,12 +45,18 @@ class BertTower(Tower):
             bias,
             attention.num_attention_heads,
             attention.dropout.p if layer.training else 0.0,
+            keep=keep,
+            prefix=prefix,
         )
         return layer.feed_forward_chunk(layer.attention.output(context, kept))
 
-    def example_inputs(self, batch_size: int, **sizes: Any) -> dict[str, Tensor]:
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """The text's length."""
+        return sizes.text_length
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return token ids and a mask without padding, both (B, T)."""
-        shape = (batch_size, sizes["text_length"])
+        shape = (batch_size, sizes.text_length)
         return {
             "input_ids": torch.ones(shape, dtype=torch.long),
             "attention_mask": torch.ones(shape, dtype=torch.bool),
@@ -48,12 +66,24 @@ class BertTower(Tower):
 class DistilBertTower(BertTower):
     """DistilBERT: as BERT, without segments."""
 
+    MATRICES = {
+        "query": "attention.q_lin",
+        "key": "attention.k_lin",
+        "value": "attention.v_lin",
+        "output": "attention.out_lin",
+        "up": "ffn.lin1",
+        "down": "ffn.lin2",
+    }
+    SUBLAYERS = {"attention": "attention.out_lin", "feed_forward": "ffn.dropout"}
+
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers, lowest first."""
         return self.model.transformer.layer
 
-    def _layer_at(self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         attention, kept = layer.attention, tokens[:, keep]
         context = self._attend(
             attention.q_lin(kept),
@@ -62,6 +92,24 @@ class DistilBertTower(BertTower):
             bias,
             attention.n_heads,
             attention.dropout.p if layer.training else 0.0,
+            keep=keep,
+            prefix=prefix,
         )
         kept = layer.sa_layer_norm(attention.out_lin(context) + kept)
         return layer.output_layer_norm(layer.ffn(kept) + kept)
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family("text", BertTower, "bert.modeling_bert.BertModel", pooling_head=True),
+    "roberta": Family("text", BertTower, "roberta.modeling_roberta.RobertaModel", pooling_head=True),
+    "distilbert": Family("text", DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel"),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "bert-base": Architecture("bert", "BERT-base (110 M), 12 layers, width 768"),
+    "bert-large": Architecture(
+        "bert",
+        "BERT-large (335 M), 24 layers, width 1024",
+        {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    ),
+}

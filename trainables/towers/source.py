@@ -18,10 +18,9 @@ from torch import nn
 
 from trainables.cache import cache_dir
 from trainables.errors import UserError, unknown
-from trainables.towers.base import Tower
-from trainables.towers.bert import BertTower, DistilBertTower
+from trainables.towers import bert, vit
+from trainables.towers.base import Architecture, Family, InputSizes, Tower
 from trainables.towers.bundled import BUNDLED, resolve_bundled
-from trainables.towers.vit import Dinov2Tower, ViTTower
 
 #: Files of a local encoder that decide what it computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
@@ -30,44 +29,16 @@ _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 ATTENTION = ("eager", "sdpa")
 
 
-@dataclass(frozen=True)
-class Family:
-    """How the models of one ``model_type`` of transformers become towers."""
+_MODULES = (bert, vit)
 
-    modality: str
-    tower: type[Tower]
-    model: str
-    pooling_head: bool = True
-
-    def model_class(self) -> Any:
-        """Import the Hugging Face class; only this family's module is loaded, which keeps start-up short."""
-        module, name = self.model.rsplit(".", 1)
-        return getattr(importlib.import_module(f"transformers.models.{module}"), name)
-
-    def options(self) -> dict[str, Any]:
-        """Return constructor arguments: pooling heads are left out, methods bring their own."""
-        return {"add_pooling_layer": False} if self.pooling_head else {}
-
-
+#: ``model_type`` of transformers -> how its models become towers.
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family("text", BertTower, "bert.modeling_bert.BertModel"),
-    "roberta": Family("text", BertTower, "roberta.modeling_roberta.RobertaModel"),
-    "distilbert": Family(
-        "text", DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel", pooling_head=False
-    ),
-    "vit": Family("image", ViTTower, "vit.modeling_vit.ViTModel"),
-    "deit": Family("image", ViTTower, "deit.modeling_deit.DeiTModel"),
-    "dinov2": Family("image", Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model", pooling_head=False),
+    name: family for module in _MODULES for name, family in module.FAMILIES.items()
 }
 
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-
-#: ``arch:NAME``: (model type, settings that differ from the type's defaults, description).
-ARCHITECTURES: Mapping[str, tuple[str, dict[str, Any], str]] = {
-    "bert-base": ("bert", {}, "BERT-base (110 M), 12 layers, width 768"),
-    "bert-large": ("bert", _LARGE, "BERT-large (335 M), 24 layers, width 1024"),
-    "vit-base": ("vit", {}, "ViT-B/16 at 224 (86 M), 12 layers, width 768"),
-    "vit-large": ("vit", _LARGE, "ViT-L/16 at 224 (303 M), 24 layers, width 1024"),
+#: ``arch:NAME`` -> what it stands for.
+ARCHITECTURES: Mapping[str, Architecture] = {
+    name: architecture for module in _MODULES for name, architecture in module.ARCHITECTURES.items()
 }
 
 
@@ -102,12 +73,12 @@ class EncoderSource:
     @property
     def depth(self) -> int:
         """Number of transformer layers."""
-        return int(self.config.num_hidden_layers)
+        return self.family.tower.depth_of(self.config)
 
     @property
     def width(self) -> int:
-        """Hidden size."""
-        return int(self.config.hidden_size)
+        """Hidden size of the last layer."""
+        return self.family.tower.width_of(self.config)
 
     @property
     def max_text_length(self) -> int:
@@ -116,23 +87,22 @@ class EncoderSource:
         # RoBERTa numbers its positions from the padding index on
         return positions - 2 if self.config.model_type == "roberta" else positions
 
-    def check_sizes(self, *, text_length: int | None = None, image_size: int | None = None) -> None:
+    def check_sizes(self, sizes: InputSizes) -> None:
         """Refuse input sizes that the encoder cannot take.
 
         Raises:
             UserError: Naming the size and what would be accepted.
         """
-        if self.modality == "text":
-            most = self.max_text_length
-            if text_length is not None and not 2 <= text_length <= most:
-                raise UserError(
-                    f"--text-length {text_length}: encoder '{self.name}' takes 2 to {most} tokens"
-                )
-        if self.modality == "image" and image_size is not None:
+        if self.modality == "text" and not 2 <= sizes.text_length <= self.max_text_length:
+            raise UserError(
+                f"--text-length {sizes.text_length}: encoder '{self.name}' takes 2 to "
+                f"{self.max_text_length} tokens"
+            )
+        if self.modality == "image":
             patch = int(self.config.patch_size)
-            if image_size < patch or image_size % patch:
+            if sizes.image_size < patch or sizes.image_size % patch:
                 raise UserError(
-                    f"--image-size {image_size}: encoder '{self.name}' takes multiples of its "
+                    f"--image-size {sizes.image_size}: encoder '{self.name}' takes multiples of its "
                     f"patch size, {patch}"
                 )
 
@@ -186,9 +156,9 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
     if name.startswith("arch:"):
         architecture = name.removeprefix("arch:")
         if architecture not in ARCHITECTURES:
-            raise unknown("encoder", name, (f"arch:{known}" for known in ARCHITECTURES))
-        model_type, changes, _ = ARCHITECTURES[architecture]
-        config = _config_class(model_type)(**changes)
+            raise unknown("encoder", name, (f"arch:{other}" for other in ARCHITECTURES))
+        known = ARCHITECTURES[architecture]
+        config = _config_class(known.model_type)(**known.settings)
         location = None
     elif name in BUNDLED:
         location = str(resolve_bundled(name, cache_dir()))
@@ -201,7 +171,7 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
         raise UserError(
             f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
         )
-    if family.modality != modality:
+    if family.modality not in (None, modality):
         raise UserError(f"encoder '{name}' encodes {family.modality}, not {modality}")
     image_size = None
     if modality == "image":

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import Sequence, Tower
+from trainables.towers.base import Architecture, Family, InputSizes, Prefix, Sequence, Tower
 
 
 class ViTTower(Tower):
     """ViT and DeiT; input ``pixel_values`` (B, 3, S, S), tokens [CLS] (and distillation) + patches."""
+
+    MATRICES = {
+        "query": "attention.q_proj",
+        "key": "attention.k_proj",
+        "value": "attention.v_proj",
+        "output": "attention.o_proj",
+        "up": "mlp.fc1",
+        "down": "mlp.fc2",
+    }
+    SUBLAYERS = {"attention": "attention.o_proj", "feed_forward": "mlp.fc2"}
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -26,15 +37,19 @@ class ViTTower(Tower):
 
     def finish(self, sequence: Sequence) -> Sequence:
         """Apply the final LayerNorm."""
-        return Sequence(self.model.layernorm(sequence.tokens), sequence.mask, sequence.layer)
+        return replace(sequence, tokens=self.model.layernorm(sequence.tokens))
 
-    def _layer_at(self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         kept = tokens[:, keep]
-        attended = self._self_attention(layer.attention, layer.layernorm_before(tokens), keep, bias)
+        attended = self._self_attention(layer.attention, layer.layernorm_before(tokens), keep, bias, prefix)
         kept = layer.dropout(attended) + kept
         return layer.dropout(layer.mlp(layer.layernorm_after(kept))) + kept
 
-    def _self_attention(self, attention: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _self_attention(
+        self, attention: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         context = self._attend(
             attention.q_proj(tokens[:, keep]),
             attention.k_proj(tokens),
@@ -42,16 +57,25 @@ class ViTTower(Tower):
             bias,
             attention.num_attention_heads,
             attention.attention_dropout if attention.training else 0.0,
+            keep=keep,
+            prefix=prefix,
         )
         return attention.o_proj(context)
 
-    def example_inputs(self, batch_size: int, **sizes: Any) -> dict[str, Tensor]:
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """The patches, and the tokens in front of them."""
+        leading = 2 if hasattr(self.model.embeddings, "distillation_token") else 1
+        return (sizes.image_size // int(self.model.config.patch_size)) ** 2 + leading
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return pixels of shape (B, 3, S, S)."""
-        return {"pixel_values": torch.zeros(batch_size, 3, sizes["image_size"], sizes["image_size"])}
+        return {"pixel_values": torch.zeros(batch_size, 3, sizes.image_size, sizes.image_size)}
 
 
 class Dinov2Tower(ViTTower):
     """DINOv2; always interpolates its positions, S must be a multiple of the patch size."""
+
+    SUBLAYERS = {"attention": "layer_scale1", "feed_forward": "layer_scale2"}
 
     def __init__(self, modality: str, model: Any) -> None:
         # Only masked-image pretraining uses it: left in, it would be announced as trainable when the
@@ -68,8 +92,26 @@ class Dinov2Tower(ViTTower):
         """Cut into patches and add interpolated positions."""
         return Sequence(self.model.embeddings(inputs["pixel_values"]), None, layer=0)
 
-    def _layer_at(self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None) -> Tensor:
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
         kept = tokens[:, keep]
-        attended = self._self_attention(layer.attention, layer.norm1(tokens), keep, bias)
+        attended = self._self_attention(layer.attention, layer.norm1(tokens), keep, bias, prefix)
         kept = layer.drop_path(layer.layer_scale1(attended)) + kept
         return layer.drop_path(layer.layer_scale2(layer.mlp(layer.norm2(kept)))) + kept
+
+
+FAMILIES: dict[str, Family] = {
+    "vit": Family("image", ViTTower, "vit.modeling_vit.ViTModel", pooling_head=True),
+    "deit": Family("image", ViTTower, "deit.modeling_deit.DeiTModel", pooling_head=True),
+    "dinov2": Family("image", Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model"),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "vit-base": Architecture("vit", "ViT-B/16 at 224 (86 M), 12 layers, width 768"),
+    "vit-large": Architecture(
+        "vit",
+        "ViT-L/16 at 224 (303 M), 24 layers, width 1024",
+        {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    ),
+}

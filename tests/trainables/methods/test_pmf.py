@@ -8,7 +8,7 @@ import torch
 from tests.conftest import tiny_model
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
-from trainables.methods import build_method
+from trainables.methods import MethodContext, build_method
 from trainables.setting import TrainingSetting
 from trainables.towers import FAMILIES, resolve_encoder
 
@@ -49,7 +49,7 @@ def test_refuses_more_layers_than_the_shallower_encoder_has(n) -> None:
         m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", "bert"), ("image", "vit"))
     }  # 3 and 4 layers
     with pytest.raises(UserError, match=f"n_fusion_layers={n}: must be"):
-        build_method("pmf", {"n_fusion_layers": n}, towers, 3)
+        build_method("pmf", {"n_fusion_layers": n}, MethodContext(towers, 3))
 
 
 def test_each_modality_hears_the_other_only_through_queries() -> None:
@@ -60,10 +60,10 @@ def test_each_modality_hears_the_other_only_through_queries() -> None:
     for n_query, hears in ((2, True), (0, False)):
         towers = {m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", "bert"), ("image", "vit"))}
         # Prompts as large as tokens: at their initial scale the effect would be rounding.
-        method = build_method("pmf", {"n_query_prompts": n_query}, towers, 3).eval()
+        method = build_method("pmf", {"n_query_prompts": n_query}, MethodContext(towers, 3)).eval()
         for parameter in method.fusion_layers.parameters():
             torch.nn.init.normal_(parameter)
         with torch.no_grad():
-            torch.nn.init.zeros_(method.heads["image"].weight)  # what is left is the text's head
+            torch.nn.init.zeros_(method.head.heads["image"].weight)  # what is left is the text's head
             first, second = (method({"text": text, "image": image}).logits for image in images)
         assert (not torch.allclose(first, second, atol=1e-4)) is hears
