@@ -182,7 +182,7 @@ def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
 
 
 def load_tokenizer(encoder: EncoderSource) -> Any:
-    """Load an encoder's tokeniser.
+    """Load an encoder's tokeniser, made to pad on the right.
 
     Raises:
         UserError: If the encoder comes without one.
@@ -190,9 +190,12 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(encoder.location)
+        tokenizer = AutoTokenizer.from_pretrained(encoder.location, padding_side="right")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _write_split(
@@ -231,9 +234,10 @@ def _write_split(
                 encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
                 ids = np.asarray(encoded["input_ids"], dtype=np.int32)
                 columns["text"] = pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length)
-                columns["text_tokens"] = pa.array(
-                    np.asarray(encoded["attention_mask"]).sum(axis=1).astype(np.int32)
-                )
+                lengths = np.asarray(encoded["attention_mask"]).sum(axis=1)
+                # A tokeniser that adds no tokens of its own turns an empty text into padding only: one
+                # position counts as real, that there be something to attend to.
+                columns["text_tokens"] = pa.array(np.maximum(lengths, 1).astype(np.int32))
             if "image" in encoders:
                 cells = batch[dataset.modalities["image"]]
                 rows = range(done, done + len(cells))

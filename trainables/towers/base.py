@@ -166,7 +166,7 @@ class Tower(nn.Module):
         tokens: slice = ALL,
         prompts: slice = ALL,
         prefix: Prefix | None = None,
-        blind: bool = False,
+        blind: bool | slice = False,
     ) -> Sequence:
         """Run one transformer layer over the tokens and prompts of a sequence.
 
@@ -178,7 +178,8 @@ class Tower(nn.Module):
                 not wanted are not computed (they still serve as keys and values), which changes nothing but
                 the time.
             prefix: More keys and values, visible to every token.
-            blind: Prompts attend to prompts only; tokens attend to both.
+            blind: Positions of prompts that attend to one another only, or True for all prompts; everything
+                else attends to all.
 
         Returns:
             The sequence after the layer, with the positions wanted.
@@ -195,9 +196,7 @@ class Tower(nn.Module):
         joined = self._join(sequence)
         bias = self._bias(sequence, prefix, blind=blind)
         if prefix is None and window == everything:
-            out = self.layers[index](joined, bias)
-            # transformers 4 returned a tuple, 5 returns the tensor
-            out = out[0] if isinstance(out, tuple) else out
+            out = self._whole_layer(self.layers[index], joined, bias)
         else:
             out = self._layer_at(self.layers[index], joined, window, bias, prefix)
         return Sequence(
@@ -216,7 +215,7 @@ class Tower(nn.Module):
         pair = (sequence.tokens, sequence.prompts)
         return torch.cat(pair[::-1] if self.PROMPTS_FIRST else pair, dim=1)
 
-    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool) -> Tensor | None:
+    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool | slice) -> Tensor | None:
         """Return what is added to the attention scores, broadcastable to (B, heads, queries, keys).
 
         It never depends on the data (an all-real mask is not dropped), so that the memory of a step depends
@@ -233,14 +232,21 @@ class Tower(nn.Module):
             visible = F.pad(sequence.mask, padding, value=True)
             bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, lowest)
             bias = bias[:, None, None, :]
-        if blind and n_prompts:
-            of_prompt = torch.arange(n_tokens + n_prompts, device=device) >= n_tokens
-            if self.PROMPTS_FIRST:
-                of_prompt = of_prompt.flip(0)
-            hidden = F.pad(of_prompt[:, None] & ~of_prompt[None, :], (n_prefix, 0), value=False)
+        positions = blind if isinstance(blind, slice) else ALL if blind else NONE
+        blinded = _shifted(positions, n_prompts, 0 if self.PROMPTS_FIRST else n_tokens)
+        if blinded.start < blinded.stop:
+            position = torch.arange(n_tokens + n_prompts, device=device)
+            is_blind = (position >= blinded.start) & (position < blinded.stop)
+            hidden = F.pad(is_blind[:, None] & ~is_blind[None, :], (n_prefix, 0), value=False)
             rows = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, lowest)
             bias = rows[None, None] if bias is None else torch.minimum(bias, rows[None, None])
         return bias
+
+    def _whole_layer(self, layer: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        """Run a layer as the library does, for all positions; shape (B, T + M, D)."""
+        out = layer(tokens, bias)
+        # transformers 4 returned a tuple, 5 returns the tensor
+        return out[0] if isinstance(out, tuple) else out
 
     def _layer_at(
         self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
@@ -339,21 +345,23 @@ class Family:
     """How the models of one ``model_type`` of transformers become towers.
 
     Attributes:
-        modality: The modality encoded; None for any.
+        modality: The modality encoded; None for any, as sequences of extracted features.
         tower: The tower's class.
-        model: Module and class of the Hugging Face model, below ``transformers.models``.
+        model: Module and class of the model, below ``package``.
         pooling_head: Whether the model takes ``add_pooling_layer``: heads are left out, methods bring theirs.
+        package: Where the module is; a model from elsewhere has the interface of those of transformers.
     """
 
     modality: str | None
     tower: type[Tower]
     model: str
     pooling_head: bool = False
+    package: str = "transformers.models"
 
     def model_class(self) -> Any:
-        """Import the Hugging Face class; only this family's module is loaded, which keeps start-up short."""
+        """Import the model's class; only this family's module is loaded, which keeps start-up short."""
         module, name = self.model.rsplit(".", 1)
-        return getattr(importlib.import_module(f"transformers.models.{module}"), name)
+        return getattr(importlib.import_module(f"{self.package}.{module}"), name)
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import importlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import nn
 
 from trainables.cache import cache_dir
 from trainables.errors import UserError, unknown
-from trainables.towers import bert, vit
+from trainables.towers import bag_of_words, bert, clip, features, gpt2, speech, swin, vit
 from trainables.towers.base import Architecture, Family, InputSizes, Tower
 from trainables.towers.bundled import BUNDLED, resolve_bundled
 
@@ -29,7 +29,7 @@ _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 ATTENTION = ("eager", "sdpa")
 
 
-_MODULES = (bert, vit)
+_MODULES = (bert, gpt2, bag_of_words, vit, swin, clip, speech, features)
 
 #: ``model_type`` of transformers -> how its models become towers.
 FAMILIES: Mapping[str, Family] = {
@@ -38,7 +38,9 @@ FAMILIES: Mapping[str, Family] = {
 
 #: ``arch:NAME`` -> what it stands for.
 ARCHITECTURES: Mapping[str, Architecture] = {
-    name: architecture for module in _MODULES for name, architecture in module.ARCHITECTURES.items()
+    name: architecture
+    for module in (bert, gpt2, vit, swin, clip, speech)
+    for name, architecture in module.ARCHITECTURES.items()
 }
 
 
@@ -47,9 +49,9 @@ class EncoderSource:
     """A named encoder, resolved: its configuration is known, its weights are not loaded yet.
 
     Attributes:
-        modality: ``text`` or ``image``.
+        modality: The modality it encodes.
         name: What the user wrote.
-        location: Folder or hub name of the weights; None for an architecture without weights.
+        location: Folder or hub name of the weights; None where they are nowhere.
         config: The Hugging Face configuration.
         image_size: Pixels an image encoder is used at unless the user says otherwise; None for others.
     """
@@ -63,7 +65,10 @@ class EncoderSource:
     @property
     def address(self) -> str:
         """The name under which a process in any folder, on any node, finds the same encoder."""
-        return self.name if self.name in BUNDLED or self.location is None else self.location
+        prefix = bag_of_words.PREFIX if self.name.startswith(bag_of_words.PREFIX) else ""
+        if self.name.removeprefix(prefix) in BUNDLED or self.location is None:
+            return self.name
+        return prefix + self.location
 
     @property
     def family(self) -> Family:
@@ -93,25 +98,47 @@ class EncoderSource:
         Raises:
             UserError: Naming the size and what would be accepted.
         """
-        if self.modality == "text" and not 2 <= sizes.text_length <= self.max_text_length:
-            raise UserError(
-                f"--text-length {sizes.text_length}: encoder '{self.name}' takes 2 to "
-                f"{self.max_text_length} tokens"
-            )
-        if self.modality == "image":
-            patch = int(self.config.patch_size)
-            if sizes.image_size < patch or sizes.image_size % patch:
-                raise UserError(
-                    f"--image-size {sizes.image_size}: encoder '{self.name}' takes multiples of its "
-                    f"patch size, {patch}"
-                )
+        taken = self._sizes_taken(sizes)
+        if taken:
+            given, accepted = taken
+            raise UserError(f"{given}: encoder '{self.name}' takes {accepted}")
+
+    def _sizes_taken(self, sizes: InputSizes) -> tuple[str, str] | None:
+        """Return what is wrong with the sizes and what the encoder takes; None where nothing is wrong."""
+        match self.family.modality:
+            case "text":
+                if not 2 <= sizes.text_length <= self.max_text_length:
+                    return f"--text-length {sizes.text_length}", f"2 to {self.max_text_length} tokens"
+            case "image":
+                patch = int(self.config.patch_size)
+                if sizes.image_size < patch or sizes.image_size % patch:
+                    return f"--image-size {sizes.image_size}", f"multiples of its patch size, {patch}"
+            case "audio":
+                tower = self.family.tower
+                assert issubclass(tower, speech.SpeechTower)
+                shortest, longest = tower.seconds_of(self.config)
+                if not shortest <= sizes.audio_seconds <= (longest or sizes.audio_seconds):
+                    accepted = f"at least {shortest:g}" if longest is None else f"{shortest:g} to {longest:g}"
+                    return f"--audio-seconds {sizes.audio_seconds:g}", f"{accepted} seconds"
+            case None:
+                most = int(self.config.max_position_embeddings)
+                if not 1 <= sizes.feature_length <= most:
+                    return f"--feature-length {sizes.feature_length}", f"1 to {most} vectors"
+        return None
+
+    @property
+    def from_seed(self) -> bool:
+        """Whether the weights are random numbers that the name determines."""
+        return self.location is None and self.name.startswith(features.PREFIX)
 
     def weights_location(self) -> str:
-        """Return where the weights are.
+        """Return where the weights are: a folder, a hub name, or the encoder's name if it determines them.
 
         Raises:
             UserError: If the encoder has none.
         """
+        if self.from_seed:
+            return self.name
         if self.location is None:
             raise UserError(
                 f"encoder '{self.name}' is an architecture without weights: it serves `predict`; "
@@ -137,7 +164,7 @@ class EncoderSource:
             for path in files:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-        else:
+        elif not self.from_seed:
             digest.update(f"{location}@{getattr(self.config, '_commit_hash', None)}".encode())
         return digest.hexdigest()[:16]
 
@@ -146,19 +173,25 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
     """Find out what ``name`` stands for, reading its configuration but no weights.
 
     Args:
-        modality: ``text`` or ``image``.
-        name: A bundled name, a local folder, ``arch:NAME`` or a hub name.
+        modality: The modality to encode: ``text``, ``image``, ``audio``, or a name of the user's own.
+        name: A bundled name, a local folder, ``arch:NAME`` or a hub name; ``bow:`` and one of these, for the
+            word embeddings of a text encoder; ``features:dim=N`` and more options (see
+            ``features_config``), for a new encoder of extracted features.
 
     Raises:
         UserError: If there is no such encoder, or it is of another modality or an unsupported family.
     """
     location: str | None
+    if name.startswith(bag_of_words.PREFIX):
+        return _bag_of_words(modality, name)
+    if name.startswith(features.PREFIX):
+        return EncoderSource(modality, name, None, features.features_config(name))
     if name.startswith("arch:"):
         architecture = name.removeprefix("arch:")
         if architecture not in ARCHITECTURES:
             raise unknown("encoder", name, (f"arch:{other}" for other in ARCHITECTURES))
         known = ARCHITECTURES[architecture]
-        config = _config_class(known.model_type)(**known.settings)
+        config = FAMILIES[known.model_type].model_class().config_class(**known.settings)
         location = None
     elif name in BUNDLED:
         location = str(resolve_bundled(name, cache_dir()))
@@ -166,15 +199,18 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
     else:
         location = str(Path(name).resolve()) if Path(name).is_dir() else name
         config = _read_config(location, modality, name)
+    if config.model_type == clip.BOTH:
+        config = clip.encoder_config(config, modality, name)
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise UserError(
             f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
         )
-    if family.modality not in (None, modality):
+    # Any other name is the user's own for one of several inputs of a kind: a title beside a body, say.
+    if family.modality not in (None, modality) and modality in {f.modality for f in FAMILIES.values()}:
         raise UserError(f"encoder '{name}' encodes {family.modality}, not {modality}")
     image_size = None
-    if modality == "image":
+    if family.modality == "image":
         bundled = BUNDLED.get(name)
         # DINOv2 was pretrained at 518 but is used at 224
         default = 224 if config.model_type == "dinov2" else config.image_size
@@ -195,18 +231,22 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     """
     family = source.family
     model_class = family.model_class()
+    config = copy.deepcopy(source.config)
+    config._attn_implementation = attention
     if not weights:
         from transformers.initialization import no_init_weights
 
-        config = _config_class(source.config.model_type).from_dict(source.config.to_dict())
-        config._attn_implementation = attention
         with no_init_weights():
             return family.tower(source.modality, model_class(config, **family.options()))
     location = source.weights_location()
     _quiet()
+    if source.from_seed:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return family.tower(source.modality, model_class(config))
     try:
         model: nn.Module = model_class.from_pretrained(
-            location, attn_implementation=attention, dtype=torch.float32, **family.options()
+            location, config=config, dtype=torch.float32, **family.options()
         )
     except (OSError, ValueError) as error:
         raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
@@ -221,13 +261,21 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
-def _config_class(model_type: str) -> Any:
-    module = importlib.import_module(f"transformers.models.{model_type}.configuration_{model_type}")
-    return getattr(module, FAMILIES[model_type].model.rsplit(".", 1)[1].removesuffix("Model") + "Config")
+def _bag_of_words(modality: str, name: str) -> EncoderSource:
+    encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX))
+    if encoder.family.modality != "text" or encoder.config.model_type in bag_of_words.FAMILIES:
+        raise UserError(
+            f"encoder '{name}': after '{bag_of_words.PREFIX}' a text encoder is named: a bundled name, a "
+            "folder, arch:NAME or a hub name"
+        )
+    config = bag_of_words.bag_of_words_config(encoder.config, encoder.max_text_length)
+    return EncoderSource(modality, name, encoder.location, config)
 
 
 def _read_config(location: str, modality: str, name: str) -> Any:
     from transformers import AutoConfig
+
+    import trainables.towers.models.configuration  # noqa: F401  makes AutoConfig know our own models
 
     _quiet()
     # Asking a hub that is out of reach takes half a minute of retries.

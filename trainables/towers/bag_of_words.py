@@ -1,0 +1,70 @@
+"""Bag of words: the mean of a text's word embeddings, an encoder of no layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.towers.base import ALL, Family, Sequence
+from trainables.towers.bert import BertTower
+from trainables.towers.pooling import masked_mean
+
+#: What a user writes in front of the name of the text encoder whose word embeddings are meant.
+PREFIX = "bow:"
+
+
+class BagOfWordsTower(BertTower):
+    """The average of pretrained word embeddings (MoPE, Jiang et al. 2024, Table 4).
+
+    No positions, no normalisation, no layers: depth 0. Inputs ``input_ids`` (B, T) and ``attention_mask``
+    (B, T).
+    """
+
+    POOLED = ALL
+    MATRICES = {}
+    SUBLAYERS = {}
+
+    def __init__(self, modality: str, model: Any) -> None:
+        super().__init__(modality, model)
+        self._layers = nn.ModuleList()
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """None."""
+        return self._layers
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Look up word embeddings."""
+        return Sequence(
+            self.model.word_embeddings(inputs["input_ids"]), inputs["attention_mask"].bool(), layer=0
+        )
+
+    def pool(self, sequence: Sequence) -> Tensor:
+        """Return the mean over real tokens, shape (B, D)."""
+        return masked_mean(sequence)
+
+
+def bag_of_words_config(encoder: Any, max_length: int) -> Any:
+    """Return the configuration of a text encoder's word embeddings.
+
+    Args:
+        encoder: The text encoder's configuration.
+        max_length: The most tokens it takes.
+    """
+    from trainables.towers.models.configuration import BagOfWordsConfig
+
+    return BagOfWordsConfig(
+        vocab_size=encoder.vocab_size,
+        hidden_size=encoder.hidden_size,
+        max_position_embeddings=max_length,
+        pad_token_id=encoder.pad_token_id,
+    )
+
+
+FAMILIES: dict[str, Family] = {
+    "bag_of_words": Family(
+        "text", BagOfWordsTower, "bag_of_words.BagOfWordsModel", package="trainables.towers.models"
+    ),
+}

@@ -1,0 +1,124 @@
+"""CLIP's two encoders: a causal one of texts, a ViT of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.towers.base import Architecture, Family, Prefix, Sequence, Tower
+from trainables.towers.gpt2 import GPT2Tower
+from trainables.towers.vit import ViTTower
+
+#: ``model_type`` of a model of both encoders.
+BOTH = "clip"
+
+_PARTS = {"text": "text_config", "image": "vision_config"}
+
+
+def encoder_config(config: Any, modality: str, name: str) -> Any:
+    """Return the configuration of one of a CLIP model's two encoders.
+
+    Args:
+        config: The configuration of both.
+        modality: ``text`` or ``image``.
+        name: What the user wrote.
+
+    Raises:
+        UserError: If the modality is another one.
+    """
+    if modality not in _PARTS:
+        raise UserError(f"encoder '{name}' encodes {' and '.join(_PARTS)}, not {modality}")
+    part = getattr(config, _PARTS[modality])
+    # The version of a hub model, which tells its weights from others
+    part._commit_hash = getattr(config, "_commit_hash", None)
+    return part
+
+
+class CLIPTower(Tower):
+    """What CLIP's two encoders share: their layers (Radford et al., ICML 2021)."""
+
+    MATRICES = {
+        "query": "self_attn.q_proj",
+        "key": "self_attn.k_proj",
+        "value": "self_attn.v_proj",
+        "output": "self_attn.out_proj",
+        "up": "mlp.fc1",
+        "down": "mlp.fc2",
+    }
+    SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "mlp.fc2"}
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+        return self.model.encoder.layers
+
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
+        attention, normed = layer.self_attn, layer.layer_norm1(tokens)
+        context = self._attend(
+            attention.q_proj(normed[:, keep]),
+            attention.k_proj(normed),
+            attention.v_proj(normed),
+            bias,
+            attention.num_heads,
+            attention.dropout if attention.training else 0.0,
+            keep=keep,
+            prefix=prefix,
+        )
+        kept = attention.out_proj(context) + tokens[:, keep]
+        return layer.mlp(layer.layer_norm2(kept)) + kept
+
+
+class CLIPTextTower(CLIPTower, GPT2Tower):
+    """CLIP's text encoder, a GPT-2 in all but names; inputs ``input_ids`` and ``attention_mask`` (B, T).
+
+    The vector of a text is its last real token. The library takes the first end-of-text token; they are the
+    same for CLIP's tokeniser, which ends every text with one, also where it cuts, and masks what follows.
+    """
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Look up token and position embeddings."""
+        tokens = self.model.embeddings(input_ids=inputs["input_ids"])
+        return Sequence(tokens, inputs["attention_mask"].bool(), layer=0)
+
+    def finish(self, sequence: Sequence) -> Sequence:
+        """Apply the final LayerNorm."""
+        return replace(sequence, tokens=self.model.final_layer_norm(sequence.tokens))
+
+
+class CLIPVisionTower(CLIPTower, ViTTower):
+    """CLIP's image encoder; input ``pixel_values`` (B, 3, S, S), tokens [CLS] + patches."""
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Cut into patches, add positions (interpolated as ViT's) and apply the first LayerNorm."""
+        tokens = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
+        return Sequence(self.model.pre_layrnorm(tokens), None, layer=0)
+
+    def finish(self, sequence: Sequence) -> Sequence:
+        """Return the sequence as it is: CLIP normalises the pooled vector only."""
+        return sequence
+
+    def pool(self, sequence: Sequence) -> Tensor:
+        """Return the [CLS] token after the final LayerNorm, shape (B, D)."""
+        pooled: Tensor = self.model.post_layernorm(sequence.tokens[:, 0])
+        return pooled
+
+
+FAMILIES: dict[str, Family] = {
+    "clip_text_model": Family("text", CLIPTextTower, "clip.modeling_clip.CLIPTextModel"),
+    "clip_vision_model": Family("image", CLIPVisionTower, "clip.modeling_clip.CLIPVisionModel"),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "clip-text-base": Architecture(
+        "clip_text_model", "text encoder of CLIP ViT-B/32 (63 M), 12 layers, width 512"
+    ),
+    "clip-vit-base": Architecture(
+        "clip_vision_model", "image encoder of CLIP ViT-B/32 at 224 (87 M), 12 layers, width 768"
+    ),
+}

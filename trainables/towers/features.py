@@ -1,0 +1,107 @@
+"""Sequences of feature vectors extracted beforehand, of any modality (facial landmarks, prosody, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.errors import UserError
+from trainables.towers.base import Family, InputSizes, Sequence
+from trainables.towers.vit import ViTTower
+
+#: What a user writes in front of the options of a new tower.
+PREFIX = "features:"
+
+#: Options of a new tower: what they are called in the configuration, default (None: must be given), least
+#: value.
+_OPTIONS: Mapping[str, tuple[str, float | None, float]] = {
+    "dim": ("feature_size", None, 1),
+    "width": ("hidden_size", 64, 2),
+    "depth": ("num_hidden_layers", 4, 1),
+    "heads": ("num_attention_heads", 4, 1),
+    "max_length": ("max_position_embeddings", 512, 1),
+    "dropout": ("hidden_dropout_prob", 0.1, 0),
+    "seed": ("seed", 0, 0),
+}
+
+
+class FeaturesTower(ViTTower):
+    """A small pre-LN transformer over feature vectors.
+
+    Inputs are ``features`` (B, T, F) and ``attention_mask`` (B, T); tokens are [CLS] and one a vector.
+    """
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Project the vectors, put [CLS] in front and add positions."""
+        mask = F.pad(inputs["attention_mask"].bool(), (1, 0), value=True)
+        return Sequence(self.model.embeddings(inputs["features"]), mask, layer=0)
+
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """The vectors and [CLS]."""
+        return sizes.feature_length + 1
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
+        """Return features (B, T, F) and a mask without padding (B, T)."""
+        shape = (batch_size, sizes.feature_length)
+        return {
+            "features": torch.zeros(*shape, self.model.config.feature_size),
+            "attention_mask": torch.ones(shape, dtype=torch.bool),
+        }
+
+
+def features_config(name: str) -> Any:
+    """Return the configuration that ``features:dim=74,width=40,depth=4,heads=8`` stands for.
+
+    A tower named so starts from random weights, the same ones for the same name: it is to be trained, by a
+    method that trains encoders, or saved by ``save_pretrained`` and named by its folder.
+
+    Args:
+        name: ``features:`` and options, separated by commas. ``dim``, the size of a vector, must be given;
+            ``width`` (64), ``depth`` (4), ``heads`` (4), ``max_length`` (512 vectors), ``dropout`` (0.1) and
+            ``seed`` (0) may be. The feed-forward networks are four times as wide as the tokens.
+
+    Raises:
+        UserError: If an option is unknown, missing or out of range.
+    """
+    from trainables.towers.models.configuration import FeaturesConfig
+
+    values: dict[str, Any] = {key: default for key, (_, default, _) in _OPTIONS.items()}
+    for item in filter(None, name.removeprefix(PREFIX).split(",")):
+        key, _, text = item.partition("=")
+        if key not in _OPTIONS:
+            raise UserError(f"encoder '{name}': unknown option '{key}'; known: {', '.join(_OPTIONS)}")
+        values[key] = _number(name, key, text)
+    if values["dim"] is None:
+        raise UserError(f"encoder '{name}': say how large a feature vector is, as in {PREFIX}dim=74")
+    if values["width"] % values["heads"]:
+        raise UserError(
+            f"encoder '{name}': width={values['width']} must be a multiple of heads={values['heads']}"
+        )
+    settings = {_OPTIONS[key][0]: value for key, value in values.items()}
+    return FeaturesConfig(
+        **settings,
+        intermediate_size=4 * values["width"],
+        attention_probs_dropout_prob=values["dropout"],
+    )
+
+
+def _number(name: str, key: str, text: str) -> Any:
+    """Return an option's value: a probability for ``dropout``, else a whole number."""
+    least = _OPTIONS[key][2]
+    kind, accepted = (float, "0 to less than 1") if key == "dropout" else (int, f"at least {least}")
+    try:
+        value = kind(text)
+    except ValueError:
+        value = -1
+    if value < least or (key == "dropout" and value >= 1):
+        raise UserError(f"encoder '{name}': {key}={text} must be {accepted}")
+    return value
+
+
+FAMILIES: dict[str, Family] = {
+    "features": Family(None, FeaturesTower, "features.FeaturesModel", package="trainables.towers.models"),
+}

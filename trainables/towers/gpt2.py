@@ -1,0 +1,99 @@
+"""GPT-2: a causal text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.towers.base import ALL, Architecture, Family, Prefix, Sequence
+from trainables.towers.bert import BertTower
+
+
+class GPT2Tower(BertTower):
+    """GPT-2; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T), padded on the right.
+
+    A token sees those before it only. Prompts stand in front: every token sees all of them, and they see
+    those before them but no token. The vector of a text is its last real token, the one that has seen all.
+    """
+
+    POOLED = ALL
+    PROMPTS_FIRST = True
+    MATRICES = {
+        "query_key_value": "attn.c_attn",
+        "output": "attn.c_proj",
+        "up": "mlp.c_fc",
+        "down": "mlp.c_proj",
+    }
+    SUBLAYERS = {"attention": "attn.resid_dropout", "feed_forward": "mlp.dropout"}
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+        return self.model.h
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Look up token and position embeddings."""
+        ids = inputs["input_ids"]
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        tokens = self.model.drop(self.model.wte(ids) + self.model.wpe(positions))
+        return Sequence(tokens, inputs["attention_mask"].bool(), layer=0)
+
+    def finish(self, sequence: Sequence) -> Sequence:
+        """Apply the final LayerNorm."""
+        return replace(sequence, tokens=self.model.ln_f(sequence.tokens))
+
+    def pool(self, sequence: Sequence) -> Tensor:
+        """Return the last real token, shape (B, D)."""
+        if sequence.mask is None:
+            return sequence.tokens[:, -1]
+        position = torch.arange(sequence.mask.shape[1], device=sequence.mask.device)
+        last = (sequence.mask * position).argmax(dim=1)
+        return sequence.tokens[torch.arange(len(last), device=last.device), last]
+
+    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool | slice) -> Tensor | None:
+        """Hide from every position those behind it, beside what is hidden anyway."""
+        bias = super()._bias(sequence, prefix, blind=blind)
+        dtype, device = sequence.tokens.dtype, sequence.tokens.device
+        length = sequence.tokens.shape[1] + sequence.n_prompts
+        n_prefix = 0 if prefix is None else prefix[0].shape[1]
+        hidden = torch.ones(length, n_prefix + length, dtype=torch.bool, device=device).triu(n_prefix + 1)
+        causal = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(
+            hidden, torch.finfo(dtype).min
+        )[None, None]
+        return causal if bias is None else torch.minimum(bias, causal)
+
+    def _whole_layer(self, layer: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        return layer(tokens, attention_mask=bias)
+
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
+        attention, kept = layer.attn, tokens[:, keep]
+        query, key, value = attention.c_attn(layer.ln_1(tokens)).chunk(3, dim=-1)
+        # ``_attend`` scales by the square root of the heads' width; some checkpoints by something else
+        scale = attention.scaling * attention.head_dim**0.5
+        context = self._attend(
+            query[:, keep] if scale == 1 else query[:, keep] * scale,
+            key,
+            value,
+            bias,
+            attention.num_heads,
+            attention.attn_dropout.p if layer.training else 0.0,
+            keep=keep,
+            prefix=prefix,
+        )
+        kept = attention.resid_dropout(attention.c_proj(context)) + kept
+        return kept + layer.mlp(layer.ln_2(kept))
+
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": Family("text", GPT2Tower, "gpt2.modeling_gpt2.GPT2Model"),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture("gpt2", "GPT-2 (124 M), 12 layers, width 768"),
+}

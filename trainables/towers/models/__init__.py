@@ -1,0 +1,4 @@
+"""Encoders that transformers does not have, as models of its kind: configuration, saving, loading.
+
+Imported only when such an encoder is built, as transformers takes seconds to import.
+"""

@@ -1,0 +1,37 @@
+"""The word embeddings of a text encoder, without the encoder."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from torch import Tensor, nn
+from transformers import AutoModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from trainables.towers.models.configuration import BagOfWordsConfig
+
+
+class BagOfWordsModel(nn.Module):
+    """A table of word embeddings."""
+
+    config_class = BagOfWordsConfig
+
+    def __init__(self, config: BagOfWordsConfig, word_embeddings: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = word_embeddings or nn.Embedding(config.vocab_size, config.hidden_size)
+
+    @classmethod
+    def from_pretrained(cls, location: str, *, config: BagOfWordsConfig, **options: Any) -> Self:
+        """Load the word embeddings of the text encoder at ``location``.
+
+        Args:
+            location: Folder or hub name of the encoder.
+            config: The configuration of its word embeddings.
+            **options: Further arguments of ``AutoModel.from_pretrained``.
+        """
+        return cls(config, AutoModel.from_pretrained(location, **options).get_input_embeddings())
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
+        """Return the embeddings (B, T, D) of the tokens (B, T) as ``last_hidden_state``."""
+        return BaseModelOutput(last_hidden_state=self.word_embeddings(input_ids))

@@ -1,0 +1,273 @@
+"""Speech encoders: wav2vec 2.0 and HuBERT on the waveform, Whisper's encoder on its spectrogram."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.towers.base import ALL, Architecture, Family, InputSizes, Prefix, Sequence, Tower
+from trainables.towers.pooling import masked_mean
+
+#: Samples a second that all these encoders were trained on.
+SAMPLE_RATE = 16_000
+
+
+class SpeechTower(Tower):
+    """What the families have in common; a sound's vector is the mean of its real frames.
+
+    SpecAugment and LayerDrop, which the library applies while it trains these models, are left out: a
+    tower's steps are functions of their input.
+    """
+
+    POOLED = ALL
+
+    @classmethod
+    def seconds_of(cls, config: Any) -> tuple[float, float | None]:
+        """Return the shortest and the longest sound, in seconds, that a configuration takes; None: any."""
+        raise AttributeError(f"{cls.__name__} does not define the sounds it takes")
+
+    def pool(self, sequence: Sequence) -> Tensor:
+        """Return the mean over real frames, shape (B, D)."""
+        return masked_mean(sequence)
+
+
+class Wav2Vec2Tower(SpeechTower):
+    """wav2vec 2.0 and HuBERT; tokens are frames, 20 ms apart in all released models.
+
+    Inputs are ``input_values`` (B, samples), a waveform at 16 kHz, and optionally ``attention_mask``
+    (B, samples), True where the sound is real. In models whose feature encoder has a group norm (the base
+    sizes) its statistics are over the whole waveform, padding included, as in the library: the amount of
+    padding slightly changes the frames.
+    """
+
+    MATRICES = {
+        "query": "attention.q_proj",
+        "key": "attention.k_proj",
+        "value": "attention.v_proj",
+        "output": "attention.out_proj",
+        "up": "feed_forward.intermediate_dense",
+        "down": "feed_forward.output_dense",
+    }
+    SUBLAYERS = {"attention": "dropout", "feed_forward": "feed_forward.output_dropout"}
+
+    def __init__(self, modality: str, model: Any) -> None:
+        # Only SpecAugment uses it: left in, it would be announced as trainable when the encoder is
+        # fine-tuned and never receive a gradient.
+        if hasattr(model, "masked_spec_embed"):
+            del model.masked_spec_embed
+        # The adapter, which some checkpoints have for other tasks, comes after the encoder
+        if hasattr(model, "adapter"):
+            model.adapter = None
+        # Else the library asks for the waveform's gradient in training, for checkpointing
+        model.feature_extractor._requires_grad = False
+        super().__init__(modality, model)
+
+    @classmethod
+    def seconds_of(cls, config: Any) -> tuple[float, float | None]:
+        """Long enough for one frame."""
+        samples = 1
+        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples / SAMPLE_RATE, None
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+        return self.model.encoder.layers
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Extract frames from the waveform, project them and add the convolutional positions."""
+        encoder = self.model.encoder
+        frames = self.model.feature_extractor(inputs["input_values"]).transpose(1, 2)
+        tokens = self.model.feature_projection(frames)
+        # wav2vec 2.0 returns the frames beside their projection
+        tokens = tokens[0] if isinstance(tokens, tuple) else tokens
+        mask = None
+        if "attention_mask" in inputs:
+            lengths = self._frames(inputs["attention_mask"].sum(dim=1)).clamp(min=1)
+            mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+            tokens = tokens.masked_fill(~mask[..., None], 0)
+        tokens = tokens + encoder.pos_conv_embed(tokens)
+        if not self._pre_norm:
+            tokens = encoder.layer_norm(tokens)
+        return Sequence(encoder.dropout(tokens), mask, layer=0)
+
+    def finish(self, sequence: Sequence) -> Sequence:
+        """Apply the final LayerNorm of models whose layers normalise their input."""
+        if not self._pre_norm:
+            return sequence
+        return replace(sequence, tokens=self.model.encoder.layer_norm(sequence.tokens))
+
+    @property
+    def _pre_norm(self) -> bool:
+        """Whether layers normalise their input, and not their output."""
+        return bool(self.model.config.do_stable_layer_norm)
+
+    def _frames(self, samples: Any) -> Any:
+        """Return the number of frames of a number of samples, or of a tensor of them."""
+        config = self.model.config
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
+        attention, kept = layer.attention, tokens[:, keep]
+        seen = layer.layer_norm(tokens) if self._pre_norm else tokens
+        context = self._attend(
+            attention.q_proj(seen[:, keep]),
+            attention.k_proj(seen),
+            attention.v_proj(seen),
+            bias,
+            attention.num_heads,
+            attention.dropout if layer.training else 0.0,
+            keep=keep,
+            prefix=prefix,
+        )
+        kept = kept + layer.dropout(attention.out_proj(context))
+        if not self._pre_norm:
+            kept = layer.layer_norm(kept)
+            return layer.final_layer_norm(kept + layer.feed_forward(kept))
+        kept = kept + layer.feed_forward(layer.final_layer_norm(kept))
+        return kept if layer.adapter_layer is None else kept + layer.adapter_layer(kept)
+
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """The frames."""
+        return self._frames(round(sizes.audio_seconds * SAMPLE_RATE))
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
+        """Return a waveform and a mask without padding, both (B, samples)."""
+        shape = (batch_size, round(sizes.audio_seconds * SAMPLE_RATE))
+        return {
+            "input_values": torch.zeros(shape),
+            "attention_mask": torch.ones(shape, dtype=torch.bool),
+        }
+
+
+class WhisperTower(SpeechTower):
+    """The encoder of Whisper, at 20 ms a token; sounds may be shorter than its 30 s.
+
+    Inputs are ``input_features`` (B, bands, frames), the log-mel spectrogram at 10 ms a frame, and
+    optionally ``attention_mask`` (B, frames), True where the sound is real. Without a mask everything counts
+    as real, as in the library, which knows no other way; with one, padding changes nothing.
+    """
+
+    MATRICES = {
+        "query": "self_attn.q_proj",
+        "key": "self_attn.k_proj",
+        "value": "self_attn.v_proj",
+        "output": "self_attn.out_proj",
+        "up": "fc1",
+        "down": "fc2",
+    }
+    SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "fc2"}
+
+    #: Frames a second of the spectrogram.
+    FRAME_RATE: ClassVar[int] = 100
+
+    def __init__(self, modality: str, model: Any) -> None:
+        encoder = model.encoder
+        # The library never trains the positions, which are sinusoids
+        positions = encoder.embed_positions
+        weight = positions.weight.detach()
+        del positions.weight
+        positions.register_buffer("weight", weight)
+        super().__init__(modality, encoder)
+
+    @classmethod
+    def seconds_of(cls, config: Any) -> tuple[float, float | None]:
+        """One frame to as many as there are positions for, two a position."""
+        return 1 / cls.FRAME_RATE, 2 * config.max_source_positions / cls.FRAME_RATE
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+        return self.model.layers
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
+        """Halve the frame rate by two convolutions and add the first positions."""
+        model, frames = self.model, inputs["input_features"]
+        mask = inputs.get("attention_mask")
+        frames = F.gelu(model.conv1(_silenced(frames, mask)))
+        frames = F.gelu(model.conv2(_silenced(frames, mask)))
+        tokens = frames.transpose(1, 2) + model.embed_positions.weight[: frames.shape[2]]
+        tokens = F.dropout(tokens, p=model.dropout, training=model.training)
+        return Sequence(tokens, None if mask is None else mask[:, ::2].bool(), layer=0)
+
+    def finish(self, sequence: Sequence) -> Sequence:
+        """Apply the final LayerNorm."""
+        return replace(sequence, tokens=self.model.layer_norm(sequence.tokens))
+
+    def _layer_at(
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+    ) -> Tensor:
+        attention, seen = layer.self_attn, layer.self_attn_layer_norm(tokens)
+        context = self._attend(
+            attention.q_proj(seen[:, keep]),
+            attention.k_proj(seen),
+            attention.v_proj(seen),
+            bias,
+            attention.num_heads,
+            attention.dropout if layer.training else 0.0,
+            keep=keep,
+            prefix=prefix,
+        )
+        kept = tokens[:, keep] + F.dropout(attention.out_proj(context), layer.dropout, layer.training)
+        wide = layer.activation_fn(layer.fc1(layer.final_layer_norm(kept)))
+        wide = F.dropout(wide, layer.activation_dropout, layer.training)
+        return kept + F.dropout(layer.fc2(wide), layer.dropout, layer.training)
+
+    def token_count(self, layer: int, sizes: InputSizes) -> int:
+        """One for every two frames of the spectrogram."""
+        return (self._spectrogram_frames(sizes) + 1) // 2
+
+    def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
+        """Return a spectrogram (B, bands, frames) and a mask without padding (B, frames)."""
+        frames = self._spectrogram_frames(sizes)
+        return {
+            "input_features": torch.zeros(batch_size, self.model.config.num_mel_bins, frames),
+            "attention_mask": torch.ones(batch_size, frames, dtype=torch.bool),
+        }
+
+    def _spectrogram_frames(self, sizes: InputSizes) -> int:
+        return round(sizes.audio_seconds * self.FRAME_RATE)
+
+
+def _silenced(frames: Tensor, mask: Tensor | None) -> Tensor:
+    """Return frames (B, C, T) with zeros where the mask (B, T) is False.
+
+    Zeros are what the convolutions see behind the end of a sound that is not padded.
+    """
+    return frames if mask is None else frames.masked_fill(~mask.bool()[:, None], 0)
+
+
+FAMILIES: dict[str, Family] = {
+    "wav2vec2": Family("audio", Wav2Vec2Tower, "wav2vec2.modeling_wav2vec2.Wav2Vec2Model"),
+    "hubert": Family("audio", Wav2Vec2Tower, "hubert.modeling_hubert.HubertModel"),
+    "whisper": Family("audio", WhisperTower, "whisper.modeling_whisper.WhisperModel"),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "wav2vec2-base": Architecture("wav2vec2", "wav2vec 2.0 base (94 M), 12 layers, width 768"),
+    "hubert-base": Architecture("hubert", "HuBERT base (94 M), 12 layers, width 768"),
+    "whisper-tiny": Architecture("whisper", "encoder of Whisper tiny (8 M), 4 layers, width 384"),
+    "whisper-base": Architecture(
+        "whisper",
+        "encoder of Whisper base (20 M), 6 layers, width 512",
+        {
+            "d_model": 512,
+            "encoder_layers": 6,
+            "encoder_attention_heads": 8,
+            "encoder_ffn_dim": 2048,
+            "decoder_layers": 6,
+            "decoder_attention_heads": 8,
+            "decoder_ffn_dim": 2048,
+        },
+    ),
+}
