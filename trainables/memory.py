@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class MemoryReport:
         activations: The batch, and what the forward pass keeps for the backward pass.
         temporary: The rest: intermediate results of the operation at work.
         trainable_parameters: Number of trained scalars.
+        checkpoint: Bytes of the trained weights, which is what a checkpoint holds of the model.
     """
 
     total: int
@@ -50,10 +51,11 @@ class MemoryReport:
     activations: int
     temporary: int
     trainable_parameters: int
+    checkpoint: int
 
     def to_dict(self) -> dict[str, int]:
-        """Return total and parts, in bytes."""
-        return {name: value for name, value in asdict(self).items() if name != "trainable_parameters"}
+        """Return total and parts of the peak, in bytes."""
+        return {"total": self.total, **{kind: getattr(self, kind) for kind in KINDS}}
 
 
 class _StorageLog(TorchDispatchMode):
@@ -162,7 +164,10 @@ def measure_memory(
             hook.remove()
     peak = log.peak()
     return MemoryReport(
-        total=sum(peak.values()), trainable_parameters=method.trainable_parameter_count(), **peak
+        total=sum(peak.values()),
+        trainable_parameters=method.trainable_parameter_count(),
+        checkpoint=sum(weight.nbytes for weight in method.trainable_state_dict().values()),
+        **peak,
     )
 
 

@@ -29,7 +29,7 @@ class CountingPredictor:
     def predict(self, method: str, config: dict[str, Any]) -> MemoryReport:
         self.asked[canonical(config)] += 1
         total = (200 + 100 * config.get("n_fusion_layers", 1)) * MIB
-        return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=1000)
+        return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=1000, checkpoint=4000)
 
 
 def _searcher(

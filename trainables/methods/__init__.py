@@ -1,6 +1,16 @@
 """Fusion methods, one file each; importing this package fills the registry."""
 
-from trainables.methods import late_concat, linear, pmf  # noqa: F401
+from trainables.methods import (  # noqa: F401
+    late_concat,
+    linear,
+    mbt,
+    mmbt,
+    p_late_concat,
+    pmf,
+    prompt_fuse,
+    prompted,
+    unimodal,
+)
 from trainables.methods.base import (
     METHODS,
     FusionMethod,

@@ -278,9 +278,15 @@ METHODS: dict[str, MethodSpec] = {}
 def register_method(
     name: str, *, description: str, source: str
 ) -> Callable[[type[FusionMethod]], type[FusionMethod]]:
-    """Return a class decorator that puts a method in the registry."""
+    """Return a class decorator that puts a method in the registry.
+
+    Raises:
+        UserError: If another module has registered one of that name.
+    """
 
     def register(method: type[FusionMethod]) -> type[FusionMethod]:
+        if name in METHODS and METHODS[name].method.__module__ != method.__module__:
+            raise UserError(f"there is a method '{name}' already; choose another name")
         METHODS[name] = MethodSpec(name, description, source, method)
         return method
 

@@ -7,10 +7,37 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from trainables.errors import UserError
 from trainables.towers import ALL, NONE, Sequence, Tower
 
 #: Standard deviation of prompts' initial values: the PMF paper's (Sec. 4.3), ours where others are silent.
 PROMPT_STD = 0.02
+
+
+def check_fused_layers(
+    method: str, n_fusion_layers: int, towers: Mapping[str, Tower], *, fewest: int = 1
+) -> None:
+    """Check that every encoder has the top layers that are to be fused, and answers through its prompts.
+
+    Raises:
+        UserError: If an encoder has too few layers, or is causal: its prompts stand in front of the tokens
+            and see none of them.
+    """
+    for modality, tower in towers.items():
+        if not tower.depth:
+            raise UserError(f"{method}: the {modality} encoder has no layers to fuse; choose another encoder")
+        if tower.PROMPTS_FIRST:
+            raise UserError(
+                f"{method}: the {modality} encoder is causal, so that tokens added to it see none of its own "
+                "and cannot carry anything to the other modalities; choose another encoder"
+            )
+    shallowest = min(tower.depth for tower in towers.values())
+    if n_fusion_layers > shallowest:
+        depths = ", ".join(f"{modality} {tower.depth}" for modality, tower in towers.items())
+        raise UserError(
+            f"n_fusion_layers={n_fusion_layers}: must be {fewest} to {shallowest}, "
+            f"the shallowest encoder's depth (layers: {depths})"
+        )
 
 
 def gaussian_prompts(length: int, width: int, std: float = PROMPT_STD) -> nn.Parameter:
@@ -44,19 +71,18 @@ class DeepPrompts(nn.Module):
             gaussian_prompts(length, tower.layer_width(index)) for index in range(start, tower.depth)
         )
 
-    def forward(self, tower: Tower, sequence: Sequence, *, extra: Tensor | None = None) -> Sequence:
+    def forward(self, tower: Tower, sequence: Sequence) -> Sequence:
         """Run the tower from layer ``start`` to its end.
 
         Args:
             tower: The tower.
             sequence: Tokens before layer ``start``.
-            extra: More prompts (B, M, D), the same for every layer.
 
         Returns:
             The tokens that are pooled, after the last layer.
         """
         for index, prompts in enumerate(self.prompts, start=self.start):
-            prompted = sequence.prompted(expand(prompts, sequence), *([] if extra is None else [extra]))
+            prompted = sequence.prompted(expand(prompts, sequence))
             last = index == tower.depth - 1
             sequence = tower.layer(index, prompted, tokens=tower.POOLED if last else ALL, prompts=NONE)
         return sequence

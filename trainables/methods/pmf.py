@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainables.errors import UserError
 from trainables.methods.base import (
     FusionMethod,
     FusionOutput,
@@ -17,7 +16,7 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.parts import MeanHead, expand, gaussian_prompts
+from trainables.methods.parts import MeanHead, check_fused_layers, expand, gaussian_prompts
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
@@ -130,7 +129,7 @@ class PMF(FusionMethod):
     says ("red boxes", Fig. 3), and both settings work.
 
     Raises:
-        UserError: If more layers are to be fused than the shallowest encoder has.
+        UserError: If more layers are to be fused than the shallowest encoder has, or an encoder is causal.
     """
 
     config_class = PMFConfig
@@ -138,13 +137,7 @@ class PMF(FusionMethod):
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         towers = {m: self.tower(m) for m in self.towers}
-        shallowest = min(tower.depth for tower in towers.values())
-        if config.n_fusion_layers > shallowest:
-            depths = ", ".join(f"{m} {tower.depth}" for m, tower in towers.items())
-            raise UserError(
-                f"n_fusion_layers={config.n_fusion_layers}: must be 1 to {shallowest}, "
-                f"the shallowest encoder's depth (layers: {depths})"
-            )
+        check_fused_layers("pmf", config.n_fusion_layers, towers)
         self.fusion_layers = nn.ModuleList(
             FusionLayer({m: tower.layer_width(tower.depth - n) for m, tower in towers.items()}, config)
             for n in range(config.n_fusion_layers, 0, -1)

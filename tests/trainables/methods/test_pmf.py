@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import tiny_model
+from tests.trainables.methods.paper import random_batch, tiny_towers
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.methods import MethodContext, build_method
@@ -67,3 +68,43 @@ def test_each_modality_hears_the_other_only_through_queries() -> None:
             torch.nn.init.zeros_(method.head.heads["image"].weight)  # what is left is the text's head
             first, second = (method({"text": text, "image": image}).logits for image in images)
         assert (not torch.allclose(first, second, atol=1e-4)) is hears
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_every_modality_hears_every_other(count) -> None:
+    """Depths 3 and 4, widths 32 and 48; one translator a layer and direction."""
+    families = {"text": "bert", "image": "vit", "title": "distilbert", "view": "dinov2", "body": "roberta"}
+    families = dict(list({**families, "sketch": "deit", "note": "bert"}.items())[:count])
+    towers = tiny_towers(**families)
+    torch.manual_seed(0)
+    method = build_method("pmf", {"translator_width": 8}, MethodContext(towers, 5)).eval()
+    widths = [tower.width for tower in towers.values()]
+    translators = sum(9 * b + 8 * a + 8 for i, a in enumerate(widths) for j, b in enumerate(widths) if i != j)
+    heads = sum(5 * width + 5 for width in widths)
+    assert method.trainable_parameter_count() == 2 * (translators + 3 * 4 * sum(widths)) + heads
+    assert method.prefix_layers() == {m: tower.depth - 2 for m, tower in towers.items()}
+
+    batch, other = random_batch(towers), random_batch(towers, seed=1)
+    with torch.no_grad():
+        for parameter in method.fusion_layers.parameters():
+            parameter.normal_()  # at the initial scale the effect would be rounding
+        for listener in towers:
+            for modality, head in method.head.heads.items():
+                head.weight.normal_(std=float(modality == listener))
+            logits = method(batch).logits
+            for speaker in towers:
+                changed = method({**batch, speaker: other[speaker]}).logits
+                assert not torch.allclose(logits, changed, atol=1e-5), (listener, speaker)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpt2", "pmf: the text encoder is causal"),
+        ("bag_of_words", "pmf: the text encoder has no layers to fuse"),
+    ],
+)
+def test_refuses_encoders_that_cannot_answer(text, message) -> None:
+    towers = {m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", text), ("image", "vit"))}
+    with pytest.raises(UserError, match=message):
+        build_method("pmf", {}, MethodContext(towers, 3))

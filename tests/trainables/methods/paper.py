@@ -1,0 +1,70 @@
+"""What the methods' tests share: predictions at the papers' sizes, and towers small enough to run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tests.conftest import random_inputs, tiny_model
+from trainables.memory import MemoryPredictor
+from trainables.methods import MethodContext, build_method
+from trainables.setting import TrainingSetting
+from trainables.towers import FAMILIES, Tower, load_tower, resolve_encoder
+
+#: The papers' encoders come with a pooler, a square Linear layer that towers leave out.
+POOLER = 768 * 768 + 768
+
+
+@functools.cache
+def base_predictor(batch_size: int = 2, text_length: int = 16) -> MemoryPredictor:
+    """Predictions for BERT-base and ViT-B/16, 101 classes and SGD, as in Table 2 of the PMF paper."""
+    encoders = {
+        "text": resolve_encoder("text", "arch:bert-base"),
+        "image": resolve_encoder("image", "arch:vit-base"),
+    }
+    setting = TrainingSetting(batch_size=batch_size, text_length=text_length, optimizer="sgd")
+    return MemoryPredictor(encoders, 101, setting)
+
+
+#: Classes of MM-IMDB and size of a classifier on Swin-B's vector: the MoPE paper's Table 1 has one figure
+#: for three datasets, hence no classifier.
+MM_IMDB_CLASSES = 23
+SWIN_HEAD = (1024 + 1) * MM_IMDB_CLASSES
+
+
+@functools.cache
+def _swin_context() -> tuple[FakeTensorMode, MethodContext]:
+    fake = FakeTensorMode()
+    encoders = {"text": "arch:bert-base", "image": "arch:swin-base"}
+    with fake:
+        towers = {m: load_tower(resolve_encoder(m, name), weights=False) for m, name in encoders.items()}
+    return fake, MethodContext(towers, MM_IMDB_CLASSES)
+
+
+def swin_parameters(name: str, **config: Any) -> int:
+    """Trained parameters over BERT-base and Swin-B, as in Table 1 of the MoPE paper, classifier included."""
+    fake, context = _swin_context()
+    with fake:
+        return build_method(name, config, context).trainable_parameter_count()
+
+
+def millions(parameters: int) -> float:
+    """Millions to one decimal, as the papers print them."""
+    return round(parameters / 1e6, 1)
+
+
+def tiny_towers(**families: str) -> dict[str, Tower]:
+    """Small towers by modality; BERTs have 3 layers of width 32, ViTs 4 of width 48."""
+    return {m: FAMILIES[family].tower(m, tiny_model(family)) for m, family in families.items()}
+
+
+def random_batch(
+    towers: Mapping[str, Tower], size: int = 4, seed: int = 0
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Random inputs, padded where the family knows padding."""
+    generator = torch.Generator().manual_seed(seed)
+    return {m: random_inputs(tower, size, generator) for m, tower in towers.items()}

@@ -1,0 +1,41 @@
+"""Fine-tuned unimodal encoders."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.trainables.methods.paper import POOLER, base_predictor, millions, random_batch, tiny_towers
+from trainables.errors import UserError
+from trainables.methods import MethodContext, build_method
+
+
+def test_trained_parameters_are_the_papers() -> None:
+    """Table 2: ViT 86.5 M, which counts the pooler, and BERT 109.0 M, which does not."""
+    predictor = base_predictor()
+    image = predictor.predict("image_only", {}).trainable_parameters
+    text = predictor.predict("text_only", {}).trainable_parameters
+    assert (image, millions(image + POOLER)) == (85_876_325, 86.5)
+    assert (text, millions(text)) == (108_969_317, 109.0)
+
+
+@pytest.mark.parametrize(("name", "modality"), [("image_only", "image"), ("text_only", "text")])
+def test_looks_at_one_modality_only(name, modality) -> None:
+    towers = tiny_towers(text="bert", image="vit")
+    method = build_method(name, {}, MethodContext(towers, 3)).eval()
+    assert method.modalities == (modality,)
+    assert method({modality: random_batch(towers)[modality]}).logits.shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "missing"),
+    [
+        ("image_only", "text", "image"),
+        ("text_only", "image", "text"),
+        ("vpt", "text", "image"),
+        ("p_bert", "image", "text"),
+    ],
+)
+def test_says_which_modality_it_misses(name, present, missing) -> None:
+    towers = tiny_towers(**{present: "bert" if present == "text" else "vit"})
+    with pytest.raises(UserError, match=f"needs the modality '{missing}'; there are: {present}"):
+        build_method(name, {}, MethodContext(towers, 3))

@@ -1,0 +1,122 @@
+"""MBT: modalities exchange information through a few bottleneck tokens in the top layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.methods.parts import MeanHead, check_fused_layers, expand, gaussian_prompts
+from trainables.towers import ALL, NONE, ModalityInput
+
+
+@dataclass(frozen=True)
+class MBTConfig(MethodConfig):
+    """Configuration of ``mbt``; the defaults are the paper's B = 4 and, for 12 layers, L_f = 8."""
+
+    n_fusion_layers: int | None = option(
+        None,
+        "top layers of every encoder that are fused; none: a third of the shallowest encoder's, 4 of 12",
+        low=2,
+        other=3,
+    )
+    n_bottlenecks: int = option(4, "bottleneck tokens", low=1, other=2)
+
+
+@register_method(
+    "mbt",
+    description="bottleneck tokens carry information between the encoders' top layers, all fine-tuned",
+    source="Nagrani et al., NeurIPS 2021 (MBT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class MBT(FusionMethod):
+    """Multimodal bottleneck transformer (Nagrani et al., NeurIPS 2021), as in the PMF paper, Sec. 4.2.
+
+    Below L_f = depth - n_fusion_layers every encoder runs on its own. From there on, each modality's layer
+    runs beside the same bottleneck tokens b, and its outputs at them are averaged:
+    [x_m'; b_m'] = L_m([x_m; b]), b' = mean_m b_m'. Before the first fused layer b is learned, from
+    N(0, 0.02). Linear classifiers on the [CLS] tokens are averaged. Everything trains. The last fused
+    layer's bottleneck outputs would reach nothing, so that at least two layers must be fused.
+
+    Encoders of different depth fuse the same number of top layers. The paper's encoders have one hidden
+    size; b has the least one here, and layers of another read and write it through learned linear maps, one
+    pair a modality and size. The classifiers are one a modality as in the PMF paper's heads; the released
+    MBT code shares one, which needs equal sizes.
+
+    Raises:
+        UserError: If more layers are to be fused than the shallowest encoder has, or an encoder is causal.
+    """
+
+    config_class = MBTConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        towers = {m: self.tower(m) for m in self.towers}
+        shallowest = min(tower.depth for tower in towers.values())
+        self.n_fusion_layers = config.n_fusion_layers or max(2, round(shallowest / 3))
+        check_fused_layers("mbt", self.n_fusion_layers, towers, fewest=2)
+        fused = {
+            m: [tower.layer_width(tower.depth - n) for n in range(self.n_fusion_layers, 0, -1)]
+            for m, tower in towers.items()
+        }
+        width = min(min(widths) for widths in fused.values())
+        self.bottlenecks = gaussian_prompts(config.n_bottlenecks, width)
+        self.readers = nn.ModuleDict(
+            {_key(m, w): nn.Linear(width, w) for m, ws in fused.items() for w in sorted({*ws} - {width})}
+        )
+        self.writers = nn.ModuleDict(
+            {_key(m, w): nn.Linear(w, width) for m, ws in fused.items() for w in sorted({*ws[:-1]} - {width})}
+        )
+        self.head = MeanHead(self.widths, context.n_classes)
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """All of them."""
+        return frozenset(context.towers)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """None: the encoders train from the embedding on."""
+        return {}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        towers = {m: self.tower(m) for m in self.towers}
+        sequences = {m: t.encode(batch[m], t.depth - self.n_fusion_layers) for m, t in towers.items()}
+        shared = expand(self.bottlenecks, next(iter(sequences.values())))
+        for n in range(self.n_fusion_layers, 0, -1):
+            written = []
+            for modality, tower in towers.items():
+                index = tower.depth - n
+                key = _key(modality, tower.layer_width(index))
+                after = tower.layer(
+                    index,
+                    sequences[modality].prompted(_through(self.readers, key, shared)),
+                    tokens=ALL if n > 1 else tower.POOLED,
+                    prompts=ALL if n > 1 else NONE,
+                )
+                if after.prompts is not None:
+                    written.append(_through(self.writers, key, after.prompts))
+                sequences[modality] = replace(after, prompts=None)
+            if written:
+                shared = torch.stack(written).mean(dim=0)
+        return FusionOutput(self.head({m: towers[m].pooled(s) for m, s in sequences.items()}))
+
+
+def _key(modality: str, width: int) -> str:
+    """Name of the maps between the bottleneck tokens and a modality's layers of one width."""
+    return f"{modality}_{width}"
+
+
+def _through(maps: nn.ModuleDict, key: str, tokens: Tensor) -> Tensor:
+    """Apply the map of that name, if there is one."""
+    return maps[key](tokens) if key in maps else tokens

@@ -1,0 +1,60 @@
+"""P-LateConcat: deep prompts in all frozen encoders, a classifier on their concatenated [CLS] vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.methods.parts import DeepPrompts
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class PLateConcatConfig(MethodConfig):
+    """Configuration of ``p_late_concat``; the default is the paper's."""
+
+    n_prompts: int = option(10, "prompts a layer and encoder", low=1, other=4)
+
+
+@register_method(
+    "p_late_concat",
+    description="deep prompts in all frozen encoders, linear classifier on the concatenated [CLS] vectors",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class PLateConcat(FusionMethod):
+    """Prompt-based late concatenation (PMF paper, Sec. 4.2, "P-LateConcat").
+
+    logits = W [pool(text); pool(image); …] + b, every layer i of every encoder seeing prompts of its own:
+    x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped. Prompts and classifier train.
+    """
+
+    config_class = PLateConcatConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.prompts = nn.ModuleDict({m: DeepPrompts(self.tower(m), config.n_prompts) for m in self.towers})
+        self.head = nn.Linear(sum(self.widths.values()), context.n_classes)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The embeddings only."""
+        return dict.fromkeys(self.towers, 0)
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        vectors = []
+        for modality, sequence in self.prefix(batch).items():
+            tower = self.tower(modality)
+            vectors.append(tower.pooled(self.prompts[modality](tower, sequence)))
+        return FusionOutput(self.head(torch.cat(vectors, dim=-1)))

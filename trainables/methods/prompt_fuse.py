@@ -1,0 +1,105 @@
+"""PromptFuse and BlindPrompt: a frozen text encoder reads the image as one token, beside learned prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.methods.mmbt import main_modality
+from trainables.methods.parts import expand, gaussian_prompts
+from trainables.towers import ALL, NONE, ModalityInput
+
+
+@dataclass(frozen=True)
+class PromptFuseConfig(MethodConfig):
+    """Configuration of ``prompt_fuse`` and ``blind_prompt``; the default is the paper's."""
+
+    n_prompts: int = option(20, "prompts at the text encoder's input", low=1, other=5)
+
+
+@register_method(
+    "prompt_fuse",
+    description="the image's [CLS] vector and learned prompts at the input of the frozen text encoder",
+    source="Liang et al., Findings of ACL 2022 (PromptFuse); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class PromptFuse(FusionMethod):
+    """PromptFuse (Liang et al., Findings of ACL 2022) over encoders, as the PMF paper compares with it.
+
+    logits = W text([words; P; image])_[CLS] + b, where P are learned prompts at the input layer, which travel
+    through all layers, and the image is the pooled vector of its encoder. Both encoders are frozen; only P,
+    W and b train. Of more than two modalities, every one but the text gives one token.
+
+    A vector whose size is not the text encoder's passes through a learned linear map; between equal sizes
+    there is none, as in the paper.
+
+    Departures from the released code, whose language model is the encoder-decoder BART: a classifier reads
+    [CLS]; P is drawn from N(0, 0.02) (PMF paper, Sec. 4.3), not from the vocabulary; P and the image get
+    neither position embeddings nor trained LayerNorms.
+    """
+
+    config_class = PromptFuseConfig
+
+    #: Prompts that see one another only; see ``Tower.layer``.
+    blind: bool | slice = False
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.main = main_modality(context)
+        self.sides = [m for m in self.towers if m != self.main]
+        width = self.tower(self.main).layer_width(0)
+        self.prompts = gaussian_prompts(config.n_prompts, width)
+        self.maps = nn.ModuleDict(
+            {m: nn.Linear(self.widths[m], width) for m in self.sides if self.widths[m] != width}
+        )
+        self.head = nn.Linear(self.tower(self.main).width, context.n_classes)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """Of the text encoder the embedding, of the others all layers."""
+        return {m: 0 if m == self.main else self.tower(m).depth for m in self.towers}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        with torch.no_grad():
+            vectors = {m: self.tower(m).pooled(batch[m]) for m in self.sides}
+            sequence = self.tower(self.main).encode(batch[self.main], 0)
+        entering = [self.maps[m](v) if m in self.maps else v for m, v in vectors.items()]
+        tower = self.tower(self.main)
+        sequence = sequence.prompted(expand(self.prompts, sequence), *(v[:, None] for v in entering))
+        for index in range(tower.depth):
+            last = index == tower.depth - 1
+            sequence = tower.layer(
+                index,
+                sequence,
+                tokens=tower.POOLED if last else ALL,
+                prompts=NONE if last else ALL,
+                blind=self.blind,
+            )
+        return FusionOutput(self.head(tower.pooled(sequence)))
+
+
+@register_method(
+    "blind_prompt",
+    description="PromptFuse whose prompts attend to themselves only, not to image and text",
+    source="Liang et al., Findings of ACL 2022 (BlindPrompt); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class BlindPrompt(PromptFuse):
+    """BlindPrompt (Liang et al., 2022): ``prompt_fuse`` whose prompts attend to prompts only.
+
+    The image token is no prompt: it sees, and is seen by, the text.
+    """
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.blind = slice(0, config.n_prompts)

@@ -1,0 +1,75 @@
+"""VPT and P-BERT: deep prompt tuning of one frozen encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.errors import UserError
+from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
+from trainables.methods.parts import DeepPrompts
+from trainables.methods.unimodal import Unimodal
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class PromptedConfig(MethodConfig):
+    """Configuration of ``vpt`` and ``p_bert``; the default is the PMF paper's (Sec. 4.2)."""
+
+    n_prompts: int = option(10, "prompts a layer", low=1, other=4)
+
+
+class Prompted(Unimodal):
+    """VPT-deep: every layer i of the frozen encoder sees prompts P_i of its own.
+
+    x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped (Jia et al., ECCV 2022);
+    logits = W pool(x) + b. Prompts and classifier train.
+
+    Departures from VPT's released code, both after the PMF paper (Sec. 4.3): prompts are drawn from
+    N(0, 0.02), not uniformly, and are not dropped out. Where they stand in the sequence makes no difference
+    to an encoder without relative positions: they come after the position embedding.
+
+    Raises:
+        UserError: If the encoder has no layers.
+    """
+
+    config_class = PromptedConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tower = self.tower(self.modality)
+        if tower.depth == 0:
+            raise UserError(f"the {self.modality} encoder has no layers to prompt")
+        self.prompts = DeepPrompts(tower, config.n_prompts)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The embedding only."""
+        return {self.modality: 0}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        tower = self.tower(self.modality)
+        return FusionOutput(self.head(tower.pooled(self.prompts(tower, self.prefix(batch)[self.modality]))))
+
+
+@register_method(
+    "vpt",
+    description="deep prompts in the frozen image encoder, linear classifier on its [CLS] vector",
+    source="Jia et al., ECCV 2022 (VPT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class VPT(Prompted):
+    """Visual prompt tuning of the image encoder."""
+
+    modality = "image"
+
+
+@register_method(
+    "p_bert",
+    description="deep prompts in the frozen text encoder, linear classifier on its [CLS] vector",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class PBert(Prompted):
+    """The same for the text encoder, "P-BERT" in the PMF paper."""
+
+    modality = "text"

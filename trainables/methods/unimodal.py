@@ -1,0 +1,91 @@
+"""Unimodal baselines: one encoder fine-tuned, a linear classifier on its pooled vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from trainables.errors import UserError
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    register_method,
+)
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class FineTunedConfig(MethodConfig):
+    """Configuration of ``image_only`` and ``text_only``: there is nothing to choose."""
+
+
+class Unimodal(FusionMethod):
+    """A linear classifier on the pooled vector of one modality; the others are not looked at.
+
+    Raises:
+        UserError: If there is no such modality.
+    """
+
+    #: The modality classified.
+    modality: ClassVar[str]
+
+    n_modalities = (1, None)
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.head = nn.Linear(self.tower(self.modality).width, context.n_classes)
+
+    @classmethod
+    def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
+        """The one modality."""
+        if cls.modality not in context.towers:
+            raise UserError(
+                f"{cls.__name__} needs the modality '{cls.modality}'; there are: {', '.join(context.towers)}"
+            )
+        return (cls.modality,)
+
+
+class FineTuned(Unimodal):
+    """A fine-tuned encoder: logits = W pool(x) + b, everything trains (PMF paper, Sec. 4.2)."""
+
+    config_class = FineTunedConfig
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """The one encoder that is used."""
+        return frozenset({cls.modality})
+
+    def prefix_layers(self) -> dict[str, int]:
+        """None: the encoder trains from the embedding on."""
+        return {}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        return FusionOutput(self.head(self.tower(self.modality).pooled(batch[self.modality])))
+
+
+@register_method(
+    "image_only",
+    description="the image encoder fine-tuned, linear classifier on its [CLS] vector",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class ImageOnly(FineTuned):
+    """Fine-tuned image encoder, "ViT" in Table 2 of the PMF paper."""
+
+    modality = "image"
+
+
+@register_method(
+    "text_only",
+    description="the text encoder fine-tuned, linear classifier on its [CLS] vector",
+    source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+)
+class TextOnly(FineTuned):
+    """Fine-tuned text encoder, "BERT" in Table 2 of the PMF paper."""
+
+    modality = "text"
