@@ -1,14 +1,17 @@
 """Fusion methods, one file each; importing this package fills the registry."""
 
 from trainables.methods import (  # noqa: F401
+    frozen,
     late_concat,
     linear,
     mbt,
     mmbt,
+    mope,
     p_late_concat,
     pmf,
     prompt_fuse,
     prompted,
+    sequential_fuse,
     unimodal,
 )
 from trainables.methods.base import (

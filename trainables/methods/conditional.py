@@ -1,0 +1,120 @@
+"""What methods share in which the vector of one modality prompts the encoder of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, option
+from trainables.methods.parts import DeepPrompts, uniform_prompts
+from trainables.towers import ALL, NONE, Sequence, Tower
+
+#: Prompts are drawn uniformly from [-bound, bound]. The papers do not say how; this is what MoPE's released
+#: code does in all layers, Xavier's bound for Swin-B's first stage: sqrt(6 / (3 * 4^2 + 128)).
+PROMPT_BOUND = 0.185
+
+
+@dataclass(frozen=True)
+class ConditionalConfig(MethodConfig):
+    """What is chosen wherever a vector is mapped to a prompt; text prompts the image encoder by default."""
+
+    main: str = option("image", "modality whose encoder is prompted with the other's vector", other="text")
+    mapper_width: int | None = option(
+        None, "bottleneck of the mapper; none: half the complementary encoder's width", low=1, other=8
+    )
+
+
+def fusion_direction(context: MethodContext, main: str) -> tuple[str, str]:
+    """Return the main modality and the complementary one (MoPE paper, Sec. 3.2).
+
+    Args:
+        context: Towers of two modalities.
+        main: The main modality.
+
+    Raises:
+        UserError: If the context lacks it, or if its encoder has no layers to prompt.
+    """
+    if main not in context.towers:
+        raise UserError(f"main={main}: must be {' or '.join(context.towers)}")
+    if context.towers[main].depth == 0:
+        raise UserError(f"main={main}: its encoder has no layers to prompt; choose the other modality")
+    return main, next(modality for modality in context.towers if modality != main)
+
+
+class SequentialPipeline(FusionMethod):
+    """Base of methods that encode the complementary modality first and the main one with its help.
+
+    Attributes:
+        main: The modality whose pooled vector is classified, the option ``main``.
+        complementary: The other one.
+        head: The linear classifier.
+    """
+
+    n_modalities = (2, 2)
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.main, self.complementary = fusion_direction(context, config.main)
+        self.head = nn.Linear(self.tower(self.main).width, context.n_classes)
+
+
+class Mapper(nn.Module):
+    """Maps the complementary vector to one prompt, f_m (MoPE paper, Eq. 3 and Sec. 4.1).
+
+    A two-layer MLP with GELU: f_m(psi) = V GELU(U psi + a) + b. There is one V for each hidden size among
+    the layers to prompt: one in most encoders, one a stage in Swin. Layers of equal size get the same prompt.
+
+    Args:
+        source_width: Size of the complementary vector.
+        widths: Hidden sizes of the layers to prompt.
+        hidden: Bottleneck; None is half of ``source_width``.
+    """
+
+    def __init__(self, source_width: int, widths: Iterable[int], hidden: int | None) -> None:
+        super().__init__()
+        hidden = hidden or max(1, source_width // 2)
+        self.down = nn.Sequential(nn.Linear(source_width, hidden), nn.GELU())
+        self.up = nn.ModuleDict({str(width): nn.Linear(hidden, width) for width in sorted(set(widths))})
+
+    def forward(self, vector: Tensor) -> dict[int, Tensor]:
+        """Return the prompt (B, 1, D) for each hidden size D, of a vector (B, source_width)."""
+        hidden = self.down(vector)
+        return {int(width): up(hidden)[:, None] for width, up in self.up.items()}
+
+
+def static_prompts(widths: Iterable[int], length: int) -> nn.ParameterList:
+    """Return learned prompts (1, length, D) for layers of these hidden sizes D."""
+    return nn.ParameterList(uniform_prompts(length, width, PROMPT_BOUND) for width in widths)
+
+
+def complementary_prompts(tower: Tower, length: int) -> DeepPrompts:
+    """Return the prompts of all layers of the complementary encoder, ``length`` each.
+
+    Raises:
+        UserError: If it has no layers.
+    """
+    if tower.depth == 0:
+        raise UserError(
+            f"the {tower.modality} encoder has no layers to prompt; "
+            "mope takes it with complementary_tuning=frozen or complementary_tuning=finetune"
+        )
+    return DeepPrompts(tower, length)
+
+
+def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iterable[Tensor]]) -> Tensor:
+    """Run what is left of a tower with prompts of its own for every layer, and pool; shape (B, D).
+
+    Args:
+        tower: The tower.
+        sequence: Tokens (B, T, D) without prompts, before any layer.
+        prompts: Returns the prompts, each (B, M, D), of the layer with this index. Their outputs are dropped
+            after the layer.
+    """
+    for index in range(sequence.layer, tower.depth):
+        kept = tower.POOLED if index == tower.depth - 1 else ALL
+        sequence = tower.layer(index, sequence.prompted(*prompts(index)), tokens=kept, prompts=NONE)
+    return tower.pooled(sequence)

@@ -1,0 +1,68 @@
+"""Frozen: an image encoder trained to speak to a frozen text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
+from trainables.methods.conditional import SequentialPipeline, fusion_direction
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class FrozenConfig(MethodConfig):
+    """Configuration of ``frozen``; two tokens are the paper's."""
+
+    main: str = option(
+        "text", "modality whose encoder stays frozen; the other's encoder trains", other="image"
+    )
+    n_tokens: int = option(2, "tokens that the trained encoder's vector becomes", low=1, other=1)
+
+
+@register_method(
+    "frozen",
+    description="a trained image encoder's vector as two tokens at the input of the frozen text encoder",
+    source="Tsimpoukelli et al., NeurIPS 2021 (Frozen), Sec. 3",
+)
+class Frozen(SequentialPipeline):
+    """Frozen (Tsimpoukelli et al., NeurIPS 2021, Sec. 3) for classification.
+
+    v = pool(E_y(y)) of the trained (image) encoder; reshape(W v + b) are n = 2 tokens of the frozen (text)
+    encoder's hidden size that enter it beside the words at its input and travel through all its layers.
+    logits = U pool(x) + c. Encoder E_y, W, b and the classifier train; the gradient passes through the whole
+    frozen encoder.
+
+    Departures: the paper's language model generates its answer; here the frozen encoder's pooled vector is
+    classified, as in the comparison of the MoPE paper (Sec. 4.3). The tokens get no position embedding: an
+    encoder without causal attention sees them from every position alike. Where the frozen encoder merges its
+    tokens between stages (Swin), the two go through the merging as prompts do.
+    """
+
+    config_class = FrozenConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tower = self.tower(self.main)
+        self.width = tower.layer_width(0)
+        self.projection = nn.Linear(self.tower(self.complementary).width, config.n_tokens * self.width)
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """The complementary one."""
+        return frozenset({fusion_direction(context, config.main)[1]})
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The main encoder's embedding."""
+        return {self.main: 0}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        tower = self.tower(self.main)
+        vector = self.tower(self.complementary).pooled(batch[self.complementary])
+        tokens = self.projection(vector).unflatten(1, (self.config.n_tokens, self.width))
+        sequence = self.prefix(batch)[self.main].prompted(tokens)
+        return FusionOutput(self.head(tower.pooled(sequence)))

@@ -1,0 +1,275 @@
+"""MoPE: prompts of one encoder, mixed from experts that the vector of the other encoder routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.conditional import (
+    PROMPT_BOUND,
+    ConditionalConfig,
+    Mapper,
+    SequentialPipeline,
+    complementary_prompts,
+    fusion_direction,
+    run_prompted,
+    static_prompts,
+)
+from trainables.methods.parts import expand
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class MoPEConfig(ConditionalConfig):
+    """Configuration of ``mope``; the defaults are the paper's (Sec. 3.3, 3.4 and 4.1).
+
+    Raises:
+        UserError: If a value is out of range, or all three kinds of prompts are off.
+    """
+
+    prompt_length: int = option(6, "static prompts, and prompts an expert has, a layer", low=1, other=2)
+    n_experts: int = option(16, "prompt experts a layer", low=2, other=4)
+    static: bool = option(True, "prompts that are the same for every sample", other=False)
+    dynamic: bool = option(True, "prompts mixed from the experts for each sample", other=False)
+    mapped: bool = option(True, "a prompt that the complementary vector is mapped to", other=False)
+    routing: str = option(
+        "dense", "mix all experts, or keep the best one", other="top1", choices=("dense", "top1")
+    )
+    temperature: float = option(0.1, "temperature of the routing softmax", low=0.01, other=1.0)
+    routing_noise: float | None = option(
+        None,
+        "standard deviation of the noise on routing logits in training; none: 1 / n_experts",
+        low=0.0,
+        other=2.0,
+    )
+    importance_weight: float = option(
+        0.01, "weight of the loss that balances the experts", low=0.0, other=0.0
+    )
+    importance_threshold: float = option(
+        0.05, "squared coefficient of variation below which experts count as balanced", low=0.0, other=100.0
+    )
+    complementary_tuning: str = option(
+        "prompt",
+        "what trains of the complementary encoder: nothing, deep prompts, or all of it",
+        other="finetune",
+        choices=("frozen", "prompt", "finetune"),
+    )
+    complementary_prompt_length: int = option(
+        4, "prompts a layer of the complementary encoder, where it is prompted", low=1, other=2
+    )
+    n_prompted_layers: int | None = option(
+        None, "top layers of the main encoder that are prompted; none: all", low=1, other=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.static or self.dynamic or self.mapped):
+            raise UserError("static=false, dynamic=false, mapped=false: at least one must be true")
+
+    @property
+    def conditional(self) -> bool:
+        """Whether any prompt depends on the complementary modality."""
+        return self.dynamic or self.mapped
+
+
+class PromptExperts(nn.Module):
+    """The experts E_1 … E_k and the router W_r of one layer (Sec. 3.3).
+
+    Args:
+        source_width: Size of the complementary vector.
+        width: Hidden size D of the layer.
+        config: Number of experts, their length l and how they are mixed.
+    """
+
+    def __init__(self, source_width: int, width: int, config: MoPEConfig) -> None:
+        super().__init__()
+        shape = (config.n_experts, config.prompt_length, width)
+        self.experts = nn.Parameter((torch.rand(shape) * 2 - 1) * PROMPT_BOUND)
+        self.router = nn.Linear(source_width, config.n_experts, bias=False)
+        self.temperature = config.temperature
+        self.top1 = config.routing == "top1"
+        self.noise = 1 / config.n_experts if config.routing_noise is None else config.routing_noise
+
+    def forward(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the experts for each sample.
+
+        Args:
+            vector: Complementary vectors psi_y, shape (B, source_width).
+
+        Returns:
+            The dynamic prompts P_d, shape (B, l, D), and the routing scores without noise, shape (B, k).
+        """
+        # In full precision, also under autocast: the temperature enlarges rounding errors
+        with torch.autocast(vector.device.type, enabled=False):
+            logits = self.router(vector.float()) / self.temperature
+        scores = logits.softmax(dim=-1)
+        routing = scores
+        if self.training and self.noise:
+            routing = (logits + self.noise * torch.randn_like(logits)).softmax(dim=-1)
+        if self.top1:
+            best, index = routing.max(dim=-1, keepdim=True)
+            routing = torch.zeros_like(routing).scatter(-1, index, best)
+        return (routing @ self.experts.flatten(1)).unflatten(1, self.experts.shape[1:]), scores
+
+
+def importance_loss(scores: Tensor, threshold: float) -> Tensor:
+    """Return how unevenly a batch uses the experts of a layer, a scalar (Eq. 5 and 6).
+
+    CV^2 = (std(Imp) / mean(Imp))^2, where Imp sums each expert's routing scores over the batch. Below the
+    threshold it is 0: stopping the gradient there, as in Eq. 6, trains in the same way.
+
+    Args:
+        scores: Routing scores, shape (B, k), k at least 2.
+        threshold: gamma, compared with CV^2.
+    """
+    importance = scores.sum(dim=0)
+    variation = importance.var() / importance.mean().square()
+    return torch.where(variation < threshold, torch.zeros_like(variation), variation)
+
+
+@register_method(
+    "mope",
+    description="prompts of one encoder mixed from experts by the other encoder's vector",
+    source="Jiang et al., 2023 (MoPE), Sec. 3",
+)
+class MoPE(SequentialPipeline):
+    """Conditional prompt tuning with a mixture of prompt experts (Jiang et al., 2023, Sec. 3, Eq. 3-7).
+
+    The complementary modality is encoded first, psi_y = pool(E_y(y)). Layer i of the frozen main encoder then
+    runs on [x; P_s,i; P_d,i; P_m], whose outputs are dropped after the layer:
+
+    - static prompts P_s,i, l learned vectors;
+    - dynamic prompts P_d,i = sum_k r_k E_i,k, mixed from k experts of l vectors each by the routing scores
+      r = softmax(W_r,i psi_y / tau + eps) (Eq. 4), of which ``top1`` keeps the largest (Eq. 7);
+    - the mapped prompt P_m = f_m(psi_y), one vector; see ``Mapper``.
+
+    logits = W pool(x) + b. In training the importance loss (Eq. 5 and 6), averaged over the layers, is added
+    with weight 0.01. The complementary encoder is prompt-tuned, frozen or fine-tuned (Table 4); without
+    dynamic and mapped prompts it is not used at all, which is the first row of Table 2.
+
+    Where the paper is silent: the importance loss's weight, the initial values of static prompts and experts,
+    the mapper's bottleneck of half of psi_y's width (384 for BERT) and the number of prompts in the
+    complementary encoder are the released code's; the noise has the standard deviation 1 / k of V-MoE
+    (Riquelme et al., NeurIPS 2021, Sec. 2.2), whose router Eq. 7 follows. ``n_prompted_layers`` is ours:
+    below the prompted layers nothing is kept for the backward pass.
+
+    Parameters over Swin-B and BERT-base with these defaults, in thousands, classifier left out since Table 1
+    gives one figure for three datasets:
+
+    =======================================  =======  =======  =================
+    part                                       k = 4   k = 16  P-SequentialFuse
+    =======================================  =======  =======  =================
+    static, 6 x 12,032 (sum of block widths)    72.2     72.2               72.2
+    experts, k x 6 x 12,032                    288.8  1,155.1
+    routers, 24 x 768 x k                       73.7    294.9
+    mapper, 768-384-(128, 256, 512, 1024)    1,034.5  1,034.5            1,034.5
+    text prompts, 12 x 4 x 768                  36.9     36.9               36.9
+    sum                                      1,506.0  2,593.5            1,143.6
+    Table 1                                    1.5 M    2.6 M              1.1 M
+    =======================================  =======  =======  =================
+
+    Departures from the released code, all for the paper's sake: every layer is routed (there, a stage's first
+    block is not) by psi_y alone through a trained W_r (there, also by the main encoder's mean token, through
+    a frozen random projection); noise is drawn in training only (there, also in evaluation, which makes it
+    random); Swin's vector is the mean of its tokens without the prompts; the mapper has no GELU after its
+    last layer, no dropout, and no BatchNorm, whose statistics never change there; gamma is 0.05, not 0.1.
+
+    Raises:
+        UserError: If ``main`` is not among the modalities, if more layers are to be prompted than the main
+            encoder has, or if the complementary encoder is to be prompted and has no layers.
+    """
+
+    config_class = MoPEConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tower = self.tower(self.main)
+        if (config.n_prompted_layers or 0) > tower.depth:
+            raise UserError(
+                f"n_prompted_layers={config.n_prompted_layers}: must be 1 to {tower.depth}, "
+                f"the depth of the {self.main} encoder"
+            )
+        self.start = tower.depth - (config.n_prompted_layers or tower.depth)
+        widths = [tower.layer_width(index) for index in range(self.start, tower.depth)]
+        self.static = static_prompts(widths if config.static else (), config.prompt_length)
+        self.dynamic = nn.ModuleList()
+        self.mapper: Mapper | None = None
+        self.complementary_prompts: nn.Module | None = None
+        if not config.conditional:
+            return
+        complementary = self.tower(self.complementary)
+        if config.dynamic:
+            self.dynamic.extend(PromptExperts(complementary.width, width, config) for width in widths)
+        if config.mapped:
+            self.mapper = Mapper(complementary.width, widths, config.mapper_width)
+        if config.complementary_tuning == "prompt":
+            self.complementary_prompts = complementary_prompts(
+                complementary, config.complementary_prompt_length
+            )
+
+    @classmethod
+    def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
+        """Both, or the main one where nothing depends on the other."""
+        main, _ = fusion_direction(context, config.main)
+        return tuple(context.towers) if config.conditional else (main,)
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """The complementary one, where it is used and fine-tuned."""
+        _, complementary = fusion_direction(context, config.main)
+        trains = config.conditional and config.complementary_tuning == "finetune"
+        return frozenset({complementary} if trains else ())
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The main encoder's layers below the prompts; the complementary one's by how it is tuned."""
+        layers = {self.main: self.start}
+        if self.complementary in self.towers and self.config.complementary_tuning != "finetune":
+            prompted = self.config.complementary_tuning == "prompt"
+            layers[self.complementary] = 0 if prompted else self.tower(self.complementary).depth
+        return layers
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        tower = self.tower(self.main)
+        with torch.no_grad():
+            sequence = tower.encode(batch[self.main], self.start)
+        vector = self._complementary_vector(batch[self.complementary]) if self.config.conditional else None
+        mapped = {} if self.mapper is None else self.mapper(vector)
+        scores: list[Tensor] = []
+
+        def prompts(index: int) -> Iterator[Tensor]:
+            if self.static:
+                yield expand(self.static[index - self.start], sequence)
+            if self.dynamic:
+                mixed, routing = self.dynamic[index - self.start](vector)
+                scores.append(routing)
+                yield mixed
+            if mapped:
+                yield mapped[tower.layer_width(index)]
+
+        logits = self.head(run_prompted(tower, sequence, prompts))
+        return FusionOutput(logits, self._auxiliary_loss(scores) if self.training else None)
+
+    def _complementary_vector(self, inputs: ModalityInput) -> Tensor:
+        """Return psi_y, shape (B, D)."""
+        tower = self.tower(self.complementary)
+        if self.config.complementary_tuning == "finetune":
+            return tower.pooled(inputs)
+        with torch.no_grad():
+            if self.complementary_prompts is None:
+                return tower.pooled(inputs)
+            sequence = tower.encode(inputs, 0)
+        return tower.pooled(self.complementary_prompts(tower, sequence))
+
+    def _auxiliary_loss(self, scores: list[Tensor]) -> Tensor | None:
+        """Return the weighted importance loss of the layers' routing scores; None where there is none."""
+        if not (scores and self.config.importance_weight):
+            return None
+        losses = [importance_loss(layer, self.config.importance_threshold) for layer in scores]
+        return self.config.importance_weight * torch.stack(losses).mean()

@@ -1,0 +1,118 @@
+"""SequentialFuse and P-SequentialFuse: the vector of one modality as a token in the encoder of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.conditional import (
+    ConditionalConfig,
+    Mapper,
+    SequentialPipeline,
+    complementary_prompts,
+    run_prompted,
+    static_prompts,
+)
+from trainables.methods.parts import expand
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class SequentialFuseConfig(ConditionalConfig):
+    """Configuration of ``sequential_fuse``."""
+
+
+@dataclass(frozen=True)
+class PSequentialFuseConfig(ConditionalConfig):
+    """Configuration of ``p_sequential_fuse``; the prompt length l = 6 is the paper's."""
+
+    prompt_length: int = option(6, "static prompts a layer of the main encoder", low=1, other=2)
+    complementary_prompt_length: int = option(
+        4, "prompts a layer of the complementary encoder", low=1, other=2
+    )
+
+
+@register_method(
+    "sequential_fuse",
+    description="one modality's vector mapped to a token in every layer of the other, both fine-tuned",
+    source="Jiang et al., 2023 (MoPE), Sec. 4.3",
+)
+class SequentialFuse(SequentialPipeline):
+    """SequentialFuse (MoPE paper, Sec. 4.3): the pipeline of ``mope`` with a mapped prompt only.
+
+    psi_y = E_y(y) is the pooled vector of the complementary encoder; layer i of the main encoder runs on
+    [x; f_m(psi_y)], where f_m is the mapper of ``mope``, the same in all layers; the output of the added
+    token is dropped after each layer. logits = W pool(x) + b. Both encoders train.
+
+    The released code runs this baseline from image to text only; here ``main`` chooses, as in ``mope``.
+    """
+
+    config_class = SequentialFuseConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tower = self.tower(self.main)
+        widths = (tower.layer_width(index) for index in range(tower.depth))
+        self.mapper = Mapper(self.tower(self.complementary).width, widths, config.mapper_width)
+
+    @classmethod
+    def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
+        """Both."""
+        return frozenset(context.towers)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """None: both encoders train from the embedding on."""
+        return {}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        tower = self.tower(self.main)
+        mapped = self.mapper(self.tower(self.complementary).pooled(batch[self.complementary]))
+        vector = run_prompted(
+            tower, tower.encode(batch[self.main], 0), lambda index: [mapped[tower.layer_width(index)]]
+        )
+        return FusionOutput(self.head(vector))
+
+
+@register_method(
+    "p_sequential_fuse",
+    description="one modality's vector mapped to a prompt of the other, static prompts in both, both frozen",
+    source="Jiang et al., 2023 (MoPE), Sec. 4.3",
+)
+class PSequentialFuse(SequentialPipeline):
+    """P-SequentialFuse (MoPE paper, Sec. 4.3): ``sequential_fuse`` with prompts in frozen encoders.
+
+    Layer i of the main encoder runs on [x; P_s,i; f_m(psi_y)] with l static prompts P_s of its own, layer i
+    of the complementary one on [y; Q_i]. Prompts, mapper and classifier train. This is ``mope`` without its
+    dynamic prompts; the defaults are explained there.
+    """
+
+    config_class = PSequentialFuseConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tower, complementary = self.tower(self.main), self.tower(self.complementary)
+        widths = [tower.layer_width(index) for index in range(tower.depth)]
+        self.static = static_prompts(widths, config.prompt_length)
+        self.mapper = Mapper(complementary.width, widths, config.mapper_width)
+        self.complementary_prompts = complementary_prompts(complementary, config.complementary_prompt_length)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The embeddings only."""
+        return dict.fromkeys(self.towers, 0)
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        tower, complementary = self.tower(self.main), self.tower(self.complementary)
+        sequences = self.prefix(batch)
+        sequence = sequences[self.main]
+        encoded = self.complementary_prompts(complementary, sequences[self.complementary])
+        mapped = self.mapper(complementary.pooled(encoded))
+        vector = run_prompted(
+            tower,
+            sequence,
+            lambda index: [expand(self.static[index], sequence), mapped[tower.layer_width(index)]],
+        )
+        return FusionOutput(self.head(vector))
