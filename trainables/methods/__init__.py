@@ -13,6 +13,7 @@ from trainables.methods import (  # noqa: F401
     prompted,
     sequential_fuse,
     unimodal,
+    wander,
 )
 from trainables.methods.base import (
     METHODS,

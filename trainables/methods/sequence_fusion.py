@@ -1,0 +1,254 @@
+"""Fusion of several sequences into one by products of their entries: Wander's SF and its unfactorised forms.
+
+Notation of Guo et al. (Wander), Sec. 3.3: sequences h_m of shape (l_m, d_m), m = 1..M, become one of shape
+(d_t, d_h). Everywhere the sequences arrive as a list of tensors (B, l_m, d_m) whose padding is zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence as Listing
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+#: The two readings of Eq. 13.
+SUM_OF_PRODUCTS, PRODUCT_OF_SUMS = "sum_of_products", "product_of_sums"
+CP_FORMS = (SUM_OF_PRODUCTS, PRODUCT_OF_SUMS)
+
+
+@dataclass(frozen=True)
+class FusionShape:
+    """Sizes of a fusion.
+
+    Attributes:
+        lengths: Tokens l_m of each sequence; at most, where the fusion is factorised over time.
+        widths: Width d_m of each sequence.
+        target_length: Tokens d_t of the fused sequence.
+        target_width: Width d_h of the fused sequence.
+        rank_time: Rank R_t of the time factors.
+        rank_hidden: Rank R_h of the feature factors.
+        cp: How the ranks are summed: ``sum_of_products`` or ``product_of_sums``.
+    """
+
+    lengths: tuple[int, ...]
+    widths: tuple[int, ...]
+    target_length: int
+    target_width: int
+    rank_time: int = 1
+    rank_hidden: int = 1
+    cp: str = SUM_OF_PRODUCTS
+
+    def full_time(self) -> int:
+        """Parameters of the unfactorised W_t (Eq. 10): d_t * prod l_m."""
+        return self.target_length * math.prod(self.lengths)
+
+    def full_features(self) -> int:
+        """Parameters of the unfactorised W_h (Eq. 9): d_h * prod d_m."""
+        return self.target_width * math.prod(self.widths)
+
+    def time_factors(self) -> int:
+        """Parameters of the CP factors of W_t (Eq. 12): R_t * d_t * sum l_m."""
+        return self.rank_time * self.target_length * sum(self.lengths)
+
+    def feature_factors(self) -> int:
+        """Parameters of the CP factors of W_h (Eq. 6): R_h * d_h * sum d_m."""
+        return self.rank_hidden * self.target_width * sum(self.widths)
+
+
+class Fusion(Protocol):
+    """What the fusions of this file are."""
+
+    @staticmethod
+    def parameter_count(shape: FusionShape) -> int:
+        """Return the number of parameters, without building anything."""
+
+    def __call__(self, hidden: Listing[Tensor]) -> Tensor:
+        """Fuse sequences (B, l_m, d_m) into one (B, d_t, d_h)."""
+
+
+class SequenceFusion(nn.Module):
+    """SF (Eq. 13): W_t and W_h of Eq. 10 as CP sums.
+
+    ``sum_of_products`` is the second line of Eq. 13, the decomposition that the paper derives:
+    sum over r_t and r_h of prod_m w_t,m^{r_t} h_m (w_h,m^{r_h})^T. ``product_of_sums`` is its third line:
+    prod_m (sum over r_t of w_t,m) h_m (sum over r_h of w_h,m)^T. The lines are equal for ranks of 1 only;
+    the third is an interaction of rank 1 whatever the ranks are.
+
+    Args:
+        shape: Sizes.
+        gain: Standard deviation that the feature factors give to their result where their input's root
+            mean square is 1.
+        zero_start: Start with a result of zero, by feature factors of zero for the first sequence.
+    """
+
+    def __init__(self, shape: FusionShape, *, gain: float = 1.0, zero_start: bool = False) -> None:
+        super().__init__()
+        self.cp = shape.cp
+        self.time = _factors(shape.rank_time, shape.target_length, shape.lengths, shape.cp)
+        self.features = _feature_factors(shape, gain, zero_start)
+
+    @staticmethod
+    def parameter_count(shape: FusionShape) -> int:
+        """Return R_t * d_t * sum l_m + R_h * d_h * sum d_m (Sec. 4.4)."""
+        return shape.time_factors() + shape.feature_factors()
+
+    def forward(self, hidden: Listing[Tensor]) -> Tensor:
+        """Fuse sequences (B, at most l_m, d_m) into one (B, d_t, d_h).
+
+        A sequence that is shorter than l_m uses the first columns of its time factors.
+        """
+        contracted = [
+            torch.einsum("rtl,bld->brtd", _ranks(factor, self.cp)[..., : h.shape[1]], h)
+            for factor, h in zip(self.time, hidden, strict=True)
+        ]
+        return _fuse_features(contracted, [_ranks(factor, self.cp) for factor in self.features])
+
+
+class VectorFusion(nn.Module):
+    """VF (Eq. 7): low-rank fusion of one vector a modality, in either reading of the sums.
+
+    The bias b_h is left out: what reads the result has one.
+
+    Args:
+        shape: Sizes; lengths and target_length are 1.
+        gain: As for ``SequenceFusion``.
+        zero_start: As for ``SequenceFusion``.
+    """
+
+    def __init__(self, shape: FusionShape, *, gain: float = 1.0, zero_start: bool = False) -> None:
+        super().__init__()
+        self.cp = shape.cp
+        self.features = _feature_factors(shape, gain, zero_start)
+
+    @staticmethod
+    def parameter_count(shape: FusionShape) -> int:
+        """Return R_h * d_h * sum d_m."""
+        return shape.feature_factors()
+
+    def forward(self, hidden: Listing[Tensor]) -> Tensor:
+        """Fuse sequences of one vector (B, 1, d_m) into one (B, 1, d_h)."""
+        return _fuse_features([h[:, None] for h in hidden], [_ranks(f, self.cp) for f in self.features])
+
+
+class VectorFusionOfTokens(nn.Module):
+    """SF-VF (Eq. 8): vector fusion of every combination of tokens, then an unfactorised W_t.
+
+    Args:
+        shape: Sizes; the sequences have exactly the lengths l_m.
+    """
+
+    def __init__(self, shape: FusionShape) -> None:
+        super().__init__()
+        self.features = _feature_factors(shape, gain=1.0, zero_start=False)
+        self.time = _full_time(shape)
+
+    @staticmethod
+    def parameter_count(shape: FusionShape) -> int:
+        """Return d_t * prod l_m + R_h * d_h * sum d_m (Sec. 4.4)."""
+        return shape.full_time() + shape.feature_factors()
+
+    def forward(self, hidden: Listing[Tensor]) -> Tensor:
+        """Fuse sequences (B, l_m, d_m) into one (B, d_t, d_h)."""
+        projected = [
+            torch.einsum("bld,rkd->brkl", h, factor) for factor, h in zip(self.features, hidden, strict=True)
+        ]
+        # One sequence after the other is summed out of W_t, so that the (l_1, …, l_M, d_h) tensor of all
+        # combinations never exists.
+        *others, last = projected
+        fused = last @ self.time.flatten(0, -2).mT
+        for factor in reversed(others):
+            fused = torch.einsum("brkxl,brkl->brkx", fused.unflatten(-1, (-1, factor.shape[-1])), factor)
+        return fused.sum(dim=1).mT
+
+
+class OuterProductFusion(nn.Module):
+    """SF-OP (Eq. 10): W_t (h_1 ⊗ … ⊗ h_M) W_h with nothing factorised.
+
+    Args:
+        shape: Sizes; the sequences have exactly the lengths l_m.
+
+    Attributes:
+        time: W_t, shape (d_t, l_1, …, l_M).
+        features: W_h, shape (d_1, …, d_M, d_h).
+    """
+
+    def __init__(self, shape: FusionShape) -> None:
+        super().__init__()
+        self.features = nn.Parameter(
+            torch.randn(*shape.widths, shape.target_width) * math.prod(shape.widths) ** -0.5
+        )
+        self.time = _full_time(shape)
+
+    @staticmethod
+    def parameter_count(shape: FusionShape) -> int:
+        """Return d_t * prod l_m + d_h * prod d_m (Sec. 4.4)."""
+        return shape.full_time() + shape.full_features()
+
+    def forward(self, hidden: Listing[Tensor]) -> Tensor:
+        """Fuse sequences (B, l_m, d_m) into one (B, d_t, d_h)."""
+        # Each sequence replaces its length axis of W_t by its width: (B, x, l_m, y) -> (B, x, d_m, y)
+        fused = self.time.flatten()[None, :, None].expand(hidden[0].shape[0], -1, -1)
+        for h in reversed(hidden):
+            fused = torch.einsum("bxly,bld->bxdy", fused.unflatten(1, (-1, h.shape[1])), h).flatten(2)
+        return fused @ self.features.flatten(0, -2)
+
+
+def _fuse_features(contracted: Listing[Tensor], factors: Listing[Tensor]) -> Tensor:
+    """Return sum over r_t, r_h of prod_m c_m^{r_t} (w_h,m^{r_h})^T, shape (B, d_t, d_h).
+
+    Args:
+        contracted: Sequences after the time factors, shape (B, R_t, d_t, d_m).
+        factors: Feature factors, shape (R_h, d_h, d_m).
+    """
+    # The terms of one r_h have R_t * d_t * d_h entries a sample and modality. They are computed again in
+    # the backward pass, so that not R_h times as many are kept.
+    terms = (
+        checkpoint(_rank_term, contracted, of_rank, use_reentrant=False, preserve_rng_state=False)
+        for of_rank in zip(*(factor.unbind() for factor in factors), strict=True)
+    )
+    return functools.reduce(torch.add, terms)
+
+
+def _rank_term(contracted: Listing[Tensor], of_rank: Listing[Tensor]) -> Tensor:
+    """Return sum over r_t of prod_m c_m^{r_t} w_m^T for feature factors (d_h, d_m) of one rank."""
+    first, *others = (c @ w.mT for c, w in zip(contracted, of_rank, strict=True))
+    for other in others:
+        first = first * other
+    return first.sum(dim=1)
+
+
+def _ranks(factor: Tensor, cp: str) -> Tensor:
+    """Return the factor (R, …) with the rank axis as Eq. 13 multiplies it: summed to 1, or as it is."""
+    return factor.sum(dim=0, keepdim=True) if cp == PRODUCT_OF_SUMS else factor
+
+
+def _factors(rank: int, target: int, sizes: tuple[int, ...], cp: str, gain: float = 1.0) -> nn.ParameterList:
+    """Return CP factors (R, target, size), one a modality.
+
+    Every factor of a product keeps the root mean square of what it is applied to (times ``gain``), whatever
+    signs and correlations that has, so that a product's scale does not depend on the number of modalities.
+    The sum over the ranks adds R independent terms: their standard deviation is divided by sqrt(R), which
+    in a sum of products all M factors share.
+    """
+    share = 1 if cp == PRODUCT_OF_SUMS else 1 / len(sizes)
+    return nn.ParameterList(
+        torch.randn(rank, target, size) * gain * size**-0.5 * rank ** (-0.5 * share) for size in sizes
+    )
+
+
+def _feature_factors(shape: FusionShape, gain: float, zero_start: bool) -> nn.ParameterList:
+    """Return the factors w_h,m of shape (R_h, d_h, d_m)."""
+    factors = _factors(shape.rank_hidden, shape.target_width, shape.widths, shape.cp, gain)
+    if zero_start:
+        nn.init.zeros_(factors[0])
+    return factors
+
+
+def _full_time(shape: FusionShape) -> nn.Parameter:
+    """Return W_t of shape (d_t, l_1, …, l_M)."""
+    return nn.Parameter(torch.randn(shape.target_length, *shape.lengths) * math.prod(shape.lengths) ** -0.5)
