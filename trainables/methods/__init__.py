@@ -1,17 +1,24 @@
 """Fusion methods, one file each; importing this package fills the registry."""
 
 from trainables.methods import (  # noqa: F401
+    adapter,
+    aurora,
     frozen,
+    full_finetune,
     late_concat,
     linear,
+    lora,
+    maple,
     mbt,
     mmbt,
     mope,
     p_late_concat,
+    p_tuning,
     pmf,
     prompt_fuse,
     prompted,
     sequential_fuse,
+    uniadapter,
     unimodal,
     wander,
 )

@@ -1,0 +1,64 @@
+"""What the tests of adapters and tuning baselines share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tests.conftest import SIZES, random_inputs, tiny_model
+from trainables.memory import MemoryPredictor
+from trainables.methods import FusionMethod, MethodContext, build_method
+from trainables.setting import TrainingSetting
+from trainables.towers import FAMILIES, Tower, resolve_encoder
+
+#: The head over BERT-base and ViT-B/16, 101 classes.
+HEAD = 1536 * 101 + 101
+
+#: The head of the Wander paper's host instead: Linear(768, 768), Linear(768, 101).
+HOST_HEAD = 768 * 769 + 769 * 101
+
+
+def trained_at_base_size(method: str, **config: Any) -> int:
+    """Return the number of trained parameters over BERT-base and ViT-B/16, 101 classes."""
+    encoders = {
+        "text": resolve_encoder("text", "arch:bert-base"),
+        "image": resolve_encoder("image", "arch:vit-base"),
+    }
+    setting = TrainingSetting(batch_size=1, text_length=4, image_size=32)
+    return MemoryPredictor(encoders, 101, setting).predict(method, config).trainable_parameters
+
+
+def tiny_towers(**families: str) -> dict[str, Tower]:
+    """Return one tower a modality: by default a BERT of 3 layers and width 32, a ViT of 4 and width 48."""
+    chosen = families or {"text": "bert", "image": "vit"}
+    return {m: FAMILIES[family].tower(m, tiny_model(family)) for m, family in chosen.items()}
+
+
+def build(method: str, towers: dict[str, Tower], **config: Any) -> FusionMethod:
+    """Build a method for three classes; the head's weights depend on nothing but the encoders' widths."""
+    built = build_method(method, config, MethodContext(towers, 3, SIZES))
+    head: Any = built.head
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return built
+
+
+def logits(method: FusionMethod, towers: dict[str, Tower], seed: int = 0) -> torch.Tensor:
+    """Return a method's scores of three random samples, in evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {m: random_inputs(tower, 3, generator) for m, tower in towers.items()}
+    with torch.no_grad():
+        return method.eval()(inputs).logits
+
+
+def predicted_at_tiny_size(method: str, encoders: dict[str, Any], **config: Any) -> int:
+    """Return the predicted peak over the small BERT and ViT, in bytes."""
+    sources = {
+        "text": resolve_encoder("text", str(encoders["bert"])),
+        "image": resolve_encoder("image", str(encoders["vit"])),
+    }
+    setting = TrainingSetting(batch_size=8, text_length=32, image_size=32)
+    return MemoryPredictor(sources, 3, setting).predict(method, config).total

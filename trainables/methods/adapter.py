@@ -1,0 +1,68 @@
+"""Adapter: bottleneck modules after the sublayers of frozen encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from trainables.methods.base import MethodContext, option, register_method
+from trainables.methods.inserting import Serial, TunedLayers, TunedLayersConfig, train_norms
+
+#: Standard deviation of the initial weights, as in the released code.
+INITIAL_STD = 1e-3
+
+
+@dataclass(frozen=True)
+class AdapterConfig(TunedLayersConfig):
+    """Configuration of ``adapter``; the size is one of the Wander paper's two on UPMC-Food 101 (64, 128)."""
+
+    bottleneck: int = option(64, "bottleneck size d of the adapters", low=1, other=8)
+    train_norms: bool = option(True, "train the LayerNorms of adapted layers too", other=False)
+
+
+class Bottleneck(nn.Sequential):
+    """W_2 GELU(W_1 x + b_1) + b_2, nearly zero at first.
+
+    Args:
+        width: Hidden size D of the tokens.
+        bottleneck: Size d in between.
+    """
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width))
+        for module in self:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=INITIAL_STD)
+                nn.init.zeros_(module.bias)
+
+
+@register_method(
+    "adapter",
+    description="bottleneck adapters after attention and feed-forward network of frozen encoders",
+    source="Houlsby et al., ICML 2019 (Adapter); Wander paper, Sec. 4.2",
+)
+class Adapter(TunedLayers):
+    """Adapter tuning (Houlsby et al., ICML 2019, Sec. 2.1, Fig. 2) of every encoder.
+
+    h + W_2 GELU(W_1 h + b_1) + b_2, h being the output of a layer's attention or of its feed-forward
+    network, before the residual is added. Adapters, LayerNorms of the adapted layers and head train. The
+    LayerNorm behind the last layer, which only encoders that normalise in front of their sublayers have,
+    stays frozen. W_1 and W_2 are drawn from a normal distribution, not a truncated one, near zero: the
+    encoders start nearly as pretrained.
+    """
+
+    config_class = AdapterConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        for modality in self.towers:
+            tower = self.tower(modality)
+            for index in self.tuned_layers(modality):
+                layer = tower.layers[index]
+                for path in tower.SUBLAYERS.values():
+                    bottleneck = Bottleneck(tower.layer_width(index), config.bottleneck)
+                    layer.set_submodule(path, Serial(layer.get_submodule(path), bottleneck))
+                if config.train_norms:
+                    train_norms(layer)

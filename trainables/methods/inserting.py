@@ -1,0 +1,153 @@
+"""Parts for methods that put small trainable modules into the layers of frozen encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.methods.base import FusionOutput, Inserted, MethodConfig, MethodContext, option
+from trainables.methods.linear import Linear
+from trainables.towers import ModalityInput
+
+#: A function of tokens (..., D). A module becomes part of what holds it; anything else does not.
+Update = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TunedLayersConfig(MethodConfig):
+    """What configurations of methods that tune the top layers have in common."""
+
+    n_layers: int | None = option(
+        None, "top layers of every encoder that are tuned; none: all, as in the paper", low=1, other=2
+    )
+
+
+class TunedLayers(Linear):
+    """Frozen encoders with trainable parts in their top layers, and a linear head.
+
+    logits = W [pool(text); pool(image); …] + b, as in ``linear``. Encoders of different depth are tuned in
+    the same number of top layers, or all in all of theirs. Layers below run without gradient.
+
+    Raises:
+        UserError: If more layers are to be tuned than the shallowest encoder has, or none has any.
+    """
+
+    config_class = TunedLayersConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        depths = {m: self.tower(m).depth for m in self.towers}
+        if not any(depths.values()):
+            raise UserError(f"{type(self).__name__} tunes layers, and no encoder has any: use `linear`")
+        if (config.n_layers or 0) > min(depths.values()):
+            listed = ", ".join(f"{m} {depth}" for m, depth in depths.items())
+            raise UserError(
+                f"n_layers={config.n_layers}: must be at most the depth of the shallowest encoder "
+                f"(layers: {listed}), or none for all layers of each"
+            )
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The layers below the tuned ones: none, unless ``n_layers`` says how many are tuned."""
+        return {m: self.tuned_layers(m).start for m in self.towers}
+
+    def tuned_layers(self, modality: str) -> range:
+        """Return the indices of the layers that are tuned."""
+        depth = self.tower(modality).depth
+        return range(depth - (self.config.n_layers or depth), depth)
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        return FusionOutput(self.head(self.pooled(self.prefix(batch))))
+
+
+class Serial(Inserted):
+    """h + update(h), h being the inner module's output."""
+
+    def __init__(self, inner: nn.Module, update: Update) -> None:
+        super().__init__(inner)
+        self.update = update
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the updated output of the inner module."""
+        hidden = self.inner(tokens)
+        return hidden + self.update(hidden)
+
+
+class Parallel(Inserted):
+    """inner(x) + update(x)."""
+
+    def __init__(self, inner: nn.Module, update: Update) -> None:
+        super().__init__(inner)
+        self.update = update
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the inner module's output and the update's, added."""
+        return self.inner(tokens) + self.update(tokens)
+
+
+class BranchStart(Inserted):
+    """Keeps the inner module's input for a ``BranchEnd``, and changes nothing.
+
+    Args:
+        inner: The module whose input is kept.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__(inner)
+        self._kept: list[Tensor] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the inner module's output."""
+        self._kept[:] = [tokens]
+        return self.inner(tokens)
+
+    def take(self) -> Tensor:
+        """Return the input and let go of it: nothing that a step makes may outlive the step."""
+        return self._kept.pop()
+
+
+class BranchEnd(Inserted):
+    """inner(y) + update(x), x being the input that a module before this one has seen.
+
+    Args:
+        inner: The module to whose output the branch is added.
+        update: The branch.
+        take: Returns x.
+    """
+
+    def __init__(self, inner: nn.Module, update: Update, take: Callable[[], Tensor]) -> None:
+        super().__init__(inner)
+        self.update = update
+        self.take = take
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the inner module's output and the branch's, added."""
+        return self.inner(tokens) + self.update(self.take())
+
+
+def zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """Return a Linear whose output is 0 at first."""
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear
+
+
+def matrix_sizes(module: nn.Module) -> tuple[int, int]:
+    """Return the number of inputs and outputs of a weight matrix, be it a Linear or GPT-2's Conv1D."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    inputs, outputs = module.get_parameter("weight").shape
+    return inputs, outputs
+
+
+def train_norms(layer: nn.Module) -> None:
+    """Let a forked layer's LayerNorms train, on copies of the weights that forks share."""
+    for norm in layer.modules():
+        if isinstance(norm, nn.LayerNorm):
+            for name, parameter in list(norm.named_parameters(recurse=False)):
+                setattr(norm, name, nn.Parameter(parameter.detach().clone()))

@@ -1,0 +1,92 @@
+"""LoRA: low-rank updates of the weight matrices of frozen encoders."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.methods.base import MethodContext, option, register_method
+from trainables.methods.inserting import TunedLayers, TunedLayersConfig
+from trainables.towers import Tower
+
+#: The matrices that a choice stands for, by the names in ``Tower.MATRICES``.
+TARGETS = {
+    "query+value": ("query", "value", "query_key_value"),
+    "attention": ("query", "key", "value", "query_key_value", "output"),
+    "all": ("query", "key", "value", "query_key_value", "output", "up", "down"),
+}
+
+#: What the updates are called within a matrix; it becomes part of the parameters' names.
+NAME = "lora"
+
+
+@dataclass(frozen=True)
+class LoRAConfig(TunedLayersConfig):
+    """Configuration of ``lora``; the rank is the Wander paper's on UPMC-Food 101 (16 on other data)."""
+
+    rank: int = option(64, "rank r of the updates", low=1, other=4)
+    alpha: float | None = option(
+        None, "updates are scaled by alpha / rank; none: alpha = rank, a scale of 1", low=0.01, other=1.0
+    )
+    targets: str = option(
+        "query+value",
+        "matrices that are updated: query+value, attention (its output too), all (feed-forward too)",
+        choices=tuple(TARGETS),
+        other="all",
+    )
+
+
+@register_method(
+    "lora",
+    description="low-rank updates of the frozen encoders' weight matrices (HF peft)",
+    source="Hu et al., ICLR 2022 (LoRA); Wander paper, Sec. 4.2",
+)
+class LoRA(TunedLayers):
+    """Low-rank adaptation (Hu et al., ICLR 2022, Sec. 4.1, Eq. 3) of every encoder, by HF peft.
+
+    h = W x + (alpha / r) B A x for the chosen matrices, A drawn from a Kaiming-uniform distribution, B = 0:
+    the model starts as ``linear``, and A gets its first gradient in the second step. Only A, B and the head
+    train.
+
+    Queries and values are the LoRA paper's choice (Sec. 4.2 and 5). Encoders with one matrix for query, key
+    and value (GPT-2) have it updated whole, keys included. alpha = r is how that paper sets it (Sec. 4.1);
+    the default of its released layers, alpha = 1, would divide the updates by r.
+    """
+
+    config_class = LoRAConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        for modality in self.towers:
+            tower = self.tower(modality)
+            for index in self.tuned_layers(modality):
+                self._inject(tower, tower.layers[index])
+
+    def _inject(self, tower: Tower, layer: nn.Module) -> None:
+        # Takes seconds to import
+        from peft import LoraConfig, inject_adapter_in_model
+
+        names = [name for name in TARGETS[self.config.targets] if name in tower.MATRICES]
+        paths = [tower.MATRICES[name] for name in names]
+        matrices = [layer.get_submodule(path) for path in paths]
+        config = LoraConfig(
+            r=self.config.rank,
+            lora_alpha=self.config.rank if self.config.alpha is None else self.config.alpha,
+            # As an expression it has to match whole paths; a list would match their ends
+            target_modules="|".join(map(re.escape, paths)),
+            fan_in_fan_out=not isinstance(matrices[0], nn.Linear),
+        )
+        # peft moves what it makes to the matrix's device, which fails for fake tensors, by which memory is
+        # predicted; what is on the meta device it leaves there.
+        with torch.device("meta"):
+            inject_adapter_in_model(config, layer, adapter_name=NAME)
+        for path, matrix in zip(paths, matrices, strict=True):
+            updated: Any = layer.get_submodule(path)
+            for part in (updated.lora_A[NAME], updated.lora_B[NAME]):
+                weight = torch.empty_like(part.weight, device=matrix.get_parameter("weight").device)
+                part.weight = nn.Parameter(weight)
+            updated.reset_lora_parameters(NAME, init_lora_weights=True)

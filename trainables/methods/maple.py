@@ -1,0 +1,113 @@
+"""MaPLe: deep prompts of one modality, from which the others' are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.methods.base import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.methods.parts import MeanHead, expand, gaussian_prompts
+from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
+
+
+@dataclass(frozen=True)
+class MaPLeConfig(MethodConfig):
+    """Configuration of ``maple``; the defaults are the paper's two prompts and, for 12 layers, J = 9."""
+
+    n_prompts: int = option(2, "prompts a layer and modality", low=1, other=4)
+    n_prompted_layers: int | None = option(
+        None,
+        "bottom layers with own prompts, J; none: three quarters of the shallowest encoder's, 9 of 12",
+        low=1,
+        other=1,
+    )
+
+
+@register_method(
+    "maple",
+    description="deep text prompts, from which linear maps compute the other modalities'",
+    source="Khattak et al., CVPR 2023 (MaPLe); Wander paper, Sec. 4.2",
+)
+class MaPLe(FusionMethod):
+    """Multi-modal prompt learning (Khattak et al., CVPR 2023, Sec. 3.2) over unimodal encoders.
+
+    The first modality (text) has learned prompts P_j for each of its lowest J layers, drawn from N(0, 0.02);
+    the next one's are F_j(P_j), a linear map with bias a layer. Layers 1 to J replace the prompts that come
+    out of the layer below by their own; above J, the outputs of layer J's prompts travel on. Linear heads
+    on the pooled tokens are averaged, as in ``pmf``: MaPLe's own classifier compares CLIP's image and
+    text vectors, which unimodal encoders do not have.
+
+    More modalities form a cascade, as in the Wander paper (Sec. 4.2): the prompts of each are mapped
+    from those of the one before, in the order in which the modalities are given. Encoders of different depth
+    are coupled from the bottom, layer by layer. The first prompts are random too, not the words "a photo of".
+
+    Raises:
+        UserError: If more layers are to be prompted than the shallowest encoder has.
+    """
+
+    config_class = MaPLeConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        depths = {m: self.tower(m).depth for m in self.towers}
+        shallowest = min(depths.values())
+        n_layers = config.n_prompted_layers or max(1, round(0.75 * shallowest))
+        if n_layers > shallowest:
+            listed = ", ".join(f"{m} {depth}" for m, depth in depths.items())
+            raise UserError(
+                f"n_prompted_layers={n_layers}: must be at most the depth of the shallowest encoder "
+                f"(layers: {listed})"
+            )
+        widths = {m: [self.tower(m).layer_width(index) for index in range(n_layers)] for m in self.towers}
+        first = widths[self.modalities[0]]
+        self.prompts = nn.ParameterList(gaussian_prompts(config.n_prompts, width) for width in first)
+        self.couplings = nn.ModuleDict(
+            {
+                target: nn.ModuleList(map(nn.Linear, widths[source], widths[target]))
+                for source, target in pairwise(widths)
+            }
+        )
+        self.head = MeanHead(self.widths, context.n_classes)
+
+    def prefix_layers(self) -> dict[str, int]:
+        """The embeddings only."""
+        return dict.fromkeys(self.towers, 0)
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        prompts: list[Tensor] = list(self.prompts)
+        vectors = {}
+        for modality, sequence in self.prefix(batch).items():
+            if modality in self.couplings:
+                couplings: Iterable[nn.Module] = self.couplings[modality]  # type: ignore[assignment]
+                prompts = [coupling(p) for coupling, p in zip(couplings, prompts, strict=True)]
+            vectors[modality] = _run(self.tower(modality), sequence, prompts)
+        return FusionOutput(self.head(vectors))
+
+
+def _run(tower: Tower, sequence: Sequence, prompts: list[Tensor]) -> Tensor:
+    """Run a tower whose lowest layers have prompts (1, M, D) of their own, and pool; shape (B, D)."""
+    for index in range(tower.depth):
+        if index < len(prompts):
+            sequence = sequence.prompted(expand(prompts[index], sequence))
+        last = index == tower.depth - 1
+        sequence = tower.layer(
+            index,
+            sequence,
+            tokens=tower.POOLED if last else ALL,
+            # Replaced by the next layer's, or read by no one
+            prompts=NONE if last or index + 1 < len(prompts) else ALL,
+        )
+    return tower.pooled(sequence)

@@ -1,0 +1,89 @@
+"""P-tuning v2: learned keys and values in front of every layer's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.inserting import TunedLayers, TunedLayersConfig
+from trainables.methods.parts import PROMPT_STD
+from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
+
+
+@dataclass(frozen=True)
+class PTuningConfig(TunedLayersConfig):
+    """Configuration of ``p_tuning``; classification wants fewer than 20 prefixes (P-tuning v2, Sec. 3.2)."""
+
+    length: int = option(20, "keys and values a layer", low=1, other=4)
+    dropout: float = option(0.1, "dropout of the learned keys and values", low=0, high=1, other=0.5)
+
+
+class DeepPrefixes(nn.Module):
+    """Learned keys and values for a tower's top layers.
+
+    Args:
+        tower: The tower.
+        layers: The layers that get some.
+        length: Keys and values a layer.
+        dropout: Probability of dropping one of their entries.
+    """
+
+    def __init__(self, tower: Tower, layers: range, length: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = layers
+        self.pairs = nn.ParameterList(
+            nn.Parameter(torch.randn(2, length, tower.layer_width(index)) * PROMPT_STD) for index in layers
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tower: Tower, sequence: Sequence) -> Tensor:
+        """Run the tower's top layers and pool, shape (B, D).
+
+        Args:
+            tower: The tower.
+            sequence: Tokens before the first layer with learned keys and values.
+        """
+        size = sequence.tokens.shape[0]
+        for index, pair in zip(self.layers, self.pairs, strict=True):
+            keys, values = self.dropout(pair[:, None].expand(-1, size, -1, -1))
+            kept = tower.POOLED if index == tower.depth - 1 else ALL
+            sequence = tower.layer(index, sequence, tokens=kept, prompts=NONE, prefix=(keys, values))
+        return tower.pooled(sequence)
+
+
+@register_method(
+    "p_tuning",
+    description="learned keys and values in front of those of every layer of frozen encoders",
+    source="Liu et al., ACL 2022 (P-tuning v2); Wander paper, Sec. 4.2",
+)
+class PTuning(TunedLayers):
+    """P-tuning v2 (Liu et al., ACL 2022, Sec. 3.2) of every encoder.
+
+    In layer i, tokens attend to [K_i; W_k x + b_k] and [V_i; W_v x + b_v]; K_i, V_i and the head train.
+    K_i and V_i are drawn from N(0, 0.02). They are learned directly: mapping them through an MLP, which the
+    paper finds useful for some tasks only and its released code leaves off, is not offered.
+
+    Prefix tuning of HF peft is no help: it hands the prefixes over as ``past_key_values``, which image and
+    speech encoders do not take.
+    """
+
+    config_class = PTuningConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        self.prefixes = nn.ModuleDict(
+            {
+                m: DeepPrefixes(self.tower(m), self.tuned_layers(m), config.length, config.dropout)
+                for m in self.towers
+            }
+        )
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch; see ``FusionMethod.forward``."""
+        vectors = [self.prefixes[m](self.tower(m), sequence) for m, sequence in self.prefix(batch).items()]
+        return FusionOutput(self.head(torch.cat(vectors, dim=-1)))

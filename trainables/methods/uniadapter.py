@@ -1,0 +1,92 @@
+"""UniAdapter: adapters whose down-projection all modalities share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainables.methods.base import MethodContext, option, register_method
+from trainables.methods.inserting import (
+    BranchEnd,
+    BranchStart,
+    TunedLayers,
+    TunedLayersConfig,
+    zero_linear,
+)
+
+#: What the adapters' output is multiplied by.
+SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class UniAdapterConfig(TunedLayersConfig):
+    """Configuration of ``uniadapter``; the size is the Wander paper's (Table 1)."""
+
+    bottleneck: int = option(128, "bottleneck size d of the adapters", low=1, other=8)
+
+
+class SharedAdapter(nn.Module):
+    """The adapter of one layer of every encoder.
+
+    Args:
+        widths: Hidden size of each modality's layer.
+        bottleneck: Size d in between.
+    """
+
+    def __init__(self, widths: Mapping[str, int], bottleneck: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleDict(
+            {
+                str(width): nn.Sequential(nn.LayerNorm(width), nn.Linear(width, bottleneck), nn.ReLU())
+                for width in sorted(set(widths.values()))
+            }
+        )
+        self.up = nn.ModuleDict({m: zero_linear(bottleneck, width) for m, width in widths.items()})
+
+    def forward(self, modality: str, tokens: Tensor) -> Tensor:
+        """Return what is added to a feed-forward network's output, of the tokens' shape (B, T, D)."""
+        return SCALE * self.up[modality](self.down[str(tokens.shape[-1])](tokens))
+
+
+@register_method(
+    "uniadapter",
+    description="adapters beside the feed-forward networks, down-projection shared by the modalities",
+    source="Lu et al., ICLR 2024 (UniAdapter); Wander paper, Sec. 4.2",
+)
+class UniAdapter(TunedLayers):
+    """UniAdapter (Lu et al., ICLR 2024, Sec. 3.2) between encoders that are independent.
+
+    FFN(x) + s W_m ReLU(W_d LN(x)), x being the feed-forward network's input. LN and the down-projection W_d
+    are shared by the layers of all modalities with the same number of layers above them, the up-projection
+    W_m belongs to modality m; s = 0.1. Adapters and head train.
+
+    The paper is about BLIP: what it has for cross-attention layers (the cross-modal sum of up-projections,
+    the query residual) is left out, as there are none here. All up-projections start at zero, where the
+    released code starts one of them so and leaves the image's random: the encoders start as pretrained.
+    Modalities share LN and W_d where their layers have the same hidden size; any number of modalities.
+    """
+
+    config_class = UniAdapterConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        tuned = {m: self.tuned_layers(m) for m in self.towers}
+        adapters = []
+        for above in range(max(map(len, tuned.values()))):
+            layers = {m: indices[-1 - above] for m, indices in tuned.items() if above < len(indices)}
+            widths = {m: self.tower(m).layer_width(index) for m, index in layers.items()}
+            adapter = SharedAdapter(widths, config.bottleneck)
+            for modality, index in layers.items():
+                tower = self.tower(modality)
+                layer, up, output = tower.layers[index], tower.MATRICES["up"], tower.SUBLAYERS["feed_forward"]
+                start = BranchStart(layer.get_submodule(up))
+                # A partial is no module: the adapter is a part of this method, not of every layer it serves
+                end = BranchEnd(layer.get_submodule(output), partial(adapter, modality), start.take)
+                layer.set_submodule(up, start)
+                layer.set_submodule(output, end)
+            adapters.append(adapter)
+        self.adapters = nn.ModuleList(adapters)
