@@ -49,6 +49,12 @@ _SEARCH, _TRIALS, _MODEL, _PLACES = "Search", "Trials", "Data and encoders", "Wh
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, all else on stderr.")
 ]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="Python file with methods or spaces of your own; may be repeated."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -176,6 +182,7 @@ def search(
             rich_help_panel=_PLACES,
         ),
     ] = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search a space."""
@@ -213,6 +220,7 @@ def search(
         storage_path=storage_path,
         tracking_uri=tracking_uri,
         experiment=experiment,
+        plugins=tuple(plugin or ()),
         address=address,
     )
     from search.runner import run_search
@@ -242,18 +250,29 @@ def predict(
     image_encoder: Annotated[
         str, typer.Option(help="As for a search, or an architecture: arch:vit-base, arch:vit-large.")
     ] = "dinov2-small",
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=NAME",
+            help="Encoder of any modality, e.g. audio=arch:whisper-tiny; may be repeated, and replaces "
+            "--text-encoder and --image-encoder.",
+        ),
+    ] = None,
     classes: Annotated[int, typer.Option(help="Classes to tell apart.")] = 13,
     batch_size: Annotated[int, typer.Option(help="Samples an optimisation step.")] = 32,
     text_length: Annotated[int, typer.Option(help="Tokens a text is padded to.")] = 128,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels a side.", show_default="the encoder's own")
     ] = None,
+    audio_seconds: Annotated[float, typer.Option(help="Length of a sound.")] = 5.0,
+    feature_length: Annotated[int, typer.Option(help="Vectors of a sequence of extracted features.")] = 50,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 for bfloat16 autocast.")] = "fp32",
     attention: Annotated[str, typer.Option(help="Attention kernel: eager or sdpa.")] = "eager",
     encoder_dropout: Annotated[
         bool, typer.Option(help="Dropout in frozen layers that the gradient crosses.")
     ] = True,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict the training memory of one configuration, without training it and without a GPU.
@@ -267,15 +286,21 @@ def predict(
 
     if classes < 2:
         raise UserError(f"--classes {classes}: must be at least 2")
-    method_config = get_method(method).config_class.from_dict(_assignments(settings or []))
-    encoders = {
-        "text": resolve_encoder("text", text_encoder),
-        "image": resolve_encoder("image", image_encoder),
-    }
+    _load_plugins(plugin)
+    method_config = get_method(method).config_class.from_dict(
+        _assignments("--set", settings or [], "n_fusion_layers=2")
+    )
+    names = {"text": text_encoder, "image": image_encoder}
+    if encoder:
+        names = _assignments("--encoder", encoder, "audio=arch:whisper-tiny")
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
     setting = TrainingSetting(
         batch_size=batch_size,
         text_length=text_length,
-        image_size=image_size or encoders["image"].image_size or 224,
+        image_size=image_size or own_size,
+        audio_seconds=audio_seconds,
+        feature_length=feature_length,
         precision=precision,
         attention=attention,
         encoder_dropout=encoder_dropout,
@@ -293,25 +318,29 @@ def predict(
                 "method": method,
                 "config": method_config.to_dict(),
                 "trainable_parameters": report.trainable_parameters,
+                "checkpoint": report.checkpoint,
                 "memory": report.to_dict(),
                 "setting": described,
             }
         )
         return
-    table = Table(title=f"{method} on {text_encoder} + {image_encoder}", title_justify="left")
+    table = Table(title=f"{method} on {' + '.join(names.values())}", title_justify="left")
     table.add_column("at the peak of one step")
     table.add_column("", justify="right")
     for part, size in report.to_dict().items():
         table.add_row(part, format_size(size), style="bold" if part == "total" else "")
     table.add_section()
     table.add_row("trained parameters", f"{report.trainable_parameters:,}")
+    table.add_row("checkpoint", format_size(report.checkpoint))
     Console().print(table)
 
 
 @app.command()
-def methods(as_json: JsonOption = False) -> None:
+def methods(plugin: PluginOption = None, as_json: JsonOption = False) -> None:
     """List the fusion methods and their settings."""
     from trainables.methods import METHODS
+
+    _load_plugins(plugin)
 
     rows = []
     for spec in METHODS.values():
@@ -329,29 +358,48 @@ def methods(as_json: JsonOption = False) -> None:
 
 @app.command()
 def spaces(
+    name: Annotated[str | None, typer.Argument(help="One space; all if left out.")] = None,
     text_encoder: Annotated[str, typer.Option(help="Encoder the ranges are for.")] = "minilm",
     image_encoder: Annotated[str, typer.Option(help="Encoder the ranges are for.")] = "dinov2-small",
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the spaces, with the ranges of their parameters and the points they try first."""
-    from spaces import SPACES, SpaceContext
+    from spaces import SPACES, SpaceContext, get_space
     from trainables.towers import resolve_encoder
 
+    _load_plugins(plugin)
     encoders = {
         "text": resolve_encoder("text", text_encoder),
         "image": resolve_encoder("image", image_encoder),
     }
     context = SpaceContext.of(encoders)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": space.name,
             "description": space.description,
             "parameters": space.parameters(context),
             "first_points": space.first_points(context),
         }
-        for space in SPACES.values()
+        for space in ([get_space(name)] if name else SPACES.values())
     ]
-    _list(rows, as_json, {"parameters": lambda row: "\n".join(map(_range, row["parameters"].items()))})
+    if as_json:
+        _print_json(rows)
+        return
+    console = Console(highlight=False)
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/bold]  {row['description']}", soft_wrap=True)
+        # A union's parameters are those of its methods, which are listed under their own names
+        own = {key: value for key, value in row["parameters"].items() if name or "." not in key}
+        for key, value in own.items():
+            console.print(f"    {key:<28}{_range(value)}", soft_wrap=True)
+        if len(own) < len(row["parameters"]):
+            console.print("    then the method's own parameters, from its first point on\n")
+            continue
+        for point in row["first_points"]:
+            values = ", ".join(f"{key}={value}" for key, value in point.items())
+            console.print(f"    first: {values}", style="dim", soft_wrap=True)
+        console.print()
 
 
 @app.command()
@@ -422,7 +470,7 @@ def _print_json(document: Any) -> None:
 
 
 def _print_result(result: Any, tracking_uri: str) -> None:
-    from search.report import front_table
+    from search.report import front_table, methods_table
 
     console = Console()
     counts = [f"{result.trials} trials"]
@@ -432,6 +480,8 @@ def _print_result(result: Any, tracking_uri: str) -> None:
     counts += ["interrupted"] if result.interrupted else []
     if result.front:
         console.print(front_table(result.front, result.depths, f"Pareto front of '{result.name}'"))
+        if len(result.methods) > 1:
+            console.print(methods_table(result.methods))
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
@@ -461,19 +511,26 @@ def _list(rows: list[dict[str, Any]], as_json: bool, shown: dict[str, Any]) -> N
     Console().print(table)
 
 
-def _range(item: tuple[str, dict[str, Any]]) -> str:
-    name, parameter = item
+def _range(parameter: dict[str, Any]) -> str:
     if parameter["type"] == "categorical":
-        return f"{name}: {', '.join(map(str, parameter['choices']))}"
+        return ", ".join(map(str, parameter["choices"]))
     scale = " (log)" if parameter["log"] else ""
-    return f"{name}: {parameter['low']} to {parameter['high']}{scale}"
+    step = f" in steps of {parameter['step']}" if parameter["step"] not in (None, 1) else ""
+    return f"{parameter['low']} to {parameter['high']}{step}{scale}"
 
 
-def _assignments(texts: list[str]) -> dict[str, str]:
+def _load_plugins(paths: list[str] | None) -> None:
+    from trainables.plugin import Plugin
+
+    for path in paths or ():
+        Plugin.read(path).load()
+
+
+def _assignments(option: str, texts: list[str], example: str) -> dict[str, str]:
     values = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UserError(f"--set {text}: write NAME=VALUE, e.g. --set n_fusion_layers=2")
+            raise UserError(f"{option} {text}: write NAME=VALUE, e.g. {option} {example}")
         values[name.strip()] = value.strip()
     return values

@@ -13,6 +13,7 @@ from search.objectives import get_objectives
 from spaces import get_space
 from trainables.data import get_augmentation
 from trainables.errors import UserError, unknown
+from trainables.plugin import Plugin
 
 GIB = 2**30
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -50,6 +51,7 @@ class SearchConfig:
         storage_path: Folder (or S3/GCS address) for results; shared by all nodes of a cluster.
         tracking_uri: MLflow's.
         experiment: MLflow experiment.
+        plugins: Python files with methods and spaces of the user's own.
         address: Ray cluster to join (``auto`` on its nodes); None starts Ray on this machine.
 
     Raises:
@@ -83,10 +85,13 @@ class SearchConfig:
     storage_path: str = "runs"
     tracking_uri: str = "sqlite:///mlflow.db"
     experiment: str = "paretofuse"
+    plugins: tuple[str, ...] = ()
     address: str | None = None
     created: float = field(default_factory=time.time, repr=False)
 
     def __post_init__(self) -> None:
+        for path in self.plugins:
+            Plugin.read(path).load()
         get_space(self.space)
         get_objectives(self.objectives)
         if self.sampler not in SAMPLERS:
@@ -127,4 +132,5 @@ class SearchConfig:
     def from_json(cls, text: str) -> SearchConfig:
         """Read what ``to_json`` wrote."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "objectives": tuple(values["objectives"])})
+        lists = {name: tuple(values[name]) for name in ("objectives", "plugins")}
+        return cls(**{**values, **lists})

@@ -118,6 +118,16 @@ class History:
         members = [(losses[i], finished[i]) for i in non_dominated(losses)]
         return [record for _, record in sorted(members, key=lambda member: member[0])]
 
+    def best_of_methods(self) -> list[TrialRecord]:
+        """Return the finished trial of each method that is best in the first objective training decides."""
+        trained = [o for o in self.objectives if o.name not in ("memory", "params")]
+        objective = (*trained, *self.objectives)[0]
+        ordered = sorted(self.by_status("finished"), key=lambda r: objective.loss(r.values[objective.name]))
+        best: dict[str, TrialRecord] = {}
+        for record in ordered:
+            best.setdefault(record.config["method"], record)
+        return list(best.values())
+
     def hypervolume(self) -> float:
         """Return the share, 0 to 1, of the box from the reference to the ideal point that is dominated."""
         points = [normalised(self.objectives, self.reference, r.values) for r in self.by_status("finished")]

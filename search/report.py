@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,24 @@ def front_rows(history: History) -> list[dict[str, Any]]:
     return [_row(record, history) for record in history.front()]
 
 
+def method_rows(history: History) -> list[dict[str, Any]]:
+    """Return the best finished trial of each method, best first, as rows like the front's.
+
+    Best is by the first objective that training decides (accuracy, unless others were chosen); each row also
+    has ``trials``, how many of the method's trials finished, and ``on_front``.
+    """
+    front = {record.trial_id for record in history.front()}
+    trials = Counter(record.config["method"] for record in history.by_status("finished"))
+    return [
+        {
+            **_row(record, history),
+            "trials": trials[record.config["method"]],
+            "on_front": record.trial_id in front,
+        }
+        for record in history.best_of_methods()
+    ]
+
+
 def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     values = record.values
     named = {o.name: values[o.name] for o in history.objectives}
@@ -53,32 +72,85 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         depths: Layers of each encoder, to show L_f for each.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
-    keys = list(dict.fromkeys(key for row in rows for key in row["config"]))
-    methods = {row["config"]["method"] for row in rows}
-    keys = [key for key in keys if key != "method" or len(methods) > 1]
+    mixed = len({row["config"]["method"] for row in rows}) > 1
+    keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key != "method"))
     extra = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
     extra = [name for name in extra if any(name in row for row in rows)]
-    for heading in ("memory\nGiB", "val\nacc", "test\nacc", *extra, "trained\nparams"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for key in keys:
-        table.add_column(_HEADINGS.get(key, key), justify="right", no_wrap=True)
+    table = _table(title, ("memory\nGiB", "val\nacc", "test\nacc", *extra, "trained\nparams"))
+    if mixed:
+        table.add_column("method", no_wrap=True)
+        table.add_column("settings", overflow="fold")
+    else:
+        for key in keys:
+            table.add_column(_HEADINGS.get(key, key), justify="right", no_wrap=True)
     table.add_column("MLflow\nrun id", no_wrap=True)
-    if "n_fusion_layers" in keys:
+    if not mixed and "n_fusion_layers" in keys:
         table.caption = f"L_f: first fused layer of {'/'.join(depths)}; QP, QCP, FCP: prompt lengths"
         table.caption_justify = "left"
     for row in rows:
-        test = row["test_accuracy"]
+        config = row["config"]
+        settings = [_cell(key, config.get(key), depths) for key in keys]
+        if mixed:
+            settings = [config["method"], _settings(config)]
         table.add_row(
-            f"{row['memory']:.3f}",
-            f"{row['accuracy']:.3f}",
-            "-" if test is None else f"{test:.3f}",
-            *(f"{row[name]:.3f}" for name in extra),
-            f"{row['trainable_parameters'] / 1e6:.2f} M",
-            *(_cell(key, row["config"].get(key), depths) for key in keys),
-            (row["run_id"] or "-")[:8],
+            *_figures(row), *(f"{row[name]:.3f}" for name in extra), _millions(row), *settings, _run_id(row)
         )
     return table
+
+
+def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the best of each method as a table for the terminal.
+
+    Args:
+        rows: As ``method_rows`` returns them.
+    """
+    table = _table(
+        "best of each method", ("val\nacc", "test\nacc", "memory\nGiB", "trained\nparams", "trials")
+    )
+    table.add_column("method", no_wrap=True)
+    table.add_column("on the\nfront", no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    for row in rows:
+        memory, validation, test = _figures(row)
+        table.add_row(
+            validation,
+            test,
+            memory,
+            _millions(row),
+            str(row["trials"]),
+            row["config"]["method"],
+            "yes" if row["on_front"] else "",
+            _settings(row["config"]),
+        )
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Memory, validation and test accuracy."""
+    test = row["test_accuracy"]
+    return f"{row['memory']:.3f}", f"{row['accuracy']:.3f}", "-" if test is None else f"{test:.3f}"
+
+
+def _millions(row: Mapping[str, Any]) -> str:
+    return f"{row['trainable_parameters'] / 1e6:.2f} M"
+
+
+def _run_id(row: Mapping[str, Any]) -> str:
+    return (row["run_id"] or "-")[:8]
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    """A configuration in one line, the learning rate last."""
+    named = {key: value for key, value in config.items() if key not in ("method", "learning_rate")}
+    named["lr"] = config["learning_rate"]
+    return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in named.items())
 
 
 def plot_front(history: History, path: Path, title: str, max_memory: int | None = None) -> None:
@@ -97,47 +169,42 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
 
     x, y = (*history.objectives, *history.objectives)[:2]
     figure, axes = plt.subplots(figsize=(6.4, 4.0), dpi=160)
-    finished = history.by_status("finished")
     front = history.front()
-    rest = [record for record in finished if record not in front]
-    axes.scatter(
-        [r.values[x.name] for r in rest],
-        [r.values[y.name] for r in rest],
-        s=26,
-        color=_COLOURS["trial"],
-        label="dominated trials",
-        zorder=2,
-    )
+    rest = [record for record in history.by_status("finished") if record not in front]
+    methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
+    mixed = len(methods) > 1
+    colours = {method: matplotlib.colormaps["tab20"](i % 20) for i, method in enumerate(methods)}
+
+    def points(records: list[TrialRecord], values: str, label: str | None, **style: Any) -> None:
+        ys = [(r.test if values == "test" else r.values)[y.name] for r in records]
+        axes.scatter([r.values[x.name] for r in records], ys, label=label, zorder=3, **style)
+
+    if mixed:
+        for method in methods:
+            shown = [r for r in rest if r.config["method"] == method]
+            points(shown, "validation", None, s=22, color=[colours[method]] * len(shown))
+            members = [r for r in front if r.config["method"] == method]
+            points(
+                members, "validation", None, s=52, color=[colours[method]] * len(members), edgecolors="black"
+            )
+            axes.scatter([], [], s=30, color=[colours[method]], label=method)
+    else:
+        points(rest, "validation", "dominated trials", s=26, color=_COLOURS["trial"])
+        points(front, "validation", "front (validation)", s=46, color=_COLOURS["front"])
     if len(history.objectives) == 2:
-        where = "post" if x.direction == "minimize" else "pre"
         ordered = sorted(front, key=lambda r: r.values[x.name])
         axes.step(
             [r.values[x.name] for r in ordered],
             [r.values[y.name] for r in ordered],
-            where=where,
+            where="post" if x.direction == "minimize" else "pre",
             color=_COLOURS["front"],
             linewidth=1.2,
             zorder=2,
+            label="front (validation)" if mixed else None,
         )
-    axes.scatter(
-        [r.values[x.name] for r in front],
-        [r.values[y.name] for r in front],
-        s=46,
-        color=_COLOURS["front"],
-        label="front (validation)",
-        zorder=3,
-    )
     tested = [r for r in front if y.name in r.test]
     if tested:
-        axes.scatter(
-            [r.values[x.name] for r in tested],
-            [r.test[y.name] for r in tested],
-            s=40,
-            facecolors="none",
-            edgecolors=_COLOURS["front"],
-            label="front (test)",
-            zorder=3,
-        )
+        points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
     if max_memory is not None and x.name == "memory":
         axes.axvline(max_memory / GIB, color=_COLOURS["limit"], linestyle="--", linewidth=1, label="budget")
     units = {"memory": "predicted training memory (GiB)"}
@@ -145,7 +212,10 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
     axes.set_ylabel(units.get(y.name, y.name))
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="best")
+    if mixed:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    else:
+        axes.legend(fontsize=8, loc="best")
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)

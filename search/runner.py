@@ -24,7 +24,7 @@ from search.config import SearchConfig
 from search.history import History
 from search.objectives import get_objectives, reference_values
 from search.progress import Progress, error_console
-from search.report import front_rows, plot_front
+from search.report import front_rows, method_rows, plot_front
 from search.resources import Placement, place
 from search.study import ParetoSearcher, make_sampler
 from search.tracking import Tracker
@@ -33,7 +33,8 @@ from spaces import Space, SpaceContext, get_space
 from trainables.cache import cache_dir
 from trainables.data import DATASETS, Dataset, PreparedData, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
-from trainables.memory import MemoryPredictor
+from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.plugin import Plugin
 from trainables.setting import TrainingSetting
 from trainables.towers import EncoderSource, resolve_encoder
 from trainables.trial import FusionTrial, TrialSpec, split_config, test_metrics
@@ -52,6 +53,7 @@ class SearchResult:
         failed: Trials that ended in an error.
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
         front: The front, cheapest first; one document a member.
+        methods: The best trial of each method, best first; documents as the front's.
         interrupted: Whether Ctrl-C ended the search.
         exhausted: Whether the space held no further feasible configuration.
         errors: First line of each failed trial's error.
@@ -67,6 +69,7 @@ class SearchResult:
     failed: int
     hypervolume: float
     front: list[dict[str, Any]]
+    methods: list[dict[str, Any]]
     interrupted: bool
     exhausted: bool
     errors: list[str]
@@ -75,8 +78,8 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
-        names = ("name", "space", "parent_run_id", "trials", "infeasible", "failed", "hypervolume", "front")
-        return {name: getattr(self, name) for name in names}
+        names = ("name", "space", "parent_run_id", "trials", "infeasible", "failed", "hypervolume")
+        return {name: getattr(self, name) for name in (*names, "front", "methods")}
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         UserError: If the settings, the data or the encoders cannot be used; nothing is left behind.
     """
     console = console or error_console()
-    search = _resolve(config)
+    search = _resolve(config, console)
     data = _prepare(search, console)
     spec = TrialSpec(
         # Workers run in folders of their own: relative paths would mean something else there.
@@ -122,6 +125,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         augment=config.augment,
         feature_cache=config.feature_cache_size if config.feature_cache else 0,
         prefixes=_prefixes(search),
+        plugins=tuple(Plugin.read(path) for path in config.plugins),
     )
     with _cluster(config) as resources:
         placement = place(resources, config.num_samples, config.max_concurrent, config.gpus_per_trial)
@@ -135,12 +139,12 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
             finished = _tune(search, spec, placement, searcher, tracker, console)
             _score_test(search.history, spec, placement, console)
         except BaseException:
-            tracker.close("FAILED", [], None)
+            tracker.close("FAILED", {}, None)
             raise
     return _finish(search, searcher, tracker, local, interrupted=not finished)
 
 
-def _resolve(config: SearchConfig) -> _Resolved:
+def _resolve(config: SearchConfig, console: Console) -> _Resolved:
     if "://" not in config.storage and (Path(config.storage) / config.run_name).exists():
         raise UserError(f"--name {config.run_name}: {config.storage} holds a search of that name already")
     space = get_space(config.space)
@@ -160,20 +164,14 @@ def _resolve(config: SearchConfig) -> _Resolved:
     )
     context = SpaceContext.of(encoders)
     predictor = MemoryPredictor(encoders, len(dataset.classes), setting)
-    largest = predictor.predict(*split_config(space.largest(context)))
     if config.max_memory is not None:
-        smallest = predictor.predict(*split_config(space.smallest(context)))
-        if smallest.total > config.max_memory:
-            raise UserError(
-                f"--max-memory {format_size(config.max_memory)}: nothing in space '{space.name}' fits; "
-                f"its smallest configuration takes {format_size(smallest.total)} at batch size "
-                f"{setting.batch_size}"
-            )
+        _require_a_fit(space, context, predictor, config.max_memory)
+    largest = _largest(space, context, predictor, console)
     objectives = get_objectives(config.objectives)
     reference = reference_values(
         objectives,
-        memory=(config.max_memory or 1.1 * largest.total) / GIB,
-        params=1.1 * largest.trainable_parameters,
+        memory=(config.max_memory or 1.1 * max(report.total for report in largest)) / GIB,
+        params=1.1 * max(report.trainable_parameters for report in largest),
         n_classes=len(dataset.classes),
     )
     details = {
@@ -187,6 +185,32 @@ def _resolve(config: SearchConfig) -> _Resolved:
     }
     history = History(objectives, reference)
     return _Resolved(config, space, dataset, context, encoders, setting, predictor, history, details)
+
+
+def _require_a_fit(space: Space, context: SpaceContext, predictor: MemoryPredictor, limit: int) -> None:
+    """Refuse a budget in which no configuration fits."""
+    totals = []
+    for config in space.smallest(context):
+        totals.append(predictor.predict(*split_config(config)).total)
+        if totals[-1] <= limit:
+            return
+    raise UserError(
+        f"--max-memory {format_size(limit)}: nothing in space '{space.name}' fits; its smallest "
+        f"configuration takes {format_size(min(totals))} at batch size {predictor.setting.batch_size}"
+    )
+
+
+def _largest(
+    space: Space, context: SpaceContext, predictor: MemoryPredictor, console: Console
+) -> list[MemoryReport]:
+    """Predict the space's largest configurations; of a space of many methods there are many."""
+    ends = space.largest(context)
+    with console.status(f"predicting the memory of space '{space.name}'") as status:
+        reports = []
+        for number, config in enumerate(ends):
+            status.update(f"predicting the memory of space '{space.name}': {number} of {len(ends)}")
+            reports.append(predictor.predict(*split_config(config)))
+    return reports
 
 
 def _prepare(search: _Resolved, console: Console) -> PreparedData:
@@ -204,11 +228,15 @@ def _prepare(search: _Resolved, console: Console) -> PreparedData:
 
 
 def _prefixes(search: _Resolved) -> dict[str, tuple[int, ...]]:
-    """The frozen depths that the space's members may have, from its largest to its smallest member."""
-    ends = (search.space.smallest(search.context), search.space.largest(search.context))
-    depths = [search.predictor.prefix_layers(*split_config(end)) for end in ends]
-    found = {m: [depth[m] for depth in depths if m in depth] for m in search.encoders}
-    return {m: tuple(range(min(layers), max(layers) + 1)) for m, layers in found.items() if layers}
+    """The frozen depths that the space's members may have, between its smallest and largest members."""
+    found: dict[str, set[int]] = {modality: set() for modality in search.encoders}
+    for ends in zip(search.space.smallest(search.context), search.space.largest(search.context), strict=True):
+        depths = [search.predictor.prefix_layers(*split_config(end)) for end in ends]
+        for modality, layers in found.items():
+            given = [depth[modality] for depth in depths if modality in depth]
+            if given:
+                layers |= set(range(min(given), max(given) + 1))
+    return {modality: tuple(sorted(layers)) for modality, layers in found.items() if layers}
 
 
 @contextlib.contextmanager
@@ -351,12 +379,13 @@ def _tune(
 
 
 def _score_test(history: History, spec: TrialSpec, placement: Placement, console: Console) -> None:
-    """Score the front's members on the test split, which the search itself never sees."""
-    front = [record for record in history.front() if record.checkpoint]
+    """Score the front, and the best of each method, on the test split, which the search itself never sees."""
+    chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
+    scored = [record for record in chosen.values() if record.checkpoint]
     score = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_test_of)
-    with console.status(f"scoring {len(front)} members of the front on the test split"):
-        futures = [score.remote(spec, record.config, record.checkpoint) for record in front]
-        for record, future in zip(front, futures, strict=True):
+    with console.status(f"scoring the {len(scored)} best trials on the test split"):
+        futures = [score.remote(spec, record.config, record.checkpoint) for record in scored]
+        for record, future in zip(scored, futures, strict=True):
             record.test = ray.get(future)
 
 
@@ -369,7 +398,7 @@ def _finish(
     search: _Resolved, searcher: ParetoSearcher, tracker: Tracker, local: Path, *, interrupted: bool
 ) -> SearchResult:
     config, history = search.config, search.history
-    rows = front_rows(history)
+    rows, methods = front_rows(history), method_rows(history)
     picture = local / "front.png" if history.front() else None
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
@@ -382,6 +411,7 @@ def _finish(
         failed=len(history.by_status("failed")),
         hypervolume=history.hypervolume(),
         front=rows,
+        methods=methods,
         interrupted=interrupted,
         exhausted=searcher.exhausted,
         errors=[record.message for record in history.by_status("failed")],
@@ -389,7 +419,9 @@ def _finish(
         folder=str(local),
     )
     (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
-    tracker.close("KILLED" if interrupted else "FINISHED", rows, picture)
+    tracker.close(
+        "KILLED" if interrupted else "FINISHED", {"front.json": rows, "methods.json": methods}, picture
+    )
     return result
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
@@ -36,7 +38,14 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
         return RandomSampler(seed=seed)
     if name == "nsga2":
         return NSGAIISampler(seed=seed, population_size=max(4, min(50, num_samples // 4)))
-    return TPESampler(seed=seed, multivariate=True, n_startup_trials=max(4, min(10, num_samples // 4)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of ``group``: there since Optuna 2.8
+        return TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=True,  # the parameters that depend on another one's value are modelled together too
+            n_startup_trials=max(4, min(10, num_samples // 4)),
+        )
 
 
 class ParetoSearcher(Searcher):

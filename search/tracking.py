@@ -105,12 +105,12 @@ class Tracker:
         )
         self._tag_front()
 
-    def close(self, status: str, table: list[dict[str, Any]], picture: Path | None) -> None:
+    def close(self, status: str, tables: Mapping[str, list[dict[str, Any]]], picture: Path | None) -> None:
         """Write the front and close the parent run.
 
         Args:
             status: ``FINISHED``, ``KILLED`` (interrupted) or ``FAILED``.
-            table: The front, one row a member.
+            tables: Rows of trials by the artifact's name.
             picture: A file to attach, or None.
         """
         self._tag_front()
@@ -120,11 +120,12 @@ class Tracker:
             if record.run_id and record.test:
                 test = {f"test.{name}": value for name, value in record.test.items()}
                 self._log_metrics(record.run_id, test, step=len(record.epochs))
-        if table:
+        for name, table in tables.items():
             flat = [{**{k: v for k, v in row.items() if k != "config"}, **row["config"]} for row in table]
-            columns = list(dict.fromkeys(name for row in flat for name in row))
-            data = {name: [row.get(name) for row in flat] for name in columns}
-            self.client.log_table(self.parent_id, data, "front.json")
+            columns = list(dict.fromkeys(column for row in flat for column in row))
+            if columns:
+                data = {column: [row.get(column) for row in flat] for column in columns}
+                self.client.log_table(self.parent_id, data, name)
         if self.history.infeasible:
             rows = [
                 {**candidate.config, "memory": candidate.memory.total / GIB}

@@ -1,6 +1,42 @@
 """What is explored: one file a space; importing this package fills the registry."""
 
-from spaces import baselines, pmf_nas  # noqa: F401
-from spaces.base import SPACES, Space, SpaceContext, Trial, get_space, register_space
+from spaces import (  # noqa: F401
+    adapter,
+    all_methods,
+    baselines,
+    lora,
+    mope,
+    pmf,
+    pmf_nas,
+    prompts,
+    wander,
+)
+from spaces.base import (
+    SPACES,
+    Space,
+    SpaceContext,
+    Trial,
+    Unordered,
+    get_space,
+    main_modality,
+    method_space,
+    register_space,
+    suggest_layers,
+    suggest_learning_rate,
+    union,
+)
 
-__all__ = ["SPACES", "Space", "SpaceContext", "Trial", "get_space", "register_space"]
+__all__ = [
+    "SPACES",
+    "Space",
+    "SpaceContext",
+    "Trial",
+    "Unordered",
+    "get_space",
+    "main_modality",
+    "method_space",
+    "register_space",
+    "suggest_layers",
+    "suggest_learning_rate",
+    "union",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trainables.errors import unknown
+from trainables.errors import UserError, unknown
 from trainables.towers import EncoderSource
 
 
@@ -45,6 +45,16 @@ class SpaceContext:
             {modality: encoder.width for modality, encoder in encoders.items()},
         )
 
+    @property
+    def depth(self) -> int:
+        """Layers of the shallowest encoder."""
+        return min(self.depths.values())
+
+    @property
+    def width(self) -> int:
+        """Hidden size of the widest encoder."""
+        return max(self.widths.values())
+
 
 @dataclass(frozen=True)
 class Space:
@@ -55,36 +65,66 @@ class Space:
         description: One line for listings.
         sample: Draws a configuration (``method``, ``learning_rate`` and the method's fields) through an
             Optuna trial; parameters may depend on each other. By convention the low end, or first choice,
-            of every parameter is its cheapest in memory.
+            of every parameter is its cheapest in memory; choices without such an order are ``Unordered``.
         first_points: Parameter values to evaluate first: the papers' settings.
+        method: The method whose default space this is, if it is one's.
     """
 
     name: str
     description: str
     sample: Callable[[Trial, SpaceContext], dict[str, Any]]
     first_points: Callable[[SpaceContext], list[dict[str, Any]]]
+    method: str | None = None
 
-    def smallest(self, context: SpaceContext) -> dict[str, Any]:
-        """Return the configuration with every parameter at its low end."""
-        return self.sample(Probe("low"), context)
+    def smallest(self, context: SpaceContext) -> list[dict[str, Any]]:
+        """Return the configurations with every parameter at its low end: one an unordered choice."""
+        return [config for config, _ in self._ends("low", context)]
 
-    def largest(self, context: SpaceContext) -> dict[str, Any]:
-        """Return the configuration with every parameter at its high end."""
-        return self.sample(Probe("high"), context)
+    def largest(self, context: SpaceContext) -> list[dict[str, Any]]:
+        """Return those with every parameter at its high end, in the same order."""
+        return [config for config, _ in self._ends("high", context)]
 
     def parameters(self, context: SpaceContext) -> dict[str, dict[str, Any]]:
-        """Return the parameters met on the way to the smallest configuration, with their ranges."""
-        probe = Probe("low")
-        self.sample(probe, context)
-        return probe.parameters
+        """Return the parameters met on the way to the smallest and largest members, with their ranges."""
+        found: dict[str, dict[str, Any]] = {}
+        for _, probe in (*self._ends("low", context), *self._ends("high", context)):
+            found |= probe.parameters
+        return found
+
+    def _ends(self, end: str, context: SpaceContext) -> list[tuple[dict[str, Any], Probe]]:
+        """Sample with a probe at one end, once for each combination of unordered choices."""
+        done: list[tuple[dict[str, Any], Probe]] = []
+        todo: list[dict[str, Any]] = [{}]
+        while todo:
+            probe = Probe(end, todo.pop(0))
+            config = self.sample(probe, context)
+            if probe.undecided is None:
+                done.append((config, probe))
+            else:
+                choices = probe.parameters[probe.undecided]["choices"]
+                todo = [{**probe.chosen, probe.undecided: choice} for choice in choices] + todo
+        return done
+
+
+class Unordered(tuple[Any, ...]):
+    """Choices of a categorical parameter that have no order of cost; other parameters may depend on them."""
 
 
 @dataclass
 class Probe:
-    """A trial that takes one end of every parameter and notes what it was asked."""
+    """A trial that takes one end of every parameter and notes what it was asked.
+
+    Attributes:
+        end: ``low`` or ``high``.
+        chosen: Values of unordered parameters.
+        parameters: What was asked: ranges by name.
+        undecided: The first unordered parameter met that has no value yet.
+    """
 
     end: str
+    chosen: Mapping[str, Any]
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    undecided: str | None = None
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Return one end of the range; the high end is the last one that the step reaches."""
@@ -99,9 +139,32 @@ class Probe:
         return low if self.end == "low" else high
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return the first or the last choice."""
+        """Return the first or the last choice, or the one that was chosen."""
         self.parameters[name] = {"type": "categorical", "choices": list(choices)}
+        if name in self.chosen:
+            return self.chosen[name]
+        if isinstance(choices, Unordered) and self.undecided is None:
+            self.undecided = name
         return choices[0] if self.end == "low" else choices[-1]
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A trial that puts a prefix in front of every parameter's name."""
+
+    trial: Trial
+    prefix: str
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return self.trial.suggest_int(self.prefix + name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return self.trial.suggest_float(self.prefix + name, low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.trial.suggest_categorical(self.prefix + name, choices)
 
 
 SPACES: dict[str, Space] = {}
@@ -124,6 +187,80 @@ def get_space(name: str) -> Space:
     return SPACES[name]
 
 
+def union(name: str, description: str, members: Callable[[], Sequence[Space]]) -> Space:
+    """Return the union of methods' spaces: first the method, then its own parameters, one front over all.
+
+    A member's parameter ``x`` is called ``METHOD.x``, so that a sampler never takes one method's for
+    another's. The first point of every member comes first, in the order of the members, then the second ones.
+
+    Args:
+        name: Name on the command line.
+        description: One line for listings.
+        members: Returns spaces that have a ``method``; asked anew each time, so that spaces registered later
+            belong to it too.
+    """
+
+    def by_method() -> dict[str, Space]:
+        return {space.method or space.name: space for space in members()}
+
+    def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+        spaces = by_method()
+        method = trial.suggest_categorical("method", Unordered(spaces))
+        return spaces[method].sample(_Renamed(trial, f"{method}."), context)
+
+    def first_points(context: SpaceContext) -> list[dict[str, Any]]:
+        points = {method: space.first_points(context) for method, space in by_method().items()}
+        rounds = max(len(of_method) for of_method in points.values())
+        return [
+            {"method": method, **{f"{method}.{key}": value for key, value in of_method[number].items()}}
+            for number in range(rounds)
+            for method, of_method in points.items()
+            if number < len(of_method)
+        ]
+
+    return Space(name, description, sample, first_points)
+
+
+def method_space(
+    method: str,
+    description: str,
+    parameters: Callable[[Trial, SpaceContext], dict[str, Any]],
+    first_points: Callable[[SpaceContext], list[dict[str, Any]]],
+    learning_rates: tuple[float, float] = (1e-4, 1e-2),
+) -> Space:
+    """Register a method's default space, under the method's name.
+
+    Args:
+        method: The method.
+        description: One line for listings; the learning rate, which every space has, is added to it.
+        parameters: Samples the method's own fields.
+        first_points: See ``Space``.
+        learning_rates: Lowest and highest learning rate.
+    """
+
+    def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+        fields = parameters(trial, context)
+        return {"method": method, **fields, "learning_rate": suggest_learning_rate(trial, *learning_rates)}
+
+    return register_space(Space(method, f"{description}, learning rate", sample, first_points, method=method))
+
+
 def suggest_learning_rate(trial: Trial, low: float = 1e-4, high: float = 1e-2) -> float:
     """Sample a learning rate, log-uniformly, to two significant digits: finer steps only hide repeats."""
     return float(f"{trial.suggest_float('learning_rate', low, high, log=True):.1e}")
+
+
+def main_modality(context: SpaceContext, preferred: str = "image") -> str:
+    """Return the main modality of methods that have one: the papers' where it is there, else the first."""
+    return preferred if preferred in context.depths else next(iter(context.depths))
+
+
+def suggest_layers(trial: Trial, context: SpaceContext, name: str) -> int:
+    """Sample a number of top layers, 1 to the shallowest encoder's depth.
+
+    Raises:
+        UserError: If an encoder has no layers.
+    """
+    if context.depth < 1:
+        raise UserError(f"{name}: an encoder without layers has none to work in; choose another encoder")
+    return trial.suggest_int(name, 1, context.depth)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from spaces.base import Space, SpaceContext, Trial, register_space, suggest_learning_rate
+from spaces.base import (
+    Space,
+    SpaceContext,
+    Trial,
+    register_space,
+    suggest_layers,
+    suggest_learning_rate,
+)
 
 #: Longest prompt: the paper studies 1 to 32 and finds the best at 16 (Fig. 5).
 MAX_PROMPTS = 32
@@ -12,7 +19,7 @@ MAX_PROMPTS = 32
 
 def _width_step(context: SpaceContext) -> int:
     """An eighth of the widest encoder; the paper's half of it is the fourth step."""
-    return max(max(context.widths.values()) // 8, 1)
+    return max(context.width // 8, 1)
 
 
 def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
@@ -20,7 +27,7 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     step = _width_step(context)
     return {
         "method": "pmf",
-        "n_fusion_layers": trial.suggest_int("n_fusion_layers", 1, min(context.depths.values())),
+        "n_fusion_layers": suggest_layers(trial, context, "n_fusion_layers"),
         "n_query_prompts": trial.suggest_int("n_query_prompts", 1, MAX_PROMPTS, log=True),
         "n_query_context_prompts": trial.suggest_int("n_query_context_prompts", 1, MAX_PROMPTS, log=True),
         "n_fusion_context_prompts": trial.suggest_int("n_fusion_context_prompts", 1, MAX_PROMPTS, log=True),
@@ -32,7 +39,7 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:
     """The paper's setting (the last two layers fused, M = 4), then the cheapest: an end of the front."""
     return [
-        _point(min(2, *context.depths.values()), 4, 4 * _width_step(context)),
+        _point(min(2, context.depth), 4, 4 * _width_step(context)),
         _point(1, 1, _width_step(context)),
     ]
 
@@ -54,5 +61,6 @@ PMF_NAS = register_space(
         "PMF: fused layers (L_f), three prompt lengths, translator width, learning rate",
         sample,
         first_points,
+        method="pmf",
     )
 )

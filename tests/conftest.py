@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.plugin import Plugin
 from trainables.towers import InputSizes, Tower
 
 # Before Ray, MLflow or transformers are imported by any test.
@@ -15,15 +16,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+EXAMPLE_PLUGIN = Path(__file__).parent.parent / "examples" / "gated_fusion.py"
+
 TEXT_FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "clip_text_model")
 IMAGE_FAMILIES = ("vit", "deit", "dinov2", "swin", "clip_vision_model")
 AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
 #: Those that take the place of an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
-
-#: Sizes of the inputs that tests give to small models.
-SIZES = InputSizes(text_length=10, image_size=32, audio_seconds=0.2, feature_length=10)
-
 
 #: Sizes of the inputs that tests give to small models.
 SIZES = InputSizes(text_length=10, image_size=32, audio_seconds=0.2, feature_length=10)

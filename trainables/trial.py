@@ -24,6 +24,7 @@ from trainables.data import (
     prepare,
 )
 from trainables.methods import FusionMethod, MethodContext, build_method
+from trainables.plugin import Plugin
 from trainables.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
 from trainables.trainer import Trainer
@@ -47,6 +48,7 @@ class TrialSpec:
         feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
         threads: CPU threads of a trial.
         prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
+        plugins: Files with methods of the user's own.
     """
 
     dataset: str
@@ -60,6 +62,7 @@ class TrialSpec:
     feature_cache: int = 8 * GIB
     threads: int = 1
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    plugins: tuple[Plugin, ...] = ()
 
 
 @dataclass
@@ -77,6 +80,8 @@ class TrialRun:
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
+        for plugin in self.spec.plugins:
+            plugin.load()
         torch.set_num_threads(self.spec.threads)
         self.data = _open_prepared(self.spec)
         self.method = self._build().to(self.device)

@@ -8,7 +8,7 @@ import pytest
 from spaces import SPACES, SpaceContext, get_space
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
-from trainables.methods import get_method
+from trainables.methods import METHODS, get_method
 from trainables.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 from trainables.trial import split_config
@@ -29,14 +29,13 @@ def test_samples_are_valid_and_within_the_ends(name, predictor) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for point in space.first_points(context):
         study.enqueue_trial(point)
-    low = predictor.predict(*split_config(space.smallest(context)))
-    high = predictor.predict(*split_config(space.largest(context)))
-    for _ in range(12):
-        trial = study.ask()
-        config = space.sample(trial, context)
+    low = [predictor.predict(*split_config(config)) for config in space.smallest(context)]
+    high = [predictor.predict(*split_config(config)) for config in space.largest(context)]
+    for _ in range(6):
+        config = space.sample(study.ask(), context)
         report = predictor.predict(*split_config(config))
-        assert low.total <= report.total <= high.total
-        assert report.trainable_parameters <= high.trainable_parameters
+        assert min(r.total for r in low) <= report.total <= max(r.total for r in high)
+        assert report.trainable_parameters <= max(r.trainable_parameters for r in high)
         assert config["learning_rate"] > 0
 
 
@@ -46,18 +45,45 @@ def test_first_points_are_in_the_space(name, predictor) -> None:
     points = space.first_points(context)
     assert points
     for point in points:
-        config = space.sample(optuna.trial.FixedTrial(point), context)
-        method, fields = split_config(config)
+        asked = optuna.trial.FixedTrial(point)
+        method, fields = split_config(space.sample(asked, context))
         get_method(method).config_class.from_dict(fields)
-        assert set(point) == set(space.parameters(context))
+        assert set(asked.params) == set(point)  # all of the point was asked for, and nothing else
+        assert set(point) <= set(space.parameters(context))
+
+
+def test_every_method_has_a_default_space_with_the_papers_settings_first() -> None:
+    assert {space.method for space in SPACES.values() if space.method} == set(METHODS)
+
+
+def test_a_union_asks_for_the_method_and_then_for_its_own_parameters(predictor) -> None:
+    context = SpaceContext.of(predictor.encoders)
+    everything = get_space("all_methods")
+    config = everything.sample(
+        optuna.trial.FixedTrial({"method": "vpt", "vpt.n_prompts": 3, "vpt.learning_rate": 1e-3}), context
+    )
+    assert config == {"method": "vpt", "n_prompts": 3, "learning_rate": 1e-3}
+    assert {config["method"] for config in everything.smallest(context)} == set(METHODS)
+    firsts = [point["method"] for point in everything.first_points(context)]
+    assert firsts[:3] == ["pmf", "wander", "mope"]
+    assert set(firsts[: len(METHODS)]) == set(METHODS)  # each method's first point before any second one
+    prompts = {config["method"] for config in get_space("prompts").largest(context)}
+    assert "maple" in prompts
+    assert "late_concat" not in prompts
 
 
 def test_pmf_nas_reaches_every_depth() -> None:
     context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
     space = get_space("pmf_nas")
-    assert space.smallest(context)["n_fusion_layers"] == 1
-    assert space.largest(context)["n_fusion_layers"] == 6
-    assert space.largest(context)["translator_width"] == 384
+    assert [config["n_fusion_layers"] for config in space.smallest(context)] == [1]
+    assert [config["n_fusion_layers"] for config in space.largest(context)] == [6]
+    assert [config["translator_width"] for config in space.largest(context)] == [384]
+
+
+def test_an_encoder_without_layers_is_refused() -> None:
+    context = SpaceContext({"text": 0, "image": 12}, {"text": 384, "image": 384})
+    with pytest.raises(UserError, match="n_fusion_layers: an encoder without layers"):
+        get_space("pmf_nas").smallest(context)
 
 
 def test_unknown_space_lists_the_known() -> None:

@@ -1,0 +1,71 @@
+"""A fusion method of one's own: gated multimodal units on frozen encoders (Arevalo et al., 2017, Eq. 1-5).
+
+Every encoder's pooled vector x_m becomes h_m = tanh(W_m x_m); gates z = softmax(W_z [x_1; …; x_M]) decide,
+for each unit, how much each modality counts; logits = W (sum_m z_m * h_m) + b.
+
+    python search.py --plugin examples/gated_fusion.py --space gated_fusion
+    python search.py predict --plugin examples/gated_fusion.py --method gated_fusion --set width=128
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from spaces import SpaceContext, Trial, method_space
+from trainables.methods import (
+    FusionMethod,
+    FusionOutput,
+    MethodConfig,
+    MethodContext,
+    option,
+    register_method,
+)
+from trainables.towers import ModalityInput
+
+
+@dataclass(frozen=True)
+class GatedFusionConfig(MethodConfig):
+    width: int = option(64, "units of the fused vector", low=1, other=8)
+
+
+@register_method(
+    "gated_fusion",
+    description="gated multimodal units on frozen encoders",
+    source="Arevalo et al., ICLR workshop 2017, Eq. 1-5",
+)
+class GatedFusion(FusionMethod):
+    config_class = GatedFusionConfig
+
+    def __init__(self, context: MethodContext, config: Any) -> None:
+        super().__init__(context, config)
+        together = sum(self.widths.values())
+        self.units = nn.ModuleDict({m: nn.Linear(d, config.width) for m, d in self.widths.items()})
+        self.gate = nn.Linear(together, len(self.widths) * config.width)
+        self.head = nn.Linear(config.width, context.n_classes)
+
+    def prefix_layers(self) -> dict[str, int]:
+        # Every layer is frozen and untouched, so the search may cache the encoders' outputs.
+        return {m: self.tower(m).depth for m in self.modalities}
+
+    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        with torch.no_grad():
+            vectors = {m: self.tower(m).pooled(batch[m]) for m in self.modalities}
+        units = torch.stack([torch.tanh(self.units[m](x)) for m, x in vectors.items()], dim=1)
+        gates = self.gate(torch.cat(list(vectors.values()), dim=-1)).view_as(units).softmax(dim=1)
+        return FusionOutput(self.head((gates * units).sum(dim=1)))
+
+
+def parameters(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+    return {"width": trial.suggest_int("width", 16, 512, log=True)}
+
+
+def first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    return [{"width": 64, "learning_rate": 2e-3}]
+
+
+method_space("gated_fusion", "gated multimodal units: their number", parameters, first_points)

@@ -1,0 +1,72 @@
+"""Methods and spaces from a user's own Python file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A Python file that registers methods or spaces when it runs.
+
+    It travels to other processes and nodes as text, so the file need not exist there; it may import installed
+    packages, but no neighbouring files.
+
+    Attributes:
+        path: Where it was read from, for messages.
+        source: Its content.
+    """
+
+    path: str
+    source: str
+
+    @classmethod
+    def read(cls, path: str | Path) -> Plugin:
+        """Read a file.
+
+        Raises:
+            UserError: If there is none that can be read.
+        """
+        try:
+            return cls(str(path), Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--plugin {path}: cannot be read ({_reason(error)})") from error
+
+    def load(self) -> None:
+        """Run the file, unless this process has done so already.
+
+        Raises:
+            UserError: If it fails, or registers nothing; the message names the line.
+        """
+        name = f"paretofuse_plugin_{hashlib.sha256(self.source.encode()).hexdigest()[:12]}"
+        if name in sys.modules:
+            return
+        module = types.ModuleType(name)
+        module.__file__ = self.path
+        sys.modules[name] = module  # dataclasses look their module up
+        try:
+            exec(compile(self.source, self.path, "exec"), module.__dict__)
+        except UserError as error:
+            del sys.modules[name]
+            raise UserError(f"--plugin {self.path}: {error}") from error
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"--plugin {self.path}{self._line(error)}: {_reason(error)}") from error
+
+    def _line(self, error: Exception) -> str:
+        if isinstance(error, SyntaxError):
+            return f", line {error.lineno}"
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == self.path]
+        return f", line {lines[-1]}" if lines else ""
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
