@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 350MiB --text-length 16
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench picture clean
+.PHONY: help install demo test lint types bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +26,7 @@ demo: install  ## search PMF on the included data and show the front (about 6 mi
 	@$(BIN)/python search.py $(DEMO)
 
 test: install  ## run the tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: install  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -34,6 +35,7 @@ types: install  ## check types
 	@$(BIN)/mypy
 
 bench: install  ## run the benchmarks
+	@$(BIN)/python benchmarks/paper_memory.py
 	@$(BIN)/python benchmarks/search_overhead.py
 
 clean:  ## remove the virtual environment and results of searches

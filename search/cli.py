@@ -336,24 +336,36 @@ def predict(
 
 
 @app.command()
-def methods(plugin: PluginOption = None, as_json: JsonOption = False) -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, with what its settings mean.")] = None,
+    plugin: PluginOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the fusion methods and their settings."""
-    from trainables.methods import METHODS
+    from trainables.methods import METHODS, get_method
 
     _load_plugins(plugin)
-
-    rows = []
-    for spec in METHODS.values():
-        fields = dataclasses.fields(spec.config_class)
-        rows.append(
-            {
-                "name": spec.name,
-                "description": spec.description,
-                "source": spec.source,
-                "settings": {f.name: {"default": f.default, "help": f.metadata["help"]} for f in fields},
-            }
-        )
-    _list(rows, as_json, {"settings": lambda row: ", ".join(row["settings"]) or "-"})
+    rows: list[dict[str, Any]] = [
+        {
+            "name": spec.name,
+            "description": spec.description,
+            "source": spec.source,
+            "settings": {
+                f.name: {"default": f.default, **{k: v for k, v in f.metadata.items() if k != "other"}}
+                for f in dataclasses.fields(spec.config_class)
+            },
+        }
+        for spec in ([get_method(name)] if name else METHODS.values())
+    ]
+    if as_json or name is None:
+        _list(rows, as_json, {"settings": lambda row: ", ".join(row["settings"]) or "-"})
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{name}[/bold]  {rows[0]['description']}\n{rows[0]['source']}", soft_wrap=True)
+    for key, setting in rows[0]["settings"].items():
+        default = json.dumps(setting["default"]).strip('"').replace("null", "none")
+        shown = f"    {key} = {default}{_accepted(setting)}\n        {setting['help']}"
+        console.print(shown, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -439,6 +451,18 @@ def encoders(as_json: JsonOption = False) -> None:
         }
         for name, known in ARCHITECTURES.items()
     ]
+    rows += [
+        {
+            "name": "bow:NAME",
+            "modality": "text",
+            "description": "the word embeddings alone of a text encoder, averaged",
+        },
+        {
+            "name": "features:dim=N",
+            "modality": "any",
+            "description": "a new transformer over extracted features; also width, depth, heads, max_length",
+        },
+    ]
     _list(rows, as_json, {})
 
 
@@ -517,6 +541,15 @@ def _range(parameter: dict[str, Any]) -> str:
     scale = " (log)" if parameter["log"] else ""
     step = f" in steps of {parameter['step']}" if parameter["step"] not in (None, 1) else ""
     return f"{parameter['low']} to {parameter['high']}{step}{scale}"
+
+
+def _accepted(setting: dict[str, Any]) -> str:
+    if setting["choices"]:
+        return f"  ({', '.join(map(str, setting['choices']))})"
+    low, high = setting["low"], setting["high"]
+    if low is None and high is None:
+        return ""
+    return f"  (at least {low})" if high is None else f"  ({low} to {high})"
 
 
 def _load_plugins(paths: list[str] | None) -> None:

@@ -15,6 +15,7 @@ from trainables.towers import InputSizes, Tower
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+torch.set_num_threads(1)  # small tensors, and tests run side by side
 
 EXAMPLE_PLUGIN = Path(__file__).parent.parent / "examples" / "gated_fusion.py"
 

@@ -115,8 +115,10 @@ def test_predict_prints_the_documented_document(call) -> None:
     )
     document = json.loads(out)
     assert code == 0
-    assert list(document) == ["method", "config", "trainable_parameters", "memory", "setting"]
+    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "setting"]
+    assert list(document) == keys
     assert document["trainable_parameters"] == 2_556_106
+    assert document["checkpoint"] == 4 * 2_556_106
     parts = ("weights", "gradients", "optimizer", "activations", "temporary")
     assert document["memory"]["total"] == sum(document["memory"][part] for part in parts)
     assert document["config"]["n_fusion_layers"] == 2
@@ -130,10 +132,14 @@ def test_predict_prints_the_documented_document(call) -> None:
         (["--set", "n_fusion_layers=two"], "n_fusion_layers=two: must be a whole number"),
         (["--set", "depth=2"], "unknown PMFConfig setting 'depth'"),
         (["--set", "n_fusion_layers"], "write NAME=VALUE"),
-        (["--method", "magic"], "unknown method 'magic'; known: late_concat, linear, pmf"),
+        (["--method", "magic"], "unknown method 'magic'; known: adapter, aurora, blind_prompt"),
         (["--text-encoder", "arch:gpt-9"], "unknown encoder 'arch:gpt-9'"),
         (["--classes", "1"], "--classes 1"),
         (["--text-length", "513"], "2 to 512"),
+        (["--encoder", "audio"], "--encoder audio: write NAME=VALUE"),
+        (["--encoder", "audio=arch:bert-base"], "encodes text, not audio"),
+        (["--encoder", "text=arch:bert-base"], "PMF fuses at least 2 modalities, not 1: text"),
+        (["--plugin", "nope.py"], "--plugin nope.py: cannot be read"),
     ],
     ids=str,
 )
@@ -145,6 +151,51 @@ def test_predict_refuses_in_one_line(call, arguments, expected) -> None:
     assert (code, out) == (2, "")
     assert expected in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_predicts_for_any_modalities(call) -> None:
+    encoders = ("text=arch:bert-base", "audio=arch:whisper-tiny", "face=features:dim=35,width=40")
+    named = [word for encoder in encoders for word in ("--encoder", encoder)]
+    code, out, _ = call("predict", "--method", "wander", *named, "--audio-seconds", "2", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert set(document["setting"]["encoders"]) == {"text", "audio", "face"}
+    assert document["setting"]["audio_seconds"] == 2.0
+
+
+def test_lists_the_methods_of_the_four_papers(call) -> None:
+    _, out, _ = call("methods", "--json")
+    pmf = "linear image_only text_only late_concat mmbt mbt vpt p_bert prompt_fuse blind_prompt "
+    pmf += "p_late_concat p_mmbt pmf"
+    mope = "sequential_fuse p_sequential_fuse frozen mope"
+    wander = "full_finetune lora adapter p_tuning maple uniadapter aurora wander sf_op sf_vf wander_vf"
+    assert {row["name"] for row in json.loads(out)} >= set(f"{pmf} {mope} {wander}".split())
+
+
+def test_explains_a_methods_settings(call) -> None:
+    code, out, _ = call("methods", "mope")
+    assert code == 0
+    assert "routing = dense  (dense, top1)" in out
+    assert "n_experts = 16  (at least 2)" in out
+    code, _, err = call("methods", "nope")
+    assert code == 2
+    assert "unknown method 'nope'" in err
+
+
+def test_lists_the_spaces_with_ranges_and_first_points(call) -> None:
+    _, out, _ = call("spaces", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    wanted = {"pmf", "pmf_nas", "mope", "wander", "lora", "adapter", "prompts", "all_methods"}
+    assert set(rows) >= wanted
+    assert all(row["parameters"] and row["first_points"] for row in rows.values())
+    code, shown, _ = call("spaces", "pmf_nas")
+    assert code == 0
+    assert "n_fusion_layers             1 to 6" in shown
+    assert "first: n_fusion_layers=2, n_query_prompts=4" in shown
+    assert "wander" not in shown
+    code, _, err = call("spaces", "nope")
+    assert code == 2
+    assert "unknown space 'nope'" in err
 
 
 @pytest.mark.parametrize("command", ["methods", "spaces", "datasets", "encoders"])

@@ -18,9 +18,10 @@ from mlflow.tracking import MlflowClient
 
 from search import SearchConfig, run_search
 from search.config import SearchConfig as SearchConfigClass
+from tests.conftest import EXAMPLE_PLUGIN
 from trainables.errors import UserError
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,7 @@ def test_document(finished) -> None:
         "failed",
         "hypervolume",
         "front",
+        "methods",
     ]
     assert document["trials"] == 6
     assert document["failed"] == 0
@@ -174,6 +176,28 @@ def test_a_failing_trial_does_not_stop_the_search(settings, monkeypatch) -> None
     assert "loss became" in result.errors[0]
     runs = MlflowClient(settings["tracking_uri"]).search_runs(["1"], "attributes.status = 'FAILED'")
     assert len(runs) == 1
+
+
+def test_a_search_over_methods_compares_them_and_takes_them_from_a_plugin(settings, tmp_path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from spaces import SPACES, register_space, union\n"
+        "members = lambda: [SPACES['linear'], SPACES['gated_fusion']]\n"
+        "register_space(union('two', 'a baseline and an own method', members))\n"
+    )
+    plugins = (str(EXAMPLE_PLUGIN), str(own))
+    config = SearchConfig(**{**settings, "space": "two", "num_samples": 2}, plugins=plugins, name="two")
+    assert SearchConfig.from_json(config.to_json()).plugins == plugins
+    result = run_search(config)
+    assert result.trials == 2
+    assert {row["config"]["method"] for row in result.methods} == {"linear", "gated_fusion"}
+    assert all(row["trials"] == 1 and row["test_accuracy"] is not None for row in result.methods)
+    accuracies = [row["accuracy"] for row in result.methods]
+    assert accuracies == sorted(accuracies, reverse=True)
+    on_front = {row["trial_id"] for row in result.methods if row["on_front"]}
+    assert on_front == {member["trial_id"] for member in result.front}
+    client = MlflowClient(settings["tracking_uri"])
+    assert "methods.json" in {file.path for file in client.list_artifacts(result.parent_run_id)}
 
 
 def _command(settings: dict[str, Any], *more: str) -> list[str]:

@@ -31,4 +31,4 @@ class FullFinetune(LateConcat):
     layers of the same width make 206 to 211 M, four 217 to 225 M.
     """
 
-    config_class = FullFinetuneConfig  # type: ignore[assignment]
+    config_class = FullFinetuneConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.linear import Linear
@@ -31,7 +31,7 @@ class LateConcat(Linear):
     The same function as ``linear``; all parameters of the encoders train too.
     """
 
-    config_class = LateConcatConfig
+    config_class: ClassVar[type[MethodConfig]] = LateConcatConfig
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:

@@ -20,11 +20,11 @@ POOLER = 768 * 768 + 768
 
 
 @functools.cache
-def base_predictor(batch_size: int = 2, text_length: int = 16) -> MemoryPredictor:
-    """Predictions for BERT-base and ViT-B/16, 101 classes and SGD, as in Table 2 of the PMF paper."""
+def base_predictor(batch_size: int = 2, text_length: int = 16, size: str = "base") -> MemoryPredictor:
+    """Predictions for BERT and ViT/16, 101 classes and SGD, as in Table 2 of the PMF paper."""
     encoders = {
-        "text": resolve_encoder("text", "arch:bert-base"),
-        "image": resolve_encoder("image", "arch:vit-base"),
+        "text": resolve_encoder("text", f"arch:bert-{size}"),
+        "image": resolve_encoder("image", f"arch:vit-{size}"),
     }
     setting = TrainingSetting(batch_size=batch_size, text_length=text_length, optimizer="sgd")
     return MemoryPredictor(encoders, 101, setting)
@@ -50,11 +50,6 @@ def swin_parameters(name: str, **config: Any) -> int:
     fake, context = _swin_context()
     with fake:
         return build_method(name, config, context).trainable_parameter_count()
-
-
-def millions(parameters: int) -> float:
-    """Millions to one decimal, as the papers print them."""
-    return round(parameters / 1e6, 1)
 
 
 def tiny_towers(**families: str) -> dict[str, Tower]:

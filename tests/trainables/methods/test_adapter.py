@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.trainables.methods.tuning import HEAD, build, logits, tiny_towers, trained_at_base_size
+from tests.trainables.methods.paper import tiny_towers
+from tests.trainables.methods.tuning import HEAD, build, logits, trained_at_base_size
 
 LAYERS, WIDTH = 24, 768
 NORMS = LAYERS * 2 * 2 * WIDTH
@@ -19,7 +20,7 @@ def test_two_adapters_a_layer() -> None:
 
 
 def test_starts_near_linear() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     linear = logits(build("linear", towers), towers)
     adapted = logits(build("adapter", towers), towers)
     assert not torch.equal(adapted, linear)
@@ -28,7 +29,7 @@ def test_starts_near_linear() -> None:
 
 def test_stands_between_sublayer_and_residual() -> None:
     """A bias of the last adapter of an encoder that normalises in front shifts the residual stream."""
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("adapter", towers)
     last = method.tower("image").layers[-1]
     with torch.no_grad():
@@ -39,7 +40,7 @@ def test_stands_between_sublayer_and_residual() -> None:
 
 
 def test_norms_train_on_copies() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("adapter", towers, n_layers=1)
     trained = {n for n, p in method.named_parameters() if p.requires_grad}
     norms = {n for n in trained if "norm" in n.lower()}

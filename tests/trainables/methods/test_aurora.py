@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tests.trainables.methods.tuning import HEAD, build, logits, tiny_towers, trained_at_base_size
+from tests.trainables.methods.paper import tiny_towers
+from tests.trainables.methods.tuning import HEAD, build, logits, trained_at_base_size
 from trainables.methods.aurora import SharedFactors
 
 WIDTH, R = 768, 128
@@ -19,7 +20,7 @@ def test_trained_parameters_are_nearly_the_papers() -> None:
 
 
 def test_starts_as_linear() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     ours, linear = logits(build("aurora", towers, rank=4), towers), logits(build("linear", towers), towers)
     assert torch.equal(ours, linear)
 
@@ -53,7 +54,7 @@ def test_factors_are_shared_by_all_of_a_width_and_the_core_by_all() -> None:
 
 
 def test_dropout_is_for_training_only() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("aurora", towers, rank=4, dropout=1.0)
     nn.init.normal_(method.factors.up["32"].weight)
     linear = logits(build("linear", towers), towers)

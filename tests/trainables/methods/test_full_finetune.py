@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainables.methods.tuning import HEAD, build, logits, tiny_towers, trained_at_base_size
+from tests.trainables.methods.paper import tiny_towers
+from tests.trainables.methods.tuning import HEAD, build, logits, trained_at_base_size
 from trainables.errors import UserError
 from trainables.methods import get_method
 
@@ -16,7 +17,7 @@ def test_trains_the_encoders_and_the_head() -> None:
 
 
 def test_computes_what_late_concat_does() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     ours, theirs = (build(name, towers) for name in ("full_finetune", "late_concat"))
     assert torch.equal(logits(ours, towers), logits(theirs, towers))
     assert ours.prefix_layers() == theirs.prefix_layers() == {}

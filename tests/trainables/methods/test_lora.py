@@ -7,12 +7,12 @@ import warnings
 import pytest
 import torch
 
+from tests.trainables.methods.paper import tiny_towers
 from tests.trainables.methods.tuning import (
     HEAD,
     build,
     logits,
     predicted_at_tiny_size,
-    tiny_towers,
     trained_at_base_size,
 )
 from trainables.errors import UserError
@@ -34,7 +34,7 @@ def test_every_updated_matrix_has_two_factors(targets, sides) -> None:
 
 
 def test_starts_as_linear() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     assert torch.equal(logits(build("lora", towers), towers), logits(build("linear", towers), towers))
 
 
@@ -49,7 +49,7 @@ def _updated(method: FusionMethod) -> FusionMethod:
 
 
 def test_updates_are_scaled_by_alpha_over_rank() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     by_alpha = {
         alpha: logits(_updated(build("lora", towers, rank=4, alpha=alpha)), towers) for alpha in (None, 4, 2)
     }
@@ -64,7 +64,7 @@ def test_updates_are_scaled_by_alpha_over_rank() -> None:
 
 
 def test_frozen_weights_stay_shared_between_methods() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     first, second = (build("lora", towers, targets="all") for _ in range(2))
     given = {id(p) for tower in towers.values() for p in tower.parameters()}
     for method in (first, second):
@@ -92,13 +92,13 @@ def test_fewer_layers_take_less_memory(tiny_encoders) -> None:
     peaks = [predicted_at_tiny_size("lora", tiny_encoders, n_layers=n) for n in (1, 2, 3, None)]
     assert peaks == sorted(peaks)
     assert len(set(peaks)) == 4
-    method = build("lora", tiny_towers(), n_layers=1)
+    method = build("lora", tiny_towers(text="bert", image="vit"), n_layers=1)
     assert method.prefix_layers() == {"text": 2, "image": 3}
 
 
 def test_refuses_more_layers_than_there_are() -> None:
     with pytest.raises(UserError, match=r"n_layers=4: must be at most .*text 3, image 4"):
-        build("lora", tiny_towers(), n_layers=4)
+        build("lora", tiny_towers(text="bert", image="vit"), n_layers=4)
     nothing = tiny_towers(text="bag_of_words", title="bag_of_words")
     with pytest.raises(UserError, match="no encoder has any"):
         build("lora", nothing)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainables.methods.tuning import HEAD, build, logits, tiny_towers, trained_at_base_size
+from tests.trainables.methods.paper import tiny_towers
+from tests.trainables.methods.tuning import HEAD, build, logits, trained_at_base_size
 from trainables.errors import UserError
 
 
@@ -50,7 +51,7 @@ def test_prompts_depend_on_those_of_the_modality_before() -> None:
 
 def test_the_last_prompts_travel_on() -> None:
     """With J = 1, the prompts of layer 1 are tokens like any other in all layers."""
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("maple", towers, n_prompted_layers=1)
     inputs = {"pixel_values": torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
     ids = torch.ones(3, 8, dtype=torch.long)
@@ -70,4 +71,4 @@ def test_the_last_prompts_travel_on() -> None:
 @pytest.mark.parametrize(("n_layers", "message"), [(4, "text 3, image 4"), (0, "at least 1")])
 def test_refuses_more_layers_than_the_shallowest_has(n_layers, message) -> None:
     with pytest.raises(UserError, match=f"n_prompted_layers={n_layers}: must be.*{message}"):
-        build("maple", tiny_towers(), n_prompted_layers=n_layers)
+        build("maple", tiny_towers(text="bert", image="vit"), n_prompted_layers=n_layers)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from tests.trainables.methods.paper import tiny_towers
 from tests.trainables.methods.tuning import (
     HEAD,
     HOST_HEAD,
     build,
     logits,
     predicted_at_tiny_size,
-    tiny_towers,
     trained_at_base_size,
 )
 
@@ -35,7 +35,7 @@ def test_tokens_attend_to_the_prefixes() -> None:
 
 def test_prefixes_of_zero_only_dilute_attention() -> None:
     """Many zero keys and values draw attention away from the tokens, so that they see less of each other."""
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("p_tuning", towers, length=10_000)
     silent = build("linear", towers)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_fewer_layers_take_less_memory(tiny_encoders) -> None:
 
 
 def test_dropout_is_for_training_only() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("p_tuning", towers, dropout=0.9)
     first = logits(method, towers)
     assert torch.equal(logits(method, towers), first)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.trainables.methods.tuning import HEAD, build, logits, tiny_towers, trained_at_base_size
+from tests.trainables.methods.paper import tiny_towers
+from tests.trainables.methods.tuning import HEAD, build, logits, trained_at_base_size
 from trainables.methods.uniadapter import SCALE
 
 WIDTH, D = 768, 128
@@ -22,7 +23,7 @@ def test_starts_as_linear() -> None:
 
 
 def test_is_added_beside_the_feed_forward_network() -> None:
-    towers = tiny_towers()
+    towers = tiny_towers(text="bert", image="vit")
     method = build("uniadapter", towers, n_layers=1)
     inputs = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
     tower, adapter = method.tower("image"), method.adapters[0]

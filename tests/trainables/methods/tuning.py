@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from tests.conftest import SIZES, random_inputs, tiny_model
+from tests.conftest import SIZES, random_inputs
+from tests.trainables.methods.paper import base_predictor
 from trainables.memory import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
 from trainables.setting import TrainingSetting
-from trainables.towers import FAMILIES, Tower, resolve_encoder
+from trainables.towers import Tower, resolve_encoder
 
 #: The head over BERT-base and ViT-B/16, 101 classes.
 HEAD = 1536 * 101 + 101
@@ -21,18 +22,7 @@ HOST_HEAD = 768 * 769 + 769 * 101
 
 def trained_at_base_size(method: str, **config: Any) -> int:
     """Return the number of trained parameters over BERT-base and ViT-B/16, 101 classes."""
-    encoders = {
-        "text": resolve_encoder("text", "arch:bert-base"),
-        "image": resolve_encoder("image", "arch:vit-base"),
-    }
-    setting = TrainingSetting(batch_size=1, text_length=4, image_size=32)
-    return MemoryPredictor(encoders, 101, setting).predict(method, config).trainable_parameters
-
-
-def tiny_towers(**families: str) -> dict[str, Tower]:
-    """Return one tower a modality: by default a BERT of 3 layers and width 32, a ViT of 4 and width 48."""
-    chosen = families or {"text": "bert", "image": "vit"}
-    return {m: FAMILIES[family].tower(m, tiny_model(family)) for m, family in chosen.items()}
+    return base_predictor().predict(method, config).trainable_parameters
 
 
 def build(method: str, towers: dict[str, Tower], **config: Any) -> FusionMethod:

@@ -62,6 +62,11 @@ def test_one_folder_holds_both_encoders(folder) -> None:
     assert text.fingerprint() != image.fingerprint()
 
 
+def test_its_word_embeddings_make_a_bag_of_words(folder, text) -> None:
+    bag = load_tower(resolve_encoder("text", f"bow:{folder}"))
+    assert torch.equal(bag.model.word_embeddings.weight, text.model.embeddings.token_embedding.weight)
+
+
 def test_a_third_modality_is_refused(folder) -> None:
     with pytest.raises(UserError, match="encodes text and image, not audio"):
         resolve_encoder("audio", str(folder))

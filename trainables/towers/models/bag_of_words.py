@@ -30,7 +30,9 @@ class BagOfWordsModel(nn.Module):
             config: The configuration of its word embeddings.
             **options: Further arguments of ``AutoModel.from_pretrained``.
         """
-        return cls(config, AutoModel.from_pretrained(location, **options).get_input_embeddings())
+        model = AutoModel.from_pretrained(location, **options)
+        encoder = getattr(model, "text_model", model)  # a CLIP folder holds two encoders
+        return cls(config, encoder.get_input_embeddings())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
         """Return the embeddings (B, T, D) of the tokens (B, T) as ``last_hidden_state``."""

@@ -1,0 +1,52 @@
+"""What the guides say of the methods is what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.trainables.methods.paper import base_predictor
+from trainables.memory import MemoryPredictor
+from trainables.methods import METHODS
+from trainables.setting import TrainingSetting
+from trainables.towers import resolve_encoder
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def _rows() -> dict[str, list[str]]:
+    """The table of methods: cells by name."""
+    table = (DOCS / "methods.md").read_text().split("## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {row[0].strip("`"): row for row in rows if row[0].startswith("`")}
+
+
+def test_every_method_has_a_row() -> None:
+    ours = {name for name, spec in METHODS.items() if spec.method.__module__.startswith("trainables.")}
+    assert set(_rows()) == ours
+
+
+@pytest.mark.parametrize("name", _rows())
+def test_parameters_and_modalities_are_as_the_table_says(name) -> None:
+    cells = _rows()[name]
+    parameters = base_predictor(text_length=128).predict(name, {}).trainable_parameters
+    assert cells[5] == f"{parameters / 1e6:.2f} M"
+    fewest, most = METHODS[name].method.n_modalities
+    assert cells[4] == ({2: "2", None: "all"}[most] if fewest == 2 else cells[4])
+    assert (cells[4] in ("image", "text")) is (fewest == 1)
+
+
+def test_memory_is_as_the_table_says() -> None:
+    """For the rows that bound the others; the rest would be as many seconds."""
+    encoders = {m: resolve_encoder(m, f"arch:{n}") for m, n in (("text", "bert-base"), ("image", "vit-base"))}
+    predictor = MemoryPredictor(encoders, 101, TrainingSetting(batch_size=32, text_length=128))
+    for name in ("linear", "pmf", "late_concat", "mope", "wander"):
+        assert _rows()[name][6] == f"{predictor.predict(name, {}).total / 2**30:.2f} GiB"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
