@@ -26,7 +26,7 @@ demo: install  ## search PMF on the included data and show the front (about 6 mi
 	@$(BIN)/python search.py $(DEMO)
 
 test: install  ## run the tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -25,6 +25,11 @@ AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
 #: Those that take the place of an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with whole searches: they wait more than they compute, so that others run beside them."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 #: Sizes of the inputs that tests give to small models.
 SIZES = InputSizes(text_length=10, image_size=32, audio_seconds=0.2, feature_length=10)
 

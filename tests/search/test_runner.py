@@ -21,7 +21,7 @@ from search.config import SearchConfig as SearchConfigClass
 from tests.conftest import EXAMPLE_PLUGIN
 from trainables.errors import UserError
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,18 @@ from tests.conftest import random_inputs, tiny_model
 from trainables.memory import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.setting import TrainingSetting
-from trainables.towers import FAMILIES, Tower, load_tower, resolve_encoder
+from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 
 #: The papers' encoders come with a pooler, a square Linear layer that towers leave out.
 POOLER = 768 * 768 + 768
 
 
 @functools.cache
-def base_predictor(batch_size: int = 2, text_length: int = 16, size: str = "base") -> MemoryPredictor:
-    """Predictions for BERT and ViT/16, 101 classes and SGD, as in Table 2 of the PMF paper."""
+def base_predictor(batch_size: int = 2, text_length: int = 16) -> MemoryPredictor:
+    """Predictions for BERT-base and ViT-B/16, 101 classes and SGD, as in Table 2 of the PMF paper."""
     encoders = {
-        "text": resolve_encoder("text", f"arch:bert-{size}"),
-        "image": resolve_encoder("image", f"arch:vit-{size}"),
+        "text": resolve_encoder("text", "arch:bert-base"),
+        "image": resolve_encoder("image", "arch:vit-base"),
     }
     setting = TrainingSetting(batch_size=batch_size, text_length=text_length, optimizer="sgd")
     return MemoryPredictor(encoders, 101, setting)
@@ -37,19 +37,32 @@ SWIN_HEAD = (1024 + 1) * MM_IMDB_CLASSES
 
 
 @functools.cache
-def _swin_context() -> tuple[FakeTensorMode, MethodContext]:
+def _context(text: str, image: str, classes: int, text_length: int) -> tuple[FakeTensorMode, MethodContext]:
     fake = FakeTensorMode()
-    encoders = {"text": "arch:bert-base", "image": "arch:swin-base"}
+    encoders = {"text": f"arch:{text}", "image": f"arch:{image}"}
     with fake:
         towers = {m: load_tower(resolve_encoder(m, name), weights=False) for m, name in encoders.items()}
-    return fake, MethodContext(towers, MM_IMDB_CLASSES)
+    return fake, MethodContext(towers, classes, InputSizes(text_length=text_length))
+
+
+def trained_parameters(
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    text: str = "bert-base",
+    image: str = "vit-base",
+    classes: int = 101,
+    text_length: int = 128,
+) -> int:
+    """Trained parameters over the papers' encoders, classifier included, without running a step."""
+    fake, context = _context(text, image, classes, text_length)
+    with fake:
+        return build_method(name, config or {}, context).trainable_parameter_count()
 
 
 def swin_parameters(name: str, **config: Any) -> int:
     """Trained parameters over BERT-base and Swin-B, as in Table 1 of the MoPE paper, classifier included."""
-    fake, context = _swin_context()
-    with fake:
-        return build_method(name, config, context).trainable_parameter_count()
+    return trained_parameters(name, config, image="swin-base", classes=MM_IMDB_CLASSES)
 
 
 def tiny_towers(**families: str) -> dict[str, Tower]:

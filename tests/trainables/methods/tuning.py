@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tests.conftest import SIZES, random_inputs
-from tests.trainables.methods.paper import base_predictor
+from tests.trainables.methods.paper import trained_parameters
 from trainables.memory import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
 from trainables.setting import TrainingSetting
@@ -22,7 +22,7 @@ HOST_HEAD = 768 * 769 + 769 * 101
 
 def trained_at_base_size(method: str, **config: Any) -> int:
     """Return the number of trained parameters over BERT-base and ViT-B/16, 101 classes."""
-    return base_predictor().predict(method, config).trainable_parameters
+    return trained_parameters(method, config)
 
 
 def build(method: str, towers: dict[str, Tower], **config: Any) -> FusionMethod:
