@@ -494,7 +494,7 @@ def _print_json(document: Any) -> None:
 
 
 def _print_result(result: Any, tracking_uri: str) -> None:
-    from search.report import front_table, methods_table
+    from search.report import front_table, methods_table, settings_line
 
     console = Console()
     counts = [f"{result.trials} trials"]
@@ -505,6 +505,9 @@ def _print_result(result: Any, tracking_uri: str) -> None:
     if result.front:
         console.print(front_table(result.front, result.depths, f"Pareto front of '{result.name}'"))
         if len(result.methods) > 1:
+            for row in result.front:
+                console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
+            console.print()
             console.print(methods_table(result.methods))
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
     else:

@@ -79,7 +79,6 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
     table = _table(title, ("memory\nGiB", "val\nacc", "test\nacc", *extra, "trained\nparams"))
     if mixed:
         table.add_column("method", no_wrap=True)
-        table.add_column("settings", overflow="fold")
     else:
         for key in keys:
             table.add_column(_HEADINGS.get(key, key), justify="right", no_wrap=True)
@@ -91,7 +90,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         config = row["config"]
         settings = [_cell(key, config.get(key), depths) for key in keys]
         if mixed:
-            settings = [config["method"], _settings(config)]
+            settings = [config["method"]]
         table.add_row(
             *_figures(row), *(f"{row[name]:.3f}" for name in extra), _millions(row), *settings, _run_id(row)
         )
@@ -109,7 +108,7 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
     table.add_column("method", no_wrap=True)
     table.add_column("on the\nfront", no_wrap=True)
-    table.add_column("settings", overflow="fold")
+    table.add_column("MLflow\nrun id", no_wrap=True)
     for row in rows:
         memory, validation, test = _figures(row)
         table.add_row(
@@ -120,7 +119,7 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(row["trials"]),
             row["config"]["method"],
             "yes" if row["on_front"] else "",
-            _settings(row["config"]),
+            _run_id(row),
         )
     return table
 
@@ -146,11 +145,13 @@ def _run_id(row: Mapping[str, Any]) -> str:
     return (row["run_id"] or "-")[:8]
 
 
-def _settings(config: Mapping[str, Any]) -> str:
-    """A configuration in one line, the learning rate last."""
+def settings_line(row: Mapping[str, Any]) -> str:
+    """Return a trial's method and settings in one line, the learning rate last."""
+    config = row["config"]
     named = {key: value for key, value in config.items() if key not in ("method", "learning_rate")}
     named["lr"] = config["learning_rate"]
-    return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in named.items())
+    settings = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in named.items())
+    return f"{_run_id(row)}  {config['method']}: {settings}"
 
 
 def plot_front(history: History, path: Path, title: str, max_memory: int | None = None) -> None:

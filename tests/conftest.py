@@ -25,6 +25,7 @@ AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
 #: Those that take the place of an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with whole searches: they wait more than they compute, so that others run beside them."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)

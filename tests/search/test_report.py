@@ -10,7 +10,7 @@ from rich.console import Console
 
 from search.history import History, TrialRecord
 from search.objectives import get_objectives
-from search.report import front_rows, front_table, method_rows, methods_table, plot_front
+from search.report import front_rows, front_table, method_rows, methods_table, plot_front, settings_line
 from trainables.memory import MemoryReport
 
 GIB = 2**30
@@ -45,7 +45,7 @@ def test_a_front_of_several_methods_names_them_and_their_settings(history) -> No
     lines = _shown(front_table(front_rows(history), {"text": 6, "image": 12}, "front"))
     rows = [line for line in lines if " M " in line]
     assert [line.split()[4:6] for line in rows] == [["M", "linear"], ["M", "wander"], ["M", "pmf"]]
-    assert "width=64, cp=sum, lr=0.002" in rows[1]
+    assert settings_line(front_rows(history)[1]) == "bbbbbbbb  wander: width=64, cp=sum, lr=0.002"
 
 
 def test_a_front_of_one_method_has_a_column_a_setting(history) -> None:
