@@ -118,16 +118,10 @@ def main() -> None:
     seconds = time.perf_counter() - started
 
     table = Table(title="training memory, PMF paper's Tables 2 and 4", title_justify="left")
-    for heading in (
-        "row",
-        "predicted\nGiB",
-        "paper\nGB",
-        f"predicted /\n{REFERENCE}",
-        f"paper /\n{REFERENCE}",
-    ):
-        table.add_column(heading, justify="left" if heading == "row" else "right")
-    table.add_column("after one fit\nGB", justify="right")
-    table.add_column("error", justify="right")
+    table.add_column("row", no_wrap=True)
+    share = f"share of\n{REFERENCE}"
+    for heading in ("predicted\nGiB", "paper\nGB", share, "paper's\nshare", "fitted\nGB", "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["row"],

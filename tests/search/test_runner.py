@@ -138,14 +138,6 @@ def test_a_name_is_used_once(finished, settings) -> None:
         run_search(SearchConfig(**settings, name="first"))
 
 
-def test_same_seed_same_result_with_and_without_feature_cache(settings) -> None:
-    common = {**settings, "space": "linear", "num_samples": 2, "max_concurrent": 1}
-    cached = run_search(SearchConfig(**common, name="cached"))
-    plain = run_search(SearchConfig(**common, name="plain", feature_cache=False))
-    assert [m["config"] for m in cached.front] == [m["config"] for m in plain.front]
-    assert [m["accuracy"] for m in cached.front] == [m["accuracy"] for m in plain.front]
-
-
 def test_other_objectives_and_augmentation(settings) -> None:
     result = run_search(
         SearchConfig(
