@@ -209,6 +209,11 @@ class FusionMethod(nn.Module):
         """Hidden size of each tower's output."""
         return {modality: self.tower(modality).width for modality in self.towers}
 
+    @property
+    def depths(self) -> dict[str, int]:
+        """Number of layers of each tower."""
+        return {modality: self.tower(modality).depth for modality in self.towers}
+
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation; frozen layers keep the mode that ``encoder_dropout`` says."""
         super().train(mode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables.errors import UserError
 from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, option
 from trainables.methods.parts import DeepPrompts, uniform_prompts
-from trainables.towers import ALL, NONE, Sequence, Tower
+from trainables.towers import Tower
 
 #: Prompts are drawn uniformly from [-bound, bound]. The papers do not say how; this is what MoPE's released
 #: code does in all layers, Xavier's bound for Swin-B's first stage: sqrt(6 / (3 * 4^2 + 128)).
@@ -103,18 +103,3 @@ def complementary_prompts(tower: Tower, length: int) -> DeepPrompts:
             "mope takes it with complementary_tuning=frozen or complementary_tuning=finetune"
         )
     return DeepPrompts(tower, length)
-
-
-def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iterable[Tensor]]) -> Tensor:
-    """Run what is left of a tower with prompts of its own for every layer, and pool; shape (B, D).
-
-    Args:
-        tower: The tower.
-        sequence: Tokens (B, T, D) without prompts, before any layer.
-        prompts: Returns the prompts, each (B, M, D), of the layer with this index. Their outputs are dropped
-            after the layer.
-    """
-    for index in range(sequence.layer, tower.depth):
-        kept = tower.POOLED if index == tower.depth - 1 else ALL
-        sequence = tower.layer(index, sequence.prompted(*prompts(index)), tokens=kept, prompts=NONE)
-    return tower.pooled(sequence)

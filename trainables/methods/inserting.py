@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainables.errors import UserError
 from trainables.methods.base import FusionOutput, Inserted, MethodConfig, MethodContext, option
 from trainables.methods.linear import Linear
+from trainables.methods.parts import listed
 from trainables.towers import ModalityInput
 
 #: A function of tokens (..., D). A module becomes part of what holds it; anything else does not.
@@ -40,14 +41,13 @@ class TunedLayers(Linear):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        depths = {m: self.tower(m).depth for m in self.towers}
+        depths = self.depths
         if not any(depths.values()):
             raise UserError(f"{type(self).__name__} tunes layers, and no encoder has any: use `linear`")
         if (config.n_layers or 0) > min(depths.values()):
-            listed = ", ".join(f"{m} {depth}" for m, depth in depths.items())
             raise UserError(
                 f"n_layers={config.n_layers}: must be at most the depth of the shallowest encoder "
-                f"(layers: {listed}), or none for all layers of each"
+                f"(layers: {listed(depths)}), or none for all layers of each"
             )
 
     def prefix_layers(self) -> dict[str, int]:

@@ -43,7 +43,7 @@ class Linear(FusionMethod):
 
     def prefix_layers(self) -> dict[str, int]:
         """All layers of every tower."""
-        return {modality: self.tower(modality).depth for modality in self.towers}
+        return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""

@@ -18,7 +18,7 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.parts import MeanHead, expand, gaussian_prompts
+from trainables.methods.parts import MeanHead, expand, gaussian_prompts, listed
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
@@ -61,14 +61,13 @@ class MaPLe(FusionMethod):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        depths = {m: self.tower(m).depth for m in self.towers}
+        depths = self.depths
         shallowest = min(depths.values())
         n_layers = config.n_prompted_layers or max(1, round(0.75 * shallowest))
         if n_layers > shallowest:
-            listed = ", ".join(f"{m} {depth}" for m, depth in depths.items())
             raise UserError(
                 f"n_prompted_layers={n_layers}: must be at most the depth of the shallowest encoder "
-                f"(layers: {listed})"
+                f"(layers: {listed(depths)})"
             )
         widths = {m: [self.tower(m).layer_width(index) for index in range(n_layers)] for m in self.towers}
         first = widths[self.modalities[0]]

@@ -18,8 +18,8 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.parts import DeepPrompts, expand, gaussian_prompts
-from trainables.towers import ALL, NONE, ModalityInput, Sequence
+from trainables.methods.parts import DeepPrompts, gaussian_prompts
+from trainables.towers import ModalityInput, Sequence
 
 
 @dataclass(frozen=True)
@@ -165,21 +165,9 @@ class PMMBT(IntoMain):
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         sequences = self.prefix(batch)
-        tower = self.tower(self.side)
-        vector = tower.pooled(self.side_prompts(tower, sequences[self.side]))
-        entering = self._project(vector[:, None])
-
-        tower = self.tower(self.main)
-        sequence = sequences[self.main].prompted(entering)
-        for index, prompts in enumerate(self.main_prompts.prompts):
-            last = index == tower.depth - 1
-            sequence = tower.layer(
-                index,
-                sequence.prompted(expand(prompts, sequence)),
-                tokens=tower.POOLED if last else ALL,
-                prompts=NONE if last else slice(0, 1),
-            )
-        return FusionOutput(self.head(tower.pooled(sequence)))
+        vector = self.side_prompts(self.tower(self.side), sequences[self.side])
+        sequence = sequences[self.main].prompted(self._project(vector[:, None]))
+        return FusionOutput(self.head(self.main_prompts(self.tower(self.main), sequence)))
 
 
 def stretch_means(sequence: Sequence, n: int) -> Tensor:

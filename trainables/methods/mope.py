@@ -18,10 +18,9 @@ from trainables.methods.conditional import (
     SequentialPipeline,
     complementary_prompts,
     fusion_direction,
-    run_prompted,
     static_prompts,
 )
-from trainables.methods.parts import expand
+from trainables.methods.parts import expand, run_prompted
 from trainables.towers import ModalityInput
 
 
@@ -265,7 +264,7 @@ class MoPE(SequentialPipeline):
             if self.complementary_prompts is None:
                 return tower.pooled(inputs)
             sequence = tower.encode(inputs, 0)
-        return tower.pooled(self.complementary_prompts(tower, sequence))
+        return self.complementary_prompts(tower, sequence)
 
     def _auxiliary_loss(self, scores: list[Tensor]) -> Tensor | None:
         """Return the weighted importance loss of the layers' routing scores; None where there is none."""

@@ -56,5 +56,5 @@ class PLateConcat(FusionMethod):
         vectors = []
         for modality, sequence in self.prefix(batch).items():
             tower = self.tower(modality)
-            vectors.append(tower.pooled(self.prompts[modality](tower, sequence)))
+            vectors.append(self.prompts[modality](tower, sequence))
         return FusionOutput(self.head(torch.cat(vectors, dim=-1)))

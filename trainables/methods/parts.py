@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,11 @@ from trainables.towers import ALL, NONE, Sequence, Tower
 
 #: Standard deviation of prompts' initial values: the PMF paper's (Sec. 4.3), ours where others are silent.
 PROMPT_STD = 0.02
+
+
+def listed(depths: Mapping[str, int]) -> str:
+    """Return every encoder's number of layers, for messages: ``text 6, image 12``."""
+    return ", ".join(f"{modality} {depth}" for modality, depth in depths.items())
 
 
 def check_fused_layers(
@@ -31,12 +36,12 @@ def check_fused_layers(
                 f"{method}: the {modality} encoder is causal, so that tokens added to it see none of its own "
                 "and cannot carry anything to the other modalities; choose another encoder"
             )
-    shallowest = min(tower.depth for tower in towers.values())
+    depths = {modality: tower.depth for modality, tower in towers.items()}
+    shallowest = min(depths.values())
     if n_fusion_layers > shallowest:
-        depths = ", ".join(f"{modality} {tower.depth}" for modality, tower in towers.items())
         raise UserError(
             f"n_fusion_layers={n_fusion_layers}: must be {fewest} to {shallowest}, "
-            f"the shallowest encoder's depth (layers: {depths})"
+            f"the shallowest encoder's depth (layers: {listed(depths)})"
         )
 
 
@@ -55,37 +60,49 @@ def expand(prompts: Tensor, sequence: Sequence) -> Tensor:
     return prompts.expand(sequence.tokens.shape[0], -1, -1)
 
 
+def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iterable[Tensor]]) -> Tensor:
+    """Run what is left of a tower with prompts of its own for every layer, and pool; shape (B, D).
+
+    Args:
+        tower: The tower.
+        sequence: Tokens (B, T, D), before any layer. Prompts that it has already travel through the layers.
+        prompts: Returns the prompts, each (B, M, D), of the layer with this index. Their outputs are dropped
+            after the layer.
+    """
+    travelling = slice(0, sequence.n_prompts)
+    for index in range(sequence.layer, tower.depth):
+        last = index == tower.depth - 1
+        sequence = tower.layer(
+            index,
+            sequence.prompted(*prompts(index)),
+            tokens=tower.POOLED if last else ALL,
+            prompts=NONE if last else travelling,
+        )
+    return tower.pooled(sequence)
+
+
 class DeepPrompts(nn.Module):
-    """Fresh prompts for each of a tower's top layers, dropped after the layer (VPT-deep).
+    """Fresh prompts for each layer of a tower, dropped after the layer (VPT-deep).
 
     Args:
         tower: The tower to prompt.
         length: Prompts a layer.
-        start: First layer that is prompted.
     """
 
-    def __init__(self, tower: Tower, length: int, start: int = 0) -> None:
+    def __init__(self, tower: Tower, length: int) -> None:
         super().__init__()
-        self.start = start
         self.prompts = nn.ParameterList(
-            gaussian_prompts(length, tower.layer_width(index)) for index in range(start, tower.depth)
+            gaussian_prompts(length, tower.layer_width(index)) for index in range(tower.depth)
         )
 
-    def forward(self, tower: Tower, sequence: Sequence) -> Sequence:
-        """Run the tower from layer ``start`` to its end.
+    def forward(self, tower: Tower, sequence: Sequence) -> Tensor:
+        """Run the tower's layers and pool, shape (B, D).
 
         Args:
             tower: The tower.
-            sequence: Tokens before layer ``start``.
-
-        Returns:
-            The tokens that are pooled, after the last layer.
+            sequence: Tokens before layer 0; see ``run_prompted``.
         """
-        for index, prompts in enumerate(self.prompts, start=self.start):
-            prompted = sequence.prompted(expand(prompts, sequence))
-            last = index == tower.depth - 1
-            sequence = tower.layer(index, prompted, tokens=tower.POOLED if last else ALL, prompts=NONE)
-        return sequence
+        return run_prompted(tower, sequence, lambda index: [expand(self.prompts[index], sequence)])
 
 
 class MeanHead(nn.Module):

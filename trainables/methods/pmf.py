@@ -59,7 +59,6 @@ class FusionLayer(nn.Module):
     def __init__(self, widths: Mapping[str, int], config: PMFConfig) -> None:
         super().__init__()
         self.n_query = config.n_query_prompts
-        self.n_fusion_context = config.n_fusion_context_prompts
         self.query = _prompts(widths, config.n_query_prompts)
         # Without a query there is nothing to give context to
         self.query_context = _prompts(widths, config.n_query_context_prompts if self.n_query else 0)

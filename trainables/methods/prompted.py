@@ -50,7 +50,7 @@ class Prompted(Unimodal):
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower = self.tower(self.modality)
-        return FusionOutput(self.head(tower.pooled(self.prompts(tower, self.prefix(batch)[self.modality]))))
+        return FusionOutput(self.head(self.prompts(tower, self.prefix(batch)[self.modality])))
 
 
 @register_method(

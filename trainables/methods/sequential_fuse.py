@@ -12,10 +12,9 @@ from trainables.methods.conditional import (
     Mapper,
     SequentialPipeline,
     complementary_prompts,
-    run_prompted,
     static_prompts,
 )
-from trainables.methods.parts import expand
+from trainables.methods.parts import expand, run_prompted
 from trainables.towers import ModalityInput
 
 
@@ -108,8 +107,7 @@ class PSequentialFuse(SequentialPipeline):
         tower, complementary = self.tower(self.main), self.tower(self.complementary)
         sequences = self.prefix(batch)
         sequence = sequences[self.main]
-        encoded = self.complementary_prompts(complementary, sequences[self.complementary])
-        mapped = self.mapper(complementary.pooled(encoded))
+        mapped = self.mapper(self.complementary_prompts(complementary, sequences[self.complementary]))
         vector = run_prompted(
             tower,
             sequence,

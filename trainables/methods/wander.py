@@ -19,6 +19,7 @@ from trainables.methods.base import (
     option,
     register_method,
 )
+from trainables.methods.parts import listed
 from trainables.methods.sequence_fusion import (
     CP_FORMS,
     PRODUCT_OF_SUMS,
@@ -170,13 +171,12 @@ class Wander(_FusedOutputs):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        depths = {m: self.tower(m).depth for m in self.towers}
+        depths = self.depths
         most = max(1, min(depths.values()))  # an encoder without layers has an output, too
         if config.n_layers > most:
-            listed = ", ".join(f"{m} {depth}" for m, depth in depths.items())
             raise UserError(
                 f"n_layers={config.n_layers}: must be 1 to {most}, the shallowest encoder's depth "
-                f"(layers: {listed})"
+                f"(layers: {listed(depths)})"
             )
         self.adapters = nn.ModuleList(
             self._adapter(layers_above) for layers_above in reversed(range(config.n_layers))
@@ -272,7 +272,7 @@ class WanderVF(_FusedOutputs):
 
     def prefix_layers(self) -> dict[str, int]:
         """All layers of every tower."""
-        return {m: self.tower(m).depth for m in self.towers}
+        return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
@@ -357,7 +357,7 @@ class SFOP(_FusedOutputs):
 
     def prefix_layers(self) -> dict[str, int]:
         """All layers of every tower."""
-        return {m: self.tower(m).depth for m in self.towers}
+        return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
