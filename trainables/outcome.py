@@ -1,0 +1,67 @@
+"""Whether an error means that memory ran out, and by how much."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+import torch
+
+#: What errors that have no type of their own say, in lower case. Not in here, because they have other causes
+#: as often: cuDNN's CUDNN_STATUS_NOT_SUPPORTED and CUDNN_STATUS_INTERNAL_ERROR.
+_TEXTS = (
+    "out of memory",  # "CUDA out of memory", "CUDA error: out of memory"; HIP, XPU and MPS say the same
+    "out_of_memory",  # CUDA_ERROR_OUT_OF_MEMORY of the driver
+    "outofmemory",  # hipErrorOutOfMemory
+    "cudaerrormemoryallocation",
+    "status_alloc_failed",  # CUBLAS_, CUDNN_, CUSOLVER_, CUSPARSE_STATUS_ALLOC_FAILED
+    "devmem allocation failed",  # Habana
+    "can't allocate memory",  # torch's DefaultCPUAllocator
+    "cannot allocate memory",  # the operating system's ENOMEM, also of mmap
+    "not enough memory",
+    "unable to allocate shared memory",
+    "std::bad_alloc",
+)
+
+_TRIED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGTP]i?B)", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, says that a device or the host ran out of memory."""
+    return any(_says_so(link) for link in _chain(error))
+
+
+def tried_to_allocate(error: BaseException) -> int | None:
+    """Return the bytes that torch could not allocate, or None if the error does not say."""
+    for link in _chain(error):
+        found = _TRIED.search(str(link))
+        if found:
+            exponent = "bkmgtp".index(found[2][0].lower())
+            return round(float(found[1]) * 1024**exponent)
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _says_so(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    return any(known in text for known in _TEXTS)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while handling."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
