@@ -92,12 +92,12 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
     def train(config: dict[str, Any]) -> None:
         import torch
 
+        from trainables.configuration import split_config
         from trainables.data import Loader, open_dataset, prepare
         from trainables.methods import MethodContext, build_method
         from trainables.setting import TrainingSetting
         from trainables.towers import load_tower, resolve_encoder
         from trainables.trainer import Trainer
-        from trainables.trial import split_config
 
         torch.set_num_threads(1)
         chosen = CONFIGS[config["index"]]

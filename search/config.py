@@ -17,6 +17,7 @@ from trainables.plugin import Plugin
 
 GIB = 2**30
 SAMPLERS = ("tpe", "nsga2", "random")
+CHECKPOINTING = ("off", "on", "search")
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,22 @@ class SearchConfig:
         batch_size: Samples an optimisation step.
         text_length: Tokens a text is cut or padded to; None fits 99 % of the training texts.
         image_size: Pixels; None takes the encoder's own.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        gradient_accumulation: Parts that an optimisation step's samples are run in.
+        precision: ``fp32``, ``bf16`` (autocast) or ``bf16-frozen`` (and the frozen matrices stored so).
         attention: ``eager`` or ``sdpa``.
         encoder_dropout: Dropout active in the frozen layers that the gradient passes through.
         optimizer: ``adamw`` or ``sgd``.
+        optimizer_kernel: ``single``, ``foreach`` or ``fused``.
+        gradient_checkpointing: ``off``, ``on``, or ``search`` to make it a parameter of the space.
+        prefix: The frozen lower layers: ``computed`` in every step, ``cached``, or ``offloaded`` (cached,
+            and their weights off the device).
         max_memory: Budget in bytes; candidates above it are never started.
         max_concurrent: Trials at once; None fills the cluster.
         gpus_per_trial: GPUs a trial asks for; None takes one where there are any, 0 stays on CPUs.
+        gpu_memory: Bytes of a GPU; None asks the GPUs. To be given where their nodes start on demand.
+        packing: Whether trials share a GPU, or a node's memory, by what they are predicted to need.
+        max_failures: Times a trial that died or hung is started again from its last checkpoint.
+        hang_timeout: Seconds without a finished step after which a trial counts as hung.
         time_budget: Seconds after which no more training is done.
         feature_cache: Whether the frozen prefix's output is computed once and shared.
         feature_cache_size: Most bytes it may take on disk.
@@ -67,15 +77,23 @@ class SearchConfig:
     num_samples: int = 20
     epochs: int = 5
     batch_size: int = 32
+    gradient_accumulation: int = 1
     text_length: int | None = None
     image_size: int | None = None
     precision: str = "fp32"
     attention: str = "eager"
     encoder_dropout: bool = True
     optimizer: str = "adamw"
+    optimizer_kernel: str = "single"
+    gradient_checkpointing: str = "off"
+    prefix: str = "computed"
     max_memory: int | None = None
     max_concurrent: int | None = None
     gpus_per_trial: float | None = None
+    gpu_memory: int | None = None
+    packing: bool = True
+    max_failures: int = 2
+    hang_timeout: float = 900
     time_budget: float | None = None
     feature_cache: bool = True
     feature_cache_size: int = 8 * GIB
@@ -96,11 +114,21 @@ class SearchConfig:
         get_objectives(self.objectives)
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
-        for name in ("num_samples", "epochs", "max_concurrent"):
+        if self.gradient_checkpointing not in CHECKPOINTING:
+            raise unknown("gradient checkpointing", self.gradient_checkpointing, CHECKPOINTING)
+        limits = {"num_samples": 1, "epochs": 1, "max_concurrent": 1, "gpu_memory": 1, "max_failures": 0}
+        for name, least in limits.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        if self.hang_timeout <= 0:
+            raise UserError(f"--hang-timeout {self.hang_timeout}: must be more than 0 seconds")
         get_augmentation(self.augment)
+        if self.prefix != "computed" and (self.augment != "none" or not self.feature_cache):
+            raise UserError(
+                f"--prefix {self.prefix} takes the frozen layers' output from the cache, which "
+                "--no-feature-cache and --augment rule out; use --prefix computed"
+            )
         if self.augment != "none" and self.feature_cache:
             raise UserError(
                 f"--augment {self.augment} changes the images in every epoch, so cached outputs of the "

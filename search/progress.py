@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from search.history import History
+from search.history import UNFINISHED, History
 from search.units import format_duration
 
 #: Where a terminal cannot be redrawn, at most one line in so many seconds.
@@ -52,7 +52,7 @@ class Progress:
 
     def _facts(self) -> list[tuple[str, str]]:
         running = self.history.by_status("running")
-        ended = len(self.history.trials) - len(running)
+        ended = len(self.history.trials) - len(running) - len(self.history.by_status("retried"))
         best = self.history.best()
         facts = [
             ("trials", f"{ended} of {self.num_samples} done, {len(running)} running"),
@@ -62,10 +62,15 @@ class Progress:
         ]
         if self.history.infeasible:
             facts.append(("over budget", f"{len(self.history.infeasible)} never started"))
+        for status, name in UNFINISHED.items():
+            count = len(self.history.by_status(status))
+            if count:
+                facts.append((name, str(count)))
         elapsed = time.monotonic() - self.started
         epochs = sum(len(record.epochs) for record in self.history.trials.values())
         if epochs:
-            left = elapsed / epochs * (self.num_samples * self.epochs - epochs)
+            planned = (self.num_samples - ended) * self.epochs - sum(len(r.epochs) for r in running)
+            left = elapsed / epochs * planned
             facts.append(("time left", f"about {format_duration(max(left, 0))}"))
         facts.append(("elapsed", format_duration(elapsed)))
         return facts

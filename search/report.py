@@ -49,6 +49,36 @@ def method_rows(history: History) -> list[dict[str, Any]]:
     ]
 
 
+def memory_rows(history: History) -> list[dict[str, Any]]:
+    """Return predicted and measured memory of every trial that was measured, in GiB."""
+    return [
+        {
+            "trial_id": record.trial_id,
+            "run_id": record.run_id,
+            "memory": record.values["memory"],
+            "expected": record.epochs[-1]["expected_memory"],
+            "measured": record.epochs[-1]["measured_memory"],
+            "reserved": record.epochs[-1].get("reserved_memory"),
+            "error": record.memory_error,
+            "config": dict(record.config),
+        }
+        for record in history.trials.values()
+        if record.memory_error is not None
+    ]
+
+
+def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how far measured memory was from the expected, over the rows of ``memory_rows``."""
+    errors = sorted(abs(row["error"]) for row in rows)
+    if not errors:
+        return "memory was not measured: no trial came as far as its second full batch"
+    median, tenth = errors[len(errors) // 2], errors[-1 - len(errors) // 10]
+    return (
+        f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "
+        f"{tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
+    )
+
+
 def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     values = record.values
     named = {o.name: values[o.name] for o in history.objectives}

@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,30 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.history import History
+from search.history import UNFINISHED, History, TrialRecord
 from search.objectives import get_objectives, reference_values
 from search.progress import Progress, error_console
-from search.report import front_rows, method_rows, plot_front
-from search.resources import Placement, place
+from search.report import front_rows, memory_rows, method_rows, plot_front
+from search.resources import Placement, find_nodes, place
 from search.study import ParetoSearcher, make_sampler
+from search.survival import Survival
 from search.tracking import Tracker
 from search.units import GIB, format_size
-from spaces import Space, SpaceContext, get_space
+from spaces import Space, SpaceContext, get_space, with_checkpointing
 from trainables.cache import cache_dir
+from trainables.configuration import split_config
 from trainables.data import DATASETS, Dataset, PreparedData, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
+from trainables.memo import PredictionMemo
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.plugin import Plugin
 from trainables.setting import TrainingSetting
 from trainables.towers import EncoderSource, resolve_encoder
-from trainables.trial import FusionTrial, TrialSpec, split_config, test_metrics
+from trainables.trial import FusionTrial, TrialSpec, test_metrics
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,18 @@ class SearchResult:
         parent_run_id: MLflow's id of the search.
         trials: Trials that ran all epochs.
         infeasible: Candidates above the budget, never started.
-        failed: Trials that ended in an error.
+        out_of_memory: Trials that ran out of memory, alone or within their share of a device.
+        diverged: Trials whose loss or metrics became infinite or not a number.
+        failed: Trials that ended in an error, or whose worker died, once more than ``max_failures``.
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
         front: The front, cheapest first; one document a member.
         methods: The best trial of each method, best first; documents as the front's.
         interrupted: Whether Ctrl-C ended the search.
         exhausted: Whether the space held no further feasible configuration.
-        errors: First line of each failed trial's error.
+        errors: What happened to each trial that failed.
         depths: Layers of each encoder.
         folder: Where results lie.
+        memory: Predicted and measured memory of each trial, see ``memory_rows``.
     """
 
     name: str
@@ -66,6 +73,8 @@ class SearchResult:
     parent_run_id: str
     trials: int
     infeasible: int
+    out_of_memory: int
+    diverged: int
     failed: int
     hypervolume: float
     front: list[dict[str, Any]]
@@ -75,11 +84,12 @@ class SearchResult:
     errors: list[str]
     depths: dict[str, int]
     folder: str
+    memory: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
-        names = ("name", "space", "parent_run_id", "trials", "infeasible", "failed", "hypervolume")
-        return {name: getattr(self, name) for name in (*names, "front", "methods")}
+        names = ("name", "space", "parent_run_id", "trials", "infeasible", *UNFINISHED)
+        return {name: getattr(self, name) for name in (*names, "hypervolume", "front", "methods", "memory")}
 
 
 @dataclass(frozen=True)
@@ -125,20 +135,29 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         augment=config.augment,
         feature_cache=config.feature_cache_size if config.feature_cache else 0,
         prefixes=_prefixes(search),
+        hang_timeout=config.hang_timeout,
         plugins=tuple(Plugin.read(path) for path in config.plugins),
     )
-    with _cluster(config) as resources:
-        placement = place(resources, config.num_samples, config.max_concurrent, config.gpus_per_trial)
-        spec = replace(spec, threads=placement.cpus)
+    with _cluster(config):
+        placement = place(
+            find_nodes(config.gpu_memory),
+            config.num_samples,
+            max_concurrent=config.max_concurrent,
+            gpus_per_trial=config.gpus_per_trial,
+            gpu_memory=config.gpu_memory,
+            packing=config.packing,
+            attention=config.attention,
+        )
         tracker = Tracker(config, search.history, search.details)
         local = _local_folder(config)
         local.mkdir(parents=True, exist_ok=True)
         (local / "config.json").write_text(config.to_json())
-        searcher = _searcher(search, local)
+        searcher = _searcher(search, placement, local)
         try:
             finished = _tune(search, spec, placement, searcher, tracker, console)
-            _score_test(search.history, spec, placement, console)
+            _score_test(search, spec, searcher, console)
         except BaseException:
+            searcher.close()
             tracker.close("FAILED", {}, None)
             raise
     return _finish(search, searcher, tracker, local, interrupted=not finished)
@@ -148,6 +167,8 @@ def _resolve(config: SearchConfig, console: Console) -> _Resolved:
     if "://" not in config.storage and (Path(config.storage) / config.run_name).exists():
         raise UserError(f"--name {config.run_name}: {config.storage} holds a search of that name already")
     space = get_space(config.space)
+    if config.gradient_checkpointing == "search":
+        space = with_checkpointing(space)
     dataset = open_dataset(config.dataset)
     encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
     dataset.require(encoders)
@@ -155,15 +176,19 @@ def _resolve(config: SearchConfig, console: Console) -> _Resolved:
         encoder.weights_location()  # refuses architectures without weights
     setting = TrainingSetting(
         batch_size=config.batch_size,
+        gradient_accumulation=config.gradient_accumulation,
         text_length=config.text_length or typical_text_length(dataset, encoders["text"]),
         image_size=config.image_size or encoders["image"].image_size or 224,
         precision=config.precision,
         attention=config.attention,
         encoder_dropout=config.encoder_dropout,
+        gradient_checkpointing=config.gradient_checkpointing == "on",
+        prefix=config.prefix,
         optimizer=config.optimizer,
+        optimizer_kernel=config.optimizer_kernel,
     )
     context = SpaceContext.of(encoders)
-    predictor = MemoryPredictor(encoders, len(dataset.classes), setting)
+    predictor = MemoryPredictor(encoders, len(dataset.classes), setting, memo=PredictionMemo())
     if config.max_memory is not None:
         _require_a_fit(space, context, predictor, config.max_memory)
     largest = _largest(space, context, predictor, console)
@@ -191,7 +216,7 @@ def _require_a_fit(space: Space, context: SpaceContext, predictor: MemoryPredict
     """Refuse a budget in which no configuration fits."""
     totals = []
     for config in space.smallest(context):
-        totals.append(predictor.predict(*split_config(config)).total)
+        totals.append(predictor.predict_configuration(config).total)
         if totals[-1] <= limit:
             return
     raise UserError(
@@ -209,7 +234,7 @@ def _largest(
         reports = []
         for number, config in enumerate(ends):
             status.update(f"predicting the memory of space '{space.name}': {number} of {len(ends)}")
-            reports.append(predictor.predict(*split_config(config)))
+            reports.append(predictor.predict_configuration(config))
     return reports
 
 
@@ -240,7 +265,7 @@ def _prefixes(search: _Resolved) -> dict[str, tuple[int, ...]]:
 
 
 @contextlib.contextmanager
-def _cluster(config: SearchConfig) -> Iterator[dict[str, float]]:
+def _cluster(config: SearchConfig) -> Iterator[None]:
     """Join or start Ray; one that was started here is stopped here."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -257,7 +282,7 @@ def _cluster(config: SearchConfig) -> Iterator[dict[str, float]]:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
     try:
-        yield ray.cluster_resources()
+        yield
     finally:
         if started:
             ray.shutdown()
@@ -270,7 +295,7 @@ def _local_folder(config: SearchConfig) -> Path:
     return Path(config.storage) / config.run_name
 
 
-def _searcher(search: _Resolved, folder: Path) -> ParetoSearcher:
+def _searcher(search: _Resolved, placement: Placement, folder: Path) -> ParetoSearcher:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = search.config
     study = optuna.create_study(
@@ -285,8 +310,11 @@ def _searcher(search: _Resolved, folder: Path) -> ParetoSearcher:
         search.context,
         search.predictor,
         search.history,
+        placement,
+        config.num_samples,
         config.epochs,
         config.max_memory,
+        config.feature_cache,
     )
 
 
@@ -304,7 +332,9 @@ class _Events(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.tracker.start(self.history.trials[trial.trial_id])
+        record = self.history.trials[trial.trial_id]
+        record.worker = trial.temporary_state.ray_actor._actor_id.hex()
+        self.tracker.start(record)
         self.progress.update()
 
     def on_trial_result(
@@ -315,20 +345,31 @@ class _Events(Callback):
         self.tracker.epoch(self.history.trials[trial.trial_id])
         self.progress.update()
 
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.history.trials[trial.trial_id].checkpoint = trial.checkpoint
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self.history.trials[trial.trial_id]
+        if record.status == "running":
+            record.failures += 1
+            self._say(record, f"goes on after epoch {len(record.epochs)}: {record.message}")
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.checkpoint:
-            self.history.trials[trial.trial_id].checkpoint = trial.checkpoint
-        self.tracker.end(self.history.trials[trial.trial_id])
+        self.end(self.history.trials[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self.history.trials[trial.trial_id]
-        record.status = "failed"
-        record.message = _last_line(trial)
-        where = getattr(trial, "error_file", None) or "no further details"
-        self.console.print(
-            f"trial {trial.trial_id} failed: {record.message} ({where})", markup=False, soft_wrap=True
-        )
+        self._say(record, f"{record.status}: {record.message} ({trial.error_file or 'no further details'})")
         self.tracker.end(record)
+
+    def end(self, record: TrialRecord) -> None:
+        """Close a trial's books."""
+        if record.ending is not None:
+            self._say(record, record.message)
+        self.tracker.end(record)
+
+    def _say(self, record: TrialRecord, what: str) -> None:
+        self.console.print(f"trial {record.trial_id} {what}", markup=False, soft_wrap=True)
 
 
 def _tune(
@@ -344,49 +385,78 @@ def _tune(
     setting = search.setting
     console.print(
         f"search '{config.run_name}': {config.num_samples} trials of {config.epochs} epochs, "
-        f"{placement.concurrent} at once on {placement.request}; batch {setting.batch_size}, "
+        f"{placement.summary}; batch {setting.batch_size}, "
         f"{setting.text_length} tokens, {setting.image_size} px",
         markup=False,
         soft_wrap=True,
     )
+    if placement.note:
+        console.print(placement.note, markup=False, soft_wrap=True)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we say which trials failed
+    deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
     with Progress(console, search.history, config.num_samples, config.epochs) as progress:
-        tune.Tuner(
-            tune.with_resources(tune.with_parameters(FusionTrial, spec=spec), placement.request),
-            tune_config=TuneConfig(
-                search_alg=searcher,
-                num_samples=config.num_samples,
-                max_concurrent_trials=placement.concurrent,
-                time_budget_s=config.time_budget,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=RunConfig(
-                name=config.run_name,
-                storage_path=config.storage,
-                checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_at_end=True),
-                callbacks=[_Events(search.history, tracker, progress, console)],
-                verbose=0,
-            ),
-        ).fit()
-    interrupted = False
-    for record in search.history.by_status("running"):
-        record.status = "stopped"
-        interrupted = True
-    if config.time_budget:
-        interrupted = False
-    return not interrupted
+        events = _Events(search.history, tracker, progress, console)
+
+        def tuner() -> tune.Tuner:
+            return tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(FusionTrial, spec=spec),
+                    lambda trial: placement.of(trial["needed"], alone=trial["alone"]).request(),
+                ),
+                tune_config=TuneConfig(
+                    search_alg=searcher,
+                    scheduler=Survival(search.history),
+                    num_samples=-1,  # the searcher counts
+                    max_concurrent_trials=placement.concurrent,
+                    time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=RunConfig(
+                    name=config.run_name,
+                    storage_path=config.storage,
+                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    checkpoint_config=CheckpointConfig(
+                        checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=True
+                    ),
+                    callbacks=[events],
+                    verbose=0,
+                ),
+            )
+
+        while True:
+            try:
+                tuner().fit()
+                break
+            except RuntimeError as error:
+                # Ray Tune (2.60) takes the death of a worker as an event, but not at the hand of Ray's memory
+                # monitor: it ends all trials and gives up.
+                if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+                    raise
+                for record in searcher.break_off(str(error.__cause__)):
+                    events.end(record)
+    return not searcher.close() or config.time_budget is not None
 
 
-def _score_test(history: History, spec: TrialSpec, placement: Placement, console: Console) -> None:
+def _score_test(search: _Resolved, spec: TrialSpec, searcher: ParetoSearcher, console: Console) -> None:
     """Score the front, and the best of each method, on the test split, which the search itself never sees."""
+    history = search.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     scored = [record for record in chosen.values() if record.checkpoint]
-    score = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(_test_of)
+    score = ray.remote(_test_of)
     with console.status(f"scoring the {len(scored)} best trials on the test split"):
-        futures = [score.remote(spec, record.config, record.checkpoint) for record in scored]
+        futures = [
+            score.options(**searcher.share(record).options()).remote(spec, record.config, record.checkpoint)
+            for record in scored
+        ]
         for record, future in zip(scored, futures, strict=True):
-            record.test = ray.get(future)
+            try:
+                record.test = ray.get(future)
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                console.print(
+                    f"trial {record.trial_id} has no test score: {reason}", markup=False, soft_wrap=True
+                )
 
 
 def _test_of(spec: TrialSpec, config: dict[str, Any], checkpoint: tune.Checkpoint) -> dict[str, float]:
@@ -398,7 +468,7 @@ def _finish(
     search: _Resolved, searcher: ParetoSearcher, tracker: Tracker, local: Path, *, interrupted: bool
 ) -> SearchResult:
     config, history = search.config, search.history
-    rows, methods = front_rows(history), method_rows(history)
+    rows, methods, measured = front_rows(history), method_rows(history), memory_rows(history)
     picture = local / "front.png" if history.front() else None
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
@@ -408,7 +478,7 @@ def _finish(
         parent_run_id=tracker.parent_id,
         trials=len(history.by_status("finished")),
         infeasible=len(history.infeasible),
-        failed=len(history.by_status("failed")),
+        **{status: len(history.by_status(status)) for status in UNFINISHED},
         hypervolume=history.hypervolume(),
         front=rows,
         methods=methods,
@@ -417,18 +487,9 @@ def _finish(
         errors=[record.message for record in history.by_status("failed")],
         depths=dict(search.context.depths),
         folder=str(local),
+        memory=measured,
     )
     (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
-    tracker.close(
-        "KILLED" if interrupted else "FINISHED", {"front.json": rows, "methods.json": methods}, picture
-    )
+    tables = {"front.json": rows, "methods.json": methods, "memory.json": measured}
+    tracker.close("KILLED" if interrupted else "FINISHED", tables, picture)
     return result
-
-
-def _last_line(trial: Any) -> str:
-    """The line of a trial's error that says what happened."""
-    path = getattr(trial, "error_file", None)
-    lines: list[str] = []
-    if path and Path(path).exists():
-        lines = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "unknown error"

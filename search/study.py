@@ -13,11 +13,11 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.history import History, Infeasible, TrialRecord, canonical
+from search.history import UNFINISHED, Ending, History, Infeasible, TrialRecord, canonical
+from search.resources import Placement, Share
 from search.units import GIB
 from spaces import Space, SpaceContext
-from trainables.memory import MemoryPredictor
-from trainables.trial import split_config
+from trainables.memory import MemoryPredictor, MemoryReport
 
 #: Candidates in a row that may be repeats or infeasible before the space counts as exhausted.
 MAX_REJECTED = 200
@@ -51,9 +51,13 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
 class ParetoSearcher(Searcher):
     """Asks Optuna for candidates, gates them by predicted memory and tells Optuna what came of them.
 
-    A candidate above the budget is told to Optuna as a violated constraint and never started. A
-    configuration that was tried before is answered from history and never trained twice. Only trials that
-    ran all epochs are told as complete.
+    A candidate above the budget is told to Optuna as a violated constraint and never started. A configuration
+    that was tried before is answered from history and never trained twice, with one exception: one that ran
+    out of memory while others were in its way is handed out once more, alone, without counting as another
+    sample. Trials that ran all epochs are told with their values, those that ran out of memory or diverged
+    as infeasible, others as failed.
+
+    Samples are counted here: Ray Tune must be given ``num_samples=-1``, or it would count retries.
 
     Args:
         study: An Optuna study with one direction an objective.
@@ -61,8 +65,14 @@ class ParetoSearcher(Searcher):
         context: The encoders' depths and widths.
         predictor: Predicts memory.
         history: Filled with trials and infeasible candidates.
+        placement: What trials are given.
+        num_samples: Trials to hand out.
         epochs: Epochs of a complete trial.
-        max_memory: Budget in bytes, or None.
+        max_memory: Budget in bytes, or None. What no device holds is above it too.
+        cached: Whether trials take the frozen lower layers' output from a cache.
+
+    Attributes:
+        exhausted: Whether the space holds no further feasible configuration.
     """
 
     def __init__(
@@ -72,8 +82,11 @@ class ParetoSearcher(Searcher):
         context: SpaceContext,
         predictor: MemoryPredictor,
         history: History,
+        placement: Placement,
+        num_samples: int,
         epochs: int,
         max_memory: int | None,
+        cached: bool,
     ) -> None:
         super().__init__()
         self.study = study
@@ -81,10 +94,16 @@ class ParetoSearcher(Searcher):
         self.context = context
         self.predictor = predictor
         self.history = history
+        self.placement = placement
+        self.num_samples = num_samples
         self.epochs = epochs
         self.max_memory = max_memory
+        self.cached = cached
         self.exhausted = False
-        self._open: dict[str, int] = {}  # Tune's trial id -> Optuna's trial number
+        self._handed_out = 0
+        self._open: dict[str, optuna.Trial] = {}  # by Tune's trial id
+        self._retries: list[tuple[TrialRecord, optuna.Trial]] = []
+        self._broken_off: list[tuple[TrialRecord, optuna.Trial]] = []
         for point in space.first_points(context):
             study.enqueue_trial(point)
 
@@ -93,27 +112,32 @@ class ParetoSearcher(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the next candidate worth training, or FINISHED when none is found any more."""
-        for _ in range(MAX_REJECTED):
-            trial = self.study.ask()
-            config = self.space.sample(trial, self.context)
-            known = self.history.find(config)
-            if known is not None:
-                self._tell_repeat(trial, known)
-                continue
-            report = self.predictor.predict(*split_config(config))
-            if self.max_memory is not None:
-                # In the objective's unit; at most 0 is feasible.
-                trial.set_constraint("memory", (report.total - self.max_memory) / GIB)
-                if report.total > self.max_memory:
-                    self.history.infeasible[canonical(config)] = Infeasible(config, report)
-                    self.study.tell(trial, self._worst({"memory": report.total / GIB}))
-                    continue
-            self._open[trial_id] = trial.number
-            self.history.add(TrialRecord(trial_id, config, report))
-            return {"config": config, "memory": report.total, "params": report.trainable_parameters}
-        self.exhausted = True
-        return Searcher.FINISHED
+        """Return the next candidate worth training.
+
+        None while there is no room for it, or while an open trial may have to be tried again; FINISHED once
+        neither samples nor open trials are left.
+        """
+        if self.placement.full(self.share(self.history.trials[name]) for name in self._open):
+            return None
+        if self._broken_off:
+            record, trial = self._broken_off.pop(0)
+            self.history.rename(record, trial_id)
+            return self._hand_out(record, trial)
+        if self._retries:
+            first, trial = self._retries.pop(0)
+            record = TrialRecord(trial_id, first.config, first.memory, alone=True, retry_of=first.trial_id)
+            self.history.add(record)
+            return self._hand_out(record, trial)
+        if self._handed_out < self.num_samples and not self.exhausted:
+            found = self._ask()
+            if found is not None:
+                trial, config, report = found
+                record = TrialRecord(trial_id, config, report)
+                self.history.add(record)
+                self._handed_out += 1
+                return self._hand_out(record, trial)
+            self.exhausted = True
+        return None if self._open else Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch's results."""
@@ -122,40 +146,142 @@ class ParetoSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna the result of a trial that ran to its end; others are told as failed."""
+        """Settle how a trial ended, and tell Optuna unless its configuration is tried again."""
         record = self.history.trials[trial_id]
         if result:
             self.history.note(trial_id, result)
-        number = self._open.pop(trial_id, None)
-        if error:
+        trial = self._open.pop(trial_id)
+        if record.ending is not None:
+            record.status = record.ending.status
+            record.message = _sentence(record.ending)
+        elif error:
             record.status = "failed"
-        elif len(record.epochs) >= self.epochs:
-            record.status = "finished"
         else:
+            record.status = "finished" if len(record.epochs) >= self.epochs else "stopped"
+        if self._others_were_in_the_way(record):
+            record.status = "retried"
+            record.message += "; tried once more, alone"
+            self._retries.append((record, trial))
+        else:
+            self._tell(trial, record)
+
+    def break_off(self, error: str) -> list[TrialRecord]:
+        """Take back what is open, after Ray Tune broke off because a worker was killed for want of memory.
+
+        The trials of killed workers end; the others are handed out again, to go on from their last checkpoint
+        under another id of Tune's.
+
+        Args:
+            error: Ray's words, which name the killed workers.
+
+        Returns:
+            The trials that end.
+        """
+        ended = []
+        for trial_id in list(self._open):
+            record = self.history.trials[trial_id]
+            if record.worker is not None and record.worker in error:
+                ending = {"status": "out_of_memory", "stage": "", "below_share": None}
+                self.on_trial_complete(trial_id, {**ending, "message": error.splitlines()[0][:300]})
+                ended.append(record)
+            else:
+                self._broken_off.append((record, self._open.pop(trial_id)))
+        return ended
+
+    def close(self) -> bool:
+        """Mark what was still to be done as stopped; return whether there was any."""
+        left = [*self.history.by_status("running"), *(record for record, _ in self._retries)]
+        for record in left:
             record.status = "stopped"
-        if number is None:
-            return
-        if record.status == "finished":
-            self.study.tell(number, [record.values[o.name] for o in self.history.objectives])
-        else:
-            self.study.tell(number, state=TrialState.FAIL)
+        return bool(left)
 
     def save(self, checkpoint_path: str) -> None:
         """Write which Tune trial is which Optuna trial; the study itself is on disk at any moment."""
-        Path(checkpoint_path).write_text(json.dumps(self._open))
+        numbers = {trial_id: trial.number for trial_id, trial in self._open.items()}
+        Path(checkpoint_path).write_text(json.dumps(numbers))
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Read what ``save`` wrote."""
-        self._open = json.loads(Path(checkpoint_path).read_text())
+    def _ask(self) -> tuple[optuna.Trial, dict[str, Any], MemoryReport] | None:
+        """Ask Optuna until a candidate is new and within the budget; None if there seems to be none."""
+        for _ in range(MAX_REJECTED):
+            trial = self.study.ask()
+            config = self.space.sample(trial, self.context)
+            known = self.history.find(config)
+            if known is not None:
+                self._tell(trial, known)
+                continue
+            report = self.predictor.predict_configuration(config)
+            if self._excess(report) <= 0:
+                return trial, config, report
+            self.history.infeasible[canonical(config)] = Infeasible(config, report)
+            trial.set_constraint("memory", self._excess(report) / GIB)
+            self.study.tell(trial, self._worst(report))
+        return None
 
-    def _tell_repeat(self, trial: optuna.Trial, known: TrialRecord) -> None:
-        if known.status != "finished":
+    def share(self, record: TrialRecord) -> Share:
+        """Return what a trial asks of the cluster."""
+        return self.placement.of(self._needed(record.memory), alone=record.alone)
+
+    def _hand_out(self, record: TrialRecord, trial: optuna.Trial) -> dict[str, Any]:
+        """Open a trial; return what Ray Tune and ``FusionTrial`` get to know of it."""
+        for name in self._open:
+            other = self.history.trials[name]
+            record.neighbours.append(other)
+            other.neighbours.append(record)
+        self._open[record.trial_id] = trial
+        share = self.share(record)
+        return {
+            "config": record.config,
+            "memory": record.memory.total,
+            "expected": self.predictor.predict_as_run(record.config, cached=self.cached).total,
+            "params": record.memory.trainable_parameters,
+            "needed": self._needed(record.memory),
+            "granted": share.granted,
+            "threads": share.threads,
+            "alone": record.alone,
+            "checkpoint": record.checkpoint,
+        }
+
+    def _needed(self, memory: MemoryReport) -> int:
+        """Bytes that a trial needs on its device, at its peak or while it fills the cache."""
+        filling = self.predictor.encoding_memory() if self.predictor.setting.prefix != "computed" else 0
+        return self.placement.needed(max(memory.total, filling))
+
+    def _excess(self, memory: MemoryReport) -> int:
+        """Bytes above the budget, or above what any device has; at most 0 is feasible, 0 without limits."""
+        bounds = [(memory.total, self.max_memory), (self._needed(memory), self.placement.limit)]
+        return max((value - limit for value, limit in bounds if limit is not None), default=0)
+
+    def _others_were_in_the_way(self, record: TrialRecord) -> bool:
+        """Whether a trial that ran out of memory might have had enough without its neighbours."""
+        if record.status != "out_of_memory" or record.alone or record.ending is None:
+            return False
+        if record.ending.below_share is not None:
+            return record.ending.below_share
+        # Nobody knows whose memory it was: anyone's who, for all we know, was on the same node.
+        return any(
+            None in (record.node, other.node) or record.node == other.node for other in record.neighbours
+        )
+
+    def _tell(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        """Tell Optuna how a configuration did: in Optuna, a constraint is kept where it is at most 0."""
+        if record.status not in ("finished", "out_of_memory", "diverged"):
             self.study.tell(trial, state=TrialState.FAIL)
             return
-        if self.max_memory is not None:
-            trial.set_constraint("memory", (known.memory.total - self.max_memory) / GIB)
-        self.study.tell(trial, [known.values[o.name] for o in self.history.objectives])
+        # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
+        out = record.status == "out_of_memory"
+        trial.set_constraint("memory", (record.memory.total if out else self._excess(record.memory)) / GIB)
+        trial.set_constraint("finite", float(record.status == "diverged"))
+        if record.status == "finished":
+            self.study.tell(trial, [record.values[o.name] for o in self.history.objectives])
+        else:
+            self.study.tell(trial, self._worst(record.memory))
 
-    def _worst(self, known: dict[str, float]) -> list[float]:
-        """Values for a candidate that was not trained: what is known, the reference for the rest."""
+    def _worst(self, memory: MemoryReport) -> list[float]:
+        """Values for a candidate without a result: what is known, the reference for the rest."""
+        known = {"memory": memory.total / GIB, "params": float(memory.trainable_parameters)}
         return [known.get(o.name, self.history.reference[o.name]) for o in self.history.objectives]
+
+
+def _sentence(ending: Ending) -> str:
+    where = f" ({ending.stage})" if ending.stage else ""
+    return f"{UNFINISHED[ending.status]}{where}: {ending.message}"

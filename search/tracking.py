@@ -12,17 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunStatus
+from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from search.config import SearchConfig
-from search.history import History, TrialRecord
+from search.history import UNFINISHED, History, TrialRecord
 from search.units import GIB
 from trainables.errors import UserError
 
-_STATUS = {"finished": RunStatus.FINISHED, "failed": RunStatus.FAILED, "stopped": RunStatus.KILLED}
+#: MLflow's status of a child run; any other trial's is FAILED.
+_STATUS = {"finished": RunStatus.FINISHED, "stopped": RunStatus.KILLED}
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
 
 
@@ -31,8 +32,10 @@ class Tracker:
 
     The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
     and the front as table and picture. Each child holds one trial: parameters, every objective each epoch,
-    predicted memory with its parts, status, and the tag ``front`` (true or false), so that the filter
-    ``tags.front = "true"`` leaves the front.
+    predicted memory with its parts, and tags: ``front`` (true or false), so that the filter
+    ``tags.front = "true"`` leaves the front; ``status``, as in ``TrialRecord``; ``infeasible``, true if it
+    ran out of memory; ``stage`` and ``message``, what happened where; ``failures``, how often it was started
+    again; ``retry_of`` and ``retried_as``, a trial's id, where a configuration was tried again alone.
 
     Args:
         config: The search's settings.
@@ -48,6 +51,8 @@ class Tracker:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.history = history
         self._tags: dict[str, str] = {}
+        self._written: dict[str, int] = {}  # epochs of each run
+        self._closed: dict[str, str] = {}  # status with which a run was closed
         try:
             self.client = MlflowClient(config.tracking_uri)
             experiment = self.client.get_experiment_by_name(config.experiment)
@@ -69,9 +74,14 @@ class Tracker:
         if record.run_id:
             return
         number = len([r for r in self.history.trials.values() if r.run_id])
+        tags = {"kind": "trial", "front": "false", "status": "running"}
+        if record.retry_of:
+            tags["retry_of"] = record.retry_of
+            first = self.history.trials[record.retry_of].run_id
+            if first:
+                self.client.set_tag(first, "retried_as", record.trial_id)
         record.run_id = self._create_run(
-            f"trial-{number:03d}",
-            {MLFLOW_PARENT_RUN_ID: self.parent_id, "kind": "trial", "front": "false"},
+            f"trial-{number:03d}", {MLFLOW_PARENT_RUN_ID: self.parent_id, **tags}
         )
         self._log_params(record.run_id, {**record.config, "trial_id": record.trial_id})
         parts = {f"predicted.{name}": size / GIB for name, size in record.memory.to_dict().items()}
@@ -79,18 +89,19 @@ class Tracker:
         self._log_metrics(record.run_id, {**known, **parts}, step=0)
 
     def epoch(self, record: TrialRecord) -> None:
-        """Write a trial's latest epoch."""
-        if record.run_id and record.epochs:
-            latest = record.epochs[-1]
-            known = {name: record.values[name] for name in ("memory", "params")}
-            self._log_metrics(record.run_id, {**latest, **known}, step=int(latest["epoch"]))
+        """Write a trial's epochs, each once: one that started again may report an epoch twice."""
+        if not record.run_id:
+            return
+        known = {name: record.values[name] for name in ("memory", "params")}
+        if record.memory_error is not None:
+            known["memory_error"] = record.memory_error
+        for epoch in record.epochs[self._written.get(record.run_id, 0) :]:
+            self._log_metrics(record.run_id, {**epoch, **known}, step=int(epoch["epoch"]))
+        self._written[record.run_id] = len(record.epochs)
 
     def end(self, record: TrialRecord) -> None:
         """Close a trial's child run, and write how the front stands."""
-        if record.run_id:
-            if record.message:
-                self.client.set_tag(record.run_id, "message", record.message[:4000])
-            self.client.set_terminated(record.run_id, RunStatus.to_string(_STATUS[record.status]))
+        self._close(record)
         done = len(self.history.by_status("finished"))
         self._log_metrics(
             self.parent_id,
@@ -99,6 +110,7 @@ class Tracker:
                 "front_size": len(self.history.front()),
                 "trials": done,
                 "infeasible": len(self.history.infeasible),
+                **{status: len(self.history.by_status(status)) for status in UNFINISHED},
                 **{f"best.{name}": value for name, value in self.history.best().items()},
             },
             step=done,
@@ -115,8 +127,8 @@ class Tracker:
         """
         self._tag_front()
         for record in self.history.trials.values():
-            if record.run_id and record.status == "running":
-                self.client.set_terminated(record.run_id, "KILLED")
+            if record.run_id and self._closed.get(record.run_id) != record.status:
+                self._close(record)
             if record.run_id and record.test:
                 test = {f"test.{name}": value for name, value in record.test.items()}
                 self._log_metrics(record.run_id, test, step=len(record.epochs))
@@ -135,6 +147,21 @@ class Tracker:
         if picture:
             self.client.log_artifact(self.parent_id, str(picture))
         self.client.set_terminated(self.parent_id, status)
+
+    def _close(self, record: TrialRecord) -> None:
+        if not record.run_id:
+            return
+        tags = {"status": record.status, "failures": str(record.failures)}
+        if record.status == "out_of_memory":
+            tags["infeasible"] = "true"
+        if record.ending is not None:
+            tags["stage"] = record.ending.stage
+        if record.message:
+            tags["message"] = record.message[:4000]
+        self.client.log_batch(record.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+        status = _STATUS.get(record.status, RunStatus.FAILED)
+        self.client.set_terminated(record.run_id, RunStatus.to_string(status))
+        self._closed[record.run_id] = record.status
 
     def _tag_front(self) -> None:
         front = {record.trial_id for record in self.history.front()}

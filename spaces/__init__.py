@@ -13,6 +13,7 @@ from spaces import (  # noqa: F401
 )
 from spaces.base import (
     SPACES,
+    Member,
     Space,
     SpaceContext,
     Trial,
@@ -24,10 +25,12 @@ from spaces.base import (
     suggest_layers,
     suggest_learning_rate,
     union,
+    with_checkpointing,
 )
 
 __all__ = [
     "SPACES",
+    "Member",
     "Space",
     "SpaceContext",
     "Trial",
@@ -39,4 +42,5 @@ __all__ = [
     "suggest_layers",
     "suggest_learning_rate",
     "union",
+    "with_checkpointing",
 ]

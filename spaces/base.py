@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from trainables.errors import UserError, unknown
 from trainables.towers import EncoderSource
+
+#: The parameter that turns gradient checkpointing on and off.
+CHECKPOINTING = "gradient_checkpointing"
 
 
 class Trial(Protocol):
@@ -57,6 +60,21 @@ class SpaceContext:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One configuration of a space, and the parameter values that lead to it.
+
+    Attributes:
+        config: The configuration.
+        values: The parameters' values, by name.
+        parameters: The ranges that they were taken from, by name.
+    """
+
+    config: dict[str, Any]
+    values: dict[str, Any]
+    parameters: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Space:
     """A set of configurations.
 
@@ -68,6 +86,7 @@ class Space:
             of every parameter is its cheapest in memory; choices without such an order are ``Unordered``.
         first_points: Parameter values to evaluate first: the papers' settings.
         method: The method whose default space this is, if it is one's.
+        members: Returns the spaces that this one is the union of, if it is one.
     """
 
     name: str
@@ -75,35 +94,43 @@ class Space:
     sample: Callable[[Trial, SpaceContext], dict[str, Any]]
     first_points: Callable[[SpaceContext], list[dict[str, Any]]]
     method: str | None = None
+    members: Callable[[], Sequence[Space]] | None = None
 
     def smallest(self, context: SpaceContext) -> list[dict[str, Any]]:
         """Return the configurations with every parameter at its low end: one an unordered choice."""
-        return [config for config, _ in self._ends("low", context)]
+        return [member.config for member in self.ends("low", context)]
 
     def largest(self, context: SpaceContext) -> list[dict[str, Any]]:
         """Return those with every parameter at its high end, in the same order."""
-        return [config for config, _ in self._ends("high", context)]
+        return [member.config for member in self.ends("high", context)]
 
     def parameters(self, context: SpaceContext) -> dict[str, dict[str, Any]]:
         """Return the parameters met on the way to the smallest and largest members, with their ranges."""
         found: dict[str, dict[str, Any]] = {}
-        for _, probe in (*self._ends("low", context), *self._ends("high", context)):
-            found |= probe.parameters
+        for member in (*self.ends("low", context), *self.ends("high", context)):
+            found |= member.parameters
         return found
 
-    def _ends(self, end: str, context: SpaceContext) -> list[tuple[dict[str, Any], Probe]]:
-        """Sample with a probe at one end, once for each combination of unordered choices."""
-        done: list[tuple[dict[str, Any], Probe]] = []
+    def at(self, values: Mapping[str, Any], context: SpaceContext) -> Member:
+        """Return the member with some parameters' values given, the nearest in range, all others lowest."""
+        return self._probed(Probe("low", values), context)
+
+    def ends(self, end: str, context: SpaceContext) -> list[Member]:
+        """Return the members with every parameter at its ``low`` or ``high`` end: one an unordered choice."""
+        done: list[Member] = []
         todo: list[dict[str, Any]] = [{}]
         while todo:
             probe = Probe(end, todo.pop(0))
-            config = self.sample(probe, context)
+            member = self._probed(probe, context)
             if probe.undecided is None:
-                done.append((config, probe))
+                done.append(member)
             else:
                 choices = probe.parameters[probe.undecided]["choices"]
                 todo = [{**probe.chosen, probe.undecided: choice} for choice in choices] + todo
         return done
+
+    def _probed(self, probe: Probe, context: SpaceContext) -> Member:
+        return Member(self.sample(probe, context), probe.values, probe.parameters)
 
 
 class Unordered(tuple[Any, ...]):
@@ -112,40 +139,49 @@ class Unordered(tuple[Any, ...]):
 
 @dataclass
 class Probe:
-    """A trial that takes one end of every parameter and notes what it was asked.
+    """A trial that takes one end of every parameter without a value, and notes what it was asked.
 
     Attributes:
         end: ``low`` or ``high``.
-        chosen: Values of unordered parameters.
+        chosen: Values by name; of numbers the nearest that the range holds is taken.
         parameters: What was asked: ranges by name.
+        values: What was answered.
         undecided: The first unordered parameter met that has no value yet.
     """
 
     end: str
     chosen: Mapping[str, Any]
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     undecided: str | None = None
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Return one end of the range; the high end is the last one that the step reaches."""
         self.parameters[name] = {"type": "int", "low": low, "high": high, "step": step, "log": log}
-        return low if self.end == "low" else low + (high - low) // step * step
+        wanted = self.chosen.get(name, low if self.end == "low" else high)
+        self.values[name] = low + (min(max(wanted, low), high) - low) // step * step
+        return self.values[name]
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """Return one end of the range."""
         self.parameters[name] = {"type": "float", "low": low, "high": high, "step": step, "log": log}
-        return low if self.end == "low" else high
+        wanted = self.chosen.get(name, low if self.end == "low" else high)
+        self.values[name] = min(max(wanted, low), high)
+        return self.values[name]
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return the first or the last choice, or the one that was chosen."""
-        self.parameters[name] = {"type": "categorical", "choices": list(choices)}
-        if name in self.chosen:
-            return self.chosen[name]
-        if isinstance(choices, Unordered) and self.undecided is None:
-            self.undecided = name
-        return choices[0] if self.end == "low" else choices[-1]
+        unordered = isinstance(choices, Unordered)
+        self.parameters[name] = {"type": "categorical", "choices": choices if unordered else list(choices)}
+        if name in self.chosen and self.chosen[name] in choices:
+            self.values[name] = self.chosen[name]
+        else:
+            self.values[name] = choices[0] if self.end == "low" else choices[-1]
+            if unordered and self.undecided is None:
+                self.undecided = name
+        return self.values[name]
 
 
 @dataclass(frozen=True)
@@ -218,7 +254,35 @@ def union(name: str, description: str, members: Callable[[], Sequence[Space]]) -
             if number < len(of_method)
         ]
 
-    return Space(name, description, sample, first_points)
+    return Space(name, description, sample, first_points, members=members)
+
+
+def with_checkpointing(space: Space) -> Space:
+    """Return a space's configurations with and without gradient checkpointing.
+
+    Checkpointing is the cheaper choice and comes first; the first points are the papers', without it.
+
+    Args:
+        space: The space; its configurations get a field ``gradient_checkpointing``.
+    """
+
+    def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+        config = space.sample(trial, context)
+        return {**config, CHECKPOINTING: trial.suggest_categorical(CHECKPOINTING, [True, False])}
+
+    def first_points(context: SpaceContext) -> list[dict[str, Any]]:
+        return [{**point, CHECKPOINTING: False} for point in space.first_points(context)]
+
+    def members() -> Sequence[Space]:
+        return [with_checkpointing(member) for member in space.members()] if space.members else ()
+
+    return replace(
+        space,
+        description=f"{space.description}, gradient checkpointing",
+        sample=sample,
+        first_points=first_points,
+        members=members if space.members else None,
+    )
 
 
 def method_space(

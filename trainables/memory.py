@@ -1,32 +1,37 @@
 """Training memory, known before it is spent.
 
 The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimisation
-step. ``predict_memory`` finds it by running the step of the real model on fake tensors, which have shapes
-but no content: exact, without a GPU, in about a second. ``measure_memory`` tracks the same step on real
-tensors. Not counted: what a device's runtime and allocator hold beside the tensors.
+step. ``MemoryPredictor`` finds it by running the step of the real model on fake tensors, which have shapes
+but no content: exact, without a GPU, in a fraction of a second. ``measure_memory`` tracks the same step on
+real tensors. Not counted: what a device's runtime and allocator hold beside the tensors.
 """
 
 from __future__ import annotations
 
+import gc
 import json
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor, nn
 
-from trainables.methods import FusionMethod, MethodConfig, MethodContext, build_method, get_method
+from trainables.configuration import setting_changes, split_config
+from trainables.fake import FakeTensors
+from trainables.memo import PredictionMemo
+from trainables.methods import FusionMethod, MethodConfig, build_method, get_method
 from trainables.setting import TrainingSetting
-from trainables.step import forward_loss, update
-from trainables.tasks import get_task
+from trainables.step import training_step
+from trainables.storage_log import KINDS, Holdings, StorageLog
+from trainables.tasks import Classification, get_task
 from trainables.towers import EncoderSource, ModalityInput, Sequence, Tower, load_tower
 
-KINDS = ("weights", "gradients", "optimizer", "activations", "temporary")
+#: Bytes by part of the model and kind.
+Breakdown = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -58,65 +63,6 @@ class MemoryReport:
         return {"total": self.total, **{kind: getattr(self, kind) for kind in KINDS}}
 
 
-class _StorageLog(TorchDispatchMode):
-    """Logs when every tensor storage appears and disappears, and finds the peak afterwards.
-
-    The kind of a storage is known only after the fact (what a forward pass leaves behind are activations,
-    the rest were temporaries), so the log is replayed once the step is over.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._events: list[tuple[int, int]] = []  # (storage, +bytes or -bytes)
-        self._kind: dict[int, str] = {}
-        self._live: dict[int, tuple[int, int]] = {}  # address of the C++ storage -> (storage, bytes)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._see(leaf)
-        return out
-
-    def note(self, kind: str, tensors: Iterable[Tensor]) -> None:
-        """Say what kind the storages of these tensors are."""
-        for tensor in tensors:
-            self._kind[self._see(tensor)] = kind
-
-    def note_live(self, kind: str) -> None:
-        """Say that all live storages without a kind are of this one."""
-        for storage, _ in self._live.values():
-            self._kind.setdefault(storage, kind)
-
-    def peak(self) -> dict[str, int]:
-        """Replay the log and return the bytes of each kind at the (first) moment of the peak."""
-        now = dict.fromkeys(KINDS, 0)
-        total = most = 0
-        at_peak = dict(now)
-        for storage, size in self._events:
-            now[self._kind.get(storage, "temporary")] += size
-            total += size
-            if total > most:
-                most, at_peak = total, dict(now)
-        return at_peak
-
-    def _see(self, tensor: Tensor) -> int:
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        if address not in self._live:
-            number, size = len(self._events), storage.nbytes()
-            self._live[address] = (number, size)
-            self._events.append((number, size))
-            weakref.finalize(storage, self._gone, address)
-        return self._live[address][0]
-
-    def _gone(self, address: int) -> None:
-        number, size = self._live.pop(address)
-        self._events.append((number, -size))
-
-
 def measure_memory(
     method: FusionMethod,
     inputs: Mapping[str, ModalityInput],
@@ -136,65 +82,112 @@ def measure_memory(
         setting: Optimiser, precision and so on.
         task: Task kind, for the loss.
     """
-    parameters = method.trainable_parameters()
-    optimizer = setting.make_optimizer(parameters, learning_rate=0.0)
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
+    _make_state(optimizer)
     method.train()
+    held, _ = track_step(method, inputs, labels, setting, optimizer, get_task(task))
+    return _report(method, held)
 
-    log = _StorageLog()
-    hooks = [
-        parameter.register_post_accumulate_grad_hook(
-            lambda p: log.note("gradients", [p.grad] if p.grad is not None else [])
-        )
-        for parameter in parameters
-    ]
+
+def track_step(
+    method: FusionMethod,
+    inputs: Mapping[str, ModalityInput],
+    labels: Tensor,
+    setting: TrainingSetting,
+    optimizer: torch.optim.Optimizer,
+    task: Classification,
+    log: StorageLog | None = None,
+    most_parts: int | None = None,
+) -> tuple[Holdings, Tensor]:
+    """Take one optimisation step; return what is held at its peak, and the mean loss.
+
+    Args:
+        method: The method, in training mode.
+        inputs: A batch, one entry a modality.
+        labels: Its labels, shape (B,).
+        setting: How the step is run.
+        optimizer: The optimiser; it has its state already.
+        task: For the loss.
+        log: A log of this step alone; None makes one.
+        most_parts: See ``training_step``.
+    """
+    log = log or StorageLog()
+    owned = list(_owned(method))
+    owners = {id(tensor): owner for owner, tensor in owned}
+
+    def note_gradient(parameter: Tensor) -> None:
+        log.note("gradients", _tensors({"": parameter.grad}), owners[id(parameter)])
+
+    hooks = [p.register_post_accumulate_grad_hook(note_gradient) for p in method.trainable_parameters()]
+    away = method.prefix_modules() if setting.prefix == "offloaded" else []
+    absent = {id(tensor) for module in away for tensor in (*module.parameters(), *module.buffers())}
     try:
         with log:
-            log.note("weights", [*method.parameters(), *method.buffers()])
-            log.note("optimizer", _tensors(optimizer.state))
-            log.note("activations", [labels, *_tensors(inputs)])
-            loss = forward_loss(method, inputs, labels, get_task(task), setting)
-            log.note_live("activations")
-            update(loss, optimizer)
+            for owner, tensor in owned:
+                if id(tensor) not in absent:
+                    log.note("weights", [tensor], owner)
+                log.note("optimizer", _tensors(optimizer.state.get(tensor, {})), owner)
+            log.note("activations", [labels, *_tensors(inputs)], "inputs")
+            loss = training_step(
+                method,
+                inputs,
+                labels,
+                task,
+                setting,
+                optimizer,
+                after_forward=lambda: log.note_live("activations"),
+                most_parts=most_parts,
+            )
     finally:
         for hook in hooks:
             hook.remove()
-    peak = log.peak()
-    return MemoryReport(
-        total=sum(peak.values()),
-        trainable_parameters=method.trainable_parameter_count(),
-        checkpoint=sum(weight.nbytes for weight in method.trainable_state_dict().values()),
-        **peak,
-    )
+    return log.peak(), loss
 
 
 @dataclass
 class MemoryPredictor:
     """Predicts the training memory of configurations over the same encoders and setting.
 
-    Encoders are built once, on fake tensors; equal configurations are answered from memory.
+    Encoders are built once, on fake tensors, and what their frozen lower layers take is found out once.
+    Equal configurations are answered from memory, or from the disk.
 
     Args:
         encoders: One resolved encoder a modality; their weights are never loaded.
         n_classes: Number of classes.
         setting: Batch size, lengths, precision and so on.
         task: Task kind.
+        memo: Predictions of earlier processes; None does without.
     """
 
     encoders: Mapping[str, EncoderSource]
     n_classes: int
     setting: TrainingSetting
     task: str = "classification"
+    memo: PredictionMemo | None = None
+    _fake: FakeTensors = field(default_factory=FakeTensors, repr=False)
+    _towers: dict[str, dict[str, Tower]] = field(default_factory=dict, repr=False)
     _known: dict[str, MemoryReport] = field(default_factory=dict, repr=False)
-    _towers: dict[str, Tower] = field(default_factory=dict, repr=False)
+    _prefixes: dict[str, list[_Encoded]] = field(default_factory=dict, repr=False)
+    _others: dict[TrainingSetting, MemoryPredictor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self._others[self.setting] = self
         for encoder in self.encoders.values():
             encoder.check_sizes(self.setting.sizes)
-        self._fake = FakeTensorMode()
+
+    def changed(self, **changes: Any) -> MemoryPredictor:
+        """Return a predictor for the same encoders in another setting.
+
+        Args:
+            changes: Fields of the setting.
+
+        Raises:
+            UserError: If the encoders or the setting do not take them.
+        """
+        setting = replace(self.setting, **changes)
+        if setting not in self._others:
+            self._others[setting] = replace(self, setting=setting, _known={}, _prefixes={})
+        return self._others[setting]
 
     def predict(self, method: str, config: Mapping[str, Any] | MethodConfig) -> MemoryReport:
         """Return the memory of a configuration.
@@ -206,38 +199,289 @@ class MemoryPredictor:
         Raises:
             UserError: If the method or the configuration is invalid for these encoders.
         """
+        spec = get_method(method)
         if not isinstance(config, MethodConfig):
-            config = get_method(method).config_class.from_dict(config)
-        key = json.dumps([method, config.to_dict()], sort_keys=True)
+            config = spec.config_class.from_dict(config)
+        key = json.dumps([method, spec.method.__module__, config.to_dict()], sort_keys=True)
         if key not in self._known:
-            with self._fake:
-                self._known[key] = self._run(method, config)
+            self._known[key] = self._recall(key) or self._remember(key, self._run(method, config))
         return self._known[key]
+
+    def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
+        """Return the memory of a search's configuration, which may change the setting.
+
+        Args:
+            config: ``method``, ``learning_rate``, the method's fields and fields of the setting.
+        """
+        return self.changed(**setting_changes(config)).predict(*split_config(config))
+
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+        """Return what a search's configuration takes in the search itself, which saves what it can.
+
+        Args:
+            config: See ``predict_configuration``.
+            cached: Whether the output of frozen lower layers is cached.
+        """
+        setting = replace(self.setting, **setting_changes(config)).as_run(cached=cached)
+        return self.changed(**setting.to_dict()).predict(*split_config(config))
+
+    def explain(self, method: str, config: Mapping[str, Any]) -> Breakdown:
+        """Return the bytes held at the peak, by part of the model and kind; their sum is the memory.
+
+        Parts are the layers and embeddings of each encoder, the method's own modules by their names, the
+        batch (``inputs``), ``fusion`` (activations between the encoders' layers and behind them), the
+        ``backward pass`` and the ``optimiser step``.
+        """
+        built, held = self._held(method, get_method(method).config_class.from_dict(config))
+        parts: Breakdown = defaultdict(lambda: dict.fromkeys(KINDS, 0))
+        for (kind, part), size in held.items():
+            parts[part or "fusion"][kind] += size
+        order = [*dict.fromkeys(owner for owner, _ in _owned(built)), *parts]
+        return {part: parts[part] for part in dict.fromkeys(order) if part in parts}
 
     def prefix_layers(self, method: str, config: Mapping[str, Any]) -> dict[str, int]:
         """Return how many layers of each encoder a configuration leaves frozen and untouched."""
-        with self._fake:
+        with self._fake.active():
             return self._build(method, get_method(method).config_class.from_dict(config)).prefix_layers()
 
-    def _build(self, method: str, config: MethodConfig) -> FusionMethod:
-        if not self._towers:
-            self._towers = {
-                modality: load_tower(encoder, attention=self.setting.attention, weights=False)
+    def encoding_memory(self) -> int:
+        """Return the bytes that running one of the encoders takes, without gradient: to cache its output."""
+        with self._fake.active():
+            return max(
+                sum(p.nbytes for p in tower.parameters()) + self._encoded(modality)[-1].rise
+                for modality, tower in self._encoders().items()
+            )
+
+    def _recall(self, key: str) -> MemoryReport | None:
+        known = self.memo.get(self._content(key)) if self.memo else None
+        return None if known is None else MemoryReport(**known)
+
+    def _remember(self, key: str, report: MemoryReport) -> MemoryReport:
+        if self.memo:
+            self.memo.put(self._content(key), asdict(report))
+        return report
+
+    def _content(self, key: str) -> str:
+        """Everything that a prediction depends on beside the program, as one text."""
+        encoders = {m: encoder.config.to_dict() for m, encoder in self.encoders.items()}
+        return json.dumps(
+            [encoders, self.n_classes, self.task, self.setting.to_dict(), key], sort_keys=True, default=str
+        )
+
+    def _encoders(self) -> dict[str, Tower]:
+        kernel = self.setting.attention
+        if kernel not in self._towers:
+            self._towers[kernel] = {
+                modality: load_tower(encoder, attention=kernel, weights=False)
                 for modality, encoder in self.encoders.items()
             }
-        context = MethodContext(
-            self._towers, self.n_classes, self.setting.sizes, self.setting.encoder_dropout
-        )
-        return build_method(method, config, context)
+        return self._towers[kernel]
+
+    def _build(self, method: str, config: MethodConfig) -> FusionMethod:
+        from transformers.initialization import no_init_weights
+
+        context = self.setting.context(self._encoders(), self.n_classes)
+        with no_init_weights():  # there is nothing to initialise
+            return build_method(method, config, context)
 
     def _run(self, method: str, config: MethodConfig) -> MemoryReport:
-        built = self._build(method, config)
-        inputs = {
-            modality: built.tower(modality).example_inputs(self.setting.batch_size, self.setting.sizes)
-            for modality in built.modalities
-        }
-        labels = torch.zeros(self.setting.batch_size, dtype=torch.long)
-        return measure_memory(built, inputs, labels, self.setting, self.task)
+        return _report(*self._held(method, config))
+
+    def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings]:
+        """Run a step on fake tensors; return the method and what is held at the peak."""
+        setting = self.setting
+        with self._fake.active(), _garbage_kept():
+            built = self._build(method, config)
+            built.train()
+            optimizer = setting.make_optimizer(built.trainable_parameters(), learning_rate=0.0)
+            _make_state(optimizer)
+            if setting.optimizer_kernel == "single":
+                _step_decisive_only(optimizer)
+            log = StorageLog()
+            inputs: dict[str, ModalityInput] = {
+                m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities
+            }
+            for modality, stop in built.prefix_layers().items():
+                tower = built.tower(modality)
+                if setting.prefix == "computed":
+                    tower.__dict__["encode"] = partial(_encode, tower, self._encoded(modality), log)
+                else:
+                    inputs[modality] = self._encoded(modality)[stop].cached(setting.batch_size)
+            labels = torch.zeros(setting.batch_size, dtype=torch.long)
+            task = get_task(self.task)
+            held, _ = track_step(built, inputs, labels, setting, optimizer, task, log, most_parts=2)
+            return built, held
+
+    def _encoded(self, modality: str) -> list[_Encoded]:
+        """Return an encoder's output after 0, 1, … layers without gradient, and what these take."""
+        if modality not in self._prefixes:
+            setting = self.setting
+            matrices = setting.context({}, self.n_classes).frozen_matrices
+            tower = self._encoders()[modality].fork(matrices=matrices)
+            rows = setting.batch_size // setting.gradient_accumulation
+            inputs = tower.example_inputs(rows, setting.sizes)
+            with torch.no_grad(), setting.autocast(torch.device("cpu")), StorageLog() as log:
+                log.note("weights", [*tower.parameters(), *tower.buffers()])
+                sequence = tower.encode(inputs, 0)
+                start = log.mark()
+                found = [_Encoded.of(sequence, 0)]
+                for stop in range(1, tower.depth + 1):
+                    sequence = tower.encode(sequence, stop)
+                    found.append(_Encoded.of(sequence, log.rise(start)))
+            self._prefixes[modality] = found
+        return self._prefixes[modality]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The tokens that some frozen layers of an encoder return, without their content.
+
+    Attributes:
+        layer: Number of layers.
+        rise: The most bytes that these layers need at a moment, beyond what is live before the first.
+        storage: Bytes of the tokens' storage.
+        size: Shape of the tokens.
+        stride: Their stride.
+        offset: Their offset in the storage.
+        dtype: Their type.
+        masked: Whether there is a padding mask.
+    """
+
+    layer: int
+    rise: int
+    storage: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    masked: bool
+
+    @classmethod
+    def of(cls, sequence: Sequence, rise: int) -> _Encoded:
+        """Describe a sequence."""
+        tokens = sequence.tokens
+        return cls(
+            sequence.layer,
+            rise,
+            tokens.untyped_storage().nbytes(),
+            tuple(tokens.shape),
+            tokens.stride(),
+            int(tokens.storage_offset()),
+            tokens.dtype,
+            sequence.mask is not None,
+        )
+
+    def computed(self, before: Sequence) -> Sequence:
+        """Return the sequence as if the layers had run on the one before."""
+        storage = torch.empty(self.storage // self.dtype.itemsize, dtype=self.dtype)
+        tokens = storage.as_strided(self.size, self.stride, self.offset)
+        return replace(before, tokens=tokens, layer=self.layer)
+
+    def cached(self, rows: int) -> Sequence:
+        """Return the sequence as it comes from a cache, which holds float32."""
+        mask = torch.zeros(rows, self.size[1], dtype=torch.bool) if self.masked else None
+        return Sequence(torch.empty(rows, *self.size[1:]), mask, self.layer)
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep the garbage collector from going through the millions of objects of the libraries meanwhile."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _encode(
+    tower: Tower, encoded: list[_Encoded], log: StorageLog, inputs: ModalityInput, stop: int
+) -> Sequence:
+    """Do what ``Tower.encode`` does, without running frozen layers whose needs are known."""
+    if torch.is_grad_enabled() or isinstance(inputs, Sequence) or stop == 0:
+        return Tower.encode(tower, inputs, stop)
+    sequence = Tower.encode(tower, inputs, 0)
+    log.transient(encoded[stop].rise)
+    return encoded[stop].computed(sequence)
+
+
+def _make_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimiser the state that it has after a step, by a step of one parameter only."""
+    parameters = _parameters(optimizer)
+    largest = max(parameters, key=lambda p: p.numel())
+    largest.grad = torch.zeros_like(largest)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for parameter in parameters:
+        if parameter is not largest:
+            optimizer.state[parameter] = {
+                name: torch.zeros_like(parameter) if value.shape == largest.shape else value.clone()
+                for name, value in optimizer.state[largest].items()
+            }
+
+
+def _step_decisive_only(optimizer: torch.optim.Optimizer) -> None:
+    """Let a step change only those parameters that decide what the step takes at most.
+
+    Parameters that are stepped one by one need temporaries of their own size, and some of the one before are
+    still there. So only pairs of neighbours matter, and of these only such that no other pair is as large
+    in both; each of them is stepped on its own.
+    """
+    parameters = _parameters(optimizer)
+    step = optimizer.step
+    pairs = {
+        (before.numel(), parameter.numel()): (before, parameter)
+        for before, parameter in zip(parameters[:1] + parameters, parameters, strict=False)
+    }
+    decisive = [
+        pair
+        for sizes, pair in pairs.items()
+        if not any(o != sizes and o[0] >= sizes[0] and o[1] >= sizes[1] for o in pairs)
+    ]
+
+    def step_decisive() -> None:
+        gradients = {parameter: parameter.grad for parameter in parameters}
+        for pair in decisive:
+            for parameter in parameters:
+                parameter.grad = gradients[parameter] if any(parameter is one for one in pair) else None
+            step()
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+
+    optimizer.__dict__["step"] = step_decisive
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _owned(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer once, with the part of the model that it belongs to."""
+    seen: set[int] = set()
+    modules: list[tuple[str, nn.Module]] = []
+    for modality in method.modalities:
+        tower = method.tower(modality)
+        embedding = tower.prefix_modules(0)
+        modules += [(f"{modality} embedding", module) for module in embedding]
+        modules += [(f"{modality} layer {i}", layer) for i, layer in enumerate(tower.layers)]
+        modules += [(f"{modality} output", tower)]
+    modules += [(name, module) for name, module in method.named_children() if name != "towers"]
+    for owner, module in [*modules, ("fusion", method)]:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield owner, tensor
+
+
+def _report(method: FusionMethod, held: Holdings) -> MemoryReport:
+    kinds = {kind: sum(size for (of, _), size in held.items() if of == kind) for kind in KINDS}
+    return MemoryReport(
+        total=sum(kinds.values()),
+        trainable_parameters=method.trainable_parameter_count(),
+        checkpoint=sum(parameter.nbytes for parameter in method.trainable_parameters()),
+        **kinds,
+    )
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from trainables.data.loader import Loader
+from trainables.measure import StepMeter
 from trainables.methods import FusionMethod
 from trainables.setting import TrainingSetting
-from trainables.step import forward_loss, update
 from trainables.tasks import get_task
+
+#: Hears that the work has got on.
+Tick = Callable[[], None]
+
+
+def no_tick() -> None:
+    """Hear nothing."""
 
 
 class DivergedError(RuntimeError):
@@ -30,6 +38,9 @@ class Trainer:
         train: The training split.
         seed: Decides the order of the samples, dropout and augmentation.
         task: Task kind.
+
+    Attributes:
+        meter: Knows the memory that the steps so far took.
     """
 
     def __init__(
@@ -48,14 +59,18 @@ class Trainer:
         self.seed = seed
         self.task = get_task(task)
         self.epoch = 0
+        self.meter = StepMeter(train.device, setting.batch_size)
         steps = epochs * len(train)
         self.optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
         )
 
-    def train_epoch(self) -> dict[str, float]:
+    def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
         """Train for one epoch.
+
+        Args:
+            tick: Called after each step.
 
         Returns:
             ``train_loss``, the mean over samples, and ``epoch_seconds``.
@@ -70,19 +85,25 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64)
         seen = 0
         for batch in self.train_loader.shuffled(seed):
-            loss = forward_loss(self.method, batch.inputs, batch.labels, self.task, self.setting)
-            update(loss, self.optimizer)
+            loss = self.meter.step(
+                self.method, batch.inputs, batch.labels, self.task, self.setting, self.optimizer
+            )
             self.schedule.step()
-            total = total.to(loss.device) + loss.detach() * len(batch.labels)
+            total = total.to(loss.device) + loss * len(batch.labels)
             seen += len(batch.labels)
+            tick()
         self.epoch += 1
         train_loss = total.item() / seen
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
         return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
 
-    def evaluate(self, loader: Loader) -> dict[str, float]:
+    def evaluate(self, loader: Loader, tick: Tick = no_tick) -> dict[str, float]:
         """Return the task's metrics on a split.
+
+        Args:
+            loader: The split.
+            tick: Called after each batch.
 
         Raises:
             DivergedError: If the loss is not finite.
@@ -94,6 +115,7 @@ class Trainer:
                 with self.setting.autocast(batch.labels.device):
                     logits.append(self.method(batch.inputs).logits.float().cpu())
                 labels.append(batch.labels.cpu())
+                tick()
         metrics = self.task.score(torch.cat(logits), torch.cat(labels))
         if not math.isfinite(metrics["loss"]):
             raise DivergedError(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
+import os
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
 from ray import tune
 from safetensors.torch import load_file, save_file
 
 from trainables.cache import cache_dir
+from trainables.configuration import setting_changes, split_config
 from trainables.data import (
     FeatureCache,
     Loader,
@@ -23,13 +29,18 @@ from trainables.data import (
     open_dataset,
     prepare,
 )
-from trainables.methods import FusionMethod, MethodContext, build_method
+from trainables.errors import UserError
+from trainables.measure import Measured, limit_memory
+from trainables.methods import FusionMethod, build_method
+from trainables.outcome import first_line, is_out_of_memory, tried_to_allocate
 from trainables.plugin import Plugin
 from trainables.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
-from trainables.trainer import Trainer
+from trainables.trainer import DivergedError, Tick, Trainer, no_tick
+from trainables.watchdog import Watchdog
 
 GIB = 2**30
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class TrialSpec:
         feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
         threads: CPU threads of a trial.
         prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
+        hang_timeout: Seconds after which a worker ends itself that finishes no step and no validation batch.
         plugins: Files with methods of the user's own.
     """
 
@@ -62,6 +74,7 @@ class TrialSpec:
     feature_cache: int = 8 * GIB
     threads: int = 1
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    hang_timeout: float = 900.0
     plugins: tuple[Plugin, ...] = ()
 
 
@@ -80,64 +93,92 @@ class TrialRun:
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
+        self.stage = "building"
         for plugin in self.spec.plugins:
             plugin.load()
         torch.set_num_threads(self.spec.threads)
         self.data = _open_prepared(self.spec)
+        setting = replace(self.spec.setting, **setting_changes(self.config))
+        self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
         self.method = self._build().to(self.device)
+        train = self.loader("train")
+        #: Whether steps run as ``setting`` says: the cache may lack the room for a split.
+        self.as_set = self.setting.prefix == "computed" or set(train.features) == set(self._prefix_layers)
         self.trainer = Trainer(
             self.method,
-            self.spec.setting,
+            self.setting,
             self.config["learning_rate"],
             self.spec.epochs,
-            self.loader("train"),
+            train,
             self.spec.seed,
             self.data.info["task"],
         )
+        self.validation = self.loader("validation")
+        self.measured: Measured | None = None
         self.setup_seconds = time.perf_counter() - started
 
     def loader(self, split: str) -> Loader:
-        """Return a split's batches, with the frozen prefix's cached output where the method has one."""
+        """Return a split's batches, with the frozen prefix's cached output where the method has one.
+
+        Raises:
+            UserError: If the cache lacks the room for what the setting wants from there.
+        """
         features = {}
-        if self.spec.feature_cache:
+        if self.setting.prefix != "computed":
             cache = FeatureCache(self.spec.feature_cache)
-            for modality, layer in self.method.prefix_layers().items():
+            for modality, layer in self._prefix_layers.items():
                 found = cache.features(
                     self.data,
                     split,
                     self.method.tower(modality),
                     layer,
-                    self.spec.setting,
+                    self.setting,
                     encoder=self.spec.fingerprints[modality],
                     device=self.device,
                     others=self.spec.prefixes.get(modality, ()),
                 )
                 if found is not None:
                     features[modality] = found
+                elif self.spec.setting.prefix != "computed":
+                    raise UserError(
+                        f"--prefix {self.spec.setting.prefix}: the {modality} features of the {split} split "
+                        f"do not fit into the cache of {self.spec.feature_cache / GIB:.1f} GiB; see "
+                        "--feature-cache-size"
+                    )
+        if self.setting.prefix == "offloaded":
+            for module in self.method.prefix_modules():
+                module.to("cpu")  # computing features has brought it to the device
         return Loader(
             self.data.split(split),
             self.method.modalities,
-            self.spec.setting.batch_size,
+            self.setting.batch_size,
             self.device,
             features,
             get_augmentation(self.spec.augment) if split == "train" else None,
         )
 
-    def epoch(self) -> dict[str, float]:
-        """Train one epoch and evaluate on the validation split.
+    def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train one epoch and evaluate on the validation split; ``stage`` says which of the two it is at.
+
+        Args:
+            tick: Called after each step and each batch of the validation split.
 
         Returns:
-            The task's metrics, ``epoch``, ``train_loss``, ``measured_memory`` (GiB, on a GPU), and where the
-            time went: ``setup_seconds`` (the same in every epoch; cached features are computed here),
+            The task's metrics, ``epoch``, ``train_loss``, ``measured_memory`` (GiB held by tensors at the
+            peak of a step, once one was measured), on a GPU ``reserved_memory``, and where the time went:
+            ``setup_seconds`` (the same in every epoch; cached features are computed here),
             ``epoch_seconds`` and ``validation_seconds``.
         """
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        result = self.trainer.train_epoch()
-        if self.device.type == "cuda":
-            result["measured_memory"] = torch.cuda.max_memory_allocated(self.device) / GIB
+        self.stage = "training"
+        result = self.trainer.train_epoch(tick)
+        self.measured = self.measured or self.trainer.meter.measured
+        if self.measured is not None:
+            result["measured_memory"] = self.measured.allocated / GIB
+            if self.measured.reserved is not None:
+                result["reserved_memory"] = self.measured.reserved / GIB
         started = time.perf_counter()
-        result |= self.evaluate("validation")
+        self.stage = "validation"
+        result |= self.trainer.evaluate(self.validation, tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -162,55 +203,125 @@ class TrialRun:
         self.method.load_trainable_state_dict(load_file(folder / "weights.safetensors"))
         self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
 
+    @cached_property
+    def _prefix_layers(self) -> dict[str, int]:
+        return self.method.prefix_layers()
+
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
         towers = {
-            modality: _shared_tower(modality, source, self.spec.setting.attention)
+            modality: _shared_tower(modality, source, self.setting.attention)
             for modality, source in self.spec.encoders.items()
         }
         torch.manual_seed(self.spec.seed)
-        setting = self.spec.setting
-        context = MethodContext(towers, self.data.n_classes, setting.sizes, setting.encoder_dropout)
-        return build_method(name, fields, context)
+        return build_method(name, fields, self.setting.context(towers, self.data.n_classes))
 
 
 class FusionTrial(tune.Trainable):
     """Ray Tune's view of a ``TrialRun``: one epoch a step, all objectives every epoch.
 
-    A worker keeps its process, and so its encoders, from one trial to the next.
+    A worker keeps its process, and so its encoders, from one trial to the next. Running out of memory and
+    diverging are results, with which the trial is done: ``status`` (``out_of_memory`` or ``diverged``),
+    ``stage`` (``building``, ``training``, ``validation`` or ``checkpoint``), ``message``, and
+    ``below_share``: whether the trial itself had less than it was granted, so that others were in its way;
+    None where that cannot be known. Any other error is raised, and Ray Tune starts the trial again from its
+    last checkpoint.
     """
 
     def setup(self, config: dict[str, Any], spec: TrialSpec) -> None:
-        """Build the trial."""
+        """Take the first configuration."""
         self._spec = spec
-        self._start(config)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next configuration in the same process."""
-        self._start(new_config)
+        """Take the next configuration in the same process.
+
+        It is built in the first step: Ray Tune starts a trial again whose worker died in a step, but not one
+        whose worker died here.
+        """
+        self._trial = new_config
+        self._run: TrialRun | None = None
+        self._saved: TemporaryDirectory[str] | None = None
+        self._ending: dict[str, Any] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
-        return {**self._run.epoch(), **self._known, "done": self._run.trainer.epoch >= self._spec.epochs}
+        """Train one epoch and save it: what is reported can be gone on from."""
+        watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
+        watchdog.start()
+        if self._ending is not None:
+            return self._ending
+        return self._survive(lambda: self._epoch(watchdog))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write a checkpoint."""
-        self._run.save(Path(checkpoint_dir))
+        """Hand over what the step saved; a trial that ended without a result leaves nothing."""
+        if self._saved is not None:
+            # Links, as the same epoch may be asked for twice; both are temporary folders.
+            shutil.copytree(self._saved.name, checkpoint_dir, copy_function=os.link, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: str) -> None:
         """Read a checkpoint."""
-        self._run.load(Path(checkpoint))
+        self._survive(lambda: self._build().load(Path(checkpoint)))
 
-    def _start(self, config: dict[str, Any]) -> None:
-        self._known = {"memory": config["memory"] / GIB, "params": config["params"]}
-        self._run = TrialRun(self._spec, config["config"])
+    def cleanup(self) -> None:
+        """Let go of everything; Ray Tune calls it when the worker ends."""
+        self._run = self._saved = None
+
+    def _build(self) -> TrialRun:
+        if self._run is None:
+            limit_memory(self._trial["granted"])
+            self._run = TrialRun(replace(self._spec, threads=self._trial["threads"]), self._trial["config"])
+            if self._trial["checkpoint"] is not None:
+                with self._trial["checkpoint"].as_directory() as folder:
+                    self._run.load(Path(folder))
+        return self._run
+
+    def _epoch(self, watchdog: Watchdog) -> dict[str, Any]:
+        run = self._build()
+        with watchdog.watching():
+            result = run.epoch(watchdog.tick)
+        bad = [f"{name} became {value}" for name, value in result.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(f"{', '.join(bad)} in epoch {run.trainer.epoch}")
+        run.stage = "checkpoint"
+        self._saved = TemporaryDirectory()
+        run.save(Path(self._saved.name))
+        known = {"memory": self._trial["memory"] / GIB, "params": self._trial["params"]}
+        if run.as_set:
+            known["expected_memory"] = self._trial["expected"] / GIB
+        return {**result, **known, "done": run.trainer.epoch >= self._spec.epochs}
+
+    def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
+        """Return what the work returns, or how it ended the trial; the process can take another one then."""
+        try:
+            return work()
+        except Exception as error:
+            if isinstance(error, DivergedError):
+                status = "diverged"
+            elif is_out_of_memory(error):
+                status = "out_of_memory"
+            else:
+                raise
+            ending = {
+                "status": status,
+                "stage": self._run.stage if self._run is not None else "building",
+                "message": first_line(error),
+                "below_share": _below_share(error, self._trial["granted"]),
+                "done": True,
+            }
+        # Out here the error is gone, and with its frames the step's tensors.
+        self._ending, self._run, self._saved = ending, None, None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return ending
 
 
-def split_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a configuration's method name and the method's own fields."""
-    fields = {k: v for k, v in config.items() if k not in ("method", "learning_rate")}
-    return config["method"], fields
+def _below_share(error: Exception, granted: int | None) -> bool | None:
+    """Whether this process would have stayed within its share of the device, had it got what it asked for."""
+    if granted is None or not torch.cuda.is_available():
+        return None
+    return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted
 
 
 def test_metrics(spec: TrialSpec, config: Mapping[str, Any], checkpoint: Path) -> dict[str, float]:
@@ -222,9 +333,7 @@ def test_metrics(spec: TrialSpec, config: Mapping[str, Any], checkpoint: Path) -
 
 @cache
 def _shared_tower(modality: str, source: str, attention: str) -> Tower:
-    tower = load_tower(resolve_encoder(modality, source), attention=attention)
-    tower.skip_unused = True
-    return tower
+    return load_tower(resolve_encoder(modality, source), attention=attention)
 
 
 def _open_prepared(spec: TrialSpec) -> PreparedData:

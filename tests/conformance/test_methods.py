@@ -16,7 +16,7 @@ from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.setting import TrainingSetting
-from trainables.step import forward_loss, update
+from trainables.step import forward_loss, training_step
 from trainables.tasks import get_task
 from trainables.towers import FAMILIES, Tower, resolve_encoder
 
@@ -34,6 +34,8 @@ COMBINATIONS: dict[str, list[dict[str, Any]]] = {
     "adapter": [{"n_layers": 1, "train_norms": False}],
     "lora": [{"n_layers": 1, "targets": "attention"}],
 }
+
+MODALITIES = ("text", "image")
 
 #: Encoders to run the defaults over: (text, image).
 PAIRS = [
@@ -84,14 +86,19 @@ def _tower(modality: str, family: str, attention: str = "eager") -> Tower:
 
 
 def _towers(pair: tuple[str, str] = PAIRS[0], attention: str = "eager") -> dict[str, Tower]:
-    return {m: _tower(m, family, attention) for m, family in zip(("text", "image"), pair, strict=True)}
+    return {m: _tower(m, family, attention) for m, family in zip(MODALITIES, pair, strict=True)}
 
 
 def _build(
-    name: str, config: dict[str, Any], towers: dict[str, Tower] | None = None, *, dropout: bool = True
+    name: str,
+    config: dict[str, Any],
+    towers: dict[str, Tower] | None = None,
+    *,
+    dropout: bool = True,
+    **context: Any,
 ) -> FusionMethod:
     torch.manual_seed(0)
-    return build_method(name, config, MethodContext(towers or _towers(), CLASSES, SIZES, dropout))
+    return build_method(name, config, MethodContext(towers or _towers(), CLASSES, SIZES, dropout, **context))
 
 
 def _batch(towers: dict[str, Tower] | None = None) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
@@ -103,11 +110,11 @@ def _batch(towers: dict[str, Tower] | None = None) -> tuple[dict[str, dict[str, 
 def _step(method: FusionMethod, optimizer: torch.optim.Optimizer | None = None) -> float:
     """Forward and backward, and update where there is an optimiser."""
     inputs, labels = _batch(dict(method.context.towers))
+    if optimizer is not None:
+        task = get_task("classification")
+        return training_step(method, inputs, labels, task, TrainingSetting(), optimizer).item()
     loss = forward_loss(method, inputs, labels, get_task("classification"), TrainingSetting())
-    if optimizer is None:
-        loss.backward()
-    else:
-        update(loss, optimizer)
+    loss.backward()
     return loss.item()
 
 
@@ -203,10 +210,7 @@ def test_training_from_a_cached_prefix_is_the_same(name, config) -> None:
 def test_skipping_unused_outputs_changes_nothing(name, config) -> None:
     results = []
     for skip in (False, True):
-        towers = {m: tower.fork() for m, tower in _towers().items()}
-        for tower in towers.values():
-            tower.skip_unused = skip
-        method = _build(name, config, towers, dropout=False)
+        method = _build(name, config, dropout=False, skip_unused=skip)
         for module in method.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # a method's own: which numbers it draws depends on what is computed
@@ -237,21 +241,50 @@ def test_save_and_load(name, config, tmp_path) -> None:
     assert path.stat().st_size == 8 + header + announced
 
 
+#: Settings under which a step is predicted and tracked, for every option of every method.
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"attention": "sdpa", "precision": "bf16", "optimizer": "sgd", "gradient_checkpointing": True},
+]
+#: More of them, for the defaults.
+MORE_SETTINGS: list[dict[str, Any]] = [
+    {"gradient_checkpointing": True},
+    {"precision": "bf16"},
+    {"precision": "bf16-frozen", "gradient_accumulation": 3},
+    {"optimizer_kernel": "foreach", "prefix": "cached", "skip_unused": True},
+    {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False},
+]
+
+
 @each_case
-@pytest.mark.parametrize(
-    ("attention", "precision", "optimizer"), [("eager", "fp32", "adamw"), ("sdpa", "bf16", "sgd")]
-)
-def test_predicted_memory_is_the_tracked_peak(
-    tiny_encoders, name, config, attention, precision, optimizer
-) -> None:
-    families = dict(zip(("text", "image"), PAIRS[0], strict=True))
-    setting = _setting(attention=attention, precision=precision, optimizer=optimizer)
-    _assert_predicted(tiny_encoders, name, config, families, setting)
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_predicted_memory_is_the_tracked_peak(tiny_encoders, name, config, changes) -> None:
+    _assert_predicted(tiny_encoders, name, config, dict(zip(MODALITIES, PAIRS[0], strict=True)), changes)
+
+
+@each_default
+@pytest.mark.parametrize("changes", MORE_SETTINGS, ids=str)
+def test_so_it_is_in_other_settings(tiny_encoders, name, config, changes) -> None:
+    _assert_predicted(tiny_encoders, name, config, dict(zip(MODALITIES, PAIRS[0], strict=True)), changes)
+
+
+@each_default
+def test_gradient_checkpointing_changes_memory_only(name, config) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        method = _build(name, config, gradient_checkpointing=checkpointing)
+        method.train()
+        torch.manual_seed(1)  # dropout draws the same numbers in the second run of a layer
+        _step(method)
+        gradients.append({n: p.grad for n, p in method.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, gradient in gradients[0].items():
+        assert torch.allclose(gradients[1][key], gradient, atol=1e-6), key
 
 
 @functools.cache
-def _predictor(folders: tuple[tuple[str, str], ...], setting: TrainingSetting) -> MemoryPredictor:
-    return MemoryPredictor({m: resolve_encoder(m, folder) for m, folder in folders}, CLASSES, setting)
+def _predictor(folders: tuple[tuple[str, str], ...]) -> MemoryPredictor:
+    return MemoryPredictor({m: resolve_encoder(m, folder) for m, folder in folders}, CLASSES, _setting())
 
 
 def _setting(**changes: Any) -> TrainingSetting:
@@ -259,17 +292,31 @@ def _setting(**changes: Any) -> TrainingSetting:
 
 
 def _assert_predicted(
-    encoders: dict[str, Any], name: str, config: dict[str, Any], families: dict[str, str], setting: Any
+    encoders: dict[str, Any], name: str, config: dict[str, Any], families: dict[str, str], changes: Any
 ) -> None:
+    setting = _setting(**changes)
     folders = tuple((m, str(encoders[family])) for m, family in families.items())
-    predicted = _predictor(folders, setting).predict(name, config)
+    predicted = _predictor(folders).changed(**changes).predict(name, config)
     towers = {m: _tower(m, family, setting.attention) for m, family in families.items()}
-    method = _build(name, config, towers)
+    torch.manual_seed(0)
+    method = build_method(name, config, setting.context(towers, CLASSES))
     inputs, labels = _batch({m: method.context.towers[m] for m in method.modalities})
+    if setting.prefix != "computed":  # as a cache returns it
+        for modality, sequence in method.eval().prefix(inputs).items():
+            tokens = sequence.tokens.float().contiguous()
+            inputs[modality] = dataclasses.replace(sequence, tokens=tokens)
+    if setting.prefix == "offloaded":
+        for module in method.prefix_modules():  # so that whatever a step needs of them is missing
+            module.to("meta")
     real = measure_memory(method, inputs, labels, setting)
     assert predicted == real  # to the byte, in every part
     assert predicted.total == sum(v for k, v in predicted.to_dict().items() if k != "total")
     assert predicted.trainable_parameters == method.trainable_parameter_count()
+    if setting.precision == "bf16-frozen":
+        assert all(
+            p.dtype == (torch.bfloat16 if p.ndim > 1 and not p.requires_grad else torch.float32)
+            for p in method.parameters()
+        )
 
 
 @each_default
@@ -322,7 +369,7 @@ def test_takes_three_and_seven_modalities_or_says_why_not(tiny_encoders, name, c
     _assert_gradients(method)
     with torch.no_grad():
         assert method.eval()(_batch(towers)[0]).logits.shape == (ROWS, CLASSES)
-    _assert_predicted(tiny_encoders, name, {}, MANY[count], _setting())
+    _assert_predicted(tiny_encoders, name, {}, MANY[count], {})
 
 
 @pytest.mark.parametrize("name", METHODS)

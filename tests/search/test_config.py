@@ -24,6 +24,26 @@ def test_refuses_augmentation_with_cached_features() -> None:
     SearchConfig(space="pmf_nas", augment="flip", feature_cache=False)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prefix": "cached", "feature_cache": False}, "--prefix cached takes .* --no-feature-cache"),
+        ({"prefix": "offloaded", "augment": "flip"}, "--prefix offloaded takes .* --augment"),
+        (
+            {"gradient_checkpointing": "maybe"},
+            "unknown gradient checkpointing 'maybe'; known: off, on, search",
+        ),
+        ({"max_failures": -1}, "--max-failures -1: must be at least 0"),
+        ({"gpu_memory": 0}, "--gpu-memory 0: must be at least 1"),
+        ({"hang_timeout": 0}, "--hang-timeout 0: must be more than 0"),
+    ],
+    ids=str,
+)
+def test_refuses_what_cannot_be(settings, words) -> None:
+    with pytest.raises(UserError, match=words):
+        SearchConfig(space="pmf_nas", **settings)
+
+
 def test_objectives_share_one_scale() -> None:
     objectives = get_objectives(["memory", "accuracy", "loss"])
     reference = reference_values(objectives, memory=4.0, params=1e6, n_classes=10)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from spaces import SPACES, SpaceContext, get_space
+from spaces import SPACES, SpaceContext, get_space, with_checkpointing
+from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.methods import METHODS, get_method
 from trainables.setting import TrainingSetting
 from trainables.towers import resolve_encoder
-from trainables.trial import split_config
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,40 @@ def test_pmf_nas_reaches_every_depth() -> None:
     assert [config["n_fusion_layers"] for config in space.smallest(context)] == [1]
     assert [config["n_fusion_layers"] for config in space.largest(context)] == [6]
     assert [config["translator_width"] for config in space.largest(context)] == [384]
+
+
+def test_checkpointing_becomes_a_parameter() -> None:
+    context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+    space = with_checkpointing(get_space("pmf_nas"))
+    assert [config["gradient_checkpointing"] for config in space.smallest(context)] == [True]
+    assert [config["gradient_checkpointing"] for config in space.largest(context)] == [False]
+    first = space.first_points(context)[0]
+    assert {**get_space("pmf_nas").first_points(context)[0], "gradient_checkpointing": False} == first
+    config = space.sample(optuna.trial.FixedTrial({**first, "gradient_checkpointing": True}), context)
+    assert config["gradient_checkpointing"] is True
+    assert config["n_fusion_layers"] == 2
+    assert space.parameters(context)["gradient_checkpointing"]["choices"] == [True, False]
+
+
+def test_checkpointing_is_one_parameter_of_a_union() -> None:
+    context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+    space = with_checkpointing(get_space("prompts"))
+    parameters = space.parameters(context)
+    assert [name for name in parameters if "checkpointing" in name] == ["gradient_checkpointing"]
+    assert all("gradient_checkpointing" in config for config in space.largest(context))
+    assert all("gradient_checkpointing" in member.parameters(context) for member in space.members())
+    assert get_space("pmf").members is None
+
+
+def test_a_member_is_found_by_some_of_its_values() -> None:
+    context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+    mope = get_space("mope")
+    member = mope.at({"main": "text", "n_prompted_layers": 12, "prompt_length": 3}, context)
+    assert member.config["n_prompted_layers"] == member.values["n_prompted_layers"] == 6  # the text encoder's
+    assert (member.config["prompt_length"], member.config["n_experts"]) == (3, 2)
+    assert member.parameters["n_prompted_layers"]["high"] == 6
+    width = get_space("pmf_nas").at({"translator_width": 100}, context).config["translator_width"]
+    assert width == 96  # steps of 48
 
 
 def test_an_encoder_without_layers_is_refused() -> None:

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from trainables.data import open_dataset, prepare
+from trainables.errors import UserError
+from trainables.measure import Measured
+from trainables.memory import MemoryPredictor
 from trainables.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 from trainables.trainer import DivergedError
@@ -69,8 +72,47 @@ def test_features_change_nothing_but_the_time(spec) -> None:
     cached, plain = (TrialRun(replace(spec, feature_cache=size), PMF) for size in (2**30, 0))
     assert cached.loader("train").features
     assert not plain.loader("train").features
-    a, b = _numbers(cached.epoch()), _numbers(plain.epoch())
+    a, b = ({k: v for k, v in _numbers(run.epoch()).items() if "memory" not in k} for run in (cached, plain))
     assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "feature_cache"),
+    [
+        ({}, 2**30),
+        ({}, 0),
+        ({"prefix": "offloaded", "gradient_accumulation": 2}, 2**30),
+        ({"precision": "bf16-frozen", "attention": "sdpa", "optimizer_kernel": "foreach"}, 2**30),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_memory_of_a_real_step_is_the_expected(spec, changes, feature_cache, checkpointing) -> None:
+    config = {**PMF, "gradient_checkpointing": checkpointing}
+    setting = replace(spec.setting, **changes)
+    run = TrialRun(replace(spec, setting=setting, feature_cache=feature_cache), config)
+    result = run.epoch()
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}
+    expected = MemoryPredictor(encoders, 3, setting).predict_as_run(config, cached=feature_cache > 0)
+    assert run.as_set
+    assert run.measured == Measured(expected.total)
+    assert result["measured_memory"] == expected.total / 2**30
+
+
+def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(spec) -> None:
+    setting = replace(spec.setting, encoder_dropout=False)
+    results = []
+    for changes in ({}, {"gradient_checkpointing": True}, {"gradient_accumulation": 4}):
+        run = TrialRun(replace(spec, setting=replace(setting, **changes)), PMF)
+        results.append({k: v for k, v in _numbers(run.epoch()).items() if k != "measured_memory"})
+    assert results[1] == pytest.approx(results[0], abs=1e-5)
+    assert results[2] == pytest.approx(results[0], abs=1e-3)
+
+
+def test_an_offloaded_prefix_needs_the_room_for_its_output(spec) -> None:
+    setting = replace(spec.setting, prefix="offloaded")
+    with pytest.raises(UserError, match="--prefix offloaded: the text features of the train split"):
+        TrialRun(replace(spec, setting=setting, feature_cache=1000), PMF)
 
 
 def test_fine_tuning_leaves_the_shared_encoders_alone(spec) -> None:

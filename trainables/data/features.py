@@ -18,8 +18,6 @@ from trainables.data.prepared import PreparedData, PreparedSplit
 from trainables.setting import TrainingSetting
 from trainables.towers import ModalityInput, Sequence, Tower
 
-_ROWS = 64
-
 
 @dataclass(frozen=True)
 class PrefixFeatures:
@@ -123,7 +121,7 @@ class FeatureCache:
         if lower is not None:
             tokens = np.load(self._path(stem, lower), mmap_mode="r")
             below = PrefixFeatures(tokens, lower, _mask_of(rows, tower.modality))
-        size = self._size(rows, tower)
+        size = self._size(rows, tower, setting)
         stored = sorted({layer, *(i for i in others if (-1 if lower is None else lower) < i < layer)})
         if self._used() + size * len(stored) > self.limit:
             stored = [layer]
@@ -132,8 +130,9 @@ class FeatureCache:
         partial = {i: self._path(stem, i).with_suffix(".partial") for i in stored}
         files: dict[int, np.memmap] = {}
         tower.to(device).eval()
-        for first in range(0, len(rows), _ROWS):
-            index = torch.arange(first, min(first + _ROWS, len(rows)))
+        # As many at once as a step runs, so that it takes no more memory than a step
+        for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
+            first = int(index[0])
             inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
             sequence: ModalityInput = to_device(inputs, device)
             for i in stored:
@@ -149,9 +148,10 @@ class FeatureCache:
             os.replace(partial[i], self._path(stem, i))
         return True
 
-    def _size(self, rows: PreparedSplit, tower: Tower) -> int:
-        with torch.no_grad():
-            one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), _device(tower)), 0)
+    def _size(self, rows: PreparedSplit, tower: Tower, setting: TrainingSetting) -> int:
+        device = next(tower.parameters()).device
+        with torch.no_grad(), setting.autocast(device):
+            one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), device), 0)
         return len(rows) * one.tokens.numel() * 4
 
     def _used(self) -> int:
@@ -177,10 +177,6 @@ def to_device(inputs: object, device: torch.device) -> Sequence | dict[str, Tens
         return Sequence(inputs.tokens.to(device), mask, inputs.layer)
     assert isinstance(inputs, dict)
     return {name: tensor.to(device) for name, tensor in inputs.items()}
-
-
-def _device(tower: Tower) -> torch.device:
-    return next(tower.parameters()).device
 
 
 def _mask_of(rows: PreparedSplit, modality: str) -> Callable[[Tensor], Tensor | None]:

@@ -108,12 +108,18 @@ class MethodContext:
         encoder_dropout: Whether dropout is active, in training, in frozen encoder layers that the gradient
             passes through. The frozen prefix below them always runs without dropout, which makes its
             output a constant of the data.
+        gradient_checkpointing: Whether encoder layers that the gradient passes through keep only their input.
+        skip_unused: Whether outputs of encoder layers that nothing reads are left out.
+        frozen_matrices: Type that frozen weight matrices are stored as; None leaves them as they are.
     """
 
     towers: Mapping[str, Tower]
     n_classes: int
     sizes: InputSizes = field(default_factory=InputSizes)
     encoder_dropout: bool = True
+    gradient_checkpointing: bool = False
+    skip_unused: bool = False
+    frozen_matrices: torch.dtype | None = None
 
 
 class Inserted(nn.Module):
@@ -159,9 +165,14 @@ class FusionMethod(nn.Module):
         self.context = context
         self.config = config
         trained = self.trained_encoders(context, config)
-        self.towers = nn.ModuleDict(
-            {m: context.towers[m].fork(trained=m in trained) for m in self.used_modalities(context, config)}
-        )
+        self.towers = nn.ModuleDict()
+        for modality in self.used_modalities(context, config):
+            tower = context.towers[modality].fork(
+                trained=modality in trained, matrices=context.frozen_matrices
+            )
+            tower.gradient_checkpointing = context.gradient_checkpointing
+            tower.skip_unused = context.skip_unused
+            self.towers[modality] = tower
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
@@ -194,6 +205,11 @@ class FusionMethod(nn.Module):
         """Run every tower's frozen prefix, without gradient, from wherever the batch stands."""
         with torch.no_grad():
             return {m: self.tower(m).encode(batch[m], stop) for m, stop in self.prefix_layers().items()}
+
+    def prefix_modules(self) -> list[nn.Module]:
+        """Return the modules that a step does without if the prefix's output is given to it."""
+        stops = self.prefix_layers().items()
+        return [module for m, stop in stops for module in self.tower(m).prefix_modules(stop)]
 
     @property
     def modalities(self) -> tuple[str, ...]:

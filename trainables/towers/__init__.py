@@ -1,6 +1,16 @@
 """Encoders as towers: pretrained unimodal transformers taken apart into steps."""
 
-from trainables.towers.base import ALL, NONE, InputSizes, ModalityInput, Prefix, Sequence, Tower
+from trainables.towers.base import (
+    ALL,
+    NONE,
+    InputSizes,
+    ModalityInput,
+    Prefix,
+    Sequence,
+    Tower,
+    current_part,
+    part,
+)
 from trainables.towers.bundled import BUNDLED
 from trainables.towers.source import (
     ARCHITECTURES,
@@ -24,6 +34,8 @@ __all__ = [
     "Prefix",
     "Sequence",
     "Tower",
+    "current_part",
     "load_tower",
+    "part",
     "resolve_encoder",
 ]

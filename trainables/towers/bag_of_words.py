@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ class BagOfWordsTower(BertTower):
     POOLED = ALL
     MATRICES = {}
     SUBLAYERS = {}
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("word_embeddings",)
 
     def __init__(self, modality: str, model: Any) -> None:
         super().__init__(modality, model)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 #: Positions of a sequence: every one, or none.
 ALL, NONE = slice(None), slice(0, 0)
@@ -70,6 +72,25 @@ ModalityInput = Mapping[str, Tensor] | Sequence
 Prefix = tuple[Tensor, Tensor]
 
 
+#: Names of the parts of a model that are at work, innermost last.
+_PARTS: list[str] = []
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Say which part of a model is at work, for those who count what it allocates."""
+    _PARTS.append(name)
+    try:
+        yield
+    finally:
+        _PARTS.pop()
+
+
+def current_part() -> str | None:
+    """Return the innermost part at work."""
+    return _PARTS[-1] if _PARTS else None
+
+
 class Tower(nn.Module):
     """A pretrained unimodal transformer as steps that a fusion method can interleave with its own.
 
@@ -82,7 +103,8 @@ class Tower(nn.Module):
 
     Attributes:
         skip_unused: Do not compute outputs that the caller of ``layer`` does not keep. Off, a layer runs as
-            the library runs it; memory is predicted that way.
+            the library runs it.
+        gradient_checkpointing: Keep only the inputs of layers for the backward pass, which runs them again.
     """
 
     #: The positions that ``pool`` reads.
@@ -96,6 +118,9 @@ class Tower(nn.Module):
     #: and ``feed_forward``.
     SUBLAYERS: ClassVar[Mapping[str, str]] = {}
 
+    #: Paths, inside the model, of what ``embed`` alone uses.
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
+
     #: Whether prompts stand in front of the tokens: they must where the attention is causal.
     PROMPTS_FIRST: ClassVar[bool] = False
 
@@ -104,6 +129,7 @@ class Tower(nn.Module):
         self.modality = modality
         self.model: Any = model
         self.skip_unused = False
+        self.gradient_checkpointing = False
         self.requires_grad_(False)
         self.eval()
 
@@ -136,16 +162,26 @@ class Tower(nn.Module):
         """The transformer layers, lowest first."""
         raise AttributeError(f"{type(self).__name__} does not define its layers")
 
-    def fork(self, *, trained: bool = False) -> Self:
+    def prefix_modules(self, stop: int) -> list[nn.Module]:
+        """Return what is of no use to a sequence that has been through ``stop`` layers."""
+        return [*(self.model.get_submodule(path) for path in self.EMBEDDINGS), *self.layers[:stop]]
+
+    def fork(self, *, trained: bool = False, matrices: torch.dtype | None = None) -> Self:
         """Return a tower whose modules can be changed without changing this one.
 
         Args:
             trained: Copy the weights too and let them train; otherwise they are shared, and frozen.
+            matrices: Store weights of two or more dimensions as this type; the others, of norms and biases,
+                are a thousandth of an encoder and stay as they are.
         """
         # Tensors without content cannot be copied by copy.deepcopy, only cloned.
         memo: dict[int, Any] = {}
         for parameter in self.parameters():
-            memo[id(parameter)] = nn.Parameter(parameter.detach().clone()) if trained else parameter
+            memo[id(parameter)] = parameter
+            if trained:
+                memo[id(parameter)] = nn.Parameter(parameter.detach().clone())
+            elif matrices is not None and parameter.ndim > 1:
+                memo[id(parameter)] = nn.Parameter(parameter.detach().to(matrices), requires_grad=False)
         for buffer in self.buffers():
             memo[id(buffer)] = buffer.clone() if trained else buffer
         return copy.deepcopy(self, memo)
@@ -184,6 +220,29 @@ class Tower(nn.Module):
         Returns:
             The sequence after the layer, with the positions wanted.
         """
+
+        def run() -> Sequence:
+            with part(f"{self.modality} layer {index}"):
+                return self._run_layer(
+                    index, sequence, tokens=tokens, prompts=prompts, prefix=prefix, blind=blind
+                )
+
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            after: Sequence = checkpoint(run, use_reentrant=False)
+            return after
+        return run()
+
+    def _run_layer(
+        self,
+        index: int,
+        sequence: Sequence,
+        *,
+        tokens: slice,
+        prompts: slice,
+        prefix: Prefix | None,
+        blind: bool | slice,
+    ) -> Sequence:
+        """Do what ``layer`` says."""
         n_tokens, n_prompts = sequence.tokens.shape[1], sequence.n_prompts
         token_start, prompt_start = (n_prompts, 0) if self.PROMPTS_FIRST else (0, n_tokens)
         kept_tokens = _shifted(tokens, n_tokens, token_start)
@@ -311,7 +370,7 @@ class Tower(nn.Module):
         Raises:
             ValueError: If the sequence is already past ``stop``.
         """
-        sequence = inputs if isinstance(inputs, Sequence) else self.embed(inputs)
+        sequence = self._embedded(inputs)
         if sequence.layer > stop:
             raise ValueError(f"the {self.modality} sequence is past layer {stop} already: {sequence.layer}")
         for index in range(sequence.layer, stop):
@@ -320,11 +379,19 @@ class Tower(nn.Module):
 
     def pooled(self, inputs: ModalityInput) -> Tensor:
         """Run what is left of the tower and pool, shape (B, D)."""
-        sequence = inputs if isinstance(inputs, Sequence) else self.embed(inputs)
+        sequence = self._embedded(inputs)
         if sequence.layer < self.depth:
             sequence = self.encode(sequence, self.depth - 1)
             sequence = self.layer(self.depth - 1, sequence, tokens=self.POOLED, prompts=NONE)
         return self.pool(self.finish(sequence))
+
+    def _embedded(self, inputs: ModalityInput) -> Sequence:
+        if isinstance(inputs, Sequence):
+            return inputs
+        with part(f"{self.modality} embedding"):
+            sequence = self.embed(inputs)
+            # Layers add to what they are given: in float32, also where matrices are of another type
+            return replace(sequence, tokens=sequence.tokens.float())
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
         """Return the number of tokens T of a sequence without a gap that has been through some layers."""

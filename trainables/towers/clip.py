@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -50,6 +50,7 @@ class CLIPTower(Tower):
         "down": "mlp.fc2",
     }
     SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "mlp.fc2"}
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -93,6 +94,8 @@ class CLIPTextTower(CLIPTower, GPT2Tower):
 
 class CLIPVisionTower(CLIPTower, ViTTower):
     """CLIP's image encoder; input ``pixel_values`` (B, 3, S, S), tokens [CLS] + patches."""
+
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings", "pre_layrnorm")
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
         """Cut into patches, add positions (interpolated as ViT's) and apply the first LayerNorm."""

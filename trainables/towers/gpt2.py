@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class GPT2Tower(BertTower):
         "down": "mlp.c_proj",
     }
     SUBLAYERS = {"attention": "attn.resid_dropout", "feed_forward": "mlp.dropout"}
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("wte", "wpe")
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -54,6 +54,11 @@ class Wav2Vec2Tower(SpeechTower):
         "down": "feed_forward.output_dense",
     }
     SUBLAYERS = {"attention": "dropout", "feed_forward": "feed_forward.output_dropout"}
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = (
+        "feature_extractor",
+        "feature_projection",
+        "encoder.pos_conv_embed",
+    )
 
     def __init__(self, modality: str, model: Any) -> None:
         # Only SpecAugment uses it: left in, it would be announced as trainable when the encoder is
@@ -167,6 +172,7 @@ class WhisperTower(SpeechTower):
         "down": "fc2",
     }
     SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "fc2"}
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "embed_positions")
 
     #: Frames a second of the spectrogram.
     FRAME_RATE: ClassVar[int] = 100

@@ -69,30 +69,20 @@ class SwinTower(Tower):
         tokens, _ = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
         return Sequence(tokens, None, layer=0)
 
-    def layer(
+    def _run_layer(
         self,
         index: int,
         sequence: Sequence,
         *,
-        tokens: slice = ALL,
-        prompts: slice = ALL,
-        prefix: Prefix | None = None,
-        blind: bool | slice = False,
+        tokens: slice,
+        prompts: slice,
+        prefix: Prefix | None,
+        blind: bool | slice,
     ) -> Sequence:
         """Run one block, after patch merging where it is the first of its stage.
 
-        Args:
-            index: The block, 0 for the lowest.
-            sequence: Tokens (B, T, D), and prompts (B, M, D) of the block's width or the stage before's.
-            tokens: Positions of the tokens whose outputs are wanted. All are computed, with or without
-                ``skip_unused``.
-            prompts: Positions of the prompts whose outputs are wanted.
-            prefix: More keys and values, visible in every window.
-            blind: Positions of prompts that attend to one another only, or True for all prompts; everything
-                else attends to all.
-
-        Returns:
-            The sequence after the block, with the positions wanted.
+        Prompts may be of the block's width or the stage before's. All positions are computed, with or without
+        ``skip_unused``; keys and values of a prefix are visible in every window.
         """
         stage, number = self._place(index)
         block = self.model.encoder.layers[stage].blocks[number]

@@ -1,0 +1,132 @@
+"""Fake tensors with a quicker way to the shape of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._mode_utils import no_dispatch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+#: What an operation returns: ("nothing",), ("argument", i), ("view", i, size, stride, offset, type) of the
+#: storage of argument i, ("new", size, stride, type), or ("several", tuple or list, what each is).
+_Result = tuple[Any, ...]
+
+
+_CPU = torch.device("cpu")
+
+
+class FakeTensors(TorchDispatchMode):
+    """Makes tensors without content: an operation that was met before is answered from memory.
+
+    ``FakeTensorMode`` knows what every operation returns and remembers it too, but takes several times as
+    long to find it again, for it has to think of dynamic shapes, sparse layouts and other devices. A training
+    step has thousands of operations of a few dozen kinds on dense CPU tensors of fixed shape; whatever is not
+    of that sort goes on to ``FakeTensorMode``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fake = FakeTensorMode()
+        self._known: dict[Any, _Result] = {}
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make every tensor a fake one."""
+        with self._fake, self:
+            yield
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as in StorageLog
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors: list[FakeTensor] = []
+        try:
+            key = (func, _described(args, tensors), _described(tuple(kwargs.items()), tensors))
+            known = self._known.get(key)
+        except TypeError:  # an unusual tensor, or an argument that cannot be hashed
+            return func(*args, **kwargs)
+        if known is not None:
+            return self._make(known, tensors)
+        out = func(*args, **kwargs)
+        if tensors and torch.Tag.inplace_view not in func.tags:
+            result = _result_of(out, tensors)
+            if result is not None and (result[0] == "argument" or not func._schema.is_mutable):
+                self._known[key] = result
+        return out
+
+    def _make(self, result: tuple[Any, ...], tensors: list[FakeTensor]) -> Any:
+        if result[0] == "nothing":
+            return None
+        if result[0] == "argument":
+            return tensors[result[1]]
+        if result[0] == "several":
+            return result[1](self._make(one, tensors) for one in result[2])
+        with no_dispatch():
+            if result[0] == "new":
+                _, size, stride, dtype = result
+                meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+            else:
+                _, argument, size, stride, offset, dtype = result
+                storage = tensors[argument].untyped_storage()
+                meta = torch.empty(0, dtype=dtype, device="meta").set_(storage, offset, size, stride)
+        return FakeTensor(self._fake, meta, _CPU)
+
+
+def _described(values: Any, tensors: list[FakeTensor]) -> Any:
+    """Return what an operation's result depends on; tensors that are met are added to the list.
+
+    Raises:
+        TypeError: If a tensor is not a plain one.
+    """
+    described: list[Any] = []
+    for value in values:
+        if isinstance(value, FakeTensor) and _is_plain(value):
+            described.append((value.shape, value.stride(), value.storage_offset(), value.dtype))
+            tensors.append(value)
+        elif isinstance(value, Tensor):
+            # Among others those whose content is known: FakeTensorMode sees to it that it stays true.
+            raise TypeError("not a plain fake tensor")
+        elif isinstance(value, tuple | list):
+            described.append((type(value), _described(value, tensors)))
+        else:
+            described.append((type(value), value))  # 1, 1.0 and True are equal
+    return tuple(described)
+
+
+def _is_plain(tensor: FakeTensor) -> bool:
+    """Whether a tensor is dense, on the CPU, and without known content."""
+    return tensor.constant is None and tensor.fake_device == _CPU and tensor.layout is torch.strided
+
+
+def _result_of(out: Any, tensors: list[FakeTensor]) -> _Result | None:
+    """Describe a result so that it can be made again; None if it cannot."""
+    if out is None:
+        return ("nothing",)
+    if isinstance(out, tuple | list):
+        several = [_result_of(one, tensors) for one in out]
+        fresh = [one.untyped_storage()._cdata for one in out if isinstance(one, Tensor)]
+        if None in several or len(set(fresh)) < len(fresh):
+            return None
+        return ("several", type(out), several)
+    if not isinstance(out, FakeTensor) or not _is_plain(out):
+        return None
+    size, stride, dtype = tuple(out.shape), out.stride(), out.dtype
+    storage = out.untyped_storage()
+    for number, tensor in enumerate(tensors):
+        if out is tensor:
+            return ("argument", number)
+        if tensor.untyped_storage()._cdata == storage._cdata:
+            return ("view", number, size, stride, out.storage_offset(), dtype)
+    extent = 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    if out.storage_offset() or storage.nbytes() != (extent if out.numel() else 0) * dtype.itemsize:
+        return None
+    return ("new", size, stride, dtype)
