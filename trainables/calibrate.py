@@ -17,22 +17,26 @@ from trainables.methods import build_method
 from trainables.tasks import get_task
 from trainables.towers import load_tower
 
-#: From the cheapest method to full fine-tuning, with fused layers and prompts in between.
-CONFIGURATIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("linear", {}),
-    ("vpt", {}),
-    ("p_late_concat", {}),
-    ("prompt_fuse", {}),
-    ("pmf", {"n_fusion_layers": 1}),
-    ("pmf", {"n_fusion_layers": 2}),
-    ("pmf", {"n_fusion_layers": 4}),
-    ("pmf", {"n_fusion_layers": 6}),
-    ("pmf", {"n_fusion_layers": 6, "n_query_prompts": 16, "n_fusion_context_prompts": 16}),
-    ("mope", {}),
-    ("lora", {}),
-    ("adapter", {}),
-    ("late_concat", {}),
-)
+
+def typical_configurations(depth: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return methods and settings from the cheapest to full fine-tuning, some in between.
+
+    Args:
+        depth: Layers of the shallowest encoder.
+    """
+    fused = sorted({1, min(2, depth), depth // 3 or 1, depth // 2 or 1, depth})
+    return [
+        ("linear", {}),
+        ("vpt", {}),
+        ("p_late_concat", {}),
+        ("prompt_fuse", {}),
+        *(("pmf", {"n_fusion_layers": n}) for n in fused),
+        ("pmf", {"n_fusion_layers": depth, "n_query_prompts": 16}),
+        ("mope", {}),
+        ("lora", {}),
+        ("adapter", {}),
+        ("late_concat", {}),
+    ]
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,19 @@ class Point:
 
 def calibrate_device(
     predictor: MemoryPredictor,
-    configurations: Sequence[tuple[str, Mapping[str, Any]]] = CONFIGURATIONS,
+    configurations: Sequence[tuple[str, Mapping[str, Any]]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Calibration, list[Point]]:
     """Run steps of configurations on this machine's device and fit device bytes to predicted bytes.
 
     Args:
         predictor: Encoders and setting.
-        configurations: Methods and what differs from their defaults.
+        configurations: Methods and what differs from their defaults; None takes typical ones.
         progress: Hears how many of how many are done.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if configurations is None:
+        configurations = typical_configurations(min(e.depth for e in predictor.encoders.values()))
     context = _context_bytes() if device.type == "cuda" else 0
     points = []
     for number, (method, config) in enumerate(configurations):

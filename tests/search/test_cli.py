@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search import cli
+from spaces import SPACES, union
 
 
 @pytest.fixture
@@ -62,6 +63,9 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--image-size", "30"], ["--image-size 30", "patch size, 8"]),
         (["--precision", "fp8"], ["unknown precision 'fp8'", "bf16"]),
         (["--augment", "flip"], ["--no-feature-cache"]),
+        (["--gradient-accumulation", "3"], ["--gradient-accumulation 3", "must divide --batch-size, 32"]),
+        (["--gpu-memory", "much"], ["'much' is not a size"]),
+        (["--hang-timeout", "soon"], ["'soon' is not a duration"]),
         (["--name", "a/b"], ["--name 'a/b'"]),
         (["--frobnicate"], ["--frobnicate"]),
     ],
@@ -115,8 +119,9 @@ def test_predict_prints_the_documented_document(call) -> None:
     )
     document = json.loads(out)
     assert code == 0
-    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "setting"]
+    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "device", "setting"]
     assert list(document) == keys
+    assert document["device"]["calibrated"] is False
     assert document["trainable_parameters"] == 2_556_106
     assert document["checkpoint"] == 4 * 2_556_106
     parts = ("weights", "gradients", "optimizer", "activations", "temporary")
@@ -140,6 +145,19 @@ def test_predict_prints_the_documented_document(call) -> None:
         (["--encoder", "audio=arch:bert-base"], "encodes text, not audio"),
         (["--encoder", "text=arch:bert-base"], "PMF fuses at least 2 modalities, not 1: text"),
         (["--plugin", "nope.py"], "--plugin nope.py: cannot be read"),
+        (["--prefix", "gone"], "unknown prefix 'gone'"),
+        (["--max", "batch_size"], "--max needs to know how much memory there is; add --limit SIZE"),
+        (
+            ["--max", "depth", "--limit", "8GiB"],
+            "--max depth: no whole-number setting of pmf; known: batch_size",
+        ),
+        (["--max", ",", "--limit", "8GiB"], "--max: write a setting's name"),
+        (["--limit", "8GiB"], "--limit is for --space NAME or --max NAME"),
+        (["--plot", "x.png"], "--plot draws a space; add --space NAME"),
+        (["--space", "pmf", "--plot", "x.jpg"], "--plot x.jpg: must end in .png, .svg, .pdf"),
+        (["--space", "pmf", "--set", "n_fusion_layers=2"], "leave out --method, --set and --max"),
+        (["--space", "pmf", "--members", "0"], "--members 0: must be at least 1"),
+        (["--space", "nope"], "unknown space 'nope'"),
     ],
     ids=str,
 )
@@ -161,6 +179,77 @@ def test_predicts_for_any_modalities(call) -> None:
     document = json.loads(out)
     assert set(document["setting"]["encoders"]) == {"text", "audio", "face"}
     assert document["setting"]["audio_seconds"] == 2.0
+
+
+def _tiny(encoders) -> list[str]:
+    return [
+        *["--text-encoder", str(encoders["bert"]), "--image-encoder", str(encoders["vit"])],
+        *["--text-length", "8", "--batch-size", "2"],
+    ]
+
+
+def test_predict_takes_every_setting(call, tiny_encoders) -> None:
+    given = {
+        "gradient_accumulation": 2,
+        "precision": "bf16-frozen",
+        "optimizer_kernel": "foreach",
+        "prefix": "offloaded",
+        "gradient_checkpointing": True,
+        "skip_unused": True,
+    }
+    options = [
+        word
+        for name, value in given.items()
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+    ]
+    code, out, err = call("predict", *_tiny(tiny_encoders), *options, "--json")
+    assert code == 0, err
+    setting = json.loads(out)["setting"]
+    assert {name: setting[name] for name in given} == given
+
+
+def test_predict_tells_which_part_of_a_space_fits(call, tiny_encoders, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("search.cli.sizes._BATCH_SIZES", (2, 4))
+    space = ["predict", *_tiny(tiny_encoders), "--space", "late_concat"]
+    _, out, _ = call(*space, "--json")
+    whole = json.loads(out)
+    assert "share" not in whole
+    assert whole["smallest"]["memory"] < whole["first"]["memory"] == whole["largest"]["memory"]
+    limit = ["--limit", str(whole["smallest"]["memory"]), "--members", "8"]
+    _, out, _ = call(*space, *limit, "--json")
+    document = json.loads(out)
+    assert (document["drawn"], document["fitting"], document["share"]) == (8, 4, 0.5)
+    assert document["parameters"]["train_encoders"]["others_smallest"]["fits"] == [False]
+    assert document["parameters"]["learning_rate"]["moves_memory"] is False
+    code, shown, err = call(*space, *limit, "--plot", "late.png")
+    assert (code, err) == (0, "")
+    assert "50% ± " in shown
+    assert "train_encoders  False-True" in shown
+    assert "move no memory there: learning_rate" in shown
+    assert (tmp_path / "late.png").stat().st_size > 1000
+
+
+def test_predict_sizes_a_union_method_by_method(call, tiny_encoders, monkeypatch) -> None:
+    both = union("both", "two methods", lambda: [SPACES["linear"], SPACES["late_concat"]])
+    monkeypatch.setitem(SPACES, "both", both)
+    arguments = ["--space", "both", "--limit", "1GiB", "--members", "4"]
+    code, shown, _ = call("predict", *_tiny(tiny_encoders), *arguments)
+    assert code == 0
+    rows = {line.split()[0]: line for line in shown.splitlines()}
+    assert "100% ± " in rows["linear"]
+    assert "100% ± " in rows["late_concat"]
+    assert "100% of the space fits (members drawn evenly of each method: 2)" in shown
+
+
+def test_predict_answers_the_reverse(call, tiny_encoders) -> None:
+    arguments = ["--method", "pmf", "--max", "n_fusion_layers", "--limit", "8GiB"]
+    code, shown, _ = call("predict", *_tiny(tiny_encoders), *arguments)
+    assert code == 0
+    assert shown.startswith("n_fusion_layers = 3 takes ")
+    assert "nothing above: n_fusion_layers=4: must be 1 to 3" in shown
+    _, out, _ = call("predict", *_tiny(tiny_encoders), *arguments, "--json")
+    document = json.loads(out)
+    assert (document["value"], document["next_value"], document["next_memory"]) == (3, 4, None)
 
 
 def test_lists_the_methods_of_the_four_papers(call) -> None:
@@ -208,3 +297,32 @@ def test_listings(call, command) -> None:
     code, shown, _ = call(command)
     assert code == 0
     assert all(row["name"] in shown for row in rows)
+
+
+def test_explains_where_the_bytes_are(call, tmp_path) -> None:
+    picture = tmp_path / "parts.png"
+    arguments = ["explain", "--set", "n_fusion_layers=1", "--batch-size", "2", "--text-length", "8"]
+    code, out, _ = call(*arguments, "--json", "--plot", str(picture))
+    assert code == 0
+    parts = json.loads(out)["parts"]
+    assert parts["text layer 5"]["activations"] > 0 == parts["text layer 4"]["activations"]
+    assert picture.stat().st_size > 5000
+    code, out, _ = call(*arguments)
+    assert code == 0
+    assert "text layers 0 to 4" in out
+    assert call("explain", "--set", "n_fusion_layers=7")[0] == 2
+    assert call("explain", "--plot", "parts.bmp")[2].startswith("error: --plot parts.bmp: must end in")
+
+
+def test_predictions_say_whether_they_are_calibrated(call, tiny_encoders) -> None:
+    encoders = ["--text-encoder", str(tiny_encoders["bert"]), "--image-encoder", str(tiny_encoders["vit"])]
+    sizes = ["--text-length", "8", "--batch-size", "2"]
+    assert "uncalibrated" in call("predict", *encoders, *sizes)[1]
+    code, _, err = call("predict", *encoders, *sizes, "--device", "H100")
+    assert code == 2
+    assert "--device H100: not calibrated" in err
+    code, out, _ = call("calibrate", *encoders, *sizes, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert {point["method"] for point in document["points"]} > {"linear", "pmf", "lora", "late_concat"}
+    assert f"calibrated on {document['calibration']['device']}" in call("predict", *encoders, *sizes)[1]

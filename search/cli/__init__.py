@@ -1,0 +1,53 @@
+"""The command line. No logic here: it parses, calls the API and prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from search.cli.calibrate import calibrate
+from search.cli.explain import explain
+from search.cli.listing import datasets, encoders, methods, spaces
+from search.cli.predict import predict
+from search.cli.search import search
+from trainables.errors import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Find the Pareto front of training memory against accuracy for multimodal fusion.\n\n"
+        "[bold]python search.py --space pmf_nas[/bold] searches the included image-text data with the "
+        "included encoders. Results go to MLflow ([bold]mlflow ui --backend-store-uri "
+        "sqlite:///mlflow.db[/bold]) and to runs/NAME.\n\n"
+        "Only want to know what a configuration costs? [bold]python search.py predict --help[/bold]"
+    ),
+)
+app.callback(invoke_without_command=True)(search)
+for command in (predict, explain, calibrate, methods, spaces, datasets, encoders):
+    app.command()(command)
+
+#: Typer carries its own copy of click; this is the base of all its complaints about arguments.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except _UsageError as error:
+        print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)

@@ -1,0 +1,96 @@
+"""Measure what predictions mean on this machine's device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.cli.options import (
+    AsJson,
+    Attention,
+    BatchSize,
+    Classes,
+    ImageEncoder,
+    ImageSize,
+    Optimizer,
+    OptimizerKernel,
+    Precision,
+    TextEncoder,
+    TextLength,
+)
+from search.cli.predictors import encoder_names, make_predictor
+from search.cli.printing import print_json
+from search.units import format_size
+
+_SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
+
+
+def calibrate(
+    text_encoder: TextEncoder = "minilm",
+    image_encoder: ImageEncoder = "dinov2-small",
+    classes: Classes = 13,
+    text_length: TextLength = 128,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 32,
+    precision: Precision = "fp32",
+    attention: Attention = "eager",
+    optimizer: Optimizer = "adamw",
+    optimizer_kernel: OptimizerKernel = "single",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a dozen configurations on this machine's GPU and fit what predictions mean there.
+
+    The line device = a * predicted + b is kept for this kind of device, version of PyTorch and attention
+    kernel; predictions and searches use it from then on. Without a GPU the tensors of real steps are tracked.
+    """
+    from search.progress import error_console
+    from trainables.calibrate import calibrate_device
+    from trainables.calibration import save_calibration
+
+    predictor = make_predictor(
+        {"text": text_encoder, "image": image_encoder},
+        None,
+        classes,
+        text_length=text_length,
+        image_size=image_size,
+        batch_size=batch_size,
+        precision=precision,
+        attention=attention,
+        optimizer=optimizer,
+        optimizer_kernel=optimizer_kernel,
+    )
+    with error_console().status("measuring") as status:
+        calibration, points = calibrate_device(
+            predictor,
+            progress=lambda done, total: status.update(f"measuring: {done} of {total} configurations"),
+        )
+    path = save_calibration(calibration)
+    rows: list[dict[str, Any]] = [
+        {**point.to_dict(), "fitted": calibration.device_bytes(point.predicted)} for point in points
+    ]
+    if as_json:
+        print_json({"calibration": calibration.to_dict(), "points": rows, "file": str(path)})
+        return
+    title = f"{encoder_names(predictor)} on {calibration.device}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("method")
+    table.add_column("settings", max_width=28)
+    columns = [name for name in _SIZES if any(row[name] is not None for row in rows)]
+    for heading in (*columns, "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["method"],
+            ", ".join(f"{key}={value}" for key, value in row["config"].items()),
+            *(format_size(row[name]) for name in columns),
+            f"{row['fitted'] / row['device'] - 1:+.1%}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"device = {calibration.slope:.3f} * predicted + {format_size(max(calibration.intercept, 0))}; "
+        f"worst error {calibration.worst:.1%}; kept in {path}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,157 @@
+"""What exists: methods, spaces, data sets, encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from search.cli.options import AsJson, ImageEncoder, Plugins, TextEncoder, load_plugins
+from search.cli.printing import print_json, print_list
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, with what its settings mean.")] = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the fusion methods and their settings."""
+    from trainables.methods import METHODS, get_method
+
+    load_plugins(plugin)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": spec.name,
+            "description": spec.description,
+            "source": spec.source,
+            "settings": {
+                f.name: {"default": f.default, **{k: v for k, v in f.metadata.items() if k != "other"}}
+                for f in dataclasses.fields(spec.config_class)
+            },
+        }
+        for spec in ([get_method(name)] if name else METHODS.values())
+    ]
+    if as_json or name is None:
+        print_list(rows, as_json, {"settings": lambda row: ", ".join(row["settings"]) or "-"})
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{name}[/bold]  {rows[0]['description']}\n{rows[0]['source']}", soft_wrap=True)
+    for key, setting in rows[0]["settings"].items():
+        default = json.dumps(setting["default"]).strip('"').replace("null", "none")
+        shown = f"    {key} = {default}{_accepted(setting)}\n        {setting['help']}"
+        console.print(shown, markup=False, soft_wrap=True)
+
+
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="One space; all if left out.")] = None,
+    text_encoder: TextEncoder = "minilm",
+    image_encoder: ImageEncoder = "dinov2-small",
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the spaces, with the ranges of their parameters and the points they try first."""
+    from spaces import SPACES, SpaceContext, get_space
+    from trainables.towers import resolve_encoder
+
+    load_plugins(plugin)
+    encoders = {
+        "text": resolve_encoder("text", text_encoder),
+        "image": resolve_encoder("image", image_encoder),
+    }
+    context = SpaceContext.of(encoders)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": space.name,
+            "description": space.description,
+            "parameters": space.parameters(context),
+            "first_points": space.first_points(context),
+        }
+        for space in ([get_space(name)] if name else SPACES.values())
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    console = Console(highlight=False)
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/bold]  {row['description']}", soft_wrap=True)
+        # A union's parameters are those of its methods, which are listed under their own names
+        own = {key: value for key, value in row["parameters"].items() if name or "." not in key}
+        for key, value in own.items():
+            console.print(f"    {key:<28}{_range(value)}", soft_wrap=True)
+        if len(own) < len(row["parameters"]):
+            console.print("    then the method's own parameters, from its first point on\n")
+            continue
+        for point in row["first_points"]:
+            values = ", ".join(f"{key}={value}" for key, value in point.items())
+            console.print(f"    first: {values}", style="dim", soft_wrap=True)
+        console.print()
+
+
+def datasets(as_json: AsJson = False) -> None:
+    """List the included datasets; a search takes any folder in the same layout."""
+    from trainables.data import DATASETS, SPLITS, open_dataset
+
+    rows = []
+    for name, (_, description) in DATASETS.items():
+        opened = open_dataset(name)
+        rows.append(
+            {
+                "name": name,
+                "description": description,
+                "task": opened.task,
+                "modalities": sorted(opened.modalities),
+                "classes": len(opened.classes),
+                "rows": {split: opened.count(split) for split in SPLITS},
+            }
+        )
+    print_list(rows, as_json, {"rows": lambda row: " / ".join(f"{n:,}" for n in row["rows"].values())})
+
+
+def encoders(as_json: AsJson = False) -> None:
+    """List the bundled encoders and the architectures; hub names and local folders work too."""
+    from trainables.towers import ARCHITECTURES, BUNDLED, FAMILIES
+
+    rows = [
+        {"name": encoder.name, "modality": encoder.modality, "description": encoder.description}
+        for encoder in BUNDLED.values()
+    ] + [
+        {
+            "name": f"arch:{name}",
+            "modality": FAMILIES[known.model_type].modality,
+            "description": f"{known.description}; without weights, for `predict`",
+        }
+        for name, known in ARCHITECTURES.items()
+    ]
+    rows += [
+        {
+            "name": "bow:NAME",
+            "modality": "text",
+            "description": "the word embeddings alone of a text encoder, averaged",
+        },
+        {
+            "name": "features:dim=N",
+            "modality": "any",
+            "description": "a new transformer over extracted features; also width, depth, heads, max_length",
+        },
+    ]
+    print_list(rows, as_json)
+
+
+def _range(parameter: dict[str, Any]) -> str:
+    if parameter["type"] == "categorical":
+        return ", ".join(map(str, parameter["choices"]))
+    scale = " (log)" if parameter["log"] else ""
+    step = f" in steps of {parameter['step']}" if parameter["step"] not in (None, 1) else ""
+    return f"{parameter['low']} to {parameter['high']}{step}{scale}"
+
+
+def _accepted(setting: dict[str, Any]) -> str:
+    if setting["choices"]:
+        return f"  ({', '.join(map(str, setting['choices']))})"
+    low, high = setting["low"], setting["high"]
+    if low is None and high is None:
+        return ""
+    return f"  (at least {low})" if high is None else f"  ({low} to {high})"

@@ -1,0 +1,288 @@
+"""The search itself, and how its result is printed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from search.cli.options import (
+    MODEL,
+    PLACES,
+    SEARCH,
+    TRIALS,
+    AsJson,
+    Attention,
+    BatchSize,
+    EncoderDropout,
+    GradientAccumulation,
+    ImageEncoder,
+    ImageSize,
+    Optimizer,
+    OptimizerKernel,
+    Plugins,
+    Precision,
+    Prefix,
+    TextEncoder,
+    split_names,
+)
+from search.cli.printing import print_json, stdout_kept_for_json
+from search.units import parse_duration, parse_size
+from trainables.errors import UserError
+
+
+class Sampler(StrEnum):
+    """Samplers, as the command line offers them."""
+
+    tpe = "tpe"
+    nsga2 = "nsga2"
+    random = "random"
+
+
+def search(
+    context: typer.Context,
+    space: Annotated[
+        str | None, typer.Option(help="Space to search; `spaces` lists them.", rich_help_panel=SEARCH)
+    ] = None,
+    objectives: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: memory, accuracy, macro_f1, loss, params.", rich_help_panel=SEARCH
+        ),
+    ] = "memory,accuracy",
+    sampler: Annotated[
+        Sampler,
+        typer.Option(
+            help="tpe learns from the first few trials on; nsga2 wants hundreds; random is the yardstick.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = Sampler.tpe,
+    num_samples: Annotated[int, typer.Option(help="Trials to run.", rich_help_panel=SEARCH)] = 20,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Budget, e.g. 3GiB: candidates predicted above it are never started.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Stop training after e.g. 30m or 2h.", rich_help_panel=SEARCH),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the sampler and of every trial.", rich_help_panel=SEARCH)
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs a trial trains.", rich_help_panel=TRIALS)] = 5,
+    batch_size: BatchSize = 32,
+    gradient_accumulation: GradientAccumulation = 1,
+    precision: Precision = "fp32",
+    attention: Attention = "eager",
+    encoder_dropout: EncoderDropout = True,
+    optimizer: Optimizer = "adamw",
+    optimizer_kernel: OptimizerKernel = "single",
+    gradient_checkpointing: Annotated[
+        str,
+        typer.Option(
+            metavar="off|on|search",
+            help="Keep only the inputs of layers that the gradient crosses, and run them twice; search makes "
+            "it a parameter of the space.",
+            rich_help_panel=TRIALS,
+        ),
+    ] = "off",
+    prefix: Prefix = "computed",
+    augment: Annotated[
+        str,
+        typer.Option(help="none, flip or shift-flip (images of the training split).", rich_help_panel=TRIALS),
+    ] = "none",
+    feature_cache: Annotated[
+        bool,
+        typer.Option(
+            help="Compute the frozen lower layers' output once and share it.", rich_help_panel=TRIALS
+        ),
+    ] = True,
+    feature_cache_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Most disk it may take.", rich_help_panel=TRIALS)
+    ] = "8GiB",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Included dataset, or a folder of Parquet files.", rich_help_panel=MODEL),
+    ] = "openclipart",
+    text_encoder: TextEncoder = "minilm",
+    image_encoder: ImageEncoder = "dinov2-small",
+    text_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens a text is cut or padded to.",
+            show_default="fits 99 % of the texts",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the search.", show_default="space and time", rich_help_panel=PLACES),
+    ] = None,
+    storage_path: Annotated[
+        str,
+        typer.Option(help="Folder, or s3://… on a cluster, for results.", rich_help_panel=PLACES),
+    ] = "runs",
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow server or database.", rich_help_panel=PLACES)
+    ] = "sqlite:///mlflow.db",
+    experiment: Annotated[
+        str, typer.Option(help="MLflow experiment.", rich_help_panel=PLACES)
+    ] = "paretofuse",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to join; 'auto' on one of its nodes.",
+            show_default="start Ray here",
+            rich_help_panel=PLACES,
+        ),
+    ] = None,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(help="Trials at once.", show_default="as many as fit", rich_help_panel=PLACES),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a trial asks for; give it where GPU nodes are started on demand.",
+            show_default="1 where there are any",
+            rich_help_panel=PLACES,
+        ),
+    ] = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory of a GPU; give it where GPU nodes are started on demand.",
+            show_default="what the GPUs say",
+            rich_help_panel=PLACES,
+        ),
+    ] = None,
+    packing: Annotated[
+        bool,
+        typer.Option(
+            help="Let trials share a GPU, or a node's memory, by what they need.", rich_help_panel=PLACES
+        ),
+    ] = True,
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Times a trial that died or hung starts again from its last checkpoint.",
+            rich_help_panel=PLACES,
+        ),
+    ] = 2,
+    hang_timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="A trial that finishes no step for so long counts as hung.",
+            rich_help_panel=PLACES,
+        ),
+    ] = "15m",
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a space."""
+    if context.invoked_subcommand is not None:
+        return
+    if space is None:
+        raise UserError("--space is missing; `python search.py spaces` lists the spaces")
+    from search.config import SearchConfig
+
+    config = SearchConfig(
+        space=space,
+        dataset=dataset,
+        text_encoder=text_encoder,
+        image_encoder=image_encoder,
+        objectives=split_names(objectives),
+        sampler=sampler.value,
+        num_samples=num_samples,
+        epochs=epochs,
+        batch_size=batch_size,
+        gradient_accumulation=gradient_accumulation,
+        text_length=text_length,
+        image_size=image_size,
+        precision=precision,
+        attention=attention,
+        encoder_dropout=encoder_dropout,
+        optimizer=optimizer,
+        optimizer_kernel=optimizer_kernel,
+        gradient_checkpointing=gradient_checkpointing,
+        prefix=prefix,
+        max_memory=None if max_memory is None else parse_size(max_memory),
+        max_concurrent=max_concurrent,
+        gpus_per_trial=gpus_per_trial,
+        gpu_memory=None if gpu_memory is None else parse_size(gpu_memory),
+        packing=packing,
+        max_failures=max_failures,
+        hang_timeout=parse_duration(hang_timeout),
+        time_budget=None if time_budget is None else parse_duration(time_budget),
+        feature_cache=feature_cache,
+        feature_cache_size=parse_size(feature_cache_size),
+        augment=augment,
+        seed=seed,
+        name=name,
+        storage_path=storage_path,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        plugins=tuple(plugin or ()),
+        address=address,
+    )
+    from search.runner import run_search
+
+    with stdout_kept_for_json(as_json):
+        result = run_search(config)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _print_result(result, config.tracking_uri)
+    if result.interrupted:
+        raise typer.Exit(130)
+    if not result.trials:
+        raise typer.Exit(1)
+
+
+def _print_result(result: Any, tracking_uri: str) -> None:
+    from search.history import UNFINISHED
+    from search.report import front_table, memory_line, methods_table, settings_line
+
+    console = Console()
+    counts = [f"{result.trials} trials"]
+    counts += [f"{result.infeasible} over budget, never started"] if result.infeasible else []
+    ends = [(getattr(result, status), words) for status, words in UNFINISHED.items()]
+    counts += [f"{count} {words}" for count, words in ends if count]
+    counts += ["the space holds no further configurations"] if result.exhausted else []
+    counts += ["interrupted"] if result.interrupted else []
+    if result.front:
+        console.print(front_table(result.front, result.depths, f"Pareto front of '{result.name}'"))
+        if len(result.methods) > 1:
+            for row in result.front:
+                console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
+            console.print()
+            console.print(methods_table(result.methods))
+        console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
+        console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
+    else:
+        console.print(f"no front: {', '.join(counts)}", highlight=False)
+    for message in dict.fromkeys(result.errors):
+        console.print(f"failed: {message}", highlight=False, markup=False)
+    picture = Path(result.folder) / "front.png"
+    if picture.exists():
+        console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
+    server = tracking_uri.startswith("http")
+    where = tracking_uri if server else f"{mlflow} ui --backend-store-uri {tracking_uri}"
+    console.print(
+        f"compare: {where}   (filter the front: tags.front = 'true')", highlight=False, soft_wrap=True
+    )
