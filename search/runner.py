@@ -26,7 +26,7 @@ from search.history import UNFINISHED, History, TrialRecord
 from search.objectives import get_objectives, reference_values
 from search.progress import Progress, error_console
 from search.report import front_rows, memory_rows, method_rows, plot_front
-from search.resources import Placement, find_nodes, place
+from search.resources import Node, Placement, find_nodes, place
 from search.study import ParetoSearcher, make_sampler
 from search.survival import Survival
 from search.tracking import Tracker
@@ -139,8 +139,10 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         plugins=tuple(Plugin.read(path) for path in config.plugins),
     )
     with _cluster(config):
+        nodes = find_nodes(config.gpu_memory)
+        _require_gpus(config, nodes)
         placement = place(
-            find_nodes(config.gpu_memory),
+            nodes,
             config.num_samples,
             max_concurrent=config.max_concurrent,
             gpus_per_trial=config.gpus_per_trial,
@@ -286,6 +288,14 @@ def _cluster(config: SearchConfig) -> Iterator[None]:
     finally:
         if started:
             ray.shutdown()
+
+
+def _require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
+    """Refuse to wait for GPUs on this machine alone, where none will come."""
+    alone = config.address in (None, "local") and not os.environ.get("RAY_ADDRESS")
+    if alone and (config.gpus_per_trial or config.gpu_memory) and not any(node.gpus for node in nodes):
+        option = "--gpus-per-trial" if config.gpus_per_trial else "--gpu-memory"
+        raise UserError(f"{option}: there is no GPU here; leave it out, or join a cluster with --address")
 
 
 def _local_folder(config: SearchConfig) -> Path:

@@ -210,16 +210,17 @@ class ParetoSearcher(Searcher):
                 self._tell(trial, known)
                 continue
             report = self.predictor.predict_configuration(config)
-            if self._excess(report) <= 0:
+            excess = self._excess(config, report)
+            if excess <= 0:
                 return trial, config, report
             self.history.infeasible[canonical(config)] = Infeasible(config, report)
-            trial.set_constraint("memory", self._excess(report) / GIB)
+            trial.set_constraint("memory", excess / GIB)
             self.study.tell(trial, self._worst(report))
         return None
 
     def share(self, record: TrialRecord) -> Share:
         """Return what a trial asks of the cluster."""
-        return self.placement.of(self._needed(record.memory), alone=record.alone)
+        return self.placement.of(self._needed(record.config), alone=record.alone)
 
     def _hand_out(self, record: TrialRecord, trial: optuna.Trial) -> dict[str, Any]:
         """Open a trial; return what Ray Tune and ``FusionTrial`` get to know of it."""
@@ -232,24 +233,31 @@ class ParetoSearcher(Searcher):
         return {
             "config": record.config,
             "memory": record.memory.total,
-            "expected": self.predictor.predict_as_run(record.config, cached=self.cached).total,
+            "expected": self._expected(record.config),
             "params": record.memory.trainable_parameters,
-            "needed": self._needed(record.memory),
+            "needed": self._needed(record.config),
             "granted": share.granted,
             "threads": share.threads,
             "alone": record.alone,
             "checkpoint": record.checkpoint,
         }
 
-    def _needed(self, memory: MemoryReport) -> int:
-        """Bytes that a trial needs on its device, at its peak or while it fills the cache."""
-        filling = self.predictor.encoding_memory() if self.predictor.setting.prefix != "computed" else 0
-        return self.placement.needed(max(memory.total, filling))
+    def _expected(self, config: dict[str, Any]) -> int:
+        """Bytes of tensors that a trial holds at its peak in this search, which saves what it can."""
+        return self.predictor.predict_as_run(config, cached=self.cached).total
 
-    def _excess(self, memory: MemoryReport) -> int:
-        """Bytes above the budget, or above what any device has; at most 0 is feasible, 0 without limits."""
-        bounds = [(memory.total, self.max_memory), (self._needed(memory), self.placement.limit)]
-        return max((value - limit for value, limit in bounds if limit is not None), default=0)
+    def _needed(self, config: dict[str, Any]) -> int:
+        """Bytes that a trial needs on its device, in its steps and while it fills the cache."""
+        filling = self.predictor.encoding_memory() if self.cached else 0
+        return self.placement.needed(max(self._expected(config), filling))
+
+    def _excess(self, config: dict[str, Any], memory: MemoryReport) -> int:
+        """Bytes above the budget, or else above what any device has; at most 0 is feasible."""
+        over_budget = memory.total - self.max_memory if self.max_memory is not None else 0
+        if over_budget > 0 or self.placement.limit is None:
+            return over_budget
+        over_device = self._needed(config) - self.placement.limit
+        return max(over_budget, over_device) if self.max_memory is not None else over_device
 
     def _others_were_in_the_way(self, record: TrialRecord) -> bool:
         """Whether a trial that ran out of memory might have had enough without its neighbours."""
@@ -269,7 +277,9 @@ class ParetoSearcher(Searcher):
             return
         # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
         out = record.status == "out_of_memory"
-        trial.set_constraint("memory", (record.memory.total if out else self._excess(record.memory)) / GIB)
+        trial.set_constraint(
+            "memory", (record.memory.total if out else self._excess(record.config, record.memory)) / GIB
+        )
         trial.set_constraint("finite", float(record.status == "diverged"))
         if record.status == "finished":
             self.study.tell(trial, [record.values[o.name] for o in self.history.objectives])

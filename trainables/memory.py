@@ -245,12 +245,13 @@ class MemoryPredictor:
             return self._build(method, get_method(method).config_class.from_dict(config)).prefix_layers()
 
     def encoding_memory(self) -> int:
-        """Return the bytes that running one of the encoders takes, without gradient: to cache its output."""
+        """Return the bytes that running an encoder takes beside the others' weights, without gradient.
+
+        That is what filling a cache with its output takes.
+        """
         with self._fake.active():
-            return max(
-                sum(p.nbytes for p in tower.parameters()) + self._encoded(modality)[-1].rise
-                for modality, tower in self._encoders().items()
-            )
+            weights = sum(p.nbytes for tower in self._encoders().values() for p in tower.parameters())
+            return weights + max(self._encoded(modality)[-1].rise for modality in self.encoders)
 
     def _recall(self, key: str) -> MemoryReport | None:
         known = self.memo.get(self._content(key)) if self.memo else None

@@ -20,6 +20,7 @@ from ray import tune
 from safetensors.torch import load_file, save_file
 
 from trainables.cache import cache_dir
+from trainables.calibration import CUDA_CONTEXT
 from trainables.configuration import setting_changes, split_config
 from trainables.data import (
     FeatureCache,
@@ -321,7 +322,7 @@ def _below_share(error: Exception, granted: int | None) -> bool | None:
     """Whether this process would have stayed within its share of the device, had it got what it asked for."""
     if granted is None or not torch.cuda.is_available():
         return None
-    return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted
+    return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted - CUDA_CONTEXT
 
 
 def test_metrics(spec: TrialSpec, config: Mapping[str, Any], checkpoint: Path) -> dict[str, float]:
