@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,6 +18,20 @@ _Result = tuple[Any, ...]
 
 
 _CPU = torch.device("cpu")
+
+#: Frequent operations whose result has the same shape and layout on any device.
+_QUICK = {
+    getattr(getattr(torch.ops.aten, name), overload)
+    for name, overload in (
+        *((name, "default") for name in ("_softmax", "_softmax_backward_data", "_unsafe_view", "addmm")),
+        *((name, "default") for name in ("bmm", "cat", "clone", "expand", "gelu", "gelu_backward", "mm")),
+        *((name, "default") for name in ("native_layer_norm", "native_layer_norm_backward", "permute")),
+        *((name, "default") for name in ("slice_backward", "t", "unsqueeze", "view")),
+        *((name, "Tensor") for name in ("add", "mul", "slice")),
+        *((name, "int") for name in ("select", "transpose")),
+        ("sum", "dim_IntList"),
+    )
+}
 
 
 class FakeTensors(TorchDispatchMode):
@@ -33,6 +47,8 @@ class FakeTensors(TorchDispatchMode):
         super().__init__()
         self._fake = FakeTensorMode()
         self._known: dict[Any, _Result] = {}
+        # What a fresh fake tensor's constructor, which takes its time, gives it
+        self._blank = dict(FakeTensor(self._fake, torch.empty(0, device="meta"), _CPU).__dict__)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -56,12 +72,20 @@ class FakeTensors(TorchDispatchMode):
             return func(*args, **kwargs)
         if known is not None:
             return self._make(known, tensors)
-        out = func(*args, **kwargs)
+        out = self._infer(func, args, kwargs) if func in _QUICK and tensors else func(*args, **kwargs)
         if tensors and torch.Tag.inplace_view not in func.tags:
             result = _result_of(out, tensors)
             if result is not None and (result[0] == "argument" or not func._schema.is_mutable):
                 self._known[key] = result
         return out
+
+    def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Ask PyTorch's own shape function, without what FakeTensorMode does around it."""
+        with in_kernel_invocation_manager(self._fake):
+            out = func(*args, **kwargs)
+        if isinstance(out, tuple):
+            return tuple(None if one is None else self._wrap(one) for one in out)
+        return self._wrap(out)
 
     def _make(self, result: tuple[Any, ...], tensors: list[FakeTensor]) -> Any:
         if result[0] == "nothing":
@@ -78,7 +102,15 @@ class FakeTensors(TorchDispatchMode):
                 _, argument, size, stride, offset, dtype = result
                 storage = tensors[argument].untyped_storage()
                 meta = torch.empty(0, dtype=dtype, device="meta").set_(storage, offset, size, stride)
-        return FakeTensor(self._fake, meta, _CPU)
+        return self._wrap(meta)
+
+    def _wrap(self, meta: Tensor) -> FakeTensor:
+        """Return a fake CPU tensor for one on the meta device."""
+        tensor: FakeTensor = Tensor._make_subclass(
+            FakeTensor, meta, False, dispatch_device=True, device_for_backend_keys=_CPU
+        )
+        tensor.__dict__.update(self._blank)
+        return tensor
 
 
 def _described(values: Any, tensors: list[FakeTensor]) -> Any:

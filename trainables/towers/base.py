@@ -175,7 +175,7 @@ class Tower(nn.Module):
                 are a thousandth of an encoder and stay as they are.
         """
         # Tensors without content cannot be copied by copy.deepcopy, only cloned.
-        memo: dict[int, Any] = {}
+        memo: dict[int, Any] = {id(self.model.config): self.model.config}  # nobody changes it
         for parameter in self.parameters():
             memo[id(parameter)] = parameter
             if trained:
