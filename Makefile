@@ -36,6 +36,9 @@ types: install  ## check types
 
 bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/paper_memory.py
+	@$(BIN)/python benchmarks/prediction.py
+	@$(BIN)/python benchmarks/memory_truth.py
+	@$(BIN)/python benchmarks/packing.py
 	@$(BIN)/python benchmarks/search_overhead.py
 
 clean:  ## remove the virtual environment and results of searches

@@ -47,7 +47,7 @@ class SearchConfig:
             and their weights off the device).
         max_memory: Budget in bytes; candidates above it are never started.
         max_concurrent: Trials at once; None fills the cluster.
-        gpus_per_trial: GPUs a trial asks for; None takes one where there are any, 0 stays on CPUs.
+        gpus_per_trial: Share of a GPU that every trial gets, 0 for none; None is what its memory needs.
         gpu_memory: Bytes of a GPU; None asks the GPUs. To be given where their nodes start on demand.
         packing: Whether trials share a GPU, or a node's memory, by what they are predicted to need.
         max_failures: Times a trial that died or hung is started again from its last checkpoint.

@@ -23,6 +23,7 @@ _HEADINGS = {
     "n_fusion_context_prompts": "FCP",
     "translator_width": "trans.\nwidth",
     "learning_rate": "lr",
+    "gradient_checkpointing": "grad.\nckpt.",
 }
 
 

@@ -154,8 +154,9 @@ def search(
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(
-            help="GPUs a trial asks for; give it where GPU nodes are started on demand.",
-            show_default="1 where there are any",
+            help="Share of a GPU that every trial gets, 0 for none. Give it, or --gpu-memory, where GPU "
+            "nodes are started on demand.",
+            show_default="what its memory needs",
             rich_help_panel=PLACES,
         ),
     ] = None,
@@ -163,7 +164,7 @@ def search(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Memory of a GPU; give it where GPU nodes are started on demand.",
+            help="Memory of each GPU.",
             show_default="what the GPUs say",
             rich_help_panel=PLACES,
         ),

@@ -145,7 +145,7 @@ def test_a_name_is_used_once(finished, settings) -> None:
         run_search(SearchConfig(**settings, name="first"))
 
 
-def test_other_objectives_and_augmentation(settings) -> None:
+def test_other_objectives_settings_and_augmentation(settings) -> None:
     result = run_search(
         SearchConfig(
             **{**settings, "num_samples": 2, "epochs": 1},
@@ -154,9 +154,14 @@ def test_other_objectives_and_augmentation(settings) -> None:
             sampler="nsga2",
             augment="shift-flip",
             feature_cache=False,
+            gradient_checkpointing="search",
+            gradient_accumulation=2,
+            precision="bf16-frozen",
         )
     )
     assert result.trials == 2
+    assert all("gradient_checkpointing" in row["config"] for row in result.memory)
+    assert all(row["error"] == 0 for row in result.memory)
     assert {"params", "loss", "macro_f1"} <= set(result.front[0])
 
 
