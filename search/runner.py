@@ -150,6 +150,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
             packing=config.packing,
             attention=config.attention,
         )
+        _require_room(search, placement)
         tracker = Tracker(config, search.history, search.details)
         local = _local_folder(config)
         local.mkdir(parents=True, exist_ok=True)
@@ -296,6 +297,23 @@ def _require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
     if alone and (config.gpus_per_trial or config.gpu_memory) and not any(node.gpus for node in nodes):
         option = "--gpus-per-trial" if config.gpus_per_trial else "--gpu-memory"
         raise UserError(f"{option}: there is no GPU here; leave it out, or join a cluster with --address")
+
+
+def _require_room(search: _Resolved, placement: Placement) -> None:
+    """Refuse a cluster on which no configuration could ever be placed."""
+    if placement.limit is None:
+        return
+    smallest = []
+    for config in search.space.smallest(search.context):
+        expected = search.predictor.predict_as_run(config, cached=search.config.feature_cache).total
+        smallest.append(placement.needed(expected))
+        if smallest[-1] <= placement.limit:
+            return
+    raise UserError(
+        f"space '{search.space.name}': its smallest configuration needs {format_size(min(smallest))} of a "
+        f"device, and a trial can have {format_size(placement.limit)} here; choose a smaller --batch-size "
+        "or larger devices"
+    )
 
 
 def _local_folder(config: SearchConfig) -> Path:

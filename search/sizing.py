@@ -264,7 +264,14 @@ def find_largest(
     if bad is None:
         end = "larger ones were not tried" if high is None else f"{name} ends there"
         return Largest(at(good), memory[good], reason=end)
-    good, bad = _bisect(good, bad, fits)
+
+    def guess(good: int, bad: int) -> int:
+        """On the line between the two: memory is nearly linear in most settings."""
+        if bad not in memory or memory[bad] <= memory[good]:
+            return (good + bad) // 2
+        return good + (limit - memory[good]) * (bad - good) // (memory[bad] - memory[good])
+
+    good, bad = _bisect(good, bad, fits, guess)
     return Largest(at(good), memory[good], at(bad), memory.get(bad), reasons.get(bad))
 
 
@@ -392,10 +399,24 @@ def _values(parameter: Mapping[str, Any]) -> Sequence[Any]:
     return [low + share * (high - low) for share in shares]
 
 
-def _bisect(good: int, bad: int, fits: Callable[[int], bool]) -> tuple[int, int]:
-    """Narrow down to a neighbouring pair of which the first was found to fit and the second was not."""
+def _bisect(
+    good: int, bad: int, fits: Callable[[int], bool], guess: Callable[[int, int], int] | None = None
+) -> tuple[int, int]:
+    """Narrow down to a neighbouring pair of which the first was found to fit and the second was not.
+
+    Args:
+        good: Fits.
+        bad: Does not.
+        fits: Tries another one.
+        guess: Where the limit is likely to lie between the two; every other try is in the middle all the
+            same, so that wrong guesses at most double the tries.
+    """
+    tries = 0
     while bad - good > 1:
+        tries += 1
         middle = (good + bad) // 2
+        if guess is not None and tries % 2:
+            middle = min(max(guess(good, bad), good + 1), bad - 1)
         good, bad = (middle, bad) if fits(middle) else (good, middle)
     return good, bad
 

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from search import SearchConfig, run_search
 from search.config import SearchConfig as SearchConfigClass
+from search.resources import Node
 from tests.conftest import EXAMPLE_PLUGIN
 from trainables.errors import UserError
 
@@ -143,6 +144,15 @@ def test_run_folder_tells_what_was_run(finished) -> None:
 def test_a_name_is_used_once(finished, settings) -> None:
     with pytest.raises(UserError, match="holds a search of that name already"):
         run_search(SearchConfig(**settings, name="first"))
+
+
+def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -> None:
+    with pytest.raises(UserError, match="--gpu-memory: there is no GPU here"):
+        run_search(SearchConfig(**settings, name="waiting", gpu_memory=2**30))
+    monkeypatch.setattr("search.runner.find_nodes", lambda _: [Node(cpus=2, memory=2**20)])
+    with pytest.raises(UserError, match="of a device, and a trial can have 1 MiB here"):
+        run_search(SearchConfig(**settings, name="waiting"))
+    assert not Path(settings["storage_path"], "waiting").exists()
 
 
 def test_other_objectives_settings_and_augmentation(settings) -> None:
