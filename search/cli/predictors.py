@@ -104,7 +104,7 @@ def on_a_device(predicted: int, attention: str, device: str | None) -> OnDevice:
         plan = needed_on_gpu(predicted, None)
         return OnDevice(
             {"calibrated": False, "name": None, "bytes": None, "planned": plan},
-            f"uncalibrated: this counts tensors. A search plans {format_size(plan)} of a GPU for it; "
+            f"uncalibrated: this counts tensors. On a GPU allow for {format_size(plan)}; "
             "`python search.py calibrate` on the GPU measures what it takes.",
         )
     size = found.device_bytes(predicted)
