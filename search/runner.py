@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,15 +217,22 @@ def _resolve(config: SearchConfig, console: Console) -> _Resolved:
 
 def _require_a_fit(space: Space, context: SpaceContext, predictor: MemoryPredictor, limit: int) -> None:
     """Refuse a budget in which no configuration fits."""
-    totals = []
+    least = _least(space, context, lambda config: predictor.predict_configuration(config).total, limit)
+    if least > limit:
+        raise UserError(
+            f"--max-memory {format_size(limit)}: nothing in space '{space.name}' fits; its smallest "
+            f"configuration takes {format_size(least)} at batch size {predictor.setting.batch_size}"
+        )
+
+
+def _least(space: Space, context: SpaceContext, cost: Callable[[dict[str, Any]], int], enough: int) -> int:
+    """Return what the cheapest of a space's smallest members costs, or the first that costs little enough."""
+    found: list[int] = []
     for config in space.smallest(context):
-        totals.append(predictor.predict_configuration(config).total)
-        if totals[-1] <= limit:
-            return
-    raise UserError(
-        f"--max-memory {format_size(limit)}: nothing in space '{space.name}' fits; its smallest "
-        f"configuration takes {format_size(min(totals))} at batch size {predictor.setting.batch_size}"
-    )
+        found.append(cost(config))
+        if found[-1] <= enough:
+            break
+    return min(found)
 
 
 def _largest(
@@ -303,17 +310,18 @@ def _require_room(search: _Resolved, placement: Placement) -> None:
     """Refuse a cluster on which no configuration could ever be placed."""
     if placement.limit is None:
         return
-    smallest = []
-    for config in search.space.smallest(search.context):
-        expected = search.predictor.predict_as_run(config, cached=search.config.feature_cache).total
-        smallest.append(placement.needed(expected))
-        if smallest[-1] <= placement.limit:
-            return
-    raise UserError(
-        f"space '{search.space.name}': its smallest configuration needs {format_size(min(smallest))} of a "
-        f"device, and a trial can have {format_size(placement.limit)} here; choose a smaller --batch-size "
-        "or larger devices"
-    )
+
+    def needed(config: dict[str, Any]) -> int:
+        expected = search.predictor.predict_as_run(config, cached=search.config.feature_cache)
+        return placement.needed(expected.total)
+
+    least = _least(search.space, search.context, needed, placement.limit)
+    if least > placement.limit:
+        raise UserError(
+            f"space '{search.space.name}': its smallest configuration needs {format_size(least)} of a "
+            f"device, and a trial can have {format_size(placement.limit)} here; choose a smaller "
+            "--batch-size or larger devices"
+        )
 
 
 def _local_folder(config: SearchConfig) -> Path:

@@ -99,6 +99,7 @@ class ParetoSearcher(Searcher):
         self.epochs = epochs
         self.max_memory = max_memory
         self.cached = cached
+        self._filling = predictor.encoding_memory() if cached else 0
         self.exhausted = False
         self._handed_out = 0
         self._open: dict[str, optuna.Trial] = {}  # by Tune's trial id
@@ -248,8 +249,7 @@ class ParetoSearcher(Searcher):
 
     def _needed(self, config: dict[str, Any]) -> int:
         """Bytes that a trial needs on its device, in its steps and while it fills the cache."""
-        filling = self.predictor.encoding_memory() if self.cached else 0
-        return self.placement.needed(max(self._expected(config), filling))
+        return self.placement.needed(max(self._expected(config), self._filling))
 
     def _excess(self, config: dict[str, Any], memory: MemoryReport) -> int:
         """Bytes above the budget, or else above what any device has; at most 0 is feasible."""

@@ -116,7 +116,7 @@ def track_step(
     owners = {id(tensor): owner for owner, tensor in owned}
 
     def note_gradient(parameter: Tensor) -> None:
-        log.note("gradients", _tensors({"": parameter.grad}), owners[id(parameter)])
+        log.note("gradients", _tensors(parameter.grad), owners[id(parameter)])
 
     hooks = [p.register_post_accumulate_grad_hook(note_gradient) for p in method.trainable_parameters()]
     away = method.prefix_modules() if setting.prefix == "offloaded" else []

@@ -20,7 +20,7 @@ from ray import tune
 from safetensors.torch import load_file, save_file
 
 from trainables.cache import cache_dir
-from trainables.calibration import CUDA_CONTEXT
+from trainables.calibration import CUDA_CONTEXT, GIB
 from trainables.configuration import setting_changes, split_config
 from trainables.data import (
     FeatureCache,
@@ -40,7 +40,6 @@ from trainables.towers import Tower, load_tower, resolve_encoder
 from trainables.trainer import DivergedError, Tick, Trainer, no_tick
 from trainables.watchdog import Watchdog
 
-GIB = 2**30
 _T = TypeVar("_T")
 
 
