@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,44 @@ def no_tick() -> None:
 
 class DivergedError(RuntimeError):
     """The loss became infinite or not a number."""
+
+
+class _StepClock:
+    """Times steps, from the end of one to the end of the next, without holding them up.
+
+    A GPU works on while the program is ahead of it; there, events among its work tell when each step ended.
+
+    Args:
+        device: Where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[torch.cuda.Event] = []
+        self._times: list[float] = []
+        self.tick()
+
+    def tick(self) -> None:
+        """Note the end of a step, or the start of the first."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._events.append(event)
+        else:
+            self._times.append(time.perf_counter())
+
+    def median(self) -> float:
+        """Return the median of the steps so far, in seconds.
+
+        Unlike the mean it is not moved by the few steps that stand out: the first, the one that is measured,
+        and those in which another trial had the processor.
+        """
+        if self._events:
+            self._events[-1].synchronize()
+            steps = [a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(self._events)]
+        else:
+            steps = [b - a for a, b in itertools.pairwise(self._times)]
+        return statistics.median(steps)
 
 
 class Trainer:
@@ -73,7 +113,8 @@ class Trainer:
             tick: Called after each step.
 
         Returns:
-            ``train_loss``, the mean over samples, and ``epoch_seconds``.
+            ``train_loss``, the mean over samples, ``step_time``, the median over steps in seconds, loading of
+            the batch included, and ``epoch_seconds``.
 
         Raises:
             DivergedError: If a loss is not finite.
@@ -84,6 +125,7 @@ class Trainer:
         self.method.train()
         total = torch.zeros((), dtype=torch.float64)
         seen = 0
+        clock = _StepClock(self.train_loader.device)
         for batch in self.train_loader.shuffled(seed):
             loss = self.meter.step(
                 self.method, batch.inputs, batch.labels, self.task, self.setting, self.optimizer
@@ -91,12 +133,17 @@ class Trainer:
             self.schedule.step()
             total = total.to(loss.device) + loss * len(batch.labels)
             seen += len(batch.labels)
+            clock.tick()
             tick()
         self.epoch += 1
         train_loss = total.item() / seen
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
-        return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
+        return {
+            "train_loss": train_loss,
+            "step_time": clock.median(),
+            "epoch_seconds": time.perf_counter() - started,
+        }
 
     def evaluate(self, loader: Loader, tick: Tick = no_tick) -> dict[str, float]:
         """Return the task's metrics on a split.

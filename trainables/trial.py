@@ -164,10 +164,10 @@ class TrialRun:
             tick: Called after each step and each batch of the validation split.
 
         Returns:
-            The task's metrics, ``epoch``, ``train_loss``, ``measured_memory`` (GiB held by tensors at the
-            peak of a step, once one was measured), on a GPU ``reserved_memory``, and where the time went:
-            ``setup_seconds`` (the same in every epoch; cached features are computed here),
-            ``epoch_seconds`` and ``validation_seconds``.
+            The task's metrics, ``epoch``, ``train_loss``, ``step_time`` (seconds of a step, the median of the
+            epoch's), ``measured_memory`` (GiB held by tensors at the peak of a step, once one was measured),
+            on a GPU ``reserved_memory``, and where the time went: ``setup_seconds`` (the same in every epoch;
+            cached features are computed here), ``epoch_seconds`` and ``validation_seconds``.
         """
         self.stage = "training"
         result = self.trainer.train_epoch(tick)

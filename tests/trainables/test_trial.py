@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def spec(workplace, tiny_encoders, squares) -> TrialSpec:
 
 
 def _numbers(result: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in result.items() if not name.endswith("seconds")}
+    return {name: value for name, value in result.items() if not name.endswith(("seconds", "step_time"))}
 
 
 def test_learns(spec) -> None:
@@ -45,6 +46,12 @@ def test_learns(spec) -> None:
     assert results[-1]["train_loss"] < results[0]["train_loss"]
     assert results[-1]["accuracy"] > 0.8
     assert [result["epoch"] for result in results] == [1, 2, 3, 4]
+
+
+def test_the_step_time_is_not_moved_by_a_step_that_stands_out(spec) -> None:
+    run, pauses = TrialRun(spec, PMF), iter([0.1])
+    result = run.trainer.train_epoch(lambda: time.sleep(next(pauses, 0)))
+    assert 0 < result["step_time"] < result["epoch_seconds"] / len(run.trainer.train_loader)
 
 
 def test_a_resumed_trial_is_the_uninterrupted_one(spec, tmp_path) -> None:
