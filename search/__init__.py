@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.config import SearchConfig
-    from search.runner import SearchResult, run_search
+    from search.runner import SearchResult, resume_search, run_search
 
-__all__ = ["SearchConfig", "SearchResult", "run_search"]
+__all__ = ["SearchConfig", "SearchResult", "resume_search", "run_search"]
 
 _HOME = {
     "SearchConfig": "search.config",
     "SearchResult": "search.runner",
+    "resume_search": "search.runner",
     "run_search": "search.runner",
 }
 

@@ -9,15 +9,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.constraints import parse_constraints
 from search.objectives import get_objectives
+from search.samplers import SAMPLERS
+from search.scheduler import make_rule
+from search.units import GIB
 from spaces import get_space
 from trainables.data import get_augmentation
 from trainables.errors import UserError, unknown
 from trainables.plugin import Plugin
 
-GIB = 2**30
-SAMPLERS = ("tpe", "nsga2", "random")
 CHECKPOINTING = ("off", "on", "search")
+
+#: Settings that may change when a search is gone on with: they do not change what a trial comes to.
+CHANGEABLE = (
+    "num_samples",
+    "seeds",
+    "time_budget",
+    "max_concurrent",
+    "gpus_per_trial",
+    "gpu_memory",
+    "packing",
+    "max_failures",
+    "hang_timeout",
+    "feature_cache_size",
+    "storage_path",
+    "tracking_uri",
+    "address",
+    "replay_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +50,16 @@ class SearchConfig:
         text_encoder: Bundled name, hub name or local folder.
         image_encoder: Bundled name, hub name or local folder.
         objectives: Names of the objectives.
-        sampler: ``tpe``, ``nsga2`` or ``random``.
-        num_samples: Trials to run.
+        constraints: What results must keep to, e.g. ``params<=5M``; see ``search.constraints``.
+        sampler: A name in ``search.samplers.SAMPLERS``.
+        scheduler: A name in ``search.scheduler.SCHEDULERS``.
+        reduction_factor: One trial in so many goes on at each rung.
+        min_epochs: The first rung; None is a third of the epochs.
+        defer: Whether candidates are put off whose memory even a better result than any so far would hardly
+            be worth.
+        num_samples: Configurations to try.
+        seeds: Trials of each configuration on the front, each with a seed of its own.
+        warm_start: Name of another search whose trials are prior knowledge.
         epochs: Epochs a trial trains.
         batch_size: Samples an optimisation step.
         text_length: Tokens a text is cut or padded to; None fits 99 % of the training texts.
@@ -62,6 +90,8 @@ class SearchConfig:
         tracking_uri: MLflow's.
         experiment: MLflow experiment.
         plugins: Python files with methods and spaces of the user's own.
+        replay: File with recorded trials that stand in for training.
+        replay_seconds: How long an epoch takes then.
         address: Ray cluster to join (``auto`` on its nodes); None starts Ray on this machine.
 
     Raises:
@@ -73,8 +103,15 @@ class SearchConfig:
     text_encoder: str = "minilm"
     image_encoder: str = "dinov2-small"
     objectives: tuple[str, ...] = ("memory", "accuracy")
+    constraints: tuple[str, ...] = ()
     sampler: str = "tpe"
+    scheduler: str = "none"
+    reduction_factor: float = 2
+    min_epochs: int | None = None
+    defer: bool = False
     num_samples: int = 20
+    seeds: int = 1
+    warm_start: str | None = None
     epochs: int = 5
     batch_size: int = 32
     gradient_accumulation: int = 1
@@ -104,6 +141,8 @@ class SearchConfig:
     tracking_uri: str = "sqlite:///mlflow.db"
     experiment: str = "paretofuse"
     plugins: tuple[str, ...] = ()
+    replay: str | None = None
+    replay_seconds: float = 0
     address: str | None = None
     created: float = field(default_factory=time.time, repr=False)
 
@@ -111,16 +150,19 @@ class SearchConfig:
         for path in self.plugins:
             Plugin.read(path).load()
         get_space(self.space)
-        get_objectives(self.objectives)
+        objectives = get_objectives(self.objectives)
+        parse_constraints(self.all_constraints)
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if self.gradient_checkpointing not in CHECKPOINTING:
             raise unknown("gradient checkpointing", self.gradient_checkpointing, CHECKPOINTING)
-        limits = {"num_samples": 1, "epochs": 1, "max_concurrent": 1, "gpu_memory": 1, "max_failures": 0}
+        limits = {"num_samples": 1, "epochs": 1, "seeds": 1, "max_concurrent": 1, "gpu_memory": 1}
+        limits["max_failures"] = 0
         for name, least in limits.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        make_rule(self.scheduler, objectives, self.epochs, self.reduction_factor, self.first_rung)
         if self.hang_timeout <= 0:
             raise UserError(f"--hang-timeout {self.hang_timeout}: must be more than 0 seconds")
         get_augmentation(self.augment)
@@ -143,6 +185,17 @@ class SearchConfig:
         return self.name or time.strftime(f"{self.space}-%Y%m%d-%H%M%S", time.localtime(self.created))
 
     @property
+    def all_constraints(self) -> tuple[str, ...]:
+        """The constraints, ``max_memory`` among them."""
+        budget = () if self.max_memory is None else (f"memory<={self.max_memory}B",)
+        return (*budget, *self.constraints)
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs before a scheduler compares trials."""
+        return self.min_epochs if self.min_epochs is not None else max(1, round(self.epochs / 3))
+
+    @property
     def encoders(self) -> dict[str, str]:
         """Encoder name of each modality."""
         return {"text": self.text_encoder, "image": self.image_encoder}
@@ -160,5 +213,41 @@ class SearchConfig:
     def from_json(cls, text: str) -> SearchConfig:
         """Read what ``to_json`` wrote."""
         values: dict[str, Any] = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("objectives", "plugins")}
+        lists = {name: tuple(values[name]) for name in ("objectives", "constraints", "plugins")}
         return cls(**{**values, **lists})
+
+    def resumed(self, num_samples: int | str | None = None, **changes: Any) -> SearchConfig:
+        """Return the settings with which this search is gone on with.
+
+        Args:
+            num_samples: As in ``SearchConfig``, or ``+20`` for so many more; None as before.
+            **changes: Settings that were given anew.
+
+        Raises:
+            UserError: If one differs that must stay as it is.
+        """
+        for name, value in changes.items():
+            if name not in CHANGEABLE and value != getattr(self, name):
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(
+                    f"{option} {_shown(value)}: search '{self.run_name}' was started with "
+                    f"{_shown(getattr(self, name))}; leave it out, or start a new search with --warm-start "
+                    f"{self.run_name}"
+                )
+        return dataclasses.replace(self, num_samples=more_samples(num_samples, self.num_samples), **changes)
+
+
+def more_samples(wanted: int | str | None, before: int | None = None) -> int:
+    """Return how many samples are wanted in all, where ``+20`` means so many more than before.
+
+    Raises:
+        UserError: If it is no such number.
+    """
+    text = str(before if wanted is None else wanted)
+    if not text.removeprefix("+").isdecimal() or (text.startswith("+") and before is None):
+        raise UserError(f"--num-samples {text}: write a number, or with --resume +20 for twenty more")
+    return int(text) + (before or 0) * text.startswith("+")
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

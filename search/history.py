@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from search.objectives import Objective, normalised
-from search.pareto import hypervolume, non_dominated
-from search.units import GIB
+from ray.tune import Checkpoint
+
+from search.constraints import Constraint
+from search.objectives import KNOWN, Objective, known_values, late_reference, normalised
+from search.pareto import Front, hypervolume
 from trainables.memory import MemoryReport
 
 #: What a trial reports each epoch and history keeps.
 REPORTED = (
     "epoch",
     "train_loss",
+    "step_time",
     "epoch_seconds",
     "setup_seconds",
     "validation_seconds",
@@ -54,27 +59,50 @@ class Ending:
     below_share: bool | None = None
 
 
+#: Attributes of a trial that are kept as they are.
+_KEPT = (
+    "config",
+    "number",
+    "status",
+    "seed",
+    "alone",
+    "retry_of",
+    "repeat_of",
+    "legs",
+    "failures",
+    "run_id",
+    "test",
+    "message",
+)
+
+
 @dataclass
 class TrialRecord:
     """One trial.
 
     Attributes:
-        trial_id: Ray Tune's id.
+        trial_id: Its name: ``trial-000``, ``trial-001``, … in the order in which they were first handed out.
         config: The configuration.
         memory: Its predicted memory.
-        status: ``running``; ``finished``, after all epochs; ``out_of_memory``; ``diverged``, if a loss or
-            metric became infinite or not a number; ``failed``, after an error or the death of its worker, and
-            as many new starts as are allowed; ``retried``, if it ran out of memory beside others and its
-            configuration was handed out once more; ``stopped``, if the search ended first.
+        number: Number under which the sampler was asked for it; None for repeats and second attempts.
+        status: ``running``; ``paused``, if others went on in its place; ``finished``, after all epochs;
+            ``out_of_memory``; ``diverged``, if a loss or metric became infinite or not a number; ``failed``,
+            after an error or the death of its worker, and as many new starts as are allowed; ``retried``, if
+            it ran out of memory beside others and its configuration was handed out once more; ``stopped``,
+            if it was paused or running when the search ended.
+        seed: Seed of its initial weights and of the order of samples.
         alone: Whether it has a device, or a node's memory, to itself.
-        retry_of: Id of the trial whose configuration it takes up, or None.
-        epochs: Results of each epoch so far.
+        retry_of: Name of the trial whose configuration it takes up because memory ran out, or None.
+        repeat_of: Name of the trial that it repeats with another seed, or None.
+        legs: Times that it was handed to Ray Tune: once more after each pause, or after the search was
+            interrupted.
+        epochs: Results of each epoch so far; ``time`` is when it was reported, in seconds since 1970.
         failures: Times that it was started again after an error or the death of its worker.
         ending: How it ended, unless with a result or in an error.
         node: Address of the node it last reported from, or None.
         worker: Ray's id of the actor that runs it, or None.
         neighbours: Trials that ran, or waited to, at a time when it did.
-        run_id: MLflow's id of the child run.
+        run_id: MLflow's id of the child run, once there is one.
         test: Metrics on the test split, for members of the front.
         message: What happened, if it did not finish.
         checkpoint: Ray's handle on the latest checkpoint.
@@ -83,9 +111,13 @@ class TrialRecord:
     trial_id: str
     config: dict[str, Any]
     memory: MemoryReport
+    number: int | None = None
     status: str = "running"
+    seed: int = 0
     alone: bool = False
     retry_of: str | None = None
+    repeat_of: str | None = None
+    legs: int = 0
     epochs: list[dict[str, float]] = field(default_factory=list)
     failures: int = 0
     ending: Ending | None = None
@@ -112,17 +144,48 @@ class TrialRecord:
     @property
     def values(self) -> dict[str, float]:
         """The latest value of every metric, and of what is known without training."""
-        latest = self.epochs[-1] if self.epochs else {}
+        return self.values_at(len(self.epochs))
+
+    def values_at(self, epoch: int) -> dict[str, float]:
+        """Return the values after an epoch (1 is the first), and of what is known without training."""
+        return {**(self.epochs[epoch - 1] if epoch else {}), **known_values(self.memory)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is to be kept of the trial, beside its epochs, as JSON holds it."""
         return {
-            **latest,
-            "memory": self.memory.total / GIB,
-            "params": float(self.memory.trainable_parameters),
+            **{name: getattr(self, name) for name in _KEPT},
+            "memory": asdict(self.memory),
+            "ending": asdict(self.ending) if self.ending else None,
+            "checkpoint": checkpoint_address(self.checkpoint),
         }
+
+    @classmethod
+    def from_dict(
+        cls, trial_id: str, document: Mapping[str, Any], epochs: list[dict[str, float]]
+    ) -> TrialRecord:
+        """Return the trial that ``to_dict`` described."""
+        changed = {
+            "memory": MemoryReport(**document["memory"]),
+            "ending": Ending(**document["ending"]) if document["ending"] else None,
+            "checkpoint": Checkpoint(document["checkpoint"]) if document["checkpoint"] else None,
+        }
+        return cls(trial_id=trial_id, epochs=epochs, **{**document, **changed})
+
+
+def checkpoint_address(checkpoint: Checkpoint | None) -> str | None:
+    """Return where a checkpoint lies: a path, or an address of the kind that storage paths have."""
+    if checkpoint is None:
+        return None
+    kind = checkpoint.filesystem.type_name if checkpoint.filesystem else "local"
+    scheme = {"s3": "s3://", "gcs": "gs://", "gs": "gs://", "abfs": "abfs://", "hdfs": "hdfs://"}.get(
+        kind, ""
+    )
+    return f"{scheme}{checkpoint.path}"
 
 
 @dataclass(frozen=True)
 class Infeasible:
-    """A candidate that was never started: its predicted memory exceeds the budget."""
+    """A candidate that was never started: what is known of it breaks a constraint."""
 
     config: dict[str, Any]
     memory: MemoryReport
@@ -134,58 +197,110 @@ class History:
     Args:
         objectives: What is compared.
         reference: See ``search.objectives.reference_values``.
+        constraints: What members of the front keep to.
     """
 
-    def __init__(self, objectives: tuple[Objective, ...], reference: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        objectives: tuple[Objective, ...],
+        reference: Mapping[str, float],
+        constraints: tuple[Constraint, ...] = (),
+    ) -> None:
         self.objectives = objectives
         self.reference = dict(reference)
+        self.constraints = constraints
         self.trials: dict[str, TrialRecord] = {}
         self.infeasible: dict[str, Infeasible] = {}
-        self._by_config: dict[str, TrialRecord] = {}
+        self._legs: dict[str, TrialRecord] = {}
+        self._by_config: dict[str, list[TrialRecord]] = {}
+        self._front: Front[str] = Front()
 
     def add(self, record: TrialRecord) -> None:
-        """Take up a trial that starts."""
+        """Take up a trial."""
         self.trials[record.trial_id] = record
-        self._by_config[canonical(record.config)] = record
+        self._by_config.setdefault(canonical(record.config), []).append(record)
+        if record.status == "finished":
+            self._rank(record)
 
-    def rename(self, record: TrialRecord, trial_id: str) -> None:
-        """Give a trial another id."""
-        del self.trials[record.trial_id]
-        record.trial_id = trial_id
-        self.trials[trial_id] = record
+    def next_id(self) -> str:
+        """Return the name of the trial that comes next."""
+        return f"trial-{len(self.trials):03d}"
 
-    def note(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def start_leg(self, record: TrialRecord, tune_id: str) -> None:
+        """Note under which of its ids Ray Tune runs a trial from now on."""
+        record.legs += 1
+        self._legs[tune_id] = record
+
+    def leg(self, tune_id: str) -> TrialRecord:
+        """Return the trial that Ray Tune runs, or ran, under an id."""
+        return self._legs[tune_id]
+
+    def note(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Take up what a trial reported: an epoch, or how it ended; hearing it twice changes nothing."""
-        record = self.trials[trial_id]
         record.node = result.get("node_ip", record.node)
         if "status" in result:
             named = {name: result[name] for name in ("status", "stage", "message", "below_share")}
             record.ending = Ending(**named)
-        epochs = record.epochs
         numbers = {name: float(result[name]) for name in REPORTED if name in result}
-        if numbers.get("epoch", 0) > len(epochs):
-            epochs.append(numbers)
+        if numbers.get("epoch", 0) > len(record.epochs):
+            record.epochs.append({**numbers, "time": time.time()})
+
+    def settle(self, record: TrialRecord, status: str) -> None:
+        """Note how a trial ended; a finished one may extend the front."""
+        record.status = status
+        if status == "finished":
+            for objective in self.objectives:
+                if objective.name not in self.reference:
+                    self.reference[objective.name] = late_reference(objective, record.values)
+            self._rank(record)
+
+    def close(self) -> bool:
+        """Take what runs or is paused as stopped; return whether anything ran."""
+        running = self.by_status("running")
+        for record in (*running, *self.by_status("paused")):
+            record.status = "stopped"
+        return bool(running)
 
     def by_status(self, status: str) -> list[TrialRecord]:
         """Return the trials of a status, in the order they were started."""
         return [record for record in self.trials.values() if record.status == status]
 
     def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
-        """Return the trial of a configuration, if there was one."""
-        return self._by_config.get(canonical(config))
+        """Return the latest trial of a configuration that repeats no other one, if there was one."""
+        first = (record for record in reversed(self.of(config)) if record.repeat_of is None)
+        return next(first, None)
+
+    def of(self, config: Mapping[str, Any]) -> list[TrialRecord]:
+        """Return all trials of a configuration."""
+        return self._by_config.get(canonical(config), [])
+
+    def finished(self, config: Mapping[str, Any]) -> list[TrialRecord]:
+        """Return the finished trials of a configuration: one a seed."""
+        return [record for record in self.of(config) if record.status == "finished"]
+
+    def values(self, record: TrialRecord) -> dict[str, float]:
+        """Return a configuration's values: means over its finished trials, which differ in their seeds."""
+        return _across([r.values for r in self.finished(record.config)] or [record.values], statistics.fmean)
+
+    def spreads(self, record: TrialRecord) -> dict[str, float]:
+        """Return standard deviations over a configuration's finished trials; empty if there is but one."""
+        runs = [r.values for r in self.finished(record.config)]
+        return _across(runs, statistics.stdev) if len(runs) > 1 else {}
 
     def front(self) -> list[TrialRecord]:
-        """Return the finished trials that no other one dominates, best first objective first."""
-        finished = self.by_status("finished")
-        losses = [[o.loss(r.values[o.name]) for o in self.objectives] for r in finished]
-        members = [(losses[i], finished[i]) for i in non_dominated(losses)]
-        return [record for _, record in sorted(members, key=lambda member: member[0])]
+        """Return one finished trial of each configuration that no other one dominates.
+
+        Compared are means over seeds; what breaks a constraint is not on the front. Best first objective
+        first.
+        """
+        return [self.finished(self.trials[key].config)[0] for key in self._front.keys]
 
     def best_of_methods(self) -> list[TrialRecord]:
         """Return the finished trial of each method that is best in the first objective training decides."""
-        trained = [o for o in self.objectives if o.name not in ("memory", "params")]
+        trained = [o for o in self.objectives if o.name not in KNOWN]
         objective = (*trained, *self.objectives)[0]
-        ordered = sorted(self.by_status("finished"), key=lambda r: objective.loss(r.values[objective.name]))
+        finished = [r for r in self.by_status("finished") if r.repeat_of is None]
+        ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
         best: dict[str, TrialRecord] = {}
         for record in ordered:
             best.setdefault(record.config["method"], record)
@@ -193,12 +308,38 @@ class History:
 
     def hypervolume(self) -> float:
         """Return the share, 0 to 1, of the box from the reference to the ideal point that is dominated."""
-        points = [normalised(self.objectives, self.reference, r.values) for r in self.by_status("finished")]
+        points = [normalised(self.objectives, self.reference, self.values(r)) for r in self.front()]
         return hypervolume(points, [1.0] * len(self.objectives))
 
     def best(self) -> dict[str, float]:
-        """Return the best value of each objective among finished trials."""
-        finished = self.by_status("finished")
-        if not finished:
-            return {}
-        return {o.name: min((r.values[o.name] for r in finished), key=o.loss) for o in self.objectives}
+        """Return the best value of each objective on the front."""
+        front = [self.values(record) for record in self.front()]
+        return {o.name: min((v[o.name] for v in front), key=o.loss) for o in self.objectives if front}
+
+    def losses(self, values: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the objectives' values with the sign that makes less better."""
+        return tuple(o.loss(values[o.name]) for o in self.objectives)
+
+    def violations(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return by how much values break each constraint that can be checked; at most 0 is kept."""
+        return {str(c): c.violation(values) for c in self.constraints if c.name in values}
+
+    def _rank(self, record: TrialRecord) -> None:
+        """Compare a finished trial with the front."""
+        if len(self.finished(record.config)) > 1:  # its configuration's means have changed
+            firsts = [runs[0] for runs in map(self.finished, self._configs()) if runs]
+            self._front = Front()
+        else:
+            firsts = [record]
+        for first in firsts:
+            values = self.values(first)
+            if all(violation <= 0 for violation in self.violations(values).values()):
+                self._front.add(first.trial_id, self.losses(values))
+
+    def _configs(self) -> Iterator[dict[str, Any]]:
+        return (records[0].config for records in self._by_config.values())
+
+
+def _across(runs: list[dict[str, float]], statistic: Callable[[list[float]], float]) -> dict[str, float]:
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: statistic([run[name] for run in runs]) for name in names}

@@ -33,6 +33,7 @@ class Progress:
         self.epochs = epochs
         self.started = time.monotonic()
         self._said = self.started
+        self._before = sum(len(record.epochs) for record in history.trials.values())
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -51,25 +52,32 @@ class Progress:
             self.console.print(" | ".join(f"{name} {value}" for name, value in self._facts()), soft_wrap=True)
 
     def _facts(self) -> list[tuple[str, str]]:
-        running = self.history.by_status("running")
-        ended = len(self.history.trials) - len(running) - len(self.history.by_status("retried"))
-        best = self.history.best()
+        history = self.history
+        running, paused = history.by_status("running"), history.by_status("paused")
+        samples = [record for record in history.trials.values() if record.number is not None]
+        ended = sum(record.status not in ("running", "paused") for record in samples)
+        best = history.best()
         facts = [
-            ("trials", f"{ended} of {self.num_samples} done, {len(running)} running"),
-            *((f"best {o.name}", f"{best[o.name]:.3f}") for o in self.history.objectives if best),
-            ("hypervolume", f"{self.history.hypervolume():.3f}"),
-            ("front", f"{len(self.history.front())} members"),
+            (
+                "trials",
+                f"{ended} of {self.num_samples} done, {len(running)} running"
+                + (f", {len(paused)} paused" if paused else ""),
+            ),
+            *((f"best {o.name}", f"{best[o.name]:.3f}") for o in history.objectives if best),
+            ("hypervolume", f"{history.hypervolume():.3f}"),
+            ("front", f"{len(history.front())} members"),
         ]
-        if self.history.infeasible:
-            facts.append(("over budget", f"{len(self.history.infeasible)} never started"))
+        if history.infeasible:
+            facts.append(("infeasible", f"{len(history.infeasible)} never started"))
         for status, name in UNFINISHED.items():
-            count = len(self.history.by_status(status))
+            count = len(history.by_status(status))
             if count:
                 facts.append((name, str(count)))
         elapsed = time.monotonic() - self.started
-        epochs = sum(len(record.epochs) for record in self.history.trials.values())
+        epochs = sum(len(record.epochs) for record in history.trials.values()) - self._before
         if epochs:
-            planned = (self.num_samples - ended) * self.epochs - sum(len(r.epochs) for r in running)
+            planned = (self.num_samples - len(samples) + len(running)) * self.epochs
+            planned -= sum(len(record.epochs) for record in running)
             left = elapsed / epochs * planned
             facts.append(("time left", f"about {format_duration(max(left, 0))}"))
         facts.append(("elapsed", format_duration(elapsed)))

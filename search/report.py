@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.table import Table
@@ -28,7 +29,11 @@ _HEADINGS = {
 
 
 def front_rows(history: History) -> list[dict[str, Any]]:
-    """Return the front as the rows of the JSON document, see ``SearchResult.to_dict``."""
+    """Return the front as the rows of the JSON document, see ``SearchResult.to_dict``.
+
+    Figures are means over the trials of a configuration, ``seeds`` their number, and with several of them
+    ``spread`` holds standard deviations.
+    """
     return [_row(record, history) for record in history.front()]
 
 
@@ -81,18 +86,27 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _row(record: TrialRecord, history: History) -> dict[str, Any]:
-    values = record.values
-    named = {o.name: values[o.name] for o in history.objectives}
-    return {
+    values = history.values(record)
+    runs = history.finished(record.config)
+    tests = [run.test["accuracy"] for run in runs if "accuracy" in run.test]
+    row: dict[str, Any] = {
         "trial_id": record.trial_id,
         "run_id": record.run_id,
         "memory": values["memory"],
         "accuracy": values["accuracy"],
-        "test_accuracy": record.test.get("accuracy"),
-        **named,
+        "test_accuracy": _tested(record, history).get("accuracy"),
+        **{o.name: values[o.name] for o in history.objectives},
         "trainable_parameters": record.memory.trainable_parameters,
+        "seeds": len(runs),
         "config": dict(record.config),
     }
+    if len(runs) > 1:
+        spreads = history.spreads(record)
+        row["spread"] = {
+            **{name: spreads[name] for name in row if name in spreads},
+            "test_accuracy": stdev(tests) if len(tests) > 1 else None,
+        }
+    return row
 
 
 def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], title: str) -> Table:
@@ -123,7 +137,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         if mixed:
             settings = [config["method"]]
         table.add_row(
-            *_figures(row), *(f"{row[name]:.3f}" for name in extra), _millions(row), *settings, _run_id(row)
+            *_figures(row), *(_figure(row, name) for name in extra), _millions(row), *settings, _run_id(row)
         )
     return table
 
@@ -164,8 +178,15 @@ def _table(title: str, headings: Sequence[str]) -> Table:
 
 def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Memory, validation and test accuracy."""
-    test = row["test_accuracy"]
-    return f"{row['memory']:.3f}", f"{row['accuracy']:.3f}", "-" if test is None else f"{test:.3f}"
+    return f"{row['memory']:.3f}", _figure(row, "accuracy"), _figure(row, "test_accuracy")
+
+
+def _figure(row: Mapping[str, Any], name: str) -> str:
+    """A value, with its standard deviation over seeds where there are several."""
+    if row[name] is None:
+        return "-"
+    spread = row.get("spread", {}).get(name)
+    return f"{row[name]:.3f}" if spread is None else f"{row[name]:.3f} ±{spread:.3f}"
 
 
 def _millions(row: Mapping[str, Any]) -> str:
@@ -202,14 +223,21 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
     x, y = (*history.objectives, *history.objectives)[:2]
     figure, axes = plt.subplots(figsize=(6.4, 4.0), dpi=160)
     front = history.front()
-    rest = [record for record in history.by_status("finished") if record not in front]
+    finished = [record for record in history.by_status("finished") if record.repeat_of is None]
+    rest = [record for record in finished if record not in front]
     methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
     mixed = len(methods) > 1
     colours = {method: matplotlib.colormaps["tab20"](i % 20) for i, method in enumerate(methods)}
 
     def points(records: list[TrialRecord], values: str, label: str | None, **style: Any) -> None:
-        ys = [(r.test if values == "test" else r.values)[y.name] for r in records]
-        axes.scatter([r.values[x.name] for r in records], ys, label=label, zorder=3, **style)
+        shown = [_tested(r, history) if values == "test" else history.values(r) for r in records]
+        axes.scatter(
+            [history.values(r)[x.name] for r in records],
+            [v[y.name] for v in shown],
+            label=label,
+            zorder=3,
+            **style,
+        )
 
     if mixed:
         for method in methods:
@@ -224,17 +252,22 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
         points(rest, "validation", "dominated trials", s=26, color=_COLOURS["trial"])
         points(front, "validation", "front (validation)", s=46, color=_COLOURS["front"])
     if len(history.objectives) == 2:
-        ordered = sorted(front, key=lambda r: r.values[x.name])
+        ordered = sorted(front, key=lambda r: history.values(r)[x.name])
         axes.step(
-            [r.values[x.name] for r in ordered],
-            [r.values[y.name] for r in ordered],
+            [history.values(r)[x.name] for r in ordered],
+            [history.values(r)[y.name] for r in ordered],
             where="post" if x.direction == "minimize" else "pre",
             color=_COLOURS["front"],
             linewidth=1.2,
             zorder=2,
             label="front (validation)" if mixed else None,
         )
-    tested = [r for r in front if y.name in r.test]
+    for record in front:
+        spread = history.spreads(record).get(y.name)
+        if spread is not None:
+            centre = history.values(record)
+            axes.errorbar(centre[x.name], centre[y.name], spread, color=_COLOURS["front"], capsize=2, lw=1)
+    tested = [r for r in front if y.name in _tested(r, history)]
     if tested:
         points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
     if max_memory is not None and x.name == "memory":
@@ -251,6 +284,12 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def _tested(record: TrialRecord, history: History) -> dict[str, float]:
+    """A configuration's metrics on the test split: means over its trials."""
+    tests = [run.test for run in history.finished(record.config) if run.test]
+    return {name: fmean(test[name] for test in tests) for name in tests[0]} if tests else {}
 
 
 def _cell(key: str, value: Any, depths: Mapping[str, int]) -> str:

@@ -59,14 +59,15 @@ class Survival(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Find the cause, before the searcher hears of the failure or the trial is queued again."""
         failure = diagnose(last_error(trial), trial.storage.trial_working_directory)
-        self.history.trials[trial.trial_id].message = failure.message
+        record = self.history.leg(trial.trial_id)
+        record.message = failure.message
         if failure.out_of_memory:
             ending = {"status": "out_of_memory", "stage": "", "message": failure.message, "below_share": None}
-            self.history.note(trial.trial_id, {**ending, "node_ip": failure.node})
+            self.history.note(record, {**ending, "node_ip": failure.node})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """End a trial that was queued again although memory ran out."""
-        if self.history.trials[trial.trial_id].ending is not None:
+        if self.history.leg(trial.trial_id).ending is not None:
             tune_controller.stop_trial(trial)
 
 

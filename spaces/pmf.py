@@ -18,7 +18,7 @@ LENGTHS = (1, 4, 8, 16, 32)
 
 
 def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    """Draw a configuration of ``pmf`` with the translators' default width."""
+    """Draw a configuration of ``pmf`` with the translators as wide as the paper's: half an encoder."""
     layers = suggest_layers(trial, context, "n_fusion_layers")
     length = trial.suggest_categorical("prompt_length", LENGTHS)
     return {
@@ -27,6 +27,7 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
         "n_query_prompts": length,
         "n_query_context_prompts": length,
         "n_fusion_context_prompts": length,
+        "translator_width": context.width // 2,
         "learning_rate": suggest_learning_rate(trial),
     }
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from search.objectives import OBJECTIVES
+from search.samplers import SAMPLERS
+from search.scheduler import SCHEDULERS
 from tests.trainables.methods.paper import trained_parameters
 from trainables.memory import MemoryPredictor
 from trainables.methods import METHODS
@@ -27,6 +30,15 @@ def _rows() -> dict[str, list[str]]:
 def test_every_method_has_a_row() -> None:
     ours = {name for name, spec in METHODS.items() if spec.method.__module__.startswith("trainables.")}
     assert set(_rows()) == ours
+
+
+@pytest.mark.parametrize(
+    "names", [SAMPLERS, SCHEDULERS, OBJECTIVES], ids=["samplers", "schedulers", "objectives"]
+)
+def test_what_a_search_can_be_told_is_explained(names) -> None:
+    tables = [line for line in (DOCS / "search.md").read_text().splitlines() if line.startswith("| `")]
+    explained = {name for line in tables for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert set(names) <= explained
 
 
 @pytest.mark.parametrize("name", _rows())

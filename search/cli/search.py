@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,33 +36,91 @@ from search.units import parse_duration, parse_size
 from trainables.errors import UserError
 
 
-class Sampler(StrEnum):
-    """Samplers, as the command line offers them."""
-
-    tpe = "tpe"
-    nsga2 = "nsga2"
-    random = "random"
-
-
 def search(
     context: typer.Context,
     space: Annotated[
         str | None, typer.Option(help="Space to search; `spaces` lists them.", rich_help_panel=SEARCH)
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on with a search that was interrupted, however; with --num-samples +20 extend it.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use what another search has found: its front is tried first, and its trials inform the "
+            "sampler where they are comparable.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     objectives: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: memory, accuracy, macro_f1, loss, params.", rich_help_panel=SEARCH
-        ),
-    ] = "memory,accuracy",
-    sampler: Annotated[
-        Sampler,
-        typer.Option(
-            help="tpe learns from the first few trials on; nsga2 wants hundreds; random is the yardstick.",
+            help="Comma-separated: memory, accuracy, macro_f1, loss, params, checkpoint, step_time.",
             rich_help_panel=SEARCH,
         ),
-    ] = Sampler.tpe,
-    num_samples: Annotated[int, typer.Option(help="Trials to run.", rich_help_panel=SEARCH)] = 20,
+    ] = "memory,accuracy",
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BOUND",
+            help="What results must keep to: memory<=8GiB, params<=5M, accuracy>=60%; may be repeated. What "
+            "is known to break one is never started.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="tpe learns from the first few trials on; gp needs fewest trials, but seconds each; nsga2, "
+            "nsga3 and evolution want hundreds; grid takes five values a range; qmc and random do not learn.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "tpe",
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="pareto_asha pauses all but the best at each rung, over all objectives; asha and median "
+            "look at one; none trains every trial to its end.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "none",
+    reduction_factor: Annotated[
+        float, typer.Option(help="One trial in so many goes on at each rung.", rich_help_panel=SEARCH)
+    ] = 2,
+    min_epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs before a scheduler compares trials.",
+            show_default="a third of them",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    defer: Annotated[
+        bool,
+        typer.Option(
+            help="Put off candidates whose memory even a better result than any so far is hardly worth.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = False,
+    num_samples: Annotated[
+        str, typer.Option(metavar="N", help="Configurations to try.", rich_help_panel=SEARCH)
+    ] = "20",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Trials of each configuration on the front, each with another seed: the front is then of "
+            "means.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 1,
     max_memory: Annotated[
         str | None,
         typer.Option(
@@ -191,70 +248,107 @@ def search(
             rich_help_panel=PLACES,
         ),
     ] = "15m",
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answer trials from a table of recorded ones instead of training: to try out samplers and "
+            "schedulers.",
+            rich_help_panel=PLACES,
+        ),
+    ] = None,
+    replay_seconds: Annotated[
+        float, typer.Option(help="How long an epoch takes then.", rich_help_panel=PLACES)
+    ] = 0,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a space."""
     if context.invoked_subcommand is not None:
         return
-    if space is None:
+    if space is None and resume is None:
         raise UserError("--space is missing; `python search.py spaces` lists the spaces")
-    from search.config import SearchConfig
+    from search.config import SearchConfig, more_samples
 
-    config = SearchConfig(
-        space=space,
-        dataset=dataset,
-        text_encoder=text_encoder,
-        image_encoder=image_encoder,
-        objectives=split_names(objectives),
-        sampler=sampler.value,
-        num_samples=num_samples,
-        epochs=epochs,
-        batch_size=batch_size,
-        gradient_accumulation=gradient_accumulation,
-        text_length=text_length,
-        image_size=image_size,
-        precision=precision,
-        attention=attention,
-        encoder_dropout=encoder_dropout,
-        optimizer=optimizer,
-        optimizer_kernel=optimizer_kernel,
-        gradient_checkpointing=gradient_checkpointing,
-        prefix=prefix,
-        max_memory=None if max_memory is None else parse_size(max_memory),
-        max_concurrent=max_concurrent,
-        gpus_per_trial=gpus_per_trial,
-        gpu_memory=None if gpu_memory is None else parse_size(gpu_memory),
-        packing=packing,
-        max_failures=max_failures,
-        hang_timeout=parse_duration(hang_timeout),
-        time_budget=None if time_budget is None else parse_duration(time_budget),
-        feature_cache=feature_cache,
-        feature_cache_size=parse_size(feature_cache_size),
-        augment=augment,
-        seed=seed,
-        name=name,
-        storage_path=storage_path,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        plugins=tuple(plugin or ()),
-        address=address,
-    )
-    from search.runner import run_search
+    settings: dict[str, Any] = {
+        "space": space,
+        "dataset": dataset,
+        "text_encoder": text_encoder,
+        "image_encoder": image_encoder,
+        "objectives": split_names(objectives),
+        "constraints": tuple(constraint or ()),
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "reduction_factor": reduction_factor,
+        "min_epochs": min_epochs,
+        "defer": defer,
+        "seeds": seeds,
+        "warm_start": warm_start,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "gradient_accumulation": gradient_accumulation,
+        "text_length": text_length,
+        "image_size": image_size,
+        "precision": precision,
+        "attention": attention,
+        "encoder_dropout": encoder_dropout,
+        "optimizer": optimizer,
+        "optimizer_kernel": optimizer_kernel,
+        "gradient_checkpointing": gradient_checkpointing,
+        "prefix": prefix,
+        "max_memory": None if max_memory is None else parse_size(max_memory),
+        "max_concurrent": max_concurrent,
+        "gpus_per_trial": gpus_per_trial,
+        "gpu_memory": None if gpu_memory is None else parse_size(gpu_memory),
+        "packing": packing,
+        "max_failures": max_failures,
+        "hang_timeout": parse_duration(hang_timeout),
+        "time_budget": None if time_budget is None else parse_duration(time_budget),
+        "feature_cache": feature_cache,
+        "feature_cache_size": parse_size(feature_cache_size),
+        "augment": augment,
+        "seed": seed,
+        "name": name,
+        "storage_path": storage_path,
+        "tracking_uri": tracking_uri,
+        "experiment": experiment,
+        "plugins": tuple(plugin or ()),
+        "replay": replay,
+        "replay_seconds": replay_seconds,
+        "address": address,
+    }
+    if resume is None:
+        config = SearchConfig(num_samples=more_samples(num_samples), **settings)
+    given = {name: value for name, value in settings.items() if _was_given(context, name)}
+    from search.runner import resume_search, run_search
 
     with stdout_kept_for_json(as_json):
-        result = run_search(config)
+        if resume is None:
+            result = run_search(config)
+        else:
+            more = num_samples if _was_given(context, "num_samples") else None
+            result = resume_search(resume, num_samples=more, **given)
     if as_json:
         print_json(result.to_dict())
     else:
-        _print_result(result, config.tracking_uri)
+        _print_result(result)
     if result.interrupted:
         raise typer.Exit(130)
     if not result.trials:
         raise typer.Exit(1)
 
 
-def _print_result(result: Any, tracking_uri: str) -> None:
+#: Settings that are not called what their options are.
+_OPTIONS = {"constraints": "constraint", "plugins": "plugin"}
+
+
+def _was_given(context: typer.Context, setting: str) -> bool:
+    """Whether an option stood on the command line."""
+    source = context.get_parameter_source(_OPTIONS.get(setting, setting))
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _print_result(result: Any) -> None:
     from search.history import UNFINISHED
     from search.report import front_table, memory_line, methods_table, settings_line
 
@@ -282,8 +376,8 @@ def _print_result(result: Any, tracking_uri: str) -> None:
     if picture.exists():
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
     mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
-    server = tracking_uri.startswith("http")
-    where = tracking_uri if server else f"{mlflow} ui --backend-store-uri {tracking_uri}"
+    uri = result.tracking_uri
+    where = uri if uri.startswith("http") else f"{mlflow} ui --backend-store-uri {uri}"
     console.print(
         f"compare: {where}   (filter the front: tags.front = 'true')", highlight=False, soft_wrap=True
     )

@@ -29,10 +29,10 @@ def history() -> History:
 
 def _add(history: History, name: str, gib: int, accuracy: float, config: dict[str, Any]) -> None:
     report = MemoryReport(gib * GIB, gib * GIB, 0, 0, 0, 0, trainable_parameters=10**6, checkpoint=4 * 10**6)
-    history.add(TrialRecord(name, config, report, run_id=name * 12))
-    history.note(name, {"epoch": 1, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0})
-    history.trials[name].status = "finished"
-    history.trials[name].test = {"accuracy": accuracy - 0.1}
+    record = TrialRecord(name, config, report, run_id=name * 12, test={"accuracy": accuracy - 0.1})
+    history.add(record)
+    history.note(record, {"epoch": 1, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0})
+    history.settle(record, "finished")
 
 
 def _shown(table: Any) -> list[str]:

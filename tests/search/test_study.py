@@ -1,156 +1,97 @@
-"""The searcher without Ray: what it asks, refuses, reuses and tells."""
+"""The searcher without Ray: what it asks, refuses, reuses, tells and keeps, whatever the sampler."""
 
 from __future__ import annotations
 
-from collections import Counter
+from itertools import count
+from pathlib import Path
+from statistics import mean, stdev
+from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
-from search.config import SAMPLERS
-from search.history import History, canonical
-from search.objectives import get_objectives
-from search.resources import Node, place
-from search.study import ParetoSearcher, make_sampler
-from spaces import Space, SpaceContext, get_space
-from trainables.memory import MemoryReport
-from trainables.setting import TrainingSetting
+from search.history import TrialRecord
+from search.resources import Node
+from search.study import ParetoSearcher, Prior
+from search.tuning import RuleScheduler
+from spaces import Space, SpaceContext
+from tests.search.engine import (
+    DIVERGED,
+    GIB,
+    GPU,
+    MIB,
+    OUT_OF_MEMORY,
+    finish,
+    make_searcher,
+    report,
+    result,
+)
 
-CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
-MIB, GIB = 2**20, 2**30
-CPU = Node(cpus=8)
-GPU = Node(cpus=8, gpus=1, gpu_memory=4 * GIB)
-
-
-class CountingPredictor:
-    """Memory grows with the fused layers; counts how often it is asked."""
-
-    setting = TrainingSetting(prefix="computed")
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-
-    def predict_as_run(self, config: dict[str, Any], *, cached: bool) -> MemoryReport:
-        return self.predict_configuration(config)
-
-    def predict_configuration(self, config: dict[str, Any]) -> MemoryReport:
-        self.asked[canonical(config)] += 1
-        total = (200 + 100 * config.get("n_fusion_layers", 1)) * MIB
-        return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=1000, checkpoint=4000)
+TUNE_IDS = map(str, count())
 
 
-def _searcher(
-    space: str | Space = "pmf_nas",
-    sampler: str = "tpe",
-    max_memory: int | None = None,
-    seed: int = 0,
-    epochs: int = 2,
-    num_samples: int = 100,
-    node: Node = CPU,
-) -> ParetoSearcher:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    history = History(get_objectives(["memory", "accuracy"]), {"memory": 1.0, "accuracy": 0.0})
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=make_sampler(sampler, 20, seed))
-    space = get_space(space) if isinstance(space, str) else space
-    predictor: Any = CountingPredictor()
-    placement = place([node], num_samples)
-    return ParetoSearcher(
-        study, space, CONTEXT, predictor, history, placement, num_samples, epochs, max_memory, cached=False
-    )
+def _layers(trial: Any, context: SpaceContext) -> dict[str, Any]:
+    layers = trial.suggest_int("n_fusion_layers", 1, 6)
+    return {"method": "pmf", "n_fusion_layers": layers, "learning_rate": 1e-3}
 
 
-def _finish(searcher: ParetoSearcher, trial_id: str, accuracy: float, epochs: int = 2) -> None:
-    for epoch in range(1, epochs + 1):
-        result = {"epoch": epoch, "accuracy": accuracy, "loss": 1.0}
-        if epoch < epochs:
-            searcher.on_trial_result(trial_id, result)
-    searcher.on_trial_complete(trial_id, result)
+#: The first three that are tried are those with 1, 2 and 3 layers.
+LAYERS = Space("layers", "", _layers, lambda _: [{"n_fusion_layers": layers} for layers in (1, 2, 3)])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_first_point_is_the_papers(sampler) -> None:
-    first = _searcher(sampler=sampler).suggest("a")["config"]
-    assert first["n_fusion_layers"] == 2
-    assert {first[f"n_{k}_prompts"] for k in ("query", "query_context", "fusion_context")} == {4}
-    assert first["translator_width"] == 192
+def _start(searcher: ParetoSearcher) -> tuple[str, TrialRecord]:
+    """Have a trial handed out; return Tune's id and its record."""
+    tune_id = next(TUNE_IDS)
+    assert isinstance(searcher.suggest(tune_id), dict)
+    return tune_id, searcher.history.leg(tune_id)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_over_budget_is_never_started_and_told_as_infeasible(sampler) -> None:
-    searcher = _searcher(sampler=sampler, max_memory=450 * MIB)
-    for number in range(15):
-        started = searcher.suggest(f"t{number}")
-        assert started["memory"] <= 450 * MIB
-        assert started["config"]["n_fusion_layers"] <= 2
-        _finish(searcher, f"t{number}", 0.5)
-    told = [t for t in searcher.study.trials if t.constraints.get("memory", 0) > 0]
-    assert len(told) >= len(searcher.history.infeasible) > 0
-    assert all(t.state is TrialState.COMPLETE for t in told)
-    assert all(t.constraints["memory"] <= 0 for t in searcher.study.best_trials)
-    assert all(c.memory.total > 450 * MIB for c in searcher.history.infeasible.values())
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_no_configuration_is_trained_twice_and_a_small_space_ends(sampler) -> None:
-    def sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
-        layers = trial.suggest_int("n_fusion_layers", 1, 3)
-        return {"method": "pmf", "learning_rate": 1e-3, "n_fusion_layers": layers}
-
-    searcher = _searcher(Space("small", "", sample, lambda _: []), sampler)
-    started = []
-    for number in range(10):
-        suggestion = searcher.suggest(f"t{number}")
-        if suggestion == "FINISHED":
-            break
-        started.append(suggestion["config"]["n_fusion_layers"])
-        _finish(searcher, f"t{number}", 0.5)
-    assert sorted(started) == [1, 2, 3]
-    assert searcher.exhausted
+def test_first_points_are_the_papers() -> None:
+    _, record = _start(make_searcher())
+    assert record.config["n_fusion_layers"] == 2
+    assert {record.config[f"n_{k}_prompts"] for k in ("query", "query_context", "fusion_context")} == {4}
+    assert record.config["translator_width"] == 192
 
 
 def test_a_running_configuration_is_not_started_again() -> None:
     def sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
         return {"method": "linear", "learning_rate": trial.suggest_categorical("learning_rate", [0.1])}
 
-    searcher = _searcher(Space("one", "", sample, lambda _: []))
+    searcher = make_searcher(Space("one", "", sample, lambda _: []))
     assert searcher.suggest("a")["config"]["learning_rate"] == 0.1
     assert searcher.suggest("b") is None
-    _finish(searcher, "a", 0.5)
+    finish(searcher, "a", 0.5)
     assert searcher.suggest("b") == "FINISHED"
 
 
 def test_only_complete_trials_inform_the_sampler() -> None:
-    searcher = _searcher()
+    searcher = make_searcher()
     for trial_id in ("whole", "cut", "broken"):
         searcher.suggest(trial_id)
-    _finish(searcher, "whole", 0.7)
+    finish(searcher, "whole", 0.7)
     searcher.on_trial_result("cut", {"epoch": 1, "accuracy": 0.9, "loss": 1.0})
     searcher.on_trial_complete("cut", None)
     searcher.on_trial_complete("broken", None, error=True)
     states = {n: r.status for n, r in searcher.history.trials.items()}
-    assert states == {"whole": "finished", "cut": "stopped", "broken": "failed"}
-    complete = [t for t in searcher.study.trials if t.state is TrialState.COMPLETE]
-    assert [t.values[1] for t in complete] == [0.7]
-    assert [r.trial_id for r in searcher.history.front()] == ["whole"]
-
-
-OUT_OF_MEMORY = {
-    "status": "out_of_memory",
-    "stage": "training",
-    "message": "CUDA out of memory.",
-    "done": True,
-}
-DIVERGED = {"status": "diverged", "stage": "validation", "message": "the loss became nan", "done": True}
+    assert states == {"trial-000": "finished", "trial-001": "stopped", "trial-002": "failed"}
+    whole, cut, broken = searcher.study.study.trials
+    assert (whole.values[1], max(whole.constraints.values())) == (0.7, 0)
+    assert cut.constraints["unfinished"] == 0.5, "half of its epochs are missing"
+    assert broken.state is TrialState.FAIL
+    assert searcher.study.study.best_trials == [whole]
+    assert [r.trial_id for r in searcher.history.front()] == ["trial-000"]
 
 
 def _told(searcher: ParetoSearcher, number: int) -> Any:
-    return searcher.study.trials[number]
+    return searcher.study.study.trials[number]
 
 
 def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
-    searcher = _searcher(num_samples=1, node=GPU)
+    searcher = make_searcher(num_samples=1, node=GPU)
     handed_out = searcher.suggest("first")
     config = handed_out["config"]
     assert not handed_out["alone"]
@@ -160,18 +101,18 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     again = searcher.suggest("again")
     assert (again["config"], again["alone"], again["granted"]) == (config, True, 4 * GIB)
     assert searcher.suggest("another") is None
-    first, second = searcher.history.trials["first"], searcher.history.trials["again"]
-    assert (first.status, second.retry_of) == ("retried", "first")
+    first, second = searcher.history.leg("first"), searcher.history.leg("again")
+    assert (first.status, second.retry_of) == ("retried", "trial-000")
     assert _told(searcher, 0).state is TrialState.RUNNING
-    _finish(searcher, "again", 0.5)
+    finish(searcher, "again", 0.5)
     assert second.status == "finished"
     assert searcher.suggest("last") == "FINISHED"
-    assert [trial.state for trial in searcher.study.trials].count(TrialState.COMPLETE) == 1
+    assert [trial.state for trial in searcher.study.study.trials].count(TrialState.COMPLETE) == 1
     assert _told(searcher, 0).values[1] == 0.5
 
 
 def test_out_of_memory_alone_or_within_the_share_is_final() -> None:
-    searcher = _searcher(num_samples=2)
+    searcher = make_searcher(num_samples=2)
     searcher.suggest("a")
     searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": False})
     searcher.suggest("b")
@@ -180,11 +121,11 @@ def test_out_of_memory_alone_or_within_the_share_is_final() -> None:
     searcher.on_trial_complete("b again", {**OUT_OF_MEMORY, "below_share": True})
     assert searcher.suggest("c") == "FINISHED"
     statuses = {name: record.status for name, record in searcher.history.trials.items()}
-    assert statuses == {"a": "out_of_memory", "b": "retried", "b again": "out_of_memory"}
-    assert searcher.history.front() == searcher.study.best_trials == []
-    for trial in searcher.study.trials:
+    assert statuses == {"trial-000": "out_of_memory", "trial-001": "retried", "trial-002": "out_of_memory"}
+    assert searcher.history.front() == searcher.study.study.best_trials == []
+    for trial in searcher.study.study.trials:
         assert trial.state is TrialState.COMPLETE
-        assert trial.constraints["memory"] > 0
+        assert trial.constraints["device memory"] > 0
 
 
 @pytest.mark.parametrize(
@@ -196,51 +137,22 @@ def test_out_of_memory_alone_or_within_the_share_is_final() -> None:
     ],
 )
 def test_where_shares_are_unknown_neighbours_count(mine, other, status) -> None:
-    searcher = _searcher()
+    searcher = make_searcher()
     searcher.suggest("mine")
     searcher.suggest("other")
     if other:
         searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.1, "loss": 1.0, "node_ip": other})
     searcher.on_trial_complete("mine", {**OUT_OF_MEMORY, "below_share": None, "node_ip": mine})
-    assert searcher.history.trials["mine"].status == status
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("max_memory", [None, 600 * MIB])
-def test_samplers_live_with_every_kind_of_end(sampler, max_memory, recwarn) -> None:
-    searcher = _searcher(sampler=sampler, max_memory=max_memory)
-    for number in range(24):
-        trial_id = f"t{number}"
-        searcher.suggest(trial_id)
-        if number % 4 == 1:
-            searcher.on_trial_complete(trial_id, {**OUT_OF_MEMORY, "below_share": False})
-        elif number % 4 == 2:
-            searcher.on_trial_complete(trial_id, {**DIVERGED, "below_share": None})
-        elif number % 8 == 3:
-            searcher.on_trial_complete(trial_id, error=True)
-        else:
-            _finish(searcher, trial_id, 0.01 * number)
-    assert not [warning for warning in recwarn if "optuna" in warning.filename]
-    history, told = searcher.history, searcher.study.trials
-    assert {status: len(history.by_status(status)) for status in ("out_of_memory", "diverged", "failed")} == {
-        "out_of_memory": 6,
-        "diverged": 6,
-        "failed": 3,
-    }
-    complete = [trial for trial in told if trial.state is TrialState.COMPLETE]
-    assert all("memory" in trial.constraints for trial in complete), "each says whether it was feasible"
-    assert all(value == value for trial in complete for value in trial.values), "never NaN"
-    best = {tuple(trial.values) for trial in searcher.study.best_trials}
-    assert best == {(r.values["memory"], r.values["accuracy"]) for r in history.front()}
+    assert searcher.history.leg("mine").status == status
 
 
 def test_a_diverged_trial_is_infeasible_at_its_memory_and_tells_no_number() -> None:
-    searcher = _searcher(num_samples=1)
+    searcher = make_searcher(num_samples=1)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {**DIVERGED, "below_share": None})
-    record, told = searcher.history.trials["a"], _told(searcher, 0)
+    searcher.on_trial_complete("a", DIVERGED)
+    record, told = searcher.history.leg("a"), _told(searcher, 0)
     assert (record.status, record.message) == ("diverged", "diverged (validation): the loss became nan")
-    assert told.constraints == {"memory": 0, "finite": 1}
+    assert told.constraints == {"device memory": 0, "unfinished": 1}
     assert told.values == [record.values["memory"], 0.0]
 
 
@@ -249,105 +161,94 @@ def test_a_repeat_is_told_how_the_first_one_ended() -> None:
         trial.suggest_float("unused", 0, 1)
         return {"method": "linear", "learning_rate": 0.1}
 
-    searcher = _searcher(Space("one", "", sample, lambda _: []), "random")
+    searcher = make_searcher(Space("one", "", sample, lambda _: []), sampler="random")
     searcher.suggest("a")
     searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": False})
     assert searcher.suggest("b") == "FINISHED"
     assert searcher.exhausted
-    assert all(trial.constraints["memory"] > 0 for trial in searcher.study.trials)
+    assert all(trial.constraints["device memory"] > 0 for trial in searcher.study.study.trials)
 
 
 def test_a_full_cluster_is_not_asked_for_more() -> None:
-    searcher = _searcher(node=GPU)
+    searcher = make_searcher(node=GPU)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": True})
     assert searcher.suggest("a again")["alone"]
     assert searcher.suggest("c") is None, "or small ones would keep it waiting"
-    _finish(searcher, "a again", 0.5)
+    finish(searcher, "a again", 0.5)
     assert searcher.suggest("c")["config"]
 
 
 def test_what_no_device_holds_is_infeasible_too() -> None:
-    searcher = _searcher(node=Node(cpus=8, memory=1536 * MIB))
+    searcher = make_searcher(node=Node(cpus=8, memory=1536 * MIB))
     for number in range(15):
         assert searcher.suggest(f"t{number}")["needed"] <= 1536 * MIB
-        _finish(searcher, f"t{number}", 0.5)
+        finish(searcher, f"t{number}", 0.5)
     feasible = max(record.memory.total for record in searcher.history.trials.values())
     assert searcher.history.infeasible
     assert all(c.memory.total > feasible for c in searcher.history.infeasible.values())
 
 
 def test_samples_are_counted_and_what_is_left_over_is_stopped() -> None:
-    searcher = _searcher(num_samples=3)
+    searcher = make_searcher(num_samples=3)
     for name in ("done", "crowded", "running"):
         searcher.suggest(name)
-    _finish(searcher, "done", 0.5)
+    finish(searcher, "done", 0.5)
     searcher.on_trial_complete("crowded", {**OUT_OF_MEMORY, "below_share": True})
-    assert searcher.close()
-    statuses = {name: record.status for name, record in searcher.history.trials.items()}
-    assert statuses == {"done": "finished", "crowded": "stopped", "running": "stopped"}
+    assert searcher.history.close()
+    assert [record.status for record in searcher.history.trials.values()] == [
+        "finished",
+        "retried",
+        "stopped",
+        "stopped",
+    ]
 
 
 def test_when_tune_breaks_off_the_killed_end_and_the_others_go_on() -> None:
-    searcher = _searcher(num_samples=2)
+    searcher = make_searcher(num_samples=2)
     configs = {name: searcher.suggest(name)["config"] for name in ("killed", "other")}
-    killed, other = (searcher.history.trials[name] for name in configs)
+    killed, other = (searcher.history.leg(name) for name in configs)
     killed.worker, other.worker = "153a755f", "5e7894a1"
     searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.4, "loss": 1.0})
-    other.checkpoint = "where it was"
+    other.checkpoint = Checkpoint("/where/it/was")
     words = "1 worker(s) were killed …\nSelected to kill: (Actor(153a755f): …, pid=1)"
     assert searcher.break_off(words) == [killed]
     assert (killed.status, killed.message[:13]) == ("retried", "out of memory")
     goes_on = searcher.suggest("new")
-    assert (goes_on["config"], goes_on["checkpoint"]) == (configs["other"], "where it was")
+    assert (goes_on["config"], goes_on["checkpoint"]) == (configs["other"], other.checkpoint)
     assert searcher.suggest("again")["alone"]
-    assert list(searcher.history.trials) == ["killed", "new", "again"]
     searcher.on_trial_complete("new", {"epoch": 2, "accuracy": 0.5, "loss": 1.0})
-    assert searcher.history.trials["new"] is other
+    assert searcher.history.leg("new") is other
     assert [epoch["accuracy"] for epoch in other.epochs] == [0.4, 0.5]
-    assert (other.status, searcher.study.trials[1].values[1]) == ("finished", 0.5)
-    _finish(searcher, "again", 0.6)
+    assert (other.status, searcher.study.study.trials[1].values[1]) == ("finished", 0.5)
+    finish(searcher, "again", 0.6)
     assert searcher.suggest("more") == "FINISHED"
 
 
 def test_trials_killed_together_were_in_each_others_way() -> None:
-    searcher = _searcher(num_samples=2)
+    searcher = make_searcher(num_samples=2)
     for name in ("a", "b"):
         searcher.suggest(name)
-        searcher.history.trials[name].worker = f"worker of {name}"
+        searcher.history.leg(name).worker = f"worker of {name}"
     searcher.break_off("2 worker(s) were killed: worker of a, worker of b")
-    assert [record.status for record in searcher.history.trials.values()] == ["retried", "retried"]
+    assert [searcher.history.leg(name).status for name in ("a", "b")] == ["retried", "retried"]
 
 
 def test_nothing_is_left_over_at_the_end_of_a_search() -> None:
-    searcher = _searcher(num_samples=1)
+    searcher = make_searcher(num_samples=1)
     searcher.suggest("a")
-    _finish(searcher, "a", 0.5)
+    finish(searcher, "a", 0.5)
     assert searcher.suggest("b") == "FINISHED"
-    assert not searcher.close()
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_seed_decides(sampler) -> None:
-    def run(seed: int) -> list[dict[str, Any]]:
-        searcher = _searcher(sampler=sampler, seed=seed)
-        configs = []
-        for number in range(8):
-            configs.append(searcher.suggest(f"t{number}")["config"])
-            _finish(searcher, f"t{number}", 0.1 * number)
-        return configs
-
-    assert run(1) == run(1)
-    assert run(1) != run(2)
+    assert not searcher.history.close()
 
 
 def test_front_and_hypervolume() -> None:
-    searcher = _searcher()
+    searcher = make_searcher()
     accuracies = [0.5, 0.9, 0.2]
     for number, accuracy in enumerate(accuracies):
         searcher.suggest(f"t{number}")
-        _finish(searcher, f"t{number}", accuracy)
+        finish(searcher, f"t{number}", accuracy)
     history = searcher.history
     front = {r.trial_id for r in history.front()}
     for record in history.trials.values():
@@ -359,6 +260,286 @@ def test_front_and_hypervolume() -> None:
         ]
         if better:
             assert record.trial_id not in front
-    assert "t1" in front
+    assert "trial-001" in front
     assert 0 < history.hypervolume() < 1
     assert history.best()["accuracy"] == 0.9
+
+
+# several seeds
+
+
+def _run_all(searcher: ParetoSearcher, accuracies: dict[int, list[float]]) -> list[tuple[int, int]]:
+    """Train to the end of the search, with accuracies by layers and seed; return layers and seeds."""
+    ran = []
+    while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+        assert isinstance(handed, dict)
+        ran.append((handed["config"]["n_fusion_layers"], handed["seed"]))
+        finish(searcher, tune_id, accuracies[ran[-1][0]][ran[-1][1]])
+    return ran
+
+
+def _front(searcher: ParetoSearcher) -> list[int]:
+    return [record.config["n_fusion_layers"] for record in searcher.history.front()]
+
+
+def test_the_front_is_repeated_with_other_seeds_and_goes_by_means() -> None:
+    searcher = make_searcher(LAYERS, num_samples=3, seeds=3)
+    accuracies = {1: [0.5, 0.5, 0.6], 2: [0.9, 0.2, 0.3], 3: [0.8, 0.7, 0.75]}
+    ran = _run_all(searcher, accuracies)
+    assert ran[:3] == [(1, 0), (2, 0), (3, 0)], "nothing is repeated while there are samples left"
+    # The lucky one falls behind, and the one that it had kept off the front is repeated in its turn.
+    assert ran[3:] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
+    assert _front(searcher) == [1, 3]
+    history = searcher.history
+    for record, layers in zip(history.front(), (1, 3), strict=True):
+        assert history.values(record)["accuracy"] == pytest.approx(mean(accuracies[layers]))
+        assert history.spreads(record)["accuracy"] == pytest.approx(stdev(accuracies[layers]))
+    assert history.best()["accuracy"] == pytest.approx(0.75)
+    repeats = [record for record in history.trials.values() if record.repeat_of]
+    assert [record.repeat_of for record in repeats[::2]] == ["trial-000", "trial-001", "trial-002"]
+    assert searcher.samples == len(searcher.study) == 3, "repeats are no samples"
+
+
+def test_of_one_seed_nothing_is_repeated() -> None:
+    searcher = make_searcher(LAYERS, num_samples=2)
+    assert _run_all(searcher, {1: [0.5], 2: [0.6]}) == [(1, 0), (2, 0)]
+    assert searcher.history.spreads(searcher.history.front()[0]) == {}
+
+
+def test_repeats_that_fail_come_to_an_end_and_change_nothing() -> None:
+    searcher = make_searcher(LAYERS, num_samples=1, seeds=3)
+    finish(searcher, _start(searcher)[0], 0.5)
+    for seed in (1, 2):
+        tune_id, record = _start(searcher)
+        assert record.seed == seed
+        searcher.on_trial_complete(tune_id, error=True)
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert searcher.history.values(searcher.history.front()[0])["accuracy"] == 0.5
+
+
+def test_a_repeat_for_which_there_was_no_memory_keeps_its_seed() -> None:
+    searcher = make_searcher(LAYERS, node=GPU, num_samples=1, seeds=2)
+    finish(searcher, _start(searcher)[0], 0.5)
+    searcher.on_trial_complete(_start(searcher)[0], {**OUT_OF_MEMORY, "below_share": True})
+    tune_id, again = _start(searcher)
+    assert (again.seed, again.alone, again.repeat_of, again.retry_of) == (1, True, "trial-000", "trial-001")
+    finish(searcher, tune_id, 0.7)
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert searcher.history.values(again)["accuracy"] == pytest.approx(0.6)
+
+
+def test_repeats_go_on_after_an_interruption(tmp_path) -> None:
+    settings: dict[str, Any] = {"folder": tmp_path, "num_samples": 3, "seeds": 3}
+    accuracies = {1: [0.5, 0.5, 0.6], 2: [0.9, 0.2, 0.3], 3: [0.8, 0.7, 0.75]}
+    searcher = make_searcher(LAYERS, **settings)
+    for layers, seed in ((1, 0), (2, 0), (3, 0), (1, 1)):
+        finish(searcher, _start(searcher)[0], accuracies[layers][seed])
+    _, begun = _start(searcher)
+    searcher.store.close()
+    resumed = make_searcher(LAYERS, **settings)
+    assert _front(resumed) == [1, 2]
+    assert _run_all(resumed, accuracies) == [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
+    assert resumed.history.trials[begun.trial_id].legs == 2
+    assert _front(resumed) == [1, 3]
+
+
+def test_a_repeat_is_trained_whole() -> None:
+    searcher = make_searcher(
+        LAYERS, num_samples=2, seeds=2, epochs=3, scheduler="asha", objectives=("memory", "accuracy")
+    )
+    for accuracy in (0.5, 0.6):
+        tune_id, record = _start(searcher)
+        while record.status == "running":
+            report(searcher, tune_id, accuracy)
+    tune_id, repeat = _start(searcher)
+    assert repeat.repeat_of == "trial-000"
+    for _ in range(3):
+        report(searcher, tune_id, 0.1)  # any other trial would be paused
+    assert repeat.status == "finished"
+
+
+# constraints
+
+
+def test_what_breaks_which_constraint_is_told_by_name() -> None:
+    def sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
+        config = _layers(trial, context)
+        return {**config, "translator_width": trial.suggest_int("translator_width", 100, 1000)}
+
+    names = ("n_fusion_layers", "translator_width")
+    points = [dict(zip(names, point, strict=True)) for point in ((4, 100), (2, 1000), (1, 100), (2, 100))]
+    searcher = make_searcher(
+        Space("two", "", sample, lambda _: points),
+        max_memory=500 * MIB,
+        constraints=("params<=1600", "checkpoint<=0.005MiB", "accuracy>=60%"),
+    )
+    poor, _ = _start(searcher)
+    finish(searcher, poor, 0.45)
+    good, _ = _start(searcher)
+    finish(searcher, good, 0.6)
+    memory, params, checkpoint, accuracy = map(str, searcher.history.constraints)
+    kept = {memory: 0, params: 0, checkpoint: 0, accuracy: 0, "device memory": 0, "unfinished": 0}
+    dear, large, told_poor, told_good = searcher.study.study.trials
+    assert {name for name in kept if dear.constraints[name] > 0} == {memory}
+    assert dear.constraints[memory] == pytest.approx(0.2), "600 MiB of 500"
+    assert {name for name in kept if large.constraints[name] > 0} == {params, checkpoint}
+    assert large.constraints[params] == pytest.approx(0.25), "2000 of 1600"
+    assert {name for name in kept if told_poor.constraints[name] > 0} == {accuracy}
+    assert told_poor.constraints[accuracy] == pytest.approx(0.25), "a quarter of 60 % is missing"
+    assert max(told_good.constraints.values()) <= 0
+    assert all(set(trial.constraints) == set(kept) for trial in searcher.study.study.trials)
+    assert _front(searcher) == [2], "though the poor one takes less memory"
+    assert searcher.study.study.best_trials == [told_good]
+    assert len(searcher.history.infeasible) == 2
+
+
+# what another search found
+
+
+def test_prior_results_are_told_and_prior_points_come_after_the_spaces_own(tmp_path: Path) -> None:
+    results = [
+        ({"n_fusion_layers": 5}, {"loss": 1.0, "accuracy": 0.5, "memory": 0.7}),
+        ({"n_fusion_layers": 6}, {"loss": 1.0, "accuracy": 0.6, "memory": 0.8}),
+    ]
+    prior = Prior([{"n_fusion_layers": 6}, {"n_fusion_layers": 4}], results)
+    searcher = make_searcher(LAYERS, folder=tmp_path, prior=prior, num_samples=5)
+    told = searcher.study.study.trials
+    assert [trial.values for trial in told] == [[0.7, 0.5], [0.8, 0.6]]
+    assert {trial.state for trial in told} == {TrialState.COMPLETE}
+    assert all(max(trial.constraints.values()) <= 0 for trial in told)
+    assert searcher.history.trials == {}, "they are no trials of this search"
+    layers = []
+    for _ in range(4):
+        tune_id, record = _start(searcher)
+        layers.append(record.config["n_fusion_layers"])
+        finish(searcher, tune_id, 0.5)
+    assert _front(searcher) == [1]
+    searcher.store.close()
+
+    resumed = make_searcher(LAYERS, folder=tmp_path, num_samples=5)
+    assert len(resumed.study) == len(results) + 4, "told once"
+    layers.append(_start(resumed)[1].config["n_fusion_layers"])
+    assert layers == [1, 2, 3, 6, 4]
+
+
+def test_prior_results_take_the_place_of_a_random_start() -> None:
+    points = [{"n_fusion_layers": 1 + number % 6} for number in range(12)]
+    results = [(point, {"memory": 1.0 - 0.05 * n, "accuracy": 0.5}) for n, point in enumerate(points)]
+    proposals = []
+    for prior in (Prior(), Prior((), results)):
+        searcher = make_searcher(LAYERS, prior=prior, seed=3)
+        proposals.append([_start(searcher)[1].config["n_fusion_layers"] for _ in range(6)])
+    assert proposals[0][:3] == proposals[1][:3] == [1, 2, 3]
+    assert proposals[0] != proposals[1]
+
+
+# trials that are paused or stopped
+
+
+def test_how_much_is_missing_is_told_of_partial_trials() -> None:
+    searcher = make_searcher(epochs=4)
+    for epochs in range(4):
+        tune_id, _ = _start(searcher)
+        for _ in range(epochs):
+            report(searcher, tune_id, 0.9)
+        searcher.on_trial_complete(tune_id)
+    whole, _ = _start(searcher)
+    finish(searcher, whole, 0.3)
+    nothing, *partial, finished = searcher.study.study.trials
+    assert nothing.state is TrialState.FAIL
+    assert [trial.constraints["unfinished"] for trial in partial] == [0.75, 0.5, 0.25]
+    assert [trial.values[1] for trial in partial] == [0.9] * 3
+    assert searcher.study.study.best_trials == [finished]
+    assert [record.values["accuracy"] for record in searcher.history.front()] == [0.3]
+
+
+def test_what_was_begun_goes_on_before_anything_new() -> None:
+    searcher = make_searcher(
+        epochs=9,
+        scheduler="pareto_asha",
+        reduction_factor=3,
+        min_epochs=1,
+        objectives=("accuracy", "loss"),
+    )
+    assert searcher.rule.milestones == (1, 3)
+    first, running = _start(searcher)
+    report(searcher, first, 0.5)
+    records = [running]
+    for accuracy in (0.4, 0.45, 0.3, 0.2):
+        tune_id, record = _start(searcher)
+        report(searcher, tune_id, accuracy)
+        record.checkpoint = Checkpoint(f"/{record.trial_id}")
+        records.append(record)
+    assert [record.status for record in records] == ["running", *["paused"] * 4]
+    second = records[2]
+    assert second.number is not None
+    told = searcher.study.frozen(second.number)
+    assert (told.values, told.constraints["unfinished"]) == ([0.45, 0.55], pytest.approx(8 / 9))
+    tune_id, sixth = _start(searcher)
+    assert sixth.trial_id == "trial-005", "of five, one is good enough"
+    report(searcher, tune_id, 0.1)
+
+    assert searcher.break_off("nobody was killed") == []
+    _, waiting = _start(searcher)
+    assert waiting is running
+    handed = searcher.suggest("of six, two")
+    assert isinstance(handed, dict)
+    assert (handed["trial"], handed["leg"], handed["checkpoint"]) == ("trial-002", 2, second.checkpoint)
+    assert second.status == "running"
+    told = searcher.study.frozen(second.number)
+    assert (told.state, told.values, told.constraints) == (TrialState.RUNNING, None, {})
+    assert _start(searcher)[1].trial_id == "trial-006", "nothing else is good enough"
+
+    for epoch in range(2, 10):
+        assert second.status == "running"
+        report(searcher, "of six, two", 0.45 + 0.01 * epoch)
+    assert second.status == "finished"
+    told = searcher.study.frozen(second.number)
+    assert (told.values, told.constraints["unfinished"]) == ([0.54, pytest.approx(0.46)], 0)
+    assert searcher.study.study.best_trials == [told]
+    assert searcher.history.close()
+    assert [record.status for record in records] == ["stopped", "stopped", "finished", "stopped", "stopped"]
+
+
+def test_a_search_ends_though_some_are_paused() -> None:
+    searcher = make_searcher(
+        epochs=3, scheduler="pareto_asha", objectives=("accuracy", "loss"), num_samples=2
+    )
+    for accuracy in (0.5, 0.4):
+        tune_id, record = _start(searcher)
+        while record.status == "running":
+            report(searcher, tune_id, accuracy)
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert [record.status for record in searcher.history.trials.values()] == ["finished", "paused"]
+    assert not searcher.history.close(), "nothing ran"
+
+
+def test_what_the_median_rule_stops_stays_so() -> None:
+    searcher = make_searcher(epochs=4, scheduler="median")
+    for accuracy in (0.5, 0.6, 0.7):
+        report(searcher, _start(searcher)[0], accuracy)
+    tune_id, worst = _start(searcher)
+    report(searcher, tune_id, 0.1)
+    assert worst.status == "stopped"
+    assert _told(searcher, 3).constraints["unfinished"] == 0.75
+    assert _start(searcher)[1].trial_id == "trial-004"
+
+
+def test_an_epoch_that_is_done_again_is_not_judged_again() -> None:
+    searcher = make_searcher(
+        epochs=9,
+        scheduler="pareto_asha",
+        reduction_factor=3,
+        min_epochs=1,
+        objectives=("accuracy", "loss"),
+    )
+    tune_id, record = _start(searcher)
+    report(searcher, tune_id, 0.3)
+    report(searcher, tune_id, 0.35)
+    other, better = _start(searcher)
+    report(searcher, other, 0.6)
+    assert (record.status, better.status) == ("running", "running")
+    trial: Any = SimpleNamespace(trial_id=tune_id)  # its worker died, and it goes on from an early checkpoint
+    scheduler = RuleScheduler(searcher.history, searcher.rule)
+    assert scheduler.on_trial_result(None, trial, result(1, 0.1)) == TrialScheduler.CONTINUE
+    assert [epoch["accuracy"] for epoch in record.epochs] == [0.3, 0.35]

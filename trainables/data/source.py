@@ -94,6 +94,16 @@ class Dataset:
         """Return the number of rows of a split."""
         return sum(pq.read_metadata(path).num_rows for path in self.files[split])
 
+    def majority(self, split: str) -> float:
+        """Return the share of a split's rows that are of its largest class: what guessing it gets right."""
+        labels = pa.chunked_array(
+            chunk
+            for path in self.files[split]
+            for chunk in pq.read_table(path, columns=[self.label])[self.label].chunks
+        )
+        counts = labels.value_counts().field("counts")
+        return max(counts.to_pylist()) / len(labels)
+
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, ``rows`` at a time."""
         for path in self.files[split]:

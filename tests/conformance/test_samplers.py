@@ -1,0 +1,324 @@
+"""What every sampler must hold in a search: asked, refused, told and restored by the searcher."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune import Checkpoint
+from ray.tune.search import Searcher
+
+from search.history import canonical
+from search.resources import Node
+from search.samplers import SAMPLERS
+from search.study import ParetoSearcher
+from spaces import Space, SpaceContext, get_space
+from spaces.grid import on_grid
+from tests.search.engine import (
+    CONTEXT,
+    DIVERGED,
+    GIB,
+    MIB,
+    OUT_OF_MEMORY,
+    finish,
+    make_searcher,
+    report,
+    result,
+)
+
+GPUS = Node(cpus=8, gpus=4, gpu_memory=4 * GIB)
+TUNE_IDS = map(str, count())
+
+
+def _sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
+    """A space with everything in it: a choice, whole numbers, log ranges, a conditional parameter."""
+    kind = trial.suggest_categorical("kind", ["plain", "gated"])
+    config = {"method": kind, "n_fusion_layers": trial.suggest_int("n_fusion_layers", 1, 6)}
+    if kind == "gated":
+        config["translator_width"] = trial.suggest_int("translator_width", 16, 512, log=True)
+    return {**config, "learning_rate": float(f"{trial.suggest_float('rate', 1e-4, 1e-2, log=True):.1e}")}
+
+
+MIXED = Space("mixed", "", _sample, lambda _: [{"kind": "plain", "n_fusion_layers": 2, "rate": 1e-3}])
+
+
+def _few(trial: Any, context: SpaceContext) -> dict[str, Any]:
+    """Seven configurations, of which one is alone on its side."""
+    layers = trial.suggest_int("n_fusion_layers", 1, 3)
+    width = trial.suggest_int("translator_width", 1, 3) if layers > 1 else 0
+    return {"method": "pmf", "n_fusion_layers": layers, "translator_width": width, "learning_rate": 1e-3}
+
+
+FEW = Space("few", "", _few, lambda _: [{"n_fusion_layers": 2}])
+
+
+def accuracy_of(config: dict[str, Any]) -> float:
+    """What training would give: more with more layers, most at a middling rate, and never the same twice."""
+    layers, width = config.get("n_fusion_layers", 1), config.get("translator_width", 0)
+    off = abs(1 - config["learning_rate"] / 1e-3)
+    noise = zlib.crc32(canonical(config).encode()) / 2**32
+    return 0.4 + 0.05 * layers + 1e-4 * width - 0.01 * off + 0.01 * noise
+
+
+def start(searcher: ParetoSearcher) -> tuple[str, dict[str, Any]]:
+    """Have a trial handed out; return Tune's id and the configuration."""
+    tune_id = next(TUNE_IDS)
+    handed = searcher.suggest(tune_id)
+    assert isinstance(handed, dict)
+    return tune_id, handed["config"]
+
+
+def play(searcher: ParetoSearcher, trials: int) -> list[dict[str, Any]]:
+    """Train one after the other; return the configurations."""
+    configs = []
+    for _ in range(trials):
+        tune_id, config = start(searcher)
+        configs.append(config)
+        finish(searcher, tune_id, accuracy_of(config), loss=-accuracy_of(config))
+    return configs
+
+
+def told_as_best(searcher: ParetoSearcher) -> set[tuple[float, ...]]:
+    """The values that Optuna takes for the best."""
+    return {tuple(trial.values) for trial in searcher.study.study.best_trials}
+
+
+def on_the_front(searcher: ParetoSearcher) -> set[tuple[float, ...]]:
+    """The same of history, which knows what finished and keeps to the constraints."""
+    names = [objective.name for objective in searcher.history.objectives]
+    return {tuple(record.values[name] for name in names) for record in searcher.history.front()}
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def search(sampler: str) -> Callable[..., ParetoSearcher]:
+    """Starts a search with the sampler, or goes on with one."""
+
+    def make(space: Space = MIXED, **settings: Any) -> ParetoSearcher:
+        space = on_grid(space) if sampler == "grid" else space
+        return make_searcher(space, sampler=sampler, **{"num_samples": 16, "epochs": 1, **settings})
+
+    return make
+
+
+@pytest.fixture
+def enough(sampler: str) -> int:
+    """Trials that take a sampler beyond its start: 4 random ones, or the first generation of 4."""
+    return 5 if sampler == "gp" else 16  # at up to a second each
+
+
+# NSGA settles ties among parents by the order of the last objective, which is another one here.
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "nsga" not in name], indirect=True)
+@pytest.mark.parametrize("others", [(), ("params",)], ids=["two", "three"])
+def test_to_maximise_is_to_minimise_the_negative(search, enough, others) -> None:
+    maximised = search(objectives=("memory", "accuracy", *others))
+    configs = play(maximised, enough)
+    assert play(search(objectives=("memory", "loss", *others)), enough) == configs
+    assert told_as_best(maximised) == on_the_front(maximised)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "evolution"], indirect=True)
+def test_what_learns_goes_where_both_directions_point(search) -> None:
+    searcher = search(objectives=("accuracy", "loss"), num_samples=60)
+    scores = [accuracy_of(config) for config in play(searcher, 60)]
+    assert sum(scores[-20:]) > 1.05 * sum(scores[:20])
+
+
+def test_first_points_come_first_and_conditional_parameters_are_those_of_the_choice(
+    search, sampler, enough, recwarn
+) -> None:
+    space = get_space("all_methods")
+    points = space.first_points(CONTEXT)
+    searcher = search(space, num_samples=100)
+    configs = play(searcher, len(points) + enough)
+    if sampler != "grid":  # which moves them to the nearest of its own
+        assert configs[: len(points)] == [space.at(point, CONTEXT).config for point in points]
+    assert len({config["method"] for config in configs[len(points) :]}) > 1
+    for trial in searcher.study.study.trials:
+        method = trial.params["method"]
+        assert {name.split(".")[0] for name in trial.params} <= {"method", method}
+    assert not [warning for warning in recwarn if "optuna" in warning.filename], "nothing to say to a user"
+
+
+def test_what_is_known_is_kept_to_and_what_is_measured_counts_on_the_front(search, enough) -> None:
+    searcher = search(max_memory=600 * MIB, constraints=("params<=1300", "accuracy>=52%"))
+    configs = play(searcher, enough)
+    assert all(config["n_fusion_layers"] <= 4 for config in configs)
+    assert all(config.get("translator_width", 0) <= 300 for config in configs)
+    history, trials = searcher.history, searcher.study.study.trials
+    assert history.infeasible
+    assert all(
+        candidate.memory.total > 600 * MIB or candidate.memory.trainable_parameters > 1300
+        for candidate in history.infeasible.values()
+    )
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    infeasible = [trial for trial in trials if max(trial.constraints.values()) > 0]
+    assert len(infeasible) > len(history.infeasible), "some that were trained are not accurate enough"
+    assert min(accuracy_of(config) for config in configs) < 0.52
+    assert told_as_best(searcher) == on_the_front(searcher)
+    assert all(accuracy >= 0.52 for _, accuracy in told_as_best(searcher))
+
+
+def test_no_configuration_comes_twice_though_many_are_open(search, enough) -> None:
+    searcher = search(FEW)
+    open_ones = [start(searcher) for _ in range(4)]
+    configs = [config for _, config in open_ones]
+    for tune_id, config in open_ones:
+        finish(searcher, tune_id, accuracy_of(config))
+    configs += [start(searcher)[1] for _ in range(3)]
+    assert len(set(map(canonical, configs))) == 7
+    assert searcher.suggest("none is left, but some are still running") is None
+
+
+def test_a_small_space_is_seen_whole_and_then_ends(search) -> None:
+    searcher = search(FEW)
+    configs = play(searcher, 7)
+    sides = {(config["n_fusion_layers"], config["translator_width"]) for config in configs}
+    assert sides == {(1, 0), *((layers, width) for layers in (2, 3) for width in (1, 2, 3))}
+    assert not searcher.exhausted
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert searcher.exhausted
+    values = {canonical(record.config): record.values for record in searcher.history.trials.values()}
+    for trial in searcher.study.study.trials:  # repeats are answered from history
+        config = searcher.space.at(trial.params, CONTEXT).config
+        assert trial.values == [values[canonical(config)][name] for name in ("memory", "accuracy")]
+
+
+def test_a_space_of_which_nothing_is_feasible_ends(search) -> None:
+    searcher = search(FEW, max_memory=250 * MIB)
+    assert searcher.suggest("any") == Searcher.FINISHED
+    assert searcher.exhausted
+    assert len(searcher.history.infeasible) == 7
+    assert searcher.history.trials == {}
+    assert told_as_best(searcher) == set()
+
+
+def test_every_kind_of_end_is_lived_with(search, enough, recwarn) -> None:
+    searcher = search(max_memory=700 * MIB, num_samples=100, epochs=2)
+    ends = ("finished", "out_of_memory", "stopped", "diverged", "failed", "finished")
+    for place in range(2 * enough):
+        tune_id, config = start(searcher)
+        match ends[place % len(ends)]:
+            case "finished":
+                finish(searcher, tune_id, accuracy_of(config))
+            case "out_of_memory":
+                searcher.on_trial_complete(tune_id, {**OUT_OF_MEMORY, "below_share": False})
+            case "stopped":  # so good, it would be the best of all
+                searcher.on_trial_result(tune_id, result(1, 0.99))
+                searcher.on_trial_complete(tune_id)
+            case "diverged":  # a metric that is no number
+                searcher.on_trial_result(tune_id, result(1, accuracy_of(config)))
+                searcher.on_trial_complete(tune_id, DIVERGED)
+            case "failed":
+                searcher.on_trial_complete(tune_id, error=True)
+    statuses = [record.status for record in searcher.history.trials.values()]
+    assert statuses == [ends[place % len(ends)] for place in range(2 * enough)]
+    assert not [warning for warning in recwarn if "optuna" in warning.filename]
+    trials = searcher.study.study.trials
+    assert sum(trial.state is TrialState.FAIL for trial in trials) >= statuses.count("failed")
+    told = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert all(set(trial.constraints) == set(told[0].constraints) for trial in told)
+    assert all(value == value for trial in told for value in trial.values), "never NaN"
+    feasible = {tuple(trial.values) for trial in told if max(trial.constraints.values()) <= 0}
+    assert len(feasible) == statuses.count("finished"), "but for repeats, which are answered with the same"
+    assert told_as_best(searcher) == on_the_front(searcher)
+
+
+def test_a_search_of_failures_goes_on(search) -> None:
+    searcher = search()
+    for _ in range(8):
+        searcher.on_trial_complete(start(searcher)[0], error=True)
+    assert len({canonical(record.config) for record in searcher.history.by_status("failed")}) == 8
+
+
+def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, enough) -> None:
+    searcher = search(num_samples=enough, epochs=3, scheduler="asha", reduction_factor=2)
+    promoted = 0
+    while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+        assert isinstance(handed, dict)
+        record = searcher.history.leg(tune_id)
+        asked = searcher.study.frozen(record.number)
+        assert (asked.state, asked.values) == (TrialState.RUNNING, None)
+        promoted += record.legs > 1
+        while record.status == "running":
+            # Each trial is a little worse than the one before, and what is early looks better than what is
+            # late.
+            report(searcher, tune_id, 0.9 - 0.01 * record.number - 0.1 * len(record.epochs))
+        record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
+        told = searcher.study.frozen(record.number)
+        assert told.values == [record.values["memory"], record.values["accuracy"]]
+        assert told.constraints["unfinished"] == pytest.approx(1 - len(record.epochs) / 3)
+        assert told_as_best(searcher) == on_the_front(searcher)
+    assert promoted
+    statuses = [record.status for record in searcher.history.trials.values()]
+    assert len(statuses) == enough
+    assert set(statuses) == {"finished", "paused"}
+
+
+def restored(searcher: ParetoSearcher, make: Callable[..., ParetoSearcher]) -> ParetoSearcher:
+    """A second searcher, from what the disk would hold if the first one were killed now."""
+    folder = searcher.store.path.parent
+    copy = folder / "copy"
+    copy.mkdir()
+    for file in folder.glob(f"{searcher.store.path.name}*"):
+        shutil.copy(file, copy)
+    return make(folder=copy)
+
+
+@pytest.mark.parametrize("space", [MIXED, get_space("all_methods")], ids=["mixed", "all_methods"])
+def test_restored_it_goes_on_as_it_would_have(search, enough, space) -> None:
+    def make(folder: Path | None = None) -> ParetoSearcher:
+        halving = {"epochs": 3, "scheduler": "asha", "reduction_factor": 2, "min_epochs": 2}
+        return search(space, folder=folder, node=GPUS, num_samples=30, **halving)
+
+    def run(searcher: ParetoSearcher, tune_id: str) -> None:
+        record = searcher.history.leg(tune_id)
+        while record.status == "running":
+            report(searcher, tune_id, accuracy_of(record.config))
+
+    first = make()
+    begun, crowded = start(first)[0], start(first)[0]
+    report(first, begun, 0.1)
+    first.on_trial_complete(start(first)[0], error=True)
+    first.on_trial_complete(start(first)[0], DIVERGED)
+    for _ in range(enough):
+        run(first, start(first)[0])
+    first.on_trial_complete(crowded, {**OUT_OF_MEMORY, "below_share": True})
+    still_open = [begun, start(first)[0]]
+    statuses = {record.status for record in first.history.trials.values()}
+    assert statuses == {"failed", "diverged", "paused", "finished", "running", "retried"}
+    names = [first.history.leg(tune_id).trial_id for tune_id in still_open]
+
+    second = restored(first, make)
+    assert told_as_best(second) == told_as_best(first)
+    again = [start(second)[0] for _ in names]
+    assert [second.history.leg(tune_id).trial_id for tune_id in again] == names, "what was open comes first"
+    handed_out = []
+    for searcher, tune_ids in ((first, still_open), (second, again)):
+        run(searcher, tune_ids[0])
+        handed = []
+        for _ in range(enough // 3):
+            tune_id, config = start(searcher)
+            handed.append((searcher.history.leg(tune_id).trial_id, config))
+            run(searcher, tune_id)
+        run(searcher, tune_ids[1])
+        handed.append(start(searcher)[1])
+        handed_out.append(handed)
+    assert handed_out[0] == handed_out[1]
+    assert told_as_best(first) == told_as_best(second) == on_the_front(second)
+
+
+def test_a_seed_decides(search, enough) -> None:
+    configs = play(search(seed=1), enough)
+    assert play(search(seed=1), enough) == configs
+    assert play(search(seed=2), 4) != configs[:4]

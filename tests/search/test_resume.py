@@ -1,0 +1,486 @@
+"""Searches that are killed, interrupted, extended and taken up by others: nothing is lost or repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from mlflow.tracking import MlflowClient
+from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from search import SearchConfig, run_search, tracking
+from search.history import TrialRecord, canonical
+from search.runner import resume_search
+from search.store import SearchStore
+from search.study import ParetoSearcher
+from search.tuning import RuleScheduler
+from spaces import Space
+from tests.search.engine import CONTEXT, finish, make_searcher, result
+from trainables.errors import UserError
+from trainables.memory import MemoryReport
+from trainables.setting import TrainingSetting
+
+EPOCHS = 4
+
+
+# Without Ray: everything that a search decides, cut off between any two of Ray Tune's events.
+
+
+def _events(searcher: ParetoSearcher) -> Iterator[None]:
+    """Run a search with one trial at a time, as Ray Tune would; stop after each of its events."""
+    scheduler = RuleScheduler(searcher.history, searcher.rule)
+    for number in range(1_000_000):
+        tune_id = f"{id(searcher)}-{number}"
+        handed = searcher.suggest(tune_id)
+        if handed == Searcher.FINISHED:
+            return
+        assert isinstance(handed, dict)
+        yield
+        record = searcher.history.leg(tune_id)
+        trial: Any = SimpleNamespace(trial_id=tune_id)
+        saved = int(record.checkpoint.path.rsplit("-", 1)[1]) if record.checkpoint else 0
+        stops = False
+        while not stops:
+            saved += 1
+            reported = result(saved, _accuracy(handed["config"], saved))
+            stops = saved == EPOCHS
+            if not stops:
+                stops = scheduler.on_trial_result(None, trial, reported) == TrialScheduler.STOP
+            if not stops:
+                searcher.on_trial_result(tune_id, reported)
+                yield
+            searcher.history.note(record, reported)
+            record.checkpoint = Checkpoint(f"/checkpoint-{saved}")
+            searcher.save_trial(record)
+            yield
+        searcher.on_trial_complete(tune_id, reported)
+        yield
+
+
+def _accuracy(config: Mapping[str, Any], epoch: int) -> float:
+    best = 0.3 + 0.05 * config["n_fusion_layers"] + config["translator_width"] / 4000
+    return best * (1 - 0.5**epoch)
+
+
+def _searched(folder: Path, pieces: random.Random | None, **settings: Any) -> ParetoSearcher:
+    """Run a search to its end, in pieces of random length if so wanted."""
+    settings = {"epochs": EPOCHS, "num_samples": 14, "max_memory": 600 * 2**20, **settings}
+    while True:
+        searcher = make_searcher(folder=folder, **settings)
+        events = _events(searcher)
+        # Three events are an epoch's progress: handed out, reported, saved.
+        left = 10**6 if pieces is None else pieces.randint(3, 12)
+        if not any(left == number for number, _ in enumerate(events, 1)):
+            return searcher
+        searcher.store.close()
+
+
+def _state(record: TrialRecord) -> tuple[Any, ...]:
+    epochs = [{name: value for name, value in epoch.items() if name != "time"} for epoch in record.epochs]
+    return record.trial_id, record.status, record.config, epochs
+
+
+@pytest.mark.parametrize("scheduler", ["none", "pareto_asha"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_a_search_in_pieces_is_the_search_in_one(tmp_path, sampler, scheduler) -> None:
+    settings = {"sampler": sampler, "scheduler": scheduler}
+    whole = _searched(tmp_path / "whole", None, **settings)
+    pieces = _searched(tmp_path / "pieces", random.Random(1), **settings)
+    assert sum(record.legs for record in pieces.history.trials.values()) > 20
+    assert list(map(_state, pieces.history.trials.values())) == list(
+        map(_state, whole.history.trials.values())
+    )
+    assert pieces.history.infeasible == whole.history.infeasible
+    proposals = [[trial.params for trial in searcher.study.study.trials] for searcher in (pieces, whole)]
+    assert proposals[0] == proposals[1]
+    ids = [[record.trial_id for record in searcher.history.front()] for searcher in (pieces, whole)]
+    assert ids[0] == ids[1]
+
+
+def test_a_trial_whose_end_was_not_heard_of_is_not_trained_on(tmp_path) -> None:
+    searcher = make_searcher(folder=tmp_path, epochs=2, num_samples=2)
+    for number in (0, 1):
+        searcher.suggest(f"leg{number}")
+        searcher.on_trial_result(f"leg{number}", result(1, 0.5))
+    done = searcher.history.leg("leg0")
+    searcher.history.note(done, result(2, 0.6))
+    searcher.save_trial(done)  # as its last checkpoint was saved
+    searcher.store.close()
+
+    resumed = make_searcher(folder=tmp_path, epochs=2, num_samples=2)
+    assert [record.status for record in resumed.history.trials.values()] == ["finished", "running"]
+    assert resumed.study.frozen(0).values[1] == 0.6
+    handed = resumed.suggest("leg2")
+    assert isinstance(handed, dict)
+    assert handed["trial"] == "trial-001"
+    finish(resumed, "leg2", 0.7)
+    assert resumed.suggest("leg3") == Searcher.FINISHED
+
+
+def test_a_trial_that_has_yet_to_save_is_not_promoted() -> None:
+    searcher = make_searcher(epochs=2, scheduler="pareto_asha", reduction_factor=2, num_samples=4)
+    scheduler = RuleScheduler(searcher.history, searcher.rule)
+
+    def reports(tune_id: str, accuracy: float) -> str:
+        trial: Any = SimpleNamespace(trial_id=tune_id)
+        return str(scheduler.on_trial_result(None, trial, result(1, accuracy)))
+
+    searcher.history.losses = lambda values: (-values["accuracy"],) * 2  # type: ignore[method-assign]
+    for number in range(4):
+        searcher.suggest(f"leg{number}")
+    assert reports("leg0", 0.9) == TrialScheduler.CONTINUE
+    assert reports("leg1", 0.8) == TrialScheduler.STOP
+    reports("leg2", 0.1)
+    reports("leg3", 0.2)  # the second of four is good enough now, and still busy
+    finish(searcher, "leg0", 0.9)
+    assert searcher.suggest("leg4") is None
+    searcher.on_trial_complete("leg1", result(1, 0.8))
+    handed = searcher.suggest("leg4")
+    assert isinstance(handed, dict)
+    assert (handed["trial"], handed["leg"]) == ("trial-001", 2)
+
+
+def test_a_second_attempt_is_promoted_as_any_other() -> None:
+    searcher = make_searcher(epochs=2, scheduler="pareto_asha", reduction_factor=2, num_samples=2)
+    for number in (0, 1):
+        searcher.suggest(f"leg{number}")
+    ending = {"status": "out_of_memory", "stage": "training", "message": "full", "below_share": True}
+    searcher.on_trial_complete("leg0", ending)
+    finish(searcher, "leg1", 0.1)
+    second = searcher.suggest("leg2")
+    assert isinstance(second, dict)
+    record = searcher.history.leg("leg2")
+    assert record.retry_of == "trial-000"
+    record.status = "paused"
+    searcher.on_trial_complete("leg2", result(1, 0.5))
+    searcher.rule.note(record.trial_id, 1, searcher.history.losses(record.values))
+    searcher.suggest("leg3")
+    assert searcher.history.leg("leg3") is record
+    finish(searcher, "leg3", 0.6)
+    assert searcher.study.frozen(0).values[1] == 0.6
+
+
+# With Ray: killed in earnest. Recorded trials stand in for training.
+
+
+def _write_table(path: Path) -> Path:
+    """Write a table of 30 made-up trials."""
+    draw = random.Random(0)
+    setting = TrainingSetting(batch_size=16, text_length=16, image_size=56)
+    rows = []
+    for number in range(30):
+        config = {
+            "method": "pmf",
+            "n_fusion_layers": 1 + number % 5,
+            "n_query_prompts": draw.randint(1, 32),
+            "n_query_context_prompts": draw.randint(1, 32),
+            "n_fusion_context_prompts": draw.randint(1, 32),
+            "translator_width": 48 * draw.randint(1, 8),
+            "learning_rate": 2e-3,
+        }
+        total = (100 + 20 * config["n_fusion_layers"] + config["translator_width"] // 10) * 2**20
+        report = MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=1000, checkpoint=4000)
+        memory = {f"memory.{name}": size for name, size in asdict(report).items()}
+        known = {"number": number, "params": "{}", "config": json.dumps(config), **memory}
+        for epoch in range(1, EPOCHS + 1):
+            accuracy = _accuracy(config, epoch) + draw.gauss(0, 0.02)
+            rows.append({**known, "epoch": float(epoch), "accuracy": accuracy, "loss": 1 - accuracy})
+    described = {
+        "space": "pmf_nas",
+        "dataset": "openclipart",
+        "classes": 13,
+        "majority": 0.2,
+        "depths": CONTEXT.depths,
+        "widths": CONTEXT.widths,
+        "epochs": EPOCHS,
+        "setting": asdict(setting),
+    }
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({"paretofuse": json.dumps(described)})
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder, MLflow database and Ray for the module: they take longer than the searches."""
+    folder = tmp_path_factory.mktemp("searches")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("paretofuse", str(folder / "artifacts"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
+        patch.setattr(tracking, "_ROUND", 0.05)
+        patch.chdir(folder)
+        ray.init(
+            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+        yield folder
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def settings(place) -> dict[str, Any]:
+    """Settings of a search."""
+    return {
+        "space": "pmf_nas",
+        "replay": str(_write_table(place / "table.parquet")),
+        "epochs": EPOCHS,
+        "num_samples": 10,
+        "max_concurrent": 3,
+        "sampler": "random",
+        "storage_path": str(place / "runs"),
+        "tracking_uri": f"sqlite:///{place}/mlflow.db",
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(settings) -> Any:
+    """A search that nothing happened to."""
+    return run_search(SearchConfig(**settings, name="whole"))
+
+
+@contextmanager
+def _driver(settings: Mapping[str, Any], *more: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command line in a process of its own; nothing of it is left over."""
+    pairs = [x for name, value in settings.items() for x in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "search", *pairs, *more]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Kill a process and all that it has started; return who is left."""
+    try:
+        driver = psutil.Process(process.pid)
+        family = [driver, *driver.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(family, timeout=10)
+    return left
+
+
+def _checkpoints(folder: Path) -> int:
+    """Checkpoints that are there, at most two a trial; while a search runs its store is closed to others."""
+    return len(list(folder.glob("trial-*/checkpoint_*/replay.json")))
+
+
+def _wait_for_checkpoints(process: subprocess.Popen[str], folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while _checkpoints(folder) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def _ctrl_c_at(folder: Path, count: int) -> Iterator[None]:
+    """Interrupt this process as soon as so many checkpoints were saved."""
+
+    def wait() -> None:
+        while not ended.wait(0.02):
+            if _checkpoints(folder) >= count:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    ended = threading.Event()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _trials(folder: Path) -> dict[str, TrialRecord]:
+    store = SearchStore.read(folder)
+    return {name: TrialRecord.from_dict(name, *rest) for name, *rest in store.trials()}
+
+
+def _stopped_in_the_middle(trials: Mapping[str, TrialRecord]) -> None:
+    """Some ran; at most the epoch after the last checkpoint is to be done again."""
+    running = [record for record in trials.values() if record.status == "running"]
+    assert running
+    for record in running:
+        saved = 0
+        if record.checkpoint is not None:
+            saved = json.loads((Path(record.checkpoint.path) / "replay.json").read_text())["epoch"]
+        assert 0 <= len(record.epochs) - saved <= 1
+
+
+def _unchanged(before: Mapping[str, TrialRecord], after: Mapping[str, TrialRecord]) -> None:
+    """What was reported before stays as it was, and what had finished was not handed out again."""
+    for name, record in before.items():
+        assert after[name].config == record.config
+        assert after[name].epochs[: len(record.epochs)] == record.epochs
+        if record.status == "finished":
+            assert (after[name].status, after[name].legs) == ("finished", record.legs)
+
+
+def _one_run_a_trial(uri: str, name: str, trials: Mapping[str, TrialRecord], parent_id: str | None) -> None:
+    client = MlflowClient(uri)
+    (parent,) = client.search_runs(["1"], f"tags.`mlflow.runName` = '{name}' and tags.kind = 'search'")
+    assert parent.info.run_id == parent_id
+    assert parent.info.status == "FINISHED"
+    children = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent_id}'")
+    assert Counter(child.data.tags["trial_id"] for child in children) == Counter(list(trials))
+    for child in children:
+        record = trials[child.data.tags["trial_id"]]
+        epochs = client.get_metric_history(child.info.run_id, "accuracy")
+        assert [m.value for m in sorted(epochs, key=lambda m: m.step)] == [
+            epoch["accuracy"] for epoch in record.epochs
+        ]
+        if record.status == "finished":
+            assert child.info.status == "FINISHED"
+
+
+def _found(front: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    return [(canonical(row["config"]), row["memory"], row["accuracy"]) for row in front]
+
+
+@pytest.mark.ray
+def test_killed_with_all_of_ray_and_then_interrupted(whole, settings, place) -> None:
+    folder = place / "runs" / "killed"
+    slow = {**settings, "replay_seconds": 0.3}
+    with _driver({**slow, "address": "local"}, "--name", "killed") as process:
+        _wait_for_checkpoints(process, folder, 5)
+        names = {child.name() for child in psutil.Process(process.pid).children(recursive=True)}
+        assert {"gcs_server", "raylet"} <= names
+        assert _kill(process) == []
+    killed = _trials(folder)
+    _stopped_in_the_middle(killed)
+
+    with _ctrl_c_at(folder, 10):
+        assert resume_search("killed", storage_path=settings["storage_path"]).interrupted
+    interrupted = _trials(folder)
+    _stopped_in_the_middle(interrupted)
+    _unchanged(killed, interrupted)
+
+    ended = resume_search("killed", storage_path=settings["storage_path"], replay_seconds=0)
+    trials = _trials(folder)
+    _unchanged(interrupted, trials)
+    undisturbed = _trials(place / "runs" / "whole")
+    assert [_state(trials[name]) for name in trials] == [_state(undisturbed[name]) for name in trials]
+    assert len(trials) == len(undisturbed) == settings["num_samples"]
+    assert max(record.legs for record in trials.values()) <= 3
+    assert _found(ended.front) == _found(whole.front)
+    assert ended.hypervolume == whole.hypervolume
+    assert not ended.interrupted
+    _one_run_a_trial(settings["tracking_uri"], "killed", trials, ended.parent_run_id)
+
+
+@pytest.mark.ray
+def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
+    folder = place / "runs" / "halving"
+    here = {"address": ray.get_runtime_context().gcs_address, "replay_seconds": 0.1, "name": "halving"}
+    # One at a time, so that what comes when is known: the fourth trial pauses, and goes on after the twelfth.
+    halving = {**settings, "num_samples": 12, "max_concurrent": 1}
+    halving |= {"scheduler": "pareto_asha", "reduction_factor": 1.5}
+    with _driver({**halving, **here}) as process:
+        _wait_for_checkpoints(process, folder, 9)
+        with pytest.raises(UserError, match=f"search 'halving' is being run by process {process.pid} on "):
+            resume_search("halving", storage_path=settings["storage_path"])
+        process.kill()
+        process.wait()
+    killed = _trials(folder)
+    _stopped_in_the_middle(killed)
+    paused = {name: record for name, record in killed.items() if record.status == "paused"}
+    assert paused
+
+    ended = resume_search("halving", storage_path=settings["storage_path"], replay_seconds=0)
+    trials = _trials(folder)
+    _unchanged(killed, trials)
+    assert len(trials) == 12
+    assert {record.status for record in trials.values()} <= {"finished", "paused"}
+    assert all([e["epoch"] for e in t.epochs] == list(range(1, len(t.epochs) + 1)) for t in trials.values())
+    promoted = [name for name, record in paused.items() if len(trials[name].epochs) > len(record.epochs)]
+    assert promoted
+    assert all(trials[name].legs > paused[name].legs for name in promoted)
+    finished = [record for record in trials.values() if record.status == "finished"]
+    assert ended.trials == len(finished) < 12
+    _one_run_a_trial(settings["tracking_uri"], "halving", trials, ended.parent_run_id)
+
+
+@pytest.mark.ray
+def test_a_finished_search_is_extended(whole, settings, place) -> None:
+    before = _trials(Path(whole.folder))
+    longer = resume_search("whole", storage_path=settings["storage_path"], num_samples="+3")
+    trials = _trials(Path(whole.folder))
+    assert (longer.trials, len(trials)) == (13, 13)
+    assert longer.parent_run_id == whole.parent_run_id
+    _unchanged(before, trials)
+    assert len({canonical(record.config) for record in trials.values()}) == 13
+    _one_run_a_trial(settings["tracking_uri"], "whole", trials, whole.parent_run_id)
+
+
+@pytest.mark.ray
+def test_what_cannot_be_gone_on_with_is_refused(whole, settings, tmp_path) -> None:
+    places = {"storage_path": settings["storage_path"]}
+    with pytest.raises(UserError, match=r"nowhere: no search was started there; .* holds .*whole"):
+        resume_search("nowhere", **places)
+    with pytest.raises(UserError, match=r"--epochs 9: search 'whole' was started with 4; leave it out"):
+        resume_search("whole", **places, epochs=9)
+    table = Path(settings["replay"])
+    content = table.read_bytes()
+    rows = pq.read_table(table)
+    try:
+        pq.write_table(rows.slice(EPOCHS), table)
+        with pytest.raises(UserError, match=r"--resume whole: replay.fingerprint was \w+ and is \w+ now; "):
+            resume_search("whole", **places)
+    finally:
+        table.write_bytes(content)
+
+
+@pytest.mark.ray
+def test_a_space_that_changed_is_refused(whole, settings, monkeypatch) -> None:
+    from spaces import SPACES
+
+    space = SPACES["pmf_nas"]
+
+    def sample(trial: Any, context: Any) -> dict[str, Any]:
+        return {**space.sample(trial, context), "dropout": trial.suggest_float("dropout", 0, 0.5)}
+
+    changed = Space("pmf_nas", "", sample, lambda _: [])
+    monkeypatch.setitem(SPACES, "pmf_nas", changed)
+    with pytest.raises(UserError, match=r"--resume whole: parameter dropout was absent and is \{.*\} now; "):
+        resume_search("whole", storage_path=settings["storage_path"])
+
+
+@pytest.mark.ray
+def test_a_warm_start_tries_the_front_first(whole, settings, place, capsys) -> None:
+    front = [canonical(row["config"]) for row in whole.front]
+    more = {"num_samples": len(front) + 2, "seed": 1, "sampler": "tpe"}
+    warm = run_search(SearchConfig(**{**settings, **more}, warm_start="whole", name="warm"))
+    trials = list(_trials(place / "runs" / "warm").values())
+    assert warm.trials == len(trials) == len(front) + 2
+    assert set(front) <= {canonical(record.config) for record in trials}
+    assert warm.hypervolume >= whole.hypervolume
+    assert "warm start from 'whole'" in capsys.readouterr().err
