@@ -1,0 +1,589 @@
+"""Search engines compared on a table of recorded trials, by what they find for the epochs they spend.
+
+Nothing is trained. Workers are simulated on a clock on which an epoch takes the seconds it was recorded with.
+The engines are the real objects, asked and told in the order in which Ray Tune (or Syne Tune) does. All may
+propose any configuration of the space, none gets first points, and all pay for every epoch they run. What
+counts is the hypervolume of the trials that ran all epochs, from the reference of ``search.objectives``, as a
+share of what all trials of the table reach together.
+
+A configuration is answered by the nearest recorded trial that has not answered for another one in the same
+run. If one could answer for several, as in a search with ``--replay`` (and here with ``--reuse``), something
+new would bring the same numbers again, and who looks more closely where it was good would find nothing there.
+
+Compared are ours, named SAMPLER/SCHEDULER, with
+
+- ``ray SEARCH+SCHEDULER``: ``OptunaSearch`` (all objectives, its own sampler) or random search, with Ray's
+  FIFO or its ASHA on the first objective that training decides;
+- ``syne MOASHA``: Syne Tune's multi-objective ASHA, which searches at random. Its rungs take the order of
+  the trials for their ranks (0.16.0: ``Bracket.on_result`` compares what ``NonDominatedPriority`` returns,
+  the indices in sorted order), so it is also run with ranks, as ``syne MOASHA, ranks``. It takes part where
+  Syne Tune is installed (``pip install syne-tune==0.16.0``).
+
+Each has its own defaults; ``2 from 3`` is a reduction factor of 2 and a first rung after 3 epochs.
+
+    python benchmarks/engine.py --table benchmarks/tables/pmf_nas.parquet --seeds 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import heapq
+import importlib.util
+import itertools
+import json
+import logging
+import multiprocessing
+import statistics
+import tempfile
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from functools import cache, cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import optuna
+from rich.console import Console
+from rich.progress import track
+
+from search.config import SearchConfig
+from search.history import canonical
+from search.objectives import KNOWN, Objective, get_objectives, known_values, normalised, reference_values
+from search.pareto import hypervolume
+from search.replay import Recorded, ReplayPredictor, ReplayTable
+from search.resources import Node, place
+from search.samplers import SAMPLERS
+from search.scheduler import SCHEDULERS
+from search.setup import set_up
+from search.store import SearchStore
+from search.study import ParetoSearcher
+from search.tuning import RuleScheduler
+from spaces import Space, get_space
+
+TARGET = 0.95
+#: Seeds of a sampler that takes a second and more to ask.
+SEEDS = {"gp": 3}
+#: Reduction factors and first rungs, beside everyone's defaults (ours: 2, from a third of the epochs on).
+RUNGS = ((3, 1), (2, 2), (2, 3))
+#: What the picture shows, in colours that colour-blind people can tell apart (Okabe and Ito).
+COLOURS = {
+    "ray random+fifo": "#000000",
+    "ray optuna+fifo": "#E69F00",
+    "ray optuna+asha": "#CC79A7",
+    "syne MOASHA": "#56B4E9",
+    "random/pareto_asha": "#009E73",
+    "tpe/none": "#0072B2",
+    "tpe/pareto_asha": "#D55E00",
+}
+#: Where searches keep their state; in memory where there is such a place.
+SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What engines are compared on.
+
+    Attributes:
+        table: The recorded trials.
+        names: The objectives' names.
+        at_once: Trials at once.
+        cap: Epochs that may be spent.
+        reuse: Whether one recorded trial may answer for several configurations.
+    """
+
+    table: ReplayTable
+    names: tuple[str, ...]
+    at_once: int
+    cap: int
+    reuse: bool
+
+    @cached_property
+    def space(self) -> Space:
+        """The table's space, without first points."""
+        return dataclasses.replace(get_space(self.table.space), first_points=lambda _: [])
+
+    @property
+    def samples(self) -> int:
+        """Trials that samplers are told to plan for."""
+        return self.cap // self.table.epochs
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives."""
+        return get_objectives(self.names)
+
+    @property
+    def trained(self) -> Objective:
+        """The first objective that training decides."""
+        return next(objective for objective in self.objectives if objective.name not in KNOWN)
+
+    @cached_property
+    def reference(self) -> dict[str, float]:
+        """As a search of the table's space has it."""
+        largest = [known_values(self.table.nearest(c).memory) for c in self.space.largest(self.table.context)]
+        bounds = {name: 1.1 * max(values[name] for values in largest) for name in KNOWN}
+        return reference_values(self.objectives, n_classes=self.table.classes, **bounds)
+
+    @property
+    def full(self) -> float:
+        """The hypervolume of all recorded trials."""
+        last = (self.point(self.values(row, self.table.epochs)) for row in self.table.rows)
+        return self.hypervolume(set(last))
+
+    def values(self, row: Recorded, epoch: int) -> dict[str, float]:
+        """What a trial reports after an epoch."""
+        return {**row.epochs[epoch - 1], **known_values(row.memory)}
+
+    def point(self, values: dict[str, float]) -> tuple[float, ...]:
+        """Values as losses between the ideal, 0, and the reference, 1."""
+        return normalised(self.objectives, self.reference, values)
+
+    def hypervolume(self, points: Collection[tuple[float, ...]]) -> float:
+        """What points dominate."""
+        return hypervolume(list(points), [1.0] * len(self.objectives))
+
+
+class Answers:
+    """The recorded trials in the course of one run, in the place of ``ReplayTable``."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.table = problem.table
+        self.setting = problem.table.setting
+        self._reuse = problem.reuse
+        self._given: dict[str, Recorded] = {}
+        self._used: dict[str, set[int]] = defaultdict(set)
+
+    def nearest(self, config: dict[str, Any]) -> Recorded:
+        """Return the trial that answers for a configuration, the same one each time."""
+        if self._reuse:
+            return self.table.nearest(config)
+        key = canonical(config)
+        if key not in self._given:
+            neighbourhood, used = self.table.neighbourhoods[config["method"]], self._used[config["method"]]
+            if len(used) == len(neighbourhood.rows):
+                used.clear()
+            distances = neighbourhood.distances(config)
+            distances[list(used)] = np.inf
+            chosen = int(distances.argmin())
+            used.add(chosen)
+            self._given[key] = neighbourhood.rows[chosen]
+        return self._given[key]
+
+
+class Engine(ABC):
+    """What decides which trial gets the next epoch. Trials have names, new ones each time they start."""
+
+    @abstractmethod
+    def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
+        """Return the configuration to train next, and the epochs it has behind it; None is to wait."""
+
+    @abstractmethod
+    def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
+        """Take what a trial reported after an epoch; return whether it goes straight on.
+
+        Args:
+            trial: The trial.
+            values: What it reported.
+            last: Whether it has all its epochs.
+        """
+
+
+def simulate(make: Callable[..., Engine], problem: Problem, seed: int) -> list[tuple[int, float]]:
+    """Return the hypervolume that stood after so many epochs, whenever it grew."""
+    answers = Answers(problem)
+    engine = make(problem, answers, seed)
+    running: list[tuple[float, int, str, Recorded, int]] = []
+    count, clock, spent = itertools.count(), 0.0, 0
+    found: set[tuple[float, ...]] = set()
+    curve = [(0, 0.0)]
+
+    def train(name: str, row: Recorded, epoch: int) -> None:
+        seconds = row.epochs[epoch - 1]["epoch_seconds"] + row.epochs[epoch - 1]["validation_seconds"]
+        heapq.heappush(running, (clock + seconds, next(count), name, row, epoch))
+
+    while spent < problem.cap:
+        while len(running) < problem.at_once:
+            name = f"leg{next(count):05d}"
+            if (asked := engine.ask(name)) is None:
+                break
+            config, epochs = asked
+            train(name, answers.nearest(config), epochs + 1)
+        if not running:
+            break
+        clock, _, name, row, epoch = heapq.heappop(running)
+        spent += 1
+        values = problem.values(row, epoch)
+        last = epoch == problem.table.epochs
+        if engine.tell(name, values, last=last):
+            train(name, row, epoch + 1)
+        if last and (point := problem.point(values)) not in found:
+            found.add(point)
+            curve.append((spent, problem.hypervolume(found)))
+    return curve
+
+
+class Ours(Engine):
+    """``ParetoSearcher`` with one of the samplers and one of the rules, called as by Ray Tune, too."""
+
+    def __init__(
+        self, problem: Problem, answers: Answers, seed: int, sampler: str, scheduler: str, **rungs: Any
+    ) -> None:
+        config = SearchConfig(
+            space=problem.table.space,
+            replay=problem.table.path,
+            objectives=problem.names,
+            sampler=sampler,
+            scheduler=scheduler,
+            **rungs,
+            epochs=problem.table.epochs,
+            num_samples=problem.samples,
+            seed=seed,
+        )
+        setup = set_up(config, Console(quiet=True))
+        self.folder = tempfile.TemporaryDirectory(dir=SCRATCH)
+        self.history = setup.history
+        predictor: Any = ReplayPredictor(cast(ReplayTable, answers))
+        self.searcher = ParetoSearcher(
+            config,
+            dataclasses.replace(setup.space, first_points=lambda _: []),
+            setup.context,
+            predictor,
+            setup.history,
+            place([Node(cpus=problem.at_once)], problem.cap),
+            SearchStore.create(Path(self.folder.name), {}),
+            setup.rule,
+        )
+        # Planned like the others' samplers, but not at its end before the epochs are
+        self.searcher.config = dataclasses.replace(config, num_samples=problem.cap)
+        self.scheduler = RuleScheduler(setup.history, setup.rule)
+
+    def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
+        """Ask the searcher."""
+        handed = self.searcher.suggest(trial)
+        if not isinstance(handed, dict):
+            return None
+        return handed["config"], len(self.history.leg(trial).epochs)
+
+    def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
+        """Tell the scheduler, and the searcher."""
+        known = SimpleNamespace(trial_id=trial)
+        if not last and self.scheduler.on_trial_result(None, known, values) == "CONTINUE":
+            self.searcher.on_trial_result(trial, values)
+            return True
+        self.searcher.on_trial_complete(trial, values)
+        return False
+
+
+class RayEngine(Engine):
+    """A searcher and a scheduler of Ray Tune, called as its ``TuneController`` does."""
+
+    def __init__(self, searcher: Any, scheduler: Any) -> None:
+        self.searcher = searcher
+        self.scheduler = scheduler
+        self.epochs: dict[str, int] = {}
+
+    def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
+        """Ask the searcher."""
+        config = self.searcher.suggest(trial)["config"]
+        self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=trial))
+        self.epochs[trial] = 0
+        return config, 0
+
+    def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
+        """Tell the scheduler, and the searcher."""
+        self.epochs[trial] += 1
+        known, result = SimpleNamespace(trial_id=trial), {**values, "training_iteration": self.epochs[trial]}
+        if not last and self.scheduler.on_trial_result(None, known, result) == "CONTINUE":
+            self.searcher.on_trial_result(trial, result)
+            return True
+        self.scheduler.on_trial_complete(None, known, result)
+        self.searcher.on_trial_complete(trial, result)
+        return False
+
+
+def ray_engine(
+    problem: Problem, answers: Answers, seed: int, searcher: str, factor: float | None, first: int = 1
+) -> Engine:
+    """Return Ray's own: ``OptunaSearch`` or random search, with FIFO (no factor) or ASHA."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
+    space, context = problem.space, problem.table.context
+    search = OptunaSearch(
+        lambda trial: {"config": space.sample(trial, context)},
+        metric=list(problem.names),
+        mode=["min" if o.direction == "minimize" else "max" for o in problem.objectives],
+        # Random search over a space with conditions, which Ray's own variant generator cannot express
+        sampler=optuna.samplers.RandomSampler(seed=seed) if searcher == "random" else None,
+        seed=None if searcher == "random" else seed,
+    )
+    epochs = problem.table.epochs
+    mode = "min" if problem.trained.direction == "minimize" else "max"
+    asha = partial(ASHAScheduler, metric=problem.trained.name, mode=mode, max_t=epochs, grace_period=first)
+    return RayEngine(search, FIFOScheduler() if factor is None else asha(reduction_factor=factor))
+
+
+class SyneEngine(Engine):
+    """Syne Tune's MOASHA, called as its ``Tuner`` does; it minimises, so it gets losses."""
+
+    def __init__(self, problem: Problem, answers: Answers, seed: int, *, ranks: bool) -> None:
+        from syne_tune.backend.trial_status import Trial
+        from syne_tune.optimizer.schedulers.multiobjective import multiobjective_priority as priorities
+        from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
+
+        class Ranks(priorities.NonDominatedPriority):
+            def priority_unsafe(self, objectives: Any) -> Any:
+                return np.argsort(super().priority_unsafe(objectives))
+
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        draw = SimpleNamespace(sample=lambda: problem.space.sample(study.ask(), problem.table.context))
+        self.objectives = problem.objectives
+        self.scheduler = MOASHA(
+            config_space={"config": draw},
+            metrics=list(problem.names),
+            time_attr="epoch",
+            max_t=problem.table.epochs,
+            random_seed=seed,
+            multiobjective_priority=Ranks() if ranks else None,
+        )
+        self.trials: dict[str, Any] = {}
+        self.new = partial(Trial, creation_time=None)
+
+    def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
+        """Ask the scheduler."""
+        config = self.scheduler.suggest().config
+        self.trials[trial] = self.new(trial_id=len(self.trials), config=config)
+        self.scheduler.on_trial_add(self.trials[trial])
+        return config["config"], 0
+
+    def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
+        """Tell the scheduler."""
+        losses = {o.name: o.loss(values[o.name]) for o in self.objectives}
+        known, result = self.trials[trial], {"epoch": int(values["epoch"]), **losses}
+        if self.scheduler.on_trial_result(known, result) == "CONTINUE":
+            return True
+        self.scheduler.on_trial_remove(known)
+        return False
+
+
+def engines() -> dict[str, Callable[..., Engine]]:
+    """Return makers of all engines, by name."""
+    found: dict[str, Callable[..., Engine]] = {
+        f"{sampler}/{scheduler}": partial(Ours, sampler=sampler, scheduler=scheduler)
+        for sampler, scheduler in itertools.product(SAMPLERS, SCHEDULERS)
+    }
+    for sampler, (factor, first) in itertools.product(("random", "tpe"), RUNGS[:2]):
+        rungs = {"scheduler": "pareto_asha", "reduction_factor": factor, "min_epochs": first}
+        found[f"{sampler}/pareto_asha {factor} from {first}"] = partial(Ours, sampler=sampler, **rungs)
+    for searcher in ("optuna", "random"):
+        found[f"ray {searcher}+fifo"] = partial(ray_engine, searcher=searcher, factor=None)
+        found[f"ray {searcher}+asha"] = partial(ray_engine, searcher=searcher, factor=4)
+        for factor, first in RUNGS:
+            asha = partial(ray_engine, searcher=searcher, factor=factor, first=first)
+            found[f"ray {searcher}+asha {factor} from {first}"] = asha
+    if importlib.util.find_spec("syne_tune") is not None:
+        found["syne MOASHA"] = partial(SyneEngine, ranks=False)
+        found["syne MOASHA, ranks"] = partial(SyneEngine, ranks=True)
+    return found
+
+
+@cache
+def _problem(path: Path, *rest: Any) -> Problem:
+    return Problem(ReplayTable.read(path), *rest)
+
+
+def run(job: tuple[str, int], arguments: tuple[Any, ...]) -> tuple[str, list[tuple[int, float]], float]:
+    """Run one engine with one seed; return its name, its curve and the seconds it took."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore")
+    name, seed = job
+    np.random.seed(seed)  # Ray's ASHA and Syne Tune's draw a bracket of one from it
+    started = time.process_time()
+    curve = simulate(engines()[name], _problem(*arguments), seed)
+    return name, curve, time.process_time() - started
+
+
+def at(curve: list[tuple[int, float]], epochs: int) -> float:
+    """Return what stood after so many epochs."""
+    return max(value for spent, value in curve if spent <= epochs)
+
+
+def reached(curve: list[tuple[int, float]], value: float) -> int | None:
+    """Return after how many epochs a value was reached, or None."""
+    return next((spent for spent, found in curve if found >= value), None)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean, from 2,000 bootstrap samples."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def quantile(values: list[int | None], share: float) -> float | None:
+    """Return a quantile; values that were not reached count as larger than any other."""
+    ordered = sorted(float("inf") if value is None else value for value in values)
+    found = ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+    return None if found == float("inf") else found
+
+
+def summary(curves: list[list[tuple[int, float]]], full: float, points: list[int]) -> dict[str, Any]:
+    """Return the numbers of one engine, over its seeds."""
+    shares = [[at(curve, epochs) / full for curve in curves] for epochs in points]
+    needed = [reached(curve, TARGET * full) for curve in curves]
+    return {
+        "seeds": len(curves),
+        "mean": [statistics.fmean(values) for values in shares],
+        "interval": [interval(values) for values in shares],
+        "epochs_to_target": {str(q): quantile(needed, q) for q in (0.25, 0.5, 0.75)},
+        "not_reached": needed.count(None),
+        "area": statistics.fmean(statistics.fmean(values) for values in shares),
+    }
+
+
+def table_of(document: dict[str, Any]) -> str:
+    """Return the document as text, the best engine first."""
+    shown = [p for p in document["checkpoints"] if p in document["shown"]]
+    head = "".join(f"{f'{p} ep.':>18}" for p in shown)
+    lines = [f"{'engine':28}{'seeds':>6}{head}   epochs to 95 % (quartiles)  not reached"]
+    rows = document["engines"].items()
+    for name, row in sorted(rows, key=lambda item: -item[1]["area"]):
+        cells = ""
+        for point in shown:
+            number = document["checkpoints"].index(point)
+            low, high = row["interval"][number]
+            cells += f"{row['mean'][number]:8.1%} ({low:.0%}-{high:.0%})".rjust(18)
+        needed = ["-" if v is None else f"{v:.0f}" for v in row["epochs_to_target"].values()]
+        quartiles = f"{needed[1]:>6} ({needed[0]}-{needed[2]})"
+        lines.append(f"{name:28}{row['seeds']:6}{cells}   {quartiles:26} {row['not_reached']:6}")
+    return "\n".join(lines)
+
+
+def draw(document: dict[str, Any], path: Path) -> None:
+    """Draw mean and interval of some engines over the epochs spent."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), dpi=160)
+    points = document["checkpoints"]
+    for name, colour in COLOURS.items():
+        if name not in document["engines"]:
+            continue
+        row = document["engines"][name]
+        low, high = (np.array(row["interval"]) * 100).T
+        style = "-" if "/" in name else "--"
+        axes.plot(points, np.array(row["mean"]) * 100, style, color=colour, label=name, linewidth=1.8)
+        axes.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(100 * TARGET, color="#777777", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, points[-1])
+    axes.set_ylim(70, 100.3)
+    axes.set_xlabel("epochs spent, all trials together")
+    axes.set_ylabel("hypervolume, % of all recorded trials'")
+    axes.set_title(
+        f"{document['space']}: {' and '.join(document['objectives'])}, {document['at_once']} trials at once; "
+        "mean and 95 % interval",
+        fontsize=9,
+        loc="left",
+    )
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="lower right", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def verdict(document: dict[str, Any]) -> str:
+    """Say in one line how the best of ours compares with the best of Ray's and Syne Tune's."""
+    medians = {
+        name: row["epochs_to_target"]["0.5"]
+        for name, row in document["engines"].items()
+        if row["epochs_to_target"]["0.5"] is not None
+    }
+    ours = min((name for name in medians if "/" in name), key=medians.get, default=None)
+    theirs = min((name for name in medians if "/" not in name), key=medians.get, default=None)
+    if ours is None or theirs is None:
+        return "nothing to compare: on one side no engine reached 95 % in half of its runs"
+    return (
+        f"95 % in the median: {ours} after {medians[ours]:.0f} epochs, {theirs} after {medians[theirs]:.0f}: "
+        f"{medians[theirs] / medians[ours]:.2f} times as many"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", type=Path, default=Path("benchmarks/tables/pmf_nas.parquet"))
+    parser.add_argument("--objectives", default="memory,accuracy")
+    parser.add_argument("--engines", default="*", help="names or patterns, such as 'ray *', with ';' between")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--cap", type=int, default=400, help="epochs that a run may spend")
+    parser.add_argument("--at-once", type=int, default=4, help="simulated workers")
+    parser.add_argument("--reuse", action="store_true", help="let a trial answer for several configurations")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
+    parser.add_argument("--picture", type=Path, help="where to draw")
+    options = parser.parse_args()
+
+    names = tuple(options.objectives.split(","))
+    arguments = (options.table, names, options.at_once, options.cap, options.reuse)
+    problem = _problem(*arguments)
+    known = engines()
+    if not any(name.startswith("syne") for name in known):
+        print("Syne Tune is not installed, so its MOASHA is left out (pip install syne-tune==0.16.0)")
+    patterns = options.engines.split(";")
+    chosen = [name for name in known if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    jobs = [
+        (name, seed)
+        for name in chosen
+        for seed in range(min(options.seeds, SEEDS.get(name.partition("/")[0], options.seeds)))
+    ]
+    curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in chosen}
+    seconds = dict.fromkeys(chosen, 0.0)
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        results = pool.imap_unordered(partial(run, arguments=arguments), jobs)
+        for name, curve, took in track(results, "searching", len(jobs), console=Console(stderr=True)):
+            curves[name].append(curve)
+            seconds[name] += took
+    points = list(range(20, options.cap + 1, 20))
+    document: dict[str, Any] = {
+        "table": options.table.name,
+        "fingerprint": problem.table.fingerprint,
+        "space": problem.table.space,
+        "trials": len(problem.table.rows),
+        "objectives": list(names),
+        "at_once": options.at_once,
+        "cap": options.cap,
+        "reuse": options.reuse,
+        "full_hypervolume": problem.full,
+        "checkpoints": points,
+        "shown": [p for p in (60, 100, 200, options.cap) if p <= options.cap],
+        "versions": {name: version(name) for name in ("optuna", "ray")},
+        "engines": {},
+    }
+    if options.out.exists():
+        before = json.loads(options.out.read_text())
+        if all(before.get(key) == document[key] for key in document if key != "engines"):
+            document["engines"] = before["engines"]  # those that were not run again
+    for name in chosen:
+        cpu = seconds[name] / len(curves[name])
+        document["engines"][name] = {**summary(curves[name], problem.full, points), "cpu_seconds": cpu}
+    print(table_of(document))
+    print(verdict(document))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=1))
+    print(f"written to {options.out}")
+    if options.picture:
+        draw(document, options.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Trains many configurations of a space and records every epoch: a table that can stand in for training.
+
+The table is what ``python search.py --replay FILE`` reads. Configurations are the space's first points, its
+ends and then random ones, drawn evenly over the methods of a space that has several. One that was recorded is
+not trained again, so that the script may be stopped and started at any time.
+
+    python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 \\
+        --out benchmarks/tables/pmf_nas.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+#: Small enough that a few hundred trainings take an hour or two on two cores: short texts, small images, and
+#: rows of each split drawn at random, as many as this.
+TEXT_LENGTH, IMAGE_SIZE, BATCH, PRECISION = 16, 56, 16, "bf16-frozen"
+ROWS = {"train": 192, "validation": 240, "test": 240}
+ENCODERS = {"text": "minilm", "image": "dinov2-small"}
+DATASET = "openclipart"
+
+
+def subset(seed: int) -> Path:
+    """Return a folder with some rows of each split of the dataset."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from trainables.cache import cache_dir
+    from trainables.data import open_dataset
+
+    folder = cache_dir() / "record_table" / f"{DATASET}-{seed}-{'-'.join(map(str, ROWS.values()))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (split, count) in enumerate(ROWS.items()):
+        table = pa.concat_tables(pq.read_table(file) for file in open_dataset(DATASET).files[split])
+        rows = sorted(random.Random(seed * 10 + number).sample(range(table.num_rows), count))
+        pq.write_table(table.take(rows), folder / f"{split}.parquet")
+    return folder
+
+
+def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield (parameter values, configuration), each configuration once."""
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    points = list(space.first_points(context))
+    points += [member.values for end in ("low", "high") for member in space.ends(end, context)]
+    methods = [member.method for member in space.members()] if space.members else []
+    seen: set[str] = set()
+    number = 0
+    while True:
+        if points:
+            study.enqueue_trial(points.pop(0))
+        elif methods:
+            study.enqueue_trial({"method": methods[number % len(methods)]})
+            number += 1
+        trial = study.ask()
+        config = space.sample(trial, context)
+        key = json.dumps(config, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            yield trial.params, config
+
+
+def train(spec: Any, params: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one row an epoch."""
+    from trainables.trial import TrialRun
+
+    run = TrialRun(spec, config)
+    rows = []
+    for _ in range(spec.epochs):
+        result = run.epoch()
+        rows.append({name: float(value) for name, value in result.items()})
+    return rows
+
+
+def work(spec: Any, jobs: Any, done: Any) -> None:
+    """Train what comes until None comes."""
+    import torch
+
+    torch.set_num_threads(1)
+    for number, params, config in iter(jobs.get, None):
+        started = time.perf_counter()
+        try:
+            rows = train(spec, params, config)
+        except Exception as error:  # a diverged trial is recorded as what it is: no rows
+            rows = []
+            print(f"{number}: {type(error).__name__}: {error}", flush=True)
+        done.put((number, params, config, rows, time.perf_counter() - started))
+
+
+def main() -> None:
+    """Record what is missing, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--space", required=True)
+    parser.add_argument("--trials", type=int, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from spaces import SpaceContext, get_space
+    from trainables.data import open_dataset, prepare
+    from trainables.memo import PredictionMemo
+    from trainables.memory import MemoryPredictor
+    from trainables.setting import TrainingSetting
+    from trainables.towers import resolve_encoder
+    from trainables.trial import TrialSpec
+
+    folder = subset(options.seed)
+    dataset = open_dataset(str(folder))
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in ENCODERS.items()}
+    setting = TrainingSetting(
+        batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE, precision=PRECISION
+    )
+    context = SpaceContext.of(encoders)
+    predictor = MemoryPredictor(encoders, len(dataset.classes), setting, memo=PredictionMemo())
+    data = prepare(dataset, encoders, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
+    spec = TrialSpec(
+        dataset=str(folder),
+        prepared=data.key,
+        encoders={modality: encoder.address for modality, encoder in encoders.items()},
+        fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
+        setting=setting,
+        epochs=options.epochs,
+        seed=options.seed,
+        prefixes={modality: tuple(range(context.depths[modality] + 1)) for modality in encoders},
+    )
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    journal = options.out.with_suffix(".jsonl")
+    recorded: dict[str, dict[str, Any]] = {}
+    if journal.exists():
+        for line in journal.read_text().splitlines():
+            entry = json.loads(line)
+            recorded[json.dumps(entry["config"], sort_keys=True)] = entry
+
+    spawn = multiprocessing.get_context("spawn")
+    jobs, done = spawn.Queue(), spawn.Queue()
+    drawn = candidates(get_space(options.space), context, options.seed)
+    chosen = [next(drawn) for _ in range(options.trials)]
+    missing = [
+        (number, params, config)
+        for number, (params, config) in enumerate(chosen)
+        if json.dumps(config, sort_keys=True) not in recorded
+    ]
+    for job in missing:
+        jobs.put(job)
+    workers = [spawn.Process(target=work, args=(spec, jobs, done)) for _ in range(options.workers)]
+    for worker in workers:
+        jobs.put(None)
+        worker.start()
+    started = time.perf_counter()
+    with journal.open("a") as file:
+        for count in range(len(missing)):
+            number, params, config, rows, seconds = done.get()
+            entry = {"number": number, "params": params, "config": config, "epochs": rows}
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            recorded[json.dumps(config, sort_keys=True)] = entry
+            best = max((row["accuracy"] for row in rows), default=float("nan"))
+            left = (time.perf_counter() - started) / (count + 1) * (len(missing) - count - 1)
+            print(
+                f"{count + 1}/{len(missing)} {config['method']}: {seconds:.0f} s, best accuracy {best:.3f}, "
+                f"{left / 60:.0f} min left",
+                flush=True,
+            )
+    for worker in workers:
+        worker.join()
+
+    rows = []
+    for number, (params, config) in enumerate(chosen):
+        report = predictor.predict_configuration(config)
+        for epoch in recorded[json.dumps(config, sort_keys=True)]["epochs"]:
+            known = {
+                "number": number,
+                "params": json.dumps(params),
+                "config": json.dumps(config),
+                **{f"memory.{name}": size for name, size in asdict(report).items()},
+            }
+            rows.append({**known, **epoch})
+    described = {
+        "space": options.space,
+        "dataset": DATASET,
+        "rows": ROWS,
+        "dataset_fingerprint": dataset.fingerprint,
+        "classes": len(dataset.classes),
+        "majority": dataset.majority("validation"),
+        "encoders": spec.encoders,
+        "depths": dict(context.depths),
+        "widths": dict(context.widths),
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "setting": asdict(setting),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "machine": platform.platform(),
+    }
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({"paretofuse": json.dumps(described)})
+    pq.write_table(table, options.out, compression="zstd")
+    print(
+        f"{len(chosen)} configurations, {len(rows)} epochs, {options.out.stat().st_size / 1024:.0f} KiB: "
+        f"{options.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()
