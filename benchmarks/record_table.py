@@ -4,8 +4,7 @@ The table is what ``python search.py --replay FILE`` reads. Configurations are t
 ends and then random ones, drawn evenly over the methods of a space that has several. One that was recorded is
 not trained again, so that the script may be stopped and started at any time.
 
-    python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 \\
-        --out benchmarks/tables/pmf_nas.parquet
+    python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 --out FILE
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -106,6 +106,7 @@ class TrialRecord:
         test: Metrics on the test split, for members of the front.
         message: What happened, if it did not finish.
         checkpoint: Ray's handle on the latest checkpoint.
+        key: The configuration as text.
     """
 
     trial_id: str
@@ -128,6 +129,10 @@ class TrialRecord:
     test: dict[str, float] = field(default_factory=dict)
     message: str = ""
     checkpoint: Any = None
+    key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.key = canonical(self.config)
 
     @property
     def memory_error(self) -> float | None:
@@ -218,7 +223,7 @@ class History:
     def add(self, record: TrialRecord) -> None:
         """Take up a trial."""
         self.trials[record.trial_id] = record
-        self._by_config.setdefault(canonical(record.config), []).append(record)
+        self._by_config.setdefault(record.key, []).append(record)
         if record.status == "finished":
             self._rank(record)
 
@@ -267,33 +272,37 @@ class History:
 
     def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
         """Return the latest trial of a configuration that repeats no other one, if there was one."""
-        first = (record for record in reversed(self.of(config)) if record.repeat_of is None)
-        return next(first, None)
+        known = reversed(self._by_config.get(canonical(config), []))
+        return next((record for record in known if record.repeat_of is None), None)
 
-    def of(self, config: Mapping[str, Any]) -> list[TrialRecord]:
-        """Return all trials of a configuration."""
-        return self._by_config.get(canonical(config), [])
+    def alike(self, record: TrialRecord) -> list[TrialRecord]:
+        """Return all trials of a trial's configuration, itself among them."""
+        return self._by_config.get(record.key, [record])
 
-    def finished(self, config: Mapping[str, Any]) -> list[TrialRecord]:
-        """Return the finished trials of a configuration: one a seed."""
-        return [record for record in self.of(config) if record.status == "finished"]
+    def finished(self, record: TrialRecord) -> list[TrialRecord]:
+        """Return the finished trials of a trial's configuration: one a seed."""
+        return [other for other in self.alike(record) if other.status == "finished"]
 
     def values(self, record: TrialRecord) -> dict[str, float]:
         """Return a configuration's values: means over its finished trials, which differ in their seeds."""
-        return _across([r.values for r in self.finished(record.config)] or [record.values], statistics.fmean)
+        runs = self.finished(record)
+        if len(runs) < 2:
+            return (runs[0] if runs else record).values
+        return _across([run.values for run in runs], statistics.fmean)
 
     def spreads(self, record: TrialRecord) -> dict[str, float]:
         """Return standard deviations over a configuration's finished trials; empty if there is but one."""
-        runs = [r.values for r in self.finished(record.config)]
+        runs = [run.values for run in self.finished(record)]
         return _across(runs, statistics.stdev) if len(runs) > 1 else {}
 
     def front(self) -> list[TrialRecord]:
         """Return one finished trial of each configuration that no other one dominates.
 
         Compared are means over seeds; what breaks a constraint is not on the front. Best first objective
-        first.
+        first, equal ones in the order in which they were started, whichever finished first.
         """
-        return [self.finished(self.trials[key].config)[0] for key in self._front.keys]
+        members = sorted(self._front.members, key=lambda member: (member[1], len(member[0]), member[0]))
+        return [self.trials[trial_id] for trial_id, _ in members]
 
     def best_of_methods(self) -> list[TrialRecord]:
         """Return the finished trial of each method that is best in the first objective training decides."""
@@ -326,18 +335,14 @@ class History:
 
     def _rank(self, record: TrialRecord) -> None:
         """Compare a finished trial with the front."""
-        if len(self.finished(record.config)) > 1:  # its configuration's means have changed
-            firsts = [runs[0] for runs in map(self.finished, self._configs()) if runs]
+        firsts = [record]
+        if len(self.finished(record)) > 1:  # its configuration's means have changed
+            firsts = [runs[0] for runs in (self.finished(r[0]) for r in self._by_config.values()) if runs]
             self._front = Front()
-        else:
-            firsts = [record]
         for first in firsts:
             values = self.values(first)
             if all(violation <= 0 for violation in self.violations(values).values()):
                 self._front.add(first.trial_id, self.losses(values))
-
-    def _configs(self) -> Iterator[dict[str, Any]]:
-        return (records[0].config for records in self._by_config.values())
 
 
 def _across(runs: list[dict[str, float]], statistic: Callable[[list[float]], float]) -> dict[str, float]:

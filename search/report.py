@@ -87,7 +87,7 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     values = history.values(record)
-    runs = history.finished(record.config)
+    runs = history.finished(record)
     tests = [run.test["accuracy"] for run in runs if "accuracy" in run.test]
     row: dict[str, Any] = {
         "trial_id": record.trial_id,
@@ -288,7 +288,7 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
 
 def _tested(record: TrialRecord, history: History) -> dict[str, float]:
     """A configuration's metrics on the test split: means over its trials."""
-    tests = [run.test for run in history.finished(record.config) if run.test]
+    tests = [run.test for run in history.finished(record) if run.test]
     return {name: fmean(test[name] for test in tests) for name in tests[0]} if tests else {}
 
 

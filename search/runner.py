@@ -256,7 +256,7 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
     """Score the front, and the best of each method, on the test split, which the search itself never sees."""
     history = setup.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
-    runs = [run for record in chosen.values() for run in history.finished(record.config)]
+    runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
     score = ray.remote(_test_of)
     with console.status(f"scoring the {len(scored)} best trials on the test split"):

@@ -338,7 +338,7 @@ class ParetoSearcher(Searcher):
         if self.config.seeds == 1:
             return None
         for first in self.history.front():
-            runs = [run for run in self.history.of(first.config) if not run.retry_of]
+            runs = [run for run in self.history.alike(first) if not run.retry_of]
             if len(runs) < self.config.seeds:  # those that failed count, or there might be no end
                 seed = 1 + max(run.seed for run in runs)
                 record = TrialRecord(

@@ -213,7 +213,7 @@ class Tracker:
     def _members(self) -> frozenset[str]:
         """The trials of the front, with their repeats."""
         history = self._history
-        return frozenset(run.trial_id for first in history.front() for run in history.finished(first.config))
+        return frozenset(run.trial_id for first in history.front() for run in history.finished(first))
 
     # From here on, all runs in the thread.
 
