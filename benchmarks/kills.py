@@ -110,11 +110,11 @@ def strike(victim: str, process: subprocess.Popen[bytes], log: Path, counts: Cou
             kill([driver])
         else:
             text = log.read_text(errors="replace").strip()
-            said = (
-                "traceback" if "Traceback (most recent call last)" in text else text.rpartition("\n")[2][:200]
+            traceback = ", with a traceback" if "Traceback (most recent call last)" in text else ""
+            counts.endings[f"{victim}: exit code {code}{traceback}"] += 1
+            print(
+                f"  {victim} killed: exit code {code}{traceback}, {text.splitlines()[-1][:200]}", flush=True
             )
-            counts.endings[f"{victim}: exit code {code}, {said}"] += 1
-            print(f"  {victim} killed: exit code {code}, {said}", flush=True)
     kill(others)
     process.wait()
     counts.kills[victim] += 1
