@@ -370,6 +370,8 @@ def _print_result(result: Any) -> None:
         console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
+    if result.interrupted:
+        console.print(f"go on: python search.py --resume {result.name}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):
         console.print(f"failed: {message}", highlight=False, markup=False)
     picture = Path(result.folder) / "front.png"

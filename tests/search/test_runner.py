@@ -246,5 +246,6 @@ def test_ctrl_c_ends_with_the_front_so_far(settings, place) -> None:
     assert process.returncode == 130, err
     assert "Pareto front of 'stopped'" in out
     assert "interrupted" in out
+    assert "--resume stopped" in out
     assert "Traceback" not in out + err
     assert client.get_run(parents[0].info.run_id).info.status == "KILLED"

@@ -1,0 +1,286 @@
+"""What a search's driver spends on a trial: asking, telling, halving, tracking and the front.
+
+Recorded trials stand in for training, on a clock of their own: nothing waits, so that the driver's calls
+follow each other as fast as they can while MLflow is written to by its thread. That is the worst case; in a
+search there are minutes between them. All objects are the real ones, called in Ray Tune's order, but no Ray.
+
+Wall is what passes in the driver's calls. It includes the disk, to which each event is flushed (what a flush
+takes is measured, too), and waiting for the interpreter's lock while the tracking thread has it. CPU is what
+the driver's own thread computes.
+
+    python benchmarks/driver_time.py --table benchmarks/tables/pmf_nas.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import heapq
+import itertools
+import json
+import multiprocessing
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import psutil
+from ray.tune import Checkpoint
+from ray.tune.schedulers import TrialScheduler
+from rich.console import Console
+
+from search.config import SearchConfig
+from search.progress import Progress
+from search.resources import Node, place
+from search.setup import set_up
+from search.store import SearchStore
+from search.study import ParetoSearcher
+from search.tracking import Tracker
+from search.tuning import Events, RuleScheduler
+
+GOAL = 20.0  # ms a trial
+SAMPLERS = ("random", "tpe", "nsga2", "evolution")
+SCHEDULERS = ("none", "pareto_asha")
+MEMORY_AT = (1000, 2500, 5000)
+SLOW = 2.0  # seconds until the slow server answers, and then with an error
+
+
+class Stopwatch:
+    """Adds up what is spent in calls, by part; what a timed call spends in another one counts there alone."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = defaultdict(float)
+        self.cpu: dict[str, float] = defaultdict(float)
+        self._inner: list[list[float]] = []
+        self._thread = threading.get_ident()
+
+    def watch(self, thing: Any, names: str, part: str) -> None:
+        """Time calls of a thing's methods as part of something."""
+        for name in names.split():
+            setattr(thing, name, self._timed(getattr(thing, name), part))
+
+    def _timed(self, call: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() != self._thread:
+                return call(*arguments, **options)
+            self._inner.append([0.0, 0.0])
+            wall, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return call(*arguments, **options)
+            finally:
+                wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+                inner = self._inner.pop()
+                self.wall[part] += wall - inner[0]
+                self.cpu[part] += cpu - inner[1]
+                if self._inner:
+                    self._inner[-1][0] += wall
+                    self._inner[-1][1] += cpu
+
+        return timed
+
+
+def slow_server() -> str:
+    """Start a server that answers late and badly; return its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(SLOW)
+            self.send_error(503)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def dead_server() -> str:
+    """Return an address at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_once: int) -> dict[str, Any]:
+    """Run one search; return what its driver spent."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(prefix="driver-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        uri = {"dead": dead_server, "slow": slow_server}.get(
+            server, lambda: f"sqlite:///{folder}/mlflow.db"
+        )()
+        config = SearchConfig(
+            space="pmf_nas",
+            replay=table,
+            epochs=8,
+            sampler=sampler,
+            scheduler=scheduler,
+            num_samples=trials,
+            name="timed",
+            storage_path=str(folder),
+            tracking_uri=uri,
+        )
+        return _timed(config, folder, at_once)
+
+
+def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
+    console = Console(quiet=True)
+    setup = set_up(config, console)
+    assert setup.table is not None
+    tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)
+    searcher = ParetoSearcher(
+        config,
+        setup.space,
+        setup.context,
+        setup.predictor,
+        setup.history,
+        place([Node(cpus=at_once)], config.num_samples),
+        SearchStore.create(folder / "timed", {}),
+        setup.rule,
+    )
+    scheduler: Any = RuleScheduler(setup.history, setup.rule)
+    progress = Progress(console, setup.history, config.num_samples, config.epochs)
+    events: Any = Events(searcher, tracker, progress, console, str(folder / "timed"))
+
+    flush = time.perf_counter()
+    for number in range(100):
+        with searcher.store.transaction():
+            searcher.store.put_facts({"written to measure the disk": number})
+    flush = time.perf_counter() - flush
+
+    watch = Stopwatch()
+    watch.watch(searcher, "suggest", "asking")
+    watch.watch(searcher, "on_trial_result on_trial_complete save_trial", "telling")
+    watch.watch(scheduler, "on_trial_result", "halving")
+    watch.watch(tracker, "update progress", "tracking")
+    watch.watch(setup.history, "front hypervolume", "front")
+    watch.watch(events, "on_trial_start on_trial_result on_trial_save on_trial_complete", "events")
+
+    names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
+    running: list[tuple[float, int, str, int]] = []  # when, then any order, who, epoch
+    clock, ended = 0.0, 0
+    process, others = psutil.Process(), time.process_time() - time.thread_time()
+    last_wall, last_ended, resident = 0.0, 0, {}
+
+    def schedule(tune_id: str, epoch: int) -> None:
+        row = setup.table.nearest(searcher.history.leg(tune_id).config)  # type: ignore[union-attr]
+        heapq.heappush(running, (clock + row.epochs[epoch - 1]["epoch_seconds"], next(order), tune_id, epoch))
+
+    while True:
+        while len(running) < at_once:
+            tune_id = next(names)
+            if not isinstance(searcher.suggest(tune_id), dict):
+                break
+            actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: "actor"))
+            trial = SimpleNamespace(trial_id=tune_id, temporary_state=SimpleNamespace(ray_actor=actor))
+            events.on_trial_start(0, [], trial)
+            schedule(tune_id, len(searcher.history.leg(tune_id).epochs) + 1)
+        if not running:
+            break
+        clock, _, tune_id, epoch = heapq.heappop(running)
+        record = searcher.history.leg(tune_id)
+        result = dict(setup.table.nearest(record.config).epochs[epoch - 1])
+        trial = SimpleNamespace(trial_id=tune_id, checkpoint=Checkpoint(str(folder / f"{tune_id}-{epoch}")))
+        stops = epoch == config.epochs
+        if not stops:
+            stops = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
+        if not stops:
+            searcher.on_trial_result(tune_id, result)
+        events.on_trial_result(0, [], trial, result)
+        events.on_trial_save(0, [], trial)
+        if not stops:
+            schedule(tune_id, epoch + 1)
+            continue
+        searcher.on_trial_complete(tune_id, result)
+        events.on_trial_complete(0, [], trial)
+        ended += 1
+        if ended == config.num_samples - 100:
+            last_wall, last_ended = sum(watch.wall.values()), ended
+        if ended in MEMORY_AT:
+            gc.collect()
+            resident[str(ended)] = process.memory_info().rss / 2**20
+    written = time.process_time() - time.thread_time() - others
+    started = time.perf_counter()
+    took_all = tracker.close("FINISHED", {}, None, patience=0 if "http" in config.tracking_uri else 120)
+    trials = len(searcher.history.trials)
+    total = sum(watch.wall.values())
+    return {
+        "trials": trials,
+        "epochs": sum(len(record.epochs) for record in searcher.history.trials.values()),
+        "wall_ms": 1000 * total / trials,
+        "cpu_ms": 1000 * sum(watch.cpu.values()) / trials,
+        "wall_ms_of_the_last_hundred": 1000 * (total - last_wall) / max(1, ended - last_ended),
+        "wall_ms_by_part": {part: 1000 * seconds / trials for part, seconds in watch.wall.items()},
+        "cpu_ms_by_part": {part: 1000 * seconds / trials for part, seconds in watch.cpu.items()},
+        "disk_flush_ms": 1000 * flush / 100,
+        "tracking_thread_cpu_ms": 1000 * written / trials,
+        "mlflow_took_everything": took_all,
+        "seconds_to_close": time.perf_counter() - started,
+        "resident_mib": resident,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", default="benchmarks/tables/pmf_nas.parquet")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials-at-once", type=int, default=8)
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--schedulers", default=",".join(SCHEDULERS))
+    parser.add_argument("--servers", default="sqlite,dead,slow")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/driver_time.json"))
+    options = parser.parse_args()
+
+    servers = options.servers.split(",")
+    chosen = itertools.product(options.samplers.split(","), SCHEDULERS)
+    jobs = [
+        (sampler, scheduler, "sqlite", options.trials) for sampler, scheduler in chosen if "sqlite" in servers
+    ]
+    jobs += [("random", "none", server, options.trials) for server in servers if server != "sqlite"]
+    if "sqlite" in servers and max(MEMORY_AT) > options.trials:
+        jobs.append(("random", "none", "sqlite", max(MEMORY_AT)))
+    document: dict[str, Any] = {"table": Path(options.table).name, "at_once": options.trials_at_once}
+    document["goal_ms"], document["searches"] = GOAL, {}
+    if options.out.exists():
+        before = json.loads(options.out.read_text())
+        if all(before[name] == document[name] for name in ("table", "at_once")):
+            document["searches"] = before["searches"]  # of those that are not run again
+    parts = ("asking", "telling", "halving", "tracking", "front", "events")
+    print(
+        f"{'ms a trial, wall':44}{'all':>8}{'CPU':>8}{'last 100':>10}{'flush':>8}"
+        + "".join(f"{p:>10}" for p in parts)
+    )
+    # A process each, so that memory is the search's own
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for sampler, scheduler, server, trials in jobs:
+            arguments = (options.table, sampler, scheduler, server, trials, options.trials_at_once)
+            row = pool.apply(run, arguments)
+            name = f"{sampler}/{scheduler}, {trials} trials, MLflow {server}"
+            document["searches"][name] = row
+            cells = "".join(f"{row['wall_ms_by_part'].get(part, 0):10.2f}" for part in parts)
+            numbers = f"{row['wall_ms']:8.1f}{row['cpu_ms']:8.1f}{row['wall_ms_of_the_last_hundred']:10.1f}"
+            numbers += f"{row['disk_flush_ms']:8.2f}"
+            print(f"{name:44}{numbers}{cells}", flush=True)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(document, indent=1))
+            if row["resident_mib"] and trials == max(MEMORY_AT):
+                sizes = ", ".join(f"{mib:.0f} MiB at {count}" for count, mib in row["resident_mib"].items())
+                print(f"memory of the driver: {sizes}")
+    print(f"written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()
