@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
-from search.samplers import SAMPLERS, EvolutionSampler, make_sampler
+from search.samplers import SAMPLERS, make_sampler
+from search.samplers.evolution import EvolutionSampler
 from spaces import Space, SpaceContext
 from spaces.grid import enumerate_space, on_grid
 from trainables.errors import UserError

@@ -1,0 +1,107 @@
+"""Every point of a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from search.samplers.common import DefineByRun, asked_before, numeric
+from spaces.grid import POINTS, grid_values, nearest
+
+
+class GridSampler(DefineByRun):
+    """Every point of a grid once, in random order; random points after that.
+
+    The grid is that of ``spaces.grid.on_grid``: all choices, and a few values of every range. It grows as
+    parameters are met, so conditional ones are fine. Every branch that is not exhausted has the same chance,
+    whatever its size: a search that ends early has seen as much of each method. Trials that are not on the
+    grid, such as a space's first points, count for the nearest point.
+
+    (Optuna's ``BruteForceSampler`` takes no ranges without steps, and stops the study when it is done.)
+
+    Args:
+        seed: Random seed.
+        points: The most values of a range.
+    """
+
+    def __init__(self, seed: int, points: int = POINTS) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._points = points
+        self._tree = _Branch()
+        self._noted = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle no tree: it is made anew from the study's trials."""
+        return {**self.__dict__, "_tree": _Branch(), "_noted": 0}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a value below which not all points of the grid were taken, any one if there is none."""
+        asked = asked_before(study, trial)
+        for other in asked[self._noted :]:
+            self._note(other)
+        self._noted = len(asked)
+        branch: _Branch | None = self._tree
+        for name, value in trial.params.items():
+            if branch is not None:
+                index = self._index(value, trial.distributions[name])
+                branch = branch.below.get(index) if branch.name == name else None
+        values = self._values(param_distribution)
+        known = branch is not None and branch.name == param_name and branch.left
+        left = branch.left if branch is not None and known else range(len(values))
+        return values[left[self._rng.integers(len(left))]]
+
+    def _note(self, trial: FrozenTrial) -> None:
+        """Take a trial's point from the tree, and the branches that it was the last point of."""
+        params = dict(trial.params)
+        branch, path = self._tree, []
+        while params:
+            if branch.name is None:
+                branch.name = next(iter(params))
+                branch.left = list(range(len(self._values(trial.distributions[branch.name]))))
+            if branch.name not in params:
+                return  # the space is not the same function any more
+            index = self._index(params.pop(branch.name), trial.distributions[branch.name])
+            if index not in branch.left:
+                return
+            path.append((branch, index))
+            branch = branch.below.setdefault(index, _Branch())
+        for branch, index in reversed(path):
+            branch.left.remove(index)
+            del branch.below[index]
+            if branch.left:
+                break
+
+    def _values(self, distribution: BaseDistribution) -> Sequence[Any]:
+        if isinstance(distribution, CategoricalDistribution):
+            return distribution.choices
+        d = numeric(distribution)
+        return grid_values(d.low, d.high, d.step, d.log, self._points)
+
+    def _index(self, value: Any, distribution: BaseDistribution) -> int:
+        values = self._values(distribution)
+        if isinstance(distribution, CategoricalDistribution):
+            return values.index(value)
+        return nearest(value, values, numeric(distribution).log)
+
+
+@dataclass
+class _Branch:
+    """The part of a grid below some values.
+
+    Attributes:
+        name: The parameter asked for next, once known.
+        left: Indices of its values below which points are left.
+        below: The parts below its values, as far as met and not exhausted.
+    """
+
+    name: str | None = None
+    left: list[int] = field(default_factory=list)
+    below: dict[int, _Branch] = field(default_factory=dict)
