@@ -96,6 +96,11 @@ class DurableStudy:
         self._changed.add(trial.number)
         return trial
 
+    @property
+    def sampler(self) -> BaseSampler:
+        """What proposes."""
+        return self.study.sampler
+
     @contextmanager
     def at_random(self) -> Iterator[None]:
         """Pass the sampler by: draw evenly from the space inside."""

@@ -218,14 +218,21 @@ class History:
         self.infeasible: dict[str, Infeasible] = {}
         self._legs: dict[str, TrialRecord] = {}
         self._by_config: dict[str, list[TrialRecord]] = {}
+        self._by_number: dict[int, TrialRecord] = {}
         self._front: Front[str] = Front()
 
     def add(self, record: TrialRecord) -> None:
         """Take up a trial."""
         self.trials[record.trial_id] = record
         self._by_config.setdefault(record.key, []).append(record)
+        if record.number is not None:
+            self._by_number[record.number] = record
         if record.status == "finished":
             self._rank(record)
+
+    def asked_as(self, number: int) -> TrialRecord | None:
+        """Return the trial for which the sampler was asked under a number, if there is one."""
+        return self._by_number.get(number)
 
     def next_id(self) -> str:
         """Return the name of the trial that comes next."""

@@ -40,11 +40,13 @@ class Recorded:
     """A configuration that was trained.
 
     Attributes:
+        params: Values of the space's parameters.
         config: The configuration.
         memory: Its predicted memory.
         epochs: What the trial reported after each epoch.
     """
 
+    params: dict[str, Any]
     config: dict[str, Any]
     memory: MemoryReport
     epochs: tuple[dict[str, float], ...]
@@ -221,7 +223,8 @@ def _recorded(table: pa.Table, epochs: int) -> tuple[Recorded, ...]:
         if [row["epoch"] for row in reported] != list(range(1, epochs + 1)):
             raise ValueError(f"trial {number} has not the epochs 1 to {epochs}")
         report = MemoryReport(**{name: trial[0][_MEMORY + name] for name in memory})
-        rows.append(Recorded(json.loads(trial[0]["config"]), report, tuple(reported)))
+        params, config = (json.loads(trial[0][name]) for name in ("params", "config"))
+        rows.append(Recorded(params, config, report, tuple(reported)))
     if not rows:
         raise ValueError("there is no trial")
     return tuple(rows)

@@ -17,10 +17,12 @@ from search.objectives import KNOWN, known_values, normalised
 from search.pareto import hypervolume
 from search.resources import Placement, Share
 from search.samplers import make_sampler
+from search.samplers.common import DEVICE_MEMORY, LACKING
+from search.samplers.ehvi import HypervolumeSampler, Outlook
 from search.scheduler import Rule
 from search.store import SearchStore
 from search.units import GIB
-from spaces import Space, SpaceContext
+from spaces import Space, SpaceContext, Trial
 from spaces.grid import count, enumerate_space
 from trainables.memory import MemoryPredictor, MemoryReport
 
@@ -119,6 +121,8 @@ class ParetoSearcher(Searcher):
             [*space.first_points(context), *prior.points],
             config.seed,
         )
+        if isinstance(self.study.sampler, HypervolumeSampler):
+            self.study.sampler.attach(self._outlook())
         with store.transaction():
             if resumed:
                 self._restore()
@@ -306,6 +310,36 @@ class ParetoSearcher(Searcher):
         self._tell_all(trial.number, self._worst(report), violations)
         return None
 
+    def _outlook(self) -> Outlook:
+        """What a sampler may know of candidates before it proposes one."""
+        objectives = self.history.objectives
+
+        def losses(values: Mapping[str, float]) -> tuple[float, ...]:
+            return normalised(objectives, self.history.reference, values)
+
+        def draw(trial: Trial) -> dict[str, Any]:
+            return self.space.sample(trial, self.context)
+
+        def known(config: dict[str, Any]) -> dict[str, float] | None:
+            if self.history.find(config) is not None or canonical(config) in self.history.infeasible:
+                return None
+            report = self.predictor.predict_configuration(config)
+            violations = self._violations(config, report)
+            return known_values(report) if all(v <= 0 for v in violations.values()) else None
+
+        def runs(number: int) -> list[list[tuple[float, ...]]]:
+            first = self.history.asked_as(number)
+            if first is None:
+                return []
+            return [
+                [losses(run.values_at(epoch)) for epoch in range(1, len(run.epochs) + 1)]
+                for run in self.history.alike(first)
+            ]
+
+        names = [o.name for o in objectives]
+        exact = [name in KNOWN for name in names]
+        return Outlook(names, exact, self.config.epochs, losses, draw, known, runs)
+
     def _promises(self, memory: MemoryReport) -> bool:
         """Whether a result a little better than all so far would make a candidate worth its memory."""
         objectives, reference = self.history.objectives, self.history.reference
@@ -383,18 +417,18 @@ class ParetoSearcher(Searcher):
         violations = self._violations(record.config, record.memory)
         if record.status == "out_of_memory":
             # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
-            violations["device memory"] = record.memory.total / GIB
+            violations[DEVICE_MEMORY] = record.memory.total / GIB
         if record.status == "finished" or partial:
-            violations |= {**self.history.violations(record.values), "unfinished": missing}
+            violations |= {**self.history.violations(record.values), LACKING: missing}
             values = [record.values[o.name] for o in self.history.objectives]
         else:
-            violations["unfinished"] = float(record.status == "diverged")
+            violations[LACKING] = float(record.status == "diverged")
             values = self._worst(record.memory)
         self._tell_all(number, values, violations)
 
     def _tell_all(self, number: int, values: Sequence[float], violations: Mapping[str, float]) -> None:
         """Tell all constraints of each trial: some samplers want the same ones of all."""
-        names = [*map(str, self.history.constraints), "device memory", "unfinished"]
+        names = [*map(str, self.history.constraints), DEVICE_MEMORY, LACKING]
         self.study.tell(number, values, {**dict.fromkeys(names, 0.0), **violations})
 
     def _learn(self, prior: Prior) -> None:
@@ -444,7 +478,7 @@ class ParetoSearcher(Searcher):
         """By how much what is known of a configuration breaks constraints, and what devices have."""
         violations = self.history.violations(known_values(memory))
         if self.placement.limit is not None and all(v <= 0 for v in violations.values()):
-            violations["device memory"] = (self._needed(config) - self.placement.limit) / GIB
+            violations[DEVICE_MEMORY] = (self._needed(config) - self.placement.limit) / GIB
         return violations
 
     def _others_were_in_the_way(self, record: TrialRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+#: The constraint that says which share of its epochs a trial lacks (of one that diverged, all) …
+LACKING = "unfinished"
+#: … and the one that devices' memory sets.
+DEVICE_MEMORY = "device memory"
 
 
 class DefineByRun(BaseSampler):
@@ -78,6 +84,15 @@ def value_at(share: float, distribution: BaseDistribution) -> Any:
     if d.log:  # only whole numbers have a step and a log scale; each has its part of that scale
         return min(max(round((d.low - 0.5) * ((d.high + 0.5) / (d.low - 0.5)) ** share), d.low), d.high)
     return d.low + int(share * (round((d.high - d.low) / d.step) + 1)) * d.step
+
+
+def share_of(value: float, distribution: BaseDistribution) -> float:
+    """Return where in its range a number lies, 0 to 1, on the scale of the range."""
+    d = numeric(distribution)
+    low, high = float(d.low), float(d.high)
+    if d.log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low) if high > low else 0.0
 
 
 def numeric(distribution: BaseDistribution) -> IntDistribution | FloatDistribution:

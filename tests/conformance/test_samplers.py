@@ -80,7 +80,7 @@ def play(searcher: ParetoSearcher, trials: int) -> list[dict[str, Any]]:
     for _ in range(trials):
         tune_id, config = start(searcher)
         configs.append(config)
-        finish(searcher, tune_id, accuracy_of(config), loss=-accuracy_of(config))
+        finish(searcher, tune_id, accuracy_of(config), loss=1 - accuracy_of(config))
     return configs
 
 

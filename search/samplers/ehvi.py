@@ -1,0 +1,366 @@
+"""Expected hypervolume improvement, of which the part that is known before training is not guessed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+from scipy.stats import qmc
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from search.pareto import Front
+from search.samplers.common import DEVICE_MEMORY, LACKING, asked_before, barren, holds, share_of, value_at
+from spaces import Trial
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a search knows of candidates before they are trained, and of trials while they are.
+
+    Attributes:
+        names: The objectives' names.
+        exact: For each objective, whether ``known`` gives its value.
+        epochs: Epochs of a complete trial.
+        losses: Normalised losses of all objectives, 0 the ideal and 1 the reference, from values by name.
+        draw: Samples a configuration of the space from a trial.
+        known: Values of a configuration that are exact before training; None if it was tried before or breaks
+            a constraint.
+        runs: Losses after each epoch so far of the trial that was asked for under a number; a list a seed.
+    """
+
+    names: Sequence[str]
+    exact: Sequence[bool]
+    epochs: int
+    losses: Callable[[Mapping[str, float]], tuple[float, ...]]
+    draw: Callable[[Trial], dict[str, Any]]
+    known: Callable[[dict[str, Any]], Mapping[str, float] | None]
+    runs: Callable[[int], Sequence[Sequence[tuple[float, ...]]]]
+
+
+class HypervolumeSampler(BaseSampler):
+    """Takes the candidate of which the largest growth of the hypervolume can be expected.
+
+    What training decides is predicted by Gaussian processes (a Matérn kernel with a length scale for each
+    parameter). The share of its epochs that a trial has run is one more parameter, asked for at 1: so trials
+    that still run, or were paused, inform the prediction from their first epoch on, and yet never stand for
+    finished ones.
+
+    Memory, parameters and checkpoint are exact. As they take a while to compute for large encoders, they are
+    predicted, too, for the whole pool of candidates, and computed only for those that seem best, until the
+    best one is known to be.
+
+    Running trials count as if they had brought what is expected of them, so that those that start at once
+    differ.
+
+    Args:
+        startup: Trials that are drawn at random, before there are as many results.
+        seed: Random seed.
+    """
+
+    #: Candidates to choose from; half are drawn from the whole space, half are members of the front with some
+    #: parameters drawn anew.
+    POOL = 256
+    #: Chance of a parameter to be drawn anew.
+    MUTATION = 0.3
+    #: Candidates of the pool whose known values are computed, at most.
+    LOOKED_AT = 8
+    #: Places of the unit cube at which the growth is measured.
+    PLACES = 2048
+    #: Results that predictions rest on, the latest.
+    RESULTS = 600
+
+    def __init__(self, startup: int, seed: int) -> None:
+        self._startup = startup
+        self._random = RandomSampler(seed=seed)
+        self._rng = np.random.default_rng(seed)
+        self._outlook: Outlook | None = None
+        self._chosen: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle no outlook: whoever restores the sampler attaches one."""
+        return {**self.__dict__, "_outlook": None}
+
+    def attach(self, outlook: Outlook) -> None:
+        """Let the sampler see candidates. Before that it draws at random."""
+        self._outlook = outlook
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Choose a candidate; return its parameters' distributions, none to draw at random."""
+        self._chosen = {}
+        asked = asked_before(study, trial)
+        given = "fixed_params" in trial.system_attrs
+        if self._outlook is None or given or barren(asked, limit=1):
+            return {}
+        best = self._choose(self._outlook, asked)
+        if best is None:
+            return {}
+        self._chosen = best.params
+        return best.distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the chosen candidate's parameters."""
+        return self._chosen
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a random value."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _choose(self, outlook: Outlook, asked: Sequence[FrozenTrial]) -> _Drawn | None:
+        """Return the candidate to try; None before there are results, or if all that seem good were tried."""
+        results = [result for trial in asked for result in _results(trial, outlook)]
+        if len({result.trial.number for result in results}) < self._startup:
+            return None
+        best: Front[int] = Front()
+        for index, result in enumerate(results):
+            if result.stands:
+                best.add(index, result.losses)
+        front = np.array([losses for _, losses in best.members]).reshape(-1, len(outlook.names))
+        running = [trial for trial in asked if trial.state is TrialState.RUNNING and trial.params]
+        pool, configs = self._pool(outlook, [results[index].trial.params for index in best.keys])
+
+        encode = _Encoding([*asked, *pool])
+        seed = int(self._rng.integers(2**31))
+        constant = _constant(results, asked, outlook)  # … in training: one result a trial is all there is
+        models = [
+            _model(encode, (constant if exact else results)[-self.RESULTS :], index, seed)
+            for index, exact in enumerate(outlook.exact)
+        ]
+        if running:
+            front = np.vstack([front, _predict(models, encode(running, 1.0))[0]])
+        places = qmc.Sobol(len(models), seed=0).random(self.PLACES)
+        places = places[~(front[None] <= places[:, None]).all(2).any(1)]
+        mean, spread = _predict(models, encode(pool, 1.0))
+        return self._closest_look(outlook, pool, configs, mean, spread, places)
+
+    def _closest_look(
+        self,
+        outlook: Outlook,
+        pool: Sequence[_Drawn],
+        configs: Sequence[dict[str, Any]],
+        mean: np.ndarray,
+        spread: np.ndarray,
+        places: np.ndarray,
+    ) -> _Drawn | None:
+        """Return the best candidate with exact values in the place of predicted ones, wherever it matters."""
+        exact = np.array(outlook.exact)
+        growth = expected_growth(mean, spread, places)
+        seen: dict[int, float] = {}
+        for _ in range(self.LOOKED_AT):
+            best = int(growth.argmax())
+            if best in seen or growth[best] < 0:
+                break
+            values = outlook.known(configs[best])
+            if values is None:
+                growth[best] = -1.0
+                continue
+            losses = outlook.losses({**dict.fromkeys(outlook.names, 0.0), **values})
+            mean[best, exact], spread[best, exact] = np.array(losses)[exact], 0.0
+            growth[best] = seen[best] = expected_growth(mean[[best]], spread[[best]], places)[0]
+        return pool[max(seen, key=seen.__getitem__)] if seen else None
+
+    def _pool(
+        self, outlook: Outlook, elite: Sequence[dict[str, Any]]
+    ) -> tuple[list[_Drawn], list[dict[str, Any]]]:
+        """Draw candidates."""
+        pool, configs = [], []
+        for number in range(self.POOL):
+            near = elite[number // 2 % len(elite)] if elite and number % 2 else {}
+            drawn = _Drawn(self._rng, near, self.MUTATION)
+            configs.append(outlook.draw(drawn))
+            pool.append(drawn)
+        return pool, configs
+
+
+def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the hypervolume that points are expected to add to a front's.
+
+    Of a point with independent normal losses, it is the integral, over all that the front does not dominate,
+    of the probability to dominate it (Emmerich et al. 2006); here a sum over evenly spread places.
+
+    Args:
+        mean: Expected losses, of shape (points, objectives).
+        spread: Their standard deviations; 0 is exact.
+        places: Those that the front does not dominate, of shape (places, objectives).
+
+    Returns:
+        As many places as each point is expected to dominate.
+    """
+    spread = np.maximum(spread, 1e-9)
+    return np.asarray(ndtr((places[None] - mean[:, None]) / spread[:, None]).prod(2).sum(1))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Losses of a trial after a share of its epochs; ``stands`` after all, if it breaks no constraint."""
+
+    trial: FrozenTrial
+    share: float
+    losses: tuple[float, ...]
+    stands: bool = False
+
+
+def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
+    """Return a trial's results after all, half, a quarter … of its epochs, and after the last that it ran."""
+    all_epochs = outlook.epochs
+    shown = {math.ceil(all_epochs / 2**halvings) for halvings in range(all_epochs.bit_length())}
+    told = trial.state is TrialState.COMPLETE and "infeasible" not in trial.user_attrs
+    stands = told and not any(violation > 0 for violation in trial.constraints.values())
+    found = [
+        _Result(trial, epoch / all_epochs, losses, stands and epoch == all_epochs)
+        for run in outlook.runs(trial.number)
+        for epoch, losses in enumerate(run, start=1)
+        if epoch in shown or epoch == len(run)
+    ]
+    lacking = trial.constraints.get(LACKING, 0.0)
+    if told and lacking >= 1:  # it diverged: that is told as the worst there is
+        found.append(_Result(trial, 1.0, _losses(trial, outlook)))
+    elif told and not found and trial.constraints.get(DEVICE_MEMORY, 0.0) <= 0:  # another search's
+        found.append(_Result(trial, 1 - lacking, _losses(trial, outlook), stands))
+    return found
+
+
+def _constant(results: Sequence[_Result], asked: Sequence[FrozenTrial], outlook: Outlook) -> list[_Result]:
+    """Return one result of each trial, and of each candidate that broke a constraint before it started."""
+    of_trials = {result.trial.number: replace(result, share=1.0) for result in results}
+    refused = [
+        _Result(trial, 1.0, _losses(trial, outlook))
+        for trial in asked
+        if trial.state is TrialState.COMPLETE and "infeasible" in trial.user_attrs
+    ]
+    return [*refused, *of_trials.values()]
+
+
+def _losses(trial: FrozenTrial, outlook: Outlook) -> tuple[float, ...]:
+    return outlook.losses(dict(zip(outlook.names, trial.values, strict=True)))
+
+
+class _Model:
+    """A Gaussian process; what it says of inputs is free of their noise.
+
+    Args:
+        inputs: Of shape (results, parameters), each 0 to 1.
+        values: A result each.
+        seed: Chooses the results from which the length scales are learnt, if there are many.
+    """
+
+    #: Results from which the length scales are learnt at most: it takes the cube of their number.
+    LEARNT_FROM = 200
+
+    def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int) -> None:
+        self._mean, self._scale = values.mean(), values.std() + 0.02
+        values = (values - self._mean) / self._scale
+        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
+            np.ones(inputs.shape[1]), (0.1, 20.0), nu=2.5
+        ) + WhiteKernel(0.1, (1e-2, 1.0))
+        some = np.random.default_rng(seed).permutation(len(values))[: self.LEARNT_FROM]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer, too
+            learnt = GaussianProcessRegressor(kernel).fit(inputs[some], values[some]).kernel_
+        self._process = GaussianProcessRegressor(learnt, optimizer=None).fit(inputs, values)
+        self._noise = learnt.k2.noise_level
+
+    def __call__(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and standard deviations."""
+        mean, spread = self._process.predict(inputs, return_std=True)
+        spread = np.sqrt(np.maximum(spread**2 - self._noise, 1e-6))
+        return mean * self._scale + self._mean, spread * self._scale
+
+
+def _model(encode: _Encoding, results: Sequence[_Result], index: int, seed: int) -> _Model:
+    inputs = encode([result.trial for result in results], [result.share for result in results])
+    return _Model(inputs, np.array([result.losses[index] for result in results]), seed)
+
+
+def _predict(models: Sequence[_Model], inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations of all objectives, of shape (inputs, objectives)."""
+    means, spreads = zip(*(model(inputs) for model in models), strict=True)
+    return np.column_stack(means), np.column_stack(spreads)
+
+
+class _Drawn:
+    """Values drawn at random in the place of a trial, as an Optuna trial holds them.
+
+    Args:
+        rng: Draws.
+        near: Values to keep, …
+        mutation: … unless they are drawn anew, with this chance.
+    """
+
+    def __init__(self, rng: np.random.Generator, near: Mapping[str, Any], mutation: float) -> None:
+        self._rng, self._near, self._mutation = rng, near, mutation
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._suggest(name, IntDistribution(low, high, log, step)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._suggest(name, FloatDistribution(low, high, log, step)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._suggest(name, CategoricalDistribution(choices))
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self.params:
+            kept = name in self._near and holds(distribution, self._near[name])
+            if kept and self._rng.random() >= self._mutation:
+                self.params[name] = self._near[name]
+            else:
+                self.params[name] = value_at(float(self._rng.random()), distribution)
+            self.distributions[name] = distribution
+        return self.params[name]
+
+
+class _Encoding:
+    """Trials' parameters as numbers: a column a number, 0 to 1 over its range, and one a choice.
+
+    Args:
+        trials: All that are to be encoded.
+    """
+
+    #: Where a number lies that a trial does not have: a range away from those that have it.
+    ABSENT = -1.0
+
+    def __init__(self, trials: Sequence[FrozenTrial | _Drawn]) -> None:
+        self._distributions: dict[str, BaseDistribution] = {}
+        for trial in trials:
+            for name, distribution in trial.distributions.items():
+                self._distributions.setdefault(name, distribution)
+
+    def __call__(self, trials: Sequence[FrozenTrial | _Drawn], shares: float | Sequence[float]) -> np.ndarray:
+        """Return a row a trial, with the share of its epochs for the last column."""
+        rows = np.array([self._row(trial.params) for trial in trials])
+        return np.column_stack([rows, np.broadcast_to(shares, len(rows))])
+
+    def _row(self, params: Mapping[str, Any]) -> list[float]:
+        row: list[float] = []
+        for name, distribution in self._distributions.items():
+            if isinstance(distribution, CategoricalDistribution):
+                row += [float(name in params and params[name] == choice) for choice in distribution.choices]
+            elif name in params:
+                row.append(share_of(params[name], distribution))
+            else:
+                row.append(self.ABSENT)
+        return row
