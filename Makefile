@@ -40,6 +40,9 @@ bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/memory_truth.py
 	@$(BIN)/python benchmarks/packing.py
 	@$(BIN)/python benchmarks/search_overhead.py
+	@$(BIN)/python benchmarks/engine.py --picture docs/engine.png
+	@$(BIN)/python benchmarks/driver_time.py
+	@$(BIN)/python benchmarks/kills.py
 
 clean:  ## remove the virtual environment and results of searches
 	rm -rf $(VENV) runs mlruns mlflow.db

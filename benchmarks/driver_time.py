@@ -245,7 +245,7 @@ def main() -> None:
     options = parser.parse_args()
 
     servers = options.servers.split(",")
-    chosen = itertools.product(options.samplers.split(","), SCHEDULERS)
+    chosen = itertools.product(options.samplers.split(","), options.schedulers.split(","))
     jobs = [
         (sampler, scheduler, "sqlite", options.trials) for sampler, scheduler in chosen if "sqlite" in servers
     ]

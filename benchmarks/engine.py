@@ -6,9 +6,9 @@ propose any configuration of the space, none gets first points, and all pay for 
 counts is the hypervolume of the trials that ran all epochs, from the reference of ``search.objectives``, as a
 share of what all trials of the table reach together.
 
-A configuration is answered by the nearest recorded trial that has not answered for another one in the same
-run. If one could answer for several, as in a search with ``--replay`` (and here with ``--reuse``), something
-new would bring the same numbers again, and who looks more closely where it was good would find nothing there.
+All choose among the recorded configurations: a proposal becomes the nearest one that the run has not tried
+yet, and the engine is told so, as if that had been its own. (In a search with ``--replay``, the nearest one
+only answers: who looks more closely where it was good gets the same numbers again, for other parameters.)
 
 Compared are ours, named SAMPLER/SCHEDULER, with
 
@@ -46,7 +46,7 @@ from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import optuna
@@ -54,7 +54,6 @@ from rich.console import Console
 from rich.progress import track
 
 from search.config import SearchConfig
-from search.history import canonical
 from search.objectives import KNOWN, Objective, get_objectives, known_values, normalised, reference_values
 from search.pareto import hypervolume
 from search.replay import Recorded, ReplayPredictor, ReplayTable
@@ -65,11 +64,11 @@ from search.setup import set_up
 from search.store import SearchStore
 from search.study import ParetoSearcher
 from search.tuning import RuleScheduler
-from spaces import Space, get_space
+from spaces import Space, SpaceContext, get_space
 
 TARGET = 0.95
 #: Seeds of a sampler that takes a second and more to ask.
-SEEDS = {"gp": 3}
+SEEDS = {"gp": 2}
 #: Reduction factors and first rungs, beside everyone's defaults (ours: 2, from a third of the epochs on).
 RUNGS = ((3, 1), (2, 2), (2, 3))
 #: What the picture shows, in colours that colour-blind people can tell apart (Okabe and Ito).
@@ -79,8 +78,8 @@ COLOURS = {
     "ray optuna+asha": "#CC79A7",
     "syne MOASHA": "#56B4E9",
     "random/pareto_asha": "#009E73",
+    "ehvi/pareto_asha": "#D55E00",
     "tpe/none": "#0072B2",
-    "tpe/pareto_asha": "#D55E00",
 }
 #: Where searches keep their state; in memory where there is such a place.
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -95,19 +94,12 @@ class Problem:
         names: The objectives' names.
         at_once: Trials at once.
         cap: Epochs that may be spent.
-        reuse: Whether one recorded trial may answer for several configurations.
     """
 
     table: ReplayTable
     names: tuple[str, ...]
     at_once: int
     cap: int
-    reuse: bool
-
-    @cached_property
-    def space(self) -> Space:
-        """The table's space, without first points."""
-        return dataclasses.replace(get_space(self.table.space), first_points=lambda _: [])
 
     @property
     def samples(self) -> int:
@@ -127,7 +119,10 @@ class Problem:
     @cached_property
     def reference(self) -> dict[str, float]:
         """As a search of the table's space has it."""
-        largest = [known_values(self.table.nearest(c).memory) for c in self.space.largest(self.table.context)]
+        largest = [
+            known_values(self.table.nearest(c).memory)
+            for c in get_space(self.table.space).largest(self.table.context)
+        ]
         bounds = {name: 1.1 * max(values[name] for values in largest) for name in KNOWN}
         return reference_values(self.objectives, n_classes=self.table.classes, **bounds)
 
@@ -150,31 +145,46 @@ class Problem:
         return hypervolume(list(points), [1.0] * len(self.objectives))
 
 
-class Answers:
-    """The recorded trials in the course of one run, in the place of ``ReplayTable``."""
+class Recordings:
+    """The recorded trials in the course of one run: each is trained once, if there are enough."""
 
     def __init__(self, problem: Problem) -> None:
         self.table = problem.table
-        self.setting = problem.table.setting
-        self._reuse = problem.reuse
-        self._given: dict[str, Recorded] = {}
+        self._space = get_space(problem.table.space)
         self._used: dict[str, set[int]] = defaultdict(set)
 
-    def nearest(self, config: dict[str, Any]) -> Recorded:
-        """Return the trial that answers for a configuration, the same one each time."""
-        if self._reuse:
-            return self.table.nearest(config)
-        key = canonical(config)
-        if key not in self._given:
-            neighbourhood, used = self.table.neighbourhoods[config["method"]], self._used[config["method"]]
-            if len(used) == len(neighbourhood.rows):
-                used.clear()
-            distances = neighbourhood.distances(config)
+    @property
+    def space(self) -> Space:
+        """The table's space without first points, in which a proposal becomes the nearest that is left."""
+        return dataclasses.replace(self._space, sample=self._sample, first_points=lambda _: [])
+
+    def train(self, config: dict[str, Any]) -> Recorded:
+        """Return the trial of a configuration, which no proposal becomes any more."""
+        method = config["method"]
+        index = int(self.table.neighbourhoods[method].distances(config).argmin())
+        self._used[method].add(index)
+        return self.table.neighbourhoods[method].rows[index]
+
+    def _sample(self, trial: Any, context: SpaceContext) -> dict[str, Any]:
+        proposed = self._space.sample(trial, context)
+        neighbourhood, used = self.table.neighbourhoods[proposed["method"]], self._used[proposed["method"]]
+        distances = neighbourhood.distances(proposed)
+        if len(used) < len(neighbourhood.rows):
             distances[list(used)] = np.inf
-            chosen = int(distances.argmin())
-            used.add(chosen)
-            self._given[key] = neighbourhood.rows[chosen]
-        return self._given[key]
+        row = neighbourhood.rows[int(distances.argmin())]
+        move(trial, row.params)
+        return row.config
+
+
+def move(trial: Any, params: dict[str, Any]) -> None:
+    """Give a trial other values, as if they had been its sampler's."""
+    if not isinstance(trial, optuna.Trial):
+        trial.params.update(params)
+        return
+    for name, distribution in trial.distributions.items():
+        if name in params:
+            value = distribution.to_internal_repr(params[name])
+            trial.storage.set_trial_param(trial._trial_id, name, value, distribution)
 
 
 class Engine(ABC):
@@ -197,8 +207,8 @@ class Engine(ABC):
 
 def simulate(make: Callable[..., Engine], problem: Problem, seed: int) -> list[tuple[int, float]]:
     """Return the hypervolume that stood after so many epochs, whenever it grew."""
-    answers = Answers(problem)
-    engine = make(problem, answers, seed)
+    recordings = Recordings(problem)
+    engine = make(problem, recordings.space, seed)
     running: list[tuple[float, int, str, Recorded, int]] = []
     count, clock, spent = itertools.count(), 0.0, 0
     found: set[tuple[float, ...]] = set()
@@ -214,7 +224,7 @@ def simulate(make: Callable[..., Engine], problem: Problem, seed: int) -> list[t
             if (asked := engine.ask(name)) is None:
                 break
             config, epochs = asked
-            train(name, answers.nearest(config), epochs + 1)
+            train(name, recordings.train(config), epochs + 1)
         if not running:
             break
         clock, _, name, row, epoch = heapq.heappop(running)
@@ -233,7 +243,7 @@ class Ours(Engine):
     """``ParetoSearcher`` with one of the samplers and one of the rules, called as by Ray Tune, too."""
 
     def __init__(
-        self, problem: Problem, answers: Answers, seed: int, sampler: str, scheduler: str, **rungs: Any
+        self, problem: Problem, space: Space, seed: int, sampler: str, scheduler: str, **rungs: Any
     ) -> None:
         config = SearchConfig(
             space=problem.table.space,
@@ -249,10 +259,10 @@ class Ours(Engine):
         setup = set_up(config, Console(quiet=True))
         self.folder = tempfile.TemporaryDirectory(dir=SCRATCH)
         self.history = setup.history
-        predictor: Any = ReplayPredictor(cast(ReplayTable, answers))
+        predictor: Any = ReplayPredictor(problem.table)
         self.searcher = ParetoSearcher(
             config,
-            dataclasses.replace(setup.space, first_points=lambda _: []),
+            space,
             setup.context,
             predictor,
             setup.history,
@@ -309,14 +319,14 @@ class RayEngine(Engine):
 
 
 def ray_engine(
-    problem: Problem, answers: Answers, seed: int, searcher: str, factor: float | None, first: int = 1
+    problem: Problem, space: Space, seed: int, searcher: str, factor: float | None, first: int = 1
 ) -> Engine:
     """Return Ray's own: ``OptunaSearch`` or random search, with FIFO (no factor) or ASHA."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
     from ray.tune.search.optuna import OptunaSearch
 
     logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
-    space, context = problem.space, problem.table.context
+    context = problem.table.context
     search = OptunaSearch(
         lambda trial: {"config": space.sample(trial, context)},
         metric=list(problem.names),
@@ -334,7 +344,7 @@ def ray_engine(
 class SyneEngine(Engine):
     """Syne Tune's MOASHA, called as its ``Tuner`` does; it minimises, so it gets losses."""
 
-    def __init__(self, problem: Problem, answers: Answers, seed: int, *, ranks: bool) -> None:
+    def __init__(self, problem: Problem, space: Space, seed: int, *, ranks: bool) -> None:
         from syne_tune.backend.trial_status import Trial
         from syne_tune.optimizer.schedulers.multiobjective import multiobjective_priority as priorities
         from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
@@ -344,7 +354,7 @@ class SyneEngine(Engine):
                 return np.argsort(super().priority_unsafe(objectives))
 
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        draw = SimpleNamespace(sample=lambda: problem.space.sample(study.ask(), problem.table.context))
+        draw = SimpleNamespace(sample=lambda: space.sample(study.ask(), problem.table.context))
         self.objectives = problem.objectives
         self.scheduler = MOASHA(
             config_space={"config": draw},
@@ -379,6 +389,7 @@ def engines() -> dict[str, Callable[..., Engine]]:
     found: dict[str, Callable[..., Engine]] = {
         f"{sampler}/{scheduler}": partial(Ours, sampler=sampler, scheduler=scheduler)
         for sampler, scheduler in itertools.product(SAMPLERS, SCHEDULERS)
+        if sampler in ("random", "tpe") or scheduler in ("none", "pareto_asha")
     }
     for sampler, (factor, first) in itertools.product(("random", "tpe"), RUNGS[:2]):
         rungs = {"scheduler": "pareto_asha", "reduction_factor": factor, "min_epochs": first}
@@ -527,14 +538,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--cap", type=int, default=400, help="epochs that a run may spend")
     parser.add_argument("--at-once", type=int, default=4, help="simulated workers")
-    parser.add_argument("--reuse", action="store_true", help="let a trial answer for several configurations")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     parser.add_argument("--picture", type=Path, help="where to draw")
     options = parser.parse_args()
 
     names = tuple(options.objectives.split(","))
-    arguments = (options.table, names, options.at_once, options.cap, options.reuse)
+    arguments = (options.table, names, options.at_once, options.cap)
     problem = _problem(*arguments)
     known = engines()
     if not any(name.startswith("syne") for name in known):
@@ -562,7 +572,6 @@ def main() -> None:
         "objectives": list(names),
         "at_once": options.at_once,
         "cap": options.cap,
-        "reuse": options.reuse,
         "full_hypervolume": problem.full,
         "checkpoints": points,
         "shown": [p for p in (60, 100, 200, options.cap) if p <= options.cap],

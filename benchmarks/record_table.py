@@ -208,6 +208,8 @@ def main() -> None:
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "machine": platform.platform(),
     }
+    shared = set.intersection(*(set(row) for row in rows))  # an older journal may lack a metric
+    rows = [{name: value for name, value in row.items() if name in shared} for row in rows]
     table = pa.Table.from_pylist(rows).replace_schema_metadata({"paretofuse": json.dumps(described)})
     pq.write_table(table, options.out, compression="zstd")
     print(
