@@ -23,17 +23,22 @@ class _Storage(InMemoryStorage):
     """Optuna's storage in memory, in which a trial that was told may go on."""
 
     def constrain(self, number: int, constraints: Mapping[str, float]) -> None:
-        """Set a trial's constraints."""
-        for name, violation in constraints.items():
-            self._get_trial(number).set_constraint(name, violation)
-
-    def reopen(self, number: int) -> None:
-        """Make a trial run again, without values and constraints."""
+        """Set a trial's constraints, in the place of earlier ones, which Optuna would keep."""
         with self._lock:
             trial = copy.copy(self._get_trial(number))
-            bare = create_trial(state=TrialState.RUNNING, constraints=trial.constraints)
-            trial.system_attrs = {k: v for k, v in trial.system_attrs.items() if k not in bare.system_attrs}
-            trial.state, trial.values, trial.datetime_complete = TrialState.RUNNING, None, None
+            bare = create_trial(state=TrialState.RUNNING, constraints=dict(constraints))
+            trial.system_attrs = {**trial.system_attrs, **bare.system_attrs}
+            self._set_trial(number, trial)
+
+    def reopen(self, number: int) -> None:
+        """Make a trial run again.
+
+        It keeps its values and constraints until it is told anew. Samplers do not ask running trials for
+        them, but for the parents of a generation, which NSGA-II and NSGA-III chose when it had been told.
+        """
+        with self._lock:
+            trial = copy.copy(self._get_trial(number))
+            trial.state, trial.datetime_complete = TrialState.RUNNING, None
             self._set_trial(number, trial)
 
 

@@ -410,7 +410,9 @@ class ParetoSearcher(Searcher):
     def _answer(self, number: int, record: TrialRecord) -> None:
         """Tell Optuna, under a number, how a configuration did."""
         missing = 1 - len(record.epochs) / self.config.epochs
-        partial = record.status in ("paused", "stopped") and bool(record.epochs)
+        # One that failed after it had been paused was told already, and cannot become unseen.
+        told = self.study.frozen(number).values is not None
+        partial = bool(record.epochs) and (record.status in ("paused", "stopped") or told)
         if record.status not in ("finished", "out_of_memory", "diverged") and not partial:
             self.study.fail(number)
             return

@@ -248,7 +248,7 @@ def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, e
         assert isinstance(handed, dict)
         record = searcher.history.leg(tune_id)
         asked = searcher.study.frozen(record.number)
-        assert (asked.state, asked.values) == (TrialState.RUNNING, None)
+        assert asked.state is TrialState.RUNNING
         promoted += record.legs > 1
         while record.status == "running":
             # Each trial is a little worse than the one before, and what is early looks better than what is
@@ -263,6 +263,34 @@ def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, e
     statuses = [record.status for record in searcher.history.trials.values()]
     assert len(statuses) == enough
     assert set(statuses) == {"finished", "paused"}
+
+
+def test_trials_go_on_and_fail_while_others_are_asked_for(search, enough) -> None:
+    samples = max(16, 2 * enough)
+    searcher = search(num_samples=samples, epochs=4, scheduler="asha", reduction_factor=2, min_epochs=1)
+    running: list[str] = []
+    reopened = failed = 0
+    while True:
+        while len(running) < 4 and isinstance(searcher.suggest(tune_id := next(TUNE_IDS)), dict):
+            running.append(tune_id)
+        if not running:
+            break
+        tune_id = running.pop(0)
+        record = searcher.history.leg(tune_id)
+        if record.legs > 1:
+            reopened += 1
+            if reopened % 3 == 0:
+                searcher.on_trial_complete(tune_id, error=True)
+                failed += 1
+                continue
+        report(searcher, tune_id, zlib.crc32(record.trial_id.encode()) / 2**32)
+        record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
+        if record.status == "running":
+            running.append(tune_id)
+    assert reopened
+    assert failed == len(searcher.history.by_status("failed"))
+    assert searcher.samples == samples
+    assert told_as_best(searcher) == on_the_front(searcher)
 
 
 def restored(searcher: ParetoSearcher, make: Callable[..., ParetoSearcher]) -> ParetoSearcher:
