@@ -536,7 +536,7 @@ def main() -> None:
     parser.add_argument("--objectives", default="memory,accuracy")
     parser.add_argument("--engines", default="*", help="names or patterns, such as 'ray *', with ';' between")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--cap", type=int, default=400, help="epochs that a run may spend")
+    parser.add_argument("--cap", type=int, default=320, help="epochs that a run may spend")
     parser.add_argument("--at-once", type=int, default=4, help="simulated workers")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
