@@ -104,7 +104,7 @@ class SearchConfig:
     image_encoder: str = "dinov2-small"
     objectives: tuple[str, ...] = ("memory", "accuracy")
     constraints: tuple[str, ...] = ()
-    sampler: str = "tpe"
+    sampler: str = "ehvi"
     scheduler: str = "none"
     reduction_factor: float = 2
     min_epochs: int | None = None

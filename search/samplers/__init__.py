@@ -22,8 +22,8 @@ from trainables.errors import unknown
 
 #: What there is, one line each.
 SAMPLERS = {
-    "tpe": "tree-structured Parzen estimators: learns from the first few trials on",
-    "ehvi": "expected hypervolume improvement, with memory exact: fewest epochs, half a second each",
+    "ehvi": "expected hypervolume improvement: memory is exact, every epoch of every trial is learnt from",
+    "tpe": "tree-structured Parzen estimators: all objectives learnt from trials that ended",
     "nsga2": "NSGA-II: a genetic algorithm with crowding distance; needs a few generations",
     "nsga3": "NSGA-III: the same with reference directions, for three objectives or more",
     "gp": "Gaussian processes: fewest trials, a second or so each; conditional parameters at random",

@@ -56,10 +56,9 @@ class Outlook:
 class HypervolumeSampler(BaseSampler):
     """Takes the candidate of which the largest growth of the hypervolume can be expected.
 
-    What training decides is predicted by Gaussian processes (a Matérn kernel with a length scale for each
-    parameter). The share of its epochs that a trial has run is one more parameter, asked for at 1: so trials
-    that still run, or were paused, inform the prediction from their first epoch on, and yet never stand for
-    finished ones.
+    What training decides is predicted by Gaussian processes (Matérn kernels). The share of its epochs that a
+    trial has run is one more parameter, asked for at 1: so trials that still run, or were paused, inform the
+    prediction from their first epoch on, and yet never stand for finished ones.
 
     Memory, parameters and checkpoint are exact. As they take a while to compute for large encoders, they are
     predicted, too, for the whole pool of candidates, and computed only for those that seem best, until the
@@ -265,13 +264,16 @@ class _Model:
 
     #: Results from which the length scales are learnt at most: it takes the cube of their number.
     LEARNT_FROM = 200
+    #: Columns up to which each has a length scale of its own. In larger spaces, such as that of all methods
+    #: (a column for each choice), all share one: dozens cannot be learnt from dozens of results.
+    MOST_SCALES = 16
 
     def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int) -> None:
         self._mean, self._scale = values.mean(), values.std() + 0.02
         values = (values - self._mean) / self._scale
-        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
-            np.ones(inputs.shape[1]), (0.1, 20.0), nu=2.5
-        ) + WhiteKernel(0.1, (1e-2, 1.0))
+        scales = np.ones(inputs.shape[1]) if inputs.shape[1] <= self.MOST_SCALES else 1.0
+        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(scales, (0.1, 20.0), nu=2.5)
+        kernel += WhiteKernel(0.1, (1e-2, 1.0))
         some = np.random.default_rng(seed).permutation(len(values))[: self.LEARNT_FROM]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer, too
