@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ _OPENING = 5.0  # seconds that the search waits for a wrong address to show
 _ROUND = 1.0  # seconds between writes, so that what a trial reports meanwhile goes into one
 _LONGEST = 30.0  # seconds between attempts to reach a server that does not answer
 _TRIES = 5  # times that what fails though the server answers is tried
+_SWITCH = 0.0005  # seconds that this thread may keep the interpreter while the search waits for it
 _PAGE = 200  # runs asked for at once: with their parameters, half a megabyte
 
 
@@ -124,6 +126,9 @@ class Tracker:
         for record in history.trials.values():
             self.update(record)
         self._front = self._members()
+        # After each flush to the disk, the driver would wait for as long as the other thread may keep the
+        # interpreter: 5 ms by default.
+        sys.setswitchinterval(_SWITCH)
         threading.Thread(target=self._run, name="mlflow", daemon=True).start()
         self._opened.wait(_OPENING)
         with self._lock:
