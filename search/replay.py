@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from ray import tune
 
 from search.units import GIB
 from spaces import SpaceContext, get_space
+from spaces.grid import place_in_range
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.setting import TrainingSetting
@@ -90,12 +90,8 @@ class Neighbourhood:
 
 
 def _place(value: float | None, low: float, high: float, log: bool, **_: Any) -> float:
-    """Where in its range a number lies, 0 to 1."""
-    if value is None:
-        return _ABSENT
-    if log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return (value - low) / (high - low) if high > low else 0.0
+    """Where in its range a number lies, 0 to 1, or where one that is missing does."""
+    return _ABSENT if value is None else place_in_range(value, low, high, log)
 
 
 @dataclass(frozen=True)

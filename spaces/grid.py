@@ -132,6 +132,13 @@ def grid_values(
     return tuple(dict.fromkeys([low, *(low + round((v - low) / step) * step for v in between), high]))
 
 
+def place_in_range(value: float, low: float, high: float, log: bool) -> float:
+    """Return where in a range a number lies, 0 to 1, on the scale of the range."""
+    if log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low) if high > low else 0.0
+
+
 def nearest(value: float, values: Sequence[float], log: bool) -> int:
     """Return the index of the value that is nearest to another one."""
     if log:

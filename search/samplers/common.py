@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from spaces.grid import place_in_range
 
 #: The constraint that says which share of its epochs a trial lacks (of one that diverged, all) …
 LACKING = "unfinished"
@@ -89,10 +90,7 @@ def value_at(share: float, distribution: BaseDistribution) -> Any:
 def share_of(value: float, distribution: BaseDistribution) -> float:
     """Return where in its range a number lies, 0 to 1, on the scale of the range."""
     d = numeric(distribution)
-    low, high = float(d.low), float(d.high)
-    if d.log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return (value - low) / (high - low) if high > low else 0.0
+    return place_in_range(value, d.low, d.high, d.log)
 
 
 def numeric(distribution: BaseDistribution) -> IntDistribution | FloatDistribution:

@@ -16,6 +16,7 @@ from search.resources import Node
 from search.samplers import SAMPLERS, make_sampler
 from search.samplers.ehvi import HypervolumeSampler, expected_growth
 from search.samplers.evolution import EvolutionSampler
+from search.study import ParetoSearcher
 from spaces import Space, SpaceContext
 from spaces.grid import enumerate_space, on_grid
 from tests.search.engine import finish, make_searcher, report
@@ -262,15 +263,19 @@ def _accuracy(config: dict[str, Any]) -> float:
     return 0.9 - 0.3 * abs(np.log10(config["learning_rate"] / 1e-3)) - 0.3 * (config["n_fusion_layers"] == 1)
 
 
+def _hand_out(searcher: ParetoSearcher, tune_id: str) -> dict[str, Any]:
+    handed = searcher.suggest(tune_id)
+    assert isinstance(handed, dict)
+    return handed["config"]
+
+
 def test_ehvi_finds_what_is_good_and_knows_what_is_cheap() -> None:
     space = Space("layers", "", _layers_against_width, lambda _: [])
     searcher = make_searcher(space, sampler="ehvi", epochs=1, num_samples=24)
     configs = []
     for number in range(24):
-        handed = searcher.suggest(f"t{number}")
-        assert isinstance(handed, dict)
-        configs.append(handed["config"])
-        finish(searcher, f"t{number}", _accuracy(handed["config"]))
+        configs.append(_hand_out(searcher, f"t{number}"))
+        finish(searcher, f"t{number}", _accuracy(configs[-1]))
     late = configs[12:]
     assert np.mean([config["n_fusion_layers"] <= 3 for config in late]) > 0.8  # as a rule, 1 in 4
     assert np.mean([abs(np.log10(config["learning_rate"] / 1e-3)) < 0.35 for config in late]) > 0.6
@@ -284,10 +289,8 @@ def test_ehvi_learns_from_trials_that_still_run() -> None:
     searcher = make_searcher(space, node=Node(cpus=64), sampler="ehvi", epochs=9, num_samples=40)
     configs = []
     for number in range(30):
-        handed = searcher.suggest(f"t{number}")
-        assert isinstance(handed, dict)
-        configs.append(handed["config"])
-        report(searcher, f"t{number}", _accuracy(handed["config"]))
+        configs.append(_hand_out(searcher, f"t{number}"))
+        report(searcher, f"t{number}", _accuracy(configs[-1]))
     assert {record.status for record in searcher.history.trials.values()} == {"running"}
     late = configs[15:]
     assert np.mean([abs(np.log10(config["learning_rate"] / 1e-3)) < 0.35 for config in late]) > 0.6
