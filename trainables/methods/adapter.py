@@ -54,6 +54,7 @@ class Adapter(TunedLayers):
     """
 
     config_class = AdapterConfig
+    elastic = ("n_layers", "bottleneck")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -105,6 +105,7 @@ class Aurora(TunedLayers):
     """
 
     config_class = AuroraConfig
+    elastic = ("n_layers", "rank")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

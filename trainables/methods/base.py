@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown
 from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
+
+#: A number for each modality and layer, lowest layer first.
+PerLayer = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,10 @@ class MethodConfig:
             choices, low, high = meta["choices"], meta["low"], meta["high"]
             if choices is not None and value not in choices:
                 raise UserError(f"{item.name}={value}: must be {' or '.join(map(str, choices))}")
-            if value is None or isinstance(value, str):
-                continue
-            if (low is not None and value < low) or (high is not None and value > high):
-                accepted = f"at least {low}" if high is None else f"{low} to {high}"
-                raise UserError(f"{item.name}={value}: must be {accepted}")
+            for number in _numbers(value):
+                if (low is not None and number < low) or (high is not None and number > high):
+                    accepted = f"at least {low}" if high is None else f"{low} to {high}"
+                    raise UserError(f"{item.name}={value}: must be {accepted}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -122,6 +126,20 @@ class MethodContext:
     frozen_matrices: torch.dtype | None = None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A step of a method's forward pass that configurations may share.
+
+    Attributes:
+        key: Stages of two configurations of a method with equal keys, also in all stages before, and with
+            equal weights map the same sequences to the same sequences.
+        run: Maps the sequences of all modalities to those that the next stage takes.
+    """
+
+    key: Hashable
+    run: Callable[[Mapping[str, Sequence]], dict[str, Sequence]]
+
+
 class Inserted(nn.Module):
     """A module that a method puts around one of a frozen layer's modules (an adapter, say).
 
@@ -152,6 +170,14 @@ class FusionMethod(nn.Module):
 
     #: Fewest and most modalities; None is any number.
     n_modalities: ClassVar[tuple[int, int | None]] = (2, None)
+
+    #: Fields of the configuration with which weights grow: the weights of a configuration with smaller values
+    #: are leading slices, along every dimension, of those of one with larger values.
+    elastic: ClassVar[tuple[str, ...]] = ()
+
+    #: Paths of lists that hold one entry a layer, the top layer's last; ``*`` stands for any name. Of them it
+    #: is the last entries that configurations with fewer layers share.
+    stacked: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__()
@@ -210,6 +236,18 @@ class FusionMethod(nn.Module):
         """Return the modules that a step does without if the prefix's output is given to it."""
         stops = self.prefix_layers().items()
         return [module for m, stop in stops for module in self.tower(m).prefix_modules(stop)]
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the steps between the frozen prefix and ``conclude``, if other configurations may share any.
+
+        ``forward`` equals the prefix, all stages in order, and ``conclude``.
+        """
+        return ()
+
+    def conclude(self, sequences: Mapping[str, Sequence]) -> FusionOutput:
+        """Score sequences that have been through the prefix and all stages."""
+        output: FusionOutput = self(sequences)
+        return output
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -346,9 +384,22 @@ def build_method(
     return spec.method(context, config)
 
 
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers that an option's value consists of."""
+    if isinstance(value, Mapping):
+        for numbers in value.values():
+            yield from numbers
+    elif isinstance(value, int | float):
+        yield value
+
+
 def _read(name: str, value: Any, hint: Any) -> Any:
     """Return ``value`` as the type that a field is annotated with; texts come from the command line."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if PerLayer in options:
+        with contextlib.suppress(ValueError, TypeError):
+            given = json.loads(value) if isinstance(value, str) else value
+            return {str(m): [_whole(number) for number in numbers] for m, numbers in dict(given).items()}
     if value is None or (value in ("none", "None") and type(None) in options):
         if type(None) in options:
             return None
@@ -359,7 +410,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         if option is int and not isinstance(value, bool):
             try:
                 number = float(value)
-            except ValueError:
+            except (TypeError, ValueError):
                 continue
             if number.is_integer():
                 return int(number)
@@ -373,6 +424,13 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     raise UserError(f"{name}={value}: must be {_type_name(options)}")
 
 
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or value != int(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
+
+
 def _type_name(options: tuple[Any, ...]) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words[PerLayer] = 'one for each layer, such as {"text": [4, 2], "image": [1, 8]}'
     return " or ".join(words.get(option, "none") for option in options)

@@ -58,6 +58,7 @@ class LoRA(TunedLayers):
     """
 
     config_class = LoRAConfig
+    elastic = ("n_layers", "rank")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -58,6 +58,7 @@ class MaPLe(FusionMethod):
     """
 
     config_class = MaPLeConfig
+    elastic = ("n_prompts", "n_prompted_layers")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

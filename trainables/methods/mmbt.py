@@ -145,6 +145,7 @@ class PMMBT(IntoMain):
     """
 
     config_class = PMMBTConfig
+    elastic = ("n_prompts",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config, n_tokens=1)

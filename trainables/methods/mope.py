@@ -185,6 +185,14 @@ class MoPE(SequentialPipeline):
     """
 
     config_class = MoPEConfig
+    elastic = (
+        "n_experts",
+        "prompt_length",
+        "n_prompted_layers",
+        "complementary_prompt_length",
+        "mapper_width",
+    )
+    stacked = ("static", "dynamic")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

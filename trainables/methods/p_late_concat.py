@@ -41,6 +41,7 @@ class PLateConcat(FusionMethod):
     """
 
     config_class = PLateConcatConfig
+    elastic = ("n_prompts",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -73,6 +73,8 @@ class PTuning(TunedLayers):
     """
 
     config_class = PTuningConfig
+    elastic = ("n_layers", "length")
+    stacked = ("prefixes.*.pairs",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

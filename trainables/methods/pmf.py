@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from trainables.errors import UserError
 from trainables.methods.base import (
     FusionMethod,
     FusionOutput,
     MethodConfig,
     MethodContext,
+    PerLayer,
+    Stage,
     option,
     register_method,
 )
@@ -22,21 +26,76 @@ from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 @dataclass(frozen=True)
 class PMFConfig(MethodConfig):
-    """Configuration of ``pmf``; the defaults are the paper's M = 4 and L_f = depth - 2."""
+    """Configuration of ``pmf``; the defaults are the paper's M = 4 and L_f = depth - 2.
+
+    Prompt lengths are one number for all, or ``{"text": [4, 2], "image": [1, 8]}``: one for each fused layer
+    of each modality, the lowest first.
+    """
 
     n_fusion_layers: int = option(
         2, "top layers of every encoder that are fused; L_f = depth - n_fusion_layers", low=1, other=1
     )
-    n_query_prompts: int = option(4, "query prompts (QP) a layer and modality", low=0, other=0)
-    n_query_context_prompts: int = option(
+    n_query_prompts: int | PerLayer = option(4, "query prompts (QP) a layer and modality", low=0, other=0)
+    n_query_context_prompts: int | PerLayer = option(
         4, "query context prompts (QCP) a layer and modality", low=0, other=0
     )
-    n_fusion_context_prompts: int = option(
+    n_fusion_context_prompts: int | PerLayer = option(
         4, "fusion context prompts (FCP) a layer and modality", low=0, other=0
     )
     translator_width: int | None = option(
         None, "bottleneck of the translators; none: half the widest encoder", low=1, other=8
     )
+
+
+#: The options that are prompt lengths.
+LENGTHS = ("n_query_prompts", "n_query_context_prompts", "n_fusion_context_prompts")
+
+
+@dataclass(frozen=True)
+class LayerLengths:
+    """Prompt lengths of one fused layer, by modality.
+
+    Attributes:
+        query: Of query prompts.
+        query_context: Of query context prompts; 0 without a query, where there is nothing to give context to.
+        fusion_context: Of fusion context prompts.
+    """
+
+    query: dict[str, int]
+    query_context: dict[str, int]
+    fusion_context: dict[str, int]
+
+    @classmethod
+    def of(cls, config: PMFConfig, modalities: Iterable[str]) -> list[LayerLengths]:
+        """Return those of every fused layer, lowest first.
+
+        Raises:
+            UserError: If a configuration's lengths are not of these modalities, or not one a layer.
+        """
+        modalities = tuple(modalities)
+        kinds = [_by_layer(name, config, modalities) for name in LENGTHS]
+        layers = []
+        for index in range(config.n_fusion_layers):
+            query, context, fusion = ({m: of[m][index] for m in modalities} for of in kinds)
+            layers.append(cls(query, {m: context[m] if query[m] else 0 for m in modalities}, fusion))
+        return layers
+
+    def key(self) -> tuple[tuple[int, ...], ...]:
+        """Return all of them, to compare."""
+        return tuple(tuple(kind.values()) for kind in (self.query, self.query_context, self.fusion_context))
+
+
+def _by_layer(name: str, config: PMFConfig, modalities: tuple[str, ...]) -> PerLayer:
+    """Return an option's lengths as one for each layer of each modality."""
+    value, layers = getattr(config, name), config.n_fusion_layers
+    if isinstance(value, int):
+        return {m: [value] * layers for m in modalities}
+    if set(value) != set(modalities) or any(len(lengths) != layers for lengths in value.values()):
+        raise UserError(
+            f"{name}={value}: must be one number, or {layers} (n_fusion_layers) for each of "
+            f"{', '.join(modalities)}"
+        )
+    return value
 
 
 class Translator(nn.Sequential):
@@ -53,18 +112,17 @@ class FusionLayer(nn.Module):
 
     Args:
         widths: Hidden size of each modality's encoder.
-        config: Prompt lengths and translator width.
+        lengths: Prompt lengths.
+        hidden: Bottleneck of the translators.
     """
 
-    def __init__(self, widths: Mapping[str, int], config: PMFConfig) -> None:
+    def __init__(self, widths: Mapping[str, int], lengths: LayerLengths, hidden: int) -> None:
         super().__init__()
-        self.n_query = config.n_query_prompts
-        self.query = _prompts(widths, config.n_query_prompts)
-        # Without a query there is nothing to give context to
-        self.query_context = _prompts(widths, config.n_query_context_prompts if self.n_query else 0)
-        self.fusion_context = _prompts(widths, config.n_fusion_context_prompts)
-        hidden = config.translator_width or max(widths.values()) // 2
-        pairs = [(a, b) for a in widths for b in widths if a != b] if self.n_query else []
+        self.n_query = lengths.query
+        self.query = _prompts(widths, lengths.query)
+        self.query_context = _prompts(widths, lengths.query_context)
+        self.fusion_context = _prompts(widths, lengths.fusion_context)
+        pairs = [(a, b) for a in widths for b in widths if a != b and self.n_query[a]]
         self.translators = nn.ModuleDict(
             {f"{a}_to_{b}": Translator(widths[a], hidden, widths[b]) for a, b in pairs}
         )
@@ -82,7 +140,7 @@ class FusionLayer(nn.Module):
         Returns:
             The tokens after it: as many as before, or after the last layer those that are pooled.
         """
-        queries = {m: self._ask(towers[m], sequence) for m, sequence in sequences.items() if self.n_query}
+        queries = {m: self._ask(towers[m], s) for m, s in sequences.items() if self.n_query[m]}
         fused = {}
         for modality, sequence in sequences.items():
             answers = [
@@ -103,7 +161,8 @@ class FusionLayer(nn.Module):
         context = _expand(self.query_context, tower.modality, sequence)
         query = _expand(self.query, tower.modality, sequence)
         asked = sequence.prompted(*context, *query)
-        answer = tower.layer(sequence.layer, asked, tokens=NONE, prompts=slice(-self.n_query, None)).prompts
+        kept = slice(-self.n_query[tower.modality], None)
+        answer = tower.layer(sequence.layer, asked, tokens=NONE, prompts=kept).prompts
         assert answer is not None
         return answer
 
@@ -132,15 +191,19 @@ class PMF(FusionMethod):
     """
 
     config_class = PMFConfig
+    elastic = ("n_fusion_layers", *LENGTHS, "translator_width")
+    stacked = ("fusion_layers",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         towers = {m: self.tower(m) for m in self.towers}
         check_fused_layers("pmf", config.n_fusion_layers, towers)
-        self.fusion_layers = nn.ModuleList(
-            FusionLayer({m: tower.layer_width(tower.depth - n) for m, tower in towers.items()}, config)
-            for n in range(config.n_fusion_layers, 0, -1)
-        )
+        self.lengths = LayerLengths.of(config, towers)
+        layers = []
+        for number, lengths in enumerate(self.lengths):
+            widths = {m: t.layer_width(t.depth - config.n_fusion_layers + number) for m, t in towers.items()}
+            layers.append(FusionLayer(widths, lengths, config.translator_width or max(widths.values()) // 2))
+        self.fusion_layers = nn.ModuleList(layers)
         self.head = MeanHead(self.widths, context.n_classes)
 
     def prefix_layers(self) -> dict[str, int]:
@@ -149,16 +212,33 @@ class PMF(FusionMethod):
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        towers = {m: self.tower(m) for m in self.towers}
         sequences = self.prefix(batch)
-        for number, layer in enumerate(self.fusion_layers, start=1):
-            sequences = layer(towers, sequences, last=number == len(self.fusion_layers))
-        return FusionOutput(self.head({m: towers[m].pooled(s) for m, s in sequences.items()}))
+        for stage in self.stages():
+            sequences = stage.run(sequences)
+        return self.conclude(sequences)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The fused layers, lowest first."""
+        towers = {m: self.tower(m) for m in self.towers}
+        top = len(self.fusion_layers) - 1
+        return tuple(
+            Stage(
+                (lengths.key(), self.config.translator_width),
+                partial(layer, towers, last=number == top),
+            )
+            for number, (layer, lengths) in enumerate(zip(self.fusion_layers, self.lengths, strict=True))
+        )
+
+    def conclude(self, sequences: Mapping[str, Sequence]) -> FusionOutput:
+        """Pool and classify."""
+        return FusionOutput(self.head({m: self.tower(m).pooled(s) for m, s in sequences.items()}))
 
 
-def _prompts(widths: Mapping[str, int], length: int) -> nn.ParameterDict:
-    """One learned sequence of shape (1, length, D) a modality; empty where the length is 0."""
-    return nn.ParameterDict({m: gaussian_prompts(length, width) for m, width in widths.items() if length})
+def _prompts(widths: Mapping[str, int], lengths: Mapping[str, int]) -> nn.ParameterDict:
+    """One learned sequence of shape (1, length, D) a modality; none where the length is 0."""
+    return nn.ParameterDict(
+        {m: gaussian_prompts(lengths[m], width) for m, width in widths.items() if lengths[m]}
+    )
 
 
 def _expand(prompts: nn.ParameterDict, modality: str, sequence: Sequence) -> list[Tensor]:

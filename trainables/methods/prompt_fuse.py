@@ -50,6 +50,7 @@ class PromptFuse(FusionMethod):
     """
 
     config_class = PromptFuseConfig
+    elastic = ("n_prompts",)
 
     #: Prompts that see one another only; see ``Tower.layer``.
     blind: bool | slice = False

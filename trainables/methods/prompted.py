@@ -35,6 +35,7 @@ class Prompted(Unimodal):
     """
 
     config_class = PromptedConfig
+    elastic = ("n_prompts",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

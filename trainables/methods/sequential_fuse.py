@@ -89,6 +89,7 @@ class PSequentialFuse(SequentialPipeline):
     """
 
     config_class = PSequentialFuseConfig
+    elastic = ("prompt_length", "complementary_prompt_length", "mapper_width")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -71,6 +71,7 @@ class UniAdapter(TunedLayers):
     """
 
     config_class = UniAdapterConfig
+    elastic = ("n_layers", "bottleneck")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

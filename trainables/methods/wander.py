@@ -168,6 +168,8 @@ class Wander(_FusedOutputs):
     """
 
     config_class = WanderConfig
+    elastic = ("width", "rank_hidden", "rank_time", "target_length", "n_layers")
+    stacked = ("adapters",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
@@ -254,6 +256,7 @@ class WanderVF(_FusedOutputs):
     """
 
     config_class = WanderVFConfig
+    elastic = ("width", "rank_hidden")
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -10,8 +10,13 @@ from tests.trainables.methods.paper import random_batch, tiny_towers
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.methods import MethodContext, build_method
+from trainables.methods.pmf import PMFConfig
 from trainables.setting import TrainingSetting
 from trainables.towers import FAMILIES, resolve_encoder
+
+
+def _built(**config: object):
+    return build_method("pmf", config, MethodContext(tiny_towers(text="bert", image="vit"), 3))
 
 
 def _predictor(text: str, image: str, **setting: object) -> MemoryPredictor:
@@ -100,3 +105,32 @@ def test_refuses_encoders_that_cannot_answer(text, message) -> None:
     towers = {m: FAMILIES[f].tower(m, tiny_model(f)) for m, f in (("text", text), ("image", "vit"))}
     with pytest.raises(UserError, match=message):
         build_method("pmf", {}, MethodContext(towers, 3))
+
+
+def test_lengths_of_each_layer_and_modality() -> None:
+    lengths = {"text": [1, 3], "image": [0, 2]}
+    method = _built(n_query_prompts=lengths, n_fusion_context_prompts={"text": [2, 0], "image": [1, 1]})
+    lower, upper = method.fusion_layers
+    assert {m: p.shape[1] for m, p in lower.query.items()} == {"text": 1}
+    assert list(lower.translators) == ["text_to_image"]  # the image asks nothing there
+    assert {m: p.shape[1] for m, p in lower.query_context.items()} == {"text": 4}
+    assert {m: p.shape[1] for m, p in upper.query.items()} == {"text": 3, "image": 2}
+    assert {m: p.shape[1] for m, p in upper.fusion_context.items()} == {"image": 1}
+    from_text = PMFConfig.from_dict({"n_query_prompts": '{"text": [1, 3], "image": [0, 2]}'})
+    assert from_text.n_query_prompts == lengths
+    assert PMFConfig.from_dict(from_text.to_dict()) == from_text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"text": [1, 2]}, "2 .n_fusion_layers. for each of text, image"),
+        ({"text": [1, 2], "image": [1]}, "2 .n_fusion_layers. for each of text, image"),
+        ({"text": [1, 2], "image": [1, -1]}, "must be at least 0"),
+        ({"text": [1, 2.5], "image": [1, 1]}, "a whole number or one for each layer, such as"),
+        ("many", "a whole number or one for each layer, such as"),
+    ],
+)
+def test_refuses_lengths_that_do_not_fit(value, message) -> None:
+    with pytest.raises(UserError, match=message):
+        _built(n_query_prompts=value)
