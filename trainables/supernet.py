@@ -1,0 +1,188 @@
+"""Supernets: one set of weights of maximal size, of which smaller configurations are slices."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import UserError
+from trainables.methods import FusionMethod, FusionOutput, MethodConfig, MethodContext, build_method
+from trainables.towers import ModalityInput
+
+#: Shells that are kept: of the largest and the smallest subnet, which come again, and of a few others.
+_KEPT = 4
+
+
+class Supernet(nn.Module):
+    """The weights of a method's largest configuration, run as any of its smaller ones.
+
+    A subnet's weights are leading slices of the supernet's, along every dimension (weight entanglement, Chen
+    et al. 2021, AutoFormer, Sec. 3.2). Layers are counted from the top: subnets that work in more or fewer
+    layers share the upper ones. Which options may differ, a method says in ``elastic``.
+
+    Args:
+        context: Towers, number of classes and so on.
+        method: A registered method.
+        config: Its largest configuration.
+
+    Attributes:
+        largest: The largest subnet, an ordinary model; its trained weights are the supernet's.
+
+    Raises:
+        UserError: If the configuration does not fit the method or the towers.
+    """
+
+    def __init__(self, context: MethodContext, method: str, config: Mapping[str, Any] | MethodConfig) -> None:
+        super().__init__()
+        self.method = method
+        self.context = context
+        self.largest = build_method(method, config, context)
+        self._weights = {n: p for n, p in self.largest.named_parameters() if p.requires_grad}
+        self._shells: OrderedDict[str, _Shell] = OrderedDict()
+
+    def forward(self, config: Mapping[str, Any], batch: Mapping[str, ModalityInput]) -> FusionOutput:
+        """Score a batch with a subnet; gradients reach the supernet's weights.
+
+        Args:
+            config: The subnet's configuration; see ``shell``.
+            batch: See ``FusionMethod.forward``.
+        """
+        return self.bound(config)(batch)
+
+    def bound(self, config: Mapping[str, Any]) -> FusionMethod:
+        """Return a subnet that runs on slices of the supernet's weights as they are now.
+
+        It is in the mode, training or evaluation, of the supernet. It is of use until the supernet's weights
+        change, and lists none of its trained weights as parameters of its own.
+        """
+        shell = self._shell(config)
+        for slot in shell.slots:
+            setattr(slot.module, slot.name, slot.weight[slot.part])
+        return shell.method
+
+    def shell(self, config: Mapping[str, Any]) -> FusionMethod:
+        """Return a subnet without its trained weights, to ask for its prefix and the like.
+
+        Args:
+            config: A configuration of the method; fields that are not elastic equal the supernet's.
+
+        Raises:
+            UserError: If it is no subnet of this supernet.
+        """
+        return self._shell(config).method
+
+    def subnet(self, config: Mapping[str, Any]) -> FusionMethod:
+        """Return a subnet as an ordinary model of its method, with weights of its own."""
+        model = build_method(self.method, config, self.context)
+        model.load_trainable_state_dict(self.subnet_state_dict(config, model))
+        return model
+
+    def subnet_state_dict(
+        self, config: Mapping[str, Any], model: FusionMethod | None = None
+    ) -> dict[str, Tensor]:
+        """Return the trained weights of a subnet, as ``FusionMethod.trainable_state_dict`` does.
+
+        Args:
+            config: See ``shell``.
+            model: A model of that configuration, if there is one already.
+        """
+        model = model or build_method(self.method, config, self.context)
+        parts = {slot.path: slot.weight.detach()[slot.part].clone() for slot in self._slots(model)}
+        return {name: parts[name] for name in model.trainable_state_dict()}
+
+    def _shell(self, config: Mapping[str, Any]) -> _Shell:
+        key = json.dumps(config, sort_keys=True)
+        shell = self._shells.get(key)
+        if shell is None:
+            with torch.random.fork_rng():  # its initial weights are of no use
+                method = build_method(self.method, config, self.context)
+            shell = self._shells[key] = _Shell(method, self._slots(method))
+            for slot in shell.slots:
+                delattr(slot.module, slot.name)
+            method.to(next(iter(self._weights.values())).device)
+            while len(self._shells) > _KEPT:
+                self._shells.popitem(last=False)
+        self._shells.move_to_end(key)
+        if shell.method.training is not self.training:
+            shell.method.train(self.training)
+        return shell
+
+    def _slots(self, model: FusionMethod) -> list[_Slot]:
+        """Say which slice of which weight each trained parameter of a subnet is."""
+        self._check(model.config)
+        shifts = _shifts(self.largest, model)
+        slots = []
+        for module_path, module in model.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
+                path = f"{module_path}.{name}" if module_path else name
+                weight = self._weights.get(_shifted(path, shifts))
+                if weight is None or any(a > b for a, b in zip(parameter.shape, weight.shape, strict=True)):
+                    raise UserError(
+                        f"{self.method} with {_described(model.config)}: is larger than the supernet, "
+                        f"{_described(self.largest.config)}"
+                    )
+                part = tuple(slice(0, size) for size in parameter.shape)
+                slots.append(_Slot(path, module, name, weight, part))
+        return slots
+
+    def _check(self, config: MethodConfig) -> None:
+        """Refuse configurations that differ from the supernet's in what is not elastic."""
+        mine = self.largest.config.to_dict()
+        for name, value in config.to_dict().items():
+            if name not in self.largest.elastic and value != mine[name]:
+                raise UserError(
+                    f"{self.method} with {name}={value}: the supernet has {name}={mine[name]}, and only "
+                    f"{', '.join(self.largest.elastic) or 'nothing'} may differ"
+                )
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a subnet wants a weight, and which part of the supernet's it is."""
+
+    path: str
+    module: nn.Module
+    name: str
+    weight: nn.Parameter
+    part: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class _Shell:
+    """A subnet whose trained parameters are replaced by slices before each use."""
+
+    method: FusionMethod
+    slots: list[_Slot]
+
+
+def _shifts(largest: FusionMethod, model: FusionMethod) -> dict[str, int]:
+    """Return how many lower layers a subnet lacks in each list that has the top layer last."""
+    shifts = {}
+    for path, stack in model.named_modules():
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in model.stacked):
+            whole: Any = largest.get_submodule(path)
+            entries: Any = stack
+            shifts[path] = len(whole) - len(entries)
+    return shifts
+
+
+def _shifted(path: str, shifts: Mapping[str, int]) -> str:
+    """Return what a subnet's parameter is called in the supernet."""
+    for stack, shift in shifts.items():
+        if path.startswith(f"{stack}."):
+            index, *rest = path.removeprefix(f"{stack}.").split(".")
+            return ".".join([stack, str(int(index) + shift), *rest])
+    return path
+
+
+def _described(config: MethodConfig) -> str:
+    return ", ".join(f"{name}={value}" for name, value in config.to_dict().items())
