@@ -118,7 +118,7 @@ def main() -> None:
     from trainables.memory import MemoryPredictor
     from trainables.setting import TrainingSetting
     from trainables.towers import resolve_encoder
-    from trainables.trial import TrialSpec
+    from trainables.workbench import TrialSpec
 
     folder = subset(options.seed)
     dataset = open_dataset(str(folder))

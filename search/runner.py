@@ -26,7 +26,8 @@ from search.tracking import Tracker
 from search.tuning import cluster, require_gpus, require_room, run_trials
 from trainables.cache import cache_dir
 from trainables.errors import UserError
-from trainables.trial import TrialSpec, test_metrics
+from trainables.trial import test_metrics
+from trainables.workbench import TrialSpec
 
 
 @dataclass(frozen=True)

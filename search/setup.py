@@ -28,7 +28,7 @@ from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.plugin import Plugin
 from trainables.setting import TrainingSetting
 from trainables.towers import EncoderSource, resolve_encoder
-from trainables.trial import TrialSpec
+from trainables.workbench import TrialSpec
 
 
 @dataclass(frozen=True)

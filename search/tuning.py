@@ -30,7 +30,8 @@ from search.tracking import Tracker
 from search.units import format_size
 from trainables.cache import cache_dir
 from trainables.errors import UserError
-from trainables.trial import FusionTrial, TrialSpec
+from trainables.trial import FusionTrial
+from trainables.workbench import TrialSpec
 
 
 @contextlib.contextmanager

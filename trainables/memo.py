@@ -17,7 +17,16 @@ from trainables.cache import cache_dir
 _PACKAGES = ("torch", "transformers", "peft")
 
 #: Modules whose files do not change predictions.
-_IRRELEVANT = {"data", "calibration.py", "trial.py", "trainer.py", "__pycache__"}
+_IRRELEVANT = {
+    "__pycache__",
+    "calibration.py",
+    "data",
+    "one_shot.py",
+    "subnet_evaluation.py",
+    "trainer.py",
+    "trial.py",
+    "workbench.py",
+}
 
 
 class PredictionMemo:

@@ -7,9 +7,11 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainables.errors import UserError
@@ -18,6 +20,38 @@ from trainables.towers import ModalityInput
 
 #: Shells that are kept: of the largest and the smallest subnet, which come again, and of a few others.
 _KEPT = 4
+
+
+@dataclass(frozen=True)
+class SupernetWeights:
+    """A supernet without its towers: all that must be known to cut subnets from it.
+
+    Attributes:
+        method: The method.
+        config: The largest configuration, the method's own fields.
+        state: The trained weights, as ``FusionMethod.trainable_state_dict`` names them.
+    """
+
+    method: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+
+    @classmethod
+    def load(cls, folder: Path) -> SupernetWeights:
+        """Read what ``save`` wrote."""
+        described = json.loads((folder / "supernet.json").read_text())
+        return cls(described["method"], described["config"], load_file(folder / "weights.safetensors"))
+
+    def save(self, folder: Path) -> None:
+        """Write ``weights.safetensors``, a checkpoint of the largest subnet, and ``supernet.json``."""
+        save_file({k: v.contiguous().cpu() for k, v in self.state.items()}, folder / "weights.safetensors")
+        (folder / "supernet.json").write_text(json.dumps({"method": self.method, "config": self.config}))
+
+    def supernet(self, context: MethodContext) -> Supernet:
+        """Return the supernet over towers."""
+        supernet = Supernet(context, self.method, self.config)
+        supernet.largest.load_trainable_state_dict(self.state)
+        return supernet
 
 
 class Supernet(nn.Module):
@@ -44,8 +78,14 @@ class Supernet(nn.Module):
         self.method = method
         self.context = context
         self.largest = build_method(method, config, context)
-        self._weights = {n: p for n, p in self.largest.named_parameters() if p.requires_grad}
+        self._by_name = {n: p for n, p in self.largest.named_parameters() if p.requires_grad}
         self._shells: OrderedDict[str, _Shell] = OrderedDict()
+
+    @property
+    def weights(self) -> SupernetWeights:
+        """What the supernet has learnt."""
+        config = self.largest.config.to_dict()
+        return SupernetWeights(self.method, config, self.largest.trainable_state_dict())
 
     def forward(self, config: Mapping[str, Any], batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch with a subnet; gradients reach the supernet's weights.
@@ -106,7 +146,7 @@ class Supernet(nn.Module):
             shell = self._shells[key] = _Shell(method, self._slots(method))
             for slot in shell.slots:
                 delattr(slot.module, slot.name)
-            method.to(next(iter(self._weights.values())).device)
+            method.to(next(iter(self._by_name.values())).device)
             while len(self._shells) > _KEPT:
                 self._shells.popitem(last=False)
         self._shells.move_to_end(key)
@@ -124,7 +164,7 @@ class Supernet(nn.Module):
                 if not parameter.requires_grad:
                     continue
                 path = f"{module_path}.{name}" if module_path else name
-                weight = self._weights.get(_shifted(path, shifts))
+                weight = self._by_name.get(_shifted(path, shifts))
                 if weight is None or any(a > b for a, b in zip(parameter.shape, weight.shape, strict=True)):
                     raise UserError(
                         f"{self.method} with {_described(model.config)}: is larger than the supernet, "

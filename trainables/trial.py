@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -19,63 +18,18 @@ import torch
 from ray import tune
 from safetensors.torch import load_file, save_file
 
-from trainables.cache import cache_dir
 from trainables.calibration import CUDA_CONTEXT, GIB
 from trainables.configuration import setting_changes, split_config
-from trainables.data import (
-    FeatureCache,
-    Loader,
-    PreparedData,
-    get_augmentation,
-    open_dataset,
-    prepare,
-)
-from trainables.errors import UserError
+from trainables.data import Loader
 from trainables.measure import Measured, limit_memory
 from trainables.methods import FusionMethod, build_method
 from trainables.outcome import first_line, is_out_of_memory, tried_to_allocate
-from trainables.plugin import Plugin
-from trainables.setting import TrainingSetting
-from trainables.towers import Tower, load_tower, resolve_encoder
+from trainables.supernet import SupernetWeights
 from trainables.trainer import DivergedError, Tick, Trainer, no_tick
 from trainables.watchdog import Watchdog
+from trainables.workbench import TrialSpec, Workbench, default_device
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """What all trials of a search have in common.
-
-    Attributes:
-        dataset: Name or folder.
-        prepared: Key of the prepared data.
-        encoders: Encoder name of each modality.
-        fingerprints: Content hash of each encoder.
-        setting: How a step is run.
-        epochs: Epochs a trial trains.
-        seed: Seed of initial weights, order and dropout.
-        augment: Name of the image augmentation.
-        feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
-        threads: CPU threads of a trial.
-        prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
-        hang_timeout: Seconds after which a worker ends itself that finishes no step and no validation batch.
-        plugins: Files with methods of the user's own.
-    """
-
-    dataset: str
-    prepared: str
-    encoders: dict[str, str]
-    fingerprints: dict[str, str]
-    setting: TrainingSetting
-    epochs: int
-    seed: int = 0
-    augment: str = "none"
-    feature_cache: int = 8 * GIB
-    threads: int = 1
-    prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    hang_timeout: float = 900.0
-    plugins: tuple[Plugin, ...] = ()
 
 
 @dataclass
@@ -85,25 +39,25 @@ class TrialRun:
     Args:
         spec: What all trials share.
         config: The configuration: ``method``, ``learning_rate`` and the method's own fields.
+        inherited: A supernet to take the initial weights from; None draws them at random.
     """
 
     spec: TrialSpec
     config: Mapping[str, Any]
-    device: torch.device = field(default_factory=lambda: torch.device(_default_device()))
+    inherited: SupernetWeights | None = None
+    device: torch.device = field(default_factory=lambda: torch.device(default_device()))
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
         self.stage = "building"
-        for plugin in self.spec.plugins:
-            plugin.load()
-        torch.set_num_threads(self.spec.threads)
-        self.data = _open_prepared(self.spec)
+        self.bench = Workbench(self.spec, self.device)
         setting = replace(self.spec.setting, **setting_changes(self.config))
         self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
         self.method = self._build().to(self.device)
         train = self.loader("train")
+        layers = self.method.prefix_layers()
         #: Whether steps run as ``setting`` says: the cache may lack the room for a split.
-        self.as_set = self.setting.prefix == "computed" or set(train.features) == set(self._prefix_layers)
+        self.as_set = self.setting.prefix == "computed" or set(train.features) == set(layers)
         self.trainer = Trainer(
             self.method,
             self.setting,
@@ -111,7 +65,7 @@ class TrialRun:
             self.spec.epochs,
             train,
             self.spec.seed,
-            self.data.info["task"],
+            self.bench.data.info["task"],
         )
         self.validation = self.loader("validation")
         self.measured: Measured | None = None
@@ -123,39 +77,7 @@ class TrialRun:
         Raises:
             UserError: If the cache lacks the room for what the setting wants from there.
         """
-        features = {}
-        if self.setting.prefix != "computed":
-            cache = FeatureCache(self.spec.feature_cache)
-            for modality, layer in self._prefix_layers.items():
-                found = cache.features(
-                    self.data,
-                    split,
-                    self.method.tower(modality),
-                    layer,
-                    self.setting,
-                    encoder=self.spec.fingerprints[modality],
-                    device=self.device,
-                    others=self.spec.prefixes.get(modality, ()),
-                )
-                if found is not None:
-                    features[modality] = found
-                elif self.spec.setting.prefix != "computed":
-                    raise UserError(
-                        f"--prefix {self.spec.setting.prefix}: the {modality} features of the {split} split "
-                        f"do not fit into the cache of {self.spec.feature_cache / GIB:.1f} GiB; see "
-                        "--feature-cache-size"
-                    )
-        if self.setting.prefix == "offloaded":
-            for module in self.method.prefix_modules():
-                module.to("cpu")  # computing features has brought it to the device
-        return Loader(
-            self.data.split(split),
-            self.method.modalities,
-            self.setting.batch_size,
-            self.device,
-            features,
-            get_augmentation(self.spec.augment) if split == "train" else None,
-        )
+        return self.bench.loader(split, self.method, self.setting)
 
     def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
         """Train one epoch and evaluate on the validation split; ``stage`` says which of the two it is at.
@@ -203,18 +125,15 @@ class TrialRun:
         self.method.load_trainable_state_dict(load_file(folder / "weights.safetensors"))
         self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
 
-    @cached_property
-    def _prefix_layers(self) -> dict[str, int]:
-        return self.method.prefix_layers()
-
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
-        towers = {
-            modality: _shared_tower(modality, source, self.setting.attention)
-            for modality, source in self.spec.encoders.items()
-        }
+        context = self.bench.context(self.setting)
         torch.manual_seed(self.spec.seed)
-        return build_method(name, fields, self.setting.context(towers, self.data.n_classes))
+        method = build_method(name, fields, context)
+        if self.inherited is not None:
+            supernet = self.inherited.supernet(context)
+            method.load_trainable_state_dict(supernet.subnet_state_dict(fields, method))
+        return method
 
 
 class FusionTrial(tune.Trainable):
@@ -228,9 +147,12 @@ class FusionTrial(tune.Trainable):
     last checkpoint.
     """
 
-    def setup(self, config: dict[str, Any], spec: TrialSpec) -> None:
+    def setup(
+        self, config: dict[str, Any], spec: TrialSpec, inherited: SupernetWeights | None = None
+    ) -> None:
         """Take the first configuration."""
         self._spec = spec
+        self._inherited = inherited
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -270,7 +192,8 @@ class FusionTrial(tune.Trainable):
     def _build(self) -> TrialRun:
         if self._run is None:
             limit_memory(self._trial["granted"])
-            self._run = TrialRun(replace(self._spec, threads=self._trial["threads"]), self._trial["config"])
+            spec = replace(self._spec, threads=self._trial["threads"])
+            self._run = TrialRun(spec, self._trial["config"], self._inherited)
             if self._trial["checkpoint"] is not None:
                 with self._trial["checkpoint"].as_directory() as folder:
                     self._run.load(Path(folder))
@@ -329,26 +252,3 @@ def test_metrics(spec: TrialSpec, config: Mapping[str, Any], checkpoint: Path) -
     run = TrialRun(spec, config)
     run.load(checkpoint)
     return run.evaluate("test")
-
-
-@cache
-def _shared_tower(modality: str, source: str, attention: str) -> Tower:
-    return load_tower(resolve_encoder(modality, source), attention=attention)
-
-
-def _open_prepared(spec: TrialSpec) -> PreparedData:
-    folder = cache_dir() / "prepared" / spec.prepared
-    if folder.exists():
-        return PreparedData(folder)
-    # The first trial on another node than the one the search was started on.
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}
-    return prepare(
-        open_dataset(spec.dataset),
-        encoders,
-        text_length=spec.setting.text_length,
-        image_size=spec.setting.image_size,
-    )
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

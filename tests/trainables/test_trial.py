@@ -16,7 +16,8 @@ from trainables.memory import MemoryPredictor
 from trainables.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 from trainables.trainer import DivergedError
-from trainables.trial import TrialRun, TrialSpec, _shared_tower, test_metrics
+from trainables.trial import TrialRun, test_metrics
+from trainables.workbench import TrialSpec, shared_tower
 
 PMF = {"method": "pmf", "n_fusion_layers": 2, "learning_rate": 5e-3}
 
@@ -123,7 +124,7 @@ def test_an_offloaded_prefix_needs_the_room_for_its_output(spec) -> None:
 
 
 def test_fine_tuning_leaves_the_shared_encoders_alone(spec) -> None:
-    towers = [_shared_tower(modality, name, "eager") for modality, name in spec.encoders.items()]
+    towers = [shared_tower(modality, name, "eager") for modality, name in spec.encoders.items()]
     before = [p.clone() for tower in towers for p in tower.parameters()]
     TrialRun(spec, {"method": "late_concat", "learning_rate": 1e-2}).epoch()
     after = [p for tower in towers for p in tower.parameters()]
@@ -138,7 +139,7 @@ def test_a_diverged_loss_is_an_error_not_a_number(spec) -> None:
 
 def test_another_node_prepares_for_itself(spec, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "other"))
-    assert TrialRun(spec, PMF).data.folder == Path(tmp_path / "other" / "prepared" / spec.prepared)
+    assert TrialRun(spec, PMF).bench.data.folder == Path(tmp_path / "other" / "prepared" / spec.prepared)
 
 
 test_metrics.__test__ = False  # type: ignore[attr-defined]

@@ -58,14 +58,20 @@ class Loader:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.split), generator=generator)
         for rows in order.split(self.batch_size):
-            yield self._batch(rows, generator)
+            yield self.batch(rows, generator)
 
     def in_order(self) -> Iterator[Batch]:
         """Yield one pass in the order of the rows, without augmentation."""
         for rows in torch.arange(len(self.split)).split(self.batch_size):
-            yield self._batch(rows, None)
+            yield self.batch(rows)
 
-    def _batch(self, rows: Tensor, generator: torch.Generator | None) -> Batch:
+    def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """Load some rows.
+
+        Args:
+            rows: Row numbers, shape (B,).
+            generator: Decides the augmentation; None does without.
+        """
         inputs: dict[str, ModalityInput] = {}
         for modality in self.modalities:
             if modality in self.features:
