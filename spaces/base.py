@@ -87,6 +87,9 @@ class Space:
         first_points: Parameter values to evaluate first: the papers' settings.
         method: The method whose default space this is, if it is one's.
         members: Returns the spaces that this one is the union of, if it is one.
+        subnets: Draws a configuration as ``sample`` does, in finer steps: what one supernet serves can be
+            told apart layer by layer. Its parameters are called as the method's options, with a suffix
+            (``n_query_prompts.text.0``) where there are several. None takes ``sample``.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Space:
     first_points: Callable[[SpaceContext], list[dict[str, Any]]]
     method: str | None = None
     members: Callable[[], Sequence[Space]] | None = None
+    subnets: Callable[[Trial, SpaceContext], dict[str, Any]] | None = None
 
     def smallest(self, context: SpaceContext) -> list[dict[str, Any]]:
         """Return the configurations with every parameter at its low end: one an unordered choice."""

@@ -12,6 +12,8 @@ from spaces.base import (
     suggest_layers,
     suggest_learning_rate,
 )
+from trainables.methods import PerLayer
+from trainables.methods.pmf import LENGTHS
 
 #: Longest prompt: the paper studies 1 to 32 and finds the best at 16 (Fig. 5).
 MAX_PROMPTS = 32
@@ -32,6 +34,30 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
         "n_query_context_prompts": trial.suggest_int("n_query_context_prompts", 1, MAX_PROMPTS, log=True),
         "n_fusion_context_prompts": trial.suggest_int("n_fusion_context_prompts", 1, MAX_PROMPTS, log=True),
         "translator_width": trial.suggest_int("translator_width", step, 8 * step, step=step),
+        "learning_rate": suggest_learning_rate(trial),
+    }
+
+
+def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+    """Draw a configuration of ``pmf`` with prompt lengths for each layer and modality.
+
+    Layers are counted from the top, which is 0, so that they are the same ones whatever L_f is; the lowest is
+    asked for first.
+    """
+    step = _width_step(context)
+    width = trial.suggest_int("translator_width", step, 8 * step, step=step)
+    layers = suggest_layers(trial, context, "n_fusion_layers")
+    lengths: dict[str, PerLayer] = {kind: {m: [] for m in context.depths} for kind in LENGTHS}
+    for above in reversed(range(layers)):
+        for kind, by_modality in lengths.items():
+            for modality, of_layers in by_modality.items():
+                name = f"{kind}.{modality}.{above}"
+                of_layers.append(trial.suggest_int(name, 1, MAX_PROMPTS, log=True))
+    return {
+        "method": "pmf",
+        "n_fusion_layers": layers,
+        **lengths,
+        "translator_width": width,
         "learning_rate": suggest_learning_rate(trial),
     }
 
@@ -62,5 +88,6 @@ PMF_NAS = register_space(
         sample,
         first_points,
         method="pmf",
+        subnets=sample_subnet,
     )
 )

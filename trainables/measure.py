@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.calibration import CUDA_CONTEXT
+from trainables.calibration import CUDA_CONTEXT, GIB
 from trainables.memory import track_step
 from trainables.methods import FusionMethod
 from trainables.setting import TrainingSetting
@@ -79,6 +79,17 @@ class StepMeter:
                 torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
             )
         return None if self._tracked is None else Measured(self._tracked)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget what was held on a GPU at most so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def since_reset(device: torch.device) -> dict[str, float]:
+    """Return ``measured_memory``, the GiB that tensors held at most since; nothing on a CPU."""
+    return {"measured_memory": torch.cuda.max_memory_allocated(device) / GIB} if device.type == "cuda" else {}
 
 
 def limit_memory(granted: int | None) -> None:

@@ -23,6 +23,7 @@ _IRRELEVANT = {
     "data",
     "one_shot.py",
     "subnet_evaluation.py",
+    "supernet_trainer.py",
     "trainer.py",
     "trial.py",
     "workbench.py",

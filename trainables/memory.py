@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Listing
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -21,12 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from trainables.configuration import setting_changes, split_config
+from trainables.data.loader import Batch
 from trainables.fake import FakeTensors
 from trainables.memo import PredictionMemo
 from trainables.methods import FusionMethod, MethodConfig, build_method, get_method
 from trainables.setting import TrainingSetting
 from trainables.step import training_step
 from trainables.storage_log import KINDS, Holdings, StorageLog
+from trainables.supernet import Supernet
+from trainables.supernet_step import Curriculum, Replica, supernet_step
 from trainables.tasks import Classification, get_task
 from trainables.towers import EncoderSource, ModalityInput, Sequence, Tower, load_tower
 
@@ -112,6 +116,62 @@ def track_step(
         most_parts: See ``training_step``.
     """
     log = log or StorageLog()
+
+    def step(after_forward: Callable[[], None]) -> Tensor:
+        return training_step(method, inputs, labels, task, setting, optimizer, after_forward, most_parts)
+
+    return _tracked(method, [labels, *_tensors(inputs)], setting, optimizer, step, log)
+
+
+def track_supernet_step(
+    supernet: Supernet,
+    configs: Listing[Mapping[str, Any]],
+    load: Callable[[Mapping[str, Any], slice], Batch],
+    setting: TrainingSetting,
+    optimizer: torch.optim.Optimizer,
+    task: Classification,
+    *,
+    distill: bool = False,
+    log: StorageLog | None = None,
+) -> tuple[Holdings, Tensor]:
+    """Take one step of a supernet; return what is held at its peak, and the mean loss.
+
+    Args:
+        supernet: The supernet, in training mode.
+        configs: The subnets that the step trains.
+        load: See ``supernet_step``.
+        setting: How the step is run.
+        optimizer: Of the supernet's trained weights; it has its state already.
+        task: For the loss.
+        distill: See ``supernet_step``.
+        log: A log of this step alone; None makes one.
+    """
+
+    def step(after_forward: Callable[[], None]) -> Tensor:
+        return supernet_step(
+            Replica(supernet),
+            configs,
+            load,
+            setting.batch_size,
+            task,
+            setting,
+            optimizer,
+            distill=distill,
+            after_forward=after_forward,
+        )
+
+    return _tracked(supernet.largest, [], setting, optimizer, step, log or StorageLog())
+
+
+def _tracked(
+    method: FusionMethod,
+    batch: Iterable[Tensor],
+    setting: TrainingSetting,
+    optimizer: torch.optim.Optimizer,
+    step: Callable[[Callable[[], None]], Tensor],
+    log: StorageLog,
+) -> tuple[Holdings, Tensor]:
+    """Log a step of a method's weights; ``step`` is told what to call after a forward pass."""
     owned = list(_owned(method))
     owners = {id(tensor): owner for owner, tensor in owned}
 
@@ -127,17 +187,8 @@ def track_step(
                 if id(tensor) not in absent:
                     log.note("weights", [tensor], owner)
                 log.note("optimizer", _tensors(optimizer.state.get(tensor, {})), owner)
-            log.note("activations", [labels, *_tensors(inputs)], "inputs")
-            loss = training_step(
-                method,
-                inputs,
-                labels,
-                task,
-                setting,
-                optimizer,
-                after_forward=lambda: log.note_live("activations"),
-                most_parts=most_parts,
-            )
+            log.note("activations", batch, "inputs")
+            loss = step(lambda: log.note_live("activations"))
     finally:
         for hook in hooks:
             hook.remove()
@@ -224,6 +275,58 @@ class MemoryPredictor:
         """
         setting = replace(self.setting, **setting_changes(config)).as_run(cached=cached)
         return self.changed(**setting.to_dict()).predict(*split_config(config))
+
+    def predict_supernet(self, method: str, curriculum: Curriculum) -> MemoryReport:
+        """Return the memory of training a supernet: the peak of the heaviest step that may be drawn.
+
+        Of several workers, each takes as much; what they need to share gradients comes on top.
+
+        Args:
+            method: A registered method.
+            curriculum: Which subnets a step trains; configurations are the method's own fields.
+        """
+        config = get_method(method).config_class.from_dict(curriculum.largest)
+        heaviest = curriculum.heaviest
+        key = json.dumps([method, "supernet", heaviest, curriculum.distill], sort_keys=True)
+        return self._recall(key) or self._remember(key, self._run_supernet(method, config, curriculum))
+
+    def _run_supernet(self, method: str, config: MethodConfig, curriculum: Curriculum) -> MemoryReport:
+        from transformers.initialization import no_init_weights
+
+        setting, heaviest = self.setting, curriculum.heaviest
+        with self._fake.active(), _garbage_kept(), no_init_weights():
+            context = setting.context(self._encoders(), self.n_classes)
+            supernet = Supernet(context, method, config)
+            supernet.train()
+            optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), learning_rate=0.0)
+            _make_state(optimizer)
+            if setting.optimizer_kernel == "single":
+                _step_decisive_only(optimizer)
+
+            for subnet in heaviest:
+                supernet.shell(subnet)
+
+            def load(config: Mapping[str, Any], rows: slice) -> Batch:
+                model = supernet.shell(config)
+                count = min(rows.stop, setting.batch_size) - rows.start
+                inputs: dict[str, ModalityInput] = {}
+                for m in model.modalities:
+                    if setting.prefix != "computed" and m in model.prefix_layers():
+                        inputs[m] = self._encoded(m)[model.prefix_layers()[m]].cached(count)
+                    else:
+                        inputs[m] = model.tower(m).example_inputs(count, setting.sizes)
+                return Batch(inputs, torch.zeros(count, dtype=torch.long))
+
+            held, _ = track_supernet_step(
+                supernet,
+                heaviest,
+                load,
+                setting,
+                optimizer,
+                get_task(self.task),
+                distill=curriculum.distill,
+            )
+            return _report(supernet.largest, held)
 
     def explain(self, method: str, config: Mapping[str, Any]) -> Breakdown:
         """Return the bytes held at the peak, by part of the model and kind; their sum is the memory.

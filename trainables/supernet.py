@@ -146,7 +146,10 @@ class Supernet(nn.Module):
             shell = self._shells[key] = _Shell(method, self._slots(method))
             for slot in shell.slots:
                 delattr(slot.module, slot.name)
-            method.to(next(iter(self._by_name.values())).device)
+            device = next(iter(self._by_name.values())).device
+            if any(tensor.device != device for tensor in (*method.parameters(), *method.buffers())):
+                method.to(device)
+            method.train(self.training)  # a new model's towers are in evaluation mode, whatever it says
             while len(self._shells) > _KEPT:
                 self._shells.popitem(last=False)
         self._shells.move_to_end(key)

@@ -1,0 +1,148 @@
+"""The training loop of a supernet."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data.loader import Batch
+from trainables.methods import FusionMethod
+from trainables.setting import TrainingSetting
+from trainables.supernet import Supernet
+from trainables.supernet_step import Config, Curriculum, Replica, supernet_step
+from trainables.tasks import get_task
+from trainables.trainer import DivergedError, Tick, no_tick
+
+#: Loads rows of a split for a subnet, given a generator for augmentation or None.
+Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
+
+
+class SupernetTrainer:
+    """Trains a supernet's weights with a cosine learning rate.
+
+    Several workers train on shares of the same batches, so that their number changes nothing but the order
+    of summation, and what dropout draws.
+
+    Args:
+        supernet: The supernet, on its device.
+        setting: Optimiser, precision and so on; ``batch_size`` is that of all workers together.
+        learning_rate: Peak learning rate; it falls to 0 over all epochs.
+        epochs: Passes over the training split that are planned.
+        rows: Rows of the training split.
+        load: Loads some of them for a subnet.
+        curriculum: Which subnets each step trains.
+        seed: Decides the order of the rows, the subnets, dropout and augmentation.
+        task: Task kind.
+        wrap: Makes the replica one that shares gradients with other workers; None if there are none.
+        rank: Number of this worker.
+        world: Number of workers.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        setting: TrainingSetting,
+        learning_rate: float,
+        epochs: int,
+        rows: int,
+        load: Load,
+        curriculum: Curriculum,
+        seed: int,
+        task: str = "classification",
+        *,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.supernet = supernet
+        self.setting = setting
+        self.rows = rows
+        self.load = load
+        self.curriculum = curriculum
+        self.seed = seed
+        self.task = get_task(task)
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+        self.optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), learning_rate)
+        self.replica: nn.Module = Replica(supernet)
+        if wrap is not None:
+            self.replica = wrap(self.replica)
+        steps = epochs * -(-rows // setting.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+        )
+
+    def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train for one epoch.
+
+        Args:
+            tick: Called after each step.
+
+        Returns:
+            ``train_loss``, the mean over this worker's rows and the subnets trained, and ``epoch_seconds``.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
+        started = time.perf_counter()
+        seed = self.seed * 10_007 + self.epoch
+        torch.manual_seed(seed * 1_009 + self.rank)  # dropout: a resumed epoch draws what it would have drawn
+        self.supernet.train()
+        total, seen = torch.zeros((), dtype=torch.float64), 0
+        for step, rows in enumerate(self._batches(seed)):
+            mine = rows[self.rank :: self.world]
+            if len(rows) < self.world:  # a last batch that does not go round
+                continue
+            configs = self.curriculum.subnets(self.seed, self.epoch, step)
+            loss = supernet_step(
+                self.replica,
+                configs,
+                self._loading(mine, (seed * 1_009 + self.rank) * 100_003 + step),
+                len(mine),
+                self.task,
+                self.setting,
+                self.optimizer,
+                distill=self.curriculum.distill,
+                weight=len(mine) * self.world / len(rows),  # workers' gradients are averaged
+            )
+            self.schedule.step()
+            total = total.to(loss.device) + loss * len(mine)
+            seen += len(mine)
+            tick()
+        self.epoch += 1
+        train_loss = total.item() / seen
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on, beside the trained weights."""
+        return {
+            "epoch": self.epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.epoch = state["epoch"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+    def _batches(self, seed: int) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        yield from torch.randperm(self.rows, generator=generator).split(self.setting.batch_size)
+
+    def _loading(self, rows: Tensor, seed: int) -> Callable[[Config, slice], Batch]:
+        def load(config: Config, some: slice) -> Batch:
+            # All subnets of a step see the same images
+            generator = torch.Generator().manual_seed(seed + some.start * 1_000_003)
+            return self.load(self.supernet.shell(config), rows[some], generator)
+
+        return load
