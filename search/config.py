@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.constraints import parse_constraints
+from search.constraints import Constraint, parse_constraints
 from search.objectives import get_objectives
 from search.samplers import SAMPLERS
 from search.scheduler import make_rule
@@ -18,12 +18,43 @@ from spaces import get_space
 from trainables.data import get_augmentation
 from trainables.errors import UserError, unknown
 from trainables.plugin import Plugin
+from trainables.supernet_step import PATHS
 
 CHECKPOINTING = ("off", "on", "search")
+
+#: trials: every configuration is trained on its own; oneshot: one supernet serves them all.
+STRATEGIES = ("trials", "oneshot")
+#: What differs between them where nothing was asked for.
+_BY_STRATEGY: Any = None
+_DEFAULTS = {
+    "trials": {"sampler": "ehvi", "num_samples": 20, "epochs": 5},
+    "oneshot": {"sampler": "evolution", "num_samples": 500, "epochs": 2},
+}
+#: Samplers that propose subnets: fast ones, and those that know no more than they are told.
+SUBNET_SAMPLERS = ("evolution", "nsga2", "nsga3", "qmc", "random")
+#: Settings that only one strategy knows, with what they are otherwise.
+_TRIALS_ONLY = {
+    "scheduler": "none",
+    "defer": False,
+    "warm_start": None,
+    "time_budget": None,
+    "replay": None,
+}
+_ONESHOT_ONLY = {
+    "supernet_epochs": 8,
+    "paths": "uniform",
+    "distill": False,
+    "workers": 1,
+    "finalists": 6,
+    "tau_samples": 6,
+    "from_scratch": False,
+    "learning_rate": None,
+}
 
 #: Settings that may change when a search is gone on with: they do not change what a trial comes to.
 CHANGEABLE = (
     "num_samples",
+    "finalists",
     "seeds",
     "time_budget",
     "max_concurrent",
@@ -35,6 +66,7 @@ CHANGEABLE = (
     "feature_cache_size",
     "storage_path",
     "tracking_uri",
+    "workers",
     "address",
     "replay_seconds",
 )
@@ -46,21 +78,33 @@ class SearchConfig:
 
     Args:
         space: Name of the space.
+        strategy: ``trials`` trains every configuration on its own; ``oneshot`` trains one supernet, searches
+            its subnets with the weights that they inherit, and trains the best on their own.
         dataset: Name of an included dataset, or a folder of Parquet files.
         text_encoder: Bundled name, hub name or local folder.
         image_encoder: Bundled name, hub name or local folder.
         objectives: Names of the objectives.
         constraints: What results must keep to, e.g. ``params<=5M``; see ``search.constraints``.
-        sampler: A name in ``search.samplers.SAMPLERS``.
+        sampler: A name in ``search.samplers.SAMPLERS``; None is ``ehvi``, or ``evolution`` of subnets.
         scheduler: A name in ``search.scheduler.SCHEDULERS``.
         reduction_factor: One trial in so many goes on at each rung.
         min_epochs: The first rung; None is a third of the epochs.
         defer: Whether candidates are put off whose memory even a better result than any so far would hardly
             be worth.
-        num_samples: Configurations to try.
+        num_samples: Configurations to try, with ``oneshot`` by evaluating them with inherited weights; None
+            is 20, or 500 subnets.
         seeds: Trials of each configuration on the front, each with a seed of its own.
         warm_start: Name of another search whose trials are prior knowledge.
-        epochs: Epochs a trial trains.
+        epochs: Epochs a trial trains; None is 5, or 2 from inherited weights.
+        supernet_epochs: Epochs that the supernet trains.
+        paths: Subnets a step trains: ``uniform`` draws one, ``sandwich`` adds the largest and the smallest.
+        distill: Whether, with ``sandwich``, the others learn the largest subnet's output.
+        workers: Processes that train the supernet together, each on a device of its own.
+        finalists: Subnets that are trained on their own, the front's first.
+        tau_samples: Random subnets that are trained on their own, too, to see how far inherited accuracies
+            can be trusted.
+        from_scratch: Whether finalists and random subnets start from new weights instead of inherited ones.
+        learning_rate: Of the supernet and what is trained from it; None is that of the space's first point.
         batch_size: Samples an optimisation step.
         text_length: Tokens a text is cut or padded to; None fits 99 % of the training texts.
         image_size: Pixels; None takes the encoder's own.
@@ -99,20 +143,29 @@ class SearchConfig:
     """
 
     space: str
+    strategy: str = "trials"
     dataset: str = "openclipart"
     text_encoder: str = "minilm"
     image_encoder: str = "dinov2-small"
     objectives: tuple[str, ...] = ("memory", "accuracy")
     constraints: tuple[str, ...] = ()
-    sampler: str = "ehvi"
+    sampler: str = _BY_STRATEGY
     scheduler: str = "none"
     reduction_factor: float = 2
     min_epochs: int | None = None
     defer: bool = False
-    num_samples: int = 20
+    num_samples: int = _BY_STRATEGY
     seeds: int = 1
     warm_start: str | None = None
-    epochs: int = 5
+    epochs: int = _BY_STRATEGY
+    supernet_epochs: int = 8
+    paths: str = "uniform"
+    distill: bool = False
+    workers: int = 1
+    finalists: int = 6
+    tau_samples: int = 6
+    from_scratch: bool = False
+    learning_rate: float | None = None
     batch_size: int = 32
     gradient_accumulation: int = 1
     text_length: int | None = None
@@ -150,6 +203,11 @@ class SearchConfig:
         for path in self.plugins:
             Plugin.read(path).load()
         get_space(self.space)
+        if self.strategy not in STRATEGIES:
+            raise unknown("strategy", self.strategy, STRATEGIES)
+        for name, default in _DEFAULTS[self.strategy].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         objectives = get_objectives(self.objectives)
         parse_constraints(self.all_constraints)
         if self.sampler not in SAMPLERS:
@@ -157,12 +215,13 @@ class SearchConfig:
         if self.gradient_checkpointing not in CHECKPOINTING:
             raise unknown("gradient checkpointing", self.gradient_checkpointing, CHECKPOINTING)
         limits = {"num_samples": 1, "epochs": 1, "seeds": 1, "max_concurrent": 1, "gpu_memory": 1}
-        limits["max_failures"] = 0
+        limits |= {"supernet_epochs": 1, "workers": 1, "finalists": 1, "tau_samples": 0, "max_failures": 0}
         for name, least in limits.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
         make_rule(self.scheduler, objectives, self.epochs, self.reduction_factor, self.first_rung)
+        self._check_strategy()
         if self.hang_timeout <= 0:
             raise UserError(f"--hang-timeout {self.hang_timeout}: must be more than 0 seconds")
         get_augmentation(self.augment)
@@ -178,6 +237,35 @@ class SearchConfig:
             )
         if self.name is not None and (not self.name or set(self.name) & set('/\\:*?"<>| ')):
             raise UserError(f"--name '{self.name}': use letters, digits, '-', '_' and '.'")
+
+    def _check_strategy(self) -> None:
+        """Refuse what the strategy does not know."""
+        others = _TRIALS_ONLY if self.strategy == "oneshot" else _ONESHOT_ONLY
+        for name, nothing in others.items():
+            if getattr(self, name) != nothing:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option}: is not for --strategy {self.strategy}; leave it out")
+        if self.strategy != "oneshot":
+            return
+        if self.sampler not in SUBNET_SAMPLERS:
+            accepted = ", ".join(SUBNET_SAMPLERS)
+            raise UserError(f"--sampler {self.sampler}: proposes no subnets; must be one of {accepted}")
+        if "step_time" in self.objectives or any(c.name == "step_time" for c in self._constraints):
+            raise UserError("step_time: is not known of subnets that are not trained; use --strategy trials")
+        if self.gradient_checkpointing == "search":
+            raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
+        if self.batch_size % self.workers:
+            raise UserError(f"--workers {self.workers}: must divide --batch-size, {self.batch_size}")
+        if self.paths not in PATHS:
+            raise unknown("paths", self.paths, PATHS)
+        if self.distill and self.paths != "sandwich":
+            raise UserError("--distill: needs --paths sandwich, to have a largest subnet to learn from")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UserError(f"--learning-rate {self.learning_rate}: must be more than 0")
+
+    @property
+    def _constraints(self) -> tuple[Constraint, ...]:
+        return parse_constraints(self.all_constraints)
 
     @property
     def run_name(self) -> str:

@@ -53,7 +53,8 @@ class DurableStudy:
         store: Where the state is kept; a study that it holds already is put back.
         objectives: One direction each.
         sampler: Makes the sampler of a new study.
-        points: Parameter values to ask for first, for a new study.
+        points: Parameter values to ask for before the sampler's; those that a study was given already are
+            not asked for again.
         seed: Seed of draws past the sampler.
     """
 
@@ -76,11 +77,11 @@ class DurableStudy:
         )
         self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
         self._changed: set[int] = set()
-        if saved is None:
-            self._points = [dict(point) for point in points]
-            store.put_facts({"points": self._points})
-        else:
+        self._points: list[dict[str, Any]] = []
+        if saved is not None:
             self._restore()
+        self._points += [dict(point) for point in points if dict(point) not in self._points]
+        store.put_facts({"points": self._points})
         self._points_taken = store.fact("points_taken") or 0
 
     def __len__(self) -> int:

@@ -72,6 +72,7 @@ _KEPT = (
     "failures",
     "run_id",
     "test",
+    "inherited",
     "message",
 )
 
@@ -104,6 +105,7 @@ class TrialRecord:
         neighbours: Trials that ran, or waited to, at a time when it did.
         run_id: MLflow's id of the child run, once there is one.
         test: Metrics on the test split, for members of the front.
+        inherited: Metrics before training, with weights inherited from a supernet, where there was one.
         message: What happened, if it did not finish.
         checkpoint: Ray's handle on the latest checkpoint.
         key: The configuration as text.
@@ -127,6 +129,7 @@ class TrialRecord:
     neighbours: list[TrialRecord] = field(default_factory=list, repr=False, compare=False)
     run_id: str | None = None
     test: dict[str, float] = field(default_factory=dict)
+    inherited: dict[str, float] = field(default_factory=dict)
     message: str = ""
     checkpoint: Any = None
     key: str = field(init=False, repr=False)
@@ -203,6 +206,9 @@ class History:
         objectives: What is compared.
         reference: See ``search.objectives.reference_values``.
         constraints: What members of the front keep to.
+
+    Attributes:
+        inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
     """
 
     def __init__(
@@ -214,6 +220,7 @@ class History:
         self.objectives = objectives
         self.reference = dict(reference)
         self.constraints = constraints
+        self.inherited: dict[str, dict[str, float]] = {}
         self.trials: dict[str, TrialRecord] = {}
         self.infeasible: dict[str, Infeasible] = {}
         self._legs: dict[str, TrialRecord] = {}
@@ -223,6 +230,7 @@ class History:
 
     def add(self, record: TrialRecord) -> None:
         """Take up a trial."""
+        record.inherited = record.inherited or self.inherited.get(record.key, {})
         self.trials[record.trial_id] = record
         self._by_config.setdefault(record.key, []).append(record)
         if record.number is not None:

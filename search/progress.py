@@ -94,6 +94,53 @@ class Progress:
         return table
 
 
+class Steps:
+    """Counts steps of one kind: one live line in a terminal; elsewhere plain ones, at most one a minute.
+
+    Args:
+        console: Where to.
+        name: What is counted.
+        planned: Steps in all.
+        done: Steps that were done before.
+    """
+
+    def __init__(self, console: Console, name: str, planned: int, done: int = 0) -> None:
+        self.console = console
+        self.name = name
+        self.planned = planned
+        self._before = done
+        self._started = self._said = time.monotonic()
+        self._status = console.status(f"{name}: {done} of {planned}")
+
+    def __enter__(self) -> Steps:
+        if self.console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.console.is_terminal:
+            self._status.stop()
+
+    def update(self, done: int, what: str, *, always: bool = False) -> None:
+        """Say how many are done.
+
+        Args:
+            done: How many.
+            what: More to say.
+            always: Also where lines are not redrawn, and however soon after the last one.
+        """
+        now = time.monotonic()
+        text = f"{self.name}: {done} of {self.planned}, {what}"
+        if self._before < done < self.planned:
+            left = (now - self._started) / (done - self._before) * (self.planned - done)
+            text += f", about {format_duration(left)} left"
+        if self.console.is_terminal:
+            self._status.update(text)
+        elif always or now - self._said > _QUIET_SECONDS:
+            self._said = now
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
 def error_console() -> Console:
     """Return the console for everything but results."""
     return Console(file=sys.stderr, highlight=False)

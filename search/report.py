@@ -85,6 +85,18 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def tau_line(tau: float | None) -> str:
+    """Say how well inherited accuracies rank subnets."""
+    if tau is None:
+        return (
+            "Kendall's tau of inherited against own results is unknown: too few random subnets were trained"
+        )
+    return (
+        f"Kendall's tau of inherited against own results, over random subnets: {tau:.2f} "
+        "(1: the same ranking; 0: no relation)"
+    )
+
+
 def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     values = history.values(record)
     runs = history.finished(record)
@@ -96,6 +108,7 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
         "accuracy": values["accuracy"],
         "test_accuracy": _tested(record, history).get("accuracy"),
         **{o.name: values[o.name] for o in history.objectives},
+        **({"inherited_accuracy": record.inherited["accuracy"]} if record.inherited else {}),
         "trainable_parameters": record.memory.trainable_parameters,
         "seeds": len(runs),
         "config": dict(record.config),
@@ -121,7 +134,9 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
     keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key != "method"))
     extra = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
     extra = [name for name in extra if any(name in row for row in rows)]
-    table = _table(title, ("memory\nGiB", "val\nacc", "test\nacc", *extra, "trained\nparams"))
+    inherited = any("inherited_accuracy" in row for row in rows)
+    headings = ["memory\nGiB", *(["inher.\nacc"] if inherited else []), "val\nacc", "test\nacc", *extra]
+    table = _table(title, (*headings, "trained\nparams"))
     if mixed:
         table.add_column("method", no_wrap=True)
     else:
@@ -136,9 +151,10 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         settings = [_cell(key, config.get(key), depths) for key in keys]
         if mixed:
             settings = [config["method"]]
-        table.add_row(
-            *_figures(row), *(_figure(row, name) for name in extra), _millions(row), *settings, _run_id(row)
-        )
+        memory, validation, test = _figures(row)
+        figures = [memory, *([_figure(row, "inherited_accuracy")] if inherited else []), validation, test]
+        figures += [_figure(row, name) for name in extra]
+        table.add_row(*figures, _millions(row), *settings, _run_id(row))
     return table
 
 
@@ -183,7 +199,7 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _figure(row: Mapping[str, Any], name: str) -> str:
     """A value, with its standard deviation over seeds where there are several."""
-    if row[name] is None:
+    if row.get(name) is None:
         return "-"
     spread = row.get("spread", {}).get(name)
     return f"{row[name]:.3f}" if spread is None else f"{row[name]:.3f} ±{spread:.3f}"
@@ -202,8 +218,15 @@ def settings_line(row: Mapping[str, Any]) -> str:
     config = row["config"]
     named = {key: value for key, value in config.items() if key not in ("method", "learning_rate")}
     named["lr"] = config["learning_rate"]
-    settings = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in named.items())
+    settings = ", ".join(f"{k}={_written(v)}" for k, v in named.items())
     return f"{_run_id(row)}  {config['method']}: {settings}"
+
+
+def _written(value: Any) -> str:
+    """Return a setting as text; one for each layer of each modality as ``text 4 2 1 image 8 8 2``."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{modality} {' '.join(map(str, of))}" for modality, of in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plot_front(history: History, path: Path, title: str, max_memory: int | None = None) -> None:
@@ -297,4 +320,7 @@ def _cell(key: str, value: Any, depths: Mapping[str, int]) -> str:
         return "-"
     if key == "n_fusion_layers":
         return "/".join(str(depth - value) for depth in depths.values())
+    if isinstance(value, Mapping):  # one for each layer of each modality
+        numbers = [number for of_layers in value.values() for number in of_layers]
+        return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}-{max(numbers)}"
     return f"{value:g}" if isinstance(value, float) else str(value)

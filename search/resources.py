@@ -131,6 +131,18 @@ class Placement(ABC):
             ValueError: If no device holds it: ``needed`` is above the limit.
         """
 
+    @abstractmethod
+    def worker(self, needed: int, count: int) -> Share:
+        """Return the share of one of several workers that train one model together, with nothing beside it.
+
+        Args:
+            needed: Bytes a worker needs on its device.
+            count: Number of workers.
+
+        Raises:
+            ValueError: If no device holds it: ``needed`` is above the limit.
+        """
+
     def full(self, shares: Iterable[Share]) -> bool:
         """Return whether these shares fill the cluster.
 
@@ -217,6 +229,10 @@ class GpuPlacement(Placement):
             threads=max(1, int(cpus)),
         )
 
+    def worker(self, needed: int, count: int) -> Share:
+        """Return a whole device."""
+        return self.of(needed, alone=True)
+
 
 @dataclass(frozen=True)
 class CpuPlacement(Placement):
@@ -265,6 +281,11 @@ class CpuPlacement(Placement):
         memory = self.memories[-1] if alone else min(units, holding[0])
         resources: dict[str, float] = {"CPU": self.cores, "memory": memory}
         return Share(resources, {}, memory / self.unit, memory, self.cores)
+
+    def worker(self, needed: int, count: int) -> Share:
+        """Return an even part of the cores of a node."""
+        cores = max(1, self.most_cores // count)
+        return Share({"CPU": cores}, {}, cores / self.cores, None, cores)
 
 
 def find_nodes(gpu_memory: int | None = None) -> list[Node]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from search.config import SearchConfig
 from search.history import UNFINISHED, History, TrialRecord
+from search.oneshot import OneShot
 from search.prior import comparable, expressible, restated
 from search.progress import error_console
 from search.report import front_rows, memory_rows, method_rows, plot_front
@@ -53,6 +54,10 @@ class SearchResult:
         folder: Where results lie.
         memory: Predicted and measured memory of each trial, see ``memory_rows``.
         tracking_uri: MLflow's address.
+        strategy: How the space was searched.
+        evaluated: With ``oneshot``: subnets evaluated with inherited weights.
+        kendall_tau: With ``oneshot``: Kendall's tau of inherited against own results over the random sample;
+            None if fewer than two of it were trained.
     """
 
     name: str
@@ -73,11 +78,17 @@ class SearchResult:
     folder: str
     memory: list[dict[str, Any]]
     tracking_uri: str
+    strategy: str = "trials"
+    evaluated: int = 0
+    kendall_tau: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
         names = ("name", "space", "parent_run_id", "trials", "infeasible", *UNFINISHED)
-        return {name: getattr(self, name) for name in (*names, "hypervolume", "front", "methods", "memory")}
+        names += ("hypervolume", "front", "methods", "memory")
+        if self.strategy == "oneshot":
+            names += ("evaluated", "kendall_tau")
+        return {name: getattr(self, name) for name in names}
 
 
 def run_search(config: SearchConfig, *, console: Console | None = None) -> SearchResult:
@@ -171,8 +182,15 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
         try:
             store.put_facts({"config": config.to_json()})
             (folder / "config.json").write_text(config.to_json())
+            one_shot = None
+            if config.strategy == "oneshot":
+                assert spec is not None
+                one_shot = OneShot(setup, spec, placement, store, folder, tracker, console)
+                if not one_shot.run():
+                    return _finish(setup, None, one_shot, tracker, folder, console, interrupted=True)
+                setup = one_shot.finals()
             searcher = ParetoSearcher(
-                config,
+                setup.config,
                 setup.space,
                 setup.context,
                 setup.predictor,
@@ -184,10 +202,11 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
             )
             for record in setup.history.trials.values():
                 tracker.update(record)
-            finished = run_trials(setup, spec, placement, searcher, tracker, console)
+            inherited = one_shot.weights if one_shot and not config.from_scratch else None
+            finished = run_trials(setup, spec, placement, searcher, tracker, console, inherited)
             if spec is not None:
                 _score_test(setup, spec, searcher, console)
-            return _finish(setup, searcher, tracker, folder, console, interrupted=not finished)
+            return _finish(setup, searcher, one_shot, tracker, folder, console, interrupted=not finished)
         except BaseException:
             setup.history.close()
             tracker.close("FAILED", {}, None)
@@ -281,7 +300,8 @@ def _test_of(spec: TrialSpec, config: dict[str, Any], checkpoint: tune.Checkpoin
 
 def _finish(
     setup: Setup,
-    searcher: ParetoSearcher,
+    searcher: ParetoSearcher | None,
+    one_shot: OneShot | None,
     tracker: Tracker,
     local: Path,
     console: Console,
@@ -295,6 +315,8 @@ def _finish(
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
     tables = {"front.json": rows, "methods.json": methods, "memory.json": measured}
+    if one_shot is not None:
+        tables["subnets.json"] = one_shot.rows()
     if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
         _say(console, f"not all is in MLflow yet; --resume {config.run_name} writes the rest")
     result = SearchResult(
@@ -308,12 +330,15 @@ def _finish(
         front=rows,
         methods=methods,
         interrupted=interrupted,
-        exhausted=searcher.exhausted,
+        exhausted=one_shot.exhausted if one_shot else searcher is not None and searcher.exhausted,
         errors=[record.message for record in history.by_status("failed")],
         depths=dict(setup.context.depths),
         folder=str(local),
         memory=measured,
         tracking_uri=config.tracking_uri,
+        strategy=config.strategy,
+        evaluated=one_shot.evaluated if one_shot else 0,
+        kendall_tau=one_shot.tau() if one_shot else None,
     )
     (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
     return result

@@ -20,6 +20,7 @@ from search.scheduler import Rule, make_rule
 from search.units import GIB, format_size
 from spaces import Space, SpaceContext, get_space, with_checkpointing
 from spaces.grid import on_grid
+from spaces.subnets import require_elastic, subnet_space
 from trainables.configuration import split_config
 from trainables.data import DATASETS, Dataset, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
@@ -99,6 +100,8 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
 
 
 def _trained(config: SearchConfig, space: Space, console: Console) -> Setup:
+    if config.strategy == "oneshot":
+        require_elastic(space)
     dataset = open_dataset(config.dataset)
     encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
     dataset.require(encoders)
@@ -118,6 +121,8 @@ def _trained(config: SearchConfig, space: Space, console: Console) -> Setup:
         optimizer_kernel=config.optimizer_kernel,
     )
     context = SpaceContext.of(encoders)
+    if config.strategy == "oneshot":
+        space = subnet_space(space, context, config.learning_rate)
     predictor = MemoryPredictor(encoders, len(dataset.classes), setting, memo=PredictionMemo())
     details = {
         "resolved.text_length": setting.text_length,

@@ -33,6 +33,8 @@ from trainables.errors import UserError
 
 #: MLflow's status of a child run; any other trial's is FAILED.
 _STATUS = {"running": "RUNNING", "paused": "SCHEDULED", "finished": "FINISHED", "stopped": "KILLED"}
+#: The name of the supernet's record, which is written as a trial's is.
+SUPERNET = "supernet"
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
 _SEARCH_ID = "paretofuse.search_id"
 
@@ -54,7 +56,8 @@ class Tracker:
     ran out of memory; ``stage`` and ``message``, what happened where; ``legs``, how often it was handed out;
     ``failures``, how often it was started again; ``retry_of`` and ``retried_as``, a trial's id, where a
     configuration was tried again alone; ``repeat_of``, a trial's id, where its configuration was trained
-    again with another seed, which is a parameter then.
+    again with another seed, which is a parameter then. The training of a supernet is a child as well, with
+    the tag ``kind`` = ``supernet``.
 
     The thread compares what MLflow holds with the latest that it was told of each trial, and writes the
     difference. While a server does not answer, that difference waits: at most one snapshot a trial. The tags
@@ -482,6 +485,8 @@ class _Snapshot:
     def of(cls, record: TrialRecord, retried_as: str | None, started: float, changed: float) -> _Snapshot:
         """Take a trial's."""
         tags = {"status": record.status, "failures": str(record.failures), "legs": str(record.legs)}
+        if record.trial_id == SUPERNET:
+            tags["kind"] = "supernet"
         if record.status == "out_of_memory":
             tags["infeasible"] = "true"
         if record.ending is not None:
@@ -496,6 +501,7 @@ class _Snapshot:
         measured = record.epochs[-1] if record.epochs else {}
         known = {name: value for name, value in record.values.items() if name not in measured}
         parts = {f"predicted.{name}": size / GIB for name, size in record.memory.to_dict().items()}
+        known |= {f"inherited_{name}": value for name, value in record.inherited.items()}
         error = {} if record.memory_error is None else {"memory_error": record.memory_error}
         return cls(
             record=record,

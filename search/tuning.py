@@ -30,6 +30,7 @@ from search.tracking import Tracker
 from search.units import format_size
 from trainables.cache import cache_dir
 from trainables.errors import UserError
+from trainables.supernet import SupernetWeights
 from trainables.trial import FusionTrial
 from trainables.workbench import TrialSpec
 
@@ -197,12 +198,14 @@ def run_trials(
     searcher: ParetoSearcher,
     tracker: Tracker,
     console: Console,
+    inherited: SupernetWeights | None = None,
 ) -> bool:
-    """Run the trials; return whether the search came to its own end."""
+    """Run the trials, with inherited initial weights if there are any; return whether they came to an end."""
     config = setup.config
     setting = setup.setting
+    epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     console.print(
-        f"search '{config.run_name}': {config.num_samples} trials of {config.epochs} epochs, "
+        f"search '{config.run_name}': {config.num_samples} trials of {epochs}, "
         f"{placement.summary}; batch {setting.batch_size}, "
         f"{setting.text_length} tokens, {setting.image_size} px",
         markup=False,
@@ -213,7 +216,7 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we say which trials failed
     deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
     trainable = (
-        tune.with_parameters(FusionTrial, spec=spec)
+        tune.with_parameters(FusionTrial, spec=spec, inherited=inherited)
         if spec is not None
         else tune.with_parameters(
             ReplayTrial, table=setup.table, epochs=config.epochs, seconds=config.replay_seconds

@@ -28,13 +28,7 @@ def subnet_space(space: Space, context: SpaceContext, learning_rate: float | Non
     Raises:
         UserError: If the space is not of one method, or nothing of that method is elastic.
     """
-    elastic = get_method(space.method).method.elastic if space.method else ()
-    if not elastic:
-        usable = [s.name for s in SPACES.values() if s.method in METHODS and METHODS[s.method].method.elastic]
-        raise UserError(
-            f"--strategy oneshot: the members of space '{space.name}' cannot share weights; "
-            f"must be one of {', '.join(usable)}"
-        )
+    elastic = require_elastic(space)
     draw = space.subnets or space.sample
     points = space.first_points(context)
     fixed = {**space.at(points[0], context).values}
@@ -50,6 +44,22 @@ def subnet_space(space: Space, context: SpaceContext, learning_rate: float | Non
 
     space_of = Space(space.name, space.description, sample, first_points, method=space.method)
     return space_of
+
+
+def require_elastic(space: Space) -> tuple[str, ...]:
+    """Return the options of a space's method with which subnets of one supernet may differ.
+
+    Raises:
+        UserError: If the space is not of one method, or nothing of that method is elastic.
+    """
+    elastic = get_method(space.method).method.elastic if space.method else ()
+    if not elastic:
+        usable = [s.name for s in SPACES.values() if s.method in METHODS and METHODS[s.method].method.elastic]
+        raise UserError(
+            f"--strategy oneshot: the members of space '{space.name}' cannot share weights; "
+            f"must be one of {', '.join(usable)}"
+        )
+    return elastic
 
 
 def draw_member(space: Space, context: SpaceContext, rng: random.Random) -> Member:

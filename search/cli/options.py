@@ -10,7 +10,8 @@ import typer
 from trainables.errors import UserError
 
 #: Panels of the help text.
-SEARCH, TRIALS, MODEL, PLACES = "Search", "Trials", "Data and encoders", "Where"
+SEARCH, ONESHOT, TRIALS = "Search", "One-shot (--strategy oneshot)", "Trials"
+MODEL, PLACES = "Data and encoders", "Where"
 
 _ENCODER_HELP = "Bundled name, hub name or local folder; where no weights are needed also {}."
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from search.cli.options import (
     MODEL,
+    ONESHOT,
     PLACES,
     SEARCH,
     TRIALS,
@@ -41,6 +42,16 @@ def search(
     space: Annotated[
         str | None, typer.Option(help="Space to search; `spaces` lists them.", rich_help_panel=SEARCH)
     ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="trials|oneshot",
+            help="trials trains every configuration on its own; oneshot trains one supernet for the whole "
+            "space, evaluates hundreds of its subnets with the weights they inherit, and trains the best on "
+            "their own.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "trials",
     resume: Annotated[
         str | None,
         typer.Option(
@@ -75,15 +86,16 @@ def search(
         ),
     ] = None,
     sampler: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="ehvi knows every candidate's memory and learns from every epoch, in a third of a second "
             "a trial; tpe learns from trials that ended; gp takes seconds a trial; nsga2, nsga3 and "
             "evolution want hundreds; grid takes five values a range; qmc and random do not learn.",
+            show_default="ehvi; evolution with oneshot",
             rich_help_panel=SEARCH,
         ),
-    ] = "ehvi",
+    ] = None,
     scheduler: Annotated[
         str,
         typer.Option(
@@ -112,8 +124,14 @@ def search(
         ),
     ] = False,
     num_samples: Annotated[
-        str, typer.Option(metavar="N", help="Configurations to try.", rich_help_panel=SEARCH)
-    ] = "20",
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Configurations to try; with oneshot, subnets to evaluate.",
+            show_default="20; 500 with oneshot",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     seeds: Annotated[
         int,
         typer.Option(
@@ -137,7 +155,68 @@ def search(
     seed: Annotated[
         int, typer.Option(help="Seed of the sampler and of every trial.", rich_help_panel=SEARCH)
     ] = 0,
-    epochs: Annotated[int, typer.Option(help="Epochs a trial trains.", rich_help_panel=TRIALS)] = 5,
+    supernet_epochs: Annotated[
+        int, typer.Option(help="Epochs that the supernet trains.", rich_help_panel=ONESHOT)
+    ] = 8,
+    paths: Annotated[
+        str,
+        typer.Option(
+            metavar="uniform|sandwich",
+            help="Subnets that a step trains: one at random, or also the largest and the smallest.",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = "uniform",
+    distill: Annotated[
+        bool,
+        typer.Option(
+            help="With sandwich: the others learn the largest subnet's output.", rich_help_panel=ONESHOT
+        ),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Processes that train the supernet together, each on a GPU of its own where there are any.",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = 1,
+    finalists: Annotated[
+        int,
+        typer.Option(
+            help="Subnets that are trained on their own, the front's first.", rich_help_panel=ONESHOT
+        ),
+    ] = 6,
+    tau_samples: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Random subnets that are trained, too: how well inherited accuracies rank them (Kendall's "
+            "tau) tells how far to trust them.",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = 6,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            help="Train finalists and random subnets from new weights, not from inherited ones.",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = False,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the supernet and of what is trained from it.",
+            show_default="the space's first point's",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs a trial trains.",
+            show_default="5; 2 with oneshot, from inherited weights",
+            rich_help_panel=TRIALS,
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     gradient_accumulation: GradientAccumulation = 1,
     precision: Precision = "fp32",
@@ -273,6 +352,7 @@ def search(
 
     settings: dict[str, Any] = {
         "space": space,
+        "strategy": strategy,
         "dataset": dataset,
         "text_encoder": text_encoder,
         "image_encoder": image_encoder,
@@ -286,6 +366,14 @@ def search(
         "seeds": seeds,
         "warm_start": warm_start,
         "epochs": epochs,
+        "supernet_epochs": supernet_epochs,
+        "paths": paths,
+        "distill": distill,
+        "workers": workers,
+        "finalists": finalists,
+        "tau_samples": tau_samples,
+        "from_scratch": from_scratch,
+        "learning_rate": learning_rate,
         "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation,
         "text_length": text_length,
@@ -319,7 +407,8 @@ def search(
         "address": address,
     }
     if resume is None:
-        config = SearchConfig(num_samples=more_samples(num_samples), **settings)
+        samples: Any = None if num_samples is None else more_samples(num_samples)
+        config = SearchConfig(num_samples=samples, **settings)
     given = {name: value for name, value in settings.items() if _was_given(context, name)}
     from search.runner import resume_search, run_search
 
@@ -351,10 +440,11 @@ def _was_given(context: typer.Context, setting: str) -> bool:
 
 def _print_result(result: Any) -> None:
     from search.history import UNFINISHED
-    from search.report import front_table, memory_line, methods_table, settings_line
+    from search.report import front_table, memory_line, methods_table, settings_line, tau_line
 
     console = Console()
-    counts = [f"{result.trials} trials"]
+    counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
+    counts += [f"{result.trials} trials"]
     counts += [f"{result.infeasible} over budget, never started"] if result.infeasible else []
     ends = [(getattr(result, status), words) for status, words in UNFINISHED.items()]
     counts += [f"{count} {words}" for count, words in ends if count]
@@ -362,12 +452,16 @@ def _print_result(result: Any) -> None:
     counts += ["interrupted"] if result.interrupted else []
     if result.front:
         console.print(front_table(result.front, result.depths, f"Pareto front of '{result.name}'"))
-        if len(result.methods) > 1:
+        by_layer = any(isinstance(v, dict) for row in result.front for v in row["config"].values())
+        if by_layer or len(result.methods) > 1:
             for row in result.front:
                 console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
             console.print()
+        if len(result.methods) > 1:
             console.print(methods_table(result.methods))
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
+        if result.strategy == "oneshot":
+            console.print(tau_line(result.kendall_tau), highlight=False, soft_wrap=True)
         console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)

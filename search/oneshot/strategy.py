@@ -1,0 +1,234 @@
+"""The phases of a one-shot search before its best subnets are trained: each is gone on with where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.history import TrialRecord
+from search.objectives import KNOWN, Objective
+from search.oneshot.ranking import kendall_tau
+from search.oneshot.subnets import Gate, SubnetPool, SubnetSearch
+from search.oneshot.supernet import order_supernet, train_supernet
+from search.progress import Steps
+from search.resources import Placement
+from search.setup import Setup
+from search.store import FILE, SearchStore
+from search.tracking import SUPERNET, Tracker
+from search.units import GIB, format_size
+from trainables.supernet import SupernetWeights
+from trainables.workbench import TrialSpec
+
+#: The folder of the subnets' store, in the search's.
+SUBNETS = "subnets"
+
+
+class OneShot:
+    """Trains a supernet, searches its subnets and says which of them are to be trained on their own.
+
+    Args:
+        setup: The search's; its space is that of subnets.
+        spec: What trials share.
+        placement: What trials are given.
+        store: The search's store.
+        folder: The search's folder on this machine.
+        tracker: Told of the supernet's training.
+        console: Where progress is shown.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        spec: TrialSpec,
+        placement: Placement,
+        store: SearchStore,
+        folder: Path,
+        tracker: Tracker,
+        console: Console,
+    ) -> None:
+        self.setup = setup
+        self.spec = spec
+        self.placement = placement
+        self.store = store
+        self.folder = folder
+        self.tracker = tracker
+        self.console = console
+        self.weights: SupernetWeights | None = None
+        self.search: SubnetSearch | None = None
+
+    def run(self) -> bool:
+        """Train the supernet and search its subnets, as far as that is not done; False if interrupted."""
+        try:
+            self.weights = self._train()
+            self._search(self.weights)
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def finals(self) -> Setup:
+        """Return the setup in which the finalists and the random sample are trained on their own."""
+        assert self.search is not None
+        setup, config = self.setup, self.setup.config
+        chosen = [*self.search.finalists(config.finalists), *self.search.sample]
+        # Those that an earlier end had chosen stay: they are trained already.
+        points: list[Mapping[str, Any]] = self.store.fact("finals") or []
+        points += [subnet.values for subnet in chosen if subnet.values not in points]
+        points = [point for number, point in enumerate(points) if point not in points[:number]]
+        self.store.put_facts({"finals": points})
+        setup.history.inherited = {key: s.metrics for key, s in self.search.found.items() if s.metrics}
+        space = replace(setup.space, first_points=lambda _: [dict(point) for point in points])
+        return replace(setup, space=space, config=replace(config, sampler="random", num_samples=len(points)))
+
+    @property
+    def evaluated(self) -> int:
+        """Number of subnets evaluated with inherited weights."""
+        return len(self.search.evaluated) if self.search else 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space holds no further subnets."""
+        return self.search is not None and self.search.exhausted
+
+    def tau(self) -> float | None:
+        """Return Kendall's tau over the random sample of inherited against own results.
+
+        Compared is the first objective that training decides; None if fewer than two were trained.
+        """
+        history = self.setup.history
+        objective = self._trained_objective()
+        pairs = []
+        for subnet in self.search.sample if self.search else []:
+            record = history.find(subnet.config)
+            if record is not None and record.status == "finished":
+                own = history.values(record)[objective.name]
+                pairs.append((objective.loss(subnet.metrics[objective.name]), objective.loss(own)))
+        return kendall_tau([inherited for inherited, _ in pairs], [own for _, own in pairs])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all subnets that were evaluated, as rows of a table."""
+        return [
+            {
+                "memory": subnet.memory.total / GIB,
+                **{f"inherited_{name}": value for name, value in subnet.metrics.items()},
+                "trainable_parameters": subnet.memory.trainable_parameters,
+                "random_sample": subnet.sampled,
+                "config": subnet.config,
+            }
+            for subnet in (self.search.evaluated if self.search else [])
+        ]
+
+    def _trained_objective(self) -> Objective:
+        objectives = self.setup.history.objectives
+        return next((o for o in objectives if o.name not in KNOWN), objectives[0])
+
+    def _train(self) -> SupernetWeights:
+        kept = self.store.fact(SUPERNET)
+        if kept and kept["document"]["status"] == "finished":
+            record = TrialRecord.from_dict(SUPERNET, kept["document"], kept["epochs"])
+            self._say(f"the supernet is trained ({len(record.epochs)} epochs)")
+        else:
+            record = self._train_anew(kept)
+        self.tracker.update(record)
+        with record.checkpoint.as_directory() as folder:
+            return SupernetWeights.load(Path(folder))
+
+    def _train_anew(self, kept: dict[str, Any] | None) -> TrialRecord:
+        config = self.setup.config
+        order = order_supernet(self.setup, self.spec, self.placement, self._say)
+        epochs = kept["epochs"] if kept else []
+        record = TrialRecord(SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs)
+        paths = f"{config.paths} paths{' with distillation' if config.distill else ''}"
+        workers = f" on each of {order.workers} workers" if order.workers > 1 else ""
+        self._say(
+            f"supernet of space '{config.space}': {config.supernet_epochs} epochs, {paths}, "
+            f"{order.memory.trainable_parameters:,} trained parameters, "
+            f"{format_size(order.memory.total)}{workers}"
+        )
+        self.tracker.update(record)
+        with Steps(self.console, "supernet", config.supernet_epochs, len(epochs)) as steps:
+
+            def heard(result: dict[str, float]) -> None:
+                self.setup.history.note(record, {**result, "expected_memory": order.expected / GIB})
+                latest = record.epochs[-1]
+                steps.update(
+                    len(record.epochs),
+                    f"training loss {latest['train_loss']:.3f}, accuracy of the first point "
+                    f"{latest['accuracy']:.3f}",
+                    always=True,
+                )
+                self._keep(record)
+                self.tracker.update(record)
+
+            record.checkpoint = train_supernet(order, config, _inside(config.storage, config.run_name), heard)
+        record.status = "finished"
+        self._keep(record)
+        return record
+
+    def _keep(self, record: TrialRecord) -> None:
+        self.store.put_facts({SUPERNET: {"document": record.to_dict(), "epochs": record.epochs}})
+
+    def _search(self, weights: SupernetWeights) -> None:
+        setup, config = self.setup, self.setup.config
+        there = (self.folder / SUBNETS / FILE).exists()
+        store = (SearchStore.open if there else _created)(self.folder / SUBNETS)
+        try:
+            self.search = SubnetSearch(setup, store)
+            if len(self.search.evaluated) >= config.num_samples:
+                self._say(f"{len(self.search.evaluated)} subnets are evaluated")
+                return
+            gate = Gate.of(setup, self.placement)
+            expected = setup.predictor.predict_as_run(
+                setup.space.largest(setup.context)[0], cached=config.feature_cache
+            )
+            needed = self.placement.needed(max(expected.total, setup.predictor.encoding_memory()))
+            if gate.placement is not None and self.placement.limit is not None:
+                needed = min(needed, self.placement.limit)
+            share = self.placement.of(needed)
+            size = max(1, min(self.placement.concurrent, int(self.placement.capacity / share.size + 1e-9)))
+            pool = SubnetPool(self.spec, weights, gate, share, size, config.max_failures)
+            before = len(self.search.evaluated)
+            with Steps(self.console, "subnets", config.num_samples, before) as steps:
+                steps.update(before, f"on {size} actor{'s' if size > 1 else ''}", always=True)
+                started = time.monotonic()
+
+                def heard(count: int) -> None:
+                    rate = (count - before) / (time.monotonic() - started)
+                    steps.update(count, f"{rate:.2f} a second{self._best()}")
+
+                self.search.run(pool, heard)
+            done = len(self.search.evaluated)
+            seconds = time.monotonic() - started
+            self._say(
+                f"{done} subnets evaluated, {(done - before) / seconds:.2f} a second; "
+                f"{pool.shared():.0%} of their fused layers shared; front of {len(self.search.front())} with "
+                f"inherited weights{self._best()}"
+            )
+            pool.close()
+        finally:
+            store.close()
+
+    def _best(self) -> str:
+        """The best value of what training decides, in words."""
+        assert self.search is not None
+        if not self.search.evaluated:
+            return ""
+        objective = self._trained_objective()
+        best = min((s.metrics[objective.name] for s in self.search.evaluated), key=objective.loss)
+        return f", best {objective.name} {best:.3f}"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _created(folder: Path) -> SearchStore:
+    return SearchStore.create(folder, {})
+
+
+def _inside(storage: str, name: str) -> str:
+    """The search's folder or address."""
+    return f"{storage.rstrip('/')}/{name}"

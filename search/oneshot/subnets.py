@@ -1,0 +1,391 @@
+"""Searching a supernet's subnets: evolution over what they reach with the weights that they inherit."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+import ray
+import torch
+
+from search.constraints import Constraint
+from search.durable import DurableStudy
+from search.history import canonical
+from search.objectives import known_values
+from search.pareto import non_dominated, priority
+from search.resources import Placement, Share
+from search.samplers import make_sampler
+from search.samplers.common import DEVICE_MEMORY
+from search.setup import Setup
+from search.store import SearchStore
+from search.units import GIB
+from spaces import Member
+from spaces.grid import count, enumerate_space
+from spaces.subnets import draw_member
+from trainables.configuration import split_config
+from trainables.memo import PredictionMemo
+from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.subnet_evaluation import SubnetEvaluator
+from trainables.supernet import SupernetWeights
+from trainables.towers import resolve_encoder
+from trainables.workbench import TrialSpec, Workbench, default_device
+
+#: Subnets that are proposed together, knowing the results of all before.
+GENERATION = 50
+#: Subnets that an actor is given at once.
+_CHUNK = 5
+#: Proposals in a row that bring nothing new before the space is walked through, or taken for exhausted.
+_MOST_BARREN = 100
+#: Configurations up to which a space is counted.
+_MAX_COUNTED = 10_000
+#: The constraint that a subnet breaks whose metrics are not finite.
+_DIVERGED = "diverged"
+#: Bytes of sequences that an actor keeps, for subnets that agree in their lower layers.
+_STATES = GIB
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A subnet and what is known of it.
+
+    Attributes:
+        number: In the order of proposals.
+        values: The parameters' values.
+        config: The configuration.
+        memory: Memory of training it on its own.
+        metrics: With inherited weights, on the validation split; empty if it breaks a constraint, or if they
+            are not finite.
+        violations: By how much it breaks what is known before training.
+        sampled: Whether it belongs to the random sample.
+    """
+
+    number: int
+    values: dict[str, Any]
+    config: dict[str, Any]
+    memory: MemoryReport
+    metrics: dict[str, float]
+    violations: dict[str, float]
+    sampled: bool
+
+    @property
+    def known(self) -> dict[str, float]:
+        """Values of the objectives, as far as they are known."""
+        return {**self.metrics, **known_values(self.memory)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is to be kept, beside the number and the values."""
+        names = ("config", "metrics", "violations", "sampled")
+        return {**{name: getattr(self, name) for name in names}, "memory": asdict(self.memory)}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Says what a subnet breaks before it is evaluated.
+
+    Attributes:
+        constraints: What results must keep to.
+        placement: What devices hold; None where they hold the largest subnet.
+        cached: Whether trials take the frozen layers' output from a cache.
+        filling: Bytes that filling it takes.
+    """
+
+    constraints: tuple[Constraint, ...]
+    placement: Placement | None
+    cached: bool
+    filling: int
+
+    @classmethod
+    def of(cls, setup: Setup, placement: Placement) -> Gate:
+        """Return a search's."""
+        cached = setup.config.feature_cache
+        filling = setup.predictor.encoding_memory() if cached else 0
+        gate = cls(setup.history.constraints, placement, cached, filling)
+        largest = setup.space.largest(setup.context)[0]
+        fits = gate.excess(largest, setup.predictor) <= 0
+        return replace(gate, placement=None) if fits else gate
+
+    def violations(
+        self, config: Mapping[str, Any], memory: MemoryReport, predictor: MemoryPredictor
+    ) -> dict[str, float]:
+        """Return by how much a subnet breaks what is known before training; at most 0 is kept."""
+        values = known_values(memory)
+        violations = {str(c): c.violation(values) for c in self.constraints if c.known}
+        if self.placement is not None and all(violation <= 0 for violation in violations.values()):
+            violations[DEVICE_MEMORY] = self.excess(config, predictor)
+        return violations
+
+    def excess(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> float:
+        """Return the GiB that a trial needs beyond what the largest device has."""
+        if self.placement is None or self.placement.limit is None:
+            return -math.inf
+        expected = predictor.predict_as_run(config, cached=self.cached).total
+        return (self.placement.needed(max(expected, self.filling)) - self.placement.limit) / GIB
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an actor says of a subnet: metrics are empty if it breaks a constraint."""
+
+    memory: MemoryReport
+    violations: dict[str, float]
+    metrics: dict[str, float]
+
+
+class SubnetActor:
+    """Evaluates subnets in a process of its own.
+
+    Args:
+        spec: What trials share.
+        weights: The supernet's, in the object store: in a list, so that it is still there to be asked for when
+            Ray starts the actor again.
+        gate: What is not evaluated.
+        threads: CPU threads to use.
+    """
+
+    def __init__(self, spec: TrialSpec, weights: list[Any], gate: Gate, threads: int) -> None:
+        self._gate = gate
+        self._bench = Workbench(replace(spec, threads=threads), torch.device(default_device()))
+        setting = spec.setting.as_run(cached=spec.feature_cache > 0)
+        found: SupernetWeights = ray.get(weights[0])
+        supernet = found.supernet(self._bench.context(setting)).to(self._bench.device)
+        self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES)
+        encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
+        classes = self._bench.data.n_classes
+        self._predictor = MemoryPredictor(encoders, classes, spec.setting, memo=PredictionMemo())
+
+    def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
+        """Return what there is to know of some subnets, in the order given."""
+        return [self._answer(config) for config in configs]
+
+    def shared(self) -> tuple[int, int]:
+        """Return how many stages were run, and how many were there already."""
+        return self._evaluator.stages_run, self._evaluator.stages_shared
+
+    def _answer(self, config: dict[str, Any]) -> Answer:
+        memory = self._predictor.predict_configuration(config)
+        violations = self._gate.violations(config, memory, self._predictor)
+        broken = any(violation > 0 for violation in violations.values())
+        metrics = {} if broken else self._evaluator.evaluate(split_config(config)[1])
+        return Answer(memory, violations, metrics)
+
+
+class SubnetPool:
+    """Actors that evaluate subnets side by side, each with the supernet's weights from the object store.
+
+    Args:
+        spec: What trials share.
+        weights: The supernet's.
+        gate: What is not evaluated.
+        share: What an actor is given.
+        size: Number of actors.
+        restarts: Times that an actor is started again whose process died.
+    """
+
+    def __init__(
+        self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, share: Share, size: int, restarts: int
+    ) -> None:
+        self._weights = ray.put(weights)
+        made = ray.remote(SubnetActor).options(
+            **share.options(), max_restarts=restarts, max_task_retries=restarts
+        )
+        self.size = size
+        self._actors = [made.remote(spec, [self._weights], gate, share.threads) for _ in range(size)]
+
+    def evaluate(self, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+        """Yield (index, answer) of each configuration, whichever is there first.
+
+        Args:
+            configs: In an order in which those that share most are neighbours.
+        """
+        numbered = enumerate(configs)
+        running: dict[Any, tuple[Any, list[int]]] = {}
+
+        def give(actor: Any) -> None:
+            chunk = list(islice(numbered, _CHUNK))
+            if chunk:
+                answer = actor.evaluate.remote([config for _, config in chunk])
+                running[answer] = actor, [index for index, _ in chunk]
+
+        for actor in self._actors:
+            give(actor)
+        while running:
+            (ready,), _ = ray.wait(list(running))
+            actor, indices = running.pop(ready)
+            give(actor)
+            yield from zip(indices, ray.get(ready), strict=True)
+
+    def shared(self) -> float:
+        """Return which share of the stages that subnets consist of did not have to be run."""
+        counts = ray.get([actor.shared.remote() for actor in self._actors])
+        run, there = (sum(column) for column in zip(*counts, strict=True))
+        return there / (run + there) if there else 0.0
+
+    def close(self) -> None:
+        """Give back what the actors hold."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+class SubnetSearch:
+    """Evolution over subnets, kept on disk after each generation.
+
+    Everything that was proposed is in the store; an interrupted search goes on with the proposals that it
+    would have made. A configuration that is proposed again is answered from what is known.
+
+    Args:
+        setup: The search's; its space is that of subnets.
+        store: The subnets' store.
+    """
+
+    def __init__(self, setup: Setup, store: SearchStore) -> None:
+        config = setup.config
+        self.setup = setup
+        self.store = store
+        self.exhausted = False
+        self.found: dict[str, Evaluated] = {}
+        self._rng = random.Random(f"{config.seed}/sample")
+        sample = [self._draw() for _ in range(config.tau_samples)]
+        self._sample = {canonical(member.config) for member in sample}
+        first = setup.space.first_points(setup.context)
+        self.study = DurableStudy(
+            store,
+            setup.history.objectives,
+            lambda: make_sampler(config.sampler, config.num_samples, config.seed),
+            [*(member.values for member in sample), *first],
+            config.seed,
+        )
+        for number in range(len(self.study)):
+            kept = self.study.frozen(number).user_attrs.get("subnet")
+            if kept:
+                values, memory = self.study.frozen(number).params, MemoryReport(**kept["memory"])
+                subnet = Evaluated(number, values, **{**kept, "memory": memory})
+                self.found[canonical(subnet.config)] = subnet
+
+    @property
+    def evaluated(self) -> list[Evaluated]:
+        """Subnets that have metrics, in the order of proposals."""
+        done = [subnet for subnet in self.found.values() if subnet.metrics]
+        return sorted(done, key=lambda subnet: subnet.number)
+
+    @property
+    def sample(self) -> list[Evaluated]:
+        """The random sample, as far as it keeps to the constraints."""
+        return [subnet for subnet in self.evaluated if subnet.sampled]
+
+    def run(self, pool: SubnetPool, heard: Callable[[int], None]) -> None:
+        """Evaluate subnets until as many are done as were asked for, or there are no others.
+
+        Args:
+            pool: Who evaluates them.
+            heard: Told, after each result, how many there are.
+        """
+        while len(self.evaluated) < self.setup.config.num_samples and not self.exhausted:
+            wanted = min(GENERATION, self.setup.config.num_samples - len(self.evaluated))
+            proposals = self._propose(wanted)
+            # Spaces ask first for what most depends on: neighbours agree in the lowest layers.
+            proposals.sort(key=lambda proposal: list(proposal.values.values()))
+            answers: dict[int, Answer] = {}
+            for index, answer in pool.evaluate([proposal.config for proposal in proposals]):
+                answers[index] = answer
+                heard(self._seen() + len(answers))
+            with self.store.transaction():
+                for index in sorted(answers, key=lambda index: proposals[index].number):
+                    self._tell(proposals[index], answers[index])
+                self.study.save()
+
+    def front(self) -> list[Evaluated]:
+        """Return the evaluated subnets that no other one dominates, with inherited weights."""
+        return [self.evaluated[index] for index in non_dominated(self._losses(self.evaluated))]
+
+    def finalists(self, count: int) -> list[Evaluated]:
+        """Return the subnets that are worth training on their own.
+
+        They are the front's, far from each other, then the next rank's.
+        """
+        return [self.evaluated[index] for index in priority(self._losses(self.evaluated))[:count]]
+
+    def _draw(self) -> Member:
+        return draw_member(self.setup.space, self.setup.context, self._rng)
+
+    def _seen(self) -> int:
+        return sum(bool(subnet.metrics) for subnet in self.found.values())
+
+    def _losses(self, subnets: Sequence[Evaluated]) -> list[tuple[float, ...]]:
+        return [self.setup.history.losses(subnet.known) for subnet in subnets]
+
+    def _propose(self, wanted: int) -> list[_Proposal]:
+        """Return configurations that were not proposed before; fewer if there are no others."""
+        proposals: dict[str, _Proposal] = {}
+        barren = 0
+        while len(proposals) < wanted:
+            if barren < _MOST_BARREN:
+                barren = 0 if self._ask(proposals) else barren + 1
+            elif not self._ask_past_the_sampler(proposals, wanted):
+                self.exhausted = True
+                break
+        return list(proposals.values())
+
+    def _ask(self, proposals: dict[str, _Proposal], point: Mapping[str, Any] | None = None) -> bool:
+        """Ask once; return whether the answer is new."""
+        trial = self.study.ask(point)
+        config = self.setup.space.sample(trial, self.setup.context)
+        key = canonical(config)
+        if key in proposals:
+            self.study.fail(trial.number)  # its twin's result is not there yet
+        elif key in self.found:
+            self._answer(trial.number, self.found[key])
+        else:
+            proposals[key] = _Proposal(trial.number, dict(trial.params), config)
+            return True
+        return False
+
+    def _ask_past_the_sampler(self, proposals: dict[str, _Proposal], wanted: int) -> bool:
+        """Take what is left of a space that can be counted, else draw; return whether there was anything."""
+        before = len(proposals)
+        space, context = self.setup.space, self.setup.context
+        if count(space, context, _MAX_COUNTED) is not None:
+            left = [m for m in enumerate_space(space, context) if canonical(m.config) not in self.found]
+            random.Random(len(self.study)).shuffle(left)
+            for member in left:
+                if len(proposals) < wanted:
+                    self._ask(proposals, member.values)
+        else:
+            with self.study.at_random():
+                for _ in range(_MOST_BARREN):
+                    if len(proposals) < wanted:
+                        self._ask(proposals)
+        return len(proposals) > before
+
+    def _tell(self, proposal: _Proposal, answer: Answer) -> None:
+        """Keep a result and tell Optuna."""
+        metrics, violations = answer.metrics, dict(answer.violations)
+        if not all(map(math.isfinite, metrics.values())):
+            metrics, violations[_DIVERGED] = {}, 1.0
+        sampled = canonical(proposal.config) in self._sample
+        subnet = Evaluated(
+            proposal.number, proposal.values, proposal.config, answer.memory, metrics, violations, sampled
+        )
+        self.found[canonical(subnet.config)] = subnet
+        self.study.describe(subnet.number, "subnet", subnet.to_dict())
+        self._answer(subnet.number, subnet)
+
+    def _answer(self, number: int, subnet: Evaluated) -> None:
+        """Tell Optuna, under a number, how a subnet did; of one without metrics what is worth nothing."""
+        history = self.setup.history
+        values = {**history.reference, **subnet.known}
+        names = [*(str(c) for c in history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
+        constraints = {**dict.fromkeys(names, 0.0), **subnet.violations}
+        self.study.tell(number, [values[o.name] for o in history.objectives], constraints)
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """A configuration that the sampler was asked for under a number."""
+
+    number: int
+    values: dict[str, Any]
+    config: dict[str, Any]

@@ -1,0 +1,300 @@
+"""Training the supernet: by Ray Train, with its memory known and gated before it starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import Checkpoint
+
+from search.config import SearchConfig
+from search.objectives import known_values
+from search.resources import Placement, Share
+from search.setup import Setup
+from search.tracking import SUPERNET
+from search.units import format_size
+from spaces import SpaceContext, get_space
+from spaces.subnets import draw_member, subnet_space
+from trainables.configuration import split_config
+from trainables.errors import UserError
+from trainables.memory import MemoryReport
+from trainables.one_shot import SupernetPlan, SupernetRun
+from trainables.setting import TrainingSetting
+from trainables.supernet_step import Curriculum
+from trainables.workbench import TrialSpec
+
+#: Most parts that a batch is split into to make the supernet's step fit.
+_MOST_PARTS = 64
+
+
+@dataclass(frozen=True)
+class SupernetJob:
+    """What the workers that train a supernet are told; it travels to other machines.
+
+    Attributes:
+        spec: What the search's trials share; the setting is the supernet's.
+        space: Name of the space.
+        context: The encoders' depths and widths.
+        learning_rate: Peak learning rate.
+        epochs: Passes over the training split.
+        paths: See ``Curriculum``.
+        distill: See ``Curriculum``.
+    """
+
+    spec: TrialSpec
+    space: str
+    context: SpaceContext
+    learning_rate: float
+    epochs: int
+    paths: str
+    distill: bool
+
+    def plan(self) -> SupernetPlan:
+        """Return how the supernet is trained; spaces of plugins are known once these are loaded."""
+        for plugin in self.spec.plugins:
+            plugin.load()
+        space = subnet_space(get_space(self.space), self.context, self.learning_rate)
+        largest, smallest = space.largest(self.context)[0], space.smallest(self.context)[0]
+        first = space.at(space.first_points(self.context)[0], self.context).config
+
+        def draw(rng: random.Random) -> dict[str, Any]:
+            return _fields(draw_member(space, self.context, rng).config)
+
+        return SupernetPlan(
+            largest["method"],
+            self.learning_rate,
+            self.epochs,
+            Curriculum(self.paths, self.distill, _fields(largest), _fields(smallest), draw),
+            _fields(first),
+        )
+
+
+@dataclass(frozen=True)
+class SupernetOrder:
+    """A supernet to be trained, with what it takes.
+
+    Attributes:
+        job: What workers are told.
+        config: Its largest subnet, as trials are configured.
+        memory: Predicted memory of a worker, in the search's setting.
+        expected: Bytes a worker takes in the search itself.
+        share: What a worker is given.
+        workers: Number of workers.
+    """
+
+    job: SupernetJob
+    config: dict[str, Any]
+    memory: MemoryReport
+    expected: int
+    share: Share
+    workers: int
+
+
+def order_supernet(
+    setup: Setup, spec: TrialSpec, placement: Placement, say: Callable[[str], None]
+) -> SupernetOrder:
+    """Find how the supernet keeps to the budget and fits a device: in as few parts a step as do.
+
+    Args:
+        setup: The search's; its space is that of subnets.
+        spec: What trials share.
+        placement: What devices hold.
+        say: Told if steps are to run in more parts than was asked for.
+
+    Raises:
+        UserError: If it does not fit at all.
+    """
+    config = setup.config
+    largest = setup.space.largest(setup.context)[0]
+    setting = replace(setup.setting, batch_size=config.batch_size // config.workers)
+    job = SupernetJob(
+        spec,
+        config.space,
+        setup.context,
+        largest["learning_rate"],
+        config.supernet_epochs,
+        config.paths,
+        config.distill,
+    )
+    plan = job.plan()
+    tight: list[str] = []
+    while True:
+        memory, expected = _predicted(setup, setting, plan)
+        needed = placement.needed(max(expected, setup.predictor.encoding_memory()))
+        too_tight = _too_tight(setup, placement, memory, needed)
+        if not too_tight:
+            break
+        tight = too_tight
+        parts = 2 * setting.gradient_accumulation
+        if parts > _MOST_PARTS or setting.batch_size % parts:
+            raise UserError(
+                f"--strategy oneshot: the supernet of space '{config.space}' takes "
+                f"{format_size(memory.total)}, however many parts its steps run in; that breaks "
+                f"{' and '.join(tight)}; lower --batch-size, or use --strategy trials"
+            )
+        setting = replace(setting, gradient_accumulation=parts)
+    if tight:
+        parts = setting.gradient_accumulation
+        say(f"the supernet's steps run in {parts} parts, to keep to {' and '.join(tight)}")
+    accumulated = replace(spec.setting, gradient_accumulation=setting.gradient_accumulation)
+    return SupernetOrder(
+        replace(job, spec=replace(spec, setting=accumulated)),
+        largest,
+        memory,
+        expected,
+        placement.worker(needed, config.workers),
+        config.workers,
+    )
+
+
+def train_supernet(
+    order: SupernetOrder, config: SearchConfig, folder: str, heard: Callable[[dict[str, float]], None]
+) -> Checkpoint:
+    """Train a supernet, from its last checkpoint if it has one.
+
+    Args:
+        order: What to train.
+        config: The search's settings.
+        folder: The search's folder, or remote address; checkpoints go into ``supernet`` there.
+        heard: Called with the results of each epoch.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        RuntimeError: If workers failed more often than ``max_failures``.
+    """
+    from ray.train.torch import TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": order.job, "mailbox": mailbox, "threads": order.share.threads},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=order.workers,
+            use_gpu="GPU" in order.share.resources,
+            resources_per_worker=order.share.resources,
+            label_selector=order.share.labels or None,
+        ),
+        run_config=ray.train.RunConfig(
+            name=SUPERNET,
+            storage_path=folder,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    # Not in this thread, so that Ctrl-C reaches it, and not Ray's handler.
+    outcome: dict[str, Any] = {}
+
+    def fit() -> None:
+        try:
+            outcome["result"] = trainer.fit()
+        except Exception as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=fit, name=SUPERNET, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+        for result in ray.get(mailbox.take.remote()):
+            heard(result)
+    if "error" in outcome:
+        error = outcome["error"]
+        reasons = getattr(error, "worker_failures", None) or {0: error}
+        raise RuntimeError(f"the supernet's training failed: {next(iter(reasons.values()))}") from error
+    checkpoint: Checkpoint = outcome["result"].checkpoint
+    return checkpoint
+
+
+class _Mailbox:
+    """Where the first worker leaves results for the driver; Ray Train itself tells it the last one only."""
+
+    def __init__(self) -> None:
+        self._results: list[dict[str, float]] = []
+
+    def put(self, result: dict[str, float]) -> None:
+        """Leave a result."""
+        self._results.append(result)
+
+    def take(self) -> list[dict[str, float]]:
+        """Return what was left since the last time."""
+        taken, self._results = self._results, []
+        return taken
+
+
+def _work(told: dict[str, Any]) -> None:
+    """Train as one of the workers."""
+    from ray.train.torch import get_device, prepare_model
+
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    job: SupernetJob = told["job"]
+
+    def wrap(replica: Any) -> Any:
+        return prepare_model(replica, parallel_strategy_kwargs={"gradient_as_bucket_view": True})
+
+    run = SupernetRun(
+        replace(job.spec, threads=told["threads"]),
+        job.plan(),
+        get_device(),
+        wrap=wrap if world > 1 else None,
+        rank=rank,
+        world=world,
+    )
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            run.load(Path(folder))
+    while run.trainer.epoch < job.epochs:
+        result = run.epoch()
+        with _saved(run, first=rank == 0) as saved:
+            ray.train.report(result, checkpoint=saved)
+        if rank == 0:
+            ray.get(told["mailbox"].put.remote({**result, "time": time.time()}))
+
+
+@contextmanager
+def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
+    """Give a checkpoint, if this is the worker that writes them."""
+    if not first:
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        run.save(Path(folder))
+        yield Checkpoint.from_directory(folder)
+
+
+def _predicted(setup: Setup, setting: TrainingSetting, plan: SupernetPlan) -> tuple[MemoryReport, int]:
+    """Return the memory of a worker in the search's setting, and bytes in the search itself."""
+    predictor = setup.predictor
+    report = predictor.changed(**setting.to_dict()).predict_supernet(plan.method, plan.curriculum)
+    as_run = setting.as_run(cached=setup.config.feature_cache)
+    expected = predictor.changed(**as_run.to_dict()).predict_supernet(plan.method, plan.curriculum)
+    return report, expected.total
+
+
+def _too_tight(setup: Setup, placement: Placement, memory: MemoryReport, needed: int) -> list[str]:
+    """Return what the supernet breaks, in words."""
+    values = known_values(memory)
+    budgets = [c for c in setup.history.constraints if c.name == "memory"]
+    broken = [str(constraint) for constraint in budgets if constraint.violation(values) > 0]
+    if placement.limit is not None and needed > placement.limit:
+        broken.append(f"the {format_size(placement.limit)} of the largest device")
+    return broken
+
+
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    return split_config(config)[1]
