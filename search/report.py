@@ -89,7 +89,8 @@ def tau_line(tau: float | None) -> str:
     """Say how well inherited accuracies rank subnets."""
     if tau is None:
         return (
-            "Kendall's tau of inherited against own results is unknown: too few random subnets were trained"
+            "Kendall's tau of inherited against own results is unknown: it takes two random subnets, trained, "
+            "that differ"
         )
     return (
         f"Kendall's tau of inherited against own results, over random subnets: {tau:.2f} "
@@ -131,10 +132,12 @@ def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], ti
         title: Above the table.
     """
     mixed = len({row["config"]["method"] for row in rows}) > 1
-    keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key != "method"))
+    inherited = any("inherited_accuracy" in row for row in rows)
+    # A supernet has one learning rate, which all that is trained from it shares
+    left_out = ("method", "learning_rate") if inherited else ("method",)
+    keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
     extra = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
     extra = [name for name in extra if any(name in row for row in rows)]
-    inherited = any("inherited_accuracy" in row for row in rows)
     headings = ["memory\nGiB", *(["inher.\nacc"] if inherited else []), "val\nacc", "test\nacc", *extra]
     table = _table(title, (*headings, "trained\nparams"))
     if mixed:
