@@ -89,7 +89,7 @@ def tau_line(tau: float | None) -> str:
     """Say how well inherited accuracies rank subnets."""
     if tau is None:
         return (
-            "Kendall's tau of inherited against own results is unknown: it takes two random subnets, trained, "
+            "Kendall's tau of inherited against own results is unknown: it takes two trained random subnets "
             "that differ"
         )
     return (

@@ -140,8 +140,8 @@ class SubnetActor:
 
     Args:
         spec: What trials share.
-        weights: The supernet's, in the object store; in a list, which is an argument that Ray has at hand when
-            it starts the actor again.
+        weights: Where the supernet's are in the object store; in a list, which Ray has at hand when it starts
+            the actor again.
         gate: What is not evaluated.
         threads: CPU threads to use.
     """
