@@ -28,8 +28,10 @@ STRATEGIES = ("trials", "oneshot")
 _BY_STRATEGY: Any = None
 _DEFAULTS = {
     "trials": {"sampler": "ehvi", "num_samples": 20, "epochs": 5},
-    "oneshot": {"sampler": "evolution", "num_samples": 500, "epochs": 2},
+    "oneshot": {"sampler": "evolution", "num_samples": 500, "epochs": 1},
 }
+#: What subnets are evaluated in.
+SUBNET_PRECISIONS = ("auto", "fp32", "bf16")
 #: Samplers that propose subnets: fast ones, and those that know no more than they are told.
 SUBNET_SAMPLERS = ("evolution", "nsga2", "nsga3", "qmc", "random")
 #: Settings that only one strategy knows, with what they are otherwise.
@@ -41,12 +43,13 @@ _TRIALS_ONLY = {
     "replay": None,
 }
 _ONESHOT_ONLY = {
-    "supernet_epochs": 8,
+    "supernet_epochs": 6,
     "paths": "uniform",
     "distill": False,
     "workers": 1,
+    "subnet_precision": "auto",
     "finalists": 6,
-    "tau_samples": 6,
+    "tau_samples": 5,
     "from_scratch": False,
     "learning_rate": None,
 }
@@ -95,11 +98,13 @@ class SearchConfig:
             is 20, or 500 subnets.
         seeds: Trials of each configuration on the front, each with a seed of its own.
         warm_start: Name of another search whose trials are prior knowledge.
-        epochs: Epochs a trial trains; None is 5, or 2 from inherited weights.
+        epochs: Epochs a trial trains; None is 5, or 1 from inherited weights.
         supernet_epochs: Epochs that the supernet trains.
         paths: Subnets a step trains: ``uniform`` draws one, ``sandwich`` adds the largest and the smallest.
         distill: Whether, with ``sandwich``, the others learn the largest subnet's output.
         workers: Processes that train the supernet together, each on a device of its own.
+        subnet_precision: What subnets are evaluated in: ``fp32``, ``bf16``, or ``auto`` for bf16 where the
+            device computes in it natively. Only their ranking depends on it.
         finalists: Subnets that are trained on their own, the front's first.
         tau_samples: Random subnets that are trained on their own, too, to see how far inherited accuracies
             can be trusted.
@@ -158,12 +163,13 @@ class SearchConfig:
     seeds: int = 1
     warm_start: str | None = None
     epochs: int = _BY_STRATEGY
-    supernet_epochs: int = 8
+    supernet_epochs: int = 6
     paths: str = "uniform"
     distill: bool = False
     workers: int = 1
+    subnet_precision: str = "auto"
     finalists: int = 6
-    tau_samples: int = 6
+    tau_samples: int = 5
     from_scratch: bool = False
     learning_rate: float | None = None
     batch_size: int = 32
@@ -256,6 +262,8 @@ class SearchConfig:
             raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
         if self.batch_size % self.workers:
             raise UserError(f"--workers {self.workers}: must divide --batch-size, {self.batch_size}")
+        if self.subnet_precision not in SUBNET_PRECISIONS:
+            raise unknown("subnet precision", self.subnet_precision, SUBNET_PRECISIONS)
         if self.paths not in PATHS:
             raise unknown("paths", self.paths, PATHS)
         if self.distill and self.paths != "sandwich":

@@ -323,12 +323,12 @@ def main_modality(context: SpaceContext, preferred: str = "image") -> str:
     return preferred if preferred in context.depths else next(iter(context.depths))
 
 
-def suggest_layers(trial: Trial, context: SpaceContext, name: str) -> int:
-    """Sample a number of top layers, 1 to the shallowest encoder's depth.
+def suggest_layers(trial: Trial, context: SpaceContext, name: str, *, log: bool = False) -> int:
+    """Sample a number of top layers, 1 to the shallowest encoder's depth, evenly or on a log scale.
 
     Raises:
         UserError: If an encoder has no layers.
     """
     if context.depth < 1:
         raise UserError(f"{name}: an encoder without layers has none to work in; choose another encoder")
-    return trial.suggest_int(name, 1, context.depth)
+    return trial.suggest_int(name, 1, context.depth, log=log)

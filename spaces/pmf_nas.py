@@ -42,11 +42,11 @@ def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     """Draw a configuration of ``pmf`` with prompt lengths for each layer and modality.
 
     Layers are counted from the top, which is 0, so that they are the same ones whatever L_f is; the lowest is
-    asked for first.
+    asked for first. Their number is drawn on a log scale: what it costs grows faster than what it brings.
     """
     step = _width_step(context)
     width = trial.suggest_int("translator_width", step, 8 * step, step=step)
-    layers = suggest_layers(trial, context, "n_fusion_layers")
+    layers = suggest_layers(trial, context, "n_fusion_layers", log=True)
     lengths: dict[str, PerLayer] = {kind: {m: [] for m in context.depths} for kind in LENGTHS}
     for above in reversed(range(layers)):
         for kind, by_modality in lengths.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ class SubnetEvaluator:
         setting: How subnets are run.
         supernet: The supernet; its weights stay as they are.
         split: The split to evaluate on.
+        precision: As ``TrainingSetting.precision``, of the subnets alone; None is the setting's.
         states: Most bytes of sequences that are kept.
 
     Attributes:
@@ -49,12 +51,14 @@ class SubnetEvaluator:
         supernet: Supernet,
         *,
         split: str = "validation",
+        precision: str | None = None,
         states: int = 2**30,
     ) -> None:
         self.bench = bench
         self.setting = setting
         self.supernet = supernet
         self.split = split
+        self._running = replace(setting, precision=precision or setting.precision)
         self.task = get_task(bench.data.info["task"])
         self.stages_run = self.stages_shared = 0
         self._limit = states
@@ -84,7 +88,7 @@ class SubnetEvaluator:
         stages = model.stages()
         if not stages:
             for batch in loader.in_order():
-                with self.setting.autocast(self.bench.device):
+                with self._running.autocast(self.bench.device):
                     yield model(batch.inputs)
             return
         root = json.dumps(model.prefix_layers())
@@ -96,7 +100,7 @@ class SubnetEvaluator:
         if self._limit:
             kept = {number: [] for number in range(known + 1, len(stages))}
         for index, batch in enumerate(loader.in_order()):
-            with self.setting.autocast(self.bench.device):
+            with self._running.autocast(self.bench.device):
                 sequences = start[index] if start else model.prefix(batch.inputs)
                 for number, stage in enumerate(stages[known:], start=known + 1):
                     sequences = stage.run(sequences)
@@ -104,8 +108,8 @@ class SubnetEvaluator:
                         kept[number].append(sequences)
                 output = model.conclude(sequences)
             yield output
-        for number in range(1, known + 1):
-            self._states.move_to_end(path[number])
+        if known:
+            self._states.move_to_end(path[known])
         for number, found in kept.items():
             self._keep(path[number], found)
         self.stages_run += len(stages) - known

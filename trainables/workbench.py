@@ -147,6 +147,15 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def fast_precision(device: torch.device) -> str:
+    """Return the precision that a device computes fastest in without loss of range: bf16 where it is native."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
 def _open_prepared(spec: TrialSpec) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
     if folder.exists():

@@ -157,7 +157,7 @@ def search(
     ] = 0,
     supernet_epochs: Annotated[
         int, typer.Option(help="Epochs that the supernet trains.", rich_help_panel=ONESHOT)
-    ] = 8,
+    ] = 6,
     paths: Annotated[
         str,
         typer.Option(
@@ -179,6 +179,14 @@ def search(
             rich_help_panel=ONESHOT,
         ),
     ] = 1,
+    subnet_precision: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|fp32|bf16",
+            help="What subnets are evaluated in; auto is bf16 where the device computes in it natively.",
+            rich_help_panel=ONESHOT,
+        ),
+    ] = "auto",
     finalists: Annotated[
         int,
         typer.Option(
@@ -193,7 +201,7 @@ def search(
             "tau) tells how far to trust them.",
             rich_help_panel=ONESHOT,
         ),
-    ] = 6,
+    ] = 5,
     from_scratch: Annotated[
         bool,
         typer.Option(
@@ -213,7 +221,7 @@ def search(
         int | None,
         typer.Option(
             help="Epochs a trial trains.",
-            show_default="5; 2 with oneshot, from inherited weights",
+            show_default="5; 1 with oneshot, from inherited weights",
             rich_help_panel=TRIALS,
         ),
     ] = None,
@@ -370,6 +378,7 @@ def search(
         "paths": paths,
         "distill": distill,
         "workers": workers,
+        "subnet_precision": subnet_precision,
         "finalists": finalists,
         "tau_samples": tau_samples,
         "from_scratch": from_scratch,

@@ -190,10 +190,14 @@ class OneShot:
                 needed = min(needed, self.placement.limit)
             share = self.placement.of(needed)
             size = max(1, min(self.placement.concurrent, int(self.placement.capacity / share.size + 1e-9)))
-            pool = SubnetPool(self.spec, weights, gate, share, size, config.max_failures)
+            pool = SubnetPool(
+                self.spec, weights, gate, share, size, config.subnet_precision, config.max_failures
+            )
             before = len(self.search.evaluated)
             with Steps(self.console, "subnets", config.num_samples, before) as steps:
-                steps.update(before, f"on {size} actor{'s' if size > 1 else ''}", always=True)
+                steps.update(
+                    before, f"on {size} actor{'s' if size > 1 else ''}, in {pool.precision()}", always=True
+                )
                 started = time.monotonic()
 
                 def heard(count: int) -> None:

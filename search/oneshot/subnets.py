@@ -11,7 +11,9 @@ from typing import Any
 
 import ray
 import torch
+from optuna.samplers import BaseSampler
 
+from search.config import SearchConfig
 from search.constraints import Constraint
 from search.durable import DurableStudy
 from search.history import canonical
@@ -20,6 +22,7 @@ from search.pareto import non_dominated, priority
 from search.resources import Placement, Share
 from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY
+from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
 from search.store import SearchStore
 from search.units import GIB
@@ -32,12 +35,12 @@ from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.subnet_evaluation import SubnetEvaluator
 from trainables.supernet import SupernetWeights
 from trainables.towers import resolve_encoder
-from trainables.workbench import TrialSpec, Workbench, default_device
+from trainables.workbench import TrialSpec, Workbench, default_device, fast_precision
 
 #: Subnets that are proposed together, knowing the results of all before.
-GENERATION = 50
+GENERATION = 25
 #: Subnets that an actor is given at once.
-_CHUNK = 5
+_CHUNK = 3
 #: Proposals in a row that bring nothing new before the space is walked through, or taken for exhausted.
 _MOST_BARREN = 100
 #: Configurations up to which a space is counted.
@@ -140,19 +143,25 @@ class SubnetActor:
 
     Args:
         spec: What trials share.
-        weights: Where the supernet's are in the object store; in a list, which Ray has at hand when it starts
-            the actor again.
+        weights: The supernet's.
         gate: What is not evaluated.
         threads: CPU threads to use.
+        precision: ``auto``, or as ``SubnetEvaluator`` takes it.
     """
 
-    def __init__(self, spec: TrialSpec, weights: list[Any], gate: Gate, threads: int) -> None:
+    def __init__(
+        self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
+    ) -> None:
         self._gate = gate
         self._bench = Workbench(replace(spec, threads=threads), torch.device(default_device()))
         setting = spec.setting.as_run(cached=spec.feature_cache > 0)
-        found: SupernetWeights = ray.get(weights[0])
-        supernet = found.supernet(self._bench.context(setting)).to(self._bench.device)
-        self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES)
+        supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
+        if precision == "auto":
+            precision = (
+                fast_precision(self._bench.device) if setting.precision == "fp32" else setting.precision
+            )
+        self.precision = precision
+        self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
         encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
         classes = self._bench.data.n_classes
         self._predictor = MemoryPredictor(encoders, classes, spec.setting, memo=PredictionMemo())
@@ -165,6 +174,10 @@ class SubnetActor:
         """Return how many stages were run, and how many were there already."""
         return self._evaluator.stages_run, self._evaluator.stages_shared
 
+    def runs_in(self) -> str:
+        """Return the precision that subnets are run in."""
+        return self.precision
+
     def _answer(self, config: dict[str, Any]) -> Answer:
         memory = self._predictor.predict_configuration(config)
         violations = self._gate.violations(config, memory, self._predictor)
@@ -176,47 +189,73 @@ class SubnetActor:
 class SubnetPool:
     """Actors that evaluate subnets side by side, each with the supernet's weights from the object store.
 
+    An actor that dies is replaced, and what it was at is done again.
+
     Args:
         spec: What trials share.
         weights: The supernet's.
         gate: What is not evaluated.
         share: What an actor is given.
         size: Number of actors.
-        restarts: Times that an actor is started again whose process died.
+        precision: See ``SubnetActor``.
+        failures: Times that actors may die.
     """
 
     def __init__(
-        self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, share: Share, size: int, restarts: int
+        self,
+        spec: TrialSpec,
+        weights: SupernetWeights,
+        gate: Gate,
+        share: Share,
+        size: int,
+        precision: str,
+        failures: int,
     ) -> None:
-        self._weights = ray.put(weights)
-        made = ray.remote(SubnetActor).options(
-            **share.options(), max_restarts=restarts, max_task_retries=restarts
-        )
+        made = ray.remote(SubnetActor).options(**share.options())
+        kept = ray.put(weights)
         self.size = size
-        self._actors = [made.remote(spec, [self._weights], gate, share.threads) for _ in range(size)]
+        self._make = lambda: made.remote(spec, kept, gate, share.threads, precision)
+        self._failures = failures
+        self._actors = [self._make() for _ in range(size)]
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) of each configuration, whichever is there first.
 
         Args:
             configs: In an order in which those that share most are neighbours.
+
+        Raises:
+            RayError: If an evaluation fails, or actors die more often than they may.
         """
         numbered = enumerate(configs)
-        running: dict[Any, tuple[Any, list[int]]] = {}
+        running: dict[Any, tuple[int, list[tuple[int, dict[str, Any]]]]] = {}
 
-        def give(actor: Any) -> None:
-            chunk = list(islice(numbered, _CHUNK))
+        def give(place: int, chunk: list[tuple[int, dict[str, Any]]]) -> None:
             if chunk:
-                answer = actor.evaluate.remote([config for _, config in chunk])
-                running[answer] = actor, [index for index, _ in chunk]
+                answer = self._actors[place].evaluate.remote([config for _, config in chunk])
+                running[answer] = place, chunk
 
-        for actor in self._actors:
-            give(actor)
+        for place in range(self.size):
+            give(place, list(islice(numbered, _CHUNK)))
         while running:
             (ready,), _ = ray.wait(list(running))
-            actor, indices = running.pop(ready)
-            give(actor)
-            yield from zip(indices, ray.get(ready), strict=True)
+            place, chunk = running.pop(ready)
+            try:
+                answers = ray.get(ready)
+            except ray.exceptions.RayActorError:
+                self._failures -= 1
+                if self._failures < 0:
+                    raise
+                self._actors[place] = self._make()
+                give(place, chunk)
+                continue
+            give(place, list(islice(numbered, _CHUNK)))
+            yield from zip((index for index, _ in chunk), answers, strict=True)
+
+    def precision(self) -> str:
+        """Return the precision that subnets are run in."""
+        found: str = ray.get(self._actors[0].runs_in.remote())
+        return found
 
     def shared(self) -> float:
         """Return which share of the stages that subnets consist of did not have to be run."""
@@ -254,7 +293,7 @@ class SubnetSearch:
         self.study = DurableStudy(
             store,
             setup.history.objectives,
-            lambda: make_sampler(config.sampler, config.num_samples, config.seed),
+            lambda: _sampler(config),
             [*(member.values for member in sample), *first],
             config.seed,
         )
@@ -380,6 +419,12 @@ class SubnetSearch:
         names = [*(str(c) for c in history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
         constraints = {**dict.fromkeys(names, 0.0), **subnet.violations}
         self.study.tell(number, [values[o.name] for o in history.objectives], constraints)
+
+
+def _sampler(config: SearchConfig) -> BaseSampler:
+    if config.sampler == "evolution":  # children that keep a parent's lowest layers share its sequences
+        return EvolutionSampler(GENERATION, config.seed, keep_first=True)
+    return make_sampler(config.sampler, config.num_samples, config.seed)
 
 
 @dataclass(frozen=True)

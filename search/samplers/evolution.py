@@ -37,6 +37,8 @@ class EvolutionSampler(DefineByRun):
     Args:
         startup: Trials drawn at random at first.
         seed: Random seed.
+        keep_first: Whether a child has the genes that are asked for first, up to a random one, from one
+            parent as they are. What depends on these alone is then the same as the parent's.
     """
 
     #: The chance of a gene to change (AutoFormer: 0.2 for the depth, 0.4 for the rest).
@@ -50,8 +52,9 @@ class EvolutionSampler(DefineByRun):
     #: How far a number moves to a neighbour at most: a share of its range, on the range's scale.
     NEIGHBOURHOOD = 0.1
 
-    def __init__(self, startup: int, seed: int) -> None:
+    def __init__(self, startup: int, seed: int, *, keep_first: bool = False) -> None:
         self._startup = startup
+        self._keep_first = keep_first
         self._random = RandomSampler(seed=seed)
         self._rng = np.random.default_rng(seed)
         self._results = _Results()
@@ -68,6 +71,10 @@ class EvolutionSampler(DefineByRun):
         if self._plan.number != trial.number:
             self._plan = self._planned(study, trial)
         plan = self._plan
+        if len(trial.params) < plan.kept:
+            gene = plan.parents[0].get(param_name)
+            if gene is not None and holds(param_distribution, gene):
+                return gene
         genes = [parent[param_name] for parent in plan.parents if param_name in parent]
         genes = [gene for gene in genes if holds(param_distribution, gene)]
         if not genes:
@@ -96,14 +103,16 @@ class EvolutionSampler(DefineByRun):
         streak = barren(asked, limit=math.ceil(self.MOST_MUTATION / self.MUTATION))
         mutation = min(self.MUTATION * max(1, streak), self.MOST_MUTATION)
         parent = pool[self._rng.integers(len(pool))]
+        kept = int(self._rng.integers(len(parent.params))) if self._keep_first and parent.params else 0
         # From parents that differ in fewer genes comes nothing but one of them.
         mates = [other.params for other in pool if _differences(parent.params, other.params) >= 2]
         if mates and self._rng.random() < 0.5:
             mate = mates[self._rng.integers(len(mates))]
-            return _Plan(trial.number, (parent.params, mate), mutation if streak > 1 else 0.0)
-        genes = [name for name, distribution in parent.distributions.items() if not distribution.single()]
+            return _Plan(trial.number, (parent.params, mate), mutation if streak > 1 else 0.0, kept=kept)
+        names = list(parent.params)
+        genes = [name for name in names[kept:] if not parent.distributions[name].single()]
         changing = genes[self._rng.integers(len(genes))] if genes else None
-        return _Plan(trial.number, (parent.params,), mutation, changing)
+        return _Plan(trial.number, (parent.params,), mutation, changing, kept)
 
     def _moved(self, value: float, distribution: IntDistribution | FloatDistribution) -> float:
         """Return a value near another one, and never that one, unless rounding makes it so."""
@@ -129,12 +138,14 @@ class _Plan:
         parents: The parents' genes: two to cross, one to mutate, none for a random trial.
         mutation: The chance of a gene to change.
         changing: The gene that changes in any case.
+        kept: How many of the genes asked for first are the first parent's.
     """
 
     number: int
     parents: tuple[dict[str, Any], ...] = ()
     mutation: float = 0.0
     changing: str | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True, eq=False)
