@@ -148,7 +148,7 @@ def default_device() -> str:
 
 
 def fast_precision(device: torch.device) -> str:
-    """Return the precision that a device computes fastest in without loss of range: bf16 where it is native."""
+    """Return the precision that a device computes fastest in: bf16 where it is native, else fp32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import weakref
 from collections import Counter
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+import psutil
 from ray.tune.schedulers import TrialScheduler
 
 from search.config import SearchConfig
@@ -142,3 +144,19 @@ def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialReco
     else:
         searcher.on_trial_result(tune_id, reported)
     return record
+
+
+def kill_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Kill a process and all that it has started; return who is left."""
+    try:
+        driver = psutil.Process(process.pid)
+        family = [driver, *driver.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(family, timeout=10)
+    return left

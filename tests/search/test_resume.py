@@ -35,7 +35,7 @@ from search.store import SearchStore
 from search.study import ParetoSearcher
 from search.tuning import RuleScheduler
 from spaces import Space
-from tests.search.engine import CONTEXT, finish, make_searcher, result
+from tests.search.engine import CONTEXT, finish, kill_family, make_searcher, result
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.setting import TrainingSetting
@@ -268,23 +268,7 @@ def _driver(settings: Mapping[str, Any], *more: str) -> Iterator[subprocess.Pope
     try:
         yield process
     finally:
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Kill a process and all that it has started; return who is left."""
-    try:
-        driver = psutil.Process(process.pid)
-        family = [driver, *driver.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    _, left = psutil.wait_procs(family, timeout=10)
-    return left
+        kill_family(process)
 
 
 def _checkpoints(folder: Path) -> int:
@@ -374,7 +358,7 @@ def test_killed_with_all_of_ray_and_then_interrupted(whole, settings, place) -> 
         _wait_for_checkpoints(process, folder, 5)
         names = {child.name() for child in psutil.Process(process.pid).children(recursive=True)}
         assert {"gcs_server", "raylet"} <= names
-        assert _kill(process) == []
+        assert kill_family(process) == []
     killed = _trials(folder)
     _stopped_in_the_middle(killed)
 

@@ -1,0 +1,318 @@
+"""One-shot searches: whole ones on a real local Ray, killed ones, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from search import SearchConfig, run_search
+from search.oneshot import kendall_tau
+from search.oneshot.subnets import Answer, SubnetSearch
+from search.runner import resume_search
+from search.setup import set_up
+from search.store import SearchStore
+from tests.search.engine import kill_family
+from trainables.errors import UserError
+from trainables.memory import MemoryReport
+from trainables.supernet import SupernetWeights
+
+
+def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
+    assert kendall_tau([1, 2, 3], [0.1, 0.2, 0.3]) == pytest.approx(1)
+    assert kendall_tau([1, 2, 3], [0.3, 0.2, 0.1]) == pytest.approx(-1)
+    assert kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(2 / 3)
+    assert kendall_tau([1], [1]) is None
+    assert kendall_tau([1, 1], [1, 2]) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategy": "two"}, "unknown strategy 'two'; known: oneshot, trials"),
+        ({"scheduler": "pareto_asha"}, "--scheduler: is not for --strategy oneshot"),
+        ({"warm_start": "other"}, "--warm-start: is not for --strategy oneshot"),
+        ({"strategy": "trials", "workers": 2}, "--workers: is not for --strategy trials"),
+        ({"strategy": "trials", "learning_rate": 0.1}, "--learning-rate: is not for --strategy trials"),
+        ({"sampler": "ehvi"}, "--sampler ehvi: proposes no subnets; must be one of evolution, nsga2"),
+        ({"objectives": ("memory", "step_time")}, "step_time: is not known of subnets"),
+        ({"workers": 3}, "--workers 3: must divide --batch-size, 32"),
+        ({"paths": "both"}, "unknown paths 'both'; known: sandwich, uniform"),
+        ({"distill": True}, "--distill: needs --paths sandwich"),
+        ({"subnet_precision": "fp8"}, "unknown subnet precision 'fp8'"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: must be more than 0"),
+        ({"supernet_epochs": 0}, "--supernet-epochs 0: must be at least 1"),
+        ({"gradient_checkpointing": "search"}, "--gradient-checkpointing search: is not for"),
+    ],
+    ids=str,
+)
+def test_refuses_what_does_not_go_together(changes, message) -> None:
+    with pytest.raises(UserError, match=message):
+        SearchConfig(**{"space": "pmf_nas", "strategy": "oneshot", **changes})
+
+
+@pytest.mark.parametrize("space", ["all_methods", "linear", "sf_op"])
+def test_refuses_spaces_that_share_no_weights(space) -> None:
+    config = SearchConfig(space=space, strategy="oneshot")
+    with pytest.raises(UserError, match=f"members of space '{space}' cannot share weights; must be one of"):
+        set_up(config, Console(quiet=True))
+
+
+def test_each_strategy_has_its_defaults() -> None:
+    trials, oneshot = SearchConfig(space="pmf_nas"), SearchConfig(space="pmf_nas", strategy="oneshot")
+    assert (trials.sampler, trials.num_samples, trials.epochs) == ("ehvi", 20, 5)
+    assert (oneshot.sampler, oneshot.num_samples, oneshot.epochs) == ("evolution", 500, 1)
+    assert SearchConfig.from_json(oneshot.to_json()).to_json() == oneshot.to_json()
+
+
+@pytest.fixture
+def settings(workplace, tiny_encoders, squares) -> dict[str, Any]:
+    """Settings of a search that takes seconds."""
+    return {
+        "space": "pmf_nas",
+        "strategy": "oneshot",
+        "dataset": str(squares),
+        "text_encoder": str(tiny_encoders["bert"]),
+        "image_encoder": str(tiny_encoders["vit"]),
+        "supernet_epochs": 2,
+        "num_samples": 40,
+        "finalists": 3,
+        "tau_samples": 3,
+        "epochs": 1,
+        "batch_size": 16,
+        "image_size": 32,
+        "subnet_precision": "fp32",
+        "storage_path": str(workplace / "runs"),
+        "tracking_uri": f"sqlite:///{workplace}/mlflow.db",
+    }
+
+
+class FakePool:
+    """Answers as a supernet might, at once."""
+
+    def __init__(self, setup: Any) -> None:
+        self.setup = setup
+        self.asked: list[dict[str, Any]] = []
+
+    def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+        for index, config in reversed(list(enumerate(configs))):
+            self.asked.append(config)
+            layers, width = config.get("n_fusion_layers", 1), config.get("translator_width", 8)
+            memory = MemoryReport(10**6 * layers, 0, 0, 0, 0, 0, 100 * layers, 400)
+            bad = layers == 3 and width == 6
+            accuracy = float("nan") if bad else 0.3 + 0.1 * layers + 0.001 * width
+            yield index, Answer(memory, {}, {"accuracy": accuracy, "loss": 1 - 0.1 * layers})
+
+
+def searched(settings: dict[str, Any], folder: Path, pool: Callable[[Any], Any] = FakePool) -> Any:
+    setup = set_up(SearchConfig(**settings), Console(quiet=True))
+    there = (folder / "search.sqlite").exists()
+    store = SearchStore.open(folder) if there else SearchStore.create(folder, {})
+    search, answering = SubnetSearch(setup, store), pool(setup)
+    try:
+        search.run(answering, lambda count: None)
+    finally:
+        store.close()
+    return search, answering
+
+
+def numbers(search: SubnetSearch) -> list[Any]:
+    return [(s.number, s.values, s.metrics, s.sampled) for s in search.evaluated]
+
+
+def test_no_subnet_is_evaluated_twice_and_diverged_ones_do_not_count(settings, tmp_path) -> None:
+    search, pool = searched({**settings, "num_samples": 120}, tmp_path / "subnets")
+    asked = [json.dumps(config, sort_keys=True) for config in pool.asked]
+    assert len(asked) == len(set(asked))
+    assert len(search.evaluated) == 120
+    assert all(subnet.metrics["accuracy"] > 0 for subnet in search.evaluated)
+    assert len(search.sample) <= 3
+    front = {subnet.config["n_fusion_layers"] for subnet in search.front()}
+    assert front == {1, 2, 3}
+    chosen = search.finalists(3)
+    assert {subnet.config["n_fusion_layers"] for subnet in chosen} == {1, 2, 3}
+
+
+def test_an_extended_search_repeats_nothing(settings, tmp_path) -> None:
+    whole, _ = searched({**settings, "num_samples": 75}, tmp_path / "whole")
+    searched({**settings, "num_samples": 50}, tmp_path / "pieces")
+    pieces, pool = searched({**settings, "num_samples": 75}, tmp_path / "pieces")
+    assert numbers(pieces) == numbers(whole)
+    assert len(pool.asked) < 30  # 25, and what diverged among them
+
+
+def test_a_generation_that_is_cut_off_is_done_again(settings, tmp_path) -> None:
+    class Dying(FakePool):
+        def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+            for number, answer in enumerate(super().evaluate(configs)):
+                if len(self.asked) > 30 and number == 3:
+                    raise KeyboardInterrupt
+                yield answer
+
+    whole, _ = searched(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        searched(settings, tmp_path / "pieces", Dying)
+    pieces, pool = searched(settings, tmp_path / "pieces")
+    assert numbers(pieces) == numbers(whole)
+    assert len(pool.asked) == len(whole.evaluated) - 25
+
+
+def test_a_space_that_is_exhausted_ends_the_search(settings, tmp_path) -> None:
+    small = {**settings, "space": "vpt", "num_samples": 500, "sampler": "random"}
+    search, pool = searched(small, tmp_path / "subnets")
+    assert search.exhausted
+    assert len(pool.asked) == len(search.evaluated) == 32
+
+
+@pytest.mark.ray
+class TestOnRay:
+    """Whole searches."""
+
+    @pytest.fixture(scope="class")
+    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+        folder = tmp_path_factory.mktemp("oneshot")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
+            patch.chdir(folder)
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},
+            )
+            yield folder
+            ray.shutdown()
+
+    @pytest.fixture
+    def on_ray(self, place, settings) -> dict[str, Any]:
+        where = {"storage_path": str(place / "runs"), "tracking_uri": f"sqlite:///{place}/mlflow.db"}
+        return {**settings, **where}
+
+    def test_a_whole_search_and_its_extension(self, on_ray) -> None:
+        result = run_search(SearchConfig(**on_ray, name="whole", max_memory=3 * 2**20))
+        document = json.loads(json.dumps(result.to_dict()))
+        assert document["evaluated"] >= 40
+        assert document["trials"] >= 3
+        assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
+        assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
+        for member in document["front"]:
+            assert 0 <= member["inherited_accuracy"] <= 1
+            assert 0 <= member["test_accuracy"] <= 1
+            assert member["memory"] <= 3 * 2**20 / 2**30
+            assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
+        assert all(row["error"] == 0 for row in document["memory"])
+
+        client = MlflowClient(on_ray["tracking_uri"])
+        parent = client.get_run(result.parent_run_id)
+        assert parent.data.params["strategy"] == "oneshot"
+        table = json.loads(Path(client.download_artifacts(result.parent_run_id, "subnets.json")).read_text())
+        assert len(table["data"]) == document["evaluated"]
+        assert {"memory", "inherited_accuracy", "random_sample", "n_fusion_layers"} <= set(table["columns"])
+        mine = f"tags.`mlflow.parentRunId` = '{result.parent_run_id}'"
+        children = client.search_runs([parent.info.experiment_id], mine)
+        kinds = sorted(child.data.tags["kind"] for child in children)
+        assert kinds == ["supernet"] + ["trial"] * document["trials"]
+        for child in children:
+            if child.data.tags["kind"] == "trial":
+                assert "inherited_accuracy" in child.data.metrics
+            else:
+                assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 2
+
+        more = resume_search("whole", storage_path=on_ray["storage_path"], num_samples="+30")
+        assert more.evaluated >= document["evaluated"] + 30
+        assert more.trials >= document["trials"]
+        before = {row["trial_id"]: row["config"] for row in document["memory"]}
+        assert before.items() <= {row["trial_id"]: row["config"] for row in more.memory}.items()
+        runs = client.search_runs([parent.info.experiment_id], mine)
+        assert len(runs) == more.trials + 1
+
+    def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
+        weights = []
+        for workers in (1, 2):
+            name = f"workers-{workers}"
+            few = {"num_samples": 4, "finalists": 1, "tau_samples": 0, "encoder_dropout": False}
+            run_search(SearchConfig(**{**on_ray, **few}, name=name, workers=workers))
+            folder = max((Path(on_ray["storage_path"]) / name / "supernet").glob("checkpoint_*"))
+            weights.append(SupernetWeights.load(folder).state)
+        one, two = weights
+        assert all((one[name] - two[name]).abs().max() < 1e-4 for name in one)
+
+    def test_a_supernet_beyond_the_budget_runs_in_parts_or_is_refused(self, on_ray, capfd) -> None:
+        few = {"num_samples": 4, "finalists": 1, "tau_samples": 0, "supernet_epochs": 1}
+        with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<="):
+            run_search(SearchConfig(**{**on_ray, **few}, name="tight", max_memory=1_900_000))
+        result = run_search(SearchConfig(**{**on_ray, **few}, name="parts", max_memory=3_000_000))
+        assert "steps run in" in capfd.readouterr().err
+        assert result.trials
+
+
+@pytest.mark.ray
+def test_killed_in_each_phase_it_goes_on_where_it_was(settings, workplace) -> None:
+    options = {**settings, "supernet_epochs": 3, "num_samples": 60, "name": "killed"}
+    command = [sys.executable, str(Path(__file__).parents[2] / "search.py")]
+    start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
+    again = [*command, "--resume", "killed", "--json", f"--storage-path={settings['storage_path']}"]
+    folder = Path(settings["storage_path"]) / "killed"
+
+    def facts() -> dict[str, Any]:
+        """What the search has on disk, read from a copy that SQLite recovers."""
+        found: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+        for part in ("", "subnets"):
+            for file in (folder / part).glob("search.sqlite*"):
+                (workplace / f"copy{part}{file.suffix.removeprefix('.sqlite')}").write_bytes(
+                    file.read_bytes()
+                )
+            with sqlite3.connect(workplace / f"copy{part}") as copy:
+                if part:
+                    rows = copy.execute("SELECT number, document FROM asked").fetchall()
+                    found["subnets"] = {n: d for n, d in rows if json.loads(d)["state"] == "COMPLETE"}
+                    continue
+                kept = copy.execute("SELECT value FROM facts WHERE name = 'supernet'").fetchone()
+                found["epochs"] = json.loads(kept[0])["epochs"] if kept else []
+                trials = copy.execute("SELECT trial_id, document FROM trials").fetchall()
+                ended = {t: json.loads(d) for t, d in trials if json.loads(d)["status"] == "finished"}
+                found["trials"] = {t: d["config"] for t, d in ended.items()}
+        return found
+
+    def reached(phase: str) -> bool:
+        try:
+            now = facts()
+        except (OSError, sqlite3.Error):
+            return False
+        return len(now[phase]) >= {"epochs": 1, "subnets": 20, "trials": 1}[phase]
+
+    before: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+    for run, phase in ((start, "epochs"), (again, "subnets"), (again, "trials")):
+        driver = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 150
+        while not reached(phase):
+            assert driver.poll() is None, driver.stderr and driver.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert kill_family(driver) == []
+        now = facts()
+        assert now["epochs"][: len(before["epochs"])] == before["epochs"]
+        assert before["subnets"].items() <= now["subnets"].items()
+        assert before["trials"].items() <= now["trials"].items()
+        before = now
+    done = subprocess.run(again, capture_output=True, text=True, check=True, timeout=150)
+    now = facts()
+    assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2, 3]
+    assert now["epochs"][: len(before["epochs"])] == before["epochs"]
+    assert before["subnets"].items() <= now["subnets"].items()
+    assert before["trials"].items() <= now["trials"].items()
+    document = json.loads(done.stdout)
+    assert document["evaluated"] >= 60
+    assert document["trials"] == len(now["trials"])
