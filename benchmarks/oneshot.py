@@ -1,8 +1,8 @@
 """Compares searching a space by one supernet with searching it trial by trial, at equal compute.
 
 For each seed a one-shot search runs first. What it took, in seconds from start to end on this machine, is
-what the trial-by-trial searches of the same space, data and encoders get (``--time-budget``; a trial that runs
-when it is over does not count). Each search has the machine to itself. Reported are
+what the trial-by-trial searches of the same space, data and encoders get (``--time-budget``; a trial that
+runs when it is over does not count). Each search has the machine to itself. Reported are
 
 - the hypervolume of the final fronts on the validation split, and of the same configurations on the test
   split, which no search has seen, both from the reference point that all searches of the space share;
@@ -107,7 +107,10 @@ def main() -> None:
     parser.add_argument("--space", default="pmf_nas")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--budget", type=float, default=1.0, help="of trial-by-trial searches, in one-shot searches"
+        "--budget",
+        type=float,
+        default=1.0,
+        help="seconds of trial-by-trial searches, in those of a one-shot search",
     )
     parser.add_argument("--small", action="store_true", help="few rows and pixels: see record_table.py")
     parser.add_argument("--epochs", type=int, default=5, help="of trials in trial-by-trial searches")
@@ -123,6 +126,7 @@ def main() -> None:
 
         common += ["--dataset", str(subset(0)), *SMALL]
     rows: list[dict[str, Any]] = []
+    seconds = 0.0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run("warm-up", folder, [*common, "--num-samples", "2", "--epochs", "1", "--sampler", "random"])
@@ -162,7 +166,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 
 def summarise(rows: list[dict[str, Any]]) -> None:
-    """Print means over seeds, and when trial-by-trial searches had what the one-shot search of their seed has."""
+    """Print means over seeds, and when a search trial by trial had what the one-shot search has."""
     oneshot = {row["seed"]: row for row in rows if row["engine"] == "oneshot"}
     print("\nengine     hypervolume      test  seconds  sample-epochs  had the one-shot search's after")
     for engine in dict.fromkeys(row["engine"] for row in rows):
@@ -170,15 +174,12 @@ def summarise(rows: list[dict[str, Any]]) -> None:
         means = [statistics.fmean(r[key] for r in mine) for key in ("hypervolume", "test_hypervolume")]
         costs = [statistics.fmean(r[key] for r in mine) for key in ("seconds", "sample_epochs")]
         when = []
-        if engine != "oneshot":
-            for row in mine:
-                seconds = reached(row["curve"], oneshot[row["seed"]]["hypervolume"])
-                when.append(
-                    "never" if seconds is None else f"{seconds / oneshot[row['seed']]['seconds']:.2f}"
-                )
-        print(
-            f"{engine:10} {means[0]:11.4f} {means[1]:9.4f} {costs[0]:8.0f} {costs[1]:14,.0f}  {', '.join(when)}"
-        )
+        for row in mine if engine != "oneshot" else []:
+            seconds = reached(row["curve"], oneshot[row["seed"]]["hypervolume"])
+            share = None if seconds is None else seconds / oneshot[row["seed"]]["seconds"]
+            when.append("never" if share is None else f"{share:.2f}")
+        figures = f"{means[0]:11.4f} {means[1]:9.4f} {costs[0]:8.0f} {costs[1]:14,.0f}"
+        print(f"{engine:10} {figures}  {', '.join(when)}")
 
 
 def plot(rows: list[dict[str, Any]], path: Path, space: str) -> None:
