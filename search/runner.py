@@ -27,6 +27,7 @@ from search.tracking import Tracker
 from search.tuning import cluster, require_gpus, require_room, run_trials
 from trainables.cache import cache_dir
 from trainables.errors import UserError
+from trainables.outcome import last_line
 from trainables.trial import test_metrics
 from trainables.workbench import TrialSpec
 
@@ -289,8 +290,8 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
                 record.test = ray.get(future)
                 searcher.save_trial(record)
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                console.print(f"{record.trial_id} has no test score: {reason}", markup=False, soft_wrap=True)
+                what = f"{record.trial_id} has no test score: {last_line(error)}"
+                console.print(what, markup=False, soft_wrap=True)
 
 
 def _test_of(spec: TrialSpec, config: dict[str, Any], checkpoint: tune.Checkpoint) -> dict[str, float]:

@@ -173,48 +173,52 @@ class OneShot:
         self.store.put_facts({SUPERNET: {"document": record.to_dict(), "epochs": record.epochs}})
 
     def _search(self, weights: SupernetWeights) -> None:
-        setup, config = self.setup, self.setup.config
+        wanted = self.setup.config.num_samples
         there = (self.folder / SUBNETS / FILE).exists()
         store = (SearchStore.open if there else _created)(self.folder / SUBNETS)
         try:
-            self.search = SubnetSearch(setup, store)
-            if len(self.search.evaluated) >= config.num_samples:
-                self._say(f"{len(self.search.evaluated)} subnets are evaluated")
+            search = self.search = SubnetSearch(self.setup, store)
+            before = len(search.evaluated)
+            if before >= wanted:
+                self._say(f"{before} subnets are evaluated")
                 return
-            gate = Gate.of(setup, self.placement)
-            expected = setup.predictor.predict_as_run(
-                setup.space.largest(setup.context)[0], cached=config.feature_cache
-            )
-            needed = self.placement.needed(max(expected.total, setup.predictor.encoding_memory()))
-            if gate.placement is not None and self.placement.limit is not None:
-                needed = min(needed, self.placement.limit)
-            share = self.placement.of(needed)
-            size = max(1, min(self.placement.concurrent, int(self.placement.capacity / share.size + 1e-9)))
-            pool = SubnetPool(
-                self.spec, weights, gate, share, size, config.subnet_precision, config.max_failures
-            )
-            before = len(self.search.evaluated)
-            with Steps(self.console, "subnets", config.num_samples, before) as steps:
-                steps.update(
-                    before, f"on {size} actor{'s' if size > 1 else ''}, in {pool.precision()}", always=True
-                )
+            pool = self._pool(weights)
+            with Steps(self.console, "subnets", wanted, before) as steps:
+                actors = f"{pool.size} actor{'s' if pool.size > 1 else ''}"
+                steps.update(before, f"on {actors}, in {pool.precision()}", always=True)
                 started = time.monotonic()
 
                 def heard(count: int) -> None:
                     rate = (count - before) / (time.monotonic() - started)
                     steps.update(count, f"{rate:.2f} a second{self._best()}")
 
-                self.search.run(pool, heard)
-            done = len(self.search.evaluated)
-            seconds = time.monotonic() - started
+                search.run(pool, heard)
+            done, seconds = len(search.evaluated), time.monotonic() - started
+            shared = f", {pool.shared():.0%} of their fused layers shared" if pool.shared() else ""
             self._say(
-                f"{done} subnets evaluated, {(done - before) / seconds:.2f} a second; "
-                f"{pool.shared():.0%} of their fused layers shared; front of {len(self.search.front())} with "
-                f"inherited weights{self._best()}"
+                f"{done} subnets evaluated, {(done - before) / seconds:.2f} a second{shared}; front of "
+                f"{len(search.front())} with inherited weights{self._best()}"
             )
             pool.close()
         finally:
             store.close()
+
+    def _pool(self, weights: SupernetWeights) -> SubnetPool:
+        """Start as many actors as fit, each with room for the largest subnet."""
+        setup, config, placement = self.setup, self.setup.config, self.placement
+        largest = setup.space.largest(setup.context)[0]
+        expected = setup.predictor.predict_as_run(largest, cached=config.feature_cache).total
+        needed = placement.needed(max(expected, setup.predictor.encoding_memory()))
+        share = placement.of(needed if placement.limit is None else min(needed, placement.limit))
+        return SubnetPool(
+            self.spec,
+            weights,
+            Gate.of(setup, placement),
+            share,
+            max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
+            config.subnet_precision,
+            config.max_failures,
+        )
 
     def _best(self) -> str:
         """The best value of what training decides, in words."""

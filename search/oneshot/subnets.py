@@ -30,8 +30,10 @@ from spaces import Member
 from spaces.grid import count, enumerate_space
 from spaces.subnets import draw_member
 from trainables.configuration import split_config
+from trainables.errors import UserError
 from trainables.memo import PredictionMemo
 from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.outcome import last_line
 from trainables.subnet_evaluation import SubnetEvaluator
 from trainables.supernet import SupernetWeights
 from trainables.towers import resolve_encoder
@@ -225,7 +227,7 @@ class SubnetPool:
             configs: In an order in which those that share most are neighbours.
 
         Raises:
-            RayError: If an evaluation fails, or actors die more often than they may.
+            UserError: If actors die more often than they may.
         """
         numbered = enumerate(configs)
         running: dict[Any, tuple[int, list[tuple[int, dict[str, Any]]]]] = {}
@@ -242,10 +244,10 @@ class SubnetPool:
             place, chunk = running.pop(ready)
             try:
                 answers = ray.get(ready)
-            except ray.exceptions.RayActorError:
+            except ray.exceptions.RayActorError as error:
                 self._failures -= 1
                 if self._failures < 0:
-                    raise
+                    raise UserError(f"evaluating subnets failed: {last_line(error)}") from error
                 self._actors[place] = self._make()
                 give(place, chunk)
                 continue

@@ -30,6 +30,7 @@ from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.one_shot import SupernetPlan, SupernetRun
+from trainables.outcome import last_line
 from trainables.setting import TrainingSetting
 from trainables.supernet_step import Curriculum
 from trainables.workbench import TrialSpec
@@ -173,7 +174,7 @@ def train_supernet(
         The last checkpoint.
 
     Raises:
-        RuntimeError: If workers failed more often than ``max_failures``.
+        UserError: If workers failed more often than ``max_failures``.
     """
     from ray.train.torch import TorchTrainer
 
@@ -213,8 +214,11 @@ def train_supernet(
             heard(result)
     if "error" in outcome:
         error = outcome["error"]
-        reasons = getattr(error, "worker_failures", None) or {0: error}
-        raise RuntimeError(f"the supernet's training failed: {next(iter(reasons.values()))}") from error
+        causes = [*getattr(error, "worker_failures", {}).values(), error]
+        raise UserError(
+            f"the supernet's training failed: {last_line(causes[0])}; --resume {config.run_name} goes on "
+            "from its last epoch"
+        ) from error
     checkpoint: Checkpoint = outcome["result"].checkpoint
     return checkpoint
 
