@@ -46,7 +46,6 @@ def fresh(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("paths", "changes"),
     [
-        ("uniform", {}),
         ("sandwich", {"gradient_accumulation": 3, "precision": "bf16", "attention": "sdpa"}),
         ("distill", {"prefix": "cached", "skip_unused": True, "gradient_checkpointing": True}),
     ],

@@ -6,8 +6,10 @@ import json
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from rich.console import Console
 from search import SearchConfig, run_search
 from search.oneshot import kendall_tau
 from search.oneshot.subnets import Answer, SubnetSearch
-from search.runner import resume_search
-from search.setup import set_up
+from search.oneshot.supernet import order_supernet, train_supernet
+from search.resources import find_nodes
+from search.resources import place as place_trials
+from search.setup import make_spec, set_up
 from search.store import SearchStore
 from tests.search.engine import kill_family
 from trainables.errors import UserError
@@ -155,7 +159,7 @@ def test_a_generation_that_is_cut_off_is_done_again(settings, tmp_path) -> None:
     class Dying(FakePool):
         def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
             for number, answer in enumerate(super().evaluate(configs)):
-                if len(self.asked) > 30 and number == 3:
+                if len(self.asked) > 27 and number == 3:
                     raise KeyboardInterrupt
                 yield answer
 
@@ -200,119 +204,130 @@ class TestOnRay:
         where = {"storage_path": str(place / "runs"), "tracking_uri": f"sqlite:///{place}/mlflow.db"}
         return {**settings, **where}
 
-    def test_a_whole_search_and_its_extension(self, on_ray) -> None:
-        result = run_search(SearchConfig(**on_ray, name="whole", max_memory=3 * 2**20))
-        document = json.loads(json.dumps(result.to_dict()))
-        assert document["evaluated"] >= 40
-        assert document["trials"] >= 3
-        assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
-        assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
-        for member in document["front"]:
-            assert 0 <= member["inherited_accuracy"] <= 1
-            assert 0 <= member["test_accuracy"] <= 1
-            assert member["memory"] <= 3 * 2**20 / 2**30
-            assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
-        assert all(row["error"] == 0 for row in document["memory"])
-
-        client = MlflowClient(on_ray["tracking_uri"])
-        parent = client.get_run(result.parent_run_id)
-        assert parent.data.params["strategy"] == "oneshot"
-        table = json.loads(Path(client.download_artifacts(result.parent_run_id, "subnets.json")).read_text())
-        assert len(table["data"]) == document["evaluated"]
-        assert {"memory", "inherited_accuracy", "random_sample", "n_fusion_layers"} <= set(table["columns"])
-        mine = f"tags.`mlflow.parentRunId` = '{result.parent_run_id}'"
-        children = client.search_runs([parent.info.experiment_id], mine)
-        kinds = sorted(child.data.tags["kind"] for child in children)
-        assert kinds == ["supernet"] + ["trial"] * document["trials"]
-        for child in children:
-            if child.data.tags["kind"] == "trial":
-                assert "inherited_accuracy" in child.data.metrics
-            else:
-                assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 2
-
-        more = resume_search("whole", storage_path=on_ray["storage_path"], num_samples="+30")
-        assert more.evaluated >= document["evaluated"] + 30
-        assert more.trials >= document["trials"]
-        before = {row["trial_id"]: row["config"] for row in document["memory"]}
-        assert before.items() <= {row["trial_id"]: row["config"] for row in more.memory}.items()
-        runs = client.search_runs([parent.info.experiment_id], mine)
-        assert len(runs) == more.trials + 1
-
     def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
         weights = []
         for workers in (1, 2):
-            name = f"workers-{workers}"
-            few = {"num_samples": 4, "finalists": 1, "tau_samples": 0, "encoder_dropout": False}
-            run_search(SearchConfig(**{**on_ray, **few}, name=name, workers=workers))
-            folder = max((Path(on_ray["storage_path"]) / name / "supernet").glob("checkpoint_*"))
-            weights.append(SupernetWeights.load(folder).state)
+            options = {**on_ray, "encoder_dropout": False, "workers": workers, "supernet_epochs": 1}
+            setup = set_up(SearchConfig(**options), Console(quiet=True))
+            spec = make_spec(setup, Console(quiet=True))
+            order = order_supernet(setup, spec, place_trials(find_nodes(), 40), print)
+            heard: list[dict[str, float]] = []
+            folder = f"{on_ray['storage_path']}/workers-{workers}"
+            checkpoint = train_supernet(order, setup.config, folder, heard.append)
+            assert [result["epoch"] for result in heard] == [1]
+            weights.append(SupernetWeights.load(Path(checkpoint.path)).state)
         one, two = weights
         assert all((one[name] - two[name]).abs().max() < 1e-4 for name in one)
 
-    def test_a_supernet_beyond_the_budget_runs_in_parts_or_is_refused(self, on_ray, capfd) -> None:
-        few = {"num_samples": 4, "finalists": 1, "tau_samples": 0, "supernet_epochs": 1}
-        with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<="):
-            run_search(SearchConfig(**{**on_ray, **few}, name="tight", max_memory=1_900_000))
-        result = run_search(SearchConfig(**{**on_ray, **few}, name="parts", max_memory=3_000_000))
-        assert "steps run in" in capfd.readouterr().err
-        assert result.trials
+    def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(self, on_ray) -> None:
+        with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<=4MB"):
+            run_search(SearchConfig(**on_ray, name="tight", max_memory=4_000_000))
 
 
 @pytest.mark.ray
 def test_killed_in_each_phase_it_goes_on_where_it_was(settings, workplace) -> None:
-    options = {**settings, "supernet_epochs": 3, "num_samples": 60, "name": "killed"}
+    budget = 20 * 10**6  # a third of what the largest subnet takes
+    options = {**settings, "supernet_epochs": 3, "num_samples": 60, "finalists": 4, "epochs": 3}
     command = [sys.executable, str(Path(__file__).parents[2] / "search.py")]
     start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
+    start += ["--name=killed", f"--max-memory={budget}"]
     again = [*command, "--resume", "killed", "--json", f"--storage-path={settings['storage_path']}"]
     folder = Path(settings["storage_path"]) / "killed"
 
-    def facts() -> dict[str, Any]:
-        """What the search has on disk, read from a copy that SQLite recovers."""
-        found: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
-        for part in ("", "subnets"):
-            for file in (folder / part).glob("search.sqlite*"):
-                (workplace / f"copy{part}{file.suffix.removeprefix('.sqlite')}").write_bytes(
-                    file.read_bytes()
-                )
-            with sqlite3.connect(workplace / f"copy{part}") as copy:
-                if part:
-                    rows = copy.execute("SELECT number, document FROM asked").fetchall()
-                    found["subnets"] = {n: d for n, d in rows if json.loads(d)["state"] == "COMPLETE"}
-                    continue
-                kept = copy.execute("SELECT value FROM facts WHERE name = 'supernet'").fetchone()
-                found["epochs"] = json.loads(kept[0])["epochs"] if kept else []
-                trials = copy.execute("SELECT trial_id, document FROM trials").fetchall()
-                ended = {t: json.loads(d) for t, d in trials if json.loads(d)["status"] == "finished"}
-                found["trials"] = {t: d["config"] for t, d in ended.items()}
-        return found
-
-    def reached(phase: str) -> bool:
-        try:
-            now = facts()
-        except (OSError, sqlite3.Error):
-            return False
-        return len(now[phase]) >= {"epochs": 1, "subnets": 20, "trials": 1}[phase]
-
     before: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
     for run, phase in ((start, "epochs"), (again, "subnets"), (again, "trials")):
-        driver = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with (workplace / "log").open("w") as log:
+            driver = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log, text=True)
         deadline = time.monotonic() + 150
-        while not reached(phase):
-            assert driver.poll() is None, driver.stderr and driver.stderr.read()
+        while not reached(folder, phase):
+            assert driver.poll() is None, (workplace / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert kill_family(driver) == []
-        now = facts()
-        assert now["epochs"][: len(before["epochs"])] == before["epochs"]
-        assert before["subnets"].items() <= now["subnets"].items()
-        assert before["trials"].items() <= now["trials"].items()
+        if phase == "epochs":
+            words = "the supernet's steps run in 4 parts, to keep to memory<=20MB"
+            assert words in (workplace / "log").read_text()
+        now = on_disk(folder)
+        assert kept(before, now)
         before = now
-    done = subprocess.run(again, capture_output=True, text=True, check=True, timeout=150)
-    now = facts()
+    # In the end it is extended, too
+    done = subprocess.run(
+        [*again, "--num-samples", "+30"], capture_output=True, text=True, check=True, timeout=150
+    )
+    now = on_disk(folder)
     assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2, 3]
-    assert now["epochs"][: len(before["epochs"])] == before["epochs"]
-    assert before["subnets"].items() <= now["subnets"].items()
-    assert before["trials"].items() <= now["trials"].items()
+    assert kept(before, now)
     document = json.loads(done.stdout)
-    assert document["evaluated"] >= 60
+    assert document["evaluated"] == 90
     assert document["trials"] == len(now["trials"])
+    assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
+    assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
+    for member in document["front"]:
+        assert 0 <= member["inherited_accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["memory"] <= budget / 2**30
+        assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
+    assert all(row["error"] == 0 for row in document["memory"])
+    check_mlflow(settings["tracking_uri"], document)
+
+
+def on_disk(folder: Path) -> dict[str, Any]:
+    """What a search has on disk, read from a copy that SQLite recovers."""
+    found: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+    with copied(folder) as store:
+        fact = store.execute("SELECT value FROM facts WHERE name = 'supernet'").fetchone()
+        found["epochs"] = json.loads(fact[0])["epochs"] if fact else []
+        trials = store.execute("SELECT trial_id, document FROM trials").fetchall()
+        ended = {trial: json.loads(d) for trial, d in trials if json.loads(d)["status"] == "finished"}
+        found["trials"] = {trial: document["config"] for trial, document in ended.items()}
+    if (folder / "subnets" / "search.sqlite").exists():
+        with copied(folder / "subnets") as store:
+            rows = store.execute("SELECT number, document FROM asked").fetchall()
+            found["subnets"] = {n: d for n, d in rows if json.loads(d)["state"] == "COMPLETE"}
+    return found
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[sqlite3.Connection]:
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in folder.glob("search.sqlite*"):
+            (Path(scratch) / file.name).write_bytes(file.read_bytes())
+        with closing(sqlite3.connect(Path(scratch) / "search.sqlite")) as connection:
+            yield connection
+
+
+def reached(folder: Path, phase: str) -> bool:
+    """Whether a running search is in the middle of a phase."""
+    try:
+        now = on_disk(folder)
+    except (OSError, sqlite3.Error):
+        return False
+    return len(now[phase]) >= {"epochs": 1, "subnets": 20, "trials": 1}[phase]
+
+
+def kept(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether all that was on disk is there as it was."""
+    return (
+        now["epochs"][: len(before["epochs"])] == before["epochs"]
+        and before["subnets"].items() <= now["subnets"].items()
+        and before["trials"].items() <= now["trials"].items()
+    )
+
+
+def check_mlflow(uri: str, document: dict[str, Any]) -> None:
+    """Parent, supernet, trials and the table of subnets, each once, however often the search was killed."""
+    client = MlflowClient(uri)
+    parent = client.get_run(document["parent_run_id"])
+    assert parent.data.params["strategy"] == "oneshot"
+    table = json.loads(Path(client.download_artifacts(parent.info.run_id, "subnets.json")).read_text())
+    assert len(table["data"]) == document["evaluated"]
+    assert {"memory", "inherited_accuracy", "random_sample", "n_fusion_layers"} <= set(table["columns"])
+    mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], mine)
+    kinds = sorted(child.data.tags["kind"] for child in children)
+    assert kinds == ["supernet"] + ["trial"] * document["trials"]
+    for child in children:
+        if child.data.tags["kind"] == "trial":
+            assert "inherited_accuracy" in child.data.metrics
+        else:
+            assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 3
