@@ -26,7 +26,6 @@ from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
 from search.store import SearchStore
 from search.units import GIB
-from spaces import Member
 from spaces.grid import count, enumerate_space
 from spaces.subnets import draw_member
 from trainables.configuration import split_config
@@ -288,8 +287,8 @@ class SubnetSearch:
         self.store = store
         self.exhausted = False
         self.found: dict[str, Evaluated] = {}
-        self._rng = random.Random(f"{config.seed}/sample")
-        sample = [self._draw() for _ in range(config.tau_samples)]
+        rng = random.Random(f"{config.seed}/sample")
+        sample = [draw_member(setup.space, setup.context, rng) for _ in range(config.tau_samples)]
         self._sample = {canonical(member.config) for member in sample}
         first = setup.space.first_points(setup.context)
         self.study = DurableStudy(
@@ -309,8 +308,7 @@ class SubnetSearch:
     @property
     def evaluated(self) -> list[Evaluated]:
         """Subnets that have metrics, in the order of proposals."""
-        done = [subnet for subnet in self.found.values() if subnet.metrics]
-        return sorted(done, key=lambda subnet: subnet.number)
+        return [subnet for subnet in self.found.values() if subnet.metrics]
 
     @property
     def sample(self) -> list[Evaluated]:
@@ -324,15 +322,15 @@ class SubnetSearch:
             pool: Who evaluates them.
             heard: Told, after each result, how many there are.
         """
-        while len(self.evaluated) < self.setup.config.num_samples and not self.exhausted:
-            wanted = min(GENERATION, self.setup.config.num_samples - len(self.evaluated))
-            proposals = self._propose(wanted)
+        wanted = self.setup.config.num_samples
+        while (before := len(self.evaluated)) < wanted and not self.exhausted:
+            proposals = self._propose(min(GENERATION, wanted - before))
             # Spaces ask first for what most depends on: neighbours agree in the lowest layers.
             proposals.sort(key=lambda proposal: list(proposal.values.values()))
             answers: dict[int, Answer] = {}
             for index, answer in pool.evaluate([proposal.config for proposal in proposals]):
                 answers[index] = answer
-                heard(self._seen() + len(answers))
+                heard(before + len(answers))
             with self.store.transaction():
                 for index in sorted(answers, key=lambda index: proposals[index].number):
                     self._tell(proposals[index], answers[index])
@@ -340,20 +338,16 @@ class SubnetSearch:
 
     def front(self) -> list[Evaluated]:
         """Return the evaluated subnets that no other one dominates, with inherited weights."""
-        return [self.evaluated[index] for index in non_dominated(self._losses(self.evaluated))]
+        subnets = self.evaluated
+        return [subnets[index] for index in non_dominated(self._losses(subnets))]
 
     def finalists(self, count: int) -> list[Evaluated]:
         """Return the subnets that are worth training on their own.
 
         They are the front's, far from each other, then the next rank's.
         """
-        return [self.evaluated[index] for index in priority(self._losses(self.evaluated))[:count]]
-
-    def _draw(self) -> Member:
-        return draw_member(self.setup.space, self.setup.context, self._rng)
-
-    def _seen(self) -> int:
-        return sum(bool(subnet.metrics) for subnet in self.found.values())
+        subnets = self.evaluated
+        return [subnets[index] for index in priority(self._losses(subnets))[:count]]
 
     def _losses(self, subnets: Sequence[Evaluated]) -> list[tuple[float, ...]]:
         return [self.setup.history.losses(subnet.known) for subnet in subnets]
