@@ -18,7 +18,7 @@ from spaces import get_space
 from trainables.data import get_augmentation
 from trainables.errors import UserError, unknown
 from trainables.plugin import Plugin
-from trainables.supernet_step import PATHS
+from trainables.supernet_step import check_paths
 
 CHECKPOINTING = ("off", "on", "search")
 
@@ -215,7 +215,7 @@ class SearchConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
         objectives = get_objectives(self.objectives)
-        parse_constraints(self.all_constraints)
+        constraints = parse_constraints(self.all_constraints)
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if self.gradient_checkpointing not in CHECKPOINTING:
@@ -227,7 +227,7 @@ class SearchConfig:
             if value is not None and value < least:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
         make_rule(self.scheduler, objectives, self.epochs, self.reduction_factor, self.first_rung)
-        self._check_strategy()
+        self._check_strategy(constraints)
         if self.hang_timeout <= 0:
             raise UserError(f"--hang-timeout {self.hang_timeout}: must be more than 0 seconds")
         get_augmentation(self.augment)
@@ -244,7 +244,7 @@ class SearchConfig:
         if self.name is not None and (not self.name or set(self.name) & set('/\\:*?"<>| ')):
             raise UserError(f"--name '{self.name}': use letters, digits, '-', '_' and '.'")
 
-    def _check_strategy(self) -> None:
+    def _check_strategy(self, constraints: tuple[Constraint, ...]) -> None:
         """Refuse what the strategy does not know."""
         others = _TRIALS_ONLY if self.strategy == "oneshot" else _ONESHOT_ONLY
         for name, nothing in others.items():
@@ -256,7 +256,7 @@ class SearchConfig:
         if self.sampler not in SUBNET_SAMPLERS:
             accepted = ", ".join(SUBNET_SAMPLERS)
             raise UserError(f"--sampler {self.sampler}: proposes no subnets; must be one of {accepted}")
-        if "step_time" in self.objectives or any(c.name == "step_time" for c in self._constraints):
+        if "step_time" in self.objectives or any(c.name == "step_time" for c in constraints):
             raise UserError("step_time: is not known of subnets that are not trained; use --strategy trials")
         if self.gradient_checkpointing == "search":
             raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
@@ -264,16 +264,9 @@ class SearchConfig:
             raise UserError(f"--workers {self.workers}: must divide --batch-size, {self.batch_size}")
         if self.subnet_precision not in SUBNET_PRECISIONS:
             raise unknown("subnet precision", self.subnet_precision, SUBNET_PRECISIONS)
-        if self.paths not in PATHS:
-            raise unknown("paths", self.paths, PATHS)
-        if self.distill and self.paths != "sandwich":
-            raise UserError("--distill: needs --paths sandwich, to have a largest subnet to learn from")
+        check_paths(self.paths, distill=self.distill)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise UserError(f"--learning-rate {self.learning_rate}: must be more than 0")
-
-    @property
-    def _constraints(self) -> tuple[Constraint, ...]:
-        return parse_constraints(self.all_constraints)
 
     @property
     def run_name(self) -> str:

@@ -319,10 +319,14 @@ class History:
         members = sorted(self._front.members, key=lambda member: (member[1], len(member[0]), member[0]))
         return [self.trials[trial_id] for trial_id, _ in members]
 
+    @property
+    def trained_objective(self) -> Objective:
+        """The first objective that training decides; the first one if it decides none."""
+        return next((o for o in self.objectives if o.name not in KNOWN), self.objectives[0])
+
     def best_of_methods(self) -> list[TrialRecord]:
         """Return the finished trial of each method that is best in the first objective training decides."""
-        trained = [o for o in self.objectives if o.name not in KNOWN]
-        objective = (*trained, *self.objectives)[0]
+        objective = self.trained_objective
         finished = [r for r in self.by_status("finished") if r.repeat_of is None]
         ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
         best: dict[str, TrialRecord] = {}

@@ -25,6 +25,18 @@ PATHS = ("uniform", "sandwich")
 Config = Mapping[str, Any]
 
 
+def check_paths(paths: str, *, distill: bool) -> None:
+    """Check which subnets steps are to train.
+
+    Raises:
+        UserError: If there are no such paths, or nothing to distil from.
+    """
+    if paths not in PATHS:
+        raise unknown("paths", paths, PATHS)
+    if distill and paths != "sandwich":
+        raise UserError("--distill: needs --paths sandwich, to have a largest subnet to learn from")
+
+
 @dataclass(frozen=True)
 class Curriculum:
     """Which subnets each step trains.
@@ -49,12 +61,7 @@ class Curriculum:
     draw: Callable[[random.Random], Config]
 
     def __post_init__(self) -> None:
-        if self.paths not in PATHS:
-            raise unknown("paths", self.paths, PATHS)
-        if self.distill and self.paths != "sandwich":
-            raise UserError(
-                "--distill: needs --paths sandwich, whose steps have the largest subnet to learn from"
-            )
+        check_paths(self.paths, distill=self.distill)
 
     def subnets(self, seed: int, epoch: int, step: int) -> list[Config]:
         """Return the subnets of a step, which are the same for every worker."""

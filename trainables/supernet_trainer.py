@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +14,13 @@ from trainables.setting import TrainingSetting
 from trainables.supernet import Supernet
 from trainables.supernet_step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import get_task
-from trainables.trainer import DivergedError, Tick, no_tick
+from trainables.trainer import CosineTraining, Tick, no_tick
 
 #: Loads rows of a split for a subnet, given a generator for augmentation or None.
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
 
 
-class SupernetTrainer:
+class SupernetTrainer(CosineTraining):
     """Trains a supernet's weights with a cosine learning rate.
 
     Several workers train on shares of the same batches, so that their number changes nothing but the order
@@ -59,8 +57,9 @@ class SupernetTrainer:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        steps = epochs * -(-rows // setting.batch_size)
+        super().__init__(setting, supernet.largest.trainable_parameters(), learning_rate, steps)
         self.supernet = supernet
-        self.setting = setting
         self.rows = rows
         self.load = load
         self.curriculum = curriculum
@@ -68,15 +67,9 @@ class SupernetTrainer:
         self.task = get_task(task)
         self.rank = rank
         self.world = world
-        self.epoch = 0
-        self.optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), learning_rate)
         self.replica: nn.Module = Replica(supernet)
         if wrap is not None:
             self.replica = wrap(self.replica)
-        steps = epochs * -(-rows // setting.batch_size)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-        )
 
     def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
         """Train for one epoch.
@@ -115,25 +108,9 @@ class SupernetTrainer:
             total = total.to(loss.device) + loss * len(mine)
             seen += len(mine)
             tick()
-        self.epoch += 1
         train_loss = total.item() / seen
-        if not math.isfinite(train_loss):
-            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        self.finish_epoch(train_loss)
         return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that training needs to go on, beside the trained weights."""
-        return {
-            "epoch": self.epoch,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
-        self.epoch = state["epoch"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
 
     def _batches(self, seed: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(seed)

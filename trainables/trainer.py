@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainables.data.loader import Loader
 from trainables.measure import StepMeter
@@ -67,7 +68,55 @@ class _StepClock:
         return statistics.median(steps)
 
 
-class Trainer:
+class CosineTraining:
+    """What training consists of beside the model: an optimiser, a falling learning rate and the epochs done.
+
+    Args:
+        setting: Optimiser, precision and so on.
+        parameters: What trains.
+        learning_rate: Peak learning rate; it falls to 0 over all steps.
+        steps: Steps that are planned.
+    """
+
+    def __init__(
+        self, setting: TrainingSetting, parameters: list[nn.Parameter], learning_rate: float, steps: int
+    ) -> None:
+        self.setting = setting
+        self.epoch = 0
+        self.optimizer = setting.make_optimizer(parameters, learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+        )
+
+    def finish_epoch(self, train_loss: float) -> None:
+        """Count an epoch.
+
+        Args:
+            train_loss: Its mean loss.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        self.epoch += 1
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on, beside the trained weights."""
+        return {
+            "epoch": self.epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.epoch = state["epoch"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+class Trainer(CosineTraining):
     """Trains a method's trainable parameters with a cosine learning rate.
 
     Args:
@@ -93,18 +142,12 @@ class Trainer:
         seed: int,
         task: str = "classification",
     ) -> None:
+        super().__init__(setting, method.trainable_parameters(), learning_rate, epochs * len(train))
         self.method = method
-        self.setting = setting
         self.train_loader = train
         self.seed = seed
         self.task = get_task(task)
-        self.epoch = 0
         self.meter = StepMeter(train.device, setting.batch_size)
-        steps = epochs * len(train)
-        self.optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-        )
 
     def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
         """Train for one epoch.
@@ -135,10 +178,8 @@ class Trainer:
             seen += len(batch.labels)
             clock.tick()
             tick()
-        self.epoch += 1
         train_loss = total.item() / seen
-        if not math.isfinite(train_loss):
-            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        self.finish_epoch(train_loss)
         return {
             "train_loss": train_loss,
             "step_time": clock.median(),
@@ -167,17 +208,3 @@ class Trainer:
         if not math.isfinite(metrics["loss"]):
             raise DivergedError(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")
         return metrics
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that training needs to go on, beside the trained weights."""
-        return {
-            "epoch": self.epoch,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
-        self.epoch = state["epoch"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])

@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from search.history import TrialRecord
-from search.objectives import KNOWN, Objective
 from search.oneshot.ranking import kendall_tau
 from search.oneshot.subnets import Gate, SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
@@ -77,8 +76,9 @@ class OneShot:
         chosen = [*self.search.finalists(config.finalists), *self.search.sample]
         # Those that an earlier end had chosen stay: they are trained already.
         points: list[Mapping[str, Any]] = self.store.fact("finals") or []
-        points += [subnet.values for subnet in chosen if subnet.values not in points]
-        points = [point for number, point in enumerate(points) if point not in points[:number]]
+        for subnet in chosen:
+            if subnet.values not in points:
+                points.append(subnet.values)
         self.store.put_facts({"finals": points})
         setup.history.inherited = {key: s.metrics for key, s in self.search.found.items() if s.metrics}
         space = replace(setup.space, first_points=lambda _: [dict(point) for point in points])
@@ -100,7 +100,7 @@ class OneShot:
         Compared is the first objective that training decides; None if fewer than two were trained.
         """
         history = self.setup.history
-        objective = self._trained_objective()
+        objective = history.trained_objective
         pairs = []
         for subnet in self.search.sample if self.search else []:
             record = history.find(subnet.config)
@@ -121,10 +121,6 @@ class OneShot:
             }
             for subnet in (self.search.evaluated if self.search else [])
         ]
-
-    def _trained_objective(self) -> Objective:
-        objectives = self.setup.history.objectives
-        return next((o for o in objectives if o.name not in KNOWN), objectives[0])
 
     def _train(self) -> SupernetWeights:
         kept = self.store.fact(SUPERNET)
@@ -194,7 +190,8 @@ class OneShot:
 
                 search.run(pool, heard)
             done, seconds = len(search.evaluated), time.monotonic() - started
-            shared = f", {pool.shared():.0%} of their fused layers shared" if pool.shared() else ""
+            share = pool.shared()
+            shared = f", {share:.0%} of their fused layers shared" if share else ""
             self._say(
                 f"{done} subnets evaluated, {(done - before) / seconds:.2f} a second{shared}; front of "
                 f"{len(search.front())} with inherited weights{self._best()}"
@@ -225,7 +222,7 @@ class OneShot:
         assert self.search is not None
         if not self.search.evaluated:
             return ""
-        objective = self._trained_objective()
+        objective = self.setup.history.trained_objective
         best = min((s.metrics[objective.name] for s in self.search.evaluated), key=objective.loss)
         return f", best {objective.name} {best:.3f}"
 

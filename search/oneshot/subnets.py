@@ -25,6 +25,7 @@ from search.samplers.common import DEVICE_MEMORY
 from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
 from search.store import SearchStore
+from search.study import MAX_COUNTED, MAX_REJECTED
 from search.units import GIB
 from spaces.grid import count, enumerate_space
 from spaces.subnets import draw_member
@@ -42,10 +43,6 @@ from trainables.workbench import TrialSpec, Workbench, default_device, fast_prec
 GENERATION = 25
 #: Subnets that an actor is given at once.
 _CHUNK = 3
-#: Proposals in a row that bring nothing new before the space is walked through, or taken for exhausted.
-_MOST_BARREN = 100
-#: Configurations up to which a space is counted.
-_MAX_COUNTED = 10_000
 #: The constraint that a subnet breaks whose metrics are not finite.
 _DIVERGED = "diverged"
 #: Bytes of sequences that an actor keeps, for subnets that agree in their lower layers.
@@ -357,7 +354,7 @@ class SubnetSearch:
         proposals: dict[str, _Proposal] = {}
         barren = 0
         while len(proposals) < wanted:
-            if barren < _MOST_BARREN:
+            if barren < MAX_REJECTED:
                 barren = 0 if self._ask(proposals) else barren + 1
             elif not self._ask_past_the_sampler(proposals, wanted):
                 self.exhausted = True
@@ -382,7 +379,7 @@ class SubnetSearch:
         """Take what is left of a space that can be counted, else draw; return whether there was anything."""
         before = len(proposals)
         space, context = self.setup.space, self.setup.context
-        if count(space, context, _MAX_COUNTED) is not None:
+        if count(space, context, MAX_COUNTED) is not None:
             left = [m for m in enumerate_space(space, context) if canonical(m.config) not in self.found]
             random.Random(len(self.study)).shuffle(left)
             for member in left:
@@ -390,7 +387,7 @@ class SubnetSearch:
                     self._ask(proposals, member.values)
         else:
             with self.study.at_random():
-                for _ in range(_MOST_BARREN):
+                for _ in range(MAX_REJECTED):
                     if len(proposals) < wanted:
                         self._ask(proposals)
         return len(proposals) > before
