@@ -112,6 +112,7 @@ def main() -> None:
         default=1.0,
         help="seconds of trial-by-trial searches, in those of a one-shot search",
     )
+    parser.add_argument("--common", default="", help="more options of all searches")
     parser.add_argument("--small", action="store_true", help="few rows and pixels: see record_table.py")
     parser.add_argument("--epochs", type=int, default=5, help="of trials in trial-by-trial searches")
     parser.add_argument("--oneshot", default="", help="more options of the one-shot search")
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
 
-    common = ["--space", options.space]
+    common = ["--space", options.space, *options.common.split()]
     if options.small:
         from benchmarks.record_table import subset
 

@@ -118,6 +118,14 @@ class Supernet(nn.Module):
         """
         return self._shell(config).method
 
+    def weights_of(self, config: Mapping[str, Any]) -> list[nn.Parameter]:
+        """Return the supernet's weights that a subnet has slices of.
+
+        Args:
+            config: See ``shell``.
+        """
+        return [slot.weight for slot in self._shell(config).slots]
+
     def subnet(self, config: Mapping[str, Any]) -> FusionMethod:
         """Return a subnet as an ordinary model of its method, with weights of its own."""
         model = build_method(self.method, config, self.context)

@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ from trainables.setting import TrainingSetting
 from trainables.supernet import Supernet
 from trainables.tasks import Classification
 from trainables.towers import part
+
+#: Largest norm of a step's gradient. Deep and shallow subnets share one learning rate, and a few steps of
+#: deep ones at a rate that suits shallow ones are enough to undo what these have learnt.
+MAX_GRADIENT_NORM = 1.0
 
 #: uniform: one random subnet a step; sandwich: the largest, the smallest and a random one.
 PATHS = ("uniform", "sandwich")
@@ -106,8 +110,10 @@ def supernet_step(
 ) -> Tensor:
     """Forward and backward for some subnets on the same rows, then one optimiser step.
 
-    Gradients are of the mean over subnets of their mean losses. With gradient accumulation the rows are run
-    in parts.
+    Gradients are of the mean over subnets of their mean losses, cut to ``MAX_GRADIENT_NORM``. Weights that
+    none of the subnets has stay as they are, the optimiser's moments included: with gradients of zero, Adam
+    would go on moving the weights of rare layers, and further the rarer they are. With gradient accumulation
+    the rows are run in parts.
 
     Args:
         replica: A ``Replica``, or one that is wrapped to share gradients with other workers.
@@ -151,9 +157,21 @@ def supernet_step(
             total = total.to(loss.device) + loss.detach()
             del batch, logits, aux_loss, loss
     with part("optimiser step"):
+        _leave_out_absent(replica, configs)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM, foreach=False)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total
+
+
+def _leave_out_absent(replica: nn.Module, configs: Sequence[Config]) -> None:
+    """Take the gradient from weights that no subnet of the step has."""
+    supernet = cast(Replica, getattr(replica, "module", replica)).supernet
+    present = {id(weight) for config in configs for weight in supernet.weights_of(config)}
+    for weight in supernet.largest.trainable_parameters():
+        if id(weight) not in present:
+            weight.grad = None
 
 
 def _alone(replica: nn.Module, *, alone: bool) -> contextlib.AbstractContextManager[Any]:

@@ -20,8 +20,13 @@ from trainables.trainer import CosineTraining, Tick, no_tick
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
 
 
+#: The share of all steps over which the learning rate rises to its peak. Deep subnets fall apart in the first
+#: steps at a rate that suits shallow ones.
+WARM_UP = 0.2
+
+
 class SupernetTrainer(CosineTraining):
-    """Trains a supernet's weights with a cosine learning rate.
+    """Trains a supernet's weights; the learning rate rises for a while, then falls along a cosine.
 
     Several workers train on shares of the same batches, so that their number changes nothing but the order
     of summation, and what dropout draws.
@@ -58,7 +63,8 @@ class SupernetTrainer(CosineTraining):
         world: int = 1,
     ) -> None:
         steps = epochs * -(-rows // setting.batch_size)
-        super().__init__(setting, supernet.largest.trainable_parameters(), learning_rate, steps)
+        weights = supernet.largest.trainable_parameters()
+        super().__init__(setting, weights, learning_rate, steps, warm_up=round(WARM_UP * steps))
         self.supernet = supernet
         self.rows = rows
         self.load = load

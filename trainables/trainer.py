@@ -76,17 +76,26 @@ class CosineTraining:
         parameters: What trains.
         learning_rate: Peak learning rate; it falls to 0 over all steps.
         steps: Steps that are planned.
+        warm_up: First steps, over which the learning rate rises to what it falls from.
     """
 
     def __init__(
-        self, setting: TrainingSetting, parameters: list[nn.Parameter], learning_rate: float, steps: int
+        self,
+        setting: TrainingSetting,
+        parameters: list[nn.Parameter],
+        learning_rate: float,
+        steps: int,
+        warm_up: int = 0,
     ) -> None:
         self.setting = setting
         self.epoch = 0
         self.optimizer = setting.make_optimizer(parameters, learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-        )
+
+        def share(step: int) -> float:
+            rising = min((step + 1) / (warm_up + 1), 1)
+            return rising * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
 
     def finish_epoch(self, train_loss: float) -> None:
         """Count an epoch.
