@@ -12,6 +12,7 @@ runs when it is over does not count). Each search has the machine to itself. Rep
   search's seconds after which it had what the one-shot search has in the end.
 
 The caches of data, features and predictions are filled by a short search before anything is measured.
+Searches that ``--json`` holds already, from a run with the same settings, are not run again.
 
     python benchmarks/oneshot.py --seeds 3 --plot docs/oneshot.png
 """
@@ -126,33 +127,41 @@ def main() -> None:
         from benchmarks.record_table import subset
 
         common += ["--dataset", str(subset(0)), *SMALL]
-    rows: list[dict[str, Any]] = []
-    seconds = 0.0
+    settings = {k: str(v) for k, v in vars(options).items() if k not in ("json", "plot", "seeds", "engines")}
+    rows = kept(options.json, settings)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run("warm-up", folder, [*common, "--num-samples", "2", "--epochs", "1", "--sampler", "random"])
         for seed in range(options.seeds):
             for engine in ("oneshot", *options.engines.split(",")):
+                mine = {row["engine"]: row for row in rows if row["seed"] == seed}
+                if engine in mine:
+                    continue
                 name = f"{engine}-{seed}"
                 if engine == "oneshot":
                     arguments = ["--strategy", "oneshot", *options.oneshot.split()]
                 else:
-                    budget = f"{math.ceil(seconds * options.budget)}s"
+                    budget = f"{math.ceil(mine['oneshot']['seconds'] * options.budget)}s"
                     arguments = [*ENGINES[engine], "--epochs", str(options.epochs), "--num-samples", "1000"]
                     arguments += ["--time-budget", budget]
                 document, took = run(name, folder, [*common, *arguments, "--seed", str(seed)])
-                if engine == "oneshot":
-                    seconds = took
                 rows.append(
                     {"engine": engine, "seed": seed, "seconds": took, **measured(folder, name, document)}
                 )
                 print_row(rows[-1])
                 options.json.parent.mkdir(parents=True, exist_ok=True)
-                settings = {k: str(v) for k, v in vars(options).items() if k not in ("json", "plot")}
                 options.json.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
     summarise(rows)
     if options.plot:
         plot(rows, options.plot, options.space)
+
+
+def kept(path: Path, settings: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the searches that an earlier run with the same settings has written."""
+    if not path.exists():
+        return []
+    written = json.loads(path.read_text())
+    return list(written["rows"]) if written["settings"] == settings else []
 
 
 def print_row(row: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from search.config import SearchConfig
 from search.durable import DurableStudy
+from search.gate import Gate
 from search.history import UNFINISHED, Ending, History, Infeasible, TrialRecord, canonical
 from search.objectives import KNOWN, known_values, normalised
 from search.pareto import hypervolume
@@ -109,7 +110,7 @@ class ParetoSearcher(Searcher):
         self.store = store
         self.rule = rule
         self.exhausted = False
-        self._filling = predictor.encoding_memory() if config.feature_cache else 0
+        self.gate = Gate.of(history.constraints, placement, predictor, cached=config.feature_cache)
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
         prior = prior or Prior()
@@ -264,7 +265,7 @@ class ParetoSearcher(Searcher):
             "config": record.config,
             "seed": record.seed,
             "memory": record.memory.total,
-            "expected": self._expected(record.config),
+            "expected": self.gate.expected(record.config, self.predictor),
             "params": record.memory.trainable_parameters,
             "needed": self._needed(record.config),
             "granted": share.granted,
@@ -468,20 +469,11 @@ class ParetoSearcher(Searcher):
                 if asked is not None and not self.study.frozen(asked).state.is_finished():
                     self._tell(record)
 
-    def _expected(self, config: dict[str, Any]) -> int:
-        """Bytes of tensors that a trial holds at its peak in this search, which saves what it can."""
-        return self.predictor.predict_as_run(config, cached=self.config.feature_cache).total
-
     def _needed(self, config: dict[str, Any]) -> int:
-        """Bytes that a trial needs on its device, in its steps and while it fills the cache."""
-        return self.placement.needed(max(self._expected(config), self._filling))
+        return self.gate.needed(config, self.predictor)
 
     def _violations(self, config: dict[str, Any], memory: MemoryReport) -> dict[str, float]:
-        """By how much what is known of a configuration breaks constraints, and what devices have."""
-        violations = self.history.violations(known_values(memory))
-        if self.placement.limit is not None and all(v <= 0 for v in violations.values()):
-            violations[DEVICE_MEMORY] = (self._needed(config) - self.placement.limit) / GIB
-        return violations
+        return self.gate.violations(config, memory, self.predictor)
 
     def _others_were_in_the_way(self, record: TrialRecord) -> bool:
         """Whether a trial that ran out of memory might have had enough without its neighbours."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from search.gate import Gate
 from search.history import TrialRecord
 from search.oneshot.ranking import kendall_tau
-from search.oneshot.subnets import Gate, SubnetPool, SubnetSearch
+from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
 from search.progress import Steps
 from search.resources import Placement
@@ -53,6 +54,9 @@ class OneShot:
         self.setup = setup
         self.spec = spec
         self.placement = placement
+        self.gate = Gate.of(
+            setup.history.constraints, placement, setup.predictor, cached=setup.config.feature_cache
+        )
         self.store = store
         self.folder = folder
         self.tracker = tracker
@@ -135,7 +139,7 @@ class OneShot:
 
     def _train_anew(self, kept: dict[str, Any] | None) -> TrialRecord:
         config = self.setup.config
-        order = order_supernet(self.setup, self.spec, self.placement, self._say)
+        order = order_supernet(self.setup, self.spec, self.placement, self.gate, self._say)
         epochs = kept["epochs"] if kept else []
         record = TrialRecord(SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs)
         paths = f"{config.paths} paths{' with distillation' if config.distill else ''}"
@@ -204,13 +208,15 @@ class OneShot:
         """Start as many actors as fit, each with room for the largest subnet."""
         setup, config, placement = self.setup, self.setup.config, self.placement
         largest = setup.space.largest(setup.context)[0]
-        expected = setup.predictor.predict_as_run(largest, cached=config.feature_cache).total
-        needed = placement.needed(max(expected, setup.predictor.encoding_memory()))
-        share = placement.of(needed if placement.limit is None else min(needed, placement.limit))
+        needed = self.gate.needed(largest, setup.predictor)
+        limit = needed if placement.limit is None else placement.limit
+        # Where the largest subnet fits, all do, and none has to be asked
+        gate = replace(self.gate, placement=None) if needed <= limit else self.gate
+        share = placement.of(min(needed, limit))
         return SubnetPool(
             self.spec,
             weights,
-            Gate.of(setup, placement),
+            gate,
             share,
             max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
             config.subnet_precision,

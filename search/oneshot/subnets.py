@@ -14,12 +14,12 @@ import torch
 from optuna.samplers import BaseSampler
 
 from search.config import SearchConfig
-from search.constraints import Constraint
 from search.durable import DurableStudy
+from search.gate import Gate
 from search.history import canonical
 from search.objectives import known_values
 from search.pareto import non_dominated, priority
-from search.resources import Placement, Share
+from search.resources import Share
 from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY
 from search.samplers.evolution import EvolutionSampler
@@ -81,50 +81,6 @@ class Evaluated:
         """Return what is to be kept, beside the number and the values."""
         names = ("config", "metrics", "violations", "sampled")
         return {**{name: getattr(self, name) for name in names}, "memory": asdict(self.memory)}
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Says what a subnet breaks before it is evaluated.
-
-    Attributes:
-        constraints: What results must keep to.
-        placement: What devices hold; None where they hold the largest subnet.
-        cached: Whether trials take the frozen layers' output from a cache.
-        filling: Bytes that filling it takes.
-    """
-
-    constraints: tuple[Constraint, ...]
-    placement: Placement | None
-    cached: bool
-    filling: int
-
-    @classmethod
-    def of(cls, setup: Setup, placement: Placement) -> Gate:
-        """Return a search's."""
-        cached = setup.config.feature_cache
-        filling = setup.predictor.encoding_memory() if cached else 0
-        gate = cls(setup.history.constraints, placement, cached, filling)
-        largest = setup.space.largest(setup.context)[0]
-        fits = gate.excess(largest, setup.predictor) <= 0
-        return replace(gate, placement=None) if fits else gate
-
-    def violations(
-        self, config: Mapping[str, Any], memory: MemoryReport, predictor: MemoryPredictor
-    ) -> dict[str, float]:
-        """Return by how much a subnet breaks what is known before training; at most 0 is kept."""
-        values = known_values(memory)
-        violations = {str(c): c.violation(values) for c in self.constraints if c.known}
-        if self.placement is not None and all(violation <= 0 for violation in violations.values()):
-            violations[DEVICE_MEMORY] = self.excess(config, predictor)
-        return violations
-
-    def excess(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> float:
-        """Return the GiB that a trial needs beyond what the largest device has."""
-        if self.placement is None or self.placement.limit is None:
-            return -math.inf
-        expected = predictor.predict_as_run(config, cached=self.cached).total
-        return (self.placement.needed(max(expected, self.filling)) - self.placement.limit) / GIB
 
 
 @dataclass(frozen=True)

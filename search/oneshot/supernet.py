@@ -19,6 +19,7 @@ import ray.train
 from ray.train import Checkpoint
 
 from search.config import SearchConfig
+from search.gate import Gate
 from search.objectives import known_values
 from search.resources import Placement, Share
 from search.setup import Setup
@@ -103,7 +104,7 @@ class SupernetOrder:
 
 
 def order_supernet(
-    setup: Setup, spec: TrialSpec, placement: Placement, say: Callable[[str], None]
+    setup: Setup, spec: TrialSpec, placement: Placement, gate: Gate, say: Callable[[str], None]
 ) -> SupernetOrder:
     """Find how the supernet keeps to the budget and fits a device: in as few parts a step as do.
 
@@ -111,6 +112,7 @@ def order_supernet(
         setup: The search's; its space is that of subnets.
         spec: What trials share.
         placement: What devices hold.
+        gate: What is not started.
         say: Told if steps are to run in more parts than was asked for.
 
     Raises:
@@ -132,7 +134,7 @@ def order_supernet(
     tight: list[str] = []
     while True:
         memory, expected = _predicted(setup, setting, plan)
-        needed = placement.needed(max(expected, setup.predictor.encoding_memory()))
+        needed = gate.needed_for(expected)
         too_tight = _too_tight(setup, placement, memory, needed)
         if not too_tight:
             break

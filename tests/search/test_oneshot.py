@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from search import SearchConfig, run_search
+from search.gate import Gate
 from search.oneshot import kendall_tau
 from search.oneshot.subnets import Answer, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
@@ -28,6 +28,7 @@ from search.resources import place as place_trials
 from search.setup import make_spec, set_up
 from search.store import SearchStore
 from tests.search.engine import kill_family
+from tests.search.on_ray import ray_in
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.one_shot import SupernetRun
@@ -187,19 +188,8 @@ class TestOnRay:
     @pytest.fixture(scope="class")
     def place(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("oneshot")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
-            patch.chdir(folder)
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},
-            )
+        with ray_in(folder):
             yield folder
-            ray.shutdown()
 
     @pytest.fixture
     def on_ray(self, place, settings) -> dict[str, Any]:
@@ -210,7 +200,9 @@ class TestOnRay:
         options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1}
         setup = set_up(SearchConfig(**options), Console(quiet=True))
         spec = make_spec(setup, Console(quiet=True))
-        order = order_supernet(setup, spec, place_trials(find_nodes(), 40), print)
+        placement = place_trials(find_nodes(), 40)
+        gate = Gate.of((), placement, setup.predictor, cached=True)
+        order = order_supernet(setup, spec, placement, gate, print)
         heard: list[dict[str, float]] = []
         checkpoint = train_supernet(order, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
         assert [result["epoch"] for result in heard] == [1]

@@ -36,6 +36,7 @@ from search.study import ParetoSearcher
 from search.tuning import RuleScheduler
 from spaces import Space
 from tests.search.engine import CONTEXT, finish, kill_family, make_searcher, result
+from tests.search.on_ray import ray_in
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.setting import TrainingSetting
@@ -225,15 +226,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder, MLflow database and Ray for the module: they take longer than the searches."""
     folder = tmp_path_factory.mktemp("searches")
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("paretofuse", str(folder / "artifacts"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
+    with pytest.MonkeyPatch.context() as patch, ray_in(folder, cpus=4):
         patch.setattr(tracking, "_ROUND", 0.05)
-        patch.chdir(folder)
-        ray.init(
-            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-        )
         yield folder
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

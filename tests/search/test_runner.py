@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from mlflow.tracking import MlflowClient
 
 from search import SearchConfig, run_search
 from search.config import SearchConfig as SearchConfigClass
 from search.resources import Node
 from tests.conftest import EXAMPLE_PLUGIN
+from tests.search.on_ray import ray_in
 from trainables.errors import UserError
 
 pytestmark = pytest.mark.ray
@@ -27,21 +27,10 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One folder, cache and Ray for the module: starting Ray takes longer than the searches."""
+    """One folder, cache and Ray for the module."""
     folder = tmp_path_factory.mktemp("searches")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},
-        )
+    with ray_in(folder):
         yield folder
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import ray
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from search import SearchConfig, SearchResult, run_search
 from search.survival import diagnose
 from spaces import SPACES
+from tests.search.on_ray import ray_in
 from trainables.methods import METHODS
 
 pytestmark = pytest.mark.ray
@@ -111,20 +111,10 @@ def settings(
     plugin = folder / "mishaps.py"
     plugin.write_text(PLUGIN.format(folder=str(folder)))
     with (
-        pytest.MonkeyPatch.context() as patch,
+        ray_in(folder),
         mock.patch.dict(METHODS),  # what the plugin registers is for this module only
         mock.patch.dict(SPACES),
     ):
-        patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},
-        )
         yield {
             "dataset": str(squares),
             "text_encoder": str(tiny_encoders["bert"]),
@@ -136,7 +126,6 @@ def settings(
             "tracking_uri": f"sqlite:///{folder}/mlflow.db",
             "plugins": (str(plugin),),
         }
-        ray.shutdown()
 
 
 def _children(result: SearchResult, settings: dict[str, Any]) -> list[Run]:
