@@ -28,7 +28,7 @@ STRATEGIES = ("trials", "oneshot")
 _BY_STRATEGY: Any = None
 _DEFAULTS = {
     "trials": {"sampler": "ehvi", "num_samples": 20, "epochs": 5},
-    "oneshot": {"sampler": "evolution", "num_samples": 500, "epochs": 2},
+    "oneshot": {"sampler": "evolution", "num_samples": 500, "epochs": 3},
 }
 #: What subnets are evaluated in.
 SUBNET_PRECISIONS = ("auto", "fp32", "bf16")
@@ -43,7 +43,7 @@ _TRIALS_ONLY = {
     "replay": None,
 }
 _ONESHOT_ONLY = {
-    "supernet_epochs": 6,
+    "supernet_epochs": 5,
     "paths": "uniform",
     "distill": False,
     "workers": 1,
@@ -98,7 +98,7 @@ class SearchConfig:
             is 20, or 500 subnets.
         seeds: Trials of each configuration on the front, each with a seed of its own.
         warm_start: Name of another search whose trials are prior knowledge.
-        epochs: Epochs a trial trains; None is 5, or 2 from inherited weights.
+        epochs: Epochs a trial trains; None is 5, or 3 from inherited weights.
         supernet_epochs: Epochs that the supernet trains.
         paths: Subnets a step trains: ``uniform`` draws one, ``sandwich`` adds the largest and the smallest.
         distill: Whether, with ``sandwich``, the others learn the largest subnet's output.
@@ -163,7 +163,7 @@ class SearchConfig:
     seeds: int = 1
     warm_start: str | None = None
     epochs: int = _BY_STRATEGY
-    supernet_epochs: int = 6
+    supernet_epochs: int = 5
     paths: str = "uniform"
     distill: bool = False
     workers: int = 1
