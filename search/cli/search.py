@@ -157,7 +157,7 @@ def search(
     ] = 0,
     supernet_epochs: Annotated[
         int, typer.Option(help="Epochs that the supernet trains.", rich_help_panel=ONESHOT)
-    ] = 6,
+    ] = 5,
     paths: Annotated[
         str,
         typer.Option(
@@ -221,7 +221,7 @@ def search(
         int | None,
         typer.Option(
             help="Epochs a trial trains.",
-            show_default="5; 1 with oneshot, from inherited weights",
+            show_default="5; 3 with oneshot, from inherited weights",
             rich_help_panel=TRIALS,
         ),
     ] = None,
