@@ -49,7 +49,7 @@ _ONESHOT_ONLY = {
     "workers": 1,
     "subnet_precision": "auto",
     "finalists": 6,
-    "tau_samples": 5,
+    "tau_samples": 3,
     "from_scratch": False,
     "learning_rate": None,
 }
@@ -169,7 +169,7 @@ class SearchConfig:
     workers: int = 1
     subnet_precision: str = "auto"
     finalists: int = 6
-    tau_samples: int = 5
+    tau_samples: int = 3
     from_scratch: bool = False
     learning_rate: float | None = None
     batch_size: int = 32

@@ -201,7 +201,7 @@ def search(
             "tau) tells how far to trust them.",
             rich_help_panel=ONESHOT,
         ),
-    ] = 5,
+    ] = 3,
     from_scratch: Annotated[
         bool,
         typer.Option(
