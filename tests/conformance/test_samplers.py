@@ -143,7 +143,8 @@ def test_first_points_come_first_and_conditional_parameters_are_those_of_the_cho
     configs = play(searcher, len(points) + enough)
     if sampler != "grid":  # which moves them to the nearest of its own
         assert configs[: len(points)] == [space.at(point, CONTEXT).config for point in points]
-    assert len({config["method"] for config in configs[len(points) :]}) > 1
+    if sampler != "gp":  # whose five may well all be of the method that looks best
+        assert len({config["method"] for config in configs[len(points) :]}) > 1
     for trial in searcher.study.study.trials:
         method = trial.params["method"]
         assert {name.split(".")[0] for name in trial.params} <= {"method", method}
