@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,14 +48,10 @@ class Gate:
         """Return by how much a configuration breaks what is known before training; at most 0 is kept."""
         values = known_values(memory)
         violations = {str(c): c.violation(values) for c in self.constraints if c.known}
-        if self._limit is not None and all(violation <= 0 for violation in violations.values()):
-            violations[DEVICE_MEMORY] = self.excess(config, predictor)
+        limit = None if self.placement is None else self.placement.limit
+        if limit is not None and all(violation <= 0 for violation in violations.values()):
+            violations[DEVICE_MEMORY] = (self.needed(config, predictor) - limit) / GIB
         return violations
-
-    def excess(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> float:
-        """Return the GiB that a trial needs beyond what the largest device has."""
-        limit = self._limit
-        return -math.inf if limit is None else (self.needed(config, predictor) - limit) / GIB
 
     def needed(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> int:
         """Return the bytes that a trial needs on its device, in its steps and while it fills the cache."""
@@ -70,7 +65,3 @@ class Gate:
     def expected(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> int:
         """Return the bytes of tensors a trial holds at its peak in this search, which saves what it can."""
         return predictor.predict_as_run(config, cached=self.cached).total
-
-    @property
-    def _limit(self) -> int | None:
-        return None if self.placement is None else self.placement.limit

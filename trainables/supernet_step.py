@@ -157,21 +157,21 @@ def supernet_step(
             total = total.to(loss.device) + loss.detach()
             del batch, logits, aux_loss, loss
     with part("optimiser step"):
-        _leave_out_absent(replica, configs)
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM, foreach=False)
+        _limit_gradients(replica, configs)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total
 
 
-def _leave_out_absent(replica: nn.Module, configs: Sequence[Config]) -> None:
-    """Take the gradient from weights that no subnet of the step has."""
+def _limit_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
+    """Take the gradient from weights that no subnet of the step has, and cut that of the others."""
     supernet = cast(Replica, getattr(replica, "module", replica)).supernet
     present = {id(weight) for config in configs for weight in supernet.weights_of(config)}
-    for weight in supernet.largest.trainable_parameters():
+    weights = supernet.largest.trainable_parameters()
+    for weight in weights:
         if id(weight) not in present:
             weight.grad = None
+    nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM, foreach=False)
 
 
 def _alone(replica: nn.Module, *, alone: bool) -> contextlib.AbstractContextManager[Any]:
