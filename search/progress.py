@@ -24,16 +24,26 @@ class Progress:
         history: What the view shows.
         num_samples: Trials planned.
         epochs: Epochs a trial.
+        time_budget: Seconds after which no more training is done.
     """
 
-    def __init__(self, console: Console, history: History, num_samples: int, epochs: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        history: History,
+        num_samples: int,
+        epochs: int,
+        time_budget: float | None = None,
+    ) -> None:
         self.console = console
         self.history = history
         self.num_samples = num_samples
         self.epochs = epochs
+        self.time_budget = time_budget
         self.started = time.monotonic()
         self._said = self.started
         self._before = sum(len(record.epochs) for record in history.trials.values())
+        self._preparing: float | None = None
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -49,9 +59,10 @@ class Progress:
         """Say how the search stands, if it is time to."""
         if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
             self._said = time.monotonic()
-            self.console.print(" | ".join(f"{name} {value}" for name, value in self._facts()), soft_wrap=True)
+            self.console.print(" | ".join(f"{name} {value}" for name, value in self.facts()), soft_wrap=True)
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what is shown, as names and values."""
         history = self.history
         running, paused = history.by_status("running"), history.by_status("paused")
         samples = [record for record in history.trials.values() if record.number is not None]
@@ -74,18 +85,30 @@ class Progress:
             if count:
                 facts.append((name, str(count)))
         elapsed = time.monotonic() - self.started
-        epochs = sum(len(record.epochs) for record in history.trials.values()) - self._before
-        if epochs:
-            planned = (self.num_samples - len(samples) + len(running)) * self.epochs
-            planned -= sum(len(record.epochs) for record in running)
-            left = elapsed / epochs * planned
+        planned = (self.num_samples - len(samples) + len(running)) * self.epochs
+        planned -= sum(len(record.epochs) for record in running)
+        left = self._left(elapsed, planned)
+        if left is not None:
             facts.append(("time left", f"about {format_duration(max(left, 0))}"))
         facts.append(("elapsed", format_duration(elapsed)))
         return facts
 
+    def _left(self, elapsed: float, planned: int) -> float | None:
+        """Return the seconds that so many epochs will take, judged by those so far; None without any."""
+        epochs = sum(len(record.epochs) for record in self.history.trials.values()) - self._before
+        if not epochs:
+            return None
+        if self._preparing is None:  # what went before the first epoch, caching too, does not come again
+            done = (record.epochs[-1] for record in self.history.trials.values() if record.epochs)
+            latest = max(done, key=lambda epoch: epoch["time"])
+            training = latest.get("epoch_seconds", elapsed) + latest.get("validation_seconds", 0.0)
+            self._preparing = max(0.0, elapsed - training)
+        left = (elapsed - self._preparing) / epochs * planned
+        return left if self.time_budget is None else min(left, self.time_budget - elapsed)
+
     def _view(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, value in self._facts():
+        for name, value in self.facts():
             table.add_row(f"[dim]{name}[/dim]", value)
         for record in self.history.by_status("running"):
             settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")

@@ -222,7 +222,7 @@ def run_trials(
             ReplayTrial, table=setup.table, epochs=config.epochs, seconds=config.replay_seconds
         )
     )
-    with Progress(console, setup.history, config.num_samples, config.epochs) as progress:
+    with Progress(console, setup.history, config.num_samples, config.epochs, config.time_budget) as progress:
         folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
         events = Events(searcher, tracker, progress, console, folder)
 
