@@ -1,9 +1,11 @@
-"""How far results with inherited weights can be trusted."""
+"""How far the ranking of subnets by inherited weights can be trusted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from scipy.stats import kendalltau
 
@@ -21,3 +23,36 @@ def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | Non
         return None
     tau = float(kendalltau(inherited, own).statistic)
     return None if math.isnan(tau) else tau
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A random sample of subnets, with inherited weights and trained on their own.
+
+    Attributes:
+        objective: What they are ranked by.
+        inherited: Its value of each subnet with inherited weights.
+        own: Its value of each after training on its own.
+        rows: Rows of the validation split, over which both are measured.
+    """
+
+    objective: str
+    inherited: tuple[float, ...]
+    own: tuple[float, ...]
+    rows: int
+
+    @property
+    def tau(self) -> float | None:
+        """Kendall's tau-b of the two; None if it is not defined."""
+        return kendall_tau(self.inherited, self.own)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the subnets' own results; at least two are needed."""
+        return stdev(self.own)
+
+    @property
+    def uncertainty(self) -> float | None:
+        """Standard error of an accuracy over so many rows; None of what is no accuracy."""
+        mean = fmean(self.own)
+        return math.sqrt(mean * (1 - mean) / self.rows) if self.objective == "accuracy" else None

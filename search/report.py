@@ -12,6 +12,7 @@ from rich.table import Table
 
 from search.history import History, TrialRecord
 from search.objectives import OBJECTIVES
+from search.ranking import Ranking
 from search.units import GIB
 
 _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
@@ -85,16 +86,24 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def tau_line(tau: float | None) -> str:
-    """Say how well inherited accuracies rank subnets."""
+def tau_line(ranking: Ranking) -> str:
+    """Say how well inherited results rank subnets, and whether there is anything to rank."""
+    name, tau = ranking.objective, ranking.tau
     if tau is None:
         return (
-            "Kendall's tau of inherited against own results is unknown: it takes two trained random subnets "
-            "that differ"
+            f"Kendall's tau of inherited against own {name} is unknown: it takes two trained random "
+            "subnets that differ"
         )
-    return (
-        f"Kendall's tau of inherited against own results, over random subnets: {tau:.2f} "
+    line = (
+        f"Kendall's tau of inherited against own {name}, over {len(ranking.own)} random subnets: {tau:.2f} "
         "(1: the same ranking; 0: no relation)"
+    )
+    uncertainty = ranking.uncertainty
+    if uncertainty is None or ranking.spread >= uncertainty:
+        return line
+    return (
+        f"{line}. There is little to rank: their own {name} varies by {ranking.spread:.3f} (standard "
+        f"deviation), and over {ranking.rows} rows each is uncertain by {uncertainty:.3f}"
     )
 
 

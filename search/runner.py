@@ -18,6 +18,7 @@ from search.history import UNFINISHED, History, TrialRecord
 from search.oneshot import OneShot
 from search.prior import comparable, expressible, restated
 from search.progress import error_console
+from search.ranking import Ranking
 from search.report import front_rows, memory_rows, method_rows, plot_front
 from search.resources import find_nodes, place
 from search.setup import Setup, make_spec, set_up
@@ -57,8 +58,7 @@ class SearchResult:
         tracking_uri: MLflow's address.
         strategy: How the space was searched.
         evaluated: With ``oneshot``: subnets evaluated with inherited weights.
-        kendall_tau: With ``oneshot``: Kendall's tau of inherited against own results over the random sample;
-            None if fewer than two of it were trained.
+        ranking: With ``oneshot``: the random sample's inherited and own results.
     """
 
     name: str
@@ -81,7 +81,12 @@ class SearchResult:
     tracking_uri: str
     strategy: str = "trials"
     evaluated: int = 0
-    kendall_tau: float | None = None
+    ranking: Ranking | None = None
+
+    @property
+    def kendall_tau(self) -> float | None:
+        """Kendall's tau of inherited against own results; None if the sample's do not tell it."""
+        return self.ranking.tau if self.ranking else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
@@ -339,7 +344,7 @@ def _finish(
         tracking_uri=config.tracking_uri,
         strategy=config.strategy,
         evaluated=one_shot.evaluated if one_shot else 0,
-        kendall_tau=one_shot.tau() if one_shot else None,
+        ranking=one_shot.ranking() if one_shot else None,
     )
     (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
     return result

@@ -1,6 +1,5 @@
 """One-shot search: one supernet is trained, its subnets are searched, the best are trained on their own."""
 
-from search.oneshot.ranking import kendall_tau
 from search.oneshot.strategy import OneShot
 
-__all__ = ["OneShot", "kendall_tau"]
+__all__ = ["OneShot"]

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from search.gate import Gate
 from search.history import TrialRecord
-from search.oneshot.ranking import kendall_tau
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
 from search.progress import Steps
+from search.ranking import Ranking
 from search.resources import Placement
 from search.setup import Setup
 from search.store import FILE, SearchStore
@@ -98,20 +98,17 @@ class OneShot:
         """Whether the space holds no further subnets."""
         return self.search is not None and self.search.exhausted
 
-    def tau(self) -> float | None:
-        """Return Kendall's tau over the random sample of inherited against own results.
-
-        Compared is the first objective that training decides; None if fewer than two were trained.
-        """
+    def ranking(self) -> Ranking:
+        """Return the random sample's inherited and own results in the first objective training decides."""
         history = self.setup.history
-        objective = history.trained_objective
+        name = history.trained_objective.name
         pairs = []
         for subnet in self.search.sample if self.search else []:
             record = history.find(subnet.config)
             if record is not None and record.status == "finished":
-                own = history.values(record)[objective.name]
-                pairs.append((objective.loss(subnet.metrics[objective.name]), objective.loss(own)))
-        return kendall_tau([inherited for inherited, _ in pairs], [own for _, own in pairs])
+                pairs.append((subnet.metrics[name], history.values(record)[name]))
+        inherited, own = zip(*pairs, strict=True) if pairs else ((), ())
+        return Ranking(name, inherited, own, self.setup.facts["dataset.validation"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all subnets that were evaluated, as rows of a table."""

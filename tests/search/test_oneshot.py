@@ -20,7 +20,6 @@ from rich.console import Console
 
 from search import SearchConfig, run_search
 from search.gate import Gate
-from search.oneshot import kendall_tau
 from search.oneshot.subnets import Answer, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
 from search.resources import find_nodes
@@ -33,14 +32,6 @@ from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.one_shot import SupernetRun
 from trainables.supernet import SupernetWeights
-
-
-def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
-    assert kendall_tau([1, 2, 3], [0.1, 0.2, 0.3]) == pytest.approx(1)
-    assert kendall_tau([1, 2, 3], [0.3, 0.2, 0.1]) == pytest.approx(-1)
-    assert kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(2 / 3)
-    assert kendall_tau([1], [1]) is None
-    assert kendall_tau([1, 1], [1, 2]) is None
 
 
 @pytest.mark.parametrize(
@@ -222,7 +213,7 @@ class TestOnRay:
 def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
     """In the middle of the supernet's training and of evaluation; trials are killed in test_resume."""
     budget = 20 * 10**6  # a third of what the largest subnet takes
-    options = {**settings, "supernet_epochs": 3, "finalists": 2, "tau_samples": 2}
+    options = {**settings, "num_samples": 30, "finalists": 2, "tau_samples": 2}
     command = [sys.executable, str(Path(__file__).parents[2] / "search.py")]
     start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
     start += ["--name=killed", f"--max-memory={budget}"]
@@ -246,13 +237,13 @@ def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
         assert kept(before, now)
         before = now
     # Gone on with, it is extended, too
-    more = [*again, "--num-samples", "+10"]
+    more = [*again, "--num-samples", "+5"]
     done = subprocess.run(more, capture_output=True, text=True, check=True, timeout=300)
     now = on_disk(folder)
-    assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2, 3]
+    assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2]
     assert kept(before, now)
     document = json.loads(done.stdout)
-    assert document["evaluated"] == 50
+    assert document["evaluated"] == 35
     assert document["trials"] == len(now["trials"])
     assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
     assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
@@ -324,4 +315,4 @@ def check_mlflow(uri: str, document: dict[str, Any]) -> None:
         if child.data.tags["kind"] == "trial":
             assert "inherited_accuracy" in child.data.metrics
         else:
-            assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 3
+            assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 2
