@@ -8,17 +8,23 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 
 from search.history import History, TrialRecord
-from search.objectives import OBJECTIVES
+from search.objectives import KNOWN, OBJECTIVES
 from search.ranking import Ranking
 from search.units import GIB
 
 _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
 
-#: Short headings of long parameter names.
+#: Headings of figures and parameters, where they are not their names.
 _HEADINGS = {
+    "memory": "memory\nGiB",
+    "inherited_accuracy": "inher.\nacc",
+    "accuracy": "val\nacc",
+    "test_accuracy": "test\nacc",
     "n_fusion_layers": "L_f",
     "n_query_prompts": "QP",
     "n_query_context_prompts": "QCP",
@@ -132,42 +138,59 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     return row
 
 
-def front_table(rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], title: str) -> Table:
-    """Return the front as a table for the terminal.
+def front_table(
+    rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], title: str, width: int
+) -> tuple[Table, list[str]]:
+    """Return the front as a table for the terminal, and the lines that are to follow it.
+
+    Settings have columns. Where these say too little or do not fit, lines have the settings of each member.
 
     Args:
         rows: As ``front_rows`` returns them.
         depths: Layers of each encoder, to show L_f for each.
         title: Above the table.
+        width: Columns of the terminal.
     """
-    mixed = len({row["config"]["method"] for row in rows}) > 1
-    inherited = any("inherited_accuracy" in row for row in rows)
+    lines = [settings_line(row) for row in rows]
+    if len({row["config"]["method"] for row in rows}) > 1:
+        return _front_table(rows, depths, title, ["method"]), lines
     # A supernet has one learning rate, which all that is trained from it shares
+    inherited = any("inherited_accuracy" in row for row in rows)
     left_out = ("method", "learning_rate") if inherited else ("method",)
     keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
-    extra = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
-    extra = [name for name in extra if any(name in row for row in rows)]
-    headings = ["memory\nGiB", *(["inher.\nacc"] if inherited else []), "val\nacc", "test\nacc", *extra]
-    table = _table(title, (*headings, "trained\nparams"))
-    if mixed:
-        table.add_column("method", no_wrap=True)
-    else:
-        for key in keys:
-            table.add_column(_HEADINGS.get(key, key), justify="right", no_wrap=True)
+    table = _front_table(rows, depths, title, keys)
+    endless = Console(width=10_000)
+    if Measurement.get(endless, endless.options, table).maximum > width:
+        return _front_table(rows, depths, title, []), lines
+    by_layer = any(isinstance(value, Mapping) for row in rows for value in row["config"].values())
+    return table, lines if by_layer else []
+
+
+def _front_table(
+    rows: Sequence[Mapping[str, Any]], depths: Mapping[str, int], title: str, keys: Sequence[str]
+) -> Table:
+    """Return the front with a column for each of some fields of the configuration."""
+    figures = ["memory"]
+    figures += ["inherited_accuracy"] if any("inherited_accuracy" in row for row in rows) else []
+    figures += ["accuracy", "test_accuracy"]
+    others = [name for name in OBJECTIVES if name not in ("memory", "accuracy", "params")]
+    figures += [name for name in others if any(name in row for row in rows)]
+    table = _table(title, [*(_heading(name) for name in figures), "trained\nparams"])
+    for key in keys:
+        justify: JustifyMethod = "left" if key == "method" else "right"
+        table.add_column(_heading(key), justify=justify, no_wrap=True)
     table.add_column("MLflow\nrun id", no_wrap=True)
-    if not mixed and "n_fusion_layers" in keys:
+    if "n_fusion_layers" in keys:
         table.caption = f"L_f: first fused layer of {'/'.join(depths)}; QP, QCP, FCP: prompt lengths"
         table.caption_justify = "left"
     for row in rows:
-        config = row["config"]
-        settings = [_cell(key, config.get(key), depths) for key in keys]
-        if mixed:
-            settings = [config["method"]]
-        memory, validation, test = _figures(row)
-        figures = [memory, *([_figure(row, "inherited_accuracy")] if inherited else []), validation, test]
-        figures += [_figure(row, name) for name in extra]
-        table.add_row(*figures, _millions(row), *settings, _run_id(row))
+        settings = [_cell(key, row["config"].get(key), depths) for key in keys]
+        table.add_row(*(_figure(row, name) for name in figures), _millions(row), *settings, _run_id(row))
     return table
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name.replace("_", "\n"))
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -183,11 +206,8 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("on the\nfront", no_wrap=True)
     table.add_column("MLflow\nrun id", no_wrap=True)
     for row in rows:
-        memory, validation, test = _figures(row)
         table.add_row(
-            validation,
-            test,
-            memory,
+            *(_figure(row, name) for name in ("accuracy", "test_accuracy", "memory")),
             _millions(row),
             str(row["trials"]),
             row["config"]["method"],
@@ -204,16 +224,11 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Memory, validation and test accuracy."""
-    return f"{row['memory']:.3f}", _figure(row, "accuracy"), _figure(row, "test_accuracy")
-
-
 def _figure(row: Mapping[str, Any], name: str) -> str:
-    """A value, with its standard deviation over seeds where there are several."""
+    """A value, with its standard deviation over seeds where there are several and it is not exact."""
     if row.get(name) is None:
         return "-"
-    spread = row.get("spread", {}).get(name)
+    spread = None if name in KNOWN else row.get("spread", {}).get(name)
     return f"{row[name]:.3f}" if spread is None else f"{row[name]:.3f} ±{spread:.3f}"
 
 

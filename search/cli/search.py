@@ -449,7 +449,7 @@ def _was_given(context: typer.Context, setting: str) -> bool:
 
 def _print_result(result: Any) -> None:
     from search.history import UNFINISHED
-    from search.report import front_table, memory_line, methods_table, settings_line, tau_line
+    from search.report import front_table, memory_line, methods_table, tau_line
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
@@ -460,11 +460,12 @@ def _print_result(result: Any) -> None:
     counts += ["the space holds no further configurations"] if result.exhausted else []
     counts += ["interrupted"] if result.interrupted else []
     if result.front:
-        console.print(front_table(result.front, result.depths, f"Pareto front of '{result.name}'"))
-        by_layer = any(isinstance(v, dict) for row in result.front for v in row["config"].values())
-        if by_layer or len(result.methods) > 1:
-            for row in result.front:
-                console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
+        title = f"Pareto front of '{result.name}'"
+        table, lines = front_table(result.front, result.depths, title, console.width)
+        console.print(table)
+        for line in lines:
+            console.print(line, style="dim", highlight=False, soft_wrap=True)
+        if lines:
             console.print()
         if len(result.methods) > 1:
             console.print(methods_table(result.methods))

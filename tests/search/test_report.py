@@ -10,10 +10,11 @@ from rich.console import Console
 
 from search.history import History, TrialRecord
 from search.objectives import get_objectives
-from search.report import front_rows, front_table, method_rows, methods_table, plot_front, settings_line
+from search.report import front_rows, front_table, method_rows, methods_table, plot_front
 from trainables.memory import MemoryReport
 
 GIB = 2**30
+DEPTHS = {"text": 6, "image": 12}
 
 
 @pytest.fixture
@@ -42,17 +43,28 @@ def _shown(table: Any) -> list[str]:
 
 
 def test_a_front_of_several_methods_names_them_and_their_settings(history) -> None:
-    lines = _shown(front_table(front_rows(history), {"text": 6, "image": 12}, "front"))
-    rows = [line for line in lines if " M " in line]
+    table, settings = front_table(front_rows(history), DEPTHS, "front", 120)
+    rows = [line for line in _shown(table) if " M " in line]
     assert [line.split()[4:6] for line in rows] == [["M", "linear"], ["M", "wander"], ["M", "pmf"]]
-    assert settings_line(front_rows(history)[1]) == "bbbbbbbb  wander: width=64, cp=sum, lr=0.002"
+    assert settings[1] == "bbbbbbbb  wander: width=64, cp=sum, lr=0.002"
 
 
 def test_a_front_of_one_method_has_a_column_a_setting(history) -> None:
     rows = [row for row in front_rows(history) if row["config"]["method"] == "pmf"]
-    lines = _shown(front_table(rows, {"text": 6, "image": 12}, "front"))
+    table, settings = front_table(rows, DEPTHS, "front", 120)
+    lines = _shown(table)
     assert any("L_f" in line for line in lines)
     assert any("4/10" in line for line in lines)
+    assert settings == []
+
+
+def test_settings_that_do_not_fit_are_listed_below(history) -> None:
+    rows = [row for row in front_rows(history) if row["config"]["method"] == "wander"]
+    needed = max(len(line.rstrip()) for line in _shown(front_table(rows, DEPTHS, "front", 120)[0]))
+    assert front_table(rows, DEPTHS, "front", 120)[1] == []
+    table, settings = front_table(rows, DEPTHS, "front", needed - 1)
+    assert max(len(line.rstrip()) for line in _shown(table)) < needed
+    assert settings == ["bbbbbbbb  wander: width=64, cp=sum, lr=0.002"]
 
 
 def test_the_best_of_each_method_best_first(history) -> None:
