@@ -284,12 +284,18 @@ def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
 
 
 def _predicted(setup: Setup, setting: TrainingSetting, plan: SupernetPlan) -> tuple[MemoryReport, int]:
-    """Return the memory of a worker in the search's setting, and bytes in the search itself."""
+    """Return the memory of a worker in the search's setting, and bytes in the search itself.
+
+    Workers that share gradients hold those of all trained weights, in buckets, whatever a step trains. At the
+    peak some of them are there anyway; that is not taken into account.
+    """
     predictor = setup.predictor
     report = predictor.changed(**setting.to_dict()).predict_supernet(plan.method, plan.curriculum)
     as_run = setting.as_run(cached=setup.config.feature_cache)
     expected = predictor.changed(**as_run.to_dict()).predict_supernet(plan.method, plan.curriculum)
-    return report, expected.total
+    buckets = report.checkpoint if setup.config.workers > 1 else 0
+    shared = replace(report, total=report.total + buckets, gradients=report.gradients + buckets)
+    return shared, expected.total + buckets
 
 
 def _too_tight(setup: Setup, placement: Placement, memory: MemoryReport, needed: int) -> list[str]:

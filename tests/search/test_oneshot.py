@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,9 @@ class TestOnRay:
         placement = place_trials(find_nodes(), 40)
         gate = Gate.of((), placement, setup.predictor, cached=True)
         order = order_supernet(setup, spec, placement, gate, print)
+        single = replace(setup, config=replace(setup.config, workers=1, batch_size=8))
+        one = order_supernet(single, spec, placement, gate, print).memory
+        assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []
         checkpoint = train_supernet(order, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
         assert [result["epoch"] for result in heard] == [1]
