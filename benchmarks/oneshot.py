@@ -8,8 +8,8 @@ runs when it is over does not count). Each search has the machine to itself. Rep
   split, which no search has seen, both from the reference point that all searches of the space share;
 - seconds, and sample-epochs: rows times epochs of training, of supernet and trials. What evaluating subnets
   took is part of the seconds;
-- the hypervolume of a trial-by-trial search after each of its trials, and so the share of the one-shot
-  search's seconds after which it had what the one-shot search has in the end.
+- the hypervolume after each trial, and so the share of the one-shot search's seconds after which a
+  trial-by-trial search had what the one-shot search has in the end.
 
 The caches of data, features and predictions are filled by a short search before anything is measured.
 Searches that ``--json`` holds already, from a run with the same settings, are not run again.
@@ -44,17 +44,17 @@ OBJECTIVES = get_objectives(("memory", "accuracy"))
 SMALL = ["--text-length", "16", "--image-size", "56", "--batch-size", "16", "--precision", "bf16-frozen"]
 
 
-def run(name: str, folder: Path, arguments: list[str]) -> tuple[dict[str, Any], float]:
-    """Run a search; return its document and the seconds it took."""
+def run(name: str, folder: Path, arguments: list[str]) -> tuple[dict[str, Any], float, float]:
+    """Run a search; return its document, when it was started (Unix time) and the seconds it took."""
     command = [sys.executable, str(Path(__file__).parents[1] / "search.py"), "--name", name, "--json"]
     where = ["--storage-path", str(folder), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    started = time.perf_counter()
+    started = time.time()
     done = subprocess.run([*command, *where, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout), time.perf_counter() - started
+    return json.loads(done.stdout), started, time.time() - started
 
 
-def measured(folder: Path, name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a search came to, from its document and its store."""
+def measured(folder: Path, name: str, document: dict[str, Any], started: float) -> dict[str, Any]:
+    """Return what a search that was started at a time came to, from its document and its store."""
     store = SearchStore.read(folder / name)
     reference, facts = store.fact("reference"), store.fact("facts")
     records = [TrialRecord.from_dict(*trial) for trial in store.trials()]
@@ -68,7 +68,6 @@ def measured(folder: Path, name: str, document: dict[str, Any]) -> dict[str, Any
     validation = [{"memory": row["memory"], "accuracy": row["accuracy"]} for row in document["front"]]
     test = [{"memory": row["memory"], "accuracy": row["test_accuracy"]} for row in document["front"]]
     ended = sorted((r for r in records if r.status == "finished"), key=lambda r: r.epochs[-1]["time"])
-    begun = min((r.epochs[0]["time"] - r.epochs[0]["epoch_seconds"] for r in ended), default=0.0)
     front: Front[str] = Front()
     curve = []
     rows, epochs = facts["dataset.train"], 0
@@ -78,7 +77,7 @@ def measured(folder: Path, name: str, document: dict[str, Any]) -> dict[str, Any
         epochs += len(record.epochs)
         curve.append(
             {
-                "seconds": record.epochs[-1]["time"] - begun,
+                "seconds": record.epochs[-1]["time"] - started,
                 "sample_epochs": rows * epochs,
                 "hypervolume": hypervolume([point for _, point in front.members], [1.0, 1.0]),
             }
@@ -98,7 +97,7 @@ def measured(folder: Path, name: str, document: dict[str, Any]) -> dict[str, Any
 
 
 def reached(curve: list[dict[str, float]], wanted: float) -> float | None:
-    """Return the seconds after which a trial-by-trial search had a hypervolume; None if it never had."""
+    """Return the seconds after which a search had a hypervolume; None if it never had."""
     return next((point["seconds"] for point in curve if point["hypervolume"] >= wanted), None)
 
 
@@ -144,10 +143,9 @@ def main() -> None:
                     budget = f"{math.ceil(mine['oneshot']['seconds'] * options.budget)}s"
                     arguments = [*ENGINES[engine], "--epochs", str(options.epochs), "--num-samples", "1000"]
                     arguments += ["--time-budget", budget]
-                document, took = run(name, folder, [*common, *arguments, "--seed", str(seed)])
-                rows.append(
-                    {"engine": engine, "seed": seed, "seconds": took, **measured(folder, name, document)}
-                )
+                document, started, took = run(name, folder, [*common, *arguments, "--seed", str(seed)])
+                result = measured(folder, name, document, started)
+                rows.append({"engine": engine, "seed": seed, "seconds": took, **result})
                 print_row(rows[-1])
                 options.json.parent.mkdir(parents=True, exist_ok=True)
                 options.json.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
@@ -193,7 +191,7 @@ def summarise(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path, space: str) -> None:
-    """Draw the trial-by-trial hypervolume over seconds, and where the one-shot searches ended."""
+    """Draw hypervolumes over minutes, and those of the final fronts on both splits."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -202,22 +200,12 @@ def plot(rows: list[dict[str, Any]], path: Path, space: str) -> None:
     colours = {"oneshot": "#0b6e4f", "ehvi": "#4c6a92", "random": "#9aa5b1"}
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), dpi=160, width_ratios=(2, 1))
     for row in rows:
-        colour = colours[row["engine"]]
-        label = row["engine"] if row["seed"] == 0 else None
-        if row["engine"] == "oneshot":
-            panels[0].scatter(
-                row["seconds"] / 60, row["hypervolume"], s=46, color=colour, label=label, zorder=3
-            )
-        else:
-            times = [point["seconds"] / 60 for point in row["curve"]]
-            panels[0].step(
-                times,
-                [point["hypervolume"] for point in row["curve"]],
-                where="post",
-                color=colour,
-                label=label,
-            )
-        panels[1].scatter(row["hypervolume"], row["test_hypervolume"], s=30, color=colour, label=label)
+        colour, label = colours[row["engine"]], row["engine"] if row["seed"] == 0 else None
+        times = [*(point["seconds"] / 60 for point in row["curve"]), row["seconds"] / 60]
+        volumes = [*(point["hypervolume"] for point in row["curve"]), row["hypervolume"]]
+        panels[0].step(times, volumes, where="post", color=colour, label=label)
+        panels[0].scatter(times[-1], volumes[-1], s=24, color=colour, zorder=3)
+        panels[1].scatter(row["hypervolume"], row["test_hypervolume"], s=30, color=colour)
     panels[0].set_xlabel("minutes")
     panels[0].set_ylabel("hypervolume (validation)")
     panels[1].set_xlabel("hypervolume (validation)")
