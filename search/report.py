@@ -199,15 +199,15 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         rows: As ``method_rows`` returns them.
     """
-    table = _table(
-        "best of each method", ("val\nacc", "test\nacc", "memory\nGiB", "trained\nparams", "trials")
-    )
+    figures = ("accuracy", "test_accuracy", "memory")
+    headings = [*(_heading(name) for name in figures), "trained\nparams", "trials"]
+    table = _table("best of each method", headings)
     table.add_column("method", no_wrap=True)
     table.add_column("on the\nfront", no_wrap=True)
     table.add_column("MLflow\nrun id", no_wrap=True)
     for row in rows:
         table.add_row(
-            *(_figure(row, name) for name in ("accuracy", "test_accuracy", "memory")),
+            *(_figure(row, name) for name in figures),
             _millions(row),
             str(row["trials"]),
             row["config"]["method"],

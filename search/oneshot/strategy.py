@@ -108,7 +108,7 @@ class OneShot:
             if record is not None and record.status == "finished":
                 pairs.append((subnet.metrics[name], history.values(record)[name]))
         inherited, own = zip(*pairs, strict=True) if pairs else ((), ())
-        return Ranking(name, inherited, own, self.setup.facts["dataset.validation"])
+        return Ranking(name, inherited, own, self.setup.details["dataset.validation"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all subnets that were evaluated, as rows of a table."""
