@@ -281,7 +281,7 @@ class Ours(Engine):
         handed = self.searcher.suggest(trial)
         if not isinstance(handed, dict):
             return None
-        return handed["config"], len(self.history.leg(trial).epochs)
+        return dict(handed["assignment"].config), len(self.history.leg(trial).epochs)
 
     def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
         """Tell the scheduler, and the searcher."""

@@ -71,11 +71,12 @@ def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, 
             yield trial.params, config
 
 
-def train(spec: Any, params: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+def train(spec: Any, seed: int, config: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row an epoch."""
+    from trainables.assignment import Assignment
     from trainables.trial import TrialRun
 
-    run = TrialRun(spec, config)
+    run = TrialRun(spec, Assignment(config=config, seed=seed))
     rows = []
     for _ in range(spec.epochs):
         result = run.epoch()
@@ -83,7 +84,7 @@ def train(spec: Any, params: dict[str, Any], config: dict[str, Any]) -> list[dic
     return rows
 
 
-def work(spec: Any, jobs: Any, done: Any) -> None:
+def work(spec: Any, seed: int, jobs: Any, done: Any) -> None:
     """Train what comes until None comes."""
     import torch
 
@@ -91,7 +92,7 @@ def work(spec: Any, jobs: Any, done: Any) -> None:
     for number, params, config in iter(jobs.get, None):
         started = time.perf_counter()
         try:
-            rows = train(spec, params, config)
+            rows = train(spec, seed, config)
         except Exception as error:  # a diverged trial is recorded as what it is: no rows
             rows = []
             print(f"{number}: {type(error).__name__}: {error}", flush=True)
@@ -136,7 +137,6 @@ def main() -> None:
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=options.epochs,
-        seed=options.seed,
         prefixes={modality: tuple(range(context.depths[modality] + 1)) for modality in encoders},
     )
 
@@ -159,7 +159,9 @@ def main() -> None:
     ]
     for job in missing:
         jobs.put(job)
-    workers = [spawn.Process(target=work, args=(spec, jobs, done)) for _ in range(options.workers)]
+    workers = [
+        spawn.Process(target=work, args=(spec, options.seed, jobs, done)) for _ in range(options.workers)
+    ]
     for worker in workers:
         jobs.put(None)
         worker.start()

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ray import tune
 
-from search.units import GIB
 from spaces import SpaceContext, get_space
 from spaces.grid import place_in_range
+from trainables.assignment import Assignment
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.setting import TrainingSetting
@@ -287,11 +287,11 @@ class ReplayTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next configuration in the same process."""
-        self._trial = new_config
-        self._row = self._table.nearest(new_config["config"])
+        assignment: Assignment = new_config["assignment"]
+        self._row = self._table.nearest(assignment.config)
         self._epoch = 0
-        if (checkpoint := new_config.get("checkpoint")) is not None:
-            with checkpoint.as_directory() as folder:
+        if assignment.checkpoint is not None:
+            with assignment.checkpoint.as_directory() as folder:
                 self.load_checkpoint(folder)
         return True
 
@@ -300,8 +300,7 @@ class ReplayTrial(tune.Trainable):
         time.sleep(self._seconds)
         result = self._row.epochs[self._epoch]
         self._epoch += 1
-        known = {"memory": self._trial["memory"] / GIB, "params": self._trial["params"]}
-        return {**result, **known, "done": self._epoch >= self._epochs}
+        return {**result, "done": self._epoch >= self._epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write how far it is."""

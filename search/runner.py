@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 import ray
-from ray import tune
 from rich.console import Console
 
 from search.config import SearchConfig
@@ -284,12 +283,10 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
-    score = ray.remote(_test_of)
+    score = ray.remote(test_metrics)
     with console.status(f"scoring the {len(scored)} best trials on the test split"):
-        futures = [
-            score.options(**searcher.share(record).options()).remote(spec, record.config, record.checkpoint)
-            for record in scored
-        ]
+        assigned = [searcher.assignment(record) for record in scored]
+        futures = [score.options(**share.options()).remote(spec, of_one) for of_one, share in assigned]
         for record, future in zip(scored, futures, strict=True):
             try:
                 record.test = ray.get(future)
@@ -297,11 +294,6 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
             except ray.exceptions.RayError as error:
                 what = f"{record.trial_id} has no test score: {last_line(error)}"
                 console.print(what, markup=False, soft_wrap=True)
-
-
-def _test_of(spec: TrialSpec, config: dict[str, Any], checkpoint: tune.Checkpoint) -> dict[str, float]:
-    with checkpoint.as_directory() as folder:
-        return test_metrics(spec, config, Path(folder))
 
 
 def _finish(

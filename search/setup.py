@@ -254,7 +254,6 @@ def make_spec(setup: Setup, console: Console) -> TrialSpec:
         fingerprints={modality: encoder.fingerprint() for modality, encoder in setup.encoders.items()},
         setting=setting,
         epochs=config.epochs,
-        seed=config.seed,
         augment=config.augment,
         feature_cache=config.feature_cache_size if config.feature_cache else 0,
         prefixes=_prefixes(setup),

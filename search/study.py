@@ -25,6 +25,7 @@ from search.store import SearchStore
 from search.units import GIB
 from spaces import Space, SpaceContext, Trial
 from spaces.grid import count, enumerate_space
+from trainables.assignment import Assignment
 from trainables.memory import MemoryPredictor, MemoryReport
 
 #: Proposals of the sampler in a row that may be repeats or infeasible before others are drawn past it …
@@ -218,6 +219,22 @@ class ParetoSearcher(Searcher):
         """Return what a trial asks of the cluster."""
         return self.placement.of(self._needed(record.config), alone=record.alone)
 
+    def assignment(self, record: TrialRecord) -> tuple[Assignment, Share]:
+        """Return what a trial is to do, from its last checkpoint on, and what it asks of the cluster."""
+        expected = self.gate.expected(record.config, self.predictor)
+        share = self.placement.of(self.gate.needed_for(expected), alone=record.alone)
+        assignment = Assignment(
+            config=record.config,
+            seed=record.seed,
+            threads=share.threads,
+            trial_id=record.trial_id,
+            leg=record.legs,
+            granted=share.granted,
+            expected=expected,
+            checkpoint=record.checkpoint,
+        )
+        return assignment, share
+
     @property
     def samples(self) -> int:
         """Samples handed out so far."""
@@ -249,7 +266,7 @@ class ParetoSearcher(Searcher):
         return self._repeat()
 
     def _hand_out(self, record: TrialRecord, tune_id: str) -> dict[str, Any]:
-        """Open a trial; return what Ray Tune and ``FusionTrial`` get to know of it."""
+        """Open a trial; return what Ray Tune gets: an ``assignment``, and the ``share`` that it asks for."""
         for other in self._open.values():
             record.neighbours.append(other)
             other.neighbours.append(record)
@@ -258,21 +275,8 @@ class ParetoSearcher(Searcher):
         self._open[tune_id] = record
         self.save_trial(record)
         self.study.save()
-        share = self.share(record)
-        return {
-            "trial": record.trial_id,
-            "leg": record.legs,
-            "config": record.config,
-            "seed": record.seed,
-            "memory": record.memory.total,
-            "expected": self.gate.expected(record.config, self.predictor),
-            "params": record.memory.trainable_parameters,
-            "needed": self._needed(record.config),
-            "granted": share.granted,
-            "threads": share.threads,
-            "alone": record.alone,
-            "checkpoint": record.checkpoint,
-        }
+        assignment, share = self.assignment(record)
+        return {"assignment": assignment, "share": share}
 
     def _ask(self) -> tuple[int, dict[str, Any], MemoryReport] | None:
         """Find a candidate that is new and keeps to what is known; None if there seems to be none."""

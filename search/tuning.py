@@ -28,6 +28,7 @@ from search.study import ParetoSearcher
 from search.survival import Survival
 from search.tracking import Tracker
 from search.units import format_size
+from trainables.assignment import folder_name
 from trainables.cache import cache_dir
 from trainables.errors import UserError
 from trainables.supernet import SupernetWeights
@@ -186,11 +187,6 @@ class Events(Callback):
         self.console.print(f"{record.trial_id} {what}", markup=False, soft_wrap=True)
 
 
-def folder_name(trial_id: str, leg: int) -> str:
-    """Return the name of the folder in which a trial's leg has its files: each leg its own."""
-    return trial_id if leg == 1 else f"{trial_id}.{leg}"
-
-
 def run_trials(
     setup: Setup,
     spec: TrialSpec | None,
@@ -228,9 +224,7 @@ def run_trials(
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(
-                tune.with_resources(
-                    trainable, lambda trial: placement.of(trial["needed"], alone=trial["alone"]).request()
-                ),
+                tune.with_resources(trainable, lambda handed: handed["share"].request()),
                 tune_config=TuneConfig(
                     search_alg=searcher,
                     scheduler=RuleScheduler(setup.history, setup.rule),
@@ -238,9 +232,7 @@ def run_trials(
                     max_concurrent_trials=placement.concurrent,
                     time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
                     reuse_actors=True,
-                    trial_dirname_creator=lambda trial: folder_name(
-                        trial.config["trial"], trial.config["leg"]
-                    ),
+                    trial_dirname_creator=lambda trial: trial.config["assignment"].folder,
                 ),
                 run_config=RunConfig(
                     name=config.run_name,

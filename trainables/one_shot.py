@@ -33,6 +33,7 @@ class SupernetPlan:
         epochs: Passes over the training split.
         curriculum: Which subnets each step trains.
         probe: The subnet that is evaluated after each epoch, to see how training gets on.
+        seed: Seed of the initial weights, the order of samples, the subnets and dropout.
     """
 
     method: str
@@ -40,6 +41,7 @@ class SupernetPlan:
     epochs: int
     curriculum: Curriculum
     probe: Mapping[str, Any]
+    seed: int = 0
 
 
 class SupernetRun:
@@ -52,6 +54,7 @@ class SupernetRun:
         wrap: Makes a module one that shares gradients with the other workers; None if there are none.
         rank: Number of this worker.
         world: Number of workers.
+        threads: CPU threads of this worker.
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class SupernetRun:
         wrap: Callable[[nn.Module], nn.Module] | None = None,
         rank: int = 0,
         world: int = 1,
+        threads: int = 1,
     ) -> None:
-        self.bench = Workbench(spec, device)
+        self.bench = Workbench(spec, device, threads)
         self.setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         self.device = device
         context = self.bench.context(self.setting)
-        torch.manual_seed(spec.seed)
+        torch.manual_seed(plan.seed)
         self.supernet = Supernet(context, plan.method, plan.curriculum.largest).to(device)
         self._probe = plan.probe
         self._loaders: dict[str, Loader] = {}
@@ -80,7 +84,7 @@ class SupernetRun:
             len(self.bench.data.split("train")),
             self._load,
             plan.curriculum,
-            spec.seed,
+            plan.seed,
             self.bench.data.info["task"],
             wrap=wrap,
             rank=rank,

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ import torch
 from ray import tune
 from safetensors.torch import load_file, save_file
 
+from trainables.assignment import Assignment
 from trainables.calibration import CUDA_CONTEXT, GIB
 from trainables.configuration import setting_changes, split_config
 from trainables.data import Loader
@@ -38,19 +39,20 @@ class TrialRun:
 
     Args:
         spec: What all trials share.
-        config: The configuration: ``method``, ``learning_rate`` and the method's own fields.
+        assignment: What this one is to do; without a checkpoint to go on from it starts anew.
         inherited: A supernet to take the initial weights from; None draws them at random.
     """
 
     spec: TrialSpec
-    config: Mapping[str, Any]
+    assignment: Assignment
     inherited: SupernetWeights | None = None
     device: torch.device = field(default_factory=lambda: torch.device(default_device()))
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
         self.stage = "building"
-        self.bench = Workbench(self.spec, self.device)
+        self.config = self.assignment.config
+        self.bench = Workbench(self.spec, self.device, self.assignment.threads)
         setting = replace(self.spec.setting, **setting_changes(self.config))
         self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
         self.method = self._build().to(self.device)
@@ -64,11 +66,14 @@ class TrialRun:
             self.config["learning_rate"],
             self.spec.epochs,
             train,
-            self.spec.seed,
+            self.assignment.seed,
             self.bench.data.info["task"],
         )
         self.validation = self.loader("validation")
         self.measured: Measured | None = None
+        if self.assignment.checkpoint is not None:
+            with self.assignment.checkpoint.as_directory() as folder:
+                self.load(Path(folder))
         self.setup_seconds = time.perf_counter() - started
 
     def loader(self, split: str) -> Loader:
@@ -117,7 +122,7 @@ class TrialRun:
         weights = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
         save_file(weights, folder / "weights.safetensors")
         torch.save(self.trainer.state_dict(), folder / "trainer.pt")
-        described = {"config": dict(self.config), "spec": asdict(self.spec)}
+        described = {"config": dict(self.config), "seed": self.assignment.seed, "spec": asdict(self.spec)}
         (folder / "trial.json").write_text(json.dumps(described, indent=1))
 
     def load(self, folder: Path) -> None:
@@ -128,7 +133,7 @@ class TrialRun:
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
         context = self.bench.context(self.setting)
-        torch.manual_seed(self.spec.seed)
+        torch.manual_seed(self.assignment.seed)
         method = build_method(name, fields, context)
         if self.inherited is not None:
             supernet = self.inherited.supernet(context)
@@ -161,7 +166,7 @@ class FusionTrial(tune.Trainable):
         It is built in the first step: Ray Tune starts a trial again whose worker died in a step, but not one
         whose worker died here.
         """
-        self._trial = new_config
+        self._assignment: Assignment = new_config["assignment"]
         self._run: TrialRun | None = None
         self._saved: TemporaryDirectory[str] | None = None
         self._ending: dict[str, Any] | None = None
@@ -191,12 +196,8 @@ class FusionTrial(tune.Trainable):
 
     def _build(self) -> TrialRun:
         if self._run is None:
-            limit_memory(self._trial["granted"])
-            spec = replace(self._spec, threads=self._trial["threads"])
-            self._run = TrialRun(spec, self._trial["config"], self._inherited)
-            if self._trial["checkpoint"] is not None:
-                with self._trial["checkpoint"].as_directory() as folder:
-                    self._run.load(Path(folder))
+            limit_memory(self._assignment.granted)
+            self._run = TrialRun(self._spec, self._assignment, self._inherited)
         return self._run
 
     def _epoch(self, watchdog: Watchdog) -> dict[str, Any]:
@@ -209,10 +210,10 @@ class FusionTrial(tune.Trainable):
         run.stage = "checkpoint"
         self._saved = TemporaryDirectory()
         run.save(Path(self._saved.name))
-        known = {"memory": self._trial["memory"] / GIB, "params": self._trial["params"]}
-        if run.as_set:
-            known["expected_memory"] = self._trial["expected"] / GIB
-        return {**result, **known, "done": run.trainer.epoch >= self._spec.epochs}
+        expected = self._assignment.expected
+        if run.as_set and expected is not None:
+            result["expected_memory"] = expected / GIB
+        return {**result, "done": run.trainer.epoch >= self._spec.epochs}
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
         """Return what the work returns, or how it ended the trial; the process can take another one then."""
@@ -229,7 +230,7 @@ class FusionTrial(tune.Trainable):
                 "status": status,
                 "stage": self._run.stage if self._run is not None else "building",
                 "message": first_line(error),
-                "below_share": _below_share(error, self._trial["granted"]),
+                "below_share": _below_share(error, self._assignment.granted),
                 "done": True,
             }
         # Out here the error is gone, and with its frames the step's tensors.
@@ -247,8 +248,6 @@ def _below_share(error: Exception, granted: int | None) -> bool | None:
     return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted - CUDA_CONTEXT
 
 
-def test_metrics(spec: TrialSpec, config: Mapping[str, Any], checkpoint: Path) -> dict[str, float]:
-    """Return the metrics of a trained configuration on the test split."""
-    run = TrialRun(spec, config)
-    run.load(checkpoint)
-    return run.evaluate("test")
+def test_metrics(spec: TrialSpec, assignment: Assignment) -> dict[str, float]:
+    """Return the metrics on the test split of a trial's checkpoint."""
+    return TrialRun(spec, assignment).evaluate("test")

@@ -35,10 +35,8 @@ class TrialSpec:
         fingerprints: Content hash of each encoder.
         setting: How a step is run.
         epochs: Epochs a trial trains.
-        seed: Seed of initial weights, order and dropout.
         augment: Name of the image augmentation.
         feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
-        threads: CPU threads of a trial.
         prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
         hang_timeout: Seconds after which a worker ends itself that finishes no step and no validation batch.
         plugins: Files with methods of the user's own.
@@ -50,10 +48,8 @@ class TrialSpec:
     fingerprints: dict[str, str]
     setting: TrainingSetting
     epochs: int
-    seed: int = 0
     augment: str = "none"
     feature_cache: int = 8 * GIB
-    threads: int = 1
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     hang_timeout: float = 900.0
     plugins: tuple[Plugin, ...] = ()
@@ -65,15 +61,16 @@ class Workbench:
     Args:
         spec: What all trials share.
         device: Where they run.
+        threads: CPU threads that this process uses from now on.
 
     Attributes:
         data: The prepared dataset.
     """
 
-    def __init__(self, spec: TrialSpec, device: torch.device) -> None:
+    def __init__(self, spec: TrialSpec, device: torch.device, threads: int = 1) -> None:
         for plugin in spec.plugins:
             plugin.load()
-        torch.set_num_threads(spec.threads)
+        torch.set_num_threads(threads)
         self.spec = spec
         self.device = device
         self.data = _open_prepared(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -107,7 +107,7 @@ class SubnetActor:
         self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
     ) -> None:
         self._gate = gate
-        self._bench = Workbench(replace(spec, threads=threads), torch.device(default_device()))
+        self._bench = Workbench(spec, torch.device(default_device()), threads)
         setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         if precision == "auto":

@@ -52,6 +52,7 @@ class SupernetJob:
         epochs: Passes over the training split.
         paths: See ``Curriculum``.
         distill: See ``Curriculum``.
+        seed: See ``SupernetPlan``.
     """
 
     spec: TrialSpec
@@ -61,6 +62,7 @@ class SupernetJob:
     epochs: int
     paths: str
     distill: bool
+    seed: int
 
     def plan(self) -> SupernetPlan:
         """Return how the supernet is trained; spaces of plugins are known once these are loaded."""
@@ -79,6 +81,7 @@ class SupernetJob:
             self.epochs,
             Curriculum(self.paths, self.distill, _fields(largest), _fields(smallest), draw),
             _fields(first),
+            self.seed,
         )
 
 
@@ -129,6 +132,7 @@ def order_supernet(
         config.supernet_epochs,
         config.paths,
         config.distill,
+        config.seed,
     )
     plan = job.plan()
     tight: list[str] = []
@@ -253,12 +257,13 @@ def _work(told: dict[str, Any]) -> None:
         return prepare_model(replica, parallel_strategy_kwargs={"gradient_as_bucket_view": True})
 
     run = SupernetRun(
-        replace(job.spec, threads=told["threads"]),
+        job.spec,
         job.plan(),
         get_device(),
         wrap=wrap if world > 1 else None,
         rank=rank,
         world=world,
+        threads=told["threads"],
     )
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:

@@ -71,7 +71,7 @@ def start(searcher: ParetoSearcher) -> tuple[str, dict[str, Any]]:
     tune_id = next(TUNE_IDS)
     handed = searcher.suggest(tune_id)
     assert isinstance(handed, dict)
-    return tune_id, handed["config"]
+    return tune_id, dict(handed["assignment"].config)
 
 
 def play(searcher: ParetoSearcher, trials: int) -> list[dict[str, Any]]:

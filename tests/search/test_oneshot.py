@@ -21,6 +21,7 @@ from rich.console import Console
 
 from search import SearchConfig, run_search
 from search.gate import Gate
+from search.history import TrialRecord
 from search.oneshot.subnets import Answer, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
 from search.resources import find_nodes
@@ -217,7 +218,7 @@ class TestOnRay:
 def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
     """In the middle of the supernet's training and of evaluation; trials are killed in test_resume."""
     budget = 20 * 10**6  # a third of what the largest subnet takes
-    options = {**settings, "num_samples": 30, "finalists": 2, "tau_samples": 2}
+    options = {**settings, "num_samples": 30, "finalists": 2, "tau_samples": 2, "seeds": 2}
     command = [sys.executable, str(Path(__file__).parents[2] / "search.py")]
     start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
     start += ["--name=killed", f"--max-memory={budget}"]
@@ -258,6 +259,10 @@ def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
         assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
     assert all(row["error"] == 0 for row in document["memory"])
     check_mlflow(settings["tracking_uri"], document)
+    trials = {name: TrialRecord.from_dict(name, *rest) for name, *rest in SearchStore.read(folder).trials()}
+    repeats = [record for record in trials.values() if record.repeat_of]
+    assert repeats
+    assert all(record.values["loss"] != trials[record.repeat_of].values["loss"] for record in repeats)
 
 
 def on_disk(folder: Path) -> dict[str, Any]:

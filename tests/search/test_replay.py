@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray import tune
 
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import SpaceContext, get_space
+from trainables.assignment import Assignment
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.setting import TrainingSetting
@@ -147,7 +148,7 @@ def test_memory_is_the_nearest_ones(table) -> None:
 
 
 def _handed(config: dict[str, Any], checkpoint: Any = None) -> dict[str, Any]:
-    return {"config": config, "memory": 2**29, "params": 7, "checkpoint": checkpoint, "seed": 3}
+    return {"assignment": Assignment(config=config, checkpoint=checkpoint, seed=3)}
 
 
 def _trial(table: ReplayTable, config: dict[str, Any], epochs: int | None = None) -> ReplayTrial:
@@ -164,9 +165,8 @@ def test_a_trial_reports_what_was_recorded(table) -> None:
     results = [trial.step() for _ in range(EPOCHS)]
     assert [result["accuracy"] for result in results] == pytest.approx([0.21, 0.22, 0.23])
     assert [result["done"] for result in results] == [False, False, True]
-    assert {(result["memory"], result["params"]) for result in results} == {(0.5, 7)}
     # The next one in the same process, with another seed, reports the same.
-    assert trial.reset_config({**_handed(_pmf(32)), "seed": 4})
+    assert trial.reset_config({"assignment": replace(_handed(_pmf(32))["assignment"], seed=4)})
     assert [trial.step() for _ in range(EPOCHS)] == results
 
 

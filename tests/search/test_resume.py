@@ -63,7 +63,7 @@ def _events(searcher: ParetoSearcher) -> Iterator[None]:
         stops = False
         while not stops:
             saved += 1
-            reported = result(saved, _accuracy(handed["config"], saved))
+            reported = result(saved, _accuracy(handed["assignment"].config, saved))
             stops = saved == EPOCHS
             if not stops:
                 stops = scheduler.on_trial_result(None, trial, reported) == TrialScheduler.STOP
@@ -133,7 +133,7 @@ def test_a_trial_whose_end_was_not_heard_of_is_not_trained_on(tmp_path) -> None:
     assert resumed.study.frozen(0).values[1] == 0.6
     handed = resumed.suggest("leg2")
     assert isinstance(handed, dict)
-    assert handed["trial"] == "trial-001"
+    assert handed["assignment"].trial_id == "trial-001"
     finish(resumed, "leg2", 0.7)
     assert resumed.suggest("leg3") == Searcher.FINISHED
 
@@ -158,7 +158,7 @@ def test_a_trial_that_has_yet_to_save_is_not_promoted() -> None:
     searcher.on_trial_complete("leg1", result(1, 0.8))
     handed = searcher.suggest("leg4")
     assert isinstance(handed, dict)
-    assert (handed["trial"], handed["leg"]) == ("trial-001", 2)
+    assert handed["assignment"].folder == "trial-001.2"
 
 
 def test_a_second_attempt_is_promoted_as_any_other() -> None:

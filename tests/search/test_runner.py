@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from search import SearchConfig, run_search
+from search import SearchConfig, resume_search, run_search
 from search.config import SearchConfig as SearchConfigClass
 from search.resources import Node
+from search.store import SearchStore
 from tests.conftest import EXAMPLE_PLUGIN
 from tests.search.on_ray import ray_in
 from trainables.errors import UserError
@@ -128,6 +130,25 @@ def test_run_folder_tells_what_was_run(finished) -> None:
     assert config.run_name == "first"
     assert json.loads((folder / "result.json").read_text()) == finished.to_dict()
     assert (folder / "front.png").stat().st_size > 5000
+
+
+def test_each_seed_is_trained_with_its_own_seed(settings) -> None:
+    few = {**settings, "num_samples": 1, "objectives": ("memory", "loss")}
+    tripled = run_search(SearchConfig(**few, name="seeds", seeds=3))
+    assert len(_losses(tripled)) == 3
+    (member,) = tripled.front
+    assert member["seeds"] == 3
+    assert member["loss"] == pytest.approx(fmean(_losses(tripled)))
+    assert member["spread"]["loss"] > 0
+    more = resume_search("seeds", storage_path=settings["storage_path"], seeds=5)
+    assert _losses(tripled) <= _losses(more)
+    assert len(_losses(more)) == 5, "repeats after a resume have seeds of their own"
+
+
+def _losses(result: Any) -> set[float]:
+    """Distinct validation losses of a search's trials."""
+    store = SearchStore.read(Path(result.folder))
+    return {epochs[-1]["loss"] for _, _, epochs in store.trials()}
 
 
 def test_a_name_is_used_once(finished, settings) -> None:

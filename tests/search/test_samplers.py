@@ -266,7 +266,7 @@ def _accuracy(config: dict[str, Any]) -> float:
 def _hand_out(searcher: ParetoSearcher, tune_id: str) -> dict[str, Any]:
     handed = searcher.suggest(tune_id)
     assert isinstance(handed, dict)
-    return handed["config"]
+    return dict(handed["assignment"].config)
 
 
 def test_ehvi_finds_what_is_good_and_knows_what_is_cheap() -> None:

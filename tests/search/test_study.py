@@ -43,11 +43,18 @@ def _layers(trial: Any, context: SpaceContext) -> dict[str, Any]:
 LAYERS = Space("layers", "", _layers, lambda _: [{"n_fusion_layers": layers} for layers in (1, 2, 3)])
 
 
-def _start(searcher: ParetoSearcher) -> tuple[str, TrialRecord]:
+def _start(searcher: ParetoSearcher, tune_id: str | None = None) -> tuple[str, TrialRecord]:
     """Have a trial handed out; return Tune's id and its record."""
-    tune_id = next(TUNE_IDS)
-    assert isinstance(searcher.suggest(tune_id), dict)
+    tune_id = tune_id or next(TUNE_IDS)
+    _assigned(searcher, tune_id)
     return tune_id, searcher.history.leg(tune_id)
+
+
+def _assigned(searcher: ParetoSearcher, tune_id: str) -> Any:
+    """Have a trial handed out; return its assignment."""
+    handed = searcher.suggest(tune_id)
+    assert isinstance(handed, dict)
+    return handed["assignment"]
 
 
 def test_first_points_are_the_papers() -> None:
@@ -62,7 +69,7 @@ def test_a_running_configuration_is_not_started_again() -> None:
         return {"method": "linear", "learning_rate": trial.suggest_categorical("learning_rate", [0.1])}
 
     searcher = make_searcher(Space("one", "", sample, lambda _: []))
-    assert searcher.suggest("a")["config"]["learning_rate"] == 0.1
+    assert _assigned(searcher, "a").config["learning_rate"] == 0.1
     assert searcher.suggest("b") is None
     finish(searcher, "a", 0.5)
     assert searcher.suggest("b") == "FINISHED"
@@ -92,17 +99,17 @@ def _told(searcher: ParetoSearcher, number: int) -> Any:
 
 def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     searcher = make_searcher(num_samples=1, node=GPU)
-    handed_out = searcher.suggest("first")
-    config = handed_out["config"]
-    assert not handed_out["alone"]
-    assert handed_out["memory"] <= handed_out["needed"] <= handed_out["granted"] < 4 * GIB
+    assigned = _assigned(searcher, "first")
+    first = searcher.history.leg("first")
+    assert not first.alone
+    assert first.memory.total <= assigned.granted < 4 * GIB
     assert searcher.suggest("early") is None, "the open trial may come back"
     searcher.on_trial_complete("first", {**OUT_OF_MEMORY, "below_share": True})
-    again = searcher.suggest("again")
-    assert (again["config"], again["alone"], again["granted"]) == (config, True, 4 * GIB)
+    again = _assigned(searcher, "again")
+    assert (again.config, again.granted) == (assigned.config, 4 * GIB)
     assert searcher.suggest("another") is None
-    first, second = searcher.history.leg("first"), searcher.history.leg("again")
-    assert (first.status, second.retry_of) == ("retried", "trial-000")
+    second = searcher.history.leg("again")
+    assert (first.status, second.retry_of, second.alone) == ("retried", "trial-000", True)
     assert _told(searcher, 0).state is TrialState.RUNNING
     finish(searcher, "again", 0.5)
     assert second.status == "finished"
@@ -174,16 +181,16 @@ def test_a_full_cluster_is_not_asked_for_more() -> None:
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": True})
-    assert searcher.suggest("a again")["alone"]
+    assert _start(searcher, "a again")[1].alone
     assert searcher.suggest("c") is None, "or small ones would keep it waiting"
     finish(searcher, "a again", 0.5)
-    assert searcher.suggest("c")["config"]
+    _start(searcher, "c")
 
 
 def test_what_no_device_holds_is_infeasible_too() -> None:
     searcher = make_searcher(node=Node(cpus=8, memory=1536 * MIB))
     for number in range(15):
-        assert searcher.suggest(f"t{number}")["needed"] <= 1536 * MIB
+        assert _assigned(searcher, f"t{number}").granted <= 1536 * MIB
         finish(searcher, f"t{number}", 0.5)
     feasible = max(record.memory.total for record in searcher.history.trials.values())
     assert searcher.history.infeasible
@@ -207,7 +214,7 @@ def test_samples_are_counted_and_what_is_left_over_is_stopped() -> None:
 
 def test_when_tune_breaks_off_the_killed_end_and_the_others_go_on() -> None:
     searcher = make_searcher(num_samples=2)
-    configs = {name: searcher.suggest(name)["config"] for name in ("killed", "other")}
+    configs = {name: _assigned(searcher, name).config for name in ("killed", "other")}
     killed, other = (searcher.history.leg(name) for name in configs)
     killed.worker, other.worker = "153a755f", "5e7894a1"
     searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.4, "loss": 1.0})
@@ -215,9 +222,9 @@ def test_when_tune_breaks_off_the_killed_end_and_the_others_go_on() -> None:
     words = "1 worker(s) were killed …\nSelected to kill: (Actor(153a755f): …, pid=1)"
     assert searcher.break_off(words) == [killed]
     assert (killed.status, killed.message[:13]) == ("retried", "out of memory")
-    goes_on = searcher.suggest("new")
-    assert (goes_on["config"], goes_on["checkpoint"]) == (configs["other"], other.checkpoint)
-    assert searcher.suggest("again")["alone"]
+    goes_on = _assigned(searcher, "new")
+    assert (goes_on.config, goes_on.checkpoint) == (configs["other"], other.checkpoint)
+    assert _start(searcher, "again")[1].alone
     searcher.on_trial_complete("new", {"epoch": 2, "accuracy": 0.5, "loss": 1.0})
     assert searcher.history.leg("new") is other
     assert [epoch["accuracy"] for epoch in other.epochs] == [0.4, 0.5]
@@ -273,7 +280,7 @@ def _run_all(searcher: ParetoSearcher, accuracies: dict[int, list[float]]) -> li
     ran = []
     while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
         assert isinstance(handed, dict)
-        ran.append((handed["config"]["n_fusion_layers"], handed["seed"]))
+        ran.append((handed["assignment"].config["n_fusion_layers"], handed["assignment"].seed))
         finish(searcher, tune_id, accuracies[ran[-1][0]][ran[-1][1]])
     return ran
 
@@ -482,9 +489,8 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
     assert searcher.break_off("nobody was killed") == []
     _, waiting = _start(searcher)
     assert waiting is running
-    handed = searcher.suggest("of six, two")
-    assert isinstance(handed, dict)
-    assert (handed["trial"], handed["leg"], handed["checkpoint"]) == ("trial-002", 2, second.checkpoint)
+    handed = _assigned(searcher, "of six, two")
+    assert (handed.trial_id, handed.leg, handed.checkpoint) == ("trial-002", 2, second.checkpoint)
     assert second.status == "running"
     told = searcher.study.frozen(second.number)
     assert told.state is TrialState.RUNNING

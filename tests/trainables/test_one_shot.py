@@ -13,6 +13,7 @@ import torch
 
 from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
+from trainables.assignment import Assignment
 from trainables.configuration import split_config
 from trainables.data import open_dataset, prepare
 from trainables.errors import UserError
@@ -41,7 +42,6 @@ def spec(workplace, tiny_encoders, squares) -> TrialSpec:
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=2,
-        seed=3,
     )
 
 
@@ -64,7 +64,7 @@ def plan_of(name: str = "pmf_nas", paths: str = "uniform", epochs: int = 2) -> S
     largest, smallest = (fields(end(CONTEXT)[0]) for end in (space.largest, space.smallest))
     method = space.largest(CONTEXT)[0]["method"]
     curriculum = Curriculum(paths, False, largest, smallest, partial(draw, name))
-    return SupernetPlan(method, 2e-3, epochs, curriculum, smallest)
+    return SupernetPlan(method, 2e-3, epochs, curriculum, smallest, seed=3)
 
 
 def weights(run: SupernetRun) -> dict[str, torch.Tensor]:
@@ -78,7 +78,7 @@ def test_an_interrupted_training_goes_on_as_it_would_have(spec, tmp_path, paths)
     half = SupernetRun(spec, plan_of(paths=paths), CPU)
     first = half.epoch()
     half.save(tmp_path)
-    resumed = SupernetRun(dataclasses.replace(spec, seed=spec.seed), plan_of(paths=paths), CPU)
+    resumed = SupernetRun(spec, plan_of(paths=paths), CPU)
     resumed.load(tmp_path)
     second = resumed.epoch()
     assert [first["train_loss"], second["train_loss"]] == [r["train_loss"] for r in results]
@@ -113,12 +113,12 @@ def test_subnets_are_evaluated_as_the_trials_that_start_from_them(spec, tmp_path
     inherited = SupernetWeights.load(tmp_path)
     evaluator = SubnetEvaluator(run.bench, run.setting, run.supernet)
     for config in drawn(name, 4):
-        trial = TrialRun(spec, config, inherited)
+        trial = TrialRun(spec, Assignment(config=config), inherited)
         found = evaluator.evaluate(fields(config))
         expected = trial.evaluate("validation")
         assert found["accuracy"] == expected["accuracy"]
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
-        scratch = TrialRun(spec, config)
+        scratch = TrialRun(spec, Assignment(config=config))
         assert scratch.evaluate("validation")["loss"] != pytest.approx(expected["loss"], abs=1e-5)
 
 
