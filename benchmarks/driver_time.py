@@ -38,13 +38,13 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.progress import Progress
-from search.resources import Node, place
+from search.engine.searcher import ParetoSearcher
+from search.execution.tuning import Events, RuleScheduler
+from search.placement import Node, place
+from search.records.store import SearchStore
+from search.reporting.progress import Progress
+from search.reporting.tracker import Tracker
 from search.setup import set_up
-from search.store import SearchStore
-from search.study import ParetoSearcher
-from search.tracking import Tracker
-from search.tuning import Events, RuleScheduler
 
 GOAL = 20.0  # ms a trial
 SAMPLERS = ("random", "tpe", "nsga2", "evolution")

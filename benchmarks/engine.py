@@ -3,8 +3,8 @@
 Nothing is trained. Workers are simulated on a clock on which an epoch takes the seconds it was recorded with.
 The engines are the real objects, asked and told in the order in which Ray Tune (or Syne Tune) does. All may
 propose any configuration of the space, none gets first points, and all pay for every epoch they run. What
-counts is the hypervolume of the trials that ran all epochs, from the reference of ``search.objectives``, as a
-share of what all trials of the table reach together.
+counts is the hypervolume of the trials that ran all epochs, from the reference of ``search.goals.objectives``,
+as a share of what all trials of the table reach together.
 
 All choose among the recorded configurations: a proposal becomes the nearest one that the run has not tried
 yet, and the engine is told so, as if that had been its own. (In a search with ``--replay``, the nearest one
@@ -55,16 +55,23 @@ from rich.console import Console
 from rich.progress import track
 
 from search.config import SearchConfig
-from search.objectives import KNOWN, Objective, get_objectives, known_values, normalised, reference_values
-from search.pareto import hypervolume
+from search.engine.searcher import ParetoSearcher
+from search.execution.tuning import RuleScheduler
+from search.goals.objectives import (
+    KNOWN,
+    Objective,
+    get_objectives,
+    known_values,
+    normalised,
+    reference_values,
+)
+from search.goals.pareto import hypervolume
+from search.placement import Node, place
+from search.records.store import SearchStore
 from search.replay import Recorded, ReplayPredictor, ReplayTable
-from search.resources import Node, place
 from search.samplers import SAMPLERS
-from search.scheduler import SCHEDULERS
+from search.schedulers import SCHEDULERS
 from search.setup import set_up
-from search.store import SearchStore
-from search.study import ParetoSearcher
-from search.tuning import RuleScheduler
 from spaces import Space, SpaceContext, get_space
 
 TARGET = 0.95

@@ -37,10 +37,10 @@ from typing import Any
 import psutil
 from mlflow.tracking import MlflowClient
 
-from search.history import History, TrialRecord, canonical
-from search.objectives import get_objectives
+from search.goals.objectives import get_objectives
+from search.records.history import History, TrialRecord, canonical
+from search.records.store import SearchStore
 from search.replay import ReplayTable
-from search.store import SearchStore
 
 #: Sampler, scheduler, trials at once, and whether the search finds the same however it was interrupted.
 VARIANTS = (

@@ -19,10 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainables.calibrate import measure_configuration
-from trainables.memory import MemoryPredictor
+from trainables.memory.fitting import measure_configuration
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 SETTING = TrainingSetting(batch_size=2, text_length=16, image_size=98)

@@ -30,10 +30,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.history import TrialRecord
-from search.objectives import get_objectives, normalised
-from search.pareto import Front, hypervolume
-from search.store import SearchStore
+from search.goals.objectives import get_objectives, normalised
+from search.goals.pareto import Front, hypervolume
+from search.records.history import TrialRecord
+from search.records.store import SearchStore
 
 #: Trial-by-trial engines: the best that there is here, and the yardstick.
 ENGINES = {

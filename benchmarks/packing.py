@@ -42,11 +42,11 @@ from ray.tune.search import Searcher
 from rich.console import Console
 from rich.table import Table
 
-from search.resources import STEPS, Placement, find_nodes, place
+from search.placement import STEPS, Placement, find_nodes, place
 from spaces import SpaceContext, get_space
-from trainables.calibration import needed_on_gpu
-from trainables.memory import MemoryPredictor
-from trainables.setting import TrainingSetting
+from trainables.memory.calibration import needed_on_gpu
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 GIB = 2**30

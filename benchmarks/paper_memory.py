@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from trainables.memory import MemoryPredictor
-from trainables.setting import TrainingSetting
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 SETTING = TrainingSetting(batch_size=32, text_length=512, image_size=224, optimizer="sgd")

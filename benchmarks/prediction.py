@@ -25,11 +25,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search.study import make_sampler
+from search.engine.searcher import make_sampler
 from spaces import SpaceContext, get_space
-from trainables.memo import PredictionMemo
-from trainables.memory import MemoryPredictor
-from trainables.setting import TrainingSetting
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 SPACE = get_space("pmf_nas")

@@ -73,8 +73,8 @@ def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, 
 
 def train(spec: Any, seed: int, config: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row an epoch."""
-    from trainables.assignment import Assignment
-    from trainables.trial import TrialRun
+    from trainables.trial.assignment import Assignment
+    from trainables.trial.run import TrialRun
 
     run = TrialRun(spec, Assignment(config=config, seed=seed))
     rows = []
@@ -115,11 +115,11 @@ def main() -> None:
 
     from spaces import SpaceContext, get_space
     from trainables.data import open_dataset, prepare
-    from trainables.memo import PredictionMemo
-    from trainables.memory import MemoryPredictor
-    from trainables.setting import TrainingSetting
+    from trainables.memory.memo import PredictionMemo
+    from trainables.memory.predictor import MemoryPredictor
+    from trainables.step.setting import TrainingSetting
     from trainables.towers import resolve_encoder
-    from trainables.workbench import TrialSpec
+    from trainables.trial.workbench import TrialSpec
 
     folder = subset(options.seed)
     dataset = open_dataset(str(folder))

@@ -95,9 +95,9 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
         from trainables.configuration import split_config
         from trainables.data import Loader, open_dataset, prepare
         from trainables.methods import MethodContext, build_method
-        from trainables.setting import TrainingSetting
+        from trainables.step.setting import TrainingSetting
         from trainables.towers import load_tower, resolve_encoder
-        from trainables.trainer import Trainer
+        from trainables.trial.trainer import Trainer
 
         torch.set_num_threads(1)
         chosen = CONFIGS[config["index"]]

@@ -13,12 +13,12 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from search.charts import KIND_COLOURS, plot_breakdown, plot_grid
-from search.sizing import measure_grid
+from search.sizing.charts import KIND_COLOURS, plot_breakdown, plot_grid
+from search.sizing.extent import measure_grid
 from spaces import SpaceContext, get_space
-from trainables.memo import PredictionMemo
-from trainables.memory import MemoryPredictor
-from trainables.setting import TrainingSetting
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 FOLDER = Path(__file__).parent

@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search.api import SearchResult, resume_search, run_search
     from search.config import SearchConfig
-    from search.runner import SearchResult, resume_search, run_search
 
 __all__ = ["SearchConfig", "SearchResult", "resume_search", "run_search"]
 
 _HOME = {
     "SearchConfig": "search.config",
-    "SearchResult": "search.runner",
-    "resume_search": "search.runner",
-    "run_search": "search.runner",
+    "SearchResult": "search.api",
+    "resume_search": "search.api",
+    "run_search": "search.api",
 }
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.constraints import Constraint, parse_constraints
-from search.objectives import get_objectives
+from search.goals.constraints import Constraint, parse_constraints
+from search.goals.objectives import get_objectives
 from search.samplers import SAMPLERS
-from search.scheduler import make_rule
+from search.schedulers import make_rule
 from search.units import GIB
 from spaces import get_space
 from trainables.data import get_augmentation
 from trainables.errors import UserError, unknown
 from trainables.plugin import Plugin
-from trainables.supernet_step import check_paths
+from trainables.supernet.step import check_paths
 
 CHECKPOINTING = ("off", "on", "search")
 
@@ -87,9 +87,9 @@ class SearchConfig:
         text_encoder: Bundled name, hub name or local folder.
         image_encoder: Bundled name, hub name or local folder.
         objectives: Names of the objectives.
-        constraints: What results must keep to, e.g. ``params<=5M``; see ``search.constraints``.
+        constraints: What results must keep to, e.g. ``params<=5M``; see ``search.goals.constraints``.
         sampler: A name in ``search.samplers.SAMPLERS``; None is ``ehvi``, or ``evolution`` of subnets.
-        scheduler: A name in ``search.scheduler.SCHEDULERS``.
+        scheduler: A name in ``search.schedulers.SCHEDULERS``.
         reduction_factor: One trial in so many goes on at each rung.
         min_epochs: The first rung; None is a third of the epochs.
         defer: Whether candidates are put off whose memory even a better result than any so far would hardly

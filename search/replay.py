@@ -23,10 +23,10 @@ from ray import tune
 
 from spaces import SpaceContext, get_space
 from spaces.grid import place_in_range
-from trainables.assignment import Assignment
 from trainables.errors import UserError
-from trainables.memory import MemoryReport
-from trainables.setting import TrainingSetting
+from trainables.memory.predictor import MemoryReport
+from trainables.step.setting import TrainingSetting
+from trainables.trial.assignment import Assignment
 
 #: Columns that say which configuration a row is of; those of its memory start with ``memory.``.
 _IDENTITY = ("number", "params", "config")

@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.constraints import Constraint, parse_constraints
-from search.history import History
-from search.objectives import KNOWN, MIB, get_objectives, known_values, reference_values
+from search.goals.constraints import Constraint, parse_constraints
+from search.goals.objectives import KNOWN, MIB, get_objectives, known_values, reference_values
+from search.records.history import History
 from search.replay import ReplayPredictor, ReplayTable
-from search.scheduler import Rule, make_rule
+from search.schedulers import Rule, make_rule
 from search.units import GIB, format_size
 from spaces import Space, SpaceContext, get_space, with_checkpointing
 from spaces.grid import on_grid
@@ -24,12 +24,12 @@ from spaces.subnets import require_elastic, subnet_space
 from trainables.configuration import split_config
 from trainables.data import DATASETS, Dataset, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
-from trainables.memo import PredictionMemo
-from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor, MemoryReport
 from trainables.plugin import Plugin
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import EncoderSource, resolve_encoder
-from trainables.workbench import TrialSpec
+from trainables.trial.workbench import TrialSpec
 
 
 @dataclass(frozen=True)

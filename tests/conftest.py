@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -256,3 +257,24 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "cache"))
     return tmp_path
+
+
+@pytest.fixture
+def trial_spec(workplace, tiny_encoders, squares) -> Any:
+    """What trials of a tiny search share."""
+    from trainables.data import open_dataset, prepare
+    from trainables.step.setting import TrainingSetting
+    from trainables.towers import resolve_encoder
+    from trainables.trial.workbench import TrialSpec
+
+    names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    data = prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32)
+    return TrialSpec(
+        dataset=str(squares),
+        prepared=data.key,
+        encoders=names,
+        fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
+        setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
+        epochs=4,
+    )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from search.objectives import OBJECTIVES
+from search.goals.objectives import OBJECTIVES
 from search.samplers import SAMPLERS
-from search.scheduler import SCHEDULERS
+from search.schedulers import SCHEDULERS
 from tests.trainables.methods.paper import trained_parameters
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 DOCS = Path(__file__).parent.parent / "docs"

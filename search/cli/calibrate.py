@@ -45,9 +45,9 @@ def calibrate(
     The line device = a * predicted + b is kept for this kind of device, version of PyTorch and attention
     kernel; predictions and searches use it from then on. Without a GPU the tensors of real steps are tracked.
     """
-    from search.progress import error_console
-    from trainables.calibrate import calibrate_device
-    from trainables.calibration import save_calibration
+    from search.reporting.progress import error_console
+    from trainables.memory.calibration import save_calibration
+    from trainables.memory.fitting import calibrate_device
 
     predictor = make_predictor(
         {"text": text_encoder, "image": image_encoder},

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.charts import KIND_COLOURS
 from search.cli.options import (
     AsJson,
     Attention,
@@ -38,6 +37,7 @@ from search.cli.options import (
 )
 from search.cli.predictors import describe, encoder_names, make_predictor
 from search.cli.printing import print_json
+from search.sizing.charts import KIND_COLOURS
 from search.units import format_size
 
 #: Characters of the longest bar.
@@ -86,7 +86,7 @@ def explain(
 
     Layers below the first one that the gradient reaches hold weights only: few fused layers are cheap.
     """
-    from search.charts import check_picture, plot_breakdown
+    from search.sizing.charts import check_picture, plot_breakdown
     from trainables.methods import get_method
 
     if plot is not None:

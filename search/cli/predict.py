@@ -44,7 +44,7 @@ from search.units import format_size, parse_size
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from trainables.memory import MemoryPredictor
+    from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
 
 

@@ -11,7 +11,7 @@ from search.units import format_size
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from trainables.memory import MemoryPredictor
+    from trainables.memory.predictor import MemoryPredictor
 
 
 def make_predictor(
@@ -34,9 +34,9 @@ def make_predictor(
     Raises:
         UserError: If they do not go together.
     """
-    from trainables.memo import PredictionMemo
-    from trainables.memory import MemoryPredictor
-    from trainables.setting import TrainingSetting
+    from trainables.memory.memo import PredictionMemo
+    from trainables.memory.predictor import MemoryPredictor
+    from trainables.step.setting import TrainingSetting
     from trainables.towers import resolve_encoder
 
     if classes < 2:
@@ -91,7 +91,7 @@ def on_a_device(predicted: int, attention: str, device: str | None) -> OnDevice:
     Raises:
         UserError: If a device was named that was not calibrated.
     """
-    from trainables.calibration import find_calibration, load_calibrations, local_device, needed_on_gpu
+    from trainables.memory.calibration import find_calibration, load_calibrations, local_device, needed_on_gpu
 
     found = find_calibration(device or local_device(), attention)
     if found is None and device is not None:

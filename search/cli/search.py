@@ -419,7 +419,7 @@ def search(
         samples: Any = None if num_samples is None else more_samples(num_samples)
         config = SearchConfig(num_samples=samples, **settings)
     given = {name: value for name, value in settings.items() if _was_given(context, name)}
-    from search.runner import resume_search, run_search
+    from search.api import resume_search, run_search
 
     with stdout_kept_for_json(as_json):
         if resume is None:
@@ -448,8 +448,8 @@ def _was_given(context: typer.Context, setting: str) -> bool:
 
 
 def _print_result(result: Any) -> None:
-    from search.history import UNFINISHED
-    from search.report import front_table, memory_line, methods_table, tau_line
+    from search.records.history import UNFINISHED
+    from search.reporting.report import front_table, memory_line, methods_table, tau_line
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []

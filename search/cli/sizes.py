@@ -15,9 +15,9 @@ from search.units import GIB, format_size
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from search.sizing import Cost, Extent, Largest, Reach, Sized, Slice
+    from search.sizing.extent import Cost, Extent, Largest, Reach, Sized, Slice
     from spaces import Space, SpaceContext
-    from trainables.memory import MemoryPredictor
+    from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
 
 #: Batch sizes of a picture; with gradient accumulation the multiples of its parts near them.
@@ -44,9 +44,9 @@ def show_space(
         as_json: Print a document instead of tables.
         setting: What the predictions are for, as the document has it.
     """
-    from search.charts import check_picture, plot_grid
-    from search.progress import error_console
-    from search.sizing import measure_extent, measure_grid, measure_reaches
+    from search.reporting.progress import error_console
+    from search.sizing.charts import check_picture, plot_grid
+    from search.sizing.extent import measure_extent, measure_grid, measure_reaches
     from spaces import SpaceContext, get_space
 
     if members < 1:
@@ -113,8 +113,8 @@ def show_largest(
         as_json: Print a document instead.
         setting: What the predictions are for, as the document has it.
     """
-    from search.progress import error_console
-    from search.sizing import find_largest_setting
+    from search.reporting.progress import error_console
+    from search.sizing.extent import find_largest_setting
 
     with error_console().status(f"looking for the largest {', '.join(names)} in {format_size(limit)}"):
         found = find_largest_setting(names, predictor, method, config, limit)

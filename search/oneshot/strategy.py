@@ -10,19 +10,19 @@ from typing import Any
 
 from rich.console import Console
 
-from search.gate import Gate
-from search.history import TrialRecord
+from search.engine.gate import Gate
+from search.oneshot.agreement import Ranking
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
-from search.progress import Steps
-from search.ranking import Ranking
-from search.resources import Placement
+from search.placement import Placement
+from search.records.history import TrialRecord
+from search.records.store import FILE, SearchStore
+from search.reporting.progress import Steps
+from search.reporting.tracker import SUPERNET, Tracker
 from search.setup import Setup
-from search.store import FILE, SearchStore
-from search.tracking import SUPERNET, Tracker
 from search.units import GIB, format_size
-from trainables.supernet import SupernetWeights
-from trainables.workbench import TrialSpec
+from trainables.elastic import SupernetWeights
+from trainables.trial.workbench import TrialSpec
 
 #: The folder of the subnets' store, in the search's.
 SUBNETS = "subnets"

@@ -14,30 +14,30 @@ import torch
 from optuna.samplers import BaseSampler
 
 from search.config import SearchConfig
-from search.durable import DurableStudy
-from search.gate import Gate
-from search.history import canonical
-from search.objectives import known_values
-from search.pareto import non_dominated, priority
-from search.resources import Share
+from search.engine.gate import Gate
+from search.engine.searcher import MAX_COUNTED, MAX_REJECTED
+from search.engine.study import DurableStudy
+from search.goals.objectives import known_values
+from search.goals.pareto import non_dominated, priority
+from search.placement import Share
+from search.records.history import canonical
+from search.records.store import SearchStore
 from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY
 from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
-from search.store import SearchStore
-from search.study import MAX_COUNTED, MAX_REJECTED
 from search.units import GIB
 from spaces.grid import count, enumerate_space
 from spaces.subnets import draw_member
 from trainables.configuration import split_config
+from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
-from trainables.memo import PredictionMemo
-from trainables.memory import MemoryPredictor, MemoryReport
-from trainables.outcome import last_line
-from trainables.subnet_evaluation import SubnetEvaluator
-from trainables.supernet import SupernetWeights
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor, MemoryReport
+from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.towers import resolve_encoder
-from trainables.workbench import TrialSpec, Workbench, default_device, fast_precision
+from trainables.trial.outcome import last_line
+from trainables.trial.workbench import TrialSpec, Workbench, default_device, fast_precision
 
 #: Subnets that are proposed together, knowing the results of all before.
 GENERATION = 25

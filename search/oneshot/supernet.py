@@ -19,22 +19,22 @@ import ray.train
 from ray.train import Checkpoint
 
 from search.config import SearchConfig
-from search.gate import Gate
-from search.objectives import known_values
-from search.resources import Placement, Share
+from search.engine.gate import Gate
+from search.goals.objectives import known_values
+from search.placement import Placement, Share
+from search.reporting.tracker import SUPERNET
 from search.setup import Setup
-from search.tracking import SUPERNET
 from search.units import format_size
 from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
 from trainables.configuration import split_config
 from trainables.errors import UserError
-from trainables.memory import MemoryReport
-from trainables.one_shot import SupernetPlan, SupernetRun
-from trainables.outcome import last_line
-from trainables.setting import TrainingSetting
-from trainables.supernet_step import Curriculum
-from trainables.workbench import TrialSpec
+from trainables.memory.predictor import MemoryReport
+from trainables.step.setting import TrainingSetting
+from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.step import Curriculum
+from trainables.trial.outcome import last_line
+from trainables.trial.workbench import TrialSpec
 
 #: Most parts that a batch is split into to make the supernet's step fit.
 _MOST_PARTS = 64

@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from search.pareto import Front
+from search.goals.pareto import Front
 from search.samplers.common import DEVICE_MEMORY, LACKING, asked_before, barren, holds, share_of, value_at
 from spaces import Trial
 

@@ -19,7 +19,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.pareto import Front, ranks
+from search.goals.pareto import Front, ranks
 from search.samplers.common import DefineByRun, asked_before, barren, holds, numeric
 
 

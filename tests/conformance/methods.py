@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import SIZES, random_inputs, tiny_model
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
-from trainables.setting import TrainingSetting
-from trainables.step import forward_loss, training_step
-from trainables.tasks import get_task
+from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss, training_step
+from trainables.tasks.classification import get_task
 from trainables.towers import FAMILIES, Tower
 
 CLASSES = 5

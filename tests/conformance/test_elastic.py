@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.conformance.methods import CLASSES, PAIRS, build, make_batch, tiny_towers
 from tests.conftest import SIZES
+from trainables.elastic import Supernet
 from trainables.errors import UserError
-from trainables.memory import measure_memory
+from trainables.memory.predictor import measure_memory
 from trainables.methods import METHODS, MethodContext
-from trainables.setting import TrainingSetting
-from trainables.step import forward_loss
-from trainables.supernet import Supernet
-from trainables.tasks import get_task
+from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss
+from trainables.tasks.classification import get_task
 
 ELASTIC = [name for name in METHODS if METHODS[name].method.elastic]
 

@@ -21,9 +21,9 @@ from tests.conformance.methods import (
     tiny_tower,
 )
 from tests.conftest import SIZES
-from trainables.memory import MemoryPredictor, measure_memory
+from trainables.memory.predictor import MemoryPredictor, measure_memory
 from trainables.methods import METHODS, build_method
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 #: Settings under which a step is predicted and tracked, for every option of every method.

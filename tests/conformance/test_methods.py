@@ -26,11 +26,11 @@ from tests.conformance.methods import (
 )
 from tests.conftest import SIZES, random_inputs, real_length
 from trainables.errors import UserError
-from trainables.memory import measure_memory
+from trainables.memory.predictor import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
-from trainables.setting import TrainingSetting
-from trainables.step import forward_loss
-from trainables.tasks import get_task
+from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss
+from trainables.tasks.classification import get_task
 
 
 @each_case

@@ -14,13 +14,13 @@ from optuna.trial import TrialState
 from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
-from search.history import canonical
-from search.resources import Node
+from search.engine.searcher import ParetoSearcher
+from search.placement import Node
+from search.records.history import canonical
 from search.samplers import SAMPLERS
-from search.study import ParetoSearcher
 from spaces import Space, SpaceContext, get_space
 from spaces.grid import on_grid
-from tests.search.engine import (
+from tests.search.searching import (
     CONTEXT,
     DIVERGED,
     GIB,

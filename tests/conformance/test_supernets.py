@@ -13,11 +13,11 @@ from tests.conformance.methods import CLASSES, MODALITIES, PAIRS, make_batch, ti
 from tests.conformance.test_elastic import ELASTIC, largest, legal
 from tests.conformance.test_memory import predictor_of, setting_of
 from trainables.data import Batch
-from trainables.memory import _make_state, _report, track_supernet_step
-from trainables.setting import TrainingSetting
-from trainables.supernet import Supernet
-from trainables.supernet_step import Curriculum
-from trainables.tasks import get_task
+from trainables.elastic import Supernet
+from trainables.memory.predictor import _make_state, _report, track_supernet_step
+from trainables.step.setting import TrainingSetting
+from trainables.supernet.step import Curriculum
+from trainables.tasks.classification import get_task
 from trainables.towers import Sequence
 
 

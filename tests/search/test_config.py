@@ -4,7 +4,7 @@ import pytest
 
 from search import SearchConfig
 from search.config import SearchConfig as Config
-from search.objectives import get_objectives, normalised, reference_values
+from search.goals.objectives import get_objectives, normalised, reference_values
 from trainables.errors import UserError
 
 

@@ -14,10 +14,10 @@ from ray import tune
 
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import SpaceContext, get_space
-from trainables.assignment import Assignment
 from trainables.errors import UserError
-from trainables.memory import MemoryReport
-from trainables.setting import TrainingSetting
+from trainables.memory.predictor import MemoryReport
+from trainables.step.setting import TrainingSetting
+from trainables.trial.assignment import Assignment
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
 EPOCHS = 3

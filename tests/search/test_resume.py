@@ -28,18 +28,19 @@ from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from search import SearchConfig, run_search, tracking
-from search.history import TrialRecord, canonical
-from search.runner import resume_search
-from search.store import SearchStore
-from search.study import ParetoSearcher
-from search.tuning import RuleScheduler
+from search import SearchConfig, run_search
+from search.api import resume_search
+from search.engine.searcher import ParetoSearcher
+from search.execution.tuning import RuleScheduler
+from search.records.history import TrialRecord, canonical
+from search.records.store import SearchStore
+from search.reporting import tracker as tracking
 from spaces import Space
-from tests.search.engine import CONTEXT, finish, kill_family, make_searcher, result
 from tests.search.on_ray import ray_in
+from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, result
 from trainables.errors import UserError
-from trainables.memory import MemoryReport
-from trainables.setting import TrainingSetting
+from trainables.memory.predictor import MemoryReport
+from trainables.step.setting import TrainingSetting
 
 EPOCHS = 4
 

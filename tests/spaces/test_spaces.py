@@ -8,9 +8,9 @@ import pytest
 from spaces import SPACES, SpaceContext, get_space, with_checkpointing
 from trainables.configuration import split_config
 from trainables.errors import UserError
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS, get_method
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
 

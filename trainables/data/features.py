@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainables.cache import cache_dir
 from trainables.data.prepared import PreparedData, PreparedSplit
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import ModalityInput, Sequence, Tower
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.errors import UserError
-from trainables.tasks import get_task
+from trainables.tasks.classification import get_task
 
 SPLITS = ("train", "validation", "test")
 

@@ -12,7 +12,7 @@ from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache import cache_dir
 from trainables.data import SPLITS, FeatureCache, PreparedData, open_dataset, prepare
 from trainables.data.features import PrefixFeatures
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder
 
 N = 70  # more than are computed at a time

@@ -10,9 +10,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import random_inputs, tiny_model
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 
 #: The papers' encoders come with a pooler, a square Linear layer that towers leave out.

@@ -8,10 +8,10 @@ import torch
 from tests.conftest import tiny_model
 from tests.trainables.methods.paper import random_batch, tiny_towers
 from trainables.errors import UserError
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.methods.pmf import PMFConfig
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import FAMILIES, resolve_encoder
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import SIZES, random_inputs, tiny_model
 from trainables.errors import UserError
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
 from trainables.methods.sequence_fusion import (
     CP_FORMS,
@@ -20,9 +20,9 @@ from trainables.methods.sequence_fusion import (
     VectorFusion,
     VectorFusionOfTokens,
 )
-from trainables.setting import TrainingSetting
-from trainables.step import forward_loss
-from trainables.tasks import get_task
+from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss
+from trainables.tasks.classification import get_task
 from trainables.towers import FAMILIES, Tower, resolve_encoder
 
 CLASSES = 4

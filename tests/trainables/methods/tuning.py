@@ -8,9 +8,9 @@ import torch
 
 from tests.conftest import SIZES, random_inputs
 from tests.trainables.methods.paper import trained_parameters
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import Tower, resolve_encoder
 
 #: The head over BERT-base and ViT-B/16, 101 classes.

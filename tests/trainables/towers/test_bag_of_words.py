@@ -7,9 +7,9 @@ import torch
 
 from tests.conftest import TEXT_FAMILIES, random_inputs
 from trainables.errors import UserError
-from trainables.memory import MemoryPredictor
+from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
-from trainables.setting import TrainingSetting
+from trainables.step.setting import TrainingSetting
 from trainables.towers import InputSizes, load_tower, resolve_encoder
 
 

@@ -1,0 +1,129 @@
+"""What another search has found out: which of its trials a space can express, and whether they compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from search.config import SearchConfig
+from search.records.history import canonical
+from spaces import Member, Space, SpaceContext
+from spaces.base import CHECKPOINTING
+
+#: Most members that are looked at for one configuration. More than one is needed only where a parameter is
+#: not called what the field is called that it decides.
+MOST_TRIES = 1000
+
+
+def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) -> dict[str, Any]:
+    """Return a configuration of one search as another one states it: with or without gradient checkpointing.
+
+    It changes what a step takes, not what is learnt; a search that varies it has it in its configurations.
+
+    Args:
+        config: A configuration of the old search.
+        old: The search that it comes from.
+        new: The search that it is for.
+    """
+    rest = {name: value for name, value in config.items() if name != CHECKPOINTING}
+    if new.gradient_checkpointing != "search":
+        return rest
+    return {**rest, CHECKPOINTING: config.get(CHECKPOINTING, old.gradient_checkpointing == "on")}
+
+
+def expressible(
+    space: Space, context: SpaceContext, config: Mapping[str, Any], params: Mapping[str, Any] | None = None
+) -> Member | None:
+    """Return the member of a space that is a configuration, or None if there is none.
+
+    A parameter's value is what is called like it, with or without a method in front (``pmf.n_layers``), among
+    ``params`` or else in the configuration. For a parameter of any other name all values of these are tried,
+    and a categorical's choices. Whatever was tried, the member's configuration is exactly the given one.
+
+    Args:
+        space: The space.
+        context: The encoders.
+        config: The configuration.
+        params: The parameter values that led to it, in whatever space it comes from.
+    """
+    wanted = canonical(config)
+    for known in [{**config, **params}, config] if params else [config]:
+        for member in islice(_members(space, context, known, {}), MOST_TRIES):
+            if canonical(member.config) == wanted:
+                return member
+    return None
+
+
+def _members(
+    space: Space, context: SpaceContext, known: Mapping[str, Any], chosen: Mapping[str, Any]
+) -> Iterator[Member]:
+    """Yield the members with some parameters chosen, and the others at all values that may be meant."""
+    member = space.at(chosen, context)
+    name = next((name for name in member.parameters if name not in chosen), None)
+    if name is None:
+        yield member
+        return
+    # Further parameters may depend on this one: they are asked for anew.
+    for value in _candidates(name, member.parameters[name], known):
+        yield from _members(space, context, known, {**chosen, name: value})
+
+
+def _candidates(name: str, parameter: Mapping[str, Any], known: Mapping[str, Any]) -> list[Any]:
+    """Return what a parameter's value may be, the likeliest first."""
+    key = name if name in known else name.rpartition(".")[2]
+    values = [known[key]] if key in known else list(known.values())
+    if parameter["type"] == "categorical":
+        texts = [json.dumps(value) for value in values]
+        meant = [choice for choice in parameter["choices"] if json.dumps(choice) in texts]
+        others = [choice for choice in parameter["choices"] if choice not in meant]
+        return meant if key in known else [*meant, *others]
+    kinds = (int,) if parameter["type"] == "int" else (int, float)
+    numbers = [value for value in values if isinstance(value, kinds) and not isinstance(value, bool)]
+    return list(dict.fromkeys(n for n in numbers if parameter["low"] <= n <= parameter["high"]))
+
+
+def comparable(
+    old: SearchConfig, old_details: Mapping[str, Any], new: SearchConfig, new_details: Mapping[str, Any]
+) -> list[str]:
+    """Return what makes metrics of one search no guide to those of another; empty if nothing does.
+
+    Left out is what changes the memory or the speed of training but not what is learnt, and the seed.
+
+    Args:
+        old: Settings of the search that has trained.
+        old_details: What they stood for: resolved sizes, and fingerprints of dataset and encoders.
+        new: Settings of the other.
+        new_details: What they stand for.
+
+    Returns:
+        Lines such as ``epochs: 5 there, 8 here``.
+    """
+    found: list[str] = []
+
+    def compare(what: str, there: Any, here: Any) -> None:
+        if there != here:
+            found.append(f"{what}: {there} there, {here} here")
+
+    def compare_content(what: str, key: str, there: str | None, here: str | None) -> None:
+        # The same content under two names is the same; by one name, the contents have to be told apart.
+        contents = [details.get(key) for details in (old_details, new_details)]
+        if contents[0] != contents[1]:
+            names = (there, here) if there != here else tuple(f"{there} ({text})" for text in contents)
+            compare(what, *names)
+
+    compare_content("dataset", "dataset.fingerprint", old.dataset, new.dataset)
+    for modality in dict.fromkeys((*old.encoders, *new.encoders)):
+        names = (old.encoders.get(modality), new.encoders.get(modality))
+        compare_content(f"{modality} encoder", f"encoder.{modality}.fingerprint", *names)
+    for what in ("epochs", "batch_size"):
+        compare(what.replace("_", " "), getattr(old, what), getattr(new, what))
+    for what in ("text_length", "image_size"):
+        key = f"resolved.{what}"
+        compare(what.replace("_", " "), old_details.get(key), new_details.get(key))
+    compare("precision", old.precision, new.precision)
+    compare("encoder dropout", *("on" if config.encoder_dropout else "off" for config in (old, new)))
+    compare("optimizer", old.optimizer, new.optimizer)
+    compare("augmentation", old.augment, new.augment)
+    return found

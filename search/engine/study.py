@@ -1,0 +1,181 @@
+"""An Optuna study in memory that can be put back as it was from what is on disk."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.goals.objectives import Objective
+from search.records.store import SearchStore
+
+
+class _Storage(InMemoryStorage):
+    """Optuna's storage in memory, in which a trial that was told may go on."""
+
+    def constrain(self, number: int, constraints: Mapping[str, float]) -> None:
+        """Set a trial's constraints, in the place of earlier ones, which Optuna would keep."""
+        with self._lock:
+            trial = copy.copy(self._get_trial(number))
+            bare = create_trial(state=TrialState.RUNNING, constraints=dict(constraints))
+            trial.system_attrs = {**trial.system_attrs, **bare.system_attrs}
+            self._set_trial(number, trial)
+
+    def reopen(self, number: int) -> None:
+        """Make a trial run again.
+
+        It keeps its values and constraints until it is told anew. Samplers do not ask running trials for
+        them, but for the parents of a generation, which NSGA-II and NSGA-III chose when it had been told.
+        """
+        with self._lock:
+            trial = copy.copy(self._get_trial(number))
+            trial.state, trial.datetime_complete = TrialState.RUNNING, None
+            self._set_trial(number, trial)
+
+
+class DurableStudy:
+    """Asks and tells an Optuna study; ``save`` writes what changed.
+
+    What is on disk is always the state after a whole event, with the sampler as it was then: a search that
+    was interrupted goes on with the proposals that it would have made. (Optuna's own storages on disk write
+    each parameter by itself, and no sampler.)
+
+    Args:
+        store: Where the state is kept; a study that it holds already is put back.
+        objectives: One direction each.
+        sampler: Makes the sampler of a new study.
+        points: Parameter values to ask for before the sampler's; those that a study was given already are
+            not asked for again.
+        seed: Seed of draws past the sampler.
+    """
+
+    def __init__(
+        self,
+        store: SearchStore,
+        objectives: Sequence[Objective],
+        sampler: Callable[[], BaseSampler],
+        points: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> None:
+        self.store = store
+        self.seed = seed
+        self._storage = _Storage()
+        saved = store.fact("sampler")
+        self.study = optuna.create_study(
+            storage=self._storage,
+            directions=[StudyDirection[o.direction.upper()] for o in objectives],
+            sampler=sampler() if saved is None else pickle.loads(saved),
+        )
+        self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
+        self._changed: set[int] = set()
+        self._points: list[dict[str, Any]] = []
+        if saved is not None:
+            self._restore()
+        self._points += [dict(point) for point in points if dict(point) not in self._points]
+        store.put_facts({"points": self._points})
+        self._points_taken = store.fact("points_taken") or 0
+
+    def __len__(self) -> int:
+        return len(self._storage.get_all_trials(self._study_id, deepcopy=False))
+
+    def ask(self, point: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """Return a new trial, from which a space samples.
+
+        Args:
+            point: Parameter values to take; None takes the points given at first, then the sampler's.
+        """
+        if point is None and self._points_taken < len(self._points):
+            point = self._points[self._points_taken]
+            self._points_taken += 1
+        if point is not None:
+            self.study.enqueue_trial(dict(point))
+        trial = self.study.ask()
+        self._changed.add(trial.number)
+        return trial
+
+    @property
+    def sampler(self) -> BaseSampler:
+        """What proposes."""
+        return self.study.sampler
+
+    @contextmanager
+    def at_random(self) -> Iterator[None]:
+        """Pass the sampler by: draw evenly from the space inside."""
+        sampler = self.study.sampler
+        self.study.sampler = RandomSampler(seed=self.seed * 1_000_003 + len(self))
+        try:
+            yield
+        finally:
+            self.study.sampler = sampler
+
+    def frozen(self, number: int) -> FrozenTrial:
+        """Return a trial as Optuna holds it."""
+        return self._storage.get_trial(number)
+
+    def describe(self, number: int, name: str, value: Any) -> None:
+        """Keep something with a trial, anything JSON holds."""
+        self._storage.set_trial_user_attr(number, name, value)
+        self._changed.add(number)
+
+    def tell(self, number: int, values: Sequence[float], constraints: Mapping[str, float]) -> None:
+        """Tell a trial's values and by how much it breaks constraints; at most 0 is kept."""
+        self._storage.constrain(number, constraints)
+        self.study.tell(number, list(values))
+        self._changed.add(number)
+
+    def fail(self, number: int) -> None:
+        """Tell that nothing came of a trial: samplers do not see it."""
+        self.study.tell(number, state=TrialState.FAIL)
+        self._changed.add(number)
+
+    def reopen(self, number: int) -> None:
+        """Take back what was told of a trial: it runs on."""
+        self._storage.reopen(number)
+        self._changed.add(number)
+
+    def save(self) -> None:
+        """Write what changed since it was last called, and the sampler."""
+        with self.store.transaction():
+            for number in sorted(self._changed):
+                self.store.put_asked(number, _document(self.frozen(number)))
+            facts = {
+                "sampler": pickle.dumps(self.study.sampler),
+                "study": self._storage.get_study_system_attrs(self._study_id),
+                "points_taken": self._points_taken,
+            }
+            self.store.put_facts(facts)
+        self._changed.clear()
+
+    def _restore(self) -> None:
+        for _, document in self.store.asked():
+            self.study.add_trial(_trial(document))
+        for name, value in self.store.fact("study").items():
+            self._storage.set_study_system_attr(self._study_id, name, value)
+        self._points = self.store.fact("points")
+
+
+def _document(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "state": trial.state.name,
+        "params": trial.params,
+        "distributions": {name: distribution_to_json(d) for name, d in trial.distributions.items()},
+        "values": trial.values,
+        "user_attrs": trial.user_attrs,
+        "system_attrs": trial.system_attrs,
+    }
+
+
+def _trial(document: Mapping[str, Any]) -> FrozenTrial:
+    distributions = {name: json_to_distribution(text) for name, text in document["distributions"].items()}
+    return create_trial(
+        **{**document, "state": TrialState[document["state"]], "distributions": distributions}
+    )

@@ -1,0 +1,117 @@
+"""What becomes of a trial whose worker died, or raised an error that is no result."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.tune.schedulers import FIFOScheduler
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from search.records.history import History
+from trainables.trial.watchdog import Remains, examine
+
+#: What Ray's memory monitor says of a worker that it killed. Ray names "the OOM killer" as a possible cause
+#: of every death, so that nothing follows from these words.
+_KILLED_BY_RAY = "killed due to the node running low on memory"
+_ACTOR_DIED = re.compile(r"^The actor (?:died|is dead)", re.MULTILINE)
+_FAILURE = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed.
+
+    Attributes:
+        message: One line.
+        out_of_memory: Whether its worker was killed because the node ran out of memory.
+        node: Address of the worker's node; None if it is not known.
+    """
+
+    message: str
+    out_of_memory: bool = False
+    node: str | None = None
+
+
+class Survival(FIFOScheduler):
+    """Starts trials in their order, and ends those whose worker was killed for want of memory.
+
+    Ray Tune starts a trial again whose worker died, from its last checkpoint. Where the node ran out of
+    memory that would lead to the same end, and the searcher is to hear of it. Only a scheduler may stop a
+    trial that Ray Tune has put back into its queue: this is why it is one.
+
+    Args:
+        history: Where the cause is written down.
+    """
+
+    def __init__(self, history: History) -> None:
+        super().__init__()
+        self.history = history
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Ray Tune pickles its scheduler, and this one has no state of its own."""
+        return {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Find the cause, before the searcher hears of the failure or the trial is queued again."""
+        failure = diagnose(last_error(trial), trial.storage.trial_working_directory)
+        record = self.history.leg(trial.trial_id)
+        record.message = failure.message
+        if failure.out_of_memory:
+            ending = {"status": "out_of_memory", "stage": "", "message": failure.message, "below_share": None}
+            self.history.note(record, {**ending, "node_ip": failure.node})
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """End a trial that was queued again although memory ran out."""
+        if self.history.leg(trial.trial_id).ending is not None:
+            tune_controller.stop_trial(trial)
+
+
+def last_error(trial: Any) -> str:
+    """Return the text of a Ray Tune trial's latest error, empty if there is none."""
+    path = trial.error_file
+    if not path or not Path(path).exists():
+        return ""
+    return _FAILURE.split(Path(path).read_text())[-1].strip()
+
+
+def diagnose(error: str, folder: str) -> Failure:
+    """Return why a trial failed.
+
+    Args:
+        error: The error's text.
+        folder: Where the worker left its notes, on its node.
+    """
+    found = re.search(r"\b(?:ip|IP): ([0-9a-fA-F.:]+)", error)
+    node = found[1] if found else None
+    if _KILLED_BY_RAY in error:
+        return Failure(f"Ray killed its worker: {error.splitlines()[0][:300]}", True, node)
+    if not _ACTOR_DIED.search(error):
+        lines = [line.strip() for line in error.splitlines() if line.strip()]
+        return Failure(lines[-1][:300] if lines else "unknown error", node=node)
+    remains = _ask(node, folder) if node else None
+    if remains is not None and remains.killed_for_memory:
+        return Failure(f"the kernel killed its worker on {node} for want of memory", True, node)
+    if remains is not None and remains.hang:
+        return Failure(f"hung at {remains.hang} (all stacks: {folder} on {node})", node=node)
+    detail = error.splitlines()[-1].partition(" Some common causes")[0]
+    return Failure(f"its worker died: {detail[:300]}", node=node)
+
+
+def _ask(node: str, folder: str) -> Remains | None:
+    """What a worker left on its node; None if the node is gone too."""
+    if node == ray.util.get_node_ip_address():
+        return examine(folder)
+    ids = [known["NodeID"] for known in ray.nodes() if known["Alive"] and known["NodeManagerAddress"] == node]
+    if not ids:
+        return None
+    there = NodeAffinitySchedulingStrategy(ids[0], soft=False)
+    try:
+        answer = ray.remote(num_cpus=0)(examine).options(scheduling_strategy=there).remote(folder)
+        return ray.get(answer, timeout=30)
+    except RayError:
+        return None

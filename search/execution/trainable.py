@@ -1,0 +1,134 @@
+"""A trial as Ray Tune runs it."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+from ray import tune
+
+from trainables.elastic import SupernetWeights
+from trainables.memory.calibration import CUDA_CONTEXT, GIB
+from trainables.memory.measuring import limit_memory
+from trainables.trial.assignment import Assignment
+from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
+from trainables.trial.run import TrialRun
+from trainables.trial.trainer import DivergedError
+from trainables.trial.watchdog import Watchdog
+from trainables.trial.workbench import TrialSpec
+
+_T = TypeVar("_T")
+
+
+class FusionTrial(tune.Trainable):
+    """Ray Tune's view of a ``TrialRun``: one epoch a step, all objectives every epoch.
+
+    A worker keeps its process, and so its encoders, from one trial to the next. Running out of memory and
+    diverging are results, with which the trial is done: ``status`` (``out_of_memory`` or ``diverged``),
+    ``stage`` (``building``, ``training``, ``validation`` or ``checkpoint``), ``message``, and
+    ``below_share``: whether the trial itself had less than it was granted, so that others were in its way;
+    None where that cannot be known. Any other error is raised, and Ray Tune starts the trial again from its
+    last checkpoint.
+    """
+
+    def setup(
+        self, config: dict[str, Any], spec: TrialSpec, inherited: SupernetWeights | None = None
+    ) -> None:
+        """Take the first configuration."""
+        self._spec = spec
+        self._inherited = inherited
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next configuration in the same process.
+
+        It is built in the first step: Ray Tune starts a trial again whose worker died in a step, but not one
+        whose worker died here.
+        """
+        self._assignment: Assignment = new_config["assignment"]
+        self._run: TrialRun | None = None
+        self._saved: TemporaryDirectory[str] | None = None
+        self._ending: dict[str, Any] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and save it: what is reported can be gone on from."""
+        watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
+        watchdog.start()
+        if self._ending is not None:
+            return self._ending
+        return self._survive(lambda: self._epoch(watchdog))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Hand over what the step saved; a trial that ended without a result leaves nothing."""
+        if self._saved is not None:
+            # Links, as the same epoch may be asked for twice; both are temporary folders.
+            shutil.copytree(self._saved.name, checkpoint_dir, copy_function=os.link, dirs_exist_ok=True)
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Read a checkpoint."""
+        self._survive(lambda: self._build().load(Path(checkpoint)))
+
+    def cleanup(self) -> None:
+        """Let go of everything; Ray Tune calls it when the worker ends."""
+        self._run = self._saved = None
+
+    def _build(self) -> TrialRun:
+        if self._run is None:
+            limit_memory(self._assignment.granted)
+            self._run = TrialRun(self._spec, self._assignment, self._inherited)
+        return self._run
+
+    def _epoch(self, watchdog: Watchdog) -> dict[str, Any]:
+        run = self._build()
+        with watchdog.watching():
+            result = run.epoch(watchdog.tick)
+        bad = [f"{name} became {value}" for name, value in result.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(f"{', '.join(bad)} in epoch {run.trainer.epoch}")
+        run.stage = "checkpoint"
+        self._saved = TemporaryDirectory()
+        run.save(Path(self._saved.name))
+        expected = self._assignment.expected
+        if run.as_set and expected is not None:
+            result["expected_memory"] = expected / GIB
+        return {**result, "done": run.trainer.epoch >= self._spec.epochs}
+
+    def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
+        """Return what the work returns, or how it ended the trial; the process can take another one then."""
+        try:
+            return work()
+        except Exception as error:
+            if isinstance(error, DivergedError):
+                status = "diverged"
+            elif is_out_of_memory(error):
+                status = "out_of_memory"
+            else:
+                raise
+            ending = {
+                "status": status,
+                "stage": self._run.stage if self._run is not None else "building",
+                "message": first_line(error),
+                "below_share": _below_share(error, self._assignment.granted),
+                "done": True,
+            }
+        # Out here the error is gone, and with its frames the step's tensors.
+        self._ending, self._run, self._saved = ending, None, None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return ending
+
+
+def _below_share(error: Exception, granted: int | None) -> bool | None:
+    """Whether this process would have stayed within its share of the device, had it got what it asked for."""
+    if granted is None or not torch.cuda.is_available():
+        return None
+    return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted - CUDA_CONTEXT

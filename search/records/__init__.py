@@ -1,0 +1,1 @@
+"""What has happened: trials, their results and the store on disk. The only truth about a search."""

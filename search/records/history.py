@@ -1,0 +1,369 @@
+"""What a search has seen: trials, infeasible candidates, front and hypervolume."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ray.tune import Checkpoint
+
+from search.goals.constraints import Constraint
+from search.goals.objectives import KNOWN, Objective, known_values, late_reference, normalised
+from search.goals.pareto import Front, hypervolume
+from trainables.memory.predictor import MemoryReport
+
+#: What a trial reports each epoch and history keeps.
+REPORTED = (
+    "epoch",
+    "train_loss",
+    "step_time",
+    "epoch_seconds",
+    "setup_seconds",
+    "validation_seconds",
+    "expected_memory",
+    "measured_memory",
+    "reserved_memory",
+    "accuracy",
+    "macro_f1",
+    "loss",
+)
+
+#: Statuses of trials that came to an end of their own without a result, and what to call it.
+UNFINISHED = {"out_of_memory": "out of memory", "diverged": "diverged", "failed": "failed"}
+
+
+def canonical(config: Mapping[str, Any]) -> str:
+    """Return the one text that equal configurations share."""
+    return json.dumps(config, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended that has no result.
+
+    Attributes:
+        status: ``out_of_memory`` or ``diverged``.
+        stage: Where: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if nobody knows.
+        message: The first line of the error.
+        below_share: Whether the trial had less memory than it was granted, so that others were in its way;
+            None if that cannot be known.
+    """
+
+    status: str
+    stage: str
+    message: str
+    below_share: bool | None = None
+
+
+#: Attributes of a trial that are kept as they are.
+_KEPT = (
+    "config",
+    "number",
+    "status",
+    "seed",
+    "alone",
+    "retry_of",
+    "repeat_of",
+    "legs",
+    "failures",
+    "run_id",
+    "test",
+    "inherited",
+    "message",
+)
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        trial_id: Its name: ``trial-000``, ``trial-001``, … in the order in which they were first handed out.
+        config: The configuration.
+        memory: Its predicted memory.
+        number: Number under which the sampler was asked for it; None for repeats and second attempts.
+        status: ``running``; ``paused``, if others went on in its place; ``finished``, after all epochs;
+            ``out_of_memory``; ``diverged``, if a loss or metric became infinite or not a number; ``failed``,
+            after an error or the death of its worker, and as many new starts as are allowed; ``retried``, if
+            it ran out of memory beside others and its configuration was handed out once more; ``stopped``,
+            if it was paused or running when the search ended.
+        seed: Seed of its initial weights and of the order of samples.
+        alone: Whether it has a device, or a node's memory, to itself.
+        retry_of: Name of the trial whose configuration it takes up because memory ran out, or None.
+        repeat_of: Name of the trial that it repeats with another seed, or None.
+        legs: Times that it was handed to Ray Tune: once more after each pause, or after the search was
+            interrupted.
+        epochs: Results of each epoch so far; ``time`` is when it was reported, in seconds since 1970.
+        failures: Times that it was started again after an error or the death of its worker.
+        ending: How it ended, unless with a result or in an error.
+        node: Address of the node it last reported from, or None.
+        worker: Ray's id of the actor that runs it, or None.
+        neighbours: Trials that ran, or waited to, at a time when it did.
+        run_id: MLflow's id of the child run, once there is one.
+        test: Metrics on the test split, for members of the front.
+        inherited: Metrics before training, with weights inherited from a supernet, where there was one.
+        message: What happened, if it did not finish.
+        checkpoint: Ray's handle on the latest checkpoint.
+        key: The configuration as text.
+    """
+
+    trial_id: str
+    config: dict[str, Any]
+    memory: MemoryReport
+    number: int | None = None
+    status: str = "running"
+    seed: int = 0
+    alone: bool = False
+    retry_of: str | None = None
+    repeat_of: str | None = None
+    legs: int = 0
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    failures: int = 0
+    ending: Ending | None = None
+    node: str | None = None
+    worker: str | None = None
+    neighbours: list[TrialRecord] = field(default_factory=list, repr=False, compare=False)
+    run_id: str | None = None
+    test: dict[str, float] = field(default_factory=dict)
+    inherited: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+    checkpoint: Any = None
+    key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.key = canonical(self.config)
+
+    @property
+    def memory_error(self) -> float | None:
+        """How far the memory that the trial took is from what it was expected to take, relative to that.
+
+        Expected is what the search itself takes: it does not compute what nobody reads and takes the frozen
+        layers' output from a cache, so that this is less than the memory that a configuration stands for.
+        """
+        for epoch in self.epochs:
+            if {"expected_memory", "measured_memory"} <= set(epoch):
+                return epoch["measured_memory"] / epoch["expected_memory"] - 1
+        return None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The latest value of every metric, and of what is known without training."""
+        return self.values_at(len(self.epochs))
+
+    def values_at(self, epoch: int) -> dict[str, float]:
+        """Return the values after an epoch (1 is the first), and of what is known without training."""
+        return {**(self.epochs[epoch - 1] if epoch else {}), **known_values(self.memory)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is to be kept of the trial, beside its epochs, as JSON holds it."""
+        return {
+            **{name: getattr(self, name) for name in _KEPT},
+            "memory": asdict(self.memory),
+            "ending": asdict(self.ending) if self.ending else None,
+            "checkpoint": checkpoint_address(self.checkpoint),
+        }
+
+    @classmethod
+    def from_dict(
+        cls, trial_id: str, document: Mapping[str, Any], epochs: list[dict[str, float]]
+    ) -> TrialRecord:
+        """Return the trial that ``to_dict`` described."""
+        changed = {
+            "memory": MemoryReport(**document["memory"]),
+            "ending": Ending(**document["ending"]) if document["ending"] else None,
+            "checkpoint": Checkpoint(document["checkpoint"]) if document["checkpoint"] else None,
+        }
+        return cls(trial_id=trial_id, epochs=epochs, **{**document, **changed})
+
+
+def checkpoint_address(checkpoint: Checkpoint | None) -> str | None:
+    """Return where a checkpoint lies: a path, or an address of the kind that storage paths have."""
+    if checkpoint is None:
+        return None
+    kind = checkpoint.filesystem.type_name if checkpoint.filesystem else "local"
+    scheme = {"s3": "s3://", "gcs": "gs://", "gs": "gs://", "abfs": "abfs://", "hdfs": "hdfs://"}.get(
+        kind, ""
+    )
+    return f"{scheme}{checkpoint.path}"
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """A candidate that was never started: what is known of it breaks a constraint."""
+
+    config: dict[str, Any]
+    memory: MemoryReport
+
+
+class History:
+    """All trials and candidates of a search.
+
+    Args:
+        objectives: What is compared.
+        reference: See ``search.goals.objectives.reference_values``.
+        constraints: What members of the front keep to.
+
+    Attributes:
+        inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
+    """
+
+    def __init__(
+        self,
+        objectives: tuple[Objective, ...],
+        reference: Mapping[str, float],
+        constraints: tuple[Constraint, ...] = (),
+    ) -> None:
+        self.objectives = objectives
+        self.reference = dict(reference)
+        self.constraints = constraints
+        self.inherited: dict[str, dict[str, float]] = {}
+        self.trials: dict[str, TrialRecord] = {}
+        self.infeasible: dict[str, Infeasible] = {}
+        self._legs: dict[str, TrialRecord] = {}
+        self._by_config: dict[str, list[TrialRecord]] = {}
+        self._by_number: dict[int, TrialRecord] = {}
+        self._front: Front[str] = Front()
+
+    def add(self, record: TrialRecord) -> None:
+        """Take up a trial."""
+        record.inherited = record.inherited or self.inherited.get(record.key, {})
+        self.trials[record.trial_id] = record
+        self._by_config.setdefault(record.key, []).append(record)
+        if record.number is not None:
+            self._by_number[record.number] = record
+        if record.status == "finished":
+            self._rank(record)
+
+    def asked_as(self, number: int) -> TrialRecord | None:
+        """Return the trial for which the sampler was asked under a number, if there is one."""
+        return self._by_number.get(number)
+
+    def next_id(self) -> str:
+        """Return the name of the trial that comes next."""
+        return f"trial-{len(self.trials):03d}"
+
+    def start_leg(self, record: TrialRecord, tune_id: str) -> None:
+        """Note under which of its ids Ray Tune runs a trial from now on."""
+        record.legs += 1
+        self._legs[tune_id] = record
+
+    def leg(self, tune_id: str) -> TrialRecord:
+        """Return the trial that Ray Tune runs, or ran, under an id."""
+        return self._legs[tune_id]
+
+    def note(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Take up what a trial reported: an epoch, or how it ended; hearing it twice changes nothing."""
+        record.node = result.get("node_ip", record.node)
+        if "status" in result:
+            named = {name: result[name] for name in ("status", "stage", "message", "below_share")}
+            record.ending = Ending(**named)
+        numbers = {name: float(result[name]) for name in REPORTED if name in result}
+        if numbers.get("epoch", 0) > len(record.epochs):
+            record.epochs.append({**numbers, "time": time.time()})
+
+    def settle(self, record: TrialRecord, status: str) -> None:
+        """Note how a trial ended; a finished one may extend the front."""
+        record.status = status
+        if status == "finished":
+            for objective in self.objectives:
+                if objective.name not in self.reference:
+                    self.reference[objective.name] = late_reference(objective, record.values)
+            self._rank(record)
+
+    def close(self) -> bool:
+        """Take what runs or is paused as stopped; return whether anything ran."""
+        running = self.by_status("running")
+        for record in (*running, *self.by_status("paused")):
+            record.status = "stopped"
+        return bool(running)
+
+    def by_status(self, status: str) -> list[TrialRecord]:
+        """Return the trials of a status, in the order they were started."""
+        return [record for record in self.trials.values() if record.status == status]
+
+    def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
+        """Return the latest trial of a configuration that repeats no other one, if there was one."""
+        known = reversed(self._by_config.get(canonical(config), []))
+        return next((record for record in known if record.repeat_of is None), None)
+
+    def alike(self, record: TrialRecord) -> list[TrialRecord]:
+        """Return all trials of a trial's configuration, itself among them."""
+        return self._by_config.get(record.key, [record])
+
+    def finished(self, record: TrialRecord) -> list[TrialRecord]:
+        """Return the finished trials of a trial's configuration: one a seed."""
+        return [other for other in self.alike(record) if other.status == "finished"]
+
+    def values(self, record: TrialRecord) -> dict[str, float]:
+        """Return a configuration's values: means over its finished trials, which differ in their seeds."""
+        runs = self.finished(record)
+        if len(runs) < 2:
+            return (runs[0] if runs else record).values
+        return _across([run.values for run in runs], statistics.fmean)
+
+    def spreads(self, record: TrialRecord) -> dict[str, float]:
+        """Return standard deviations over a configuration's finished trials; empty if there is but one."""
+        runs = [run.values for run in self.finished(record)]
+        return _across(runs, statistics.stdev) if len(runs) > 1 else {}
+
+    def front(self) -> list[TrialRecord]:
+        """Return one finished trial of each configuration that no other one dominates.
+
+        Compared are means over seeds; what breaks a constraint is not on the front. Best first objective
+        first, equal ones in the order in which they were started, whichever finished first.
+        """
+        members = sorted(self._front.members, key=lambda member: (member[1], len(member[0]), member[0]))
+        return [self.trials[trial_id] for trial_id, _ in members]
+
+    @property
+    def trained_objective(self) -> Objective:
+        """The first objective that training decides; the first one if it decides none."""
+        return next((o for o in self.objectives if o.name not in KNOWN), self.objectives[0])
+
+    def best_of_methods(self) -> list[TrialRecord]:
+        """Return the finished trial of each method that is best in the first objective training decides."""
+        objective = self.trained_objective
+        finished = [r for r in self.by_status("finished") if r.repeat_of is None]
+        ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
+        best: dict[str, TrialRecord] = {}
+        for record in ordered:
+            best.setdefault(record.config["method"], record)
+        return list(best.values())
+
+    def hypervolume(self) -> float:
+        """Return the share, 0 to 1, of the box from the reference to the ideal point that is dominated."""
+        points = [normalised(self.objectives, self.reference, self.values(r)) for r in self.front()]
+        return hypervolume(points, [1.0] * len(self.objectives))
+
+    def best(self) -> dict[str, float]:
+        """Return the best value of each objective on the front."""
+        front = [self.values(record) for record in self.front()]
+        return {o.name: min((v[o.name] for v in front), key=o.loss) for o in self.objectives if front}
+
+    def losses(self, values: Mapping[str, float]) -> tuple[float, ...]:
+        """Return the objectives' values with the sign that makes less better."""
+        return tuple(o.loss(values[o.name]) for o in self.objectives)
+
+    def violations(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return by how much values break each constraint that can be checked; at most 0 is kept."""
+        return {str(c): c.violation(values) for c in self.constraints if c.name in values}
+
+    def _rank(self, record: TrialRecord) -> None:
+        """Compare a finished trial with the front."""
+        firsts = [record]
+        if len(self.finished(record)) > 1:  # its configuration's means have changed
+            firsts = [runs[0] for runs in (self.finished(r[0]) for r in self._by_config.values()) if runs]
+            self._front = Front()
+        for first in firsts:
+            values = self.values(first)
+            if all(violation <= 0 for violation in self.violations(values).values()):
+                self._front.add(first.trial_id, self.losses(values))
+
+
+def _across(runs: list[dict[str, float]], statistic: Callable[[list[float]], float]) -> dict[str, float]:
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: statistic([run[name] for run in runs]) for name in names}

@@ -1,0 +1,169 @@
+"""What a person sees while a search runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from search.records.history import UNFINISHED, History
+from search.units import format_duration
+
+#: Where a terminal cannot be redrawn, at most one line in so many seconds.
+_QUIET_SECONDS = 60.0
+
+
+class Progress:
+    """One live view in a terminal; elsewhere a plain line a minute. Always on standard error.
+
+    Args:
+        history: What the view shows.
+        num_samples: Trials planned.
+        epochs: Epochs a trial.
+        time_budget: Seconds after which no more training is done.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        history: History,
+        num_samples: int,
+        epochs: int,
+        time_budget: float | None = None,
+    ) -> None:
+        self.console = console
+        self.history = history
+        self.num_samples = num_samples
+        self.epochs = epochs
+        self.time_budget = time_budget
+        self.started = time.monotonic()
+        self._said = self.started
+        self._before = sum(len(record.epochs) for record in history.trials.values())
+        self._preparing: float | None = None
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def update(self) -> None:
+        """Say how the search stands, if it is time to."""
+        if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
+            self._said = time.monotonic()
+            self.console.print(" | ".join(f"{name} {value}" for name, value in self.facts()), soft_wrap=True)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what is shown, as names and values."""
+        history = self.history
+        running, paused = history.by_status("running"), history.by_status("paused")
+        samples = [record for record in history.trials.values() if record.number is not None]
+        ended = sum(record.status not in ("running", "paused") for record in samples)
+        best = history.best()
+        facts = [
+            (
+                "trials",
+                f"{ended} of {self.num_samples} done, {len(running)} running"
+                + (f", {len(paused)} paused" if paused else ""),
+            ),
+            *((f"best {o.name}", f"{best[o.name]:.3f}") for o in history.objectives if best),
+            ("hypervolume", f"{history.hypervolume():.3f}"),
+            ("front", f"{len(history.front())} members"),
+        ]
+        if history.infeasible:
+            facts.append(("infeasible", f"{len(history.infeasible)} never started"))
+        for status, name in UNFINISHED.items():
+            count = len(history.by_status(status))
+            if count:
+                facts.append((name, str(count)))
+        elapsed = time.monotonic() - self.started
+        planned = (self.num_samples - len(samples) + len(running)) * self.epochs
+        planned -= sum(len(record.epochs) for record in running)
+        left = self._left(elapsed, planned)
+        if left is not None:
+            facts.append(("time left", f"about {format_duration(max(left, 0))}"))
+        facts.append(("elapsed", format_duration(elapsed)))
+        return facts
+
+    def _left(self, elapsed: float, planned: int) -> float | None:
+        """Return the seconds that so many epochs will take, judged by those so far; None without any."""
+        epochs = sum(len(record.epochs) for record in self.history.trials.values()) - self._before
+        if not epochs:
+            return None
+        if self._preparing is None:  # what went before the first epoch, caching too, does not come again
+            done = (record.epochs[-1] for record in self.history.trials.values() if record.epochs)
+            latest = max(done, key=lambda epoch: epoch["time"])
+            training = latest.get("epoch_seconds", elapsed) + latest.get("validation_seconds", 0.0)
+            self._preparing = max(0.0, elapsed - training)
+        left = (elapsed - self._preparing) / epochs * planned
+        return left if self.time_budget is None else min(left, self.time_budget - elapsed)
+
+    def _view(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for name, value in self.facts():
+            table.add_row(f"[dim]{name}[/dim]", value)
+        for record in self.history.by_status("running"):
+            settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")
+            done = len(record.epochs)
+            table.add_row(f"[dim]running {done}/{self.epochs}[/dim]", f"{record.config['method']} {settings}")
+        return table
+
+
+class Steps:
+    """Counts steps of one kind: one live line in a terminal; elsewhere plain ones, at most one a minute.
+
+    Args:
+        console: Where to.
+        name: What is counted.
+        planned: Steps in all.
+        done: Steps that were done before.
+    """
+
+    def __init__(self, console: Console, name: str, planned: int, done: int = 0) -> None:
+        self.console = console
+        self.name = name
+        self.planned = planned
+        self._before = done
+        self._started = self._said = time.monotonic()
+        self._status = console.status(f"{name}: {done} of {planned}")
+
+    def __enter__(self) -> Steps:
+        if self.console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.console.is_terminal:
+            self._status.stop()
+
+    def update(self, done: int, what: str, *, always: bool = False) -> None:
+        """Say how many are done.
+
+        Args:
+            done: How many.
+            what: More to say.
+            always: Also where lines are not redrawn, and however soon after the last one.
+        """
+        now = time.monotonic()
+        text = f"{self.name}: {done} of {self.planned}, {what}"
+        if self._before < done < self.planned:
+            left = (now - self._started) / (done - self._before) * (self.planned - done)
+            text += f", about {format_duration(left)} left"
+        if self.console.is_terminal:
+            self._status.update(text)
+        elif always or now - self._said > _QUIET_SECONDS:
+            self._said = now
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
+def error_console() -> Console:
+    """Return the console for everything but results."""
+    return Console(file=sys.stderr, highlight=False)

@@ -1,0 +1,320 @@
+"""Which trials go on: successive halving over several objectives, and a median rule.
+
+A *rule* is told what trials report and says at its milestones which of them go on. What it says depends on
+what it was told alone, not on the order, so that a rule that is told everything again decides as before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from statistics import fmean, median
+from typing import Protocol
+
+import numpy as np
+
+from search.goals.objectives import KNOWN, Objective
+from search.goals.pareto import Ranking, spread
+from trainables.errors import UserError, unknown
+
+#: Rules by name.
+SCHEDULERS = {
+    "pareto_asha": "pause all but the best of each rung, by rank over all objectives; resume as rungs fill",
+    "none": "train every trial for all epochs",
+    "asha": "as pareto_asha, by the first objective that training decides alone",
+    "median": "stop what is worse than the median of others, in the first objective that training decides",
+}
+
+#: Of a reduction factor: below it, nearly everything goes on everywhere.
+MIN_REDUCTION_FACTOR = 1.1
+
+#: Trials that the median rule compares with at least.
+MIN_OTHERS = 3
+
+Losses = tuple[float, ...]
+
+
+class Rule(Protocol):
+    """Decides which trials go on.
+
+    Attributes:
+        milestones: Epochs at which trials are compared, all before the last one.
+        pauses: Whether a trial that does not go straight on may be promoted later. If not, it has stopped.
+    """
+
+    milestones: tuple[int, ...]
+    pauses: bool
+
+    def note(self, trial: str, epoch: int, losses: Losses) -> None:
+        """Take up what a trial reached after an epoch; hearing it twice changes nothing.
+
+        Args:
+            trial: The trial's id.
+            epoch: Counted from 1. What is no milestone is ignored.
+            losses: One value an objective, less is better.
+        """
+
+    def goes_on(self, trial: str, epoch: int) -> bool:
+        """Return whether a trial whose ``epoch`` was just noted may go straight on."""
+
+    def promote(self, waiting: Mapping[str, int]) -> str | None:
+        """Return the paused trial that goes on next, or None if none is good enough so far.
+
+        Args:
+            waiting: For each paused trial the milestone after which it paused.
+        """
+
+
+def make_rule(
+    name: str,
+    objectives: Sequence[Objective],
+    epochs: int,
+    reduction_factor: float,
+    min_epochs: int,
+    guessing: Mapping[str, float] | None = None,
+) -> Rule:
+    """Return a rule.
+
+    Args:
+        name: A name in ``SCHEDULERS``.
+        objectives: What the losses are of, in their order.
+        epochs: Epochs of a complete trial.
+        reduction_factor: Above 1, not necessarily whole: one in so many trials goes on at each rung.
+        min_epochs: The first rung, or the first epoch at which the median rule compares.
+        guessing: Values that a trial reaches without having learnt anything, for objectives that have such
+            a value, e.g. ``{"accuracy": 0.1}`` for ten classes of a size. See ``ParetoASHA``.
+
+    Raises:
+        UserError: If a value is out of range, or nothing that training decides is left to compare.
+    """
+    if name not in SCHEDULERS:
+        raise unknown("scheduler", name, SCHEDULERS)
+    if not (math.isfinite(reduction_factor) and reduction_factor >= MIN_REDUCTION_FACTOR):
+        raise UserError(
+            f"--reduction-factor {reduction_factor:g}: give a number from {MIN_REDUCTION_FACTOR:g} on, e.g. 3"
+        )
+    if not 1 <= min_epochs <= epochs:
+        raise UserError(f"--min-epochs {min_epochs}: give a number from 1 to the {epochs} epochs of a trial")
+    if name == "none":  # halving without a milestone lets everything pass
+        return ParetoASHA(objectives, (), reduction_factor)
+    trained = [i for i, objective in enumerate(objectives) if objective.name not in KNOWN]
+    if not trained:
+        names = ",".join(objective.name for objective in objectives)
+        raise UserError(
+            f"--scheduler {name}: all of --objectives {names} are known before training, so there is nothing "
+            "to compare on the way; add another objective, e.g. accuracy, or give --scheduler none"
+        )
+    if name == "median":
+        return MedianRule(trained[0], tuple(range(min_epochs, epochs)))
+    compared = trained[:1] if name == "asha" else None
+    return ParetoASHA(
+        objectives, rungs(epochs, reduction_factor, min_epochs), reduction_factor, guessing, compared
+    )
+
+
+def rungs(epochs: int, reduction_factor: float, min_epochs: int) -> tuple[int, ...]:
+    """Return the distinct epochs below ``epochs`` of min_epochs * reduction_factor**k, rounded, halves up."""
+    found, level = [], float(min_epochs)
+    while (epoch := math.floor(level + 0.5)) < epochs:
+        found.append(epoch)
+        level *= reduction_factor
+    return tuple(dict.fromkeys(found))
+
+
+class ParetoASHA:
+    """Asynchronous successive halving over several objectives, of the kind that pauses and promotes.
+
+    Of the n trials that reached a milestone, its *rung*, the best floor(n / reduction factor) go on, and all
+    trials of the rung's front whatever their number. The best are found by rank and within the rank at which
+    the places run out by an epsilon-net, so that all parts of the trade-off are represented. A trial that is
+    not among them pauses, and goes on once the rung has filled so far that it is.
+
+    Front members take their places first, and those beyond the places go on in addition. If the front took
+    no places, as many others would go on besides, and little would be saved.
+
+    The cheapest configurations are on every front however bad they are, and memory is free to know: they must
+    not crowd out the rest. So a trial that does not beat guessing, in at least one of the objectives that
+    have such a value, ranks behind all that do: it is on the front only while nothing is better, and gets
+    only places that these leave. And the epsilon-net begins with the best in what training decides.
+
+    A trial with a value that is infinite or not a number never goes on, but counts among the n.
+
+    Source: Li et al., A system for massively parallel hyperparameter tuning (2020), Algorithm 2; Schmucker
+    et al., Multi-objective asynchronous successive halving (2021), arXiv:2106.12639.
+
+    Args:
+        objectives: What the losses are of, in their order.
+        milestones: Epochs of the rungs, rising.
+        reduction_factor: Above 1.
+        guessing: See ``make_rule``.
+        compared: Indices of the objectives that are looked at; by default all.
+        by: A name in ``search.goals.pareto.SPREADS``.
+    """
+
+    pauses = True
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        milestones: tuple[int, ...],
+        reduction_factor: float,
+        guessing: Mapping[str, float] | None = None,
+        compared: Sequence[int] | None = None,
+        by: str = "epsilon_net",
+    ) -> None:
+        self.milestones = milestones
+        columns = range(len(objectives)) if compared is None else compared
+        self._columns = sorted(columns, key=lambda i: objectives[i].name in KNOWN)
+        self._floors = [
+            (i, objectives[i].loss(guessing[objectives[i].name]))
+            for i in self._columns
+            if guessing and objectives[i].name in guessing and objectives[i].name not in KNOWN
+        ]
+        self._rungs = {epoch: _Rung(len(self._columns), reduction_factor, by) for epoch in milestones}
+
+    def note(self, trial: str, epoch: int, losses: Losses) -> None:
+        """Take up what a trial reached at a rung."""
+        if epoch in self._rungs:
+            learnt = not self._floors or any(losses[i] < floor for i, floor in self._floors)
+            self._rungs[epoch].add(trial, tuple(losses[i] for i in self._columns), learnt)
+
+    def goes_on(self, trial: str, epoch: int) -> bool:
+        """Return whether a trial is among the best of a rung, or on its front."""
+        return epoch not in self._rungs or trial in self._rungs[epoch].best()
+
+    def promote(self, waiting: Mapping[str, int]) -> str | None:
+        """Return the best of those waiting that are good enough, from the highest rung that has any."""
+        for epoch in reversed(self.milestones):
+            rung = self._rungs[epoch]
+            candidates = rung.best().intersection(trial for trial, at in waiting.items() if at == epoch)
+            if candidates:
+                return rung.first(candidates)
+        return None
+
+
+class _Rung:
+    """The trials that reached a milestone."""
+
+    def __init__(self, dimensions: int, factor: float, by: str) -> None:
+        self._factor = factor
+        self._trials: set[str] = set()
+        self._learnt, self._guessing = _Group(dimensions, by), _Group(dimensions, by)
+        self._best: frozenset[str] | None = None
+
+    def add(self, trial: str, losses: Losses, learnt: bool) -> None:
+        """Take up a trial, unless it is there."""
+        if trial in self._trials:
+            return
+        self._trials.add(trial)
+        self._best = None
+        if all(map(math.isfinite, losses)):
+            (self._learnt if learnt else self._guessing).add(trial, losses)
+
+    def best(self) -> frozenset[str]:
+        """Return the trials that may go on."""
+        if self._best is None:
+            places = math.floor(len(self._trials) / self._factor + 1e-9)  # 33 / 1.1 is just below 30
+            if self._learnt:
+                best = self._learnt.best(places, ranks=1)
+                best += self._guessing.best(places - len(best), ranks=0)
+            else:
+                best = self._guessing.best(places, ranks=1)
+            self._best = frozenset(best)
+        return self._best
+
+    def first(self, candidates: frozenset[str]) -> str | None:
+        """Return which of some of the best comes first."""
+        return self._learnt.first(candidates) or self._guessing.first(candidates)
+
+
+class _Group:
+    """Trials that are ranked among themselves."""
+
+    def __init__(self, dimensions: int, by: str) -> None:
+        self._by = by
+        self._names: list[str] = []
+        self._ranking = Ranking(dimensions)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, trial: str, losses: Losses) -> None:
+        """Take up a trial."""
+        self._names.append(trial)
+        self._ranking.add(losses)
+
+    def best(self, places: int, *, ranks: int) -> list[str]:
+        """Return as many trials as there are places, or all of the first few ranks if these are more."""
+        sizes = np.bincount(self._ranking.ranks).cumsum()
+        whole = max(ranks, int(np.searchsorted(sizes, places, side="right")))
+        best = [self._names[i] for i in np.flatnonzero(self._ranking.ranks < whole)]
+        if len(best) < min(places, len(self)):
+            best += islice(self._spread(whole), places - len(best))
+        return best
+
+    def first(self, candidates: frozenset[str]) -> str | None:
+        """Return which of those candidates that are here comes first."""
+        ranked = zip(self._names, self._ranking.ranks.tolist(), strict=True)
+        ranks = {trial: rank for trial, rank in ranked if trial in candidates}
+        if not ranks:
+            return None
+        best = min(ranks.values())
+        found = {trial for trial, rank in ranks.items() if rank == best}
+        return found.pop() if len(found) == 1 else next(t for t in self._spread(best) if t in found)
+
+    def _spread(self, rank: int) -> Iterator[str]:
+        """Yield the trials of a rank, best first; equal ones by name, for their arrival must not matter."""
+        points = self._ranking.points
+        layer = np.flatnonzero(self._ranking.ranks == rank)
+        ordered = sorted(layer.tolist(), key=lambda i: (*points[i].tolist(), self._names[i]))
+        for i in spread(points[ordered], points, by=self._by):
+            yield self._names[ordered[i]]
+
+
+class MedianRule:
+    """Stops a trial whose best is worse than what the median of the others averaged so far.
+
+    A trial stops after an epoch if its smallest loss is above the median of the running averages, up to that
+    epoch, of the others that reached it, as soon as there are three. Stopped trials count among the others.
+    A loss that is infinite or not a number is the worst there is.
+
+    Source: Golovin et al., Google Vizier: a service for black-box optimization (2017), Section 3.2.1.
+
+    Args:
+        column: Index of the objective that is looked at.
+        milestones: Epochs after which trials may be stopped.
+    """
+
+    pauses = False
+
+    def __init__(self, column: int, milestones: tuple[int, ...]) -> None:
+        self.milestones = milestones
+        self._column = column
+        self._curves: dict[str, dict[int, float]] = {}
+        self._averages: dict[int, dict[str, float]] = {}
+
+    def note(self, trial: str, epoch: int, losses: Losses) -> None:
+        """Take up what a trial reached; every epoch counts."""
+        curve = self._curves.setdefault(trial, {})
+        if epoch in curve:
+            return
+        curve[epoch] = losses[self._column] if math.isfinite(losses[self._column]) else math.inf
+        for later in (later for later in curve if later >= epoch):
+            self._averages.setdefault(later, {})[trial] = fmean(_up_to(curve, later))
+
+    def goes_on(self, trial: str, epoch: int) -> bool:
+        """Return whether a trial's best is no worse than the median of the others' averages."""
+        if epoch not in self.milestones:
+            return True
+        others = [average for other, average in self._averages[epoch].items() if other != trial]
+        return len(others) < MIN_OTHERS or min(_up_to(self._curves[trial], epoch)) <= median(others)
+
+    def promote(self, waiting: Mapping[str, int]) -> str | None:
+        """Return None: what was stopped stays so."""
+        return None
+
+
+def _up_to(curve: Mapping[int, float], epoch: int) -> list[float]:
+    """Return a curve's losses up to an epoch, in the order of epochs."""
+    return [curve[e] for e in sorted(curve) if e <= epoch]

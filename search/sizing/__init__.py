@@ -1,0 +1,1 @@
+"""How much fits: memory over spaces and settings, without a search."""

@@ -1,0 +1,425 @@
+"""How much of a space fits into a limit, and how far one setting can go.
+
+Everything rests on predictions of single configurations. Memory need not grow with every setting
+everywhere, so nothing is concluded from a configuration's neighbours: what is reported to fit was itself
+predicted to fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from torch.quasirandom import SobolEngine
+
+from search.units import format_size
+from spaces import Member, Space, SpaceContext, Unordered
+from trainables.errors import UserError
+from trainables.memory.predictor import MemoryPredictor
+from trainables.methods import MethodConfig
+
+#: Predicts the memory of a configuration in bytes.
+Cost = Callable[[Mapping[str, Any]], int]
+
+#: Steps that a setting without an upper end is raised by, at most.
+_MOST_STEPS = 2**20
+#: Parameters that draws differ in evenly; a space that asks for more would be an unusual one.
+_DIMENSIONS = 1024
+#: Values tried of a parameter that is no whole number, its ends included.
+_FLOAT_VALUES = 17
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A configuration and its memory in bytes."""
+
+    config: dict[str, Any]
+    memory: int
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much memory the members of a space take.
+
+    Attributes:
+        smallest: The cheapest of all that were predicted.
+        first: The space's first point: a paper's setting.
+        largest: The dearest of all that were predicted.
+        drawn: Members drawn evenly.
+        fitting: How many of these fit.
+    """
+
+    smallest: Sized
+    first: Sized
+    largest: Sized
+    drawn: int
+    fitting: int
+
+    @property
+    def share(self) -> float:
+        """Share of the space that fits."""
+        return self.fitting / self.drawn
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the share.
+
+        That of independent draws, which even ones are a little better than; with half a draw added on
+        either side (Jeffreys), so that it is not 0 where all draws agree.
+        """
+        share = (self.fitting + 0.5) / (self.drawn + 1)
+        return math.sqrt(share * (1 - share) / self.drawn)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one parameter does to the memory while all others stay as they are.
+
+    Attributes:
+        low: Memory at the parameter's low end, in bytes; of choices without an order the least.
+        high: Memory at its high end; of choices without an order the most.
+        fits: The largest of its values that fits; of choices without an order all that do.
+    """
+
+    low: int
+    high: int
+    fits: tuple[Any, ...]
+
+    @property
+    def moved(self) -> int:
+        """Bytes between the ends."""
+        return abs(self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far one parameter can go.
+
+    Attributes:
+        parameter: Its name.
+        values: All its values, cheapest first; of a real-valued one some, its ends included.
+        smallest: With all others at their smallest; None where the space does not ask for it then.
+        first: With all others at the first point's values; None likewise.
+    """
+
+    parameter: str
+    values: Sequence[Any]
+    smallest: Slice | None
+    first: Slice | None
+
+    @property
+    def idle(self) -> bool:
+        """Whether the parameter was tried and moved nothing: a learning rate, for one."""
+        tried = [part for part in (self.smallest, self.first) if part]
+        return bool(tried) and not any(part.moved for part in tried)
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest value of a setting that fits.
+
+    Attributes:
+        value: The value.
+        memory: Its memory in bytes.
+        next_value: The one above it; None where the range was not left.
+        next_memory: What that takes; None where there is no such value.
+        reason: Why there is none.
+    """
+
+    value: int
+    memory: int
+    next_value: int | None = None
+    next_memory: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Memory over a parameter and the batch size, all other parameters at the first point.
+
+    Attributes:
+        parameter: Its name.
+        values: Its values, a row each.
+        batch_sizes: A column each.
+        memory: Bytes.
+    """
+
+    parameter: str
+    values: Sequence[Any]
+    batch_sizes: Sequence[int]
+    memory: Sequence[Sequence[int]]
+
+
+def measure_extent(
+    space: Space, context: SpaceContext, cost: Cost, limit: int | None = None, draws: int = 256
+) -> Extent:
+    """Predict the ends of a space and, where there is a limit, the share of it that fits.
+
+    Args:
+        space: The space; not a union, of which each member has an extent.
+        context: The encoders.
+        cost: Predicts a configuration.
+        limit: Bytes that a member may take; without one nothing is drawn.
+        draws: Members to draw: a scrambled Sobol sequence over the parameters, each even on its own scale.
+    """
+    first = _first(space, context).config
+    configs = [first, *space.smallest(context), *space.largest(context)]
+    drawn = [] if limit is None else list(draw(space, context, draws))
+    sized = [Sized(config, cost(config)) for config in (*configs, *drawn)]
+    fitting = 0 if limit is None else sum(one.memory <= limit for one in sized[len(configs) :])
+    smallest = min(sized, key=lambda one: one.memory)
+    largest = max(sized, key=lambda one: one.memory)
+    return Extent(smallest, sized[0], largest, len(drawn), fitting)
+
+
+def measure_reaches(space: Space, context: SpaceContext, cost: Cost, limit: int | None = None) -> list[Reach]:
+    """Predict, for each parameter of a space, what it does to the memory and how far it can go.
+
+    Args:
+        space: The space; not a union.
+        context: The encoders.
+        cost: Predicts a configuration.
+        limit: Bytes that a member may take; without one every value fits.
+    """
+    smallest = min(space.ends("low", context), key=lambda member: cost(member.config))
+    first = _first(space, context)
+    reaches = []
+    for name, parameter in space.parameters(context).items():
+        slices = [_slice(space, context, cost, anchor, name, limit) for anchor in (smallest, first)]
+        reaches.append(Reach(name, _values(parameter), *slices))
+    return reaches
+
+
+def measure_grid(
+    space: Space,
+    context: SpaceContext,
+    costs: Mapping[int, Cost],
+    parameter: str,
+    most_values: int = 12,
+) -> Grid:
+    """Predict the memory over a parameter and the batch size, all others at the space's first point.
+
+    Args:
+        space: The space.
+        context: The encoders.
+        costs: Predicts a configuration at a batch size.
+        parameter: The parameter; ``method`` of a union, whose members then stand at their first points.
+        most_values: How many of its values are shown, at most.
+    """
+    if space.members is not None:
+        configs = {member.method or member.name: _first(member, context).config for member in space.members()}
+    else:
+        anchor = _first(space, context)
+        values = _values(anchor.parameters[parameter])
+        shown = {round(i * (len(values) - 1) / (most_values - 1)) for i in range(most_values)}
+        chosen = values if len(values) <= most_values else [values[i] for i in sorted(shown)]
+        configs = {value: space.at({**anchor.values, parameter: value}, context).config for value in chosen}
+    memory = [[cost(config) for cost in costs.values()] for config in configs.values()]
+    return Grid(parameter, list(configs), list(costs), memory)
+
+
+def find_largest(
+    name: str, cost: Callable[[int], int], limit: int, low: int, high: int | None = None, step: int = 1
+) -> Largest:
+    """Find the largest value that fits, by doubling and then bisection.
+
+    Args:
+        name: What the value is called, for messages.
+        cost: Predicts a value's memory in bytes; raises UserError for values that there are none of.
+        limit: Bytes that may be taken.
+        low: The smallest value.
+        high: The largest, where it is known.
+        step: Distance of two values.
+
+    Raises:
+        UserError: If not even the smallest fits, or is none.
+    """
+    memory: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+
+    def at(index: int) -> int:
+        return low + index * step
+
+    def fits(index: int) -> bool:
+        try:
+            memory[index] = cost(at(index))
+        except UserError as error:
+            reasons[index] = str(error)
+            return False
+        return memory[index] <= limit
+
+    if not fits(0):
+        raise UserError(
+            reasons.get(0)
+            or f"--limit {format_size(limit)}: nothing fits; {name}={low} takes {format_size(memory[0])}"
+        )
+    last = _MOST_STEPS if high is None else (high - low) // step
+    good, bad = 0, None
+    while good < last and bad is None:
+        candidate = min(max(2 * good, 1), last)
+        good, bad = (candidate, None) if fits(candidate) else (good, candidate)
+    if bad is None:
+        end = "larger ones were not tried" if high is None else f"{name} ends there"
+        return Largest(at(good), memory[good], reason=end)
+
+    def guess(good: int, bad: int) -> int:
+        """On the line between the two: memory is nearly linear in most settings."""
+        if bad not in memory or memory[bad] <= memory[good]:
+            return (good + bad) // 2
+        return good + (limit - memory[good]) * (bad - good) // (memory[bad] - memory[good])
+
+    good, bad = _bisect(good, bad, fits, guess)
+    return Largest(at(good), memory[good], at(bad), memory.get(bad), reasons.get(bad))
+
+
+def find_largest_setting(
+    names: Sequence[str], predictor: MemoryPredictor, method: str, config: MethodConfig, limit: int
+) -> Largest:
+    """Find the largest value that some settings can have together.
+
+    Args:
+        names: Settings of the training step or of the method that are whole numbers.
+        predictor: Knows encoders and all other settings.
+        method: The method.
+        config: Its configuration; the fields named do not matter.
+        limit: Bytes that may be taken.
+
+    Raises:
+        UserError: If a name is no such setting, or if nothing fits.
+    """
+    own = _whole_fields(config)
+    accumulation = predictor.setting.gradient_accumulation
+    ranges: dict[str, tuple[int, int | None]] = {"batch_size": (accumulation, None)}
+    if "text" in predictor.encoders:
+        ranges["text_length"] = (2, None)  # a token at either end
+    ranges |= own
+    for name in names:
+        if name not in ranges:
+            raise UserError(f"--max {name}: no whole-number setting of {method}; known: {', '.join(ranges)}")
+    step = accumulation if "batch_size" in names else 1
+    low = math.ceil(max(ranges[name][0] for name in names) / step) * step
+    highs = [high for _, high in (ranges[name] for name in names) if high is not None]
+
+    def cost(value: int) -> int:
+        of_step = {name: value for name in names if name not in own}
+        of_method = {name: value for name in names if name in own}
+        return predictor.changed(**of_step).predict(method, {**config.to_dict(), **of_method}).total
+
+    return find_largest(" = ".join(names), cost, limit, low, min(highs, default=None), step)
+
+
+def _whole_fields(config: MethodConfig) -> dict[str, tuple[int, int | None]]:
+    """The method's settings that are whole numbers, with their least and greatest values."""
+    hints = get_type_hints(type(config))
+    found = {}
+    for item in dataclasses.fields(config):
+        if int in (hints[item.name], *get_args(hints[item.name])) and item.metadata["choices"] is None:
+            low, high = item.metadata["low"], item.metadata["high"]
+            found[item.name] = (1 if low is None else int(low), None if high is None else int(high))
+    return found
+
+
+def draw(space: Space, context: SpaceContext, number: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Draw configurations evenly: a scrambled Sobol sequence, each parameter on its own scale.
+
+    Args:
+        space: The space.
+        context: The encoders.
+        number: How many.
+        seed: Seed of the scrambling.
+    """
+    for point in SobolEngine(_DIMENSIONS, scramble=True, seed=seed).draw(number).tolist():
+        yield space.sample(_Drawn(point), context)
+
+
+class _Drawn:
+    """A trial that reads its answers off a point of the unit cube."""
+
+    def __init__(self, point: Sequence[float]) -> None:
+        self._coordinates = iter(point)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        # As Optuna samples them: each whole number has the interval of half a step around it
+        raw = self._between(low - step / 2, high + step / 2, log)
+        return min(max(low + round((raw - low) / step) * step, low), low + (high - low) // step * step)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        raw = self._between(low, high, log)
+        return raw if step is None else min(low + round((raw - low) / step) * step, high)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[int(next(self._coordinates) * len(choices))]
+
+    def _between(self, low: float, high: float, log: bool) -> float:
+        share = next(self._coordinates)
+        return low * (high / low) ** share if log else low + share * (high - low)
+
+
+def _slice(
+    space: Space, context: SpaceContext, cost: Cost, anchor: Member, name: str, limit: int | None
+) -> Slice | None:
+    """Move one parameter away from a member; the range is the one that it has there."""
+    if name not in anchor.parameters:
+        return None
+    values = _values(anchor.parameters[name])
+
+    def memory(index: int) -> int:
+        return cost(space.at({**anchor.values, name: values[index]}, context).config)
+
+    def fits(index: int) -> bool:
+        return limit is None or memory(index) <= limit
+
+    if isinstance(values, Unordered):
+        every = [memory(index) for index in range(len(values))]
+        return Slice(min(every), max(every), tuple(v for i, v in enumerate(values) if fits(i)))
+    last = len(values) - 1
+    found: tuple[Any, ...] = ()
+    if fits(last):
+        found = (values[last],)
+    elif fits(0):
+        found = (values[_bisect(0, last, fits)[0]],)
+    return Slice(memory(0), memory(last), found)
+
+
+def _values(parameter: Mapping[str, Any]) -> Sequence[Any]:
+    """The values of a parameter, cheapest first, as its space says."""
+    if parameter["type"] == "categorical":
+        return parameter["choices"]
+    low, high = parameter["low"], parameter["high"]
+    if parameter["type"] == "int":
+        return range(low, high + 1, parameter["step"])
+    shares = [index / (_FLOAT_VALUES - 1) for index in range(_FLOAT_VALUES)]
+    if parameter["log"]:
+        return [low * (high / low) ** share for share in shares]
+    return [low + share * (high - low) for share in shares]
+
+
+def _bisect(
+    good: int, bad: int, fits: Callable[[int], bool], guess: Callable[[int, int], int] | None = None
+) -> tuple[int, int]:
+    """Narrow down to a neighbouring pair of which the first was found to fit and the second was not.
+
+    Args:
+        good: Fits.
+        bad: Does not.
+        fits: Tries another one.
+        guess: Where the limit is likely to lie between the two; every other try is in the middle all the
+            same, so that wrong guesses at most double the tries.
+    """
+    tries = 0
+    while bad - good > 1:
+        tries += 1
+        middle = (good + bad) // 2
+        if guess is not None and tries % 2:
+            middle = min(max(guess(good, bad), good + 1), bad - 1)
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good, bad
+
+
+def _first(space: Space, context: SpaceContext) -> Member:
+    return space.at(space.first_points(context)[0], context)

@@ -1,0 +1,356 @@
+"""The command line: listings, predictions, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from search import SearchConfig, cli
+from search.config import STRATEGIES
+from spaces import SPACES, union
+from trainables.errors import UserError
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, workplace):
+    """Run the program in this process; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_options_have_the_defaults_of_the_settings(call, monkeypatch, strategy) -> None:
+    asked: list[SearchConfig] = []
+
+    def refuse(config: SearchConfig, **_: Any) -> None:
+        asked.append(config)
+        raise UserError("that is all")
+
+    monkeypatch.setattr("search.api.run_search", refuse)
+    call("--space", "pmf_nas", "--strategy", strategy)
+    (config,) = asked
+    assert config == SearchConfig(space="pmf_nas", strategy=strategy, created=config.created)
+
+
+def _edit(source: Path, target: Path, split: str, change) -> Path:
+    target.mkdir()
+    for path in source.glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(change(table) if path.stem == split else table, target / path.name)
+    return target
+
+
+def _corrupt(table: pa.Table) -> pa.Table:
+    images = table["image"].to_pylist()
+    images[7] = b"no image at all"
+    return table.set_column(table.schema.get_field_index("image"), "image", pa.array(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--space", "nope"], ["unknown space 'nope'", "pmf_nas", "linear"]),
+        (["--objectives", "memory,speed"], ["unknown objective 'speed'", "accuracy"]),
+        (["--objectives", "memory,memory"], ["once"]),
+        (["--text-encoder", "nope"], ["unknown text encoder 'nope'", "minilm", "arch:NAME"]),
+        (["--image-encoder", "minilm"], ["encodes text, not image"]),
+        (["--text-encoder", "arch:bert-base"], ["without weights"]),
+        (["--dataset", "missing/folder"], ["dataset 'missing/folder'", "openclipart"]),
+        (["--dataset", "{no_image}"], ["no column 'image'", "text, label"]),
+        (["--dataset", "{corrupt}"], ["validation row 7", "cannot be decoded"]),
+        (["--max-memory", "1KiB"], ["nothing in space 'pmf_nas' fits", "smallest configuration takes"]),
+        (["--max-memory", "lots"], ["'lots' is not a size"]),
+        (["--sampler", "magic"], ["unknown sampler 'magic'", "tpe"]),
+        (["--scheduler", "magic"], ["unknown scheduler 'magic'", "pareto_asha"]),
+        (["--scheduler", "asha", "--reduction-factor", "1"], ["--reduction-factor 1"]),
+        (["--scheduler", "asha", "--min-epochs", "9"], ["--min-epochs 9"]),
+        (["--constraint", "size<=3"], ["size<=3", "memory"]),
+        (["--constraint", "memory<=8"], ["memory<=8", "GiB"]),
+        (["--constraint", "params<=5"], ["params<=5", "nothing in space 'pmf_nas' fits"]),
+        (["--constraint", "params<=5M", "--constraint", "params>=6M"], ["params<=5M", "params>=6M"]),
+        (["--num-samples", "+3"], ["--num-samples +3", "--resume"]),
+        (["--seeds", "0"], ["--seeds 0", "at least 1"]),
+        (["--warm-start", "nothing"], ["nothing", "holds no searches"]),
+        (["--replay", "table.parquet"], ["--replay table.parquet", "no such file"]),
+        (["--num-samples", "0"], ["--num-samples 0", "at least 1"]),
+        (["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
+        (["--text-length", "600"], ["--text-length 600", "2 to 40"]),
+        (["--image-size", "30"], ["--image-size 30", "patch size, 8"]),
+        (["--precision", "fp8"], ["unknown precision 'fp8'", "bf16"]),
+        (["--augment", "flip"], ["--no-feature-cache"]),
+        (["--gradient-accumulation", "3"], ["--gradient-accumulation 3", "must divide --batch-size, 32"]),
+        (["--gpu-memory", "much"], ["'much' is not a size"]),
+        (["--hang-timeout", "soon"], ["'soon' is not a duration"]),
+        (["--name", "a/b"], ["--name 'a/b'"]),
+        (["--frobnicate"], ["--frobnicate"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_line_and_leave_nothing(
+    call, tiny_encoders, squares, tmp_path, arguments, expected
+) -> None:
+    folders = {
+        "{no_image}": lambda: _edit(squares, tmp_path / "d", "train", lambda t: t.select(["text", "label"])),
+        "{corrupt}": lambda: _edit(squares, tmp_path / "d", "validation", _corrupt),
+    }
+    arguments = [str(folders[a]()) if a in folders else a for a in arguments]
+    defaults = {
+        "--space": "pmf_nas",
+        "--dataset": str(squares),
+        "--text-encoder": str(tiny_encoders["bert"]),
+        "--image-encoder": str(tiny_encoders["vit"]),
+    }
+    given = [x for k, v in defaults.items() if k not in arguments for x in (k, v)]
+    code, out, err = call(*given, *arguments)
+    assert code == 2
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    for words in expected:
+        assert words in lines[0]
+    assert not [p for p in ("runs", "mlflow.db", "mlruns") if (tmp_path / p).exists()]
+    assert not list((tmp_path / "cache").glob("prepared/*/"))
+
+
+def test_a_space_is_asked_for(call) -> None:
+    code, _, err = call("--epochs", "1")
+    assert code == 2
+    assert "--space is missing" in err
+
+
+def test_help_teaches(call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    for words in ("--space", "predict", "--max-memory", "mlflow ui", "--json"):
+        assert words in out
+
+
+def test_predict_prints_the_documented_document(call) -> None:
+    code, out, _ = call(
+        *["predict", "--method", "pmf", "--text-encoder", "arch:bert-base"],
+        *["--image-encoder", "arch:vit-base", "--classes", "101", "--batch-size", "32"],
+        *["--text-length", "512", "--set", "n_fusion_layers=2", "--json"],
+    )
+    document = json.loads(out)
+    assert code == 0
+    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "device", "setting"]
+    assert list(document) == keys
+    assert document["device"]["calibrated"] is False
+    assert document["trainable_parameters"] == 2_556_106
+    assert document["checkpoint"] == 4 * 2_556_106
+    parts = ("weights", "gradients", "optimizer", "activations", "temporary")
+    assert document["memory"]["total"] == sum(document["memory"][part] for part in parts)
+    assert document["config"]["n_fusion_layers"] == 2
+    assert document["setting"]["text_length"] == 512
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "n_fusion_layers=13"], "n_fusion_layers=13: must be 1 to 12"),
+        (["--set", "n_fusion_layers=two"], "n_fusion_layers=two: must be a whole number"),
+        (["--set", "depth=2"], "unknown PMFConfig setting 'depth'"),
+        (["--set", "n_fusion_layers"], "write NAME=VALUE"),
+        (["--method", "magic"], "unknown method 'magic'; known: adapter, aurora, blind_prompt"),
+        (["--text-encoder", "arch:gpt-9"], "unknown encoder 'arch:gpt-9'"),
+        (["--classes", "1"], "--classes 1"),
+        (["--text-length", "513"], "2 to 512"),
+        (["--encoder", "audio"], "--encoder audio: write NAME=VALUE"),
+        (["--encoder", "audio=arch:bert-base"], "encodes text, not audio"),
+        (["--encoder", "text=arch:bert-base"], "PMF fuses at least 2 modalities, not 1: text"),
+        (["--plugin", "nope.py"], "--plugin nope.py: cannot be read"),
+        (["--prefix", "gone"], "unknown prefix 'gone'"),
+        (["--max", "batch_size"], "--max needs to know how much memory there is; add --limit SIZE"),
+        (
+            ["--max", "depth", "--limit", "8GiB"],
+            "--max depth: no whole-number setting of pmf; known: batch_size",
+        ),
+        (["--max", ",", "--limit", "8GiB"], "--max: write a setting's name"),
+        (["--limit", "8GiB"], "--limit is for --space NAME or --max NAME"),
+        (["--plot", "x.png"], "--plot draws a space; add --space NAME"),
+        (["--space", "pmf", "--plot", "x.jpg"], "--plot x.jpg: must end in .png, .svg, .pdf"),
+        (["--space", "pmf", "--set", "n_fusion_layers=2"], "leave out --method, --set and --max"),
+        (["--space", "pmf", "--members", "0"], "--members 0: must be at least 1"),
+        (["--space", "nope"], "unknown space 'nope'"),
+    ],
+    ids=str,
+)
+def test_predict_refuses_in_one_line(call, arguments, expected) -> None:
+    encoders = ["--image-encoder", "arch:vit-base"]
+    if "--text-encoder" not in arguments:
+        encoders += ["--text-encoder", "arch:bert-base"]
+    code, out, err = call("predict", *encoders, *arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_predicts_for_any_modalities(call) -> None:
+    encoders = ("text=arch:bert-base", "audio=arch:whisper-tiny", "face=features:dim=35,width=40")
+    named = [word for encoder in encoders for word in ("--encoder", encoder)]
+    code, out, _ = call("predict", "--method", "wander", *named, "--audio-seconds", "2", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert set(document["setting"]["encoders"]) == {"text", "audio", "face"}
+    assert document["setting"]["audio_seconds"] == 2.0
+
+
+def _tiny(encoders) -> list[str]:
+    return [
+        *["--text-encoder", str(encoders["bert"]), "--image-encoder", str(encoders["vit"])],
+        *["--text-length", "8", "--batch-size", "2"],
+    ]
+
+
+def test_predict_takes_every_setting(call, tiny_encoders) -> None:
+    given = {
+        "gradient_accumulation": 2,
+        "precision": "bf16-frozen",
+        "optimizer_kernel": "foreach",
+        "prefix": "offloaded",
+        "gradient_checkpointing": True,
+        "skip_unused": True,
+    }
+    options = [
+        word
+        for name, value in given.items()
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+    ]
+    code, out, err = call("predict", *_tiny(tiny_encoders), *options, "--json")
+    assert code == 0, err
+    setting = json.loads(out)["setting"]
+    assert {name: setting[name] for name in given} == given
+
+
+def test_predict_tells_which_part_of_a_space_fits(call, tiny_encoders, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("search.cli.sizes._BATCH_SIZES", (2, 4))
+    space = ["predict", *_tiny(tiny_encoders), "--space", "late_concat"]
+    _, out, _ = call(*space, "--json")
+    whole = json.loads(out)
+    assert "share" not in whole
+    assert whole["smallest"]["memory"] < whole["first"]["memory"] == whole["largest"]["memory"]
+    limit = ["--limit", str(whole["smallest"]["memory"]), "--members", "8"]
+    _, out, _ = call(*space, *limit, "--json")
+    document = json.loads(out)
+    assert (document["drawn"], document["fitting"], document["share"]) == (8, 4, 0.5)
+    assert document["parameters"]["train_encoders"]["others_smallest"]["fits"] == [False]
+    assert document["parameters"]["learning_rate"]["moves_memory"] is False
+    code, shown, err = call(*space, *limit, "--plot", "late.png")
+    assert (code, err) == (0, "")
+    assert "50% ± " in shown
+    assert "train_encoders  False-True" in shown
+    assert "move no memory there: learning_rate" in shown
+    assert (tmp_path / "late.png").stat().st_size > 1000
+
+
+def test_predict_sizes_a_union_method_by_method(call, tiny_encoders, monkeypatch) -> None:
+    both = union("both", "two methods", lambda: [SPACES["linear"], SPACES["late_concat"]])
+    monkeypatch.setitem(SPACES, "both", both)
+    arguments = ["--space", "both", "--limit", "1GiB", "--members", "4"]
+    code, shown, _ = call("predict", *_tiny(tiny_encoders), *arguments)
+    assert code == 0
+    rows = {line.split()[0]: line for line in shown.splitlines()}
+    assert "100% ± " in rows["linear"]
+    assert "100% ± " in rows["late_concat"]
+    assert "100% of the space fits (members drawn evenly of each method: 2)" in shown
+
+
+def test_predict_answers_the_reverse(call, tiny_encoders) -> None:
+    arguments = ["--method", "pmf", "--max", "n_fusion_layers", "--limit", "8GiB"]
+    code, shown, _ = call("predict", *_tiny(tiny_encoders), *arguments)
+    assert code == 0
+    assert shown.startswith("n_fusion_layers = 3 takes ")
+    assert "nothing above: n_fusion_layers=4: must be 1 to 3" in shown
+    _, out, _ = call("predict", *_tiny(tiny_encoders), *arguments, "--json")
+    document = json.loads(out)
+    assert (document["value"], document["next_value"], document["next_memory"]) == (3, 4, None)
+
+
+def test_lists_the_methods_of_the_four_papers(call) -> None:
+    _, out, _ = call("methods", "--json")
+    pmf = "linear image_only text_only late_concat mmbt mbt vpt p_bert prompt_fuse blind_prompt "
+    pmf += "p_late_concat p_mmbt pmf"
+    mope = "sequential_fuse p_sequential_fuse frozen mope"
+    wander = "full_finetune lora adapter p_tuning maple uniadapter aurora wander sf_op sf_vf wander_vf"
+    assert {row["name"] for row in json.loads(out)} >= set(f"{pmf} {mope} {wander}".split())
+
+
+def test_explains_a_methods_settings(call) -> None:
+    code, out, _ = call("methods", "mope")
+    assert code == 0
+    assert "routing = dense  (dense, top1)" in out
+    assert "n_experts = 16  (at least 2)" in out
+    code, _, err = call("methods", "nope")
+    assert code == 2
+    assert "unknown method 'nope'" in err
+
+
+def test_lists_the_spaces_with_ranges_and_first_points(call) -> None:
+    _, out, _ = call("spaces", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    wanted = {"pmf", "pmf_nas", "mope", "wander", "lora", "adapter", "prompts", "all_methods"}
+    assert set(rows) >= wanted
+    assert all(row["parameters"] and row["first_points"] for row in rows.values())
+    code, shown, _ = call("spaces", "pmf_nas")
+    assert code == 0
+    assert "n_fusion_layers             1 to 6" in shown
+    assert "first: n_fusion_layers=2, n_query_prompts=4" in shown
+    assert "wander" not in shown
+    code, _, err = call("spaces", "nope")
+    assert code == 2
+    assert "unknown space 'nope'" in err
+
+
+@pytest.mark.parametrize("command", ["methods", "spaces", "datasets", "encoders"])
+def test_listings(call, command) -> None:
+    code, out, _ = call(command, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert rows
+    assert all(row["name"] and row["description"] for row in rows)
+    code, shown, _ = call(command)
+    assert code == 0
+    assert all(row["name"] in shown for row in rows)
+
+
+def test_explains_where_the_bytes_are(call, tmp_path) -> None:
+    picture = tmp_path / "parts.png"
+    arguments = ["explain", "--set", "n_fusion_layers=1", "--batch-size", "2", "--text-length", "8"]
+    code, out, _ = call(*arguments, "--json", "--plot", str(picture))
+    assert code == 0
+    parts = json.loads(out)["parts"]
+    assert parts["text layer 5"]["activations"] > 0 == parts["text layer 4"]["activations"]
+    assert picture.stat().st_size > 5000
+    code, out, _ = call(*arguments)
+    assert code == 0
+    assert "text layers 0 to 4" in out
+    assert call("explain", "--set", "n_fusion_layers=7")[0] == 2
+    assert call("explain", "--plot", "parts.bmp")[2].startswith("error: --plot parts.bmp: must end in")
+
+
+def test_predictions_say_whether_they_are_calibrated(call, tiny_encoders) -> None:
+    encoders = ["--text-encoder", str(tiny_encoders["bert"]), "--image-encoder", str(tiny_encoders["vit"])]
+    sizes = ["--text-length", "8", "--batch-size", "2"]
+    assert "uncalibrated" in call("predict", *encoders, *sizes)[1]
+    code, _, err = call("predict", *encoders, *sizes, "--device", "H100")
+    assert code == 2
+    assert "--device H100: not calibrated" in err
+    code, out, _ = call("calibrate", *encoders, *sizes, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert {point["method"] for point in document["points"]} > {"linear", "pmf", "lora", "late_concat"}
+    assert f"calibrated on {document['calibration']['device']}" in call("predict", *encoders, *sizes)[1]

@@ -1,0 +1,327 @@
+"""One-shot searches: whole ones on a real local Ray, killed ones, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from search import SearchConfig, run_search
+from search.engine.gate import Gate
+from search.oneshot.subnets import Answer, SubnetSearch
+from search.oneshot.supernet import order_supernet, train_supernet
+from search.placement import find_nodes
+from search.placement import place as place_trials
+from search.records.history import TrialRecord
+from search.records.store import SearchStore
+from search.setup import make_spec, set_up
+from tests.search.on_ray import ray_in
+from tests.search.searching import kill_family
+from trainables.elastic import SupernetWeights
+from trainables.errors import UserError
+from trainables.memory.predictor import MemoryReport
+from trainables.supernet.run import SupernetRun
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategy": "two"}, "unknown strategy 'two'; known: oneshot, trials"),
+        ({"scheduler": "pareto_asha"}, "--scheduler: is not for --strategy oneshot"),
+        ({"warm_start": "other"}, "--warm-start: is not for --strategy oneshot"),
+        ({"strategy": "trials", "workers": 2}, "--workers: is not for --strategy trials"),
+        ({"strategy": "trials", "learning_rate": 0.1}, "--learning-rate: is not for --strategy trials"),
+        ({"sampler": "ehvi"}, "--sampler ehvi: proposes no subnets; must be one of evolution, nsga2"),
+        ({"objectives": ("memory", "step_time")}, "step_time: is not known of subnets"),
+        ({"workers": 3}, "--workers 3: must divide --batch-size, 32"),
+        ({"paths": "both"}, "unknown paths 'both'; known: sandwich, uniform"),
+        ({"distill": True}, "--distill: needs --paths sandwich"),
+        ({"subnet_precision": "fp8"}, "unknown subnet precision 'fp8'"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: must be more than 0"),
+        ({"supernet_epochs": 0}, "--supernet-epochs 0: must be at least 1"),
+        ({"gradient_checkpointing": "search"}, "--gradient-checkpointing search: is not for"),
+    ],
+    ids=str,
+)
+def test_refuses_what_does_not_go_together(changes, message) -> None:
+    with pytest.raises(UserError, match=message):
+        SearchConfig(**{"space": "pmf_nas", "strategy": "oneshot", **changes})
+
+
+@pytest.mark.parametrize("space", ["all_methods", "linear", "sf_op"])
+def test_refuses_spaces_that_share_no_weights(space) -> None:
+    config = SearchConfig(space=space, strategy="oneshot")
+    with pytest.raises(UserError, match=f"members of space '{space}' cannot share weights; must be one of"):
+        set_up(config, Console(quiet=True))
+
+
+def test_each_strategy_has_its_defaults() -> None:
+    trials, oneshot = SearchConfig(space="pmf_nas"), SearchConfig(space="pmf_nas", strategy="oneshot")
+    assert (trials.sampler, trials.num_samples, trials.epochs) == ("ehvi", 20, 5)
+    assert (oneshot.sampler, oneshot.num_samples, oneshot.epochs) == ("evolution", 500, 3)
+    assert SearchConfig.from_json(oneshot.to_json()).to_json() == oneshot.to_json()
+
+
+@pytest.fixture
+def settings(workplace, tiny_encoders, squares) -> dict[str, Any]:
+    """Settings of a search that takes seconds."""
+    return {
+        "space": "pmf_nas",
+        "strategy": "oneshot",
+        "dataset": str(squares),
+        "text_encoder": str(tiny_encoders["bert"]),
+        "image_encoder": str(tiny_encoders["vit"]),
+        "supernet_epochs": 2,
+        "num_samples": 40,
+        "finalists": 3,
+        "tau_samples": 3,
+        "epochs": 1,
+        "batch_size": 16,
+        "image_size": 32,
+        "subnet_precision": "fp32",
+        "storage_path": str(workplace / "runs"),
+        "tracking_uri": f"sqlite:///{workplace}/mlflow.db",
+    }
+
+
+class FakePool:
+    """Answers as a supernet might, at once."""
+
+    def __init__(self, setup: Any) -> None:
+        self.setup = setup
+        self.asked: list[dict[str, Any]] = []
+
+    def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+        for index, config in reversed(list(enumerate(configs))):
+            self.asked.append(config)
+            layers, width = config.get("n_fusion_layers", 1), config.get("translator_width", 8)
+            memory = MemoryReport(10**6 * layers, 0, 0, 0, 0, 0, 100 * layers, 400)
+            bad = layers == 3 and width == 6
+            accuracy = float("nan") if bad else 0.3 + 0.1 * layers + 0.001 * width
+            yield index, Answer(memory, {}, {"accuracy": accuracy, "loss": 1 - 0.1 * layers})
+
+
+def searched(settings: dict[str, Any], folder: Path, pool: Callable[[Any], Any] = FakePool) -> Any:
+    setup = set_up(SearchConfig(**settings), Console(quiet=True))
+    there = (folder / "search.sqlite").exists()
+    store = SearchStore.open(folder) if there else SearchStore.create(folder, {})
+    search, answering = SubnetSearch(setup, store), pool(setup)
+    try:
+        search.run(answering, lambda count: None)
+    finally:
+        store.close()
+    return search, answering
+
+
+def numbers(search: SubnetSearch) -> list[Any]:
+    return [(s.number, s.values, s.metrics, s.sampled) for s in search.evaluated]
+
+
+def test_no_subnet_is_evaluated_twice_and_diverged_ones_do_not_count(settings, tmp_path) -> None:
+    search, pool = searched({**settings, "num_samples": 120}, tmp_path / "subnets")
+    asked = [json.dumps(config, sort_keys=True) for config in pool.asked]
+    assert len(asked) == len(set(asked))
+    assert len(search.evaluated) == 120
+    assert all(subnet.metrics["accuracy"] > 0 for subnet in search.evaluated)
+    assert len(search.sample) <= 3
+    front = {subnet.config["n_fusion_layers"] for subnet in search.front()}
+    assert front == {1, 2, 3}
+    chosen = search.finalists(3)
+    assert {subnet.config["n_fusion_layers"] for subnet in chosen} == {1, 2, 3}
+
+
+def test_an_extended_search_repeats_nothing(settings, tmp_path) -> None:
+    whole, _ = searched({**settings, "num_samples": 75}, tmp_path / "whole")
+    searched({**settings, "num_samples": 50}, tmp_path / "pieces")
+    pieces, pool = searched({**settings, "num_samples": 75}, tmp_path / "pieces")
+    assert numbers(pieces) == numbers(whole)
+    assert len(pool.asked) < 30  # 25, and what diverged among them
+
+
+def test_a_generation_that_is_cut_off_is_done_again(settings, tmp_path) -> None:
+    class Dying(FakePool):
+        def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+            for number, answer in enumerate(super().evaluate(configs)):
+                if len(self.asked) > 27 and number == 3:
+                    raise KeyboardInterrupt
+                yield answer
+
+    whole, _ = searched(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        searched(settings, tmp_path / "pieces", Dying)
+    pieces, pool = searched(settings, tmp_path / "pieces")
+    assert numbers(pieces) == numbers(whole)
+    assert len(pool.asked) == len(whole.evaluated) - 25
+
+
+def test_a_space_that_is_exhausted_ends_the_search(settings, tmp_path) -> None:
+    small = {**settings, "space": "vpt", "num_samples": 500, "sampler": "random"}
+    search, pool = searched(small, tmp_path / "subnets")
+    assert search.exhausted
+    assert len(pool.asked) == len(search.evaluated) == 32
+
+
+@pytest.mark.ray
+class TestOnRay:
+    """Whole searches."""
+
+    @pytest.fixture(scope="class")
+    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+        folder = tmp_path_factory.mktemp("oneshot")
+        with ray_in(folder):
+            yield folder
+
+    @pytest.fixture
+    def on_ray(self, place, settings) -> dict[str, Any]:
+        where = {"storage_path": str(place / "runs"), "tracking_uri": f"sqlite:///{place}/mlflow.db"}
+        return {**settings, **where}
+
+    def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
+        options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1}
+        setup = set_up(SearchConfig(**options), Console(quiet=True))
+        spec = make_spec(setup, Console(quiet=True))
+        placement = place_trials(find_nodes(), 40)
+        gate = Gate.of((), placement, setup.predictor, cached=True)
+        order = order_supernet(setup, spec, placement, gate, print)
+        single = replace(setup, config=replace(setup.config, workers=1, batch_size=8))
+        one = order_supernet(single, spec, placement, gate, print).memory
+        assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
+        heard: list[dict[str, float]] = []
+        checkpoint = train_supernet(order, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
+        assert [result["epoch"] for result in heard] == [1]
+        two = SupernetWeights.load(Path(checkpoint.path)).state
+        alone = SupernetRun(spec, order.job.plan(), torch.device("cpu"))
+        alone.epoch()
+        assert all(
+            (weight - two[name]).abs().max() < 1e-4 for name, weight in alone.supernet.weights.state.items()
+        )
+
+    def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(self, on_ray) -> None:
+        with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<=4MB"):
+            run_search(SearchConfig(**on_ray, name="tight", max_memory=4_000_000))
+
+
+@pytest.mark.ray
+def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
+    """In the middle of the supernet's training and of evaluation; trials are killed in test_resume."""
+    budget = 20 * 10**6  # a third of what the largest subnet takes
+    options = {**settings, "num_samples": 30, "finalists": 2, "tau_samples": 2, "seeds": 2}
+    command = [sys.executable, str(Path(__file__).parents[3] / "search.py")]
+    start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
+    start += ["--name=killed", f"--max-memory={budget}"]
+    again = [*command, "--resume", "killed", "--json", f"--storage-path={settings['storage_path']}"]
+    folder = Path(settings["storage_path"]) / "killed"
+
+    before: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+    for run, phase in ((start, "epochs"), (again, "subnets")):
+        with (workplace / "log").open("w") as log:
+            driver = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log, text=True)
+        deadline = time.monotonic() + 150
+        while not reached(folder, phase):
+            assert driver.poll() is None, (workplace / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert kill_family(driver) == []
+        if phase == "epochs":
+            words = "the supernet's steps run in 4 parts, to keep to memory<=20MB"
+            assert words in (workplace / "log").read_text()
+        now = on_disk(folder)
+        assert kept(before, now)
+        before = now
+    # Gone on with, it is extended, too
+    more = [*again, "--num-samples", "+5"]
+    done = subprocess.run(more, capture_output=True, text=True, check=True, timeout=300)
+    now = on_disk(folder)
+    assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2]
+    assert kept(before, now)
+    document = json.loads(done.stdout)
+    assert document["evaluated"] == 35
+    assert document["trials"] == len(now["trials"])
+    assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
+    assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
+    for member in document["front"]:
+        assert 0 <= member["inherited_accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["memory"] <= budget / 2**30
+        assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
+    assert all(row["error"] == 0 for row in document["memory"])
+    check_mlflow(settings["tracking_uri"], document)
+    trials = {name: TrialRecord.from_dict(name, *rest) for name, *rest in SearchStore.read(folder).trials()}
+    repeats = [record for record in trials.values() if record.repeat_of]
+    assert repeats
+    assert all(record.values["loss"] != trials[record.repeat_of].values["loss"] for record in repeats)
+
+
+def on_disk(folder: Path) -> dict[str, Any]:
+    """What a search has on disk, read from a copy that SQLite recovers."""
+    found: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+    with copied(folder) as store:
+        fact = store.execute("SELECT value FROM facts WHERE name = 'supernet'").fetchone()
+        found["epochs"] = json.loads(fact[0])["epochs"] if fact else []
+        trials = store.execute("SELECT trial_id, document FROM trials").fetchall()
+        ended = {trial: json.loads(d) for trial, d in trials if json.loads(d)["status"] == "finished"}
+        found["trials"] = {trial: document["config"] for trial, document in ended.items()}
+    if (folder / "subnets" / "search.sqlite").exists():
+        with copied(folder / "subnets") as store:
+            rows = store.execute("SELECT number, document FROM asked").fetchall()
+            found["subnets"] = {n: d for n, d in rows if json.loads(d)["state"] == "COMPLETE"}
+    return found
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[sqlite3.Connection]:
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in folder.glob("search.sqlite*"):
+            (Path(scratch) / file.name).write_bytes(file.read_bytes())
+        with closing(sqlite3.connect(Path(scratch) / "search.sqlite")) as connection:
+            yield connection
+
+
+def reached(folder: Path, phase: str) -> bool:
+    """Whether a running search is in the middle of a phase."""
+    try:
+        now = on_disk(folder)
+    except (OSError, sqlite3.Error):
+        return False
+    return len(now[phase]) >= {"epochs": 1, "subnets": 20}[phase]
+
+
+def kept(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether all that was on disk is there as it was."""
+    return (
+        now["epochs"][: len(before["epochs"])] == before["epochs"]
+        and before["subnets"].items() <= now["subnets"].items()
+        and before["trials"].items() <= now["trials"].items()
+    )
+
+
+def check_mlflow(uri: str, document: dict[str, Any]) -> None:
+    """Parent, supernet, trials and the table of subnets, each once, however often the search was killed."""
+    client = MlflowClient(uri)
+    parent = client.get_run(document["parent_run_id"])
+    assert parent.data.params["strategy"] == "oneshot"
+    table = json.loads(Path(client.download_artifacts(parent.info.run_id, "subnets.json")).read_text())
+    assert len(table["data"]) == document["evaluated"]
+    assert {"memory", "inherited_accuracy", "random_sample", "n_fusion_layers"} <= set(table["columns"])
+    mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], mine)
+    kinds = sorted(child.data.tags["kind"] for child in children)
+    assert kinds == ["supernet"] + ["trial"] * document["trials"]
+    for child in children:
+        if child.data.tags["kind"] == "trial":
+            assert "inherited_accuracy" in child.data.metrics
+        else:
+            assert len(client.get_metric_history(child.info.run_id, "train_loss")) == 2

@@ -1,0 +1,451 @@
+"""What a search leaves in MLflow, and what it does while MLflow is slow, away or in the middle of things."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import statistics
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.tracking import MlflowClient
+
+from search.config import SearchConfig
+from search.goals.objectives import get_objectives
+from search.records.history import Ending, History, Infeasible, TrialRecord
+from search.reporting import tracker as tracking
+from search.reporting.tracker import Tracker
+from search.units import GIB
+from trainables.errors import UserError
+from trainables.memory.predictor import MemoryReport
+
+CALLS = (
+    "get_experiment_by_name",
+    "get_experiment",
+    "search_runs",
+    "create_run",
+    "log_batch",
+    "log_text",
+    "log_artifact",
+    "set_terminated",
+    "update_run",
+)
+
+
+class Server:
+    """Stands between the tracker and a store: counts calls, and can be slow, away, or lose an answer."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = MlflowClient(uri)
+        self.down = False
+        self.delay = 0.0
+        self.lose: set[str] = set()  # calls that are carried out once more, but whose answer is lost
+        self.refuse = ""  # calls in whose arguments this stands
+        self.dies_at = 0  # number of the request for a run that is carried out, and after which it is away
+        self.calls: Counter[str] = Counter()
+
+    def __call__(self, uri: str) -> Server:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in CALLS, name
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls[name] += 1
+            time.sleep(self.delay)
+            if self.down:
+                raise MlflowException("connection refused")
+            if self.refuse and self.refuse in str(args):
+                raise MlflowException("not like this", INVALID_PARAMETER_VALUE)
+            answer = getattr(self.client, name)(*args, **options)
+            if name == "create_run" and self.calls[name] == self.dies_at:
+                self.down = True
+                raise MlflowException("connection reset")
+            if name in self.lose:
+                self.lose.remove(name)
+                raise MlflowException("connection reset")
+            return answer
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with nothing in it: making one takes longer than all that is done with it."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").create_experiment("paretofuse", str(path.parent / "artifacts"))
+    return path
+
+
+@pytest.fixture
+def uri(empty_store: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store's address; pauses between writes are short."""
+    monkeypatch.setattr(tracking, "_ROUND", 0.02)
+    shutil.copy(empty_store, workplace / "mlflow.db")
+    return f"sqlite:///{workplace}/mlflow.db"
+
+
+@pytest.fixture
+def server(uri: str, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server at ``http://mlflow``."""
+    server = Server(uri)
+    monkeypatch.setattr(tracking, "MlflowClient", server)
+    return server
+
+
+def make_history() -> History:
+    return History(get_objectives(("memory", "accuracy")), {"memory": 2.0, "accuracy": 0.0})
+
+
+def add(history: History, epochs: int = 0, **given: Any) -> TrialRecord:
+    """Take up the next trial, of which each takes more memory and is more accurate, after some epochs."""
+    number = len(history.trials)
+    report = MemoryReport((number + 1) * GIB // 8, 10, 20, 30, 40, 50, 1000 + number, 4000)
+    config = {"method": "pmf", "learning_rate": 1e-3 * (number + 1)}
+    record = TrialRecord(**{"trial_id": f"trial-{number:03d}", "config": config, "memory": report, **given})
+    for _ in range(epochs):
+        train(record)
+    history.add(record)
+    return record
+
+
+def train(record: TrialRecord) -> None:
+    number = len(record.epochs) + 1
+    accuracy = 0.1 * number + record.memory.total / GIB / 10
+    values = {"epoch": number, "accuracy": accuracy, "loss": 1 / number, "train_loss": 2 / number}
+    memory = {"expected_memory": 0.5, "measured_memory": 0.6} if number == 1 else {}
+    record.epochs.append({**values, **memory, "time": 1_700_000_000.5 + number})
+
+
+def make_tracker(uri: str, history: History, warnings: list[str] | None = None) -> Tracker:
+    warn = (warnings if warnings is not None else []).append
+    config = SearchConfig("pmf_nas", name="mine", tracking_uri=uri)
+    return Tracker(config, history, {"dataset.fingerprint": "f00"}, "id-of-mine", warn)
+
+
+def runs(uri: str) -> tuple[list[Run], dict[str, Run]]:
+    """Return the parents and the children, which are checked to be one a trial."""
+    found = sorted(MlflowClient(uri).search_runs(["1"]), key=lambda run: run.info.run_name)
+    parents = [run for run in found if run.data.tags["kind"] == "search"]
+    children = [run for run in found if run.data.tags["kind"] == "trial"]
+    names = [run.data.tags["trial_id"] for run in children]
+    assert len(set(names)) == len(names)
+    assert all(run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for run in children)
+    return parents, dict(zip(names, children, strict=True))
+
+
+def steps(uri: str, run: Run, metric: str) -> list[int]:
+    return sorted(entry.step for entry in MlflowClient(uri).get_metric_history(run.info.run_id, metric))
+
+
+def wait_for(condition: Any, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
+    history, warnings = make_history(), []
+    tracker = make_tracker(uri, history, warnings)
+    first = add(history)
+    tracker.update(first)
+    for _ in range(3):
+        train(first)
+        tracker.update(first)
+    history.settle(first, "finished")
+    tracker.update(first)
+    tracker.progress()
+    full = add(history, status="retried", message="no room", ending=Ending("out_of_memory", "training", ""))
+    retry = add(history, 1, status="out_of_memory", retry_of=full.trial_id, failures=2, legs=3)
+    retry.ending = Ending("out_of_memory", "validation", "")
+    repeat = add(history, 3, repeat_of=first.trial_id, seed=7, config=first.config, memory=first.memory)
+    paused = add(history, 1, status="paused")
+    stopped = add(history, 1, status="stopped")
+    for record in (full, retry, repeat, paused, stopped):
+        tracker.update(record)
+    history.settle(repeat, "finished")
+    tracker.progress()
+    first.test = {"accuracy": 0.25}
+    history.infeasible["x"] = Infeasible({"method": "pmf"}, first.memory)
+    picture = workplace / "front.png"
+    picture.write_bytes(b"png")
+    rows = [{"trial_id": "trial-000", "memory": 0.125, "config": first.config}]
+    assert tracker.close("FINISHED", {"front.json": rows, "methods.json": []}, picture)
+    assert warnings == []
+
+    (parent,), children = runs(uri)
+    assert parent.info.run_id == tracker.parent_id
+    assert (parent.info.run_name, parent.info.status) == ("mine", "FINISHED")
+    assert parent.data.tags["paretofuse.search_id"] == "id-of-mine"
+    assert parent.data.params["space"] == "pmf_nas"
+    assert parent.data.params["dataset.fingerprint"] == "f00"
+    assert {"version.torch", "version.python", "platform"} <= set(parent.data.params)
+    assert steps(uri, parent, "hypervolume") == [1, 2]
+    assert parent.data.metrics["front_size"] == 1
+    assert parent.data.metrics["out_of_memory"] == 1
+    assert parent.data.metrics["best.memory"] == 0.125
+    client = MlflowClient(uri)
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert artifacts == {"config.json", "front.json", "front.png", "infeasible.json"}
+    table = client.load_table("1", "front.json")
+    assert table.to_dict("records") == [{"trial_id": "trial-000", "memory": 0.125, **first.config}]
+
+    assert list(children) == [f"trial-{number:03d}" for number in range(6)]
+    assert {name: run.info.run_name for name, run in children.items()} == {name: name for name in children}
+    assert [record.run_id for record in history.trials.values()] == [r.info.run_id for r in children.values()]
+    finished = children["trial-000"]
+    assert {"method": "pmf", "trial_id": "trial-000"}.items() <= finished.data.params.items()
+    assert finished.data.metrics["predicted.total"] == finished.data.metrics["memory"] == 0.125
+    assert finished.data.metrics["predicted.activations"] == 40 / GIB
+    assert finished.data.metrics["memory_error"] == pytest.approx(0.2)
+    assert finished.data.metrics["test.accuracy"] == 0.25
+    assert "time" not in finished.data.metrics
+    assert steps(uri, finished, "accuracy") == [1, 2, 3]
+    assert [m.timestamp for m in client.get_metric_history(finished.info.run_id, "loss")] == [
+        1_700_000_001_500,
+        1_700_000_002_500,
+        1_700_000_003_500,
+    ]
+    statuses = ["FINISHED", "FAILED", "FAILED", "FINISHED", "SCHEDULED", "KILLED"]
+    assert [run.info.status for run in children.values()] == statuses
+    tags = [run.data.tags for run in children.values()]
+    assert [tag["front"] for tag in tags] == ["true", "false", "false", "true", "false", "false"]
+    assert [tag["status"] for tag in tags] == [record.status for record in history.trials.values()]
+    assert (tags[1]["retried_as"], tags[2]["retry_of"]) == ("trial-002", "trial-001")
+    assert (tags[1]["message"], tags[1]["stage"], "infeasible" in tags[1]) == ("no room", "training", False)
+    assert (tags[2]["infeasible"], tags[2]["failures"], tags[2]["legs"]) == ("true", "2", "3")
+    assert tags[3]["repeat_of"] == "trial-000"
+    assert [run.data.params.get("seed") for run in children.values()] == [None, None, None, "7", None, None]
+
+
+def test_the_front_is_told_again_when_it_moves(uri) -> None:
+    history = make_history()
+    tracker = make_tracker(uri, history)
+    worse = add(history, 1)
+    history.settle(worse, "finished")
+    tracker.update(worse)
+    tracker.progress()
+    wait_for(lambda: worse.run_id and runs(uri)[1]["trial-000"].data.tags["front"] == "true")
+    better = add(history, 3, memory=worse.memory)
+    history.settle(better, "finished")
+    tracker.update(better)
+    tracker.progress()
+    assert tracker.close("KILLED", {}, None)
+    (parent,), children = runs(uri)
+    assert parent.info.status == "KILLED"
+    assert [run.data.tags["front"] for run in children.values()] == ["false", "true"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["ftp://here", "mlruns", "sqlite:////proc/none/mlflow.db", "postgresql://x"]
+)
+def test_a_wrong_address_is_refused_at_once(workplace, wrong) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=rf"--tracking-uri {wrong}: cannot be used \(.+\)$"):
+        make_tracker(wrong, make_history())
+    assert time.monotonic() - started < 3
+
+
+def test_a_server_that_is_not_there_costs_nothing(workplace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        history, warnings = make_history(), []
+        started = time.monotonic()
+        tracker = make_tracker(address, history, warnings)
+        assert time.monotonic() - started < 3
+        record = add(history)
+        assert typical(tracker, record) < 1e-3
+        tracker.progress()
+        started = time.monotonic()
+        assert not tracker.close("FINISHED", {}, None, patience=0.5)
+        assert 0.4 < time.monotonic() - started < 1.5
+    assert len(warnings) == 1
+    assert warnings[0].startswith("MLflow does not answer (API request to http://127.0.0.1")
+    assert tracker.parent_id is None
+    assert record.run_id is None
+
+
+def typical(tracker: Tracker, record: TrialRecord) -> float:
+    """Return the seconds that telling of an epoch takes; a median, as other tests use the processor, too."""
+    taken = []
+    for _ in range(100):
+        train(record)
+        started = time.perf_counter()
+        tracker.update(record)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def test_a_slow_server_slows_nothing_and_gets_many_epochs_at_once(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history)
+    server.delay = 0.1
+    record = add(history)
+    assert typical(tracker, record) < 1e-3
+    history.settle(record, "finished")
+    assert tracker.close("FINISHED", {}, None)
+    _, children = runs(uri)
+    assert steps(uri, children["trial-000"], "accuracy") == list(range(1, 101))
+    # settings; what is known of the trial; what was reported until then and after, front among it
+    assert server.calls["log_batch"] <= 5
+    assert server.calls["create_run"] == 2
+
+
+def test_what_happens_during_an_outage_is_written_later_and_once(uri, server) -> None:
+    history, warnings = make_history(), []
+    tracker = make_tracker("http://mlflow", history, warnings)
+    first = add(history, 1)
+    tracker.update(first)
+    wait_for(lambda: first.run_id)
+    for outage in (1, 2):
+        server.down = True
+        train(first)
+        tracker.update(first)
+        second = add(history, outage)
+        tracker.update(second)
+        wait_for(lambda outage=outage: len(warnings) == outage)
+        time.sleep(0.1)
+        server.down = False
+        wait_for(lambda second=second: second.run_id)
+        time.sleep(0.2)  # until the rest is written, too
+    assert tracker.close("FINISHED", {}, None)
+    assert len(warnings) == 2
+    (parent,), children = runs(uri)
+    assert parent.info.status == "FINISHED"
+    written = {name: steps(uri, run, "accuracy") for name, run in children.items()}
+    assert written == {"trial-000": [1, 2, 3], "trial-001": [1], "trial-002": [1, 2]}
+
+
+def test_a_server_that_comes_up_late_gets_all(uri, server) -> None:
+    server.down = True
+    history, warnings = make_history(), []
+    tracker = make_tracker("http://mlflow", history, warnings)
+    tracker.update(add(history, 2))
+    tracker.progress()
+    server.down = False
+    assert tracker.close("FINISHED", {}, None)
+    (parent,), children = runs(uri)
+    assert steps(uri, parent, "hypervolume") == [0]
+    assert steps(uri, children["trial-000"], "loss") == [1, 2]
+    assert len(warnings) == 1
+
+
+def test_answers_that_are_lost_leave_nothing_twice(uri, server) -> None:
+    history = make_history()
+    server.lose = {"create_run"}  # the search's
+    tracker = make_tracker("http://mlflow", history)
+    wait_for(lambda: tracker.parent_id)
+    server.lose = {"create_run", "log_batch"}
+    record = add(history, 2)
+    tracker.update(record)
+    wait_for(lambda: record.run_id and not server.lose)
+    time.sleep(0.2)
+    server.lose = {"log_batch", "set_terminated"}
+    train(record)
+    history.settle(record, "finished")
+    tracker.update(record)
+    tracker.progress()
+    assert tracker.close("FINISHED", {}, None)
+    assert server.lose == set()
+    parents, children = runs(uri)
+    assert len(parents) == 1
+    assert steps(uri, children["trial-000"], "accuracy") == [1, 2, 3]
+    assert steps(uri, parents[0], "hypervolume") == [1]
+
+
+def test_what_is_refused_is_left_out_and_the_rest_written(uri, server) -> None:
+    history, warnings = make_history(), []
+    tracker = make_tracker("http://mlflow", history, warnings)
+    server.refuse = "trial-001"
+    for _ in range(3):
+        tracker.update(add(history, 1))
+    wait_for(lambda: history.trials["trial-002"].run_id)
+    for record in history.trials.values():
+        train(record)
+        tracker.update(record)
+    assert not tracker.close("FINISHED", {}, None)
+    (parent,), children = runs(uri)
+    assert set(children) == {"trial-000", "trial-002"}
+    assert steps(uri, children["trial-002"], "accuracy") == [1, 2]
+    assert parent.info.status == "FINISHED"
+    assert warnings == ["MLflow does not take trial-001 (not like this); the rest is written"]
+
+
+def test_an_error_of_a_trial_s_own_does_not_end_the_rest(uri, server) -> None:
+    history, warnings = make_history(), []
+    tracker = make_tracker("http://mlflow", history, warnings)
+    broken = add(history, 1)
+    broken.epochs[0]["loss"] = "much"  # type: ignore[assignment]
+    tracker.update(broken)
+    tracker.update(add(history, 1))
+    assert not tracker.close("FINISHED", {}, None)
+    assert len(warnings) == 1
+    assert "trial-000" in warnings[0]
+    (parent,), children = runs(uri)
+    assert parent.info.status == "FINISHED"
+    assert steps(uri, children["trial-001"], "loss") == [1]
+
+
+def test_a_search_that_goes_on_goes_on_in_its_runs(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history)
+    done, half = add(history, 2, status="finished"), add(history, 1)
+    rows = [{"trial_id": "trial-000", "config": {}}]
+    for record in (done, half):
+        tracker.update(record)
+    half.status = "stopped"
+    assert tracker.close("KILLED", {"front.json": rows}, None)
+    before, _ = runs(uri)
+
+    again = make_history()
+    for record in (done, half):
+        record.run_id = None
+        again.add(record)
+    half.status = "running"
+    server.calls.clear()
+    tracker = make_tracker("http://mlflow", again)
+    wait_for(lambda: runs(uri)[1]["trial-001"].info.status == "RUNNING")
+    (parent,), children = runs(uri)
+    assert parent.info.run_id == before[0].info.run_id == tracker.parent_id
+    assert (parent.info.status, children["trial-000"].info.status) == ("RUNNING", "FINISHED")
+    assert server.calls["log_batch"] <= 1, "a finished trial is not written again"
+    train(half)
+    again.settle(half, "finished")
+    tracker.update(half)
+    tracker.update(add(again, 1, status="failed"))
+    assert tracker.close("FINISHED", {"front.json": rows * 2}, None)
+    (parent,), children = runs(uri)
+    assert parent.info.status == "FINISHED"
+    assert [run.info.status for run in children.values()] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [steps(uri, run, "accuracy") for run in children.values()] == [[1, 2], [1, 2], [1]]
+    document = Path(MlflowClient(uri).download_artifacts(parent.info.run_id, "front.json")).read_text()
+    assert len(json.loads(document)["data"]) == 2, "the end's table replaces the interruption's"
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_search_killed_while_a_run_was_made_takes_it_up(uri, server, run) -> None:
+    history = make_history()
+    record = add(history, 1)
+    server.dies_at = run  # the search's, its trial's
+    killed = make_tracker("http://mlflow", history)
+    wait_for(lambda: server.down)
+    assert not killed.close("KILLED", {}, None, patience=0.0)
+    parents, children = runs(uri)
+    assert (len(parents), len(children), record.run_id) == (1, run - 1, None)
+    server.dies_at, server.down = 0, False
+    tracker = make_tracker("http://mlflow", history)
+    assert tracker.close("FINISHED", {}, None)
+    (parent,), children = runs(uri)
+    assert parent.info.run_id == parents[0].info.run_id
+    assert parent.data.params["space"] == "pmf_nas"
+    assert children["trial-000"].data.params["method"] == "pmf"
+    assert steps(uri, children["trial-000"], "accuracy") == [1]

@@ -1,0 +1,162 @@
+"""A searcher without Ray, and what drives it in tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import weakref
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import psutil
+from ray.tune.schedulers import TrialScheduler
+
+from search.config import SearchConfig
+from search.engine.searcher import ParetoSearcher, Prior
+from search.execution.tuning import RuleScheduler
+from search.goals.constraints import parse_constraints
+from search.goals.objectives import get_objectives
+from search.placement import Node, place
+from search.records.history import History, TrialRecord, canonical
+from search.records.store import SearchStore
+from search.schedulers import Rule, make_rule
+from spaces import Space, SpaceContext, get_space
+from trainables.memory.predictor import MemoryReport
+from trainables.step.setting import TrainingSetting
+
+CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+MIB, GIB = 2**20, 2**30
+CPU = Node(cpus=8)
+GPU = Node(cpus=8, gpus=1, gpu_memory=4 * GIB)
+
+#: What trials without a result report last.
+OUT_OF_MEMORY = {
+    "status": "out_of_memory",
+    "stage": "training",
+    "message": "CUDA out of memory.",
+    "done": True,
+}
+DIVERGED = {
+    "status": "diverged",
+    "stage": "validation",
+    "message": "the loss became nan",
+    "below_share": None,
+    "done": True,
+}
+
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+class CountingPredictor:
+    """Memory grows with the fused layers; counts how often it is asked."""
+
+    setting = TrainingSetting(prefix="computed")
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def predict_as_run(self, config: dict[str, Any], *, cached: bool) -> MemoryReport:
+        return self.predict_configuration(config)
+
+    def predict_configuration(self, config: dict[str, Any]) -> MemoryReport:
+        self.asked[canonical(config)] += 1
+        total = (200 + 100 * config.get("n_fusion_layers", 1)) * MIB
+        params = 1000 + config.get("translator_width", 0)
+        return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=params, checkpoint=4 * params)
+
+
+def make_searcher(
+    space: str | Space = "pmf_nas",
+    *,
+    node: Node = CPU,
+    folder: Path | None = None,
+    prior: Prior | None = None,
+    rule: Rule | None = None,
+    **settings: Any,
+) -> ParetoSearcher:
+    """Return a searcher over a fake predictor; a folder that holds a search already is gone on with.
+
+    Without a folder it has one of its own as long as it is used, in memory where there is such a place: every
+    event waits for the disk.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    named = space if isinstance(space, str) else "pmf_nas"
+    defaults = {"epochs": 2, "num_samples": 100, "feature_cache": False}
+    config = SearchConfig(named, **{**defaults, **settings})
+    objectives = get_objectives(config.objectives)
+    reference = {"memory": 1.0, "params": 2000.0, "checkpoint": 1.0}
+    reference |= {"accuracy": 0.0, "macro_f1": 0.0, "loss": 1.0}
+    history = History(
+        objectives, {o.name: reference[o.name] for o in objectives}, parse_constraints(config.all_constraints)
+    )
+    own = None
+    if folder is None:
+        folder = own = Path(tempfile.mkdtemp(dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
+    resumed = (folder / "search.sqlite").exists()
+    predictor: Any = CountingPredictor()
+    searcher = ParetoSearcher(
+        config,
+        get_space(space) if isinstance(space, str) else space,
+        CONTEXT,
+        predictor,
+        history,
+        place([node], config.num_samples),
+        SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
+        rule
+        or make_rule(config.scheduler, objectives, config.epochs, config.reduction_factor, config.first_rung),
+        prior,
+    )
+    if own is not None:
+        weakref.finalize(searcher, shutil.rmtree, own, ignore_errors=True)
+    return searcher
+
+
+def result(epoch: int, accuracy: float, **others: float) -> dict[str, Any]:
+    """What a trial reports after an epoch."""
+    return {"epoch": epoch, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1 - accuracy, **others}
+
+
+def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:
+    """Run a trial to its end, in the order in which Ray Tune tells of it."""
+    record = searcher.history.leg(tune_id)
+    epochs = searcher.config.epochs
+    for epoch in range(len(record.epochs) + 1, epochs):
+        searcher.on_trial_result(tune_id, result(epoch, accuracy, **others))
+    searcher.on_trial_complete(tune_id, result(epochs, accuracy, **others))
+    return record
+
+
+def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialRecord:
+    """Report a trial's next epoch as Ray Tune does, which asks the scheduler about all but the last."""
+    record = searcher.history.leg(tune_id)
+    reported = result(len(record.epochs) + 1, accuracy)
+    trial: Any = SimpleNamespace(trial_id=tune_id)
+    stops = reported["epoch"] == searcher.config.epochs
+    if not stops:
+        scheduler = RuleScheduler(searcher.history, searcher.rule)
+        stops = scheduler.on_trial_result(None, trial, reported) == TrialScheduler.STOP
+    if stops:
+        searcher.on_trial_complete(tune_id, reported)
+    else:
+        searcher.on_trial_result(tune_id, reported)
+    return record
+
+
+def kill_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Kill a process and all that it has started; return who is left."""
+    try:
+        driver = psutil.Process(process.pid)
+        family = [driver, *driver.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(family, timeout=10)
+    return left

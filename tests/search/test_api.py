@@ -1,0 +1,261 @@
+"""Whole searches on a real local Ray, with small encoders and data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from search import SearchConfig, resume_search, run_search
+from search.config import SearchConfig as SearchConfigClass
+from search.placement import Node
+from search.records.store import SearchStore
+from tests.conftest import EXAMPLE_PLUGIN
+from tests.search.on_ray import ray_in
+from trainables.errors import UserError
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder, cache and Ray for the module."""
+    folder = tmp_path_factory.mktemp("searches")
+    with ray_in(folder):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def settings(place, tiny_encoders, squares) -> dict[str, Any]:
+    """Settings of a search that takes seconds."""
+    return {
+        "space": "pmf_nas",
+        "dataset": str(squares),
+        "text_encoder": str(tiny_encoders["bert"]),
+        "image_encoder": str(tiny_encoders["vit"]),
+        "num_samples": 6,
+        "epochs": 2,
+        "batch_size": 8,
+        "image_size": 32,
+        "storage_path": str(place / "runs"),
+        "tracking_uri": f"sqlite:///{place}/mlflow.db",
+        "max_memory": 2 * 2**20,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(settings) -> Any:
+    """One search that ran to its end."""
+    return run_search(SearchConfig(**settings, name="first"))
+
+
+def test_document(finished) -> None:
+    document = json.loads(json.dumps(finished.to_dict()))
+    assert list(document) == [
+        "name",
+        "space",
+        "parent_run_id",
+        "trials",
+        "infeasible",
+        "out_of_memory",
+        "diverged",
+        "failed",
+        "hypervolume",
+        "front",
+        "methods",
+        "memory",
+    ]
+    assert document["trials"] == 6
+    assert document["failed"] == 0
+    assert document["infeasible"] > 0
+    assert 0 < document["hypervolume"] < 1
+    for member in document["front"]:
+        assert member["memory"] <= 2 * 2**20 / 2**30
+        assert 0 <= member["accuracy"] <= 1
+        assert 0 <= member["test_accuracy"] <= 1
+        assert member["trainable_parameters"] > 0
+        assert member["config"]["method"] == "pmf"
+    # On a CPU the tensors of a real step are tracked: they are the predicted ones, to the byte
+    assert len(document["memory"]) == 6
+    assert all(row["error"] == 0 for row in document["memory"])
+    assert all(row["expected"] < row["memory"] for row in document["memory"])
+    memories = [member["memory"] for member in document["front"]]
+    accuracies = [member["accuracy"] for member in document["front"]]
+    assert memories == sorted(memories)
+    assert accuracies == sorted(accuracies)
+
+
+def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
+    client = MlflowClient(settings["tracking_uri"])
+    parent = client.get_run(finished.parent_run_id)
+    experiment = [parent.info.experiment_id]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["space"] == "pmf_nas"
+    assert parent.data.params["dataset.fingerprint"]
+    assert parent.data.params["version.torch"]
+    series = client.get_metric_history(parent.info.run_id, "hypervolume")
+    values = [metric.value for metric in sorted(series, key=lambda metric: metric.step)]
+    assert len(values) == 6
+    assert values == sorted(values), "what is dominated stays dominated"
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"config.json", "front.json", "front.png", "infeasible.json"} <= artifacts
+
+    mine = f"tags.`mlflow.parentRunId` = '{finished.parent_run_id}'"
+    children = client.search_runs(experiment, mine)
+    assert len(children) == 6
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert {"method", "n_fusion_layers", "learning_rate"} <= set(child.data.params)
+        assert {"accuracy", "memory", "loss", "predicted.activations"} <= set(child.data.metrics)
+        assert len(client.get_metric_history(child.info.run_id, "accuracy")) == 2
+        assert child.data.metrics["predicted.total"] == child.data.metrics["memory"]
+    tagged = client.search_runs(experiment, f"{mine} and tags.front = 'true'")
+    assert {run.info.run_id for run in tagged} == {member["run_id"] for member in finished.front}
+    assert all("test.accuracy" in run.data.metrics for run in tagged)
+
+
+def test_run_folder_tells_what_was_run(finished) -> None:
+    folder = Path(finished.folder)
+    config = SearchConfigClass.from_json((folder / "config.json").read_text())
+    assert config.run_name == "first"
+    assert json.loads((folder / "result.json").read_text()) == finished.to_dict()
+    assert (folder / "front.png").stat().st_size > 5000
+
+
+def test_each_seed_is_trained_with_its_own_seed(settings) -> None:
+    few = {**settings, "num_samples": 1, "objectives": ("memory", "loss")}
+    tripled = run_search(SearchConfig(**few, name="seeds", seeds=3))
+    assert len(_losses(tripled)) == 3
+    (member,) = tripled.front
+    assert member["seeds"] == 3
+    assert member["loss"] == pytest.approx(fmean(_losses(tripled)))
+    assert member["spread"]["loss"] > 0
+    more = resume_search("seeds", storage_path=settings["storage_path"], seeds=5)
+    assert _losses(tripled) <= _losses(more)
+    assert len(_losses(more)) == 5, "repeats after a resume have seeds of their own"
+
+
+def _losses(result: Any) -> set[float]:
+    """Distinct validation losses of a search's trials."""
+    store = SearchStore.read(Path(result.folder))
+    return {epochs[-1]["loss"] for _, _, epochs in store.trials()}
+
+
+def test_a_name_is_used_once(finished, settings) -> None:
+    with pytest.raises(UserError, match="holds a search of that name already"):
+        run_search(SearchConfig(**settings, name="first"))
+
+
+def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -> None:
+    with pytest.raises(UserError, match="--gpu-memory: there is no GPU here"):
+        run_search(SearchConfig(**settings, name="waiting", gpu_memory=2**30))
+    monkeypatch.setattr("search.api.find_nodes", lambda _: [Node(cpus=2, memory=2**20)])
+    with pytest.raises(UserError, match="of a device, and a trial can have 1 MiB here"):
+        run_search(SearchConfig(**settings, name="waiting"))
+    assert not Path(settings["storage_path"], "waiting").exists()
+
+
+def test_other_objectives_settings_and_augmentation(settings) -> None:
+    result = run_search(
+        SearchConfig(
+            **{**settings, "num_samples": 2, "epochs": 1},
+            name="objectives",
+            objectives=("params", "loss", "macro_f1"),
+            sampler="nsga2",
+            augment="shift-flip",
+            feature_cache=False,
+            gradient_checkpointing="search",
+            gradient_accumulation=2,
+            precision="bf16-frozen",
+        )
+    )
+    assert result.trials == 2
+    assert all("gradient_checkpointing" in row["config"] for row in result.memory)
+    assert all(row["error"] == 0 for row in result.memory)
+    assert {"params", "loss", "macro_f1"} <= set(result.front[0])
+
+
+def test_a_diverging_trial_does_not_stop_the_search(settings, monkeypatch) -> None:
+    from spaces import SPACES, Space
+
+    def sample(trial: Any, context: Any) -> dict[str, Any]:
+        # So large a learning rate makes the loss overflow.
+        rate = trial.suggest_categorical("learning_rate", [1e-3, 1e30])
+        return {"method": "linear", "learning_rate": rate}
+
+    points = [{"learning_rate": 1e30}, {"learning_rate": 1e-3}]
+    monkeypatch.setitem(SPACES, "risky", Space("risky", "", sample, lambda _: points))
+    result = run_search(SearchConfig(**{**settings, "space": "risky", "num_samples": 2}, name="risky"))
+    assert (result.trials, result.diverged, result.failed) == (1, 1, 0)
+    (run,) = MlflowClient(settings["tracking_uri"]).search_runs(["1"], "attributes.status = 'FAILED'")
+    assert (run.data.tags["status"], run.data.tags["stage"]) == ("diverged", "training")
+    assert "loss became" in run.data.tags["message"]
+
+
+def test_a_search_over_methods_compares_them_and_takes_them_from_a_plugin(settings, tmp_path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from spaces import SPACES, register_space, union\n"
+        "members = lambda: [SPACES['linear'], SPACES['gated_fusion']]\n"
+        "register_space(union('two', 'a baseline and an own method', members))\n"
+    )
+    plugins = (str(EXAMPLE_PLUGIN), str(own))
+    config = SearchConfig(**{**settings, "space": "two", "num_samples": 2}, plugins=plugins, name="two")
+    assert SearchConfig.from_json(config.to_json()).plugins == plugins
+    result = run_search(config)
+    assert result.trials == 2
+    assert {row["config"]["method"] for row in result.methods} == {"linear", "gated_fusion"}
+    assert all(row["trials"] == 1 and row["test_accuracy"] is not None for row in result.methods)
+    accuracies = [row["accuracy"] for row in result.methods]
+    assert accuracies == sorted(accuracies, reverse=True)
+    on_front = {row["trial_id"] for row in result.methods if row["on_front"]}
+    assert on_front == {member["trial_id"] for member in result.front}
+    client = MlflowClient(settings["tracking_uri"])
+    assert "methods.json" in {file.path for file in client.list_artifacts(result.parent_run_id)}
+
+
+def _command(settings: dict[str, Any], *more: str) -> list[str]:
+    options = {k: v for k, v in settings.items() if k not in ("max_memory",)}
+    pairs = [x for k, v in options.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+    return [sys.executable, "-m", "search", *pairs, *more]
+
+
+def test_json_is_all_there_is_on_standard_output(settings) -> None:
+    # Relative paths, as people type them; workers run in other folders.
+    relative = {name: os.path.relpath(settings[name]) for name in ("dataset", "text_encoder", "storage_path")}
+    quick = {**settings, **relative, "num_samples": 1, "epochs": 1}
+    command = _command(quick, "--name", "process", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"] == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_the_front_so_far(settings, place) -> None:
+    command = _command({**settings, "num_samples": 500, "epochs": 1}, "--name", "stopped")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    client = MlflowClient(settings["tracking_uri"])
+    deadline = time.time() + 150
+    while time.time() < deadline:
+        time.sleep(1)
+        parents = client.search_runs(["1"], "tags.`mlflow.runName` = 'stopped' and metrics.trials >= 3")
+        if parents:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Pareto front of 'stopped'" in out
+    assert "interrupted" in out
+    assert "--resume stopped" in out
+    assert "Traceback" not in out + err
+    assert client.get_run(parents[0].info.run_id).info.status == "KILLED"

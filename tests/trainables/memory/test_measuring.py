@@ -1,0 +1,51 @@
+"""The memory that steps really take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainables.memory.calibration import CUDA_CONTEXT, MIB
+from trainables.memory.fitting import measure_configuration
+from trainables.memory.measuring import StepMeter, limit_memory
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
+from trainables.towers import resolve_encoder
+from trainables.trial.outcome import is_out_of_memory
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> MemoryPredictor:
+    names = {"text": "arch:bert-base", "image": "arch:vit-base"}
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    return MemoryPredictor(encoders, 13, TrainingSetting(batch_size=8, encoder_dropout=False))
+
+
+def test_nothing_is_measured_before_a_step_was() -> None:
+    assert StepMeter(torch.device("cpu"), 8).measured is None
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("method", ["linear", "pmf", "lora"])
+def test_a_gpu_holds_the_predicted_tensors(predictor, method) -> None:
+    measured = measure_configuration(predictor, method, {}, torch.device("cuda"))
+    predicted = predictor.predict(method, {}).total
+    assert measured.allocated == pytest.approx(predicted, rel=0.1)
+    assert measured.reserved is not None
+    assert measured.reserved >= measured.allocated
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_a_trial_is_kept_to_its_share() -> None:
+    limit_memory(CUDA_CONTEXT + 256 * MIB)
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            torch.empty(512 * MIB, dtype=torch.uint8, device="cuda")
+        assert is_out_of_memory(caught.value)
+    finally:
+        limit_memory(None)
+    torch.empty(512 * MIB, dtype=torch.uint8, device="cuda")

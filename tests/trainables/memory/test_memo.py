@@ -1,0 +1,46 @@
+"""Predictions that outlive a process."""
+
+from __future__ import annotations
+
+from trainables.memory import memo
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
+from trainables.towers import resolve_encoder
+
+
+def test_remembers_for_as_long_as_the_program_is_the_same(tmp_path, monkeypatch) -> None:
+    PredictionMemo(tmp_path / "memo").put("a", {"total": 3})
+    again = PredictionMemo(tmp_path / "memo")
+    assert again.get("a") == {"total": 3}
+    assert again.get("b") is None
+    monkeypatch.setattr(memo, "_program", lambda: "another version")
+    assert again.get("a") is None
+
+
+def test_does_without_a_file_that_cannot_be_used(tmp_path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"no database at all" * 100)
+    for path in (damaged, damaged / "below a file"):
+        useless = PredictionMemo(path)
+        useless.put("a", {"total": 3})
+        assert useless.get("a") is None
+
+
+def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None:
+    encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
+    setting = TrainingSetting(batch_size=4, text_length=8, image_size=32)
+
+    def predictor(**changes: object) -> MemoryPredictor:
+        kept = PredictionMemo(tmp_path / "memo")
+        return MemoryPredictor(encoders, 3, setting, memo=kept).changed(**changes)
+
+    first = predictor().predict("pmf", {"n_fusion_layers": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryPredictor, "_run", lambda *_: None)  # nothing is run any more
+        assert predictor().predict("pmf", {"n_fusion_layers": 1}) == first
+        config = {"method": "pmf", "n_fusion_layers": 1, "learning_rate": 0.1}
+        assert predictor().predict_configuration(config) == first
+    for changes in ({"batch_size": 8}, {"gradient_checkpointing": True}, {"optimizer": "sgd"}):
+        assert predictor(**changes).predict("pmf", {"n_fusion_layers": 1}) != first
+    assert predictor().predict("pmf", {"n_fusion_layers": 2}) != first

@@ -1,0 +1,61 @@
+"""What a prediction says, beside being right (tests/conformance)."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainables.memory.predictor import MemoryPredictor
+from trainables.step.setting import TrainingSetting
+from trainables.towers import resolve_encoder
+
+
+@pytest.fixture(scope="module")
+def predictor() -> MemoryPredictor:
+    names = {"text": "arch:bert-base", "image": "arch:vit-base"}
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    return MemoryPredictor(encoders, 13, TrainingSetting(batch_size=8))
+
+
+def test_layers_below_the_first_fused_one_hold_their_weights_only(predictor) -> None:
+    parts = predictor.explain("pmf", {"n_fusion_layers": 2})
+    assert sum(sum(held.values()) for held in parts.values()) == predictor.predict("pmf", {}).total
+    for modality in ("text", "image"):
+        for index in range(12):
+            held = parts[f"{modality} layer {index}"]
+            assert held["weights"] > 25 * 2**20
+            assert (held["activations"] > 0) is (index >= 10)
+    assert parts["fusion_layers"]["optimizer"] > parts["head"]["optimizer"] > 0
+    assert parts["inputs"]["activations"] >= 8 * 3 * 224 * 224 * 4
+
+
+def test_settings_move_the_peak_as_they_should(predictor) -> None:
+    def total(method: str = "pmf", **changes: object) -> int:
+        return predictor.changed(**changes).predict(method, {}).total
+
+    plain = total()
+    for smaller in (
+        {"gradient_accumulation": 4},
+        {"gradient_checkpointing": True},
+        {"precision": "bf16"},
+        {"skip_unused": True},
+        {"prefix": "offloaded"},
+        {"encoder_dropout": False},
+        {"optimizer": "sgd"},
+    ):
+        assert total(**smaller) < plain, smaller
+    assert total(precision="bf16-frozen") < total(precision="bf16")
+    # Only where most is trained do all gradients at once matter
+    assert total("late_concat", batch_size=1, optimizer_kernel="foreach") > total("late_concat", batch_size=1)
+
+
+def test_what_a_search_runs_takes_less_than_what_it_reports(predictor) -> None:
+    config = {"method": "pmf", "n_fusion_layers": 2, "learning_rate": 1e-3}
+    reported = predictor.predict_configuration(config).total
+    assert all(predictor.predict_as_run(config, cached=c).total < reported for c in (True, False))
+    searched = {**config, "gradient_checkpointing": True}
+    assert predictor.predict_configuration(searched).total < reported
+
+
+def test_filling_the_cache_takes_an_encoder_and_little_more(predictor) -> None:
+    weights = (109e6 + 86e6) * 4  # BERT-base and ViT-base, without their poolers
+    assert weights < predictor.encoding_memory() < 1.5 * weights

@@ -1,0 +1,160 @@
+"""A supernet on real data: training, resuming, evaluating subnets, starting trials from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spaces import SpaceContext, get_space
+from spaces.subnets import draw_member, subnet_space
+from trainables.configuration import split_config
+from trainables.data import open_dataset, prepare
+from trainables.elastic import SupernetWeights
+from trainables.errors import UserError
+from trainables.step.setting import TrainingSetting
+from trainables.supernet.evaluation import SubnetEvaluator
+from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.step import Curriculum
+from trainables.towers import resolve_encoder
+from trainables.trial.assignment import Assignment
+from trainables.trial.run import TrialRun
+from trainables.trial.workbench import TrialSpec
+
+CONTEXT = SpaceContext({"text": 3, "image": 4}, {"text": 32, "image": 48})
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def spec(workplace, tiny_encoders, squares) -> TrialSpec:
+    names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    setting = TrainingSetting(batch_size=16, text_length=8, image_size=32)
+    return TrialSpec(
+        dataset=str(squares),
+        prepared=prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32).key,
+        encoders=names,
+        fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
+        setting=setting,
+        epochs=2,
+    )
+
+
+def drawn(name: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Configurations of subnets, with their method and learning rate."""
+    space, rng = subnet_space(get_space(name), CONTEXT), random.Random(seed)
+    return [draw_member(space, CONTEXT, rng).config for _ in range(count)]
+
+
+def fields(config: dict[str, Any]) -> dict[str, Any]:
+    return split_config(config)[1]
+
+
+def draw(name: str, rng: random.Random) -> dict[str, Any]:
+    return fields(draw_member(subnet_space(get_space(name), CONTEXT), CONTEXT, rng).config)
+
+
+def plan_of(name: str = "pmf_nas", paths: str = "uniform", epochs: int = 2) -> SupernetPlan:
+    space = subnet_space(get_space(name), CONTEXT)
+    largest, smallest = (fields(end(CONTEXT)[0]) for end in (space.largest, space.smallest))
+    method = space.largest(CONTEXT)[0]["method"]
+    curriculum = Curriculum(paths, False, largest, smallest, partial(draw, name))
+    return SupernetPlan(method, 2e-3, epochs, curriculum, smallest, seed=3)
+
+
+def weights(run: SupernetRun) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.supernet.weights.state.items()}
+
+
+@pytest.mark.parametrize("paths", ["uniform", "sandwich"])
+def test_an_interrupted_training_goes_on_as_it_would_have(spec, tmp_path, paths) -> None:
+    whole = SupernetRun(spec, plan_of(paths=paths), CPU)
+    results = [whole.epoch(), whole.epoch()]
+    half = SupernetRun(spec, plan_of(paths=paths), CPU)
+    first = half.epoch()
+    half.save(tmp_path)
+    resumed = SupernetRun(spec, plan_of(paths=paths), CPU)
+    resumed.load(tmp_path)
+    second = resumed.epoch()
+    assert [first["train_loss"], second["train_loss"]] == [r["train_loss"] for r in results]
+    assert second["epoch"] == 2
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
+def test_workers_draw_the_same_subnets_which_change_from_step_to_step() -> None:
+    plans = [plan_of(), plan_of()]
+    drawn = [[p.curriculum.subnets(0, epoch, step) for epoch in range(2) for step in range(5)] for p in plans]
+    assert drawn[0] == drawn[1]
+    assert len({str(subnets) for subnets in drawn[0]}) == 10
+    assert plans[0].curriculum.subnets(1, 0, 0) != drawn[0][0]
+    largest, smallest, _ = plan_of(paths="sandwich").curriculum.subnets(0, 0, 0)
+    assert largest["n_fusion_layers"] == 3
+    assert smallest["n_fusion_layers"] == 1
+
+
+def test_refuses_unknown_paths_and_distilling_from_nothing() -> None:
+    curriculum = plan_of().curriculum
+    with pytest.raises(UserError, match="unknown paths 'both'; known: sandwich, uniform"):
+        dataclasses.replace(curriculum, paths="both")
+    with pytest.raises(UserError, match="--distill: needs --paths sandwich"):
+        dataclasses.replace(curriculum, distill=True)
+
+
+@pytest.mark.parametrize("name", ["pmf_nas", "wander", "mope", "lora"])
+def test_subnets_are_evaluated_as_the_trials_that_start_from_them(spec, tmp_path, name) -> None:
+    run = SupernetRun(spec, plan_of(name, epochs=1), CPU)
+    run.epoch()
+    run.save(tmp_path)
+    inherited = SupernetWeights.load(tmp_path)
+    evaluator = SubnetEvaluator(run.bench, run.setting, run.supernet)
+    for config in drawn(name, 4):
+        trial = TrialRun(spec, Assignment(config=config), inherited)
+        found = evaluator.evaluate(fields(config))
+        expected = trial.evaluate("validation")
+        assert found["accuracy"] == expected["accuracy"]
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        scratch = TrialRun(spec, Assignment(config=config))
+        assert scratch.evaluate("validation")["loss"] != pytest.approx(expected["loss"], abs=1e-5)
+
+
+def test_what_subnets_share_is_computed_once_and_changes_nothing(spec) -> None:
+    run = SupernetRun(spec, plan_of(epochs=1), CPU)
+    run.epoch()
+    base = fields(drawn("pmf_nas", 1, seed=5)[0]) | {"n_fusion_layers": 3}
+    kinds = ("n_query_prompts", "n_query_context_prompts", "n_fusion_context_prompts")
+
+    def lengths(*of_layers: int) -> dict[str, Any]:
+        return {**base, **{kind: {"text": list(of_layers), "image": list(of_layers)} for kind in kinds}}
+
+    configs = [lengths(1, 2, 3), lengths(1, 2, 4), lengths(1, 3, 4), lengths(2, 2, 3), lengths(1, 2, 3)]
+    sharing = SubnetEvaluator(run.bench, run.setting, run.supernet)
+    alone = SubnetEvaluator(run.bench, run.setting, run.supernet, states=0)
+    assert [sharing.evaluate(c) for c in configs] == [alone.evaluate(c) for c in configs]
+    # 3; two lower layers of the first one; its lowest; none; two
+    assert (sharing.stages_run, sharing.stages_shared) == (15 - 2 - 1 - 0 - 2, 5)
+    assert (alone.stages_run, alone.stages_shared) == (15, 0)
+
+
+def test_kept_sequences_stay_below_their_limit(spec) -> None:
+    run = SupernetRun(spec, plan_of(epochs=1), CPU)
+    unlimited = SubnetEvaluator(run.bench, run.setting, run.supernet)
+    configs = [fields(config) for config in drawn("pmf_nas", 12)]
+    expected = [unlimited.evaluate(config) for config in configs]
+    limited = SubnetEvaluator(run.bench, run.setting, run.supernet, states=200_000)
+    assert [limited.evaluate(config) for config in configs] == expected
+    assert 0 < limited._held <= 200_000 < unlimited._held
+
+
+def test_a_supernets_checkpoint_is_one_of_its_largest_subnet(spec, tmp_path: Path) -> None:
+    run = SupernetRun(spec, plan_of(epochs=1), CPU)
+    run.epoch()
+    run.save(tmp_path)
+    found = SupernetWeights.load(tmp_path)
+    assert found.method == "pmf"
+    run.supernet.largest.load_trainable_state_dict(found.state)
+    assert found.config["n_fusion_layers"] == 3

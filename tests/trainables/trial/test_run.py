@@ -1,0 +1,132 @@
+"""A trial without Ray: resumable, shareable encoders, honest failures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trials import PMF, Saved
+from trainables.errors import UserError
+from trainables.memory.measuring import Measured
+from trainables.memory.predictor import MemoryPredictor
+from trainables.towers import resolve_encoder
+from trainables.trial.assignment import Assignment
+from trainables.trial.run import TrialRun, test_metrics
+from trainables.trial.trainer import DivergedError
+from trainables.trial.workbench import shared_tower
+
+
+def _numbers(result: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if not name.endswith(("seconds", "step_time"))}
+
+
+def test_learns(trial_spec) -> None:
+    run = TrialRun(trial_spec, PMF)
+    results = [run.epoch() for _ in range(trial_spec.epochs)]
+    assert results[-1]["train_loss"] < results[0]["train_loss"]
+    assert results[-1]["accuracy"] > 0.8
+    assert [result["epoch"] for result in results] == [1, 2, 3, 4]
+
+
+def test_the_step_time_is_not_moved_by_a_step_that_stands_out(trial_spec) -> None:
+    run, pauses = TrialRun(trial_spec, PMF), iter([0.1])
+    result = run.trainer.train_epoch(lambda: time.sleep(next(pauses, 0)))
+    assert 0 < result["step_time"] < result["epoch_seconds"] / len(run.trainer.train_loader)
+
+
+def test_a_resumed_trial_is_the_uninterrupted_one(trial_spec, tmp_path) -> None:
+    whole = TrialRun(trial_spec, PMF)
+    expected = [_numbers(whole.epoch()) for _ in range(3)]
+    first = TrialRun(trial_spec, PMF)
+    first.epoch()
+    first.save(tmp_path)
+    resumed = TrialRun(trial_spec, PMF)
+    resumed.load(tmp_path)
+    assert [_numbers(resumed.epoch()) for _ in range(2)] == expected[1:]
+
+
+def test_checkpoint_holds_trained_weights_only(trial_spec, tmp_path) -> None:
+    run = TrialRun(trial_spec, PMF)
+    run.save(tmp_path)
+    weights = (tmp_path / "weights.safetensors").stat().st_size
+    assert weights < 4 * run.method.trainable_parameter_count() + 10_000
+    run.epoch()
+    run.save(tmp_path)
+    assert test_metrics(trial_spec, replace(PMF, checkpoint=Saved(tmp_path))) == run.evaluate("test")
+
+
+def test_features_change_nothing_but_the_time(trial_spec) -> None:
+    cached, plain = (TrialRun(replace(trial_spec, feature_cache=size), PMF) for size in (2**30, 0))
+    assert cached.loader("train").features
+    assert not plain.loader("train").features
+    a, b = ({k: v for k, v in _numbers(run.epoch()).items() if "memory" not in k} for run in (cached, plain))
+    assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "feature_cache"),
+    [
+        ({}, 2**30),
+        ({}, 0),
+        ({"prefix": "offloaded", "gradient_accumulation": 2}, 2**30),
+        ({"precision": "bf16-frozen", "attention": "sdpa", "optimizer_kernel": "foreach"}, 2**30),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_memory_of_a_real_step_is_the_expected(trial_spec, changes, feature_cache, checkpointing) -> None:
+    config = {**PMF.config, "gradient_checkpointing": checkpointing}
+    setting = replace(trial_spec.setting, **changes)
+    run = TrialRun(
+        replace(trial_spec, setting=setting, feature_cache=feature_cache), replace(PMF, config=config)
+    )
+    result = run.epoch()
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in trial_spec.encoders.items()}
+    expected = MemoryPredictor(encoders, 3, setting).predict_as_run(config, cached=feature_cache > 0)
+    assert run.as_set
+    assert run.measured == Measured(expected.total)
+    assert result["measured_memory"] == expected.total / 2**30
+
+
+def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(trial_spec) -> None:
+    setting = replace(trial_spec.setting, encoder_dropout=False)
+    results = []
+    for changes in ({}, {"gradient_checkpointing": True}, {"gradient_accumulation": 4}):
+        run = TrialRun(replace(trial_spec, setting=replace(setting, **changes)), PMF)
+        results.append({k: v for k, v in _numbers(run.epoch()).items() if k != "measured_memory"})
+    assert results[1] == pytest.approx(results[0], abs=1e-5)
+    assert results[2] == pytest.approx(results[0], abs=1e-3)
+
+
+def test_an_offloaded_prefix_needs_the_room_for_its_output(trial_spec) -> None:
+    setting = replace(trial_spec.setting, prefix="offloaded")
+    with pytest.raises(UserError, match="--prefix offloaded: the text features of the train split"):
+        TrialRun(replace(trial_spec, setting=setting, feature_cache=1000), PMF)
+
+
+def test_fine_tuning_leaves_the_shared_encoders_alone(trial_spec) -> None:
+    towers = [shared_tower(modality, name, "eager") for modality, name in trial_spec.encoders.items()]
+    before = [p.clone() for tower in towers for p in tower.parameters()]
+    TrialRun(trial_spec, Assignment(config={"method": "late_concat", "learning_rate": 1e-2})).epoch()
+    after = [p for tower in towers for p in tower.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(p.requires_grad for p in after)
+
+
+def test_a_diverged_loss_is_an_error_not_a_number(trial_spec) -> None:
+    with pytest.raises(DivergedError, match="loss became"):
+        TrialRun(trial_spec, Assignment(config={"method": "linear", "learning_rate": 1e30})).epoch()
+
+
+def test_another_node_prepares_for_itself(trial_spec, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "other"))
+    assert TrialRun(trial_spec, PMF).bench.data.folder == Path(
+        tmp_path / "other" / "prepared" / trial_spec.prepared
+    )
+
+
+test_metrics.__test__ = False  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Training memory: predicted on tensors without content, measured on real ones."""

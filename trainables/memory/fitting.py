@@ -1,0 +1,161 @@
+"""Measure configurations on a device, to learn what predictions mean there."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from trainables.memory.calibration import Calibration, fit, local_device
+from trainables.memory.measuring import WARM_UP, Measured, StepMeter
+from trainables.memory.predictor import MemoryPredictor
+from trainables.methods import build_method
+from trainables.tasks.classification import get_task
+from trainables.towers import load_tower
+
+
+def typical_configurations(depth: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return methods and settings from the cheapest to full fine-tuning, some in between.
+
+    Args:
+        depth: Layers of the shallowest encoder.
+    """
+    fused = sorted({1, min(2, depth), depth // 3 or 1, depth // 2 or 1, depth})
+    return [
+        ("linear", {}),
+        ("vpt", {}),
+        ("p_late_concat", {}),
+        ("prompt_fuse", {}),
+        *(("pmf", {"n_fusion_layers": n}) for n in fused),
+        ("pmf", {"n_fusion_layers": depth, "n_query_prompts": 16}),
+        ("mope", {}),
+        ("lora", {}),
+        ("adapter", {}),
+        ("late_concat", {}),
+    ]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration, predicted and measured, in bytes.
+
+    Attributes:
+        method: The method.
+        config: What differs from its defaults.
+        predicted: Bytes of tensors at the peak, as predicted.
+        allocated: The same, measured.
+        reserved: What the allocator held from the device; None on a CPU.
+        device: What counts on the device: reserved and the CUDA context; on a CPU the same as allocated.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    predicted: int
+    allocated: int
+    reserved: int | None
+    device: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields by name."""
+        return asdict(self)
+
+
+def calibrate_device(
+    predictor: MemoryPredictor,
+    configurations: Sequence[tuple[str, Mapping[str, Any]]] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Calibration, list[Point]]:
+    """Run steps of configurations on this machine's device and fit device bytes to predicted bytes.
+
+    Args:
+        predictor: Encoders and setting.
+        configurations: Methods and what differs from their defaults; None takes typical ones.
+        progress: Hears how many of how many are done.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if configurations is None:
+        configurations = typical_configurations(min(e.depth for e in predictor.encoders.values()))
+    context = _context_bytes() if device.type == "cuda" else 0
+    points = []
+    for number, (method, config) in enumerate(configurations):
+        progress(number, len(configurations))
+        measured = measure_configuration(predictor, method, config, device)
+        points.append(
+            Point(
+                method,
+                config,
+                predictor.predict(method, config).total,
+                measured.allocated,
+                measured.reserved,
+                (measured.allocated if measured.reserved is None else measured.reserved) + context,
+            )
+        )
+    calibration = fit(
+        [point.predicted for point in points],
+        [point.device for point in points],
+        device=local_device(),
+        attention=predictor.setting.attention,
+    )
+    return calibration, points
+
+
+def measure_configuration(
+    predictor: MemoryPredictor, method: str, config: Mapping[str, Any], device: torch.device
+) -> Measured:
+    """Run a few real optimisation steps of a configuration and return what they took.
+
+    The encoders' weights are not loaded but allocated: what they are does not matter here.
+    """
+    setting = predictor.setting
+    _release()
+    towers = {
+        modality: load_tower(encoder, attention=setting.attention, weights=False)
+        for modality, encoder in predictor.encoders.items()
+    }
+    for tower in towers.values():
+        for weight in (*tower.parameters(), *tower.buffers()):
+            if weight.is_floating_point():
+                torch.nn.init.zeros_(weight)
+    built = build_method(method, config, setting.context(towers, predictor.n_classes)).to(device)
+    built.train()
+    optimizer = setting.make_optimizer(built.trainable_parameters(), learning_rate=0.0)
+    inputs = {
+        m: {
+            name: tensor.to(device)
+            for name, tensor in built.tower(m).example_inputs(setting.batch_size, setting.sizes).items()
+        }
+        for m in built.modalities
+    }
+    labels = torch.zeros(setting.batch_size, dtype=torch.long, device=device)
+    meter = StepMeter(device, setting.batch_size)
+    for _ in range(WARM_UP + (2 if device.type == "cuda" else 1)):
+        meter.step(built, inputs, labels, get_task(predictor.task), setting, optimizer)
+    measured = meter.measured
+    assert measured is not None
+    del built, towers, optimizer, inputs, labels
+    _release()
+    return measured
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _context_bytes() -> int:
+    """What this process takes on the GPU beside its allocator's memory, as the driver says."""
+    torch.zeros(1, device="cuda") @ torch.zeros(1, device="cuda")  # loads kernels and a workspace
+    torch.cuda.synchronize()
+    command = ["nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        used = max(int(line) for line in answer.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        free, total = torch.cuda.mem_get_info()
+        used = total - free  # of all processes: too much where there are others
+    return max(used - torch.cuda.memory_reserved(), 0)

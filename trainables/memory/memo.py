@@ -1,0 +1,74 @@
+"""Predictions that outlive a process, in one file of the user's cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trainables.cache import cache_dir
+
+#: What a prediction depends on beside the files of this package.
+_PACKAGES = ("torch", "transformers", "peft")
+
+#: Folders and files of ``trainables`` on which a prediction depends.
+_RELEVANT = ("configuration.py", "elastic.py", "memory", "methods", "step", "supernet", "tasks", "towers")
+
+
+class PredictionMemo:
+    """Remembers what was computed for a text, for as long as the program and its libraries stay the same.
+
+    A file that cannot be used (no room, no permission, locked, damaged) is done without: what it holds can
+    be computed again.
+
+    Args:
+        path: The file; None takes ``predictions.sqlite`` in the cache folder.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_dir() / "predictions.sqlite"
+        self._database: sqlite3.Connection | None = None
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self.path, timeout=5, isolation_level=None)
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT)")
+
+    def get(self, content: str) -> dict[str, Any] | None:
+        """Return what was put for a content, or None."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                query = "SELECT value FROM memo WHERE key = ?"
+                row = self._database.execute(query, (_key(content),)).fetchone()
+                if row:
+                    value: dict[str, Any] = json.loads(row[0])
+                    return value
+        return None
+
+    def put(self, content: str, value: dict[str, Any]) -> None:
+        """Remember a value, made of what JSON knows, for a content."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute(
+                    "INSERT OR REPLACE INTO memo VALUES (?, ?)", (_key(content), json.dumps(value))
+                )
+
+
+def _key(content: str) -> str:
+    return hashlib.sha256(f"{_program()}{content}".encode()).hexdigest()
+
+
+@cache
+def _program() -> str:
+    """A hash of the source files and library versions that decide a prediction."""
+    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _PACKAGES).encode())
+    root = Path(__file__).parent.parent
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] in _RELEVANT:
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""How one optimisation step is run, for training as for memory prediction."""

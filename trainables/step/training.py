@@ -1,0 +1,93 @@
+"""One optimisation step, as training takes it and memory prediction runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from trainables.methods import FusionMethod
+from trainables.step.setting import TrainingSetting
+from trainables.tasks.classification import Classification
+from trainables.towers import ModalityInput, Sequence, part
+
+
+def forward_loss(
+    method: FusionMethod,
+    inputs: Mapping[str, ModalityInput],
+    labels: Tensor,
+    task: Classification,
+    setting: TrainingSetting,
+) -> Tensor:
+    """Return the loss of a batch, ready for backward."""
+    with setting.autocast(labels.device):
+        output = method(inputs)
+    loss = task.loss(output.logits, labels)
+    return loss if output.aux_loss is None else loss + output.aux_loss
+
+
+def training_step(
+    method: FusionMethod,
+    inputs: Mapping[str, ModalityInput],
+    labels: Tensor,
+    task: Classification,
+    setting: TrainingSetting,
+    optimizer: torch.optim.Optimizer,
+    after_forward: Callable[[], None] | None = None,
+    most_parts: int | None = None,
+) -> Tensor:
+    """Forward, backward and optimiser step; gradients are freed afterwards.
+
+    With gradient accumulation the batch is run in parts, whose losses are weighted by their samples.
+
+    Args:
+        method: The method, in training mode.
+        inputs: A batch, one entry a modality.
+        labels: Its labels, shape (B,).
+        task: For the loss.
+        setting: How the step is run.
+        optimizer: Of the method's trained parameters.
+        after_forward: Called when a forward pass is done and its backward pass is not.
+        most_parts: Leave out parts after these: from the second part on each needs the same memory.
+
+    Returns:
+        The mean loss of the batch, without gradient.
+    """
+    total = torch.zeros((), device=labels.device)
+    parts = _parts(inputs, labels, setting.gradient_accumulation)
+    for some_inputs, some_labels in islice(parts, most_parts):
+        loss = forward_loss(method, some_inputs, some_labels, task, setting)
+        if len(some_labels) < len(labels):
+            loss = loss * (len(some_labels) / len(labels))
+        if after_forward is not None:
+            after_forward()
+        with part("backward pass"):
+            loss.backward()
+        total += loss.detach()
+    with part("optimiser step"):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _parts(
+    inputs: Mapping[str, ModalityInput], labels: Tensor, count: int
+) -> Iterator[tuple[Mapping[str, ModalityInput], Tensor]]:
+    """Split a batch into ``count`` parts of equal size, the last of which may be smaller."""
+    if count == 1:
+        yield inputs, labels
+        return
+    size = -(-len(labels) // count)
+    for first in range(0, len(labels), size):
+        rows = slice(first, first + size)
+        yield {m: _rows(given, rows) for m, given in inputs.items()}, labels[rows]
+
+
+def _rows(given: ModalityInput, rows: slice) -> ModalityInput:
+    if not isinstance(given, Sequence):
+        return {name: tensor[rows] for name, tensor in given.items()}
+    mask = None if given.mask is None else given.mask[rows]
+    return replace(given, tokens=given.tokens[rows], mask=mask)

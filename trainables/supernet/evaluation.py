@@ -1,0 +1,135 @@
+"""Evaluating many subnets of a supernet, with what they share computed once."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from trainables.data import Loader
+from trainables.elastic import Supernet
+from trainables.methods import FusionMethod, FusionOutput
+from trainables.step.setting import TrainingSetting
+from trainables.tasks.classification import get_task
+from trainables.towers import Sequence
+from trainables.trial.trainer import Tick, no_tick
+from trainables.trial.workbench import Workbench
+
+#: The sequences of all batches of a split.
+Sequences = list[dict[str, Sequence]]
+
+
+class SubnetEvaluator:
+    """Evaluates subnets with the weights that they inherit.
+
+    The output of the frozen prefix comes from the cache that training has filled. Where the method tells its
+    forward pass in stages, what stages return is kept, and subnets that agree in the lower stages start
+    from there. Evaluated in an order in which those that agree are neighbours, each stage that several share
+    is run once.
+
+    Args:
+        bench: Data and encoders.
+        setting: How subnets are run.
+        supernet: The supernet; its weights stay as they are.
+        split: The split to evaluate on.
+        precision: As ``TrainingSetting.precision``, of the subnets alone; None is the setting's.
+        states: Most bytes of sequences that are kept.
+
+    Attributes:
+        stages_run: Stages that were run.
+        stages_shared: Stages whose result was there already.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        setting: TrainingSetting,
+        supernet: Supernet,
+        *,
+        split: str = "validation",
+        precision: str | None = None,
+        states: int = 2**30,
+    ) -> None:
+        self.bench = bench
+        self.setting = setting
+        self.supernet = supernet
+        self.split = split
+        self._running = replace(setting, precision=precision or setting.precision)
+        self.task = get_task(bench.data.info["task"])
+        self.stages_run = self.stages_shared = 0
+        self._limit = states
+        self._held = 0
+        self._states: OrderedDict[Hashable, Sequences] = OrderedDict()
+        self._loaders: dict[str, Loader] = {}
+
+    def evaluate(self, config: Mapping[str, Any], tick: Tick = no_tick) -> dict[str, float]:
+        """Return the task's metrics of a subnet; they are infinite or not a number if its output is.
+
+        Args:
+            config: The method's own fields.
+            tick: Called after each batch.
+        """
+        self.supernet.eval()
+        model = self.supernet.bound(config)
+        loader = self._loader(model)
+        logits = []
+        with torch.inference_mode():
+            for output in self._outputs(model, loader):
+                logits.append(output.logits.float().cpu())
+                tick()
+        return self.task.score(torch.cat(logits), loader.split.labels)
+
+    def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
+        """Yield the model's output for each batch."""
+        stages = model.stages()
+        if not stages:
+            for batch in loader.in_order():
+                with self._running.autocast(self.bench.device):
+                    yield model(batch.inputs)
+            return
+        root = json.dumps(model.prefix_layers())
+        path = [(root, *(stage.key for stage in stages[:length])) for length in range(len(stages) + 1)]
+        # What follows the last stage is small and no one else's.
+        known = max((n for n in range(1, len(stages)) if path[n] in self._states), default=0)
+        start = self._states.get(path[known])
+        kept: dict[int, Sequences] = {}
+        if self._limit:
+            kept = {number: [] for number in range(known + 1, len(stages))}
+        for index, batch in enumerate(loader.in_order()):
+            with self._running.autocast(self.bench.device):
+                sequences = start[index] if start else model.prefix(batch.inputs)
+                for number, stage in enumerate(stages[known:], start=known + 1):
+                    sequences = stage.run(sequences)
+                    if number in kept:
+                        kept[number].append(sequences)
+                output = model.conclude(sequences)
+            yield output
+        if known:
+            self._states.move_to_end(path[known])
+        for number, found in kept.items():
+            self._keep(path[number], found)
+        self.stages_run += len(stages) - known
+        self.stages_shared += known
+
+    def _keep(self, path: Hashable, sequences: Sequences) -> None:
+        self._states[path] = sequences
+        self._held += _bytes(sequences)
+        while self._held > self._limit:
+            _, oldest = self._states.popitem(last=False)
+            self._held -= _bytes(oldest)
+
+    def _loader(self, model: FusionMethod) -> Loader:
+        key = json.dumps(model.prefix_layers())
+        if key not in self._loaders:
+            # As many rows at once as a step runs, so that it takes no more memory than a step
+            rows = self.setting.batch_size // self.setting.gradient_accumulation
+            self._loaders[key] = self.bench.loader(self.split, model, self.setting, rows)
+        return self._loaders[key]
+
+
+def _bytes(sequences: Sequences) -> int:
+    return sum(s.tokens.nbytes for of_batch in sequences for s in of_batch.values())

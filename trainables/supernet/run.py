@@ -1,0 +1,133 @@
+"""A supernet being trained on a search's data, without anything of Ray."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data import Batch, Loader
+from trainables.elastic import Supernet, SupernetWeights
+from trainables.memory.measuring import reset_peak, since_reset
+from trainables.methods import FusionMethod
+from trainables.supernet.evaluation import SubnetEvaluator
+from trainables.supernet.step import Curriculum
+from trainables.supernet.trainer import SupernetTrainer
+from trainables.trial.trainer import Tick, no_tick
+from trainables.trial.workbench import TrialSpec, Workbench
+
+
+@dataclass(frozen=True)
+class SupernetPlan:
+    """How a supernet is trained.
+
+    Attributes:
+        method: The method.
+        learning_rate: Peak learning rate.
+        epochs: Passes over the training split.
+        curriculum: Which subnets each step trains.
+        probe: The subnet that is evaluated after each epoch, to see how training gets on.
+        seed: Seed of the initial weights, the order of samples, the subnets and dropout.
+    """
+
+    method: str
+    learning_rate: float
+    epochs: int
+    curriculum: Curriculum
+    probe: Mapping[str, Any]
+    seed: int = 0
+
+
+class SupernetRun:
+    """A supernet being trained by one of one or more workers.
+
+    Args:
+        spec: What it shares with the search's trials; ``spec.epochs`` is theirs.
+        plan: How it is trained.
+        device: Where.
+        wrap: Makes a module one that shares gradients with the other workers; None if there are none.
+        rank: Number of this worker.
+        world: Number of workers.
+        threads: CPU threads of this worker.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        plan: SupernetPlan,
+        device: torch.device,
+        *,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        threads: int = 1,
+    ) -> None:
+        self.bench = Workbench(spec, device, threads)
+        self.setting = spec.setting.as_run(cached=spec.feature_cache > 0)
+        self.device = device
+        context = self.bench.context(self.setting)
+        torch.manual_seed(plan.seed)
+        self.supernet = Supernet(context, plan.method, plan.curriculum.largest).to(device)
+        self._probe = plan.probe
+        self._loaders: dict[str, Loader] = {}
+        self.trainer = SupernetTrainer(
+            self.supernet,
+            self.setting,
+            plan.learning_rate,
+            plan.epochs,
+            len(self.bench.data.split("train")),
+            self._load,
+            plan.curriculum,
+            plan.seed,
+            self.bench.data.info["task"],
+            wrap=wrap,
+            rank=rank,
+            world=world,
+        )
+
+    def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train one epoch and evaluate one subnet, the plan's probe, on the validation split.
+
+        Args:
+            tick: Called after each step and each batch of the validation split.
+
+        Returns:
+            The task's metrics, ``epoch``, ``train_loss``, ``epoch_seconds``, ``validation_seconds`` and on a
+            GPU ``measured_memory`` (GiB held by tensors at the peak of a step).
+        """
+        reset_peak(self.device)
+        result = self.trainer.train_epoch(tick)
+        result |= since_reset(self.device)
+        started = time.perf_counter()
+        evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, states=0)
+        result |= evaluator.evaluate(self._probe, tick)
+        return {
+            **result,
+            "validation_seconds": time.perf_counter() - started,
+            "epoch": self.trainer.epoch,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint: the weights, and what training needs to go on."""
+        self.supernet.weights.save(folder)
+        torch.save(self.trainer.state_dict(), folder / "trainer.pt")
+
+    def load(self, folder: Path) -> None:
+        """Read a checkpoint."""
+        state = SupernetWeights.load(folder).state
+        self.supernet.largest.load_trainable_state_dict(state)
+        self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
+
+    def _load(self, method: FusionMethod, rows: Tensor, generator: torch.Generator | None) -> Batch:
+        """Load rows for a subnet, each modality as far through the frozen layers as it is there."""
+        key = json.dumps(method.prefix_layers())
+        if key not in self._loaders:
+            self._loaders[key] = self.bench.loader("train", method, self.setting)
+            method.train(method.training)  # to fill the cache, encoders were put in evaluation mode
+        return self._loaders[key].batch(rows, generator)

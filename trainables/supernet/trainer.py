@@ -1,0 +1,131 @@
+"""The training loop of a supernet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data.loader import Batch
+from trainables.elastic import Supernet
+from trainables.methods import FusionMethod
+from trainables.step.setting import TrainingSetting
+from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
+from trainables.tasks.classification import get_task
+from trainables.trial.trainer import CosineTraining, Tick, no_tick
+
+#: Loads rows of a split for a subnet, given a generator for augmentation or None.
+Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
+
+
+#: The share of all steps over which the learning rate rises to its peak. Deep subnets fall apart in the first
+#: steps at a rate that suits shallow ones.
+WARM_UP = 0.2
+
+
+class SupernetTrainer(CosineTraining):
+    """Trains a supernet's weights; the learning rate rises for a while, then falls along a cosine.
+
+    Several workers train on shares of the same batches, so that their number changes nothing but the order
+    of summation, and what dropout draws.
+
+    Args:
+        supernet: The supernet, on its device.
+        setting: Optimiser, precision and so on; ``batch_size`` is that of all workers together.
+        learning_rate: Peak learning rate; it falls to 0 over all epochs.
+        epochs: Passes over the training split that are planned.
+        rows: Rows of the training split.
+        load: Loads some of them for a subnet.
+        curriculum: Which subnets each step trains.
+        seed: Decides the order of the rows, the subnets, dropout and augmentation.
+        task: Task kind.
+        wrap: Makes the replica one that shares gradients with other workers; None if there are none.
+        rank: Number of this worker.
+        world: Number of workers.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        setting: TrainingSetting,
+        learning_rate: float,
+        epochs: int,
+        rows: int,
+        load: Load,
+        curriculum: Curriculum,
+        seed: int,
+        task: str = "classification",
+        *,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        steps = epochs * -(-rows // setting.batch_size)
+        weights = supernet.largest.trainable_parameters()
+        super().__init__(setting, weights, learning_rate, steps, warm_up=round(WARM_UP * steps))
+        self.supernet = supernet
+        self.rows = rows
+        self.load = load
+        self.curriculum = curriculum
+        self.seed = seed
+        self.task = get_task(task)
+        self.rank = rank
+        self.world = world
+        self.replica: nn.Module = Replica(supernet)
+        if wrap is not None:
+            self.replica = wrap(self.replica)
+
+    def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train for one epoch.
+
+        Args:
+            tick: Called after each step.
+
+        Returns:
+            ``train_loss``, the mean over this worker's rows and the subnets trained, and ``epoch_seconds``.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
+        started = time.perf_counter()
+        seed = self.seed * 10_007 + self.epoch
+        torch.manual_seed(seed * 1_009 + self.rank)  # dropout: a resumed epoch draws what it would have drawn
+        self.supernet.train()
+        total, seen = torch.zeros((), dtype=torch.float64), 0
+        for step, rows in enumerate(self._batches(seed)):
+            mine = rows[self.rank :: self.world]
+            if len(rows) < self.world:  # a last batch that does not go round
+                continue
+            configs = self.curriculum.subnets(self.seed, self.epoch, step)
+            loss = supernet_step(
+                self.replica,
+                configs,
+                self._loading(mine, (seed * 1_009 + self.rank) * 100_003 + step),
+                len(mine),
+                self.task,
+                self.setting,
+                self.optimizer,
+                distill=self.curriculum.distill,
+                weight=len(mine) * self.world / len(rows),  # workers' gradients are averaged
+            )
+            self.schedule.step()
+            total = total.to(loss.device) + loss * len(mine)
+            seen += len(mine)
+            tick()
+        train_loss = total.item() / seen
+        self.finish_epoch(train_loss)
+        return {"train_loss": train_loss, "epoch_seconds": time.perf_counter() - started}
+
+    def _batches(self, seed: int) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        yield from torch.randperm(self.rows, generator=generator).split(self.setting.batch_size)
+
+    def _loading(self, rows: Tensor, seed: int) -> Callable[[Config, slice], Batch]:
+        def load(config: Config, some: slice) -> Batch:
+            # All subnets of a step see the same images
+            generator = torch.Generator().manual_seed(seed + some.start * 1_000_003)
+            return self.load(self.supernet.shell(config), rows[some], generator)
+
+        return load

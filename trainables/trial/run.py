@@ -1,0 +1,137 @@
+"""One trial: a configuration trained once, in plain PyTorch."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainables.configuration import setting_changes, split_config
+from trainables.data import Loader
+from trainables.elastic import SupernetWeights
+from trainables.memory.calibration import GIB
+from trainables.memory.measuring import Measured
+from trainables.methods import FusionMethod, build_method
+from trainables.trial.assignment import Assignment
+from trainables.trial.trainer import Tick, Trainer, no_tick
+from trainables.trial.workbench import TrialSpec, Workbench, default_device
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class TrialRun:
+    """A configuration being trained.
+
+    Args:
+        spec: What all trials share.
+        assignment: What this one is to do; without a checkpoint to go on from it starts anew.
+        inherited: A supernet to take the initial weights from; None draws them at random.
+    """
+
+    spec: TrialSpec
+    assignment: Assignment
+    inherited: SupernetWeights | None = None
+    device: torch.device = field(default_factory=lambda: torch.device(default_device()))
+
+    def __post_init__(self) -> None:
+        started = time.perf_counter()
+        self.stage = "building"
+        self.config = self.assignment.config
+        self.bench = Workbench(self.spec, self.device, self.assignment.threads)
+        setting = replace(self.spec.setting, **setting_changes(self.config))
+        self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
+        self.method = self._build().to(self.device)
+        train = self.loader("train")
+        layers = self.method.prefix_layers()
+        #: Whether steps run as ``setting`` says: the cache may lack the room for a split.
+        self.as_set = self.setting.prefix == "computed" or set(train.features) == set(layers)
+        self.trainer = Trainer(
+            self.method,
+            self.setting,
+            self.config["learning_rate"],
+            self.spec.epochs,
+            train,
+            self.assignment.seed,
+            self.bench.data.info["task"],
+        )
+        self.validation = self.loader("validation")
+        self.measured: Measured | None = None
+        if self.assignment.checkpoint is not None:
+            with self.assignment.checkpoint.as_directory() as folder:
+                self.load(Path(folder))
+        self.setup_seconds = time.perf_counter() - started
+
+    def loader(self, split: str) -> Loader:
+        """Return a split's batches, with the frozen prefix's cached output where the method has one.
+
+        Raises:
+            UserError: If the cache lacks the room for what the setting wants from there.
+        """
+        return self.bench.loader(split, self.method, self.setting)
+
+    def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train one epoch and evaluate on the validation split; ``stage`` says which of the two it is at.
+
+        Args:
+            tick: Called after each step and each batch of the validation split.
+
+        Returns:
+            The task's metrics, ``epoch``, ``train_loss``, ``step_time`` (seconds of a step, the median of the
+            epoch's), ``measured_memory`` (GiB held by tensors at the peak of a step, once one was measured),
+            on a GPU ``reserved_memory``, and where the time went: ``setup_seconds`` (the same in every epoch;
+            cached features are computed here), ``epoch_seconds`` and ``validation_seconds``.
+        """
+        self.stage = "training"
+        result = self.trainer.train_epoch(tick)
+        self.measured = self.measured or self.trainer.meter.measured
+        if self.measured is not None:
+            result["measured_memory"] = self.measured.allocated / GIB
+            if self.measured.reserved is not None:
+                result["reserved_memory"] = self.measured.reserved / GIB
+        started = time.perf_counter()
+        self.stage = "validation"
+        result |= self.trainer.evaluate(self.validation, tick)
+        return {
+            **result,
+            "validation_seconds": time.perf_counter() - started,
+            "setup_seconds": self.setup_seconds,
+            "epoch": self.trainer.epoch,
+        }
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Return the task's metrics on a split."""
+        return self.trainer.evaluate(self.loader(split))
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint: the trained weights, the configuration, and what training needs to go on."""
+        weights = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
+        save_file(weights, folder / "weights.safetensors")
+        torch.save(self.trainer.state_dict(), folder / "trainer.pt")
+        described = {"config": dict(self.config), "seed": self.assignment.seed, "spec": asdict(self.spec)}
+        (folder / "trial.json").write_text(json.dumps(described, indent=1))
+
+    def load(self, folder: Path) -> None:
+        """Read a checkpoint."""
+        self.method.load_trainable_state_dict(load_file(folder / "weights.safetensors"))
+        self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
+
+    def _build(self) -> FusionMethod:
+        name, fields = split_config(self.config)
+        context = self.bench.context(self.setting)
+        torch.manual_seed(self.assignment.seed)
+        method = build_method(name, fields, context)
+        if self.inherited is not None:
+            supernet = self.inherited.supernet(context)
+            method.load_trainable_state_dict(supernet.subnet_state_dict(fields, method))
+        return method
+
+
+def test_metrics(spec: TrialSpec, assignment: Assignment) -> dict[str, float]:
+    """Return the metrics on the test split of a trial's checkpoint."""
+    return TrialRun(spec, assignment).evaluate("test")

@@ -1,0 +1,219 @@
+"""The training loop: plain PyTorch, one epoch at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.data.loader import Loader
+from trainables.memory.measuring import StepMeter
+from trainables.methods import FusionMethod
+from trainables.step.setting import TrainingSetting
+from trainables.tasks.classification import get_task
+
+#: Hears that the work has got on.
+Tick = Callable[[], None]
+
+
+def no_tick() -> None:
+    """Hear nothing."""
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+class _StepClock:
+    """Times steps, from the end of one to the end of the next, without holding them up.
+
+    A GPU works on while the program is ahead of it; there, events among its work tell when each step ended.
+
+    Args:
+        device: Where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[torch.cuda.Event] = []
+        self._times: list[float] = []
+        self.tick()
+
+    def tick(self) -> None:
+        """Note the end of a step, or the start of the first."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self._device))
+            self._events.append(event)
+        else:
+            self._times.append(time.perf_counter())
+
+    def median(self) -> float:
+        """Return the median of the steps so far, in seconds.
+
+        Unlike the mean it is not moved by the few steps that stand out: the first, the one that is measured,
+        and those in which another trial had the processor.
+        """
+        if self._events:
+            self._events[-1].synchronize()
+            steps = [a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(self._events)]
+        else:
+            steps = [b - a for a, b in itertools.pairwise(self._times)]
+        return statistics.median(steps)
+
+
+class CosineTraining:
+    """What training consists of beside the model: an optimiser, a falling learning rate and the epochs done.
+
+    Args:
+        setting: Optimiser, precision and so on.
+        parameters: What trains.
+        learning_rate: Peak learning rate; it falls to 0 over all steps.
+        steps: Steps that are planned.
+        warm_up: First steps, over which the learning rate rises to what it falls from.
+    """
+
+    def __init__(
+        self,
+        setting: TrainingSetting,
+        parameters: list[nn.Parameter],
+        learning_rate: float,
+        steps: int,
+        warm_up: int = 0,
+    ) -> None:
+        self.setting = setting
+        self.epoch = 0
+        self.optimizer = setting.make_optimizer(parameters, learning_rate)
+
+        def share(step: int) -> float:
+            rising = min((step + 1) / (warm_up + 1), 1)
+            return rising * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
+
+    def finish_epoch(self, train_loss: float) -> None:
+        """Count an epoch.
+
+        Args:
+            train_loss: Its mean loss.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        self.epoch += 1
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on, beside the trained weights."""
+        return {
+            "epoch": self.epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.epoch = state["epoch"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+class Trainer(CosineTraining):
+    """Trains a method's trainable parameters with a cosine learning rate.
+
+    Args:
+        method: The method, on its device.
+        setting: Optimiser, precision and so on.
+        learning_rate: Peak learning rate; it falls to 0 over all epochs.
+        epochs: Passes over the training split that are planned.
+        train: The training split.
+        seed: Decides the order of the samples, dropout and augmentation.
+        task: Task kind.
+
+    Attributes:
+        meter: Knows the memory that the steps so far took.
+    """
+
+    def __init__(
+        self,
+        method: FusionMethod,
+        setting: TrainingSetting,
+        learning_rate: float,
+        epochs: int,
+        train: Loader,
+        seed: int,
+        task: str = "classification",
+    ) -> None:
+        super().__init__(setting, method.trainable_parameters(), learning_rate, epochs * len(train))
+        self.method = method
+        self.train_loader = train
+        self.seed = seed
+        self.task = get_task(task)
+        self.meter = StepMeter(train.device, setting.batch_size)
+
+    def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+        """Train for one epoch.
+
+        Args:
+            tick: Called after each step.
+
+        Returns:
+            ``train_loss``, the mean over samples, ``step_time``, the median over steps in seconds, loading of
+            the batch included, and ``epoch_seconds``.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
+        started = time.perf_counter()
+        seed = self.seed * 10_007 + self.epoch
+        torch.manual_seed(seed)  # dropout: a resumed epoch draws what it would have drawn
+        self.method.train()
+        total = torch.zeros((), dtype=torch.float64)
+        seen = 0
+        clock = _StepClock(self.train_loader.device)
+        for batch in self.train_loader.shuffled(seed):
+            loss = self.meter.step(
+                self.method, batch.inputs, batch.labels, self.task, self.setting, self.optimizer
+            )
+            self.schedule.step()
+            total = total.to(loss.device) + loss * len(batch.labels)
+            seen += len(batch.labels)
+            clock.tick()
+            tick()
+        train_loss = total.item() / seen
+        self.finish_epoch(train_loss)
+        return {
+            "train_loss": train_loss,
+            "step_time": clock.median(),
+            "epoch_seconds": time.perf_counter() - started,
+        }
+
+    def evaluate(self, loader: Loader, tick: Tick = no_tick) -> dict[str, float]:
+        """Return the task's metrics on a split.
+
+        Args:
+            loader: The split.
+            tick: Called after each batch.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        self.method.eval()
+        logits, labels = [], []
+        with torch.inference_mode():
+            for batch in loader.in_order():
+                with self.setting.autocast(batch.labels.device):
+                    logits.append(self.method(batch.inputs).logits.float().cpu())
+                labels.append(batch.labels.cpu())
+                tick()
+        metrics = self.task.score(torch.cat(logits), torch.cat(labels))
+        if not math.isfinite(metrics["loss"]):
+            raise DivergedError(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")
+        return metrics
