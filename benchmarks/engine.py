@@ -3,7 +3,7 @@
 Nothing is trained. Workers are simulated on a clock on which an epoch takes the seconds it was recorded with.
 The engines are the real objects, asked and told in the order in which Ray Tune (or Syne Tune) does. All may
 propose any configuration of the space, none gets first points, and all pay for every epoch they run. What
-counts is the hypervolume of the trials that ran all epochs, from the reference of ``search.goals.objectives``,
+counts is the hypervolume of the trials that ran all epochs, from the search's own reference,
 as a share of what all trials of the table reach together.
 
 All choose among the recorded configurations: a proposal becomes the nearest one that the run has not tried

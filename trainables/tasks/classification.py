@@ -7,13 +7,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import unknown
+from trainables.tasks.base import Metric
 
 
 class Classification:
     """One class a sample; labels (B,) of class indices."""
 
     name = "classification"
-    metrics = ("accuracy", "macro_f1", "loss")
+    metrics = (
+        Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy after the last epoch"),
+        Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 after the last epoch"),
+        Metric("loss", "minimize", None, 0.0, "", "cross entropy after the last epoch"),
+    )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of logits (B, C)."""
