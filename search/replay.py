@@ -24,7 +24,7 @@ from ray import tune
 from spaces import SpaceContext, get_space
 from spaces.grid import place_in_range
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 from trainables.trial.assignment import Assignment
 

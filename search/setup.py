@@ -24,8 +24,8 @@ from spaces.subnets import require_elastic, subnet_space
 from trainables.configuration import split_config
 from trainables.data import DATASETS, Dataset, open_dataset, prepare, typical_text_length
 from trainables.errors import UserError
+from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
-from trainables.memory.predictor import MemoryPredictor, MemoryReport
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
 from trainables.towers import EncoderSource, resolve_encoder

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from trainables.errors import UserError
+from trainables.units import GIB, MIB
 
-GIB = 2**30
+__all__ = ["GIB", "MIB", "format_duration", "format_size", "parse_duration", "parse_size"]
 
-_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": GIB}
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": MIB, "GIB": GIB}
 _TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -40,7 +41,7 @@ def parse_duration(text: str) -> float:
 
 def format_size(size: float) -> str:
     """Return bytes in the unit a person would use: ``343 MiB``, ``8.72 GiB``."""
-    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
 def format_duration(seconds: float) -> str:

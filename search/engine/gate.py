@@ -11,7 +11,7 @@ from search.goals.objectives import known_values
 from search.placement import Placement
 from search.samplers.common import DEVICE_MEMORY
 from search.units import GIB
-from trainables.memory.predictor import MemoryPredictor, MemoryReport
+from trainables.memory import MemoryPredictor, MemoryReport
 
 
 @dataclass(frozen=True)

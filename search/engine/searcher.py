@@ -25,7 +25,7 @@ from search.schedulers import Rule
 from search.units import GIB
 from spaces import Space, SpaceContext, Trial
 from spaces.grid import count, enumerate_space
-from trainables.memory.predictor import MemoryPredictor, MemoryReport
+from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.trial.assignment import Assignment
 
 #: Proposals of the sampler in a row that may be repeats or infeasible before others are drawn past it …

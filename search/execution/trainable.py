@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from trainables.elastic import SupernetWeights
-from trainables.memory.calibration import CUDA_CONTEXT, GIB
+from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
 from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
@@ -23,6 +23,7 @@ from trainables.trial.run import TrialRun
 from trainables.trial.trainer import DivergedError
 from trainables.trial.watchdog import Watchdog
 from trainables.trial.workbench import TrialSpec
+from trainables.units import GIB
 
 _T = TypeVar("_T")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from search.units import GIB
 from trainables.errors import UserError, unknown
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 MIB = 2**20
 

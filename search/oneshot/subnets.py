@@ -32,8 +32,8 @@ from spaces.subnets import draw_member
 from trainables.configuration import split_config
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
+from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
-from trainables.memory.predictor import MemoryPredictor, MemoryReport
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.towers import resolve_encoder
 from trainables.trial.outcome import last_line

@@ -29,8 +29,9 @@ from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
 from trainables.configuration import split_config
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
+from trainables.supernet.prediction import predict_supernet
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.trial.outcome import last_line
@@ -295,9 +296,9 @@ def _predicted(setup: Setup, setting: TrainingSetting, plan: SupernetPlan) -> tu
     peak some of them are there anyway; that is not taken into account.
     """
     predictor = setup.predictor
-    report = predictor.changed(**setting.to_dict()).predict_supernet(plan.method, plan.curriculum)
+    report = predict_supernet(predictor.changed(**setting.to_dict()), plan.method, plan.curriculum)
     as_run = setting.as_run(cached=setup.config.feature_cache)
-    expected = predictor.changed(**as_run.to_dict()).predict_supernet(plan.method, plan.curriculum)
+    expected = predict_supernet(predictor.changed(**as_run.to_dict()), plan.method, plan.curriculum)
     buckets = report.checkpoint if setup.config.workers > 1 else 0
     shared = replace(report, total=report.total + buckets, gradients=report.gradients + buckets)
     return shared, expected.total + buckets

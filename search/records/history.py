@@ -14,7 +14,7 @@ from ray.tune import Checkpoint
 from search.goals.constraints import Constraint
 from search.goals.objectives import KNOWN, Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 #: What a trial reports each epoch and history keeps.
 REPORTED = (

@@ -15,7 +15,7 @@ from tests.conformance.methods import CLASSES, PAIRS, build, make_batch, tiny_to
 from tests.conftest import SIZES
 from trainables.elastic import Supernet
 from trainables.errors import UserError
-from trainables.memory.predictor import measure_memory
+from trainables.memory import measure_memory
 from trainables.methods import METHODS, MethodContext
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss

@@ -21,7 +21,7 @@ from tests.conformance.methods import (
     tiny_tower,
 )
 from tests.conftest import SIZES
-from trainables.memory.predictor import MemoryPredictor, measure_memory
+from trainables.memory import MemoryPredictor, measure_memory
 from trainables.methods import METHODS, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder

@@ -26,7 +26,7 @@ from tests.conformance.methods import (
 )
 from tests.conftest import SIZES, random_inputs, real_length
 from trainables.errors import UserError
-from trainables.memory.predictor import measure_memory
+from trainables.memory import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss

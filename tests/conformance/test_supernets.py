@@ -14,8 +14,10 @@ from tests.conformance.test_elastic import ELASTIC, largest, legal
 from tests.conformance.test_memory import predictor_of, setting_of
 from trainables.data import Batch
 from trainables.elastic import Supernet
-from trainables.memory.predictor import _make_state, _report, track_supernet_step
+from trainables.memory.optimizer import make_state
+from trainables.memory.report import report_of
 from trainables.step.setting import TrainingSetting
+from trainables.supernet.prediction import predict_supernet, track_supernet_step
 from trainables.supernet.step import Curriculum
 from trainables.tasks.classification import get_task
 from trainables.towers import Sequence
@@ -57,11 +59,11 @@ def test_predicted_memory_is_the_tracked_peak(tiny_encoders, name, paths, change
         name, "uniform" if paths == "uniform" else "sandwich", distill=paths == "distill"
     )
     folders = tuple((m, str(tiny_encoders[f])) for m, f in zip(MODALITIES, PAIRS[0], strict=True))
-    predicted = predictor_of(folders).changed(**changes).predict_supernet(name, curriculum)
+    predicted = predict_supernet(predictor_of(folders).changed(**changes), name, curriculum)
     supernet = supernet_of(name, setting).train()
     inputs, labels = make_batch()
     optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), 0.0)
-    _make_state(optimizer)
+    make_state(optimizer)
     stored = {}
     for config in (curriculum.largest, curriculum.smallest):
         model = supernet.shell(config)
@@ -88,4 +90,4 @@ def test_predicted_memory_is_the_tracked_peak(tiny_encoders, name, paths, change
         get_task("classification"),
         distill=curriculum.distill,
     )
-    assert predicted == _report(supernet.largest, held)
+    assert predicted == report_of(supernet.largest, held)

@@ -20,7 +20,7 @@ from tests.conftest import (
     random_inputs,
     real_length,
 )
-from trainables.memory.predictor import MemoryPredictor, measure_memory
+from trainables.memory import MemoryPredictor, measure_memory
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.towers import FAMILIES, NONE, Tower, load_tower, resolve_encoder

@@ -25,7 +25,7 @@ from search.records.history import History, TrialRecord, canonical
 from search.records.store import SearchStore
 from search.schedulers import Rule, make_rule
 from spaces import Space, SpaceContext, get_space
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})

@@ -15,7 +15,7 @@ from ray import tune
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import SpaceContext, get_space
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 from trainables.trial.assignment import Assignment
 

@@ -39,7 +39,7 @@ from spaces import Space
 from tests.search.on_ray import ray_in
 from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, result
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 
 EPOCHS = 4

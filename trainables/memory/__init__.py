@@ -1,1 +1,26 @@
-"""Training memory: predicted on tensors without content, measured on real ones."""
+"""Training memory: predicted on tensors without content, measured on real ones.
+
+The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimisation
+step. ``MemoryPredictor`` finds it by running the step of the real model on fake tensors, which have shapes
+but no content: exact, without a GPU, in a fraction of a second. ``measure_memory`` tracks the same step on
+real tensors. Not counted is what a device's runtime and allocator hold beside the tensors; ``Calibration``
+says what that is.
+"""
+
+from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu
+from trainables.memory.memo import PredictionMemo
+from trainables.memory.predictor import MemoryPredictor
+from trainables.memory.report import Breakdown, MemoryReport
+from trainables.memory.tracking import measure_memory
+
+__all__ = [
+    "Breakdown",
+    "Calibration",
+    "MemoryPredictor",
+    "MemoryReport",
+    "PredictionMemo",
+    "find_calibration",
+    "measure_memory",
+    "needed_on_cpu",
+    "needed_on_gpu",
+]

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from trainables.cache import cache_dir
-
-MIB, GIB = 2**20, 2**30
+from trainables.units import GIB, MIB
 
 #: What a CUDA context with PyTorch's kernels takes, about; the least that any process on a GPU takes.
 CUDA_CONTEXT = 512 * MIB
@@ -67,7 +66,9 @@ class Calibration:
         return round(self.slope * predicted + self.intercept)
 
 
-def fit(predicted: Sequence[int], measured: Sequence[int], *, device: str, attention: str) -> Calibration:
+def fit_line(
+    predicted: Sequence[int], measured: Sequence[int], *, device: str, attention: str
+) -> Calibration:
     """Fit a line to measured configurations, by least squares of the relative error.
 
     Args:

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from trainables.memory.calibration import Calibration, fit, local_device
+from trainables.memory.calibration import Calibration, fit_line, local_device
 from trainables.memory.measuring import WARM_UP, Measured, StepMeter
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import build_method
 from trainables.tasks.classification import get_task
 from trainables.towers import load_tower
+from trainables.units import MIB
 
 
 def typical_configurations(depth: int) -> list[tuple[str, dict[str, Any]]]:
@@ -94,7 +95,7 @@ def calibrate_device(
                 (measured.allocated if measured.reserved is None else measured.reserved) + context,
             )
         )
-    calibration = fit(
+    calibration = fit_line(
         [point.predicted for point in points],
         [point.device for point in points],
         device=local_device(),
@@ -154,7 +155,7 @@ def _context_bytes() -> int:
     command = ["nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-        used = max(int(line) for line in answer.split()) * 2**20
+        used = max(int(line) for line in answer.split()) * MIB
     except (OSError, ValueError, subprocess.SubprocessError):
         free, total = torch.cuda.mem_get_info()
         used = total - free  # of all processes: too much where there are others

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.memory.calibration import CUDA_CONTEXT, GIB
-from trainables.memory.predictor import track_step
+from trainables.memory.calibration import CUDA_CONTEXT
+from trainables.memory.tracking import track_step
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import training_step
 from trainables.tasks.classification import Classification
 from trainables.towers import ModalityInput
+from trainables.units import GIB
 
 #: Steps that do not count: the first makes the optimiser's state and, on a GPU, the libraries' workspaces.
 WARM_UP = 1

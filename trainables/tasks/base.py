@@ -15,8 +15,8 @@ class Metric:
     Attributes:
         name: The name that trials report it by, e.g. ``accuracy``.
         direction: Whether less or more is better.
-        worst: The value from which on a result is worth nothing; None if it depends on the data, in which case
-            the task's guess says it.
+        worst: The value from which on a result is worth nothing; None if it depends on the data, in which
+            case the task's guess says it.
         ideal: The best possible value.
         unit: ``%`` for a share of 1, which people may write as a percentage; empty for a plain number.
         description: One line for listings.

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from trainables.configuration import setting_changes, split_config
 from trainables.data import Loader
 from trainables.elastic import SupernetWeights
-from trainables.memory.calibration import GIB
 from trainables.memory.measuring import Measured
 from trainables.methods import FusionMethod, build_method
 from trainables.trial.assignment import Assignment
 from trainables.trial.trainer import Tick, Trainer, no_tick
 from trainables.trial.workbench import TrialSpec, Workbench, default_device
+from trainables.units import GIB
 
 _T = TypeVar("_T")
 

@@ -17,11 +17,11 @@ from trainables.data import (
     prepare,
 )
 from trainables.errors import UserError
-from trainables.memory.calibration import GIB
 from trainables.methods import FusionMethod, MethodContext
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
+from trainables.units import GIB
 
 
 @dataclass(frozen=True)

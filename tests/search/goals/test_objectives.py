@@ -15,7 +15,7 @@ from search.goals.objectives import (
 )
 from search.goals.pareto import hypervolume
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 MEMORY = MemoryReport(
     total=3 * 2**29,

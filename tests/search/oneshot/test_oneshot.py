@@ -32,7 +32,7 @@ from tests.search.on_ray import ray_in
 from tests.search.searching import kill_family
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 from trainables.supernet.run import SupernetRun
 
 

@@ -11,7 +11,7 @@ from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord
 from search.reporting import progress
 from search.reporting.progress import Progress
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 
 @pytest.fixture

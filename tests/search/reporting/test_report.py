@@ -11,7 +11,7 @@ from rich.console import Console
 from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord
 from search.reporting.report import front_rows, front_table, method_rows, methods_table, plot_front
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 GIB = 2**30
 DEPTHS = {"text": 6, "image": 12}

@@ -24,7 +24,7 @@ from search.reporting import tracker as tracking
 from search.reporting.tracker import Tracker
 from search.units import GIB
 from trainables.errors import UserError
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 CALLS = (
     "get_experiment_by_name",

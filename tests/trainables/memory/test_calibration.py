@@ -6,10 +6,9 @@ import pytest
 
 from trainables.memory.calibration import (
     CUDA_CONTEXT,
-    GIB,
     Calibration,
     find_calibration,
-    fit,
+    fit_line,
     load_calibrations,
     local_device,
     needed_on_cpu,
@@ -20,11 +19,12 @@ from trainables.memory.fitting import calibrate_device
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
+from trainables.units import GIB
 
 
 def _calibration(device: str = "NVIDIA A10G", **changes: object) -> Calibration:
     points = [GIB, 2 * GIB, 5 * GIB]
-    known = fit(points, [round(1.1 * p + GIB) for p in points], device=device, attention="eager")
+    known = fit_line(points, [round(1.1 * p + GIB) for p in points], device=device, attention="eager")
     return Calibration(**{**known.to_dict(), **changes})
 
 
@@ -35,7 +35,7 @@ def test_a_line_is_found() -> None:
     assert found.worst < 1e-6
     assert found.device_bytes(10 * GIB) == pytest.approx(12 * GIB)
     with pytest.raises(ValueError, match="three configurations"):
-        fit([GIB, GIB, GIB], [1, 2, 3], device="", attention="eager")
+        fit_line([GIB, GIB, GIB], [1, 2, 3], device="", attention="eager")
 
 
 def test_calibrations_are_kept_by_device_version_and_kernel(workplace) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.memory.calibration import CUDA_CONTEXT, MIB
+from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.fitting import measure_configuration
 from trainables.memory.measuring import StepMeter, limit_memory
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 from trainables.trial.outcome import is_out_of_memory
+from trainables.units import MIB
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

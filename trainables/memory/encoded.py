@@ -1,0 +1,101 @@
+"""What frozen layers of an encoder return and take, found out once and put in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from trainables.memory.storage_log import StorageLog
+from trainables.step.setting import TrainingSetting
+from trainables.towers import ModalityInput, Sequence, Tower
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens that some frozen layers of an encoder return, without their content.
+
+    Attributes:
+        layer: Number of layers.
+        rise: The most bytes that these layers need at a moment, beyond what is live before the first.
+        storage: Bytes of the tokens' storage.
+        size: Shape of the tokens.
+        stride: Their stride.
+        offset: Their offset in the storage.
+        dtype: Their type.
+        masked: Whether there is a padding mask.
+    """
+
+    layer: int
+    rise: int
+    storage: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    masked: bool
+
+    @classmethod
+    def of(cls, sequence: Sequence, rise: int) -> Encoded:
+        """Describe a sequence."""
+        tokens = sequence.tokens
+        return cls(
+            sequence.layer,
+            rise,
+            tokens.untyped_storage().nbytes(),
+            tuple(tokens.shape),
+            tokens.stride(),
+            int(tokens.storage_offset()),
+            tokens.dtype,
+            sequence.mask is not None,
+        )
+
+    def computed(self, before: Sequence) -> Sequence:
+        """Return the sequence as if the layers had run on the one before."""
+        storage = torch.empty(self.storage // self.dtype.itemsize, dtype=self.dtype)
+        tokens = storage.as_strided(self.size, self.stride, self.offset)
+        return replace(before, tokens=tokens, layer=self.layer)
+
+    def cached(self, rows: int) -> Sequence:
+        """Return the sequence as it comes from a cache, which holds float32."""
+        mask = torch.zeros(rows, self.size[1], dtype=torch.bool) if self.masked else None
+        return Sequence(torch.empty(rows, *self.size[1:]), mask, self.layer)
+
+
+def encoded_layers(tower: Tower, setting: TrainingSetting) -> list[Encoded]:
+    """Return an encoder's output after 0, 1, … layers without gradient, and what these take.
+
+    Args:
+        tower: The encoder, all of it frozen.
+        setting: How steps are run.
+    """
+    rows = setting.batch_size // setting.gradient_accumulation
+    inputs = tower.example_inputs(rows, setting.sizes)
+    with torch.no_grad(), setting.autocast(torch.device("cpu")), StorageLog() as log:
+        log.note("weights", [*tower.parameters(), *tower.buffers()])
+        sequence = tower.encode(inputs, 0)
+        start = log.mark()
+        found = [Encoded.of(sequence, 0)]
+        for stop in range(1, tower.depth + 1):
+            sequence = tower.encode(sequence, stop)
+            found.append(Encoded.of(sequence, log.rise(start)))
+    return found
+
+
+def encode_known(
+    tower: Tower, encoded: list[Encoded], log: StorageLog, inputs: ModalityInput, stop: int
+) -> Sequence:
+    """Do what ``Tower.encode`` does, without running frozen layers whose needs are known.
+
+    Args:
+        tower: The encoder.
+        encoded: Its ``encoded_layers``.
+        log: Told what the layers would have taken.
+        inputs: See ``Tower.encode``.
+        stop: See ``Tower.encode``.
+    """
+    if torch.is_grad_enabled() or isinstance(inputs, Sequence) or stop == 0:
+        return Tower.encode(tower, inputs, stop)
+    sequence = Tower.encode(tower, inputs, 0)
+    log.transient(encoded[stop].rise)
+    return encoded[stop].computed(sequence)
