@@ -132,7 +132,7 @@ class Problem:
             for c in get_space(self.table.space).largest(self.table.context)
         ]
         bounds = {name: 1.1 * max(values[name] for values in largest) for name in KNOWN}
-        return reference_values(self.objectives, n_classes=self.table.classes, **bounds)
+        return reference_values(self.objectives, guess=self.table.guess, **bounds)
 
     @property
     def full(self) -> float:

@@ -23,6 +23,7 @@ from trainables.memory.fitting import measure_configuration
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
 SETTING = TrainingSetting(batch_size=2, text_length=16, image_size=98)
@@ -32,7 +33,7 @@ PRECISIONS = ("fp32", "bf16", "bf16-frozen")
 def compare() -> list[dict[str, Any]]:
     """Predict and track every method in every setting, in bytes."""
     encoders = {m: resolve_encoder(m, n) for m, n in (("text", "minilm"), ("image", "dinov2-small"))}
-    predictor = MemoryPredictor(encoders, 13, SETTING)
+    predictor = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), SETTING)
     rows = []
     for method, precision, checkpointing in itertools.product(METHODS, PRECISIONS, (False, True)):
         at = predictor.changed(precision=precision, gradient_checkpointing=checkpointing)

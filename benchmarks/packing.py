@@ -47,6 +47,7 @@ from spaces import SpaceContext, get_space
 from trainables.memory.calibration import needed_on_gpu
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
 GIB = 2**30
@@ -63,7 +64,7 @@ def draw(space: str, seed: int = 0) -> list[int]:
         modality: resolve_encoder(modality, f"arch:{name}")
         for modality, name in (("text", "bert-base"), ("image", "vit-base"))
     }
-    predictor = MemoryPredictor(encoders, CLASSES, SETTING)
+    predictor = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(CLASSES), SETTING)
     context = SpaceContext.of(encoders)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     members = [get_space(space).sample(study.ask(), context) for _ in range(TRIALS)]

@@ -27,6 +27,7 @@ from scipy.stats import spearmanr
 
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
 SETTING = TrainingSetting(batch_size=32, text_length=512, image_size=224, optimizer="sgd")
@@ -65,7 +66,7 @@ def predict() -> list[dict[str, Any]]:
             encoders = {
                 m: resolve_encoder(m, f"arch:{e}") for m, e in zip(("text", "image"), pair, strict=True)
             }
-            predictors[pair] = MemoryPredictor(encoders, CLASSES, SETTING)
+            predictors[pair] = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(CLASSES), SETTING)
         report = predictors[pair].predict(method, {})
         rows.append(
             {

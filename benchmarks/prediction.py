@@ -30,6 +30,7 @@ from spaces import SpaceContext, get_space
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
 SPACE = get_space("pmf_nas")
@@ -38,7 +39,7 @@ SPACE = get_space("pmf_nas")
 def predictor(text: str, image: str, memo: PredictionMemo | None) -> MemoryPredictor:
     """Return a predictor at the default setting."""
     encoders = {"text": resolve_encoder("text", text), "image": resolve_encoder("image", image)}
-    return MemoryPredictor(encoders, 13, TrainingSetting(), memo=memo)
+    return MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), TrainingSetting(), memo=memo)
 
 
 def one_by_one(count: int = 60) -> dict[str, float]:

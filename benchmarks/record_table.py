@@ -128,7 +128,7 @@ def main() -> None:
         batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE, precision=PRECISION
     )
     context = SpaceContext.of(encoders)
-    predictor = MemoryPredictor(encoders, len(dataset.classes), setting, memo=PredictionMemo())
+    predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
     data = prepare(dataset, encoders, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
     spec = TrialSpec(
         dataset=str(folder),
@@ -199,8 +199,7 @@ def main() -> None:
         "dataset": DATASET,
         "rows": ROWS,
         "dataset_fingerprint": dataset.fingerprint,
-        "classes": len(dataset.classes),
-        "majority": dataset.majority("validation"),
+        **dataset.task.to_record(dataset.task.guess(dataset.labels("validation"))),
         "encoders": spec.encoders,
         "depths": dict(context.depths),
         "widths": dict(context.widths),

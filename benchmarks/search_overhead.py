@@ -110,13 +110,13 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
         torch.manual_seed(0)
         name, fields = split_config(chosen)
         setting = TrainingSetting(BATCH, TEXT_LENGTH, IMAGE_SIZE)
-        method = build_method(name, fields, MethodContext(towers, data.n_classes, setting.sizes))
+        method = build_method(name, fields, MethodContext(towers, data.task.output_size, setting.sizes))
         device = torch.device("cpu")
         loaders = {
             split: Loader(data.split(split), tuple(sources), BATCH, device)
             for split in ("train", "validation")
         }
-        trainer = Trainer(method, setting, chosen["learning_rate"], epochs, loaders["train"], seed=0)
+        trainer = Trainer(method, setting, chosen["learning_rate"], epochs, loaders["train"], 0, data.task)
         for _ in range(epochs):
             trainer.train_epoch()
             tune.report(trainer.evaluate(loaders["validation"]))

@@ -19,6 +19,7 @@ from spaces import SpaceContext, get_space
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
 FOLDER = Path(__file__).parent
@@ -91,7 +92,9 @@ def main() -> None:
     """Make all of them."""
     torch.set_num_threads(1)
     encoders = {modality: resolve_encoder(modality, name) for modality, name in NAMES.items()}
-    predictor = MemoryPredictor(encoders, 101, TrainingSetting(), memo=PredictionMemo())
+    predictor = MemoryPredictor(
+        encoders, get_task(DEFAULT_TASK).of_size(101), TrainingSetting(), memo=PredictionMemo()
+    )
     title = "pmf on bert-base + vit-base, batch 32, 128 tokens"
     parts = predictor.explain("pmf", {"n_fusion_layers": 2})
     plot_breakdown(parts, FOLDER / "memory_parts.png", f"{title}, L_f = 10")

@@ -1,7 +1,7 @@
 """A fusion method of one's own: gated multimodal units on frozen encoders (Arevalo et al., 2017, Eq. 1-5).
 
 Every encoder's pooled vector x_m becomes h_m = tanh(W_m x_m); gates z = softmax(W_z [x_1; …; x_M]) decide,
-for each unit, how much each modality counts; logits = W (sum_m z_m * h_m) + b.
+for each unit, how much each modality counts; outputs = W (sum_m z_m * h_m) + b.
 
     python search.py --plugin examples/gated_fusion.py --space gated_fusion
     python search.py predict --plugin examples/gated_fusion.py --method gated_fusion --set width=128
@@ -46,7 +46,7 @@ class GatedFusion(FusionMethod):
         together = sum(self.widths.values())
         self.units = nn.ModuleDict({m: nn.Linear(d, config.width) for m, d in self.widths.items()})
         self.gate = nn.Linear(together, len(self.widths) * config.width)
-        self.head = nn.Linear(config.width, context.n_classes)
+        self.head = nn.Linear(config.width, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         # Every layer is frozen and untouched, so the search may cache the encoders' outputs.

@@ -26,6 +26,7 @@ from spaces.grid import place_in_range
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import DEFAULT_TASK, Task, get_task
 from trainables.trial.assignment import Assignment
 
 #: Columns that say which configuration a row is of; those of its memory start with ``memory.``.
@@ -103,8 +104,8 @@ class ReplayTable:
         fingerprint: Hash of its content.
         space: Name of the space.
         dataset: Name of the dataset.
-        classes: Its number of classes.
-        majority: Share of its validation split that is of the largest class.
+        task: What is learnt.
+        guess: What is reached on the validation split without having learnt anything, by metric.
         context: What the space depends on.
         setting: How steps were run.
         epochs: Epochs that every trial was trained.
@@ -116,8 +117,8 @@ class ReplayTable:
     fingerprint: str
     space: str
     dataset: str
-    classes: int
-    majority: float
+    task: Task
+    guess: Mapping[str, float]
     context: SpaceContext
     setting: TrainingSetting
     epochs: int
@@ -140,21 +141,21 @@ class ReplayTable:
             rows = _recorded(table, described["epochs"])
             depths, widths = described["depths"], described["widths"]
             setting = TrainingSetting(**described["setting"])
-            found = [described[name] for name in ("space", "dataset", "classes", "majority")]
+            space, dataset = described["space"], described["dataset"]
+            task, guess = get_task(described.get("task", DEFAULT_TASK)).from_record(described)
         except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"--replay {path}: is no table of recorded trials, such as benchmarks/record_table.py makes "
                 f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
             ) from error
-        space, dataset, classes, majority = found
         context = SpaceContext(depths, widths)
         return cls(
             path=str(path),
             fingerprint=hashlib.sha256(content).hexdigest()[:16],
             space=space,
             dataset=dataset,
-            classes=classes,
-            majority=majority,
+            task=task,
+            guess=guess,
             context=context,
             setting=setting,
             epochs=described["epochs"],

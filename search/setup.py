@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,9 @@ from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoder
 from trainables.trial.workbench import TrialSpec
-
-
-@dataclass(frozen=True)
-class Chance:
-    """What can be reached without having learnt anything.
-
-    Attributes:
-        n_classes: Number of classes.
-        majority: Share of the validation split that is of its largest class.
-    """
-
-    n_classes: int
-    majority: float
 
 
 @dataclass(frozen=True)
@@ -123,17 +110,17 @@ def _trained(config: SearchConfig, space: Space, console: Console) -> Setup:
     context = SpaceContext.of(encoders)
     if config.strategy == "oneshot":
         space = subnet_space(space, context, config.learning_rate)
-    predictor = MemoryPredictor(encoders, len(dataset.classes), setting, memo=PredictionMemo())
+    predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
     details = {
         "resolved.text_length": setting.text_length,
         "resolved.image_size": setting.image_size,
         "dataset.fingerprint": dataset.fingerprint,
-        "dataset.classes": len(dataset.classes),
+        **_described(dataset.task),
         **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
         **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in encoders.items()},
     }
-    chance = Chance(len(dataset.classes), dataset.majority("validation"))
-    history, rule = _compared(config, space, context, predictor, chance, details, console)
+    guess = dataset.task.guess(dataset.labels("validation"))
+    history, rule = _compared(config, space, context, predictor, guess, details, console)
     return Setup(config, space, context, setting, predictor, history, rule, details, dataset, encoders, None)
 
 
@@ -144,12 +131,15 @@ def _replayed(config: SearchConfig, space: Space, console: Console) -> Setup:
         if name not in (*KNOWN, *table.metrics):
             raise UserError(f"--replay {table.path}: does not hold the objective '{name}'")
     predictor: Any = ReplayPredictor(table)
-    details = {"replay.fingerprint": table.fingerprint, "dataset.classes": table.classes}
-    chance = Chance(table.classes, table.majority)
-    history, rule = _compared(config, space, table.context, predictor, chance, details, console)
+    details = {"replay.fingerprint": table.fingerprint, **_described(table.task)}
+    history, rule = _compared(config, space, table.context, predictor, table.guess, details, console)
     return Setup(
         config, space, table.context, table.setting, predictor, history, rule, details, None, {}, table
     )
+
+
+def _described(task: Task) -> dict[str, Any]:
+    return {f"dataset.{name}": value for name, value in task.summary().items()}
 
 
 def _compared(
@@ -157,7 +147,7 @@ def _compared(
     space: Space,
     context: SpaceContext,
     predictor: MemoryPredictor,
-    chance: Chance,
+    guess: Mapping[str, float],
     details: dict[str, Any],
     console: Console,
 ) -> tuple[History, Rule]:
@@ -171,7 +161,7 @@ def _compared(
     bounds = {c.name: c.bound for c in reversed(constraints) if c.direction == "<="}
     reference = reference_values(
         objectives,
-        n_classes=chance.n_classes,
+        guess=guess,
         **{name: bounds.get(name, 1.1 * max(known[name] for known in largest)) for name in KNOWN},
     )
     details |= {f"reference.{name}": value for name, value in reference.items()}
@@ -181,7 +171,7 @@ def _compared(
         config.epochs,
         config.reduction_factor,
         config.first_rung,
-        {"accuracy": chance.majority, "loss": math.log(chance.n_classes)},
+        guess,
     )
     return History(objectives, reference, constraints), rule
 

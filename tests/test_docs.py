@@ -10,6 +10,7 @@ import pytest
 from search.goals.objectives import OBJECTIVES
 from search.samplers import SAMPLERS
 from search.schedulers import SCHEDULERS
+from tests.tasks import classification
 from tests.trainables.methods.paper import trained_parameters
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
@@ -53,7 +54,9 @@ def test_parameters_and_modalities_are_as_the_table_says(name) -> None:
 def test_memory_is_as_the_table_says() -> None:
     """For the rows that bound the others; the rest would be as many seconds."""
     encoders = {m: resolve_encoder(m, f"arch:{n}") for m, n in (("text", "bert-base"), ("image", "vit-base"))}
-    predictor = MemoryPredictor(encoders, 101, TrainingSetting(batch_size=32, text_length=128))
+    predictor = MemoryPredictor(
+        encoders, classification(101), TrainingSetting(batch_size=32, text_length=128)
+    )
     for name in ("linear", "pmf", "late_concat", "mope", "wander"):
         assert _rows()[name][6] == f"{predictor.predict(name, {}).total / 2**30:.2f} GiB"
 

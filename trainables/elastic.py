@@ -62,7 +62,7 @@ class Supernet(nn.Module):
     layers share the upper ones. Which options may differ, a method says in ``elastic``.
 
     Args:
-        context: Towers, number of classes and so on.
+        context: Towers, output size and so on.
         method: A registered method.
         config: Its largest configuration.
 

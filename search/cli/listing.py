@@ -101,9 +101,9 @@ def datasets(as_json: AsJson = False) -> None:
             {
                 "name": name,
                 "description": description,
-                "task": opened.task,
+                "task": opened.task.name,
                 "modalities": sorted(opened.modalities),
-                "classes": len(opened.classes),
+                **opened.task.summary(),
                 "rows": {split: opened.count(split) for split in SPLITS},
             }
         )

@@ -37,6 +37,7 @@ def make_predictor(
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.step.setting import TrainingSetting
+    from trainables.tasks import DEFAULT_TASK, get_task
     from trainables.towers import resolve_encoder
 
     if classes < 2:
@@ -47,7 +48,7 @@ def make_predictor(
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
     return MemoryPredictor(
         encoders,
-        classes,
+        get_task(DEFAULT_TASK).of_size(classes),
         TrainingSetting(image_size=image_size or own_size, **setting),
         memo=PredictionMemo(),
     )
@@ -57,7 +58,7 @@ def describe(predictor: MemoryPredictor) -> dict[str, Any]:
     """Return what predictions are for, as documents have it."""
     return {
         **predictor.setting.to_dict(),
-        "classes": predictor.n_classes,
+        **predictor.task.summary(),
         "encoders": {modality: source.name for modality, source in predictor.encoders.items()},
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,7 +76,7 @@ def known_values(memory: MemoryReport) -> dict[str, float]:
 
 
 def reference_values(
-    objectives: Sequence[Objective], *, n_classes: int, **largest: float
+    objectives: Sequence[Objective], *, guess: Mapping[str, float], **largest: float
 ) -> dict[str, float]:
     """Return, for each objective, the value from which on a result is worth nothing.
 
@@ -86,11 +85,11 @@ def reference_values(
 
     Args:
         objectives: The objectives.
-        n_classes: Number of classes; the loss counts from that of guessing uniformly.
+        guess: What is reached without having learnt anything; the loss counts from there.
         **largest: For each of ``KNOWN`` among the objectives, in its unit, the budget, or a tenth more than
             the space's largest configuration has.
     """
-    known = {**largest, "accuracy": 0.0, "macro_f1": 0.0, "loss": math.log(n_classes)}
+    known = {**largest, "accuracy": 0.0, "macro_f1": 0.0, "loss": guess["loss"]}
     return {o.name: known[o.name] for o in objectives if o.name != "step_time"}
 
 

@@ -117,8 +117,8 @@ class SubnetActor:
         self.precision = precision
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
         encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
-        classes = self._bench.data.n_classes
-        self._predictor = MemoryPredictor(encoders, classes, spec.setting, memo=PredictionMemo())
+        task = self._bench.data.task
+        self._predictor = MemoryPredictor(encoders, task, spec.setting, memo=PredictionMemo())
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
         """Return what there is to know of some subnets, in the order given."""

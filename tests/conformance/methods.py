@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.conftest import SIZES, random_inputs, tiny_model
+from tests.tasks import classification
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss, training_step
-from trainables.tasks.classification import get_task
 from trainables.towers import FAMILIES, Tower
 
 CLASSES = 5
@@ -113,9 +113,9 @@ def take_step(method: FusionMethod, optimizer: torch.optim.Optimizer | None = No
     """Forward and backward, and update where there is an optimiser."""
     inputs, labels = make_batch(dict(method.context.towers))
     if optimizer is not None:
-        task = get_task("classification")
+        task = classification(CLASSES)
         return training_step(method, inputs, labels, task, TrainingSetting(), optimizer).item()
-    loss = forward_loss(method, inputs, labels, get_task("classification"), TrainingSetting())
+    loss = forward_loss(method, inputs, labels, classification(CLASSES), TrainingSetting())
     loss.backward()
     return loss.item()
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.conformance.methods import CLASSES, PAIRS, build, make_batch, tiny_towers
 from tests.conftest import SIZES
+from tests.tasks import classification
 from trainables.elastic import Supernet
 from trainables.errors import UserError
 from trainables.memory import measure_memory
 from trainables.methods import METHODS, MethodContext
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
-from trainables.tasks.classification import get_task
 
 ELASTIC = [name for name in METHODS if METHODS[name].method.elastic]
 
@@ -65,20 +65,20 @@ def test_a_slice_equals_the_model_on_its_own(name, tmp_path) -> None:
     path = tmp_path / "weights.safetensors"
     for config in smaller(name):
         with torch.no_grad():
-            sliced = supernet(config, inputs).logits
+            sliced = supernet(config, inputs).outputs
         save_file(supernet.subnet_state_dict(config), path)
         ordinary = build(name, config)
         ordinary.load_trainable_state_dict(load_file(path))
         with torch.no_grad():
-            assert torch.allclose(ordinary.eval()(inputs).logits, sliced, atol=1e-6), config
+            assert torch.allclose(ordinary.eval()(inputs).outputs, sliced, atol=1e-6), config
         alone = supernet.subnet(config)
         assert alone.trainable_parameter_count() == ordinary.trainable_parameter_count()
         assert supernet.shell(config).prefix_layers() == ordinary.prefix_layers()
         if config not in smaller(name)[-2:]:
             continue
         setting = TrainingSetting()
-        assert measure_memory(alone, inputs, labels, setting) == measure_memory(
-            ordinary, inputs, labels, setting
+        assert measure_memory(alone, inputs, labels, setting, classification(CLASSES)) == measure_memory(
+            ordinary, inputs, labels, setting, classification(CLASSES)
         )
 
 
@@ -89,8 +89,8 @@ def test_so_it_does_where_layers_differ_in_width(name) -> None:
     inputs, _ = make_batch(tiny_towers(pair))
     for config in smaller(name)[-4:]:
         with torch.no_grad():
-            alone = supernet.subnet(config).eval()(inputs).logits
-            assert torch.allclose(alone, supernet(config, inputs).logits, atol=1e-6), config
+            alone = supernet.subnet(config).eval()(inputs).outputs
+            assert torch.allclose(alone, supernet(config, inputs).outputs, atol=1e-6), config
 
 
 @each_elastic
@@ -104,7 +104,7 @@ def test_a_slice_gets_the_gradients_of_the_model_on_its_own(name) -> None:
         for model in (alone, supernet.train().bound(config)):
             model.train()
             torch.manual_seed(5)
-            forward_loss(model, inputs, labels, get_task("classification"), TrainingSetting()).backward()
+            forward_loss(model, inputs, labels, classification(CLASSES), TrainingSetting()).backward()
         expected = {n: p.grad for n, p in alone.named_parameters() if p.grad is not None}
         gradients = {n: p.grad for n, p in supernet.largest.named_parameters() if p.grad is not None}
         assert sum(float(g.abs().sum()) for g in gradients.values()) == pytest.approx(
@@ -127,7 +127,7 @@ def test_training_changes_trained_weights_only(name) -> None:
     inputs, labels = make_batch()
     configs = [largest(name), *smaller(name)[-1:], largest(name)]
     for config in configs:
-        task = get_task("classification")
+        task = classification(CLASSES)
         forward_loss(supernet.bound(config), inputs, labels, task, TrainingSetting()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -164,7 +164,7 @@ def test_every_layer_and_modality_may_have_lengths_of_its_own() -> None:
         }
         with torch.no_grad():
             assert torch.allclose(
-                supernet(config, inputs).logits, supernet.subnet(config).eval()(inputs).logits, atol=1e-6
+                supernet(config, inputs).outputs, supernet.subnet(config).eval()(inputs).outputs, atol=1e-6
             )
 
 

@@ -21,6 +21,7 @@ from tests.conformance.methods import (
     tiny_tower,
 )
 from tests.conftest import SIZES
+from tests.tasks import classification
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.methods import METHODS, build_method
 from trainables.step.setting import TrainingSetting
@@ -63,7 +64,9 @@ def test_so_it_is_for_three_and_seven_modalities(tiny_encoders, name, count) -> 
 
 @functools.cache
 def predictor_of(folders: tuple[tuple[str, str], ...]) -> MemoryPredictor:
-    return MemoryPredictor({m: resolve_encoder(m, folder) for m, folder in folders}, CLASSES, setting_of())
+    return MemoryPredictor(
+        {m: resolve_encoder(m, folder) for m, folder in folders}, classification(CLASSES), setting_of()
+    )
 
 
 def setting_of(**changes: Any) -> TrainingSetting:
@@ -87,7 +90,7 @@ def assert_predicted(
     if setting.prefix == "offloaded":
         for module in method.prefix_modules():  # so that whatever a step needs of them is missing
             module.to("meta")
-    real = measure_memory(method, inputs, labels, setting)
+    real = measure_memory(method, inputs, labels, setting, classification(CLASSES))
     assert predicted == real  # to the byte, in every part
     assert predicted.total == sum(v for k, v in predicted.to_dict().items() if k != "total")
     assert predicted.trainable_parameters == method.trainable_parameter_count()

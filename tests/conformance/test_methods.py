@@ -25,12 +25,12 @@ from tests.conformance.methods import (
     train,
 )
 from tests.conftest import SIZES, random_inputs, real_length
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
-from trainables.tasks.classification import get_task
 
 
 @each_case
@@ -91,17 +91,17 @@ def test_evaluation_does_not_depend_on_order_size_or_padding(name, config, pair)
     method = build(name, config, towers).eval()
     inputs, _ = make_batch(towers)
     with torch.no_grad():
-        logits = method(inputs).logits
+        logits = method(inputs).outputs
         assert logits.shape == (ROWS, CLASSES)
-        assert torch.equal(method(inputs).logits, logits)
+        assert torch.equal(method(inputs).outputs, logits)
         flipped = {m: {k: v.flip(0) for k, v in tensors.items()} for m, tensors in inputs.items()}
-        assert torch.allclose(method(flipped).logits.flip(0), logits, atol=1e-5)
+        assert torch.allclose(method(flipped).outputs.flip(0), logits, atol=1e-5)
         one = {m: {k: v[1:2] for k, v in tensors.items()} for m, tensors in inputs.items()}
         for tensors in one.values():
             if "attention_mask" in tensors:  # what is padded is cut off
                 length = real_length(tensors["attention_mask"])
                 tensors |= {k: v[:, :length] for k, v in tensors.items()}
-        assert torch.allclose(method(one).logits, logits[1:2], atol=1e-5)
+        assert torch.allclose(method(one).outputs, logits[1:2], atol=1e-5)
 
 
 @each_default
@@ -110,8 +110,8 @@ def test_training_from_a_cached_prefix_is_the_same(name, config) -> None:
     inputs, _ = make_batch()
     prefix = method.prefix(inputs)
     with torch.no_grad():
-        cached = method({**inputs, **prefix}).logits
-        assert torch.allclose(cached, method(inputs).logits, atol=1e-6)
+        cached = method({**inputs, **prefix}).outputs
+        assert torch.allclose(cached, method(inputs).outputs, atol=1e-6)
     assert {m: s.layer for m, s in prefix.items()} == method.prefix_layers()
 
 
@@ -126,7 +126,7 @@ def test_skipping_unused_outputs_changes_nothing(name, config) -> None:
         if not method.trained_encoders(method.context, method.config):
             train(method, steps=1)
         with torch.no_grad():
-            results.append(method.eval()(make_batch()[0]).logits)
+            results.append(method.eval()(make_batch()[0]).outputs)
     assert torch.allclose(*results, atol=1e-4)
 
 
@@ -141,12 +141,12 @@ def test_save_and_load(name, config, tmp_path) -> None:
     fresh.load_trainable_state_dict(load_file(path))
     inputs, labels = make_batch()
     with torch.no_grad():
-        assert torch.equal(fresh.eval()(inputs).logits, trained.eval()(inputs).logits)
+        assert torch.equal(fresh.eval()(inputs).outputs, trained.eval()(inputs).outputs)
     with pytest.raises(UserError, match="another configuration"):
         fresh.load_trainable_state_dict({"other": torch.zeros(1)})
     # The file is what was announced, behind a header whose length its first eight bytes say
     header = int.from_bytes(path.read_bytes()[:8], "little")
-    announced = measure_memory(fresh, inputs, labels, TrainingSetting()).checkpoint
+    announced = measure_memory(fresh, inputs, labels, TrainingSetting(), classification(CLASSES)).checkpoint
     assert path.stat().st_size == 8 + header + announced
 
 
@@ -168,7 +168,7 @@ def test_gradient_checkpointing_changes_memory_only(name, config) -> None:
 def test_works_in_bf16_autocast(name, config) -> None:
     method = build(name, config)
     inputs, labels = make_batch()
-    loss = forward_loss(method, inputs, labels, get_task("classification"), TrainingSetting(precision="bf16"))
+    loss = forward_loss(method, inputs, labels, classification(CLASSES), TrainingSetting(precision="bf16"))
     loss.backward()
     assert torch.isfinite(loss)
 
@@ -195,10 +195,10 @@ def test_every_modality_counts(name) -> None:
     inputs, _ = make_batch()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        logits = method(inputs).logits
+        logits = method(inputs).outputs
         for modality in inputs:
             other = {**inputs, modality: random_inputs(tiny_towers()[modality], ROWS, generator)}
-            assert torch.equal(method(other).logits, logits) is (modality not in method.modalities)
+            assert torch.equal(method(other).outputs, logits) is (modality not in method.modalities)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -213,7 +213,7 @@ def test_takes_three_and_seven_modalities_or_says_why_not(name, count) -> None:
     method = build(name, {}, towers)
     _assert_gradients(method)
     with torch.no_grad():
-        assert method.eval()(make_batch(towers)[0]).logits.shape == (ROWS, CLASSES)
+        assert method.eval()(make_batch(towers)[0]).outputs.shape == (ROWS, CLASSES)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -232,7 +232,7 @@ def test_every_option_matters_and_is_checked(name, option) -> None:
     seen = []
     for changes in ({}, {option: meta["other"]}):
         method = build(name, changes)
-        report = measure_memory(method, *make_batch(), TrainingSetting())
+        report = measure_memory(method, *make_batch(), TrainingSetting(), classification(CLASSES))
         seen.append((report, train(method, steps=2)))
     assert seen[0] != seen[1]
     bad = []

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tests.conformance.methods import CLASSES, MODALITIES, PAIRS, make_batch, tiny_towers
 from tests.conformance.test_elastic import ELASTIC, largest, legal
 from tests.conformance.test_memory import predictor_of, setting_of
+from tests.tasks import classification
 from trainables.data import Batch
 from trainables.elastic import Supernet
 from trainables.memory.optimizer import make_state
@@ -19,7 +20,6 @@ from trainables.memory.report import report_of
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.prediction import predict_supernet, track_supernet_step
 from trainables.supernet.step import Curriculum
-from trainables.tasks.classification import get_task
 from trainables.towers import Sequence
 
 
@@ -87,7 +87,7 @@ def test_predicted_memory_is_the_tracked_peak(tiny_encoders, name, paths, change
         load,
         setting,
         optimizer,
-        get_task("classification"),
+        classification(CLASSES),
         distill=curriculum.distill,
     )
     assert predicted == report_of(supernet.largest, held)

@@ -20,6 +20,7 @@ from tests.conftest import (
     random_inputs,
     real_length,
 )
+from tests.tasks import classification
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
@@ -251,8 +252,8 @@ def test_its_training_memory_is_predicted(tiny_encoders, family) -> None:
     towers = {m: load_tower(source) for m, source in sources.items()}
     method = build_method("late_concat", {}, MethodContext(towers, 3, SIZES))
     inputs = {m: random_inputs(tower, 2, torch.Generator()) for m, tower in towers.items()}
-    real = measure_memory(method, inputs, torch.zeros(2, dtype=torch.long), setting)
-    assert MemoryPredictor(sources, 3, setting).predict("late_concat", {}) == real
+    real = measure_memory(method, inputs, torch.zeros(2, dtype=torch.long), setting, classification(3))
+    assert MemoryPredictor(sources, classification(3), setting).predict("late_concat", {}) == real
 
 
 @pytest.mark.parametrize("family", IMAGE_FAMILIES)

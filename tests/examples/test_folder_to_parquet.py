@@ -53,7 +53,7 @@ def test_result_opens_as_a_dataset(tmp_path: Path, images: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     dataset = open_dataset(str(tmp_path / "out"))
     assert {split: dataset.count(split) for split in SPLITS} == {"train": 3, "validation": 1, "test": 2}
-    assert dataset.classes == ("blue", "red")
+    assert dataset.task.to_dict()["classes"] == ["blue", "red"]
     (batch,) = dataset.batches("test", ["text", "image", "label"])
     assert batch.to_pylist() == [
         {"text": row["text"], "image": (images / row["image"]).read_bytes(), "label": row["label"]}

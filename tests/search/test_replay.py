@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ray import tune
 
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import SpaceContext, get_space
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
@@ -71,7 +73,9 @@ def table(tmp_path: Path) -> ReplayTable:
 
 
 def test_a_table_says_what_it_was_recorded_for(table, tmp_path) -> None:
-    assert (table.space, table.dataset, table.classes, table.epochs) == ("pmf_nas", "openclipart", 13, 3)
+    assert (table.space, table.dataset, table.epochs) == ("pmf_nas", "openclipart", 3)
+    assert table.task.to_dict() == classification(13).to_dict()
+    assert table.guess == {"accuracy": 0.25, "loss": math.log(13)}
     assert (table.context, table.setting) == (CONTEXT, SETTING)
     assert table.metrics == {"epoch", "accuracy", "loss", "measured_memory"}
     assert [row.epochs[-1]["accuracy"] for row in table.rows] == pytest.approx([0.13, 0.23, 0.33])

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from spaces import SPACES, SpaceContext, get_space, with_checkpointing
+from tests.tasks import classification
 from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
@@ -20,7 +21,9 @@ def predictor(tiny_encoders) -> MemoryPredictor:
         "text": resolve_encoder("text", str(tiny_encoders["bert"])),
         "image": resolve_encoder("image", str(tiny_encoders["vit"])),
     }
-    return MemoryPredictor(encoders, 5, TrainingSetting(batch_size=2, text_length=8, image_size=32))
+    return MemoryPredictor(
+        encoders, classification(5), TrainingSetting(batch_size=2, text_length=8, image_size=32)
+    )
 
 
 @pytest.mark.parametrize("name", SPACES)

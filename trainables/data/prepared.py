@@ -23,6 +23,7 @@ from torch import Tensor
 from trainables.cache import build_once, cache_dir
 from trainables.data.source import SPLITS, Dataset, image_bytes
 from trainables.errors import UserError
+from trainables.tasks import Task, read_task
 from trainables.towers import EncoderSource
 
 _FORMAT = 2  # raise when the layout below changes
@@ -42,7 +43,7 @@ class PreparedData:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """What was prepared: classes, task, modalities, sizes, image mean and standard deviation."""
+        """What was prepared: task, modalities, sizes, image mean and standard deviation."""
         return json.loads((self.folder / "prepared.json").read_text())
 
     @property
@@ -50,10 +51,10 @@ class PreparedData:
         """Hash of all that the content depends on."""
         return self.folder.name
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.info["classes"])
+    @cached_property
+    def task(self) -> Task:
+        """What is learnt."""
+        return read_task(self.info)
 
     def split(self, name: str) -> PreparedSplit:
         """Open a split; nothing is read until rows are asked for."""
@@ -98,7 +99,7 @@ class PreparedSplit:
 
     def _views(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         n, size = batch.num_rows, self._info["image_size"]
-        views = {"label": batch["label"].to_numpy()}
+        views = {"label": _read_labels(batch["label"])}
         if "text" in batch.schema.names:
             views["text"] = batch["text"].flatten().to_numpy().reshape(n, self._info["text_length"])
             views["text_tokens"] = batch["text_tokens"].to_numpy()
@@ -140,8 +141,7 @@ def prepare(
         "image_size": image_size,
         "image_mean": mean,
         "image_std": std,
-        "classes": list(dataset.classes),
-        "task": dataset.task,
+        **dataset.task.to_dict(),
     }
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -207,7 +207,7 @@ def _write_split(
     progress: Progress | None,
 ) -> None:
     size, length = info["image_size"], info["text_length"]
-    fields = [pa.field("label", pa.int64())]
+    fields = [pa.field("label", _label_type(dataset.task))]
     tokenizer = None
     if "text" in encoders:
         tokenizer = load_tokenizer(encoders["text"])
@@ -218,7 +218,6 @@ def _write_split(
     if "image" in encoders:
         fields.append(pa.field("image", pa.binary(size * size * 3)))
     schema = pa.schema(fields)
-    index = {name: i for i, name in enumerate(info["classes"])}
     total = dataset.count(split)
     done = 0
     with (
@@ -228,7 +227,8 @@ def _write_split(
     ):
         for batch in _regular(dataset, split, encoders):
             where = f"dataset '{dataset.name}', {split} row"
-            columns: dict[str, Any] = {"label": _labels(batch[dataset.label], index, where, done)}
+            labels = dataset.task.encode(batch[dataset.label], where, done).numpy()
+            columns: dict[str, Any] = {"label": _stored_labels(labels)}
             if tokenizer is not None:
                 texts = [text or "" for text in batch[dataset.modalities["text"]]]
                 encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
@@ -265,13 +265,24 @@ def _regular(
         yield held
 
 
-def _labels(values: list[Any], index: Mapping[str, int], where: str, first: int) -> pa.Array:
-    """Class indices: integers are indices already, all else is looked up by name."""
-    labels = [value if type(value) is int else index.get(str(value), -1) for value in values]
-    for row, (value, label) in enumerate(zip(values, labels, strict=True), first):
-        if not 0 <= label < len(index):
-            raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
-    return pa.array(labels, pa.int64())
+def _label_type(task: Task) -> pa.DataType:
+    """Return how a task's labels are stored: as numbers, or as lists of K numbers."""
+    labels = task.example_labels(1).numpy()
+    kind = pa.from_numpy_dtype(labels.dtype)
+    return kind if labels.ndim == 1 else pa.list_(kind, labels.shape[1])
+
+
+def _stored_labels(labels: np.ndarray) -> pa.Array:
+    """Return labels (N,) or (N, K) as they are stored."""
+    numbers = pa.array(labels.ravel())
+    return numbers if labels.ndim == 1 else pa.FixedSizeListArray.from_arrays(numbers, labels.shape[1])
+
+
+def _read_labels(stored: pa.Array) -> np.ndarray:
+    """Return what ``_stored_labels`` was given."""
+    if not pa.types.is_fixed_size_list(stored.type):
+        return stored.to_numpy()
+    return stored.flatten().to_numpy().reshape(len(stored), -1)
 
 
 def _pixels(cell: Any, size: int, where: str) -> bytes:

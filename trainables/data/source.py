@@ -2,8 +2,8 @@
 
 Layout: ``train.parquet``, ``validation.parquet``, ``test.parquet`` (or shards ``train-*.parquet`` …), each
 with one column a modality and a label column. Text columns hold strings; image columns hold the encoded
-file (PNG, JPEG, WebP, …) as binary; the label is a class name or a class index. The schema's metadata may
-name what is not the default (keys ``paretofuse.modalities``, ``.label``, ``.task``, ``.classes``).
+file (PNG, JPEG, WebP, …) as binary; the task decides what labels are. The schema's metadata may name what is
+not the default (keys ``paretofuse.modalities``, ``.label``, ``.task``, and those that the task knows).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from trainables.errors import UserError
-from trainables.tasks.classification import get_task
+from trainables.tasks import DEFAULT_TASK, LabelColumn, Task, get_task
 
 SPLITS = ("train", "validation", "test")
 
@@ -44,30 +45,31 @@ class Dataset:
         files: The Parquet files of each split.
         modalities: Column of each modality.
         label: Label column.
-        task: Task kind.
+        kind: Name of the task.
     """
 
     name: str
     files: dict[str, tuple[Path, ...]]
     modalities: dict[str, str]
     label: str
-    task: str
+    kind: str
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in index order: the schema's, else the sorted names that occur in any split."""
+    def task(self) -> Task:
+        """What is learnt, as the labels and the schema's metadata say.
+
+        Raises:
+            UserError: If they do not.
+        """
         metadata = _metadata(self.files["train"][0])
-        if "paretofuse.classes" in metadata:
-            return tuple(_from_json(self.name, metadata, "paretofuse.classes"))
-        found: set[Any] = set()
-        for paths in self.files.values():
-            for path in paths:
-                found.update(pq.read_table(path, columns=[self.label])[self.label].unique().to_pylist())
-        if None in found:
-            raise UserError(f"dataset '{self.name}': column '{self.label}' has empty labels")
-        if all(type(value) is int for value in found):  # not bool, which is an int
-            return tuple(str(index) for index in range(max(found) + 1))
-        return tuple(sorted(map(str, found)))
+        return get_task(self.kind).of_column(
+            LabelColumn(
+                f"dataset '{self.name}': column '{self.label}'",
+                SPLITS,
+                self._stored_labels,
+                lambda key: _from_json(self.name, metadata, f"paretofuse.{key}"),
+            )
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,20 +96,24 @@ class Dataset:
         """Return the number of rows of a split."""
         return sum(pq.read_metadata(path).num_rows for path in self.files[split])
 
-    def majority(self, split: str) -> float:
-        """Return the share of a split's rows that are of its largest class: what guessing it gets right."""
-        labels = pa.chunked_array(
-            chunk
-            for path in self.files[split]
-            for chunk in pq.read_table(path, columns=[self.label])[self.label].chunks
-        )
-        counts = labels.value_counts().field("counts")
-        return max(counts.to_pylist()) / len(labels)
+    def labels(self, split: str) -> Tensor:
+        """Return the labels of a split's rows, as the task has them.
+
+        Raises:
+            UserError: If the task refuses one; the message names its row.
+        """
+        where = f"dataset '{self.name}', {split} row"
+        stored = [label for labels in self._stored_labels(split) for label in labels.to_pylist()]
+        return self.task.encode(stored, where)
 
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, ``rows`` at a time."""
         for path in self.files[split]:
             yield from pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns)
+
+    def _stored_labels(self, split: str) -> Iterator[pa.ChunkedArray]:
+        for path in self.files[split]:
+            yield pq.read_table(path, columns=[self.label])[self.label]
 
 
 def open_dataset(name: str) -> Dataset:
@@ -129,12 +135,12 @@ def open_dataset(name: str) -> Dataset:
     metadata = _metadata(files["train"][0])
     modalities = _from_json(name, metadata, "paretofuse.modalities") or _DEFAULT_COLUMNS
     label = metadata.get("paretofuse.label", "label")
-    task = metadata.get("paretofuse.task", "classification")
-    get_task(task)
+    kind = metadata.get("paretofuse.task", DEFAULT_TASK)
+    task = get_task(kind)
     for paths in files.values():
         for path in paths:
-            _check_schema(name, path, modalities, label)
-    dataset = Dataset(name, files, modalities, label, task)
+            _check_schema(name, path, modalities, label, task)
+    dataset = Dataset(name, files, modalities, label, kind)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
@@ -173,7 +179,7 @@ def _schema(name: str, path: Path) -> pa.Schema:
         raise UserError(f"dataset '{name}': {path.name} is not a Parquet file that can be read") from error
 
 
-def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str) -> None:
+def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str, task: type[Task]) -> None:
     schema = _schema(name, path)
     for column in (*modalities.values(), label):
         if column not in schema.names:
@@ -191,9 +197,7 @@ def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str)
     kind = schema.field(label).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
-    if not any(check(kind) for check in known):
+    if not task.takes(kind):
         raise UserError(
-            f"dataset '{name}': {path.name} column '{label}' is {kind}; "
-            "expected class names (string) or indices (integer)"
+            f"dataset '{name}': {path.name} column '{label}' is {kind}; expected {task.label_types}"
         )

@@ -14,7 +14,6 @@ from trainables.memory.calibration import Calibration, fit_line, local_device
 from trainables.memory.measuring import WARM_UP, Measured, StepMeter
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import build_method
-from trainables.tasks.classification import get_task
 from trainables.towers import load_tower
 from trainables.units import MIB
 
@@ -121,7 +120,7 @@ def measure_configuration(
         for weight in (*tower.parameters(), *tower.buffers()):
             if weight.is_floating_point():
                 torch.nn.init.zeros_(weight)
-    built = build_method(method, config, setting.context(towers, predictor.n_classes)).to(device)
+    built = build_method(method, config, setting.context(towers, predictor.task.output_size)).to(device)
     built.train()
     optimizer = setting.make_optimizer(built.trainable_parameters(), learning_rate=0.0)
     inputs = {
@@ -131,10 +130,10 @@ def measure_configuration(
         }
         for m in built.modalities
     }
-    labels = torch.zeros(setting.batch_size, dtype=torch.long, device=device)
+    labels = predictor.task.example_labels(setting.batch_size).to(device)
     meter = StepMeter(device, setting.batch_size)
     for _ in range(WARM_UP + (2 if device.type == "cuda" else 1)):
-        meter.step(built, inputs, labels, get_task(predictor.task), setting, optimizer)
+        meter.step(built, inputs, labels, predictor.task, setting, optimizer)
     measured = meter.measured
     assert measured is not None
     del built, towers, optimizer, inputs, labels

@@ -13,7 +13,7 @@ from trainables.memory.tracking import track_step
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import training_step
-from trainables.tasks.classification import Classification
+from trainables.tasks import Task
 from trainables.towers import ModalityInput
 from trainables.units import GIB
 
@@ -56,7 +56,7 @@ class StepMeter:
         method: FusionMethod,
         inputs: Mapping[str, ModalityInput],
         labels: Tensor,
-        task: Classification,
+        task: Task,
         setting: TrainingSetting,
         optimizer: torch.optim.Optimizer,
     ) -> Tensor:

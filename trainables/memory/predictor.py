@@ -23,7 +23,7 @@ from trainables.memory.storage_log import KINDS, Holdings, StorageLog
 from trainables.memory.tracking import owned_tensors, track_step
 from trainables.methods import FusionMethod, MethodConfig, MethodContext, build_method, get_method
 from trainables.step.setting import TrainingSetting
-from trainables.tasks.classification import get_task
+from trainables.tasks import Task
 from trainables.towers import EncoderSource, ModalityInput, Tower, load_tower
 
 
@@ -36,16 +36,14 @@ class MemoryPredictor:
 
     Args:
         encoders: One resolved encoder a modality; their weights are never loaded.
-        n_classes: Number of classes.
+        task: What is learnt: decides the size of the output, and the loss.
         setting: Batch size, lengths, precision and so on.
-        task: Task kind.
         memo: Predictions of earlier processes; None does without.
     """
 
     encoders: Mapping[str, EncoderSource]
-    n_classes: int
+    task: Task
     setting: TrainingSetting
-    task: str = "classification"
     memo: PredictionMemo | None = None
     _fake: FakeTensors = field(default_factory=FakeTensors, repr=False)
     _towers: dict[str, dict[str, Tower]] = field(default_factory=dict, repr=False)
@@ -146,7 +144,7 @@ class MemoryPredictor:
 
     def context(self) -> MethodContext:
         """Return what methods are built over; to be called while ``faking``."""
-        return self.setting.context(self._encoders(), self.n_classes)
+        return self.setting.context(self._encoders(), self.task.output_size)
 
     def optimizer(self, method: FusionMethod) -> torch.optim.Optimizer:
         """Return a method's optimizer, with its state; to be called while ``faking``.
@@ -185,9 +183,8 @@ class MemoryPredictor:
     def _content(self, key: str) -> str:
         """Everything that a prediction depends on beside the program, as one text."""
         encoders = {m: encoder.config.to_dict() for m, encoder in self.encoders.items()}
-        return json.dumps(
-            [encoders, self.n_classes, self.task, self.setting.to_dict(), key], sort_keys=True, default=str
-        )
+        task = [self.task.name, type(self.task).__module__, self.task.output_size]
+        return json.dumps([encoders, task, self.setting.to_dict(), key], sort_keys=True, default=str)
 
     def _encoders(self) -> dict[str, Tower]:
         kernel = self.setting.attention
@@ -218,9 +215,8 @@ class MemoryPredictor:
                     tower.__dict__["encode"] = partial(encode_known, tower, self.encoded(modality), log)
                 else:
                     inputs[modality] = self.encoded(modality)[stop].cached(setting.batch_size)
-            labels = torch.zeros(setting.batch_size, dtype=torch.long)
-            task = get_task(self.task)
-            held, _ = track_step(built, inputs, labels, setting, optimizer, task, log, most_parts=2)
+            labels = self.task.example_labels(setting.batch_size)
+            held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
             return built, held
 
 

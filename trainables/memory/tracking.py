@@ -14,7 +14,7 @@ from trainables.memory.storage_log import Holdings, StorageLog
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import training_step
-from trainables.tasks.classification import Classification, get_task
+from trainables.tasks import Task
 from trainables.towers import ModalityInput, Sequence
 
 
@@ -23,7 +23,7 @@ def measure_memory(
     inputs: Mapping[str, ModalityInput],
     labels: Tensor,
     setting: TrainingSetting,
-    task: str = "classification",
+    task: Task,
 ) -> MemoryReport:
     """Track one optimisation step of a built method, on whatever tensors it is given.
 
@@ -35,12 +35,12 @@ def measure_memory(
         inputs: A batch, one entry a modality.
         labels: Its labels, shape (B,).
         setting: Optimiser, precision and so on.
-        task: Task kind, for the loss.
+        task: For the loss.
     """
     optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
     make_state(optimizer)
     method.train()
-    held, _ = track_step(method, inputs, labels, setting, optimizer, get_task(task))
+    held, _ = track_step(method, inputs, labels, setting, optimizer, task)
     return report_of(method, held)
 
 
@@ -50,7 +50,7 @@ def track_step(
     labels: Tensor,
     setting: TrainingSetting,
     optimizer: torch.optim.Optimizer,
-    task: Classification,
+    task: Task,
     log: StorageLog | None = None,
     most_parts: int | None = None,
 ) -> tuple[Holdings, Tensor]:

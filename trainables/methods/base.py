@@ -26,11 +26,11 @@ class FusionOutput:
     """What a method returns.
 
     Attributes:
-        logits: Class scores, shape (B, C).
+        outputs: What the task asks for, class scores for instance, shape (B, D).
         aux_loss: A scalar to add to the task's loss, or None.
     """
 
-    logits: Tensor
+    outputs: Tensor
     aux_loss: Tensor | None = None
 
 
@@ -107,7 +107,7 @@ class MethodContext:
 
     Attributes:
         towers: One tower a modality.
-        n_classes: Number of classes C.
+        output_size: Length D of the output for a sample.
         sizes: Sizes of a sample's inputs; sequences may be shorter than these say, never longer.
         encoder_dropout: Whether dropout is active, in training, in frozen encoder layers that the gradient
             passes through. The frozen prefix below them always runs without dropout, which makes its
@@ -118,7 +118,7 @@ class MethodContext:
     """
 
     towers: Mapping[str, Tower]
-    n_classes: int
+    output_size: int
     sizes: InputSizes = field(default_factory=InputSizes)
     encoder_dropout: bool = True
     gradient_checkpointing: bool = False
@@ -158,7 +158,7 @@ class FusionMethod(nn.Module):
     """A fusion method over the towers of one or more modalities.
 
     Args:
-        context: Towers, number of classes and so on. The towers are not changed: a method works on forks
+        context: Towers, output size and so on. The towers are not changed: a method works on forks
             of those that it uses, which share the weights that stay frozen.
         config: The method's configuration.
 
@@ -373,7 +373,7 @@ def build_method(
     Args:
         name: A registered method.
         config: Its configuration, or the fields that differ from the defaults.
-        context: Towers, number of classes and so on.
+        context: Towers, output size and so on.
 
     Raises:
         UserError: If the method does not exist or the configuration does not fit it or the towers.

@@ -59,7 +59,7 @@ class SequentialPipeline(FusionMethod):
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         self.main, self.complementary = fusion_direction(context, config.main)
-        self.head = nn.Linear(self.tower(self.main).width, context.n_classes)
+        self.head = nn.Linear(self.tower(self.main).width, context.output_size)
 
 
 class Mapper(nn.Module):

@@ -33,7 +33,7 @@ class Frozen(SequentialPipeline):
 
     v = pool(E_y(y)) of the trained (image) encoder; reshape(W v + b) are n = 2 tokens of the frozen (text)
     encoder's hidden size that enter it beside the words at its input and travel through all its layers.
-    logits = U pool(x) + c. Encoder E_y, W, b and the classifier train; the gradient passes through the whole
+    outputs = U pool(x) + c. Encoder E_y, W, b and the classifier train; the gradient passes through the whole
     frozen encoder.
 
     Departures: the paper's language model generates its answer; here the frozen encoder's pooled vector is

@@ -24,7 +24,7 @@ class FullFinetuneConfig(MethodConfig):
 class FullFinetune(LateConcat):
     """Full fine-tuning (Wander paper, Table 1): the same function as PMF's LateConcat.
 
-    logits = W [pool(text); pool(image); …] + b, and everything trains.
+    outputs = W [pool(text); pool(image); …] + b, and everything trains.
 
     The paper counts 220 M parameters on UPMC-Food 101 with BERT-base and ViT-B/16; here there are 195 M. Its
     host has a Transformer over the tokens of both encoders and a hidden layer in the head besides: two such

@@ -30,7 +30,7 @@ class TunedLayersConfig(MethodConfig):
 class TunedLayers(Linear):
     """Frozen encoders with trainable parts in their top layers, and a linear head.
 
-    logits = W [pool(text); pool(image); …] + b, as in ``linear``. Encoders of different depth are tuned in
+    outputs = W [pool(text); pool(image); …] + b, as in ``linear``. Encoders of different depth are tuned in
     the same number of top layers, or all in all of theirs. Layers below run without gradient.
 
     Raises:

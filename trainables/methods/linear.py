@@ -32,14 +32,14 @@ class LinearConfig(MethodConfig):
 class Linear(FusionMethod):
     """LateConcat with frozen encoders (PMF paper, Sec. 4.2, "Linear").
 
-    logits = W [pool(text); pool(image); …] + b, with only W and b trained.
+    outputs = W [pool(text); pool(image); …] + b, with only W and b trained.
     """
 
     config_class: ClassVar[type[MethodConfig]] = LinearConfig
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        self.head = nn.Linear(sum(self.widths.values()), context.n_classes)
+        self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         """All layers of every tower."""

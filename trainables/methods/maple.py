@@ -79,7 +79,7 @@ class MaPLe(FusionMethod):
                 for source, target in pairwise(widths)
             }
         )
-        self.head = MeanHead(self.widths, context.n_classes)
+        self.head = MeanHead(self.widths, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         """The embeddings only."""

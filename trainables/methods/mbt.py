@@ -77,7 +77,7 @@ class MBT(FusionMethod):
         self.writers = nn.ModuleDict(
             {_key(m, w): nn.Linear(w, width) for m, ws in fused.items() for w in sorted({*ws[:-1]} - {width})}
         )
-        self.head = MeanHead(self.widths, context.n_classes)
+        self.head = MeanHead(self.widths, context.output_size)
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:

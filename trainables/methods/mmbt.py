@@ -68,7 +68,7 @@ class IntoMain(FusionMethod):
         self.projection = nn.Linear(self.tower(self.side).width, tower.layer_width(0), bias=False)
         # Serve as the projection's bias too
         self.positions = gaussian_prompts(n_tokens, tower.layer_width(0))
-        self.head = nn.Linear(tower.width, context.n_classes)
+        self.head = nn.Linear(tower.width, context.output_size)
 
     def _project(self, tokens: Tensor) -> Tensor:
         """Map the side modality's tokens (B, N, D') to the main encoder's input (B, N, D)."""
@@ -83,9 +83,10 @@ class IntoMain(FusionMethod):
 class MMBT(IntoMain):
     """Multimodal bitransformer, as the PMF paper re-implements it over ViT and BERT (Sec. 4.2, "MMBT*").
 
-    v_n = W image_n + p_n; logits = V text([words; v_1 … v_N])_[CLS] + c. The image encoder's N tokens are its
-    pooled vector and the means of N - 1 equal stretches of its output tokens: of patches, row by row, these
-    are about the horizontal strips of the N x 1 grid that MMBT pools a feature map to. Everything trains.
+    v_n = W image_n + p_n; outputs = V text([words; v_1 … v_N])_[CLS] + c. The image encoder's N tokens are
+    its pooled vector and the means of N - 1 equal stretches of its output tokens: of patches, row by row,
+    these are about the horizontal strips of the N x 1 grid that MMBT pools a feature map to. Everything
+    trains.
 
     N = 1 by default. The PMF paper does not say N, but its Table 2 does: P-MMBT takes 0.08 GB more than
     P-LateConcat, about what one more token costs, and MMBT less than LateConcat; a ViT's 197 tokens would

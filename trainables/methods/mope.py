@@ -148,7 +148,7 @@ class MoPE(SequentialPipeline):
       r = softmax(W_r,i psi_y / tau + eps) (Eq. 4), of which ``top1`` keeps the largest (Eq. 7);
     - the mapped prompt P_m = f_m(psi_y), one vector; see ``Mapper``.
 
-    logits = W pool(x) + b. In training the importance loss (Eq. 5 and 6), averaged over the layers, is added
+    outputs = W pool(x) + b. In training the importance loss (Eq. 5 and 6), averaged over the layers, is added
     with weight 0.01. The complementary encoder is prompt-tuned, frozen or fine-tuned (Table 4); without
     dynamic and mapped prompts it is not used at all, which is the first row of Table 2.
 

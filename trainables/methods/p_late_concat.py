@@ -36,7 +36,7 @@ class PLateConcatConfig(MethodConfig):
 class PLateConcat(FusionMethod):
     """Prompt-based late concatenation (PMF paper, Sec. 4.2, "P-LateConcat").
 
-    logits = W [pool(text); pool(image); …] + b, every layer i of every encoder seeing prompts of its own:
+    outputs = W [pool(text); pool(image); …] + b, every layer i of every encoder seeing prompts of its own:
     x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped. Prompts and classifier train.
     """
 
@@ -46,7 +46,7 @@ class PLateConcat(FusionMethod):
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         self.prompts = nn.ModuleDict({m: DeepPrompts(self.tower(m), config.n_prompts) for m in self.towers})
-        self.head = nn.Linear(sum(self.widths.values()), context.n_classes)
+        self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         """The embeddings only."""

@@ -106,17 +106,17 @@ class DeepPrompts(nn.Module):
 
 
 class MeanHead(nn.Module):
-    """One linear classifier a modality; their logits are averaged (PMF paper, Sec. 3.3).
+    """One linear layer a modality; their outputs are averaged (PMF paper, Sec. 3.3).
 
     Args:
         widths: Size of each modality's vector.
-        n_classes: Number of classes C.
+        output_size: Length D of the output.
     """
 
-    def __init__(self, widths: Mapping[str, int], n_classes: int) -> None:
+    def __init__(self, widths: Mapping[str, int], output_size: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({m: nn.Linear(width, n_classes) for m, width in widths.items()})
+        self.heads = nn.ModuleDict({m: nn.Linear(width, output_size) for m, width in widths.items()})
 
     def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """Return logits (B, C) of one vector (B, D) a modality."""
+        """Return outputs (B, D) of one vector a modality."""
         return torch.stack([self.heads[m](vector) for m, vector in vectors.items()]).mean(dim=0)

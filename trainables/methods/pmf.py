@@ -204,7 +204,7 @@ class PMF(FusionMethod):
             widths = {m: t.layer_width(t.depth - config.n_fusion_layers + number) for m, t in towers.items()}
             layers.append(FusionLayer(widths, lengths, config.translator_width or max(widths.values()) // 2))
         self.fusion_layers = nn.ModuleList(layers)
-        self.head = MeanHead(self.widths, context.n_classes)
+        self.head = MeanHead(self.widths, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         """The layers below L_f = depth - n_fusion_layers."""

@@ -37,9 +37,9 @@ class PromptFuseConfig(MethodConfig):
 class PromptFuse(FusionMethod):
     """PromptFuse (Liang et al., Findings of ACL 2022) over encoders, as the PMF paper compares with it.
 
-    logits = W text([words; P; image])_[CLS] + b, where P are learned prompts at the input layer, which travel
-    through all layers, and the image is the pooled vector of its encoder. Both encoders are frozen; only P,
-    W and b train. Of more than two modalities, every one but the text gives one token.
+    outputs = W text([words; P; image])_[CLS] + b, where P are learned prompts at the input layer, which
+    travel through all layers, and the image is the pooled vector of its encoder. Both encoders are frozen;
+    only P, W and b train. Of more than two modalities, every one but the text gives one token.
 
     A vector whose size is not the text encoder's passes through a learned linear map; between equal sizes
     there is none, as in the paper.
@@ -64,7 +64,7 @@ class PromptFuse(FusionMethod):
         self.maps = nn.ModuleDict(
             {m: nn.Linear(self.widths[m], width) for m in self.sides if self.widths[m] != width}
         )
-        self.head = nn.Linear(self.tower(self.main).width, context.n_classes)
+        self.head = nn.Linear(self.tower(self.main).width, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
         """Of the text encoder the embedding, of the others all layers."""

@@ -24,7 +24,7 @@ class Prompted(Unimodal):
     """VPT-deep: every layer i of the frozen encoder sees prompts P_i of its own.
 
     x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped (Jia et al., ECCV 2022);
-    logits = W pool(x) + b. Prompts and classifier train.
+    outputs = W pool(x) + b. Prompts and classifier train.
 
     Departures from VPT's released code, both after the PMF paper (Sec. 4.3): prompts are drawn from
     N(0, 0.02), not uniformly, and are not dropped out. Where they stand in the sequence makes no difference

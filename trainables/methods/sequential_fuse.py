@@ -43,7 +43,7 @@ class SequentialFuse(SequentialPipeline):
 
     psi_y = E_y(y) is the pooled vector of the complementary encoder; layer i of the main encoder runs on
     [x; f_m(psi_y)], where f_m is the mapper of ``mope``, the same in all layers; the output of the added
-    token is dropped after each layer. logits = W pool(x) + b. Both encoders train.
+    token is dropped after each layer. outputs = W pool(x) + b. Both encoders train.
 
     The released code runs this baseline from image to text only; here ``main`` chooses, as in ``mope``.
     """

@@ -38,7 +38,7 @@ class Unimodal(FusionMethod):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        self.head = nn.Linear(self.tower(self.modality).width, context.n_classes)
+        self.head = nn.Linear(self.tower(self.modality).width, context.output_size)
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Unimodal(FusionMethod):
 
 
 class FineTuned(Unimodal):
-    """A fine-tuned encoder: logits = W pool(x) + b, everything trains (PMF paper, Sec. 4.2)."""
+    """A fine-tuned encoder: outputs = W pool(x) + b, everything trains (PMF paper, Sec. 4.2)."""
 
     config_class = FineTunedConfig
 

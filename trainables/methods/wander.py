@@ -116,7 +116,7 @@ class _FusedOutputs(FusionMethod):
 
     def _make_head(self, *, residual: bool) -> nn.Linear:
         size = sum(self.widths.values()) if residual else max(self.widths.values())
-        return nn.Linear(size, self.context.n_classes)
+        return nn.Linear(size, self.context.output_size)
 
     def _read(self, outputs: Mapping[str, Sequence], fused: Tensor, *, residual: bool) -> Tensor:
         """Return what the head reads of outputs (B, l_m, d_m) and fused tokens (B, d_t, d_h)."""

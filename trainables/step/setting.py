@@ -108,11 +108,11 @@ class TrainingSetting:
         """Return all fields by name."""
         return dataclasses.asdict(self)
 
-    def context(self, towers: Mapping[str, Tower], n_classes: int) -> MethodContext:
+    def context(self, towers: Mapping[str, Tower], output_size: int) -> MethodContext:
         """Return what a method is built over, so that its steps run as this setting says."""
         return MethodContext(
             towers,
-            n_classes,
+            output_size,
             self.sizes,
             self.encoder_dropout,
             self.gradient_checkpointing,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
-from trainables.tasks.classification import Classification
+from trainables.tasks import Task
 from trainables.towers import ModalityInput, Sequence, part
 
 
@@ -19,13 +19,13 @@ def forward_loss(
     method: FusionMethod,
     inputs: Mapping[str, ModalityInput],
     labels: Tensor,
-    task: Classification,
+    task: Task,
     setting: TrainingSetting,
 ) -> Tensor:
     """Return the loss of a batch, ready for backward."""
     with setting.autocast(labels.device):
         output = method(inputs)
-    loss = task.loss(output.logits, labels)
+    loss = task.loss(output.outputs, labels)
     return loss if output.aux_loss is None else loss + output.aux_loss
 
 
@@ -33,7 +33,7 @@ def training_step(
     method: FusionMethod,
     inputs: Mapping[str, ModalityInput],
     labels: Tensor,
-    task: Classification,
+    task: Task,
     setting: TrainingSetting,
     optimizer: torch.optim.Optimizer,
     after_forward: Callable[[], None] | None = None,

@@ -14,7 +14,6 @@ from trainables.data import Loader
 from trainables.elastic import Supernet
 from trainables.methods import FusionMethod, FusionOutput
 from trainables.step.setting import TrainingSetting
-from trainables.tasks.classification import get_task
 from trainables.towers import Sequence
 from trainables.trial.trainer import Tick, no_tick
 from trainables.trial.workbench import Workbench
@@ -59,7 +58,7 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.split = split
         self._running = replace(setting, precision=precision or setting.precision)
-        self.task = get_task(bench.data.info["task"])
+        self.task = bench.data.task
         self.stages_run = self.stages_shared = 0
         self._limit = states
         self._held = 0
@@ -76,12 +75,12 @@ class SubnetEvaluator:
         self.supernet.eval()
         model = self.supernet.bound(config)
         loader = self._loader(model)
-        logits = []
+        outputs = []
         with torch.inference_mode():
             for output in self._outputs(model, loader):
-                logits.append(output.logits.float().cpu())
+                outputs.append(output.outputs.float().cpu())
                 tick()
-        return self.task.score(torch.cat(logits), loader.split.labels)
+        return self.task.score(torch.cat(outputs), loader.split.labels)
 
     def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
         """Yield the model's output for each batch."""

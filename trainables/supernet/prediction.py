@@ -18,7 +18,7 @@ from trainables.memory.tracking import track
 from trainables.methods import get_method
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.step import Curriculum, Replica, supernet_step
-from trainables.tasks.classification import Classification, get_task
+from trainables.tasks import Task
 from trainables.towers import ModalityInput
 
 
@@ -56,7 +56,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
                     inputs[m] = predictor.encoded(m)[model.prefix_layers()[m]].cached(count)
                 else:
                     inputs[m] = model.tower(m).example_inputs(count, setting.sizes)
-            return Batch(inputs, torch.zeros(count, dtype=torch.long))
+            return Batch(inputs, predictor.task.example_labels(count))
 
         held, _ = track_supernet_step(
             supernet,
@@ -64,7 +64,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
             load,
             setting,
             optimizer,
-            get_task(predictor.task),
+            predictor.task,
             distill=curriculum.distill,
         )
         return report_of(supernet.largest, held)
@@ -76,7 +76,7 @@ def track_supernet_step(
     load: Callable[[Mapping[str, Any], slice], Batch],
     setting: TrainingSetting,
     optimizer: torch.optim.Optimizer,
-    task: Classification,
+    task: Task,
     *,
     distill: bool = False,
     log: StorageLog | None = None,

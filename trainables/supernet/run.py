@@ -85,7 +85,7 @@ class SupernetRun:
             self._load,
             plan.curriculum,
             plan.seed,
-            self.bench.data.info["task"],
+            self.bench.data.task,
             wrap=wrap,
             rank=rank,
             world=world,

@@ -10,13 +10,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainables.data.loader import Batch
 from trainables.elastic import Supernet
 from trainables.errors import UserError, unknown
 from trainables.step.setting import TrainingSetting
-from trainables.tasks.classification import Classification
+from trainables.tasks import Task
 from trainables.towers import part
 
 #: Largest norm of a step's gradient. Deep and shallow subnets share one learning rate, and a few steps of
@@ -89,10 +88,10 @@ class Replica(nn.Module):
         self.supernet = supernet
 
     def forward(self, config: Config, batch: Any) -> tuple[Tensor, Tensor | None]:
-        """Return a subnet's logits (B, C) and its auxiliary loss, if it has one."""
+        """Return a subnet's outputs (B, D) and its auxiliary loss, if it has one."""
         output = self.supernet(config, batch)
         nothing = sum(weight.sum() for weight in self.supernet.largest.trainable_parameters()) * 0
-        return output.logits + nothing, output.aux_loss
+        return output.outputs + nothing, output.aux_loss
 
 
 def supernet_step(
@@ -100,7 +99,7 @@ def supernet_step(
     configs: Sequence[Config],
     load: Callable[[Config, slice], Batch],
     rows: int,
-    task: Classification,
+    task: Task,
     setting: TrainingSetting,
     optimizer: torch.optim.Optimizer,
     *,
@@ -140,13 +139,13 @@ def supernet_step(
             final = first == starts[-1] and number == len(configs) - 1
             with _alone(replica, alone=not final):
                 with setting.autocast(batch.labels.device):
-                    logits, aux_loss = replica(config, batch.inputs)
+                    outputs, aux_loss = replica(config, batch.inputs)
                 if taught is None:
-                    loss = task.loss(logits, batch.labels)
+                    loss = task.loss(outputs, batch.labels)
                 else:
-                    loss = F.cross_entropy(logits.float(), taught)
+                    loss = task.distillation(outputs, taught)
                 if distill and taught is None:
-                    taught = logits.detach().float().softmax(dim=-1)
+                    taught = task.teaching(outputs)
                 if aux_loss is not None:
                     loss = loss + aux_loss
                 loss = loss * (len(batch.labels) / rows / len(configs))
@@ -155,7 +154,7 @@ def supernet_step(
                 with part("backward pass"):
                     (loss * weight).backward()
             total = total.to(loss.device) + loss.detach()
-            del batch, logits, aux_loss, loss
+            del batch, outputs, aux_loss, loss
     with part("optimiser step"):
         _limit_gradients(replica, configs)
         optimizer.step()

@@ -13,7 +13,7 @@ from trainables.elastic import Supernet
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
-from trainables.tasks.classification import get_task
+from trainables.tasks import Task
 from trainables.trial.trainer import CosineTraining, Tick, no_tick
 
 #: Loads rows of a split for a subnet, given a generator for augmentation or None.
@@ -40,7 +40,7 @@ class SupernetTrainer(CosineTraining):
         load: Loads some of them for a subnet.
         curriculum: Which subnets each step trains.
         seed: Decides the order of the rows, the subnets, dropout and augmentation.
-        task: Task kind.
+        task: What is learnt.
         wrap: Makes the replica one that shares gradients with other workers; None if there are none.
         rank: Number of this worker.
         world: Number of workers.
@@ -56,7 +56,7 @@ class SupernetTrainer(CosineTraining):
         load: Load,
         curriculum: Curriculum,
         seed: int,
-        task: str = "classification",
+        task: Task,
         *,
         wrap: Callable[[nn.Module], nn.Module] | None = None,
         rank: int = 0,
@@ -70,7 +70,7 @@ class SupernetTrainer(CosineTraining):
         self.load = load
         self.curriculum = curriculum
         self.seed = seed
-        self.task = get_task(task)
+        self.task = task
         self.rank = rank
         self.world = world
         self.replica: nn.Module = Replica(supernet)

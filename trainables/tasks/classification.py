@@ -1,17 +1,33 @@
-"""Task kinds: the loss to train with and the metrics to report."""
+"""Classification: one class a sample."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.errors import unknown
-from trainables.tasks.base import Metric
+from trainables.errors import UserError
+from trainables.tasks.base import LabelColumn, Metric, Task
+from trainables.tasks.registry import register_task
 
 
-class Classification:
-    """One class a sample; labels (B,) of class indices."""
+@register_task
+@dataclass(frozen=True)
+class Classification(Task):
+    """One class a sample. Labels (B,) are class indices, outputs (B, C) are logits.
+
+    Attributes:
+        classes: Class names, in the order of their indices.
+    """
+
+    classes: tuple[str, ...]
 
     name = "classification"
     metrics = (
@@ -19,37 +35,121 @@ class Classification:
         Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 after the last epoch"),
         Metric("loss", "minimize", None, 0.0, "", "cross entropy after the last epoch"),
     )
+    label_types = "class names (string) or indices (integer)"
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy of logits (B, C)."""
-        return F.cross_entropy(logits.float(), labels)
+    @classmethod
+    def takes(cls, kind: pa.DataType) -> bool:
+        """Whether labels may be stored as this type: strings, integers or booleans."""
+        known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
+        return any(check(kind) for check in known)
 
-    def score(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return accuracy, macro F1 (mean over the classes that occur) and the mean loss."""
-        n_classes = logits.shape[1]
-        predicted = logits.argmax(dim=1)
-        hit = predicted == labels
-        support = torch.bincount(labels, minlength=n_classes)
-        guessed = torch.bincount(predicted, minlength=n_classes)
-        right = torch.bincount(labels[hit], minlength=n_classes)
-        occurs = support + guessed > 0
-        f1 = 2 * right[occurs] / (support + guessed)[occurs]
-        return {
-            "accuracy": hit.float().mean().item(),
-            "macro_f1": f1.mean().item(),
-            "loss": self.loss(logits, labels).item(),
+    @classmethod
+    def of_column(cls, column: LabelColumn) -> Self:
+        """Return the task of a column: its classes are those described, or else those that occur.
+
+        Raises:
+            UserError: If classes have to be looked up and a label is empty.
+        """
+        described = column.metadata("classes")
+        if described is not None:
+            return cls(tuple(described))
+        found: set[Any] = set()
+        for split in column.splits:
+            for labels in column.values(split):
+                found.update(labels.unique().to_pylist())
+        if None in found:
+            raise UserError(f"{column.where} has empty labels")
+        if all(type(value) is int for value in found):  # not bool, which is an int
+            return cls.of_size(max(found) + 1)
+        return cls(tuple(sorted(map(str, found))))
+
+    @classmethod
+    def of_size(cls, output_size: int) -> Self:
+        """Return the task of so many classes, which are named by their indices."""
+        return cls(tuple(str(index) for index in range(output_size)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the task that ``to_dict`` has described; other entries are ignored."""
+        return cls(tuple(values["classes"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task's name and the names of the classes."""
+        return {"task": self.name, "classes": list(self.classes)}
+
+    @property
+    def output_size(self) -> int:
+        """The number of classes C."""
+        return len(self.classes)
+
+    def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
+        """Return class indices (N,): integers are indices already, all else is looked up by name.
+
+        Raises:
+            UserError: If a label is no class; the message names its row.
+        """
+        index = {name: number for number, name in enumerate(self.classes)}
+        labels = []
+        for row, value in enumerate(values, first):
+            label = value if type(value) is int else -1 if value is None else index.get(str(value), -1)
+            if not 0 <= label < len(index):
+                raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
+            labels.append(label)
+        return torch.tensor(labels, dtype=torch.long)
+
+    def decode(self, labels: Tensor) -> list[str]:
+        """Return the names of class indices (N,)."""
+        return [self.classes[label] for label in labels.tolist()]
+
+    def example_labels(self, rows: int) -> Tensor:
+        """Return the index of the first class, as often as there are rows."""
+        return torch.zeros(rows, dtype=torch.long)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross entropy of logits (B, C)."""
+        return F.cross_entropy(outputs.float(), labels)
+
+    def teaching(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities (B, C) that logits stand for."""
+        return outputs.detach().float().softmax(dim=-1)
+
+    def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the mean cross entropy of logits (B, C) to probabilities (B, C)."""
+        return F.cross_entropy(outputs.float(), taught)
+
+    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return accuracy, macro F1 and the mean loss.
+
+        Macro F1 is the mean over the classes that occur among labels or predictions.
+        """
+        from sklearn.metrics import accuracy_score, f1_score  # takes a while to import
+
+        truth, predicted = labels.numpy(), outputs.argmax(dim=1).numpy()
+        each = f1_score(truth, predicted, average=None, zero_division=0)
+        return {  # in float32, as the loss is
+            "accuracy": float(np.float32(accuracy_score(truth, predicted))),
+            "macro_f1": torch.from_numpy(each).float().mean().item(),
+            "loss": self.loss(outputs, labels).item(),
         }
 
+    def guess(self, labels: Tensor) -> dict[str, float]:
+        """Return the accuracy of always saying the largest class, and the loss of equal logits."""
+        counts = torch.bincount(labels, minlength=self.output_size)
+        return self._guess(int(counts.max()) / len(labels))
 
-TASKS = {task.name: task for task in (Classification(),)}
+    def summary(self) -> dict[str, Any]:
+        """Return the number of classes."""
+        return {"classes": self.output_size}
 
+    def to_record(self, guess: Mapping[str, float]) -> dict[str, Any]:
+        """Return the number of classes and the share of the largest one."""
+        return {"classes": self.output_size, "majority": guess["accuracy"]}
 
-def get_task(name: str) -> Classification:
-    """Return a task kind.
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> tuple[Self, dict[str, float]]:
+        """Return the task and the guess that ``to_record`` has written down."""
+        task = cls.of_size(record["classes"])
+        return task, task._guess(record["majority"])
 
-    Raises:
-        UserError: If there is none of that name.
-    """
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    return TASKS[name]
+    def _guess(self, majority: float) -> dict[str, float]:
+        return {"accuracy": majority, "loss": math.log(self.output_size)}

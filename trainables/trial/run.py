@@ -58,7 +58,7 @@ class TrialRun:
             self.spec.epochs,
             train,
             self.assignment.seed,
-            self.bench.data.info["task"],
+            self.bench.data.task,
         )
         self.validation = self.loader("validation")
         self.measured: Measured | None = None

@@ -16,7 +16,7 @@ from trainables.data.loader import Loader
 from trainables.memory.measuring import StepMeter
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
-from trainables.tasks.classification import get_task
+from trainables.tasks import Task
 
 #: Hears that the work has got on.
 Tick = Callable[[], None]
@@ -135,7 +135,7 @@ class Trainer(CosineTraining):
         epochs: Passes over the training split that are planned.
         train: The training split.
         seed: Decides the order of the samples, dropout and augmentation.
-        task: Task kind.
+        task: What is learnt.
 
     Attributes:
         meter: Knows the memory that the steps so far took.
@@ -149,13 +149,13 @@ class Trainer(CosineTraining):
         epochs: int,
         train: Loader,
         seed: int,
-        task: str = "classification",
+        task: Task,
     ) -> None:
         super().__init__(setting, method.trainable_parameters(), learning_rate, epochs * len(train))
         self.method = method
         self.train_loader = train
         self.seed = seed
-        self.task = get_task(task)
+        self.task = task
         self.meter = StepMeter(train.device, setting.batch_size)
 
     def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
@@ -203,17 +203,18 @@ class Trainer(CosineTraining):
             tick: Called after each batch.
 
         Raises:
-            DivergedError: If the loss is not finite.
+            DivergedError: If a metric is not finite.
         """
         self.method.eval()
-        logits, labels = [], []
+        outputs, labels = [], []
         with torch.inference_mode():
             for batch in loader.in_order():
                 with self.setting.autocast(batch.labels.device):
-                    logits.append(self.method(batch.inputs).logits.float().cpu())
+                    outputs.append(self.method(batch.inputs).outputs.float().cpu())
                 labels.append(batch.labels.cpu())
                 tick()
-        metrics = self.task.score(torch.cat(logits), torch.cat(labels))
-        if not math.isfinite(metrics["loss"]):
-            raise DivergedError(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")
+        metrics = self.task.score(torch.cat(outputs), torch.cat(labels))
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
         return metrics

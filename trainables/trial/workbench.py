@@ -81,7 +81,7 @@ class Workbench:
             modality: shared_tower(modality, source, setting.attention)
             for modality, source in self.spec.encoders.items()
         }
-        return setting.context(towers, self.data.n_classes)
+        return setting.context(towers, self.data.task.output_size)
 
     def loader(
         self, split: str, method: FusionMethod, setting: TrainingSetting, batch_size: int | None = None

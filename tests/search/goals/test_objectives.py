@@ -44,7 +44,7 @@ def test_directions() -> None:
 
 def test_all_but_the_step_time_have_a_reference_from_the_start() -> None:
     reference = reference_values(
-        get_objectives(list(OBJECTIVES)), n_classes=4, memory=8.0, params=1e6, checkpoint=2.0
+        get_objectives(list(OBJECTIVES)), guess={"loss": math.log(4)}, memory=8.0, params=1e6, checkpoint=2.0
     )
     expected = {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "accuracy": 0.0, "macro_f1": 0.0}
     assert reference == {**expected, "loss": math.log(4)}
@@ -52,7 +52,7 @@ def test_all_but_the_step_time_have_a_reference_from_the_start() -> None:
 
 def test_the_first_step_time_gives_its_reference() -> None:
     objectives = get_objectives(["step_time", "accuracy"])
-    reference = reference_values(objectives, n_classes=4)
+    reference = reference_values(objectives, guess={"loss": math.log(4)})
     first, slow = {"step_time": 0.2, "accuracy": 0.5}, {"step_time": 3.0, "accuracy": 0.9}
 
     def dominated(*trials: dict[str, float]) -> float:

@@ -20,6 +20,7 @@ from search.sizing.extent import (
     measure_reaches,
 )
 from spaces import Space, SpaceContext, Unordered, get_space, union
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import get_method
@@ -205,7 +206,9 @@ def test_a_real_space_and_a_real_method(tiny_encoders) -> None:
         "text": resolve_encoder("text", str(tiny_encoders["bert"])),
         "image": resolve_encoder("image", str(tiny_encoders["vit"])),
     }
-    predictor = MemoryPredictor(encoders, 5, TrainingSetting(batch_size=2, text_length=8, image_size=32))
+    predictor = MemoryPredictor(
+        encoders, classification(5), TrainingSetting(batch_size=2, text_length=8, image_size=32)
+    )
     layers = find_largest_setting(
         ["n_fusion_layers"], predictor, "pmf", get_method("pmf").config_class(), 2**40
     )

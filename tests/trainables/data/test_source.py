@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainables.data import DATASETS, SPLITS, open_dataset
+from trainables.data import DATASETS, SPLITS, Dataset, open_dataset
 from trainables.data.source import image_bytes
 from trainables.errors import UserError
 
@@ -43,6 +43,11 @@ def write_dataset(folder: Path, metadata: dict[str, str] | None = None, **files:
     return folder
 
 
+def _classes(dataset: Dataset) -> list[str]:
+    classes: list[str] = dataset.task.to_dict()["classes"]
+    return classes
+
+
 def _texts(name: str, split: str) -> list[str]:
     return [t for batch in open_dataset(name).batches(split, ["text"], 2) for t in batch["text"].to_pylist()]
 
@@ -52,7 +57,7 @@ def test_included_datasets_open(name: str) -> None:
     dataset = open_dataset(name)
     assert set(dataset.modalities) == {"text", "image"}
     assert all(dataset.count(split) > 0 for split in SPLITS)
-    assert len(dataset.classes) > 1
+    assert dataset.task.output_size > 1
 
 
 def test_missing_folder_names_the_included_datasets(tmp_path: Path) -> None:
@@ -120,18 +125,27 @@ def test_split_without_rows(tmp_path: Path) -> None:
 
 def test_classes_are_the_sorted_names_of_all_splits(tmp_path: Path) -> None:
     write_dataset(tmp_path, train=columns(label=["b", "c", "b"]), test=columns(label=["a", "b", "c"]))
-    assert open_dataset(str(tmp_path)).classes == ("a", "b", "c", "c0", "c1")
+    assert _classes(open_dataset(str(tmp_path))) == ["a", "b", "c", "c0", "c1"]
 
 
 def test_integer_labels_are_class_indices(tmp_path: Path) -> None:
     files = {split: columns(label=[0, 3, 1]) for split in SPLITS}
-    assert open_dataset(str(write_dataset(tmp_path, **files))).classes == ("0", "1", "2", "3")
+    assert _classes(open_dataset(str(write_dataset(tmp_path, **files)))) == ["0", "1", "2", "3"]
+
+
+def test_labels_are_class_indices_and_a_bad_one_names_its_row(tmp_path: Path) -> None:
+    names = json.dumps(["c1", "c0"])
+    write_dataset(tmp_path, {"paretofuse.classes": names}, validation=columns(label=["c0", "c1", "c0"]))
+    assert open_dataset(str(tmp_path)).labels("validation").tolist() == [1, 0, 1]
+    write_dataset(tmp_path, {"paretofuse.classes": names}, validation=columns(label=["c0", "c1", "c9"]))
+    with pytest.raises(UserError, match="validation row 2: label 'c9' is none of the 2 classes"):
+        open_dataset(str(tmp_path)).labels("validation")
 
 
 def test_empty_label_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, test=columns(label=["c0", None, "c1"]))
     with pytest.raises(UserError, match="'label' has empty labels"):
-        _ = open_dataset(str(tmp_path)).classes
+        _ = open_dataset(str(tmp_path)).task
 
 
 def test_schema_metadata_name_columns_and_classes(tmp_path: Path) -> None:
@@ -145,7 +159,7 @@ def test_schema_metadata_name_columns_and_classes(tmp_path: Path) -> None:
     dataset = open_dataset(str(write_dataset(tmp_path, metadata, **dict.fromkeys(SPLITS, content))))
     assert dataset.modalities == {"text": "title", "image": "picture"}
     assert dataset.label == "kind"
-    assert dataset.classes == ("dog", "cat")
+    assert _classes(dataset) == ["dog", "cat"]
 
 
 def test_unknown_task(tmp_path: Path) -> None:
@@ -158,7 +172,7 @@ def test_unknown_task(tmp_path: Path) -> None:
 def test_schema_metadata_that_are_no_json(tmp_path: Path, key: str) -> None:
     write_dataset(tmp_path, {f"paretofuse.{key}": "cat,dog"})
     with pytest.raises(UserError, match=rf"paretofuse\.{key}"):
-        _ = open_dataset(str(tmp_path)).classes
+        _ = open_dataset(str(tmp_path)).task
 
 
 def test_wrong_label_type(tmp_path: Path) -> None:

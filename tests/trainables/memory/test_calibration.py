@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tasks import classification
 from trainables.memory.calibration import (
     CUDA_CONTEXT,
     Calibration,
@@ -65,7 +66,7 @@ def test_this_machine_is_calibrated_by_real_steps(workplace, tiny_encoders) -> N
     encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
     setting = TrainingSetting(batch_size=4, text_length=8, image_size=32)
     members = [("linear", {}), ("pmf", {"n_fusion_layers": 1}), ("pmf", {"n_fusion_layers": 3}), ("lora", {})]
-    calibration, points = calibrate_device(MemoryPredictor(encoders, 3, setting), members)
+    calibration, points = calibrate_device(MemoryPredictor(encoders, classification(3), setting), members)
     assert calibration.device == local_device()
     assert [point.method for point in points] == ["linear", "pmf", "pmf", "lora"]
     if calibration.device.startswith("cpu"):  # tensors are all that counts there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tasks import classification
 from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.fitting import measure_configuration
 from trainables.memory.measuring import StepMeter, limit_memory
@@ -21,7 +22,7 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def predictor() -> MemoryPredictor:
     names = {"text": "arch:bert-base", "image": "arch:vit-base"}
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
-    return MemoryPredictor(encoders, 13, TrainingSetting(batch_size=8, encoder_dropout=False))
+    return MemoryPredictor(encoders, classification(13), TrainingSetting(batch_size=8, encoder_dropout=False))
 
 
 def test_nothing_is_measured_before_a_step_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.tasks import classification
 from trainables.memory import memo
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
@@ -33,7 +34,7 @@ def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None
 
     def predictor(**changes: object) -> MemoryPredictor:
         kept = PredictionMemo(tmp_path / "memo")
-        return MemoryPredictor(encoders, 3, setting, memo=kept).changed(**changes)
+        return MemoryPredictor(encoders, classification(3), setting, memo=kept).changed(**changes)
 
     first = predictor().predict("pmf", {"n_fusion_layers": 1})
     with monkeypatch.context() as patch:

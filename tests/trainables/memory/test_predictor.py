@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tasks import classification
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
@@ -13,7 +14,7 @@ from trainables.towers import resolve_encoder
 def predictor() -> MemoryPredictor:
     names = {"text": "arch:bert-base", "image": "arch:vit-base"}
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
-    return MemoryPredictor(encoders, 13, TrainingSetting(batch_size=8))
+    return MemoryPredictor(encoders, classification(13), TrainingSetting(batch_size=8))
 
 
 def test_layers_below_the_first_fused_one_hold_their_weights_only(predictor) -> None:

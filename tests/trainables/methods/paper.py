@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import random_inputs, tiny_model
+from tests.tasks import classification
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
@@ -27,7 +28,7 @@ def base_predictor(batch_size: int = 2, text_length: int = 16) -> MemoryPredicto
         "image": resolve_encoder("image", "arch:vit-base"),
     }
     setting = TrainingSetting(batch_size=batch_size, text_length=text_length, optimizer="sgd")
-    return MemoryPredictor(encoders, 101, setting)
+    return MemoryPredictor(encoders, classification(101), setting)
 
 
 #: Classes of MM-IMDB and size of a classifier on Swin-B's vector: the MoPE paper's Table 1 has one figure

@@ -38,7 +38,7 @@ def test_tokens_stand_beside_the_words_and_travel_through_all_layers() -> None:
         vector = image.pooled(batch["image"])
         tokens = method.projection(vector).reshape(4, 2, 32)
         expected = method.head(text.pooled(text.encode(batch["text"], 0).prompted(tokens)))
-        assert torch.allclose(method(batch).logits, expected, atol=1e-6)
+        assert torch.allclose(method(batch).outputs, expected, atol=1e-6)
         assert not torch.allclose(method.head(text.pooled(batch["text"])), expected, atol=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_tokens_stand_beside_the_words_and_travel_through_all_layers() -> None:
 @pytest.mark.parametrize("image", ["vit", "swin"])
 def test_both_directions_work_over_any_encoder(image, main) -> None:
     method = _build({"text": "bert", "image": image}, main=main).train()
-    method(random_batch(method.context.towers)).logits.square().sum().backward()
+    method(random_batch(method.context.towers)).outputs.square().sum().backward()
     silent = [n for n, p in method.named_parameters() if p.requires_grad and not p.grad.any()]
     # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
     assert not [n for n in silent if not (n.endswith("bias") and ("key" in n or "k_proj" in n))]
@@ -57,7 +57,7 @@ def test_both_directions_work_over_any_encoder(image, main) -> None:
 def test_a_bag_of_words_can_be_trained_but_takes_no_tokens() -> None:
     families = {"text": "bag_of_words", "image": "vit"}
     method = _build(families, main="image")
-    method(random_batch(method.context.towers)).logits.sum().backward()
+    method(random_batch(method.context.towers)).outputs.sum().backward()
     assert method.tower("text").model.word_embeddings.weight.grad.any()
     with pytest.raises(UserError, match="main=text: its encoder has no layers"):
         _build(families)

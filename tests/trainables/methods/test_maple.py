@@ -65,7 +65,7 @@ def test_the_last_prompts_travel_on() -> None:
         sequence = towers["text"].embed(text).prompted(method.prompts[0].expand(3, -1, -1))
         seen = towers["text"].pool(towers["text"].encode(sequence, 3))
         expected = method.head({"text": seen, "image": image})
-        assert torch.allclose(method.eval()({"text": text, "image": inputs}).logits, expected, atol=1e-5)
+        assert torch.allclose(method.eval()({"text": text, "image": inputs}).outputs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("n_layers", "message"), [(4, "text 3, image 4"), (0, "at least 1")])

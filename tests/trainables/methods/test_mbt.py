@@ -40,7 +40,7 @@ def test_is_the_papers_recursion() -> None:
             hidden = {m: o[:, :-3] for m, o in out.items()}
             shared = (out["text"][:, -3:] + out["title"][:, -3:]) / 2
         expected = sum(method.head.heads[m](h[:, 0]) for m, h in hidden.items()) / 2
-        assert torch.allclose(method(batch).logits, expected, atol=1e-5)
+        assert torch.allclose(method(batch).outputs, expected, atol=1e-5)
 
 
 def test_every_modality_hears_every_other() -> None:
@@ -55,7 +55,7 @@ def test_every_modality_hears_every_other() -> None:
             for modality, head in method.head.heads.items():
                 head.weight.normal_(std=float(modality == listener))
             for speaker in towers:
-                before, after = method(batch).logits, method({**batch, speaker: other[speaker]}).logits
+                before, after = method(batch).outputs, method({**batch, speaker: other[speaker]}).outputs
                 assert not torch.allclose(before, after, atol=1e-5), (listener, speaker)
 
 
@@ -68,7 +68,7 @@ def test_only_other_widths_get_maps_and_none_that_never_train() -> None:
     method = build_method("mbt", {"n_fusion_layers": 3}, MethodContext(towers, 3))
     assert list(method.readers) == list(method.writers) == ["image_48", "view_48"]
     assert method.bottlenecks.shape == (1, 4, 24)
-    method(random_batch(towers)).logits.sum().backward()
+    method(random_batch(towers)).outputs.sum().backward()
     assert all(p.grad is not None for p in method.trainable_parameters())
 
 

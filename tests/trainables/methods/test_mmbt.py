@@ -39,7 +39,7 @@ def test_mmbt_is_bert_over_words_and_projected_image_tokens(n) -> None:
         entering = [seen[:, 0], seen[:, :9].mean(dim=1), seen[:, 8:].mean(dim=1)][:n]
         entering = method.projection(torch.stack(entering, dim=1)) + method.positions
         hidden = _run_bert(bert, batch["text"], [entering] * 3, keep=n)
-        assert torch.allclose(method(batch).logits, method.head(hidden[:, 0]), atol=1e-5)
+        assert torch.allclose(method(batch).outputs, method.head(hidden[:, 0]), atol=1e-5)
 
 
 def test_in_p_mmbt_the_image_token_travels_and_prompts_do_not() -> None:
@@ -51,12 +51,12 @@ def test_in_p_mmbt_the_image_token_travels_and_prompts_do_not() -> None:
     state = {f"prompts.{name}": p for name, p in method.side_prompts.state_dict().items()}
     vpt.load_trainable_state_dict({**state, "head.weight": torch.eye(48), "head.bias": torch.zeros(48)})
     with torch.no_grad():
-        entering = method.projection(vpt(batch).logits)[:, None] + method.positions
+        entering = method.projection(vpt(batch).outputs)[:, None] + method.positions
         prompts = [p.expand(4, -1, -1) for p in method.main_prompts.prompts]
         first, *rest = prompts
         added = [torch.cat([entering, first], dim=1), *rest]
         hidden = _run_bert(towers["text"].model, batch["text"], added, keep=1)
-        assert torch.allclose(method(batch).logits, method.head(hidden[:, 0]), atol=1e-5)
+        assert torch.allclose(method(batch).outputs, method.head(hidden[:, 0]), atol=1e-5)
 
 
 def _run_bert(
@@ -88,7 +88,7 @@ def test_the_text_encoder_is_entered_where_there_is_one(name, families, main) ->
     method = build_method(name, {}, MethodContext(towers, 3))
     assert method.main == main
     assert method.head.in_features == towers[main].width
-    assert method(random_batch(towers)).logits.shape == (4, 3)
+    assert method(random_batch(towers)).outputs.shape == (4, 3)
 
 
 @pytest.mark.parametrize("name", ["mmbt", "p_mmbt"])

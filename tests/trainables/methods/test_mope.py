@@ -120,7 +120,7 @@ def test_a_batch_of_one_sample_has_an_importance_too() -> None:
 def test_both_directions_work_over_any_encoder(main, image) -> None:
     method = _build({"text": "bert", "image": image}, main=main).train()
     output = method(_batch(method))
-    (output.logits.square().sum() + output.aux_loss).backward()
+    (output.outputs.square().sum() + output.aux_loss).backward()
     assert not [n for n, p in method.named_parameters() if p.requires_grad and not p.grad.any()]
     assert not any(p.requires_grad for p in method.towers.parameters())
     assert method.head.in_features == method.tower(main).width
@@ -153,14 +153,14 @@ def test_each_conditional_prompt_alone_carries_the_other_modality(kind) -> None:
         torch.nn.init.normal_(parameter)  # at their initial scale the effect is near rounding
     batch = _batch(method)
     other = {**batch, "text": _batch(method, seed=1)["text"]}
-    assert not torch.allclose(method(batch).logits, method(other).logits, atol=1e-4)
+    assert not torch.allclose(method(batch).outputs, method(other).outputs, atol=1e-4)
 
 
 def test_static_prompts_alone_use_one_modality() -> None:
     method = _build(dynamic=False, mapped=False)
     assert method.modalities == ("image",)
     assert method.prefix_layers() == {"image": 0}
-    assert method(_batch(method)).logits.shape == (4, 3)
+    assert method(_batch(method)).outputs.shape == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_bag_of_words_can_be_complementary(tuning) -> None:
     """Table 4, first row."""
     method = _build({"text": "bag_of_words", "image": "vit"}, complementary_tuning=tuning).train()
     output = method(_batch(method))
-    output.logits.square().sum().backward()
+    output.outputs.square().sum().backward()
     assert (method.tower("text").model.word_embeddings.weight.grad is not None) is (tuning == "finetune")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import tiny_model
+from tests.tasks import classification
 from tests.trainables.methods.paper import random_batch, tiny_towers
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
@@ -21,7 +22,7 @@ def _built(**config: object):
 
 def _predictor(text: str, image: str, **setting: object) -> MemoryPredictor:
     encoders = {"text": resolve_encoder("text", text), "image": resolve_encoder("image", image)}
-    return MemoryPredictor(encoders, 101, TrainingSetting(**setting))  # type: ignore[arg-type]
+    return MemoryPredictor(encoders, classification(101), TrainingSetting(**setting))  # type: ignore[arg-type]
 
 
 def test_memory_against_late_concat_is_the_papers() -> None:
@@ -63,7 +64,7 @@ def test_each_modality_hears_the_other_only_through_queries() -> None:
             torch.nn.init.normal_(parameter)
         with torch.no_grad():
             torch.nn.init.zeros_(method.head.heads["image"].weight)  # what is left is the text's head
-            first, second = (method({"text": text, "image": image}).logits for image in images)
+            first, second = (method({"text": text, "image": image}).outputs for image in images)
         assert (not torch.allclose(first, second, atol=1e-4)) is hears
 
 
@@ -88,9 +89,9 @@ def test_every_modality_hears_every_other(count) -> None:
         for listener in towers:
             for modality, head in method.head.heads.items():
                 head.weight.normal_(std=float(modality == listener))
-            logits = method(batch).logits
+            logits = method(batch).outputs
             for speaker in towers:
-                changed = method({**batch, speaker: other[speaker]}).logits
+                changed = method({**batch, speaker: other[speaker]}).outputs
                 assert not torch.allclose(logits, changed, atol=1e-5), (listener, speaker)
 
 

@@ -39,7 +39,7 @@ def test_is_bert_over_words_prompts_and_image(name) -> None:
         hidden = torch.cat([hidden, method.prompts.expand(4, -1, -1), image[:, None]], dim=1)
         for layer in bert.encoder.layer:
             hidden = layer(hidden, bias)
-        assert torch.allclose(method(batch).logits, method.head(hidden[:, 0]), atol=1e-5)
+        assert torch.allclose(method(batch).outputs, method.head(hidden[:, 0]), atol=1e-5)
 
 
 @BOTH
@@ -51,9 +51,9 @@ def test_every_other_modality_is_one_token_mapped_where_its_width_differs(name) 
     assert method.prefix_layers() == {"image": 4, "title": 3, "text": 0, "view": 4}
     batch, other = random_batch(towers), random_batch(towers, seed=1)
     with torch.no_grad():
-        logits = method(batch).logits
+        logits = method(batch).outputs
         for modality in towers:
-            assert not torch.allclose(method({**batch, modality: other[modality]}).logits, logits, atol=1e-6)
+            assert not torch.allclose(method({**batch, modality: other[modality]}).outputs, logits, atol=1e-6)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

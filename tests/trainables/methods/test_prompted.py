@@ -33,7 +33,7 @@ def test_every_layer_has_prompts_of_its_own_which_go_no_further() -> None:
         for layer, prompt in zip(model.layers, prompts, strict=True):
             hidden = layer(torch.cat([hidden, prompt.expand(4, -1, -1)], dim=1))[:, :17]
         expected = method.head(model.layernorm(hidden)[:, 0])
-        assert torch.allclose(method(batch).logits, expected, atol=1e-5)
+        assert torch.allclose(method(batch).outputs, expected, atol=1e-5)
 
 
 def test_refuses_an_encoder_without_layers() -> None:

@@ -27,7 +27,7 @@ def _build(name: str, families: dict[str, str] | None = None, **config: Any) -> 
 @pytest.mark.parametrize("name", ["sequential_fuse", "p_sequential_fuse"])
 def test_both_directions_work_over_any_encoder(name, image, main) -> None:
     method = _build(name, {"text": "bert", "image": image}, main=main).train()
-    method(random_batch(method.context.towers)).logits.square().sum().backward()
+    method(random_batch(method.context.towers)).outputs.square().sum().backward()
     silent = [n for n, p in method.named_parameters() if p.requires_grad and not p.grad.any()]
     # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
     assert not [n for n in silent if not (n.endswith("bias") and ("key" in n or "k_proj" in n))]
@@ -58,7 +58,7 @@ def test_p_sequential_fuse_is_mope_without_dynamic_prompts() -> None:
     mope = _build("mope", dynamic=False).eval()
     mope.load_trainable_state_dict(fuse.trainable_state_dict())
     batch = random_batch(fuse.context.towers)
-    assert torch.equal(mope(batch).logits, fuse(batch).logits)
+    assert torch.equal(mope(batch).outputs, fuse(batch).outputs)
 
 
 def test_mapper_is_a_two_layer_perceptron_with_an_output_a_width() -> None:
@@ -87,4 +87,4 @@ def test_refuses_to_prompt_an_encoder_without_layers() -> None:
     with pytest.raises(UserError, match="main=text: its encoder has no layers"):
         _build("sequential_fuse", families, main="text")
     method = _build("sequential_fuse", families)
-    assert method(random_batch(method.context.towers)).logits.shape == (4, 3)
+    assert method(random_batch(method.context.towers)).outputs.shape == (4, 3)

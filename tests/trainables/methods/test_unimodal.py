@@ -14,7 +14,7 @@ def test_looks_at_one_modality_only(name, modality) -> None:
     towers = tiny_towers(text="bert", image="vit")
     method = build_method(name, {}, MethodContext(towers, 3)).eval()
     assert method.modalities == (modality,)
-    assert method({modality: random_batch(towers)[modality]}).logits.shape == (4, 3)
+    assert method({modality: random_batch(towers)[modality]}).outputs.shape == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import SIZES, random_inputs, tiny_model
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
@@ -22,7 +23,6 @@ from trainables.methods.sequence_fusion import (
 )
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
-from trainables.tasks.classification import get_task
 from trainables.towers import FAMILIES, Tower, resolve_encoder
 
 CLASSES = 4
@@ -43,7 +43,7 @@ def _build(name: str, config: dict[str, Any], *families: str) -> FusionMethod:
 def _predictor(**setting: Any) -> MemoryPredictor:
     names = {"text": "arch:bert-base", "image": "arch:vit-base"}
     encoders = {m: resolve_encoder(m, name) for m, name in names.items()}
-    return MemoryPredictor(encoders, 101, TrainingSetting(**setting))
+    return MemoryPredictor(encoders, classification(101), TrainingSetting(**setting))
 
 
 def _batch(method: FusionMethod, size: int = 8) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def test_training_starts_at_the_frozen_encoders() -> None:
         linear.load_state_dict({n: v for n, v in wander.state_dict().items() if n in linear.state_dict()})
         inputs = _batch(wander)
         with torch.no_grad():
-            assert torch.allclose(wander(inputs).logits, linear(inputs).logits, atol=1e-5)
+            assert torch.allclose(wander(inputs).outputs, linear(inputs).outputs, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_learns_from_any_number_of_modalities(name, config, families) -> None:
     optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 5e-3)
     losses = []
     for _ in range(25):
-        loss = forward_loss(method, inputs, labels, get_task("classification"), TrainingSetting())
+        loss = forward_loss(method, inputs, labels, classification(CLASSES), TrainingSetting())
         loss.backward()
         if len(losses) < 2:
             silent -= {n for n, p in method.named_parameters() if p.grad is not None and p.grad.any()}
@@ -216,9 +216,9 @@ def test_interacts_with_every_token_but_vector_fusion_with_the_first_only() -> N
         method.eval()
         with torch.no_grad():
             prefix = method.prefix(_batch(method))
-            logits = method(prefix).logits
+            logits = method(prefix).outputs
             prefix["vit1"].tokens[:, 5] += 1
-            assert torch.allclose(method(prefix).logits, logits) is not reads_tokens
+            assert torch.allclose(method(prefix).outputs, logits) is not reads_tokens
 
 
 def test_fused_tokens_are_not_more_than_the_longest_sequence() -> None:

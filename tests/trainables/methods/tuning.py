@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tests.conftest import SIZES, random_inputs
+from tests.tasks import classification
 from tests.trainables.methods.paper import trained_parameters
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
@@ -41,7 +42,7 @@ def logits(method: FusionMethod, towers: dict[str, Tower], seed: int = 0) -> tor
     generator = torch.Generator().manual_seed(seed)
     inputs = {m: random_inputs(tower, 3, generator) for m, tower in towers.items()}
     with torch.no_grad():
-        return method.eval()(inputs).logits
+        return method.eval()(inputs).outputs
 
 
 def predicted_at_tiny_size(method: str, encoders: dict[str, Any], **config: Any) -> int:
@@ -51,4 +52,4 @@ def predicted_at_tiny_size(method: str, encoders: dict[str, Any], **config: Any)
         "image": resolve_encoder("image", str(encoders["vit"])),
     }
     setting = TrainingSetting(batch_size=8, text_length=32, image_size=32)
-    return MemoryPredictor(sources, 3, setting).predict(method, config).total
+    return MemoryPredictor(sources, classification(3), setting).predict(method, config).total

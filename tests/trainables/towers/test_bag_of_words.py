@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import TEXT_FAMILIES, random_inputs
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
@@ -48,7 +49,7 @@ def test_serves_methods_that_only_pool(tiny_encoders, method, config) -> None:
     built = build_method(method, config, MethodContext(towers, 5))
     generator = torch.Generator().manual_seed(0)
     batch = {m: random_inputs(tower, 4, generator) for m, tower in towers.items()}
-    assert built(batch).logits.shape == (4, 5)
+    assert built(batch).outputs.shape == (4, 5)
 
 
 def test_memory_of_an_architecture(tiny_encoders) -> None:
@@ -56,7 +57,7 @@ def test_memory_of_an_architecture(tiny_encoders) -> None:
         "text": resolve_encoder("text", "bow:arch:bert-base"),
         "image": resolve_encoder("image", str(tiny_encoders["vit"])),
     }
-    predictor = MemoryPredictor(sources, 5, TrainingSetting(image_size=32))
+    predictor = MemoryPredictor(sources, classification(5), TrainingSetting(image_size=32))
     assert predictor.predict("linear", {}).weights > 4 * 30522 * 768
     with pytest.raises(UserError, match="without weights"):
         load_tower(sources["text"])

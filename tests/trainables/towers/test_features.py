@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import random_inputs
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
@@ -64,7 +65,7 @@ def test_trains_and_its_memory_is_known() -> None:
     sources = {m: resolve_encoder(m, NAME) for m in ("a", "b")}
     method = build_method("late_concat", {}, MethodContext({m: load_tower(s) for m, s in sources.items()}, 2))
     setting = TrainingSetting(feature_length=20)
-    report = MemoryPredictor(sources, 2, setting).predict("late_concat", {})
+    report = MemoryPredictor(sources, classification(2), setting).predict("late_concat", {})
     assert report.trainable_parameters == method.trainable_parameter_count()
 
 

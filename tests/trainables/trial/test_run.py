@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.tasks import classification
 from tests.trials import PMF, Saved
 from trainables.errors import UserError
 from trainables.memory.measuring import Measured
@@ -86,7 +87,9 @@ def test_the_memory_of_a_real_step_is_the_expected(trial_spec, changes, feature_
     )
     result = run.epoch()
     encoders = {modality: resolve_encoder(modality, name) for modality, name in trial_spec.encoders.items()}
-    expected = MemoryPredictor(encoders, 3, setting).predict_as_run(config, cached=feature_cache > 0)
+    expected = MemoryPredictor(encoders, classification(3), setting).predict_as_run(
+        config, cached=feature_cache > 0
+    )
     assert run.as_set
     assert run.measured == Measured(expected.total)
     assert result["measured_memory"] == expected.total / 2**30

@@ -1,0 +1,109 @@
+"""What every task must pass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainables.errors import UserError
+from trainables.tasks import Task, get_task, read_task
+
+#: Samples, and outputs of a sample where the task leaves the choice.
+_ROWS, _OUTPUTS = 6, 3
+
+
+def check_task(task: Task | str) -> None:
+    """Run all checks of a task.
+
+    Args:
+        task: The task, or the name of a registered one.
+
+    Raises:
+        AssertionError: If it does not pass.
+
+    Example:
+        >>> check_task("classification")
+    """
+    made = get_task(task).of_size(_OUTPUTS) if isinstance(task, str) else task
+    check_losses(made)
+    check_metrics(made)
+    check_labels(made)
+    check_description(made)
+
+
+def check_losses(task: Task) -> None:
+    """Check that losses are finite scalars, also of bfloat16, and that their gradient reaches outputs."""
+    labels = task.example_labels(_ROWS)
+    for dtype in (torch.float32, torch.bfloat16):
+        taught = task.teaching(_outputs(task, dtype, seed=1))
+        assert not taught.requires_grad, "a gradient would reach the model that teaches"
+        for name, against in (("loss", labels), ("distillation", taught)):
+            outputs = _outputs(task, dtype)
+            loss: Tensor = getattr(task, name)(outputs, against)
+            assert loss.shape == (), f"{name} is no scalar"
+            assert math.isfinite(loss.item()), f"{name} is not finite"
+            loss.backward()
+            assert outputs.grad is not None, f"{name} has no gradient"
+            assert outputs.grad.abs().sum() > 0, f"{name} has a gradient of 0"
+
+
+def check_metrics(task: Task) -> None:
+    """Check that scores are of exactly the task's metrics, and that what guessing gets is among them."""
+    names = [metric.name for metric in task.metrics]
+    assert names, "there is no metric"
+    assert len(set(names)) == len(names), "a metric is there twice"
+    labels = task.example_labels(_ROWS)
+    scores = task.score(_outputs(task).detach(), labels)
+    assert set(scores) == set(names), "score does not return exactly the metrics"
+    guess = task.guess(labels)
+    assert set(guess) <= set(names), "guess returns what is no metric"
+    for values in (scores, guess):
+        assert all(type(value) is float and math.isfinite(value) for value in values.values())
+    for metric in task.metrics:
+        assert metric.direction in ("minimize", "maximize")
+        if metric.worst is None:
+            assert metric.name in guess, f"nothing says what the worst {metric.name} is"
+        else:
+            assert (metric.worst < metric.ideal) is (metric.direction == "maximize")
+
+
+def check_labels(task: Task) -> None:
+    """Check that labels are encoded as the examples are, and that a missing one is refused by its row."""
+    examples = task.example_labels(_ROWS)
+    assert len(examples) == _ROWS
+    assert examples.ndim in (1, 2)
+    stored = task.decode(examples)
+    encoded = task.encode(stored)
+    assert encoded.dtype == examples.dtype
+    assert torch.equal(encoded, examples), "encode does not undo decode"
+    message = None
+    try:
+        task.encode([*stored, None], "train row", 10)
+    except UserError as error:
+        message = str(error)
+    assert message is not None, "a missing label is taken"
+    assert f"train row {10 + _ROWS}" in message, "the message does not name the row"
+
+
+def check_description(task: Task) -> None:
+    """Check that the task can be stored and made again."""
+    described = task.to_dict()
+    assert described["task"] == task.name
+    again = type(task).from_dict(described)
+    assert again.to_dict() == described
+    assert again.output_size == task.output_size
+    if get_task(task.name) is type(task):
+        assert read_task(described).to_dict() == described
+    sized = type(task).of_size(task.output_size)
+    assert sized.output_size == task.output_size
+    guess = task.guess(task.example_labels(_ROWS))
+    recorded, remembered = type(task).from_record(task.to_record(guess))
+    assert recorded.output_size == task.output_size
+    assert remembered == guess
+
+
+def _outputs(task: Task, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(_ROWS, task.output_size, generator=generator).to(dtype).requires_grad_()
