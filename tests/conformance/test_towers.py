@@ -125,11 +125,11 @@ def test_a_prefix_of_keys_and_values_is_seen(tiny_encoders, family, attention) -
     with torch.no_grad():
         before = tower.embed(_inputs(tower))
         plain = tower.layer(0, before)
-        far = tower.layer(0, before, prefix=(keys, values))
+        far = tower.layer(0, before, prefix_tokens=(keys, values))
         assert far.tokens.shape == plain.tokens.shape
         assert not torch.allclose(far.tokens, plain.tokens, atol=1e-3)
         # Copies of what is there change nothing: no prefix at all is the same as one of length 0.
-        nothing = tower.layer(0, before, prefix=(keys[:, :0], values[:, :0]))
+        nothing = tower.layer(0, before, prefix_tokens=(keys[:, :0], values[:, :0]))
     assert torch.allclose(nothing.tokens, plain.tokens, atol=1e-5)
 
 

@@ -77,18 +77,6 @@ class Serial(Inserted):
         return hidden + self.update(hidden)
 
 
-class Parallel(Inserted):
-    """inner(x) + update(x)."""
-
-    def __init__(self, inner: nn.Module, update: Update) -> None:
-        super().__init__(inner)
-        self.update = update
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the inner module's output and the update's, added."""
-        return self.inner(tokens) + self.update(tokens)
-
-
 class BranchStart(Inserted):
     """Keeps the inner module's input for a ``BranchEnd``, and changes nothing.
 

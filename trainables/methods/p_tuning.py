@@ -17,13 +17,13 @@ from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 @dataclass(frozen=True)
 class PTuningConfig(TunedLayersConfig):
-    """Configuration of ``p_tuning``; classification wants fewer than 20 prefixes (P-tuning v2, Sec. 3.2)."""
+    """Configuration of ``p_tuning``; fewer than 20 prefix tokens suffice to classify (P-tuning v2, 3.2)."""
 
     length: int = option(20, "keys and values a layer", low=1, other=4)
     dropout: float = option(0.1, "dropout of the learned keys and values", low=0, high=1, other=0.5)
 
 
-class DeepPrefixes(nn.Module):
+class DeepPrefixTokens(nn.Module):
     """Learned keys and values for a tower's top layers.
 
     Args:
@@ -52,7 +52,7 @@ class DeepPrefixes(nn.Module):
         for index, pair in zip(self.layers, self.pairs, strict=True):
             keys, values = self.dropout(pair[:, None].expand(-1, size, -1, -1))
             kept = tower.POOLED if index == tower.depth - 1 else ALL
-            sequence = tower.layer(index, sequence, tokens=kept, prompts=NONE, prefix=(keys, values))
+            sequence = tower.layer(index, sequence, tokens=kept, prompts=NONE, prefix_tokens=(keys, values))
         return tower.pooled(sequence)
 
 
@@ -68,8 +68,8 @@ class PTuning(TunedLayers):
     K_i and V_i are drawn from N(0, 0.02). They are learned directly: mapping them through an MLP, which the
     paper finds useful for some tasks only and its released code leaves off, is not offered.
 
-    Prefix tuning of HF peft is no help: it hands the prefixes over as ``past_key_values``, which image and
-    speech encoders do not take.
+    Prefix tuning of HF peft is no help: it hands the prefix tokens over as ``past_key_values``, which image
+    and speech encoders do not take.
     """
 
     config_class = PTuningConfig
@@ -80,7 +80,7 @@ class PTuning(TunedLayers):
         super().__init__(context, config)
         self.prefixes = nn.ModuleDict(
             {
-                m: DeepPrefixes(self.tower(m), self.tuned_layers(m), config.length, config.dropout)
+                m: DeepPrefixTokens(self.tower(m), self.tuned_layers(m), config.length, config.dropout)
                 for m in self.towers
             }
         )

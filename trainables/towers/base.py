@@ -69,7 +69,7 @@ class Sequence:
 ModalityInput = Mapping[str, Tensor] | Sequence
 
 #: Keys and values, both (B, P, D), that every token of a layer attends to beside the others.
-Prefix = tuple[Tensor, Tensor]
+PrefixTokens = tuple[Tensor, Tensor]
 
 
 #: Names of the parts of a model that are at work, innermost last.
@@ -201,7 +201,7 @@ class Tower(nn.Module):
         *,
         tokens: slice = ALL,
         prompts: slice = ALL,
-        prefix: Prefix | None = None,
+        prefix_tokens: PrefixTokens | None = None,
         blind: bool | slice = False,
     ) -> Sequence:
         """Run one transformer layer over the tokens and prompts of a sequence.
@@ -213,7 +213,7 @@ class Tower(nn.Module):
             prompts: Positions of the prompts whose outputs are wanted. With ``skip_unused`` outputs that are
                 not wanted are not computed (they still serve as keys and values), which changes nothing but
                 the time.
-            prefix: More keys and values, visible to every token.
+            prefix_tokens: More keys and values, visible to every token.
             blind: Positions of prompts that attend to one another only, or True for all prompts; everything
                 else attends to all.
 
@@ -224,7 +224,7 @@ class Tower(nn.Module):
         def run() -> Sequence:
             with part(f"{self.modality} layer {index}"):
                 return self._run_layer(
-                    index, sequence, tokens=tokens, prompts=prompts, prefix=prefix, blind=blind
+                    index, sequence, tokens=tokens, prompts=prompts, prefix_tokens=prefix_tokens, blind=blind
                 )
 
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -239,7 +239,7 @@ class Tower(nn.Module):
         *,
         tokens: slice,
         prompts: slice,
-        prefix: Prefix | None,
+        prefix_tokens: PrefixTokens | None,
         blind: bool | slice,
     ) -> Sequence:
         """Do what ``layer`` says."""
@@ -253,11 +253,11 @@ class Tower(nn.Module):
         if self.skip_unused and spans:
             window = slice(min(span.start for span in spans), max(span.stop for span in spans))
         joined = self._join(sequence)
-        bias = self._bias(sequence, prefix, blind=blind)
-        if prefix is None and window == everything:
+        bias = self._bias(sequence, prefix_tokens, blind=blind)
+        if prefix_tokens is None and window == everything:
             out = self._whole_layer(self.layers[index], joined, bias)
         else:
-            out = self._layer_at(self.layers[index], joined, window, bias, prefix)
+            out = self._layer_at(self.layers[index], joined, window, bias, prefix_tokens)
         return Sequence(
             out[:, kept_tokens.start - window.start : kept_tokens.stop - window.start],
             None if sequence.mask is None else sequence.mask[:, tokens],
@@ -274,7 +274,9 @@ class Tower(nn.Module):
         pair = (sequence.tokens, sequence.prompts)
         return torch.cat(pair[::-1] if self.PROMPTS_FIRST else pair, dim=1)
 
-    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool | slice) -> Tensor | None:
+    def _bias(
+        self, sequence: Sequence, prefix_tokens: PrefixTokens | None, *, blind: bool | slice
+    ) -> Tensor | None:
         """Return what is added to the attention scores, broadcastable to (B, heads, queries, keys).
 
         It never depends on the data (an all-real mask is not dropped), so that the memory of a step depends
@@ -283,7 +285,7 @@ class Tower(nn.Module):
         dtype, device = sequence.tokens.dtype, sequence.tokens.device
         lowest = torch.finfo(dtype).min
         n_tokens, n_prompts = sequence.tokens.shape[1], sequence.n_prompts
-        n_prefix = 0 if prefix is None else prefix[0].shape[1]
+        n_prefix = 0 if prefix_tokens is None else prefix_tokens[0].shape[1]
         bias = None
         if sequence.mask is not None:
             # One row a sample, the same for all heads and queries
@@ -308,7 +310,7 @@ class Tower(nn.Module):
         return out[0] if isinstance(out, tuple) else out
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         """Run a layer for the positions to keep only; shape (B, kept, D)."""
         raise AttributeError(f"{type(self).__name__} does not define layers at some positions")
@@ -323,7 +325,7 @@ class Tower(nn.Module):
         dropout: float,
         *,
         keep: slice = ALL,
-        prefix: Prefix | None = None,
+        prefix_tokens: PrefixTokens | None = None,
     ) -> Tensor:
         """Multi-head attention of query (B, Q, D) over key and value (B, T, D), as the kernel set says.
 
@@ -335,10 +337,13 @@ class Tower(nn.Module):
             heads: Number of heads.
             dropout: Probability of dropping an attention weight.
             keep: Positions of the queries.
-            prefix: Keys and values to put in front.
+            prefix_tokens: Keys and values to put in front.
         """
-        if prefix is not None:
-            key, value = torch.cat([prefix[0], key], dim=1), torch.cat([prefix[1], value], dim=1)
+        if prefix_tokens is not None:
+            key, value = (
+                torch.cat([prefix_tokens[0], key], dim=1),
+                torch.cat([prefix_tokens[1], value], dim=1),
+            )
         if bias is not None and bias.shape[2] > 1:
             bias = bias[:, :, keep]
         query, key, value = (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import Architecture, Family, InputSizes, Prefix, Sequence, Tower
+from trainables.towers.base import Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 
 
 class BertTower(Tower):
@@ -35,7 +35,7 @@ class BertTower(Tower):
         return Sequence(tokens, inputs["attention_mask"].bool(), layer=0)
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, kept = layer.attention.self, tokens[:, keep]
         context = self._attend(
@@ -46,7 +46,7 @@ class BertTower(Tower):
             attention.num_attention_heads,
             attention.dropout.p if layer.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         return layer.feed_forward_chunk(layer.attention.output(context, kept))
 
@@ -82,7 +82,7 @@ class DistilBertTower(BertTower):
         return self.model.transformer.layer
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, kept = layer.attention, tokens[:, keep]
         context = self._attend(
@@ -93,7 +93,7 @@ class DistilBertTower(BertTower):
             attention.n_heads,
             attention.dropout.p if layer.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         kept = layer.sa_layer_norm(attention.out_lin(context) + kept)
         return layer.output_layer_norm(layer.ffn(kept) + kept)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.towers.base import Architecture, Family, Prefix, Sequence, Tower
+from trainables.towers.base import Architecture, Family, PrefixTokens, Sequence, Tower
 from trainables.towers.gpt2 import GPT2Tower
 from trainables.towers.vit import ViTTower
 
@@ -58,7 +58,7 @@ class CLIPTower(Tower):
         return self.model.encoder.layers
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, normed = layer.self_attn, layer.layer_norm1(tokens)
         context = self._attend(
@@ -69,7 +69,7 @@ class CLIPTower(Tower):
             attention.num_heads,
             attention.dropout if attention.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         kept = attention.out_proj(context) + tokens[:, keep]
         return layer.mlp(layer.layer_norm2(kept)) + kept

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import ALL, Architecture, Family, Prefix, Sequence
+from trainables.towers.base import ALL, Architecture, Family, PrefixTokens, Sequence
 from trainables.towers.bert import BertTower
 
 
@@ -55,12 +55,14 @@ class GPT2Tower(BertTower):
         last = (sequence.mask * position).argmax(dim=1)
         return sequence.tokens[torch.arange(len(last), device=last.device), last]
 
-    def _bias(self, sequence: Sequence, prefix: Prefix | None, *, blind: bool | slice) -> Tensor | None:
+    def _bias(
+        self, sequence: Sequence, prefix_tokens: PrefixTokens | None, *, blind: bool | slice
+    ) -> Tensor | None:
         """Hide from every position those behind it, beside what is hidden anyway."""
-        bias = super()._bias(sequence, prefix, blind=blind)
+        bias = super()._bias(sequence, prefix_tokens, blind=blind)
         dtype, device = sequence.tokens.dtype, sequence.tokens.device
         length = sequence.tokens.shape[1] + sequence.n_prompts
-        n_prefix = 0 if prefix is None else prefix[0].shape[1]
+        n_prefix = 0 if prefix_tokens is None else prefix_tokens[0].shape[1]
         hidden = torch.ones(length, n_prefix + length, dtype=torch.bool, device=device).triu(n_prefix + 1)
         causal = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(
             hidden, torch.finfo(dtype).min
@@ -71,7 +73,7 @@ class GPT2Tower(BertTower):
         return layer(tokens, attention_mask=bias)
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, kept = layer.attn, tokens[:, keep]
         query, key, value = attention.c_attn(layer.ln_1(tokens)).chunk(3, dim=-1)
@@ -85,7 +87,7 @@ class GPT2Tower(BertTower):
             attention.num_heads,
             attention.attn_dropout.p if layer.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         kept = attention.resid_dropout(attention.c_proj(context)) + kept
         return kept + layer.mlp(layer.ln_2(kept))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.towers.base import ALL, Architecture, Family, InputSizes, Prefix, Sequence, Tower
+from trainables.towers.base import ALL, Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 from trainables.towers.pooling import masked_mean
 
 #: Samples a second that all these encoders were trained on.
@@ -121,7 +121,7 @@ class Wav2Vec2Tower(SpeechTower):
         return samples
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, kept = layer.attention, tokens[:, keep]
         seen = layer.layer_norm(tokens) if self._pre_norm else tokens
@@ -133,7 +133,7 @@ class Wav2Vec2Tower(SpeechTower):
             attention.num_heads,
             attention.dropout if layer.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         kept = kept + layer.dropout(attention.out_proj(context))
         if not self._pre_norm:
@@ -211,7 +211,7 @@ class WhisperTower(SpeechTower):
         return replace(sequence, tokens=self.model.layer_norm(sequence.tokens))
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, seen = layer.self_attn, layer.self_attn_layer_norm(tokens)
         context = self._attend(
@@ -222,7 +222,7 @@ class WhisperTower(SpeechTower):
             attention.num_heads,
             attention.dropout if layer.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         kept = tokens[:, keep] + F.dropout(attention.out_proj(context), layer.dropout, layer.training)
         wide = layer.activation_fn(layer.fc1(layer.final_layer_norm(kept)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.towers.base import ALL, Architecture, Family, InputSizes, Prefix, Sequence, Tower
+from trainables.towers.base import ALL, Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 
 #: Added to the score of two tokens that the cyclic shift put into one window though they are far apart.
 _APART = -100.0
@@ -76,13 +76,13 @@ class SwinTower(Tower):
         *,
         tokens: slice,
         prompts: slice,
-        prefix: Prefix | None,
+        prefix_tokens: PrefixTokens | None,
         blind: bool | slice,
     ) -> Sequence:
         """Run one block, after patch merging where it is the first of its stage.
 
         Prompts may be of the block's width or the stage before's. All positions are computed, with or without
-        ``skip_unused``; keys and values of a prefix are visible in every window.
+        ``skip_unused``; prefix_tokens tokens are visible in every window.
         """
         stage, number = self._place(index)
         block = self.model.encoder.layers[stage].blocks[number]
@@ -90,14 +90,14 @@ class SwinTower(Tower):
             sequence = self._merge(self.model.encoder.layers[stage - 1].downsample, sequence)
         n_tokens = sequence.tokens.shape[1]
         side, size = math.isqrt(n_tokens), int(self.model.config.window_size)
-        if sequence.prompts is None and prefix is None and side > size:
+        if sequence.prompts is None and prefix_tokens is None and side > size:
             out, _ = block(sequence.tokens, (side, side))
         else:
             # The library's block fails where the map is smaller than a window. Where it is not larger, the
             # block also unlearns to shift, for maps of any size from then on.
             window, shift = (side, 0) if side <= size else (size, size // 2 * (number % 2))
             joined = self._join(sequence)
-            attended = self._attend_in_windows(block, joined, side, window, shift, prefix, blind=blind)
+            attended = self._attend_in_windows(block, joined, side, window, shift, prefix_tokens, blind=blind)
             hidden = joined + block.drop_path(attended)
             out = hidden + block.dropout(block.mlp(block.layernorm_after(hidden)))
         kept = out[:, n_tokens:][:, prompts]
@@ -118,7 +118,7 @@ class SwinTower(Tower):
         side: int,
         window: int,
         shift: int,
-        prefix: Prefix | None,
+        prefix_tokens: PrefixTokens | None,
         *,
         blind: bool | slice,
     ) -> Tensor:
@@ -130,13 +130,16 @@ class SwinTower(Tower):
         windows = _windows(grid.roll((-shift, -shift), dims=(1, 2)), window)
         n_windows = windows.shape[0] // batch_size
         inside = torch.cat([windows, _in_every_window(prompts, n_windows)], dim=1)
-        if prefix is not None:
-            prefix = (_in_every_window(prefix[0], n_windows), _in_every_window(prefix[1], n_windows))
+        if prefix_tokens is not None:
+            prefix_tokens = (
+                _in_every_window(prefix_tokens[0], n_windows),
+                _in_every_window(prefix_tokens[1], n_windows),
+            )
         bias = _position_bias(attention.relative_position_bias, window)
         if shift:
             far = _shift_mask(side + padding, window, shift, bias)
             bias = bias + far.repeat(batch_size, 1, 1, 1)
-        n_prefix = 0 if prefix is None else prefix[0].shape[1]
+        n_prefix = 0 if prefix_tokens is None else prefix_tokens[0].shape[1]
         bias = F.pad(bias, (n_prefix, prompts.shape[1], 0, prompts.shape[1]))
         if blind:
             is_blind = torch.zeros(inside.shape[1], dtype=torch.bool, device=bias.device)
@@ -150,7 +153,7 @@ class SwinTower(Tower):
             bias,
             attention.num_attention_heads,
             attention.attention_dropout if attention.training else 0.0,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         inside = block.dropout(attention.o_proj(context))
         grid = _grid(inside[:, : window**2], batch_size, window).roll((shift, shift), dims=(1, 2))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import Architecture, Family, InputSizes, Prefix, Sequence, Tower
+from trainables.towers.base import Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 
 
 class ViTTower(Tower):
@@ -40,15 +40,22 @@ class ViTTower(Tower):
         return replace(sequence, tokens=self.model.layernorm(sequence.tokens))
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         kept = tokens[:, keep]
-        attended = self._self_attention(layer.attention, layer.layernorm_before(tokens), keep, bias, prefix)
+        attended = self._self_attention(
+            layer.attention, layer.layernorm_before(tokens), keep, bias, prefix_tokens
+        )
         kept = layer.dropout(attended) + kept
         return layer.dropout(layer.mlp(layer.layernorm_after(kept))) + kept
 
     def _self_attention(
-        self, attention: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self,
+        attention: Any,
+        tokens: Tensor,
+        keep: slice,
+        bias: Tensor | None,
+        prefix_tokens: PrefixTokens | None,
     ) -> Tensor:
         context = self._attend(
             attention.q_proj(tokens[:, keep]),
@@ -58,7 +65,7 @@ class ViTTower(Tower):
             attention.num_attention_heads,
             attention.attention_dropout if attention.training else 0.0,
             keep=keep,
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
         )
         return attention.o_proj(context)
 
@@ -93,10 +100,10 @@ class Dinov2Tower(ViTTower):
         return Sequence(self.model.embeddings(inputs["pixel_values"]), None, layer=0)
 
     def _layer_at(
-        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix: Prefix | None
+        self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         kept = tokens[:, keep]
-        attended = self._self_attention(layer.attention, layer.norm1(tokens), keep, bias, prefix)
+        attended = self._self_attention(layer.attention, layer.norm1(tokens), keep, bias, prefix_tokens)
         kept = layer.drop_path(layer.layer_scale1(attended)) + kept
         return layer.drop_path(layer.layer_scale2(layer.mlp(layer.norm2(kept)))) + kept
 

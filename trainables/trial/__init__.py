@@ -1,1 +1,8 @@
 """One trial: what it is told, how it trains, and what it leaves behind."""
+
+from trainables.trial.assignment import Assignment
+from trainables.trial.run import TrialRun
+from trainables.trial.trainer import DivergedError, Trainer
+from trainables.trial.workbench import TrialSpec, Workbench
+
+__all__ = ["Assignment", "DivergedError", "Trainer", "TrialRun", "TrialSpec", "Workbench"]

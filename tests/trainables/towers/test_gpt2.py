@@ -40,14 +40,14 @@ def _changed(before: Sequence, after: Sequence) -> tuple[list[bool], list[bool]]
 @pytest.mark.parametrize("prefix", [0, 2])
 def test_a_position_sees_those_before_it_and_prompts_stand_in_front(tower, sequence, prefix) -> None:
     far = (torch.randn(2, prefix, 32), torch.randn(2, prefix, 32)) if prefix else None
-    before = tower.layer(0, sequence, prefix=far)
+    before = tower.layer(0, sequence, prefix_tokens=far)
     tokens = sequence.tokens.clone()
     tokens[:, 3] = torch.randn(2, 32)
-    after = tower.layer(0, replace(sequence, tokens=tokens), prefix=far)
+    after = tower.layer(0, replace(sequence, tokens=tokens), prefix_tokens=far)
     assert _changed(before, after) == ([False] * 3 + [True] * 3, [False] * 3)
     prompts = sequence.prompts.clone()
     prompts[:, 1] = torch.randn(2, 32)
-    after = tower.layer(0, replace(sequence, prompts=prompts), prefix=far)
+    after = tower.layer(0, replace(sequence, prompts=prompts), prefix_tokens=far)
     assert _changed(before, after) == ([True] * 6, [False, True, True])
 
 

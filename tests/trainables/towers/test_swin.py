@@ -59,7 +59,7 @@ def test_equals_the_library_with_and_without_its_blocks(image_size, window, atte
         sequence = tower.embed(inputs)
         for index in range(tower.depth):
             nothing = torch.zeros(2, 0, tower.layer_width(index))
-            sequence = tower.layer(index, sequence, prefix=(nothing, nothing))
+            sequence = tower.layer(index, sequence, prefix_tokens=(nothing, nothing))
     assert (tower.finish(sequence).tokens - theirs).abs().max() < 1e-5
     assert (_run(tower, inputs) - theirs).abs().max() < 1e-5
 
@@ -72,7 +72,7 @@ def test_drops_what_the_library_drops() -> None:
     results = []
     for prefix in (None, None, (nothing, nothing)):
         torch.manual_seed(len(results) > 0)
-        results.append(tower.train().layer(1, start, prefix=prefix).tokens)
+        results.append(tower.train().layer(1, start, prefix_tokens=prefix).tokens)
     assert not torch.allclose(results[0], results[1], atol=1e-3)
     assert torch.allclose(results[1], results[2], atol=1e-5)
 
@@ -160,7 +160,9 @@ def test_a_prefix_is_seen_in_every_window() -> None:
     prefix = (_random(2, 3, 24, seed=2), _random(2, 3, 24, seed=3))
     with torch.no_grad():
         plain = tower.layer(0, start)
-        difference = (tower.layer(0, start, prefix=prefix).tokens - plain.tokens).abs().amax(dim=(0, 2))
+        difference = (
+            (tower.layer(0, start, prefix_tokens=prefix).tokens - plain.tokens).abs().amax(dim=(0, 2))
+        )
     assert difference.min() > 1e-3
 
 
@@ -170,7 +172,7 @@ def test_blind_prompts_see_one_another_and_the_prefix_only() -> None:
     other = replace(one, tokens=_random(2, 64, 24, seed=5))
     prefix = (_random(2, 3, 24, seed=3), _random(2, 3, 24, seed=4))
     with torch.no_grad():
-        both = [tower.layer(0, s, blind=slice(1, None), prefix=prefix).prompts for s in (one, other)]
+        both = [tower.layer(0, s, blind=slice(1, None), prefix_tokens=prefix).prompts for s in (one, other)]
         without = tower.layer(0, one, blind=slice(1, None)).prompts
     assert torch.allclose(both[0][:, 1:], both[1][:, 1:], atol=1e-6)
     assert not torch.allclose(both[0][:, :1], both[1][:, :1], atol=1e-3)
