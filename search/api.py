@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from search.execution.tuning import cluster, require_gpus, require_room, run_tri
 from search.oneshot import OneShot
 from search.oneshot.agreement import Ranking
 from search.placement import find_nodes, place
+from search.process import prepared_process
 from search.records.history import UNFINISHED, History, TrialRecord
 from search.records.store import SearchStore
 from search.reporting.progress import error_console
@@ -96,6 +96,7 @@ class SearchResult:
         return {name: getattr(self, name) for name in names}
 
 
+@prepared_process()
 def run_search(config: SearchConfig, *, console: Console | None = None) -> SearchResult:
     """Run a search to its end.
 
@@ -120,6 +121,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     return _run(setup, None, _prior(setup, console), console)
 
 
+@prepared_process()
 def resume_search(
     name: str,
     *,
@@ -162,7 +164,6 @@ def resume_search(
 def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console) -> SearchResult:
     """Run a search that is set up; without a store it is a new one."""
     config = setup.config
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec = make_spec(setup, console) if setup.table is None else None
     with cluster(config):
         nodes = find_nodes(config.gpu_memory)

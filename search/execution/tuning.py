@@ -29,7 +29,6 @@ from search.reporting.tracker import Tracker
 from search.schedulers import Rule
 from search.setup import Setup, cheapest
 from search.units import format_size
-from trainables.cache import cache_dir
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 from trainables.trial.assignment import folder_name
@@ -39,15 +38,12 @@ from trainables.trial.workbench import TrialSpec
 @contextlib.contextmanager
 def cluster(config: SearchConfig) -> Iterator[None]:
     """Join or start Ray; one that was started here is stopped here."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     started = not ray.is_initialized()
     if started:
         address = config.address or os.environ.get("RAY_ADDRESS") or "local"
         options: dict[str, Any] = {}
         if address == "local":
             options["include_dashboard"] = False
-            os.environ["PARETOFUSE_CACHE"] = str(cache_dir())  # relative, it would move with the workers
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError) as error:
@@ -209,7 +205,6 @@ def run_trials(
     )
     if placement.note:
         console.print(placement.note, markup=False, soft_wrap=True)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # we say which trials failed
     deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
     trainable = (
         tune.with_parameters(FusionTrial, spec=spec, inherited=inherited)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import random
 import threading
 import time
@@ -185,8 +183,6 @@ def train_supernet(
     """
     from ray.train.torch import TorchTrainer
 
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
     trainer = TorchTrainer(
         _work,
