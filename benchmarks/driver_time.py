@@ -41,6 +41,7 @@ from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import Events, RuleScheduler
 from search.placement import Node, place
+from search.process import prepared_process
 from search.records.store import SearchStore
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
@@ -132,7 +133,8 @@ def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_o
             storage_path=str(folder),
             tracking_uri=uri,
         )
-        return _timed(config, folder, at_once)
+        with prepared_process():
+            return _timed(config, folder, at_once)
 
 
 def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:

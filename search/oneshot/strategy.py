@@ -13,12 +13,12 @@ from rich.console import Console
 from search.engine.gate import Gate
 from search.oneshot.agreement import Ranking
 from search.oneshot.subnets import SubnetPool, SubnetSearch
-from search.oneshot.supernet import order_supernet, train_supernet
+from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement
 from search.records.history import TrialRecord
 from search.records.store import FILE, SearchStore
 from search.reporting.progress import Steps
-from search.reporting.tracker import SUPERNET, Tracker
+from search.reporting.tracker import Tracker
 from search.setup import Setup
 from search.units import GIB, format_size
 from trainables.elastic import SupernetWeights
@@ -138,7 +138,9 @@ class OneShot:
         config = self.setup.config
         order = order_supernet(self.setup, self.spec, self.placement, self.gate, self._say)
         epochs = kept["epochs"] if kept else []
-        record = TrialRecord(SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs)
+        record = TrialRecord(
+            SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs, kind=SUPERNET
+        )
         paths = f"{config.paths} paths{' with distillation' if config.distill else ''}"
         workers = f" on each of {order.workers} workers" if order.workers > 1 else ""
         self._say(

@@ -20,7 +20,6 @@ from search.config import SearchConfig
 from search.engine.gate import Gate
 from search.goals.objectives import known_values
 from search.placement import Placement, Share
-from search.reporting.tracker import SUPERNET
 from search.setup import Setup
 from search.units import format_size
 from spaces import SpaceContext, get_space
@@ -35,6 +34,8 @@ from trainables.supernet.step import Curriculum
 from trainables.trial.outcome import last_line
 from trainables.trial.workbench import TrialSpec
 
+#: Name of the supernet's record, which is of this kind, and of its folder.
+SUPERNET = "supernet"
 #: Most parts that a batch is split into to make the supernet's step fit.
 _MOST_PARTS = 64
 

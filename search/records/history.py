@@ -74,6 +74,7 @@ _KEPT = (
     "test",
     "inherited",
     "message",
+    "kind",
 )
 
 
@@ -107,6 +108,7 @@ class TrialRecord:
         test: Metrics on the test split, for members of the front.
         inherited: Metrics before training, with weights inherited from a supernet, where there was one.
         message: What happened, if it did not finish.
+        kind: ``trial``; or ``supernet``, if it is the training of one.
         checkpoint: Ray's handle on the latest checkpoint.
         key: The configuration as text.
     """
@@ -131,6 +133,7 @@ class TrialRecord:
     test: dict[str, float] = field(default_factory=dict)
     inherited: dict[str, float] = field(default_factory=dict)
     message: str = ""
+    kind: str = "trial"
     checkpoint: Any = None
     key: str = field(init=False, repr=False)
 

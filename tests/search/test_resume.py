@@ -34,7 +34,7 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import RuleScheduler
 from search.records.history import TrialRecord, canonical
 from search.records.store import SearchStore
-from search.reporting import tracker as tracking
+from search.reporting import mlflow_writer
 from spaces import Space
 from tests.search.on_ray import ray_in
 from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, result
@@ -228,7 +228,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("searches")
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("paretofuse", str(folder / "artifacts"))
     with pytest.MonkeyPatch.context() as patch, ray_in(folder, cpus=4):
-        patch.setattr(tracking, "_ROUND", 0.05)
+        patch.setattr(mlflow_writer, "_ROUND", 0.05)
         yield folder
 
 

@@ -8,6 +8,7 @@ import socket
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from mlflow.tracking import MlflowClient
 
 from search.config import SearchConfig
 from search.goals.objectives import get_objectives
+from search.process import prepared_process
 from search.records.history import Ending, History, Infeasible, TrialRecord
-from search.reporting import tracker as tracking
+from search.reporting import mlflow_server, mlflow_writer
 from search.reporting.tracker import Tracker
 from search.units import GIB
 from trainables.errors import UserError
@@ -76,6 +78,13 @@ class Server:
         return call
 
 
+@pytest.fixture(autouse=True)
+def process() -> Iterator[None]:
+    """A process in which MLflow's client leaves waiting to the tracker, as searches have it."""
+    with prepared_process():
+        yield
+
+
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with nothing in it: making one takes longer than all that is done with it."""
@@ -87,7 +96,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def uri(empty_store: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store's address; pauses between writes are short."""
-    monkeypatch.setattr(tracking, "_ROUND", 0.02)
+    monkeypatch.setattr(mlflow_writer, "_ROUND", 0.02)
     shutil.copy(empty_store, workplace / "mlflow.db")
     return f"sqlite:///{workplace}/mlflow.db"
 
@@ -96,7 +105,7 @@ def uri(empty_store: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def server(uri: str, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server at ``http://mlflow``."""
     server = Server(uri)
-    monkeypatch.setattr(tracking, "MlflowClient", server)
+    monkeypatch.setattr(mlflow_server, "MlflowClient", server)
     return server
 
 

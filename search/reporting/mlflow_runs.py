@@ -1,0 +1,228 @@
+"""A search's runs in MLflow: found or created, and written to only where they differ from what is so."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
+
+from search.reporting.mlflow_server import Experiment
+from search.reporting.news import About, Point, Snapshot
+
+#: MLflow's status of a child run; any other trial's is FAILED.
+_STATUS = {"running": "RUNNING", "paused": "SCHEDULED", "finished": "FINISHED", "stopped": "KILLED"}
+_SEARCH_ID = "paretofuse.search_id"
+
+
+class SearchRuns:
+    """The run of a search and those of its trials.
+
+    Each method writes what MLflow lacks; one that failed can be called again. A server that does not answer
+    makes it raise what MLflow raises.
+
+    Args:
+        experiment: Where the runs are.
+        about: The search.
+    """
+
+    def __init__(self, experiment: Experiment, about: About) -> None:
+        self._experiment = experiment
+        self._client = experiment.client
+        self._about = about
+        self._parent: HeldRun | None = None
+        self._children: dict[str, HeldRun] = {}
+        self._described = False
+        self._unsure: set[str] = set()  # trials whose run was asked for, and no answer heard
+
+    @property
+    def parent(self) -> HeldRun:
+        """The search's run; the first time, it is taken up with those of its trials, or created."""
+        if self._parent is None:
+            self._parent = self._take_up() or self._create_parent()
+        return self._parent
+
+    def describe(self) -> None:
+        """Write the search's settings."""
+        if self._described:
+            return
+        if not self.parent.described:
+            params = [Param(name, str(value)) for name, value in self._about.params.items()]
+            self.parent.log(self._client, {}, params=params)
+            self.parent.described = True
+        self.write_text("config.json", self._about.settings)
+        self._described = True
+
+    def run_of(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
+        """Return a trial's run; the first time, it is created."""
+        run = self._children.get(snapshot.trial_id)
+        if run is None:
+            run = self._children[snapshot.trial_id] = self._find_child(snapshot, on_front)
+        return run
+
+    def write_trial(self, snapshot: Snapshot, on_front: bool) -> None:
+        """Write a trial."""
+        run = self.run_of(snapshot, on_front)
+        metrics: list[Metric] = []
+        params: list[Param] = []
+        if not run.described:
+            metrics += _metrics(snapshot.predicted, snapshot.started, step=0)
+            params += [Param(name, str(value)) for name, value in snapshot.params.items()]
+        epochs = [epoch for epoch in snapshot.epochs if epoch["epoch"] > run.epochs]
+        for epoch in epochs:
+            # The number last: where MLflow holds it, it holds the epoch.
+            values = {name: value for name, value in epoch.items() if name not in ("time", "epoch")}
+            values = {**values, **snapshot.known, "epoch": epoch["epoch"]}
+            metrics += _metrics(values, epoch["time"], step=int(epoch["epoch"]))
+        if snapshot.test != run.test:
+            metrics += _metrics(snapshot.test, snapshot.epochs[-1]["time"], step=len(snapshot.epochs))
+        run.log(self._client, {**snapshot.tags, "front": _front_tag(on_front)}, metrics, params)
+        run.described = True
+        run.epochs = max([run.epochs, *(epoch["epoch"] for epoch in epochs)])
+        run.test = dict(snapshot.test)
+        run.set_status(self._client, _STATUS.get(snapshot.status, "FAILED"), snapshot.changed)
+
+    def write_points(self, points: Iterable[Point]) -> None:
+        """Write how the search stood."""
+        metrics = [metric for point in points for metric in _metrics(point.values, point.time, point.trials)]
+        self.parent.log(self._client, {}, metrics)
+
+    def wrongly_tagged(self, front: frozenset[str]) -> list[str]:
+        """Return the trials whose runs say otherwise than a front whether they are on it."""
+        return [
+            trial_id
+            for trial_id, run in self._children.items()
+            if run.tags.get("front") != _front_tag(trial_id in front)
+        ]
+
+    def tag_front(self, trial_id: str, on_front: bool) -> None:
+        """Write whether a trial is on the front."""
+        self._children[trial_id].log(self._client, {"front": _front_tag(on_front)})
+
+    def write_text(self, name: str, text: str) -> None:
+        """Attach a document to the search's run; it replaces one of the same name."""
+        self._client.log_text(self.parent.run_id, text, name)
+
+    def write_file(self, path: Path) -> None:
+        """Attach a file to the search's run."""
+        self._client.log_artifact(self.parent.run_id, str(path))
+
+    def list_tables(self, names: Iterable[str]) -> None:
+        """Have MLflow show documents as tables."""
+        # MLflow's own log_table would append to those of an earlier end.
+        tables = [{"path": name, "type": "table"} for name in names]
+        self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
+
+    def end(self, status: str, when: float) -> None:
+        """Write how and when, in seconds since 1970, the search ended."""
+        self.parent.set_status(self._client, status, when)
+
+    def _take_up(self) -> HeldRun | None:
+        """Take up the search's run and those of its trials, if they are there."""
+        found = self._experiment.search_runs(f"tags.`{_SEARCH_ID}` = '{self._about.search_id}'")
+        if not found:
+            return None
+        parent = HeldRun.of(_fullest(found))
+        children: dict[str, list[Run]] = {}
+        for run in self._experiment.search_runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"):
+            children.setdefault(run.data.tags.get("trial_id", ""), []).append(run)
+        self._children = {
+            trial_id: HeldRun.of(_fullest(runs)) for trial_id, runs in children.items() if trial_id
+        }
+        parent.set_status(self._client, "RUNNING", time.time())
+        return parent
+
+    def _create_parent(self) -> HeldRun:
+        tags = {_SEARCH_ID: self._about.search_id, **self._about.tags}
+        return HeldRun.of(self._experiment.create_run(self._about.name, tags))
+
+    def _find_child(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
+        """Have a trial's run created, unless that was tried before and the answer did not arrive."""
+        trial_id, parent_id = snapshot.trial_id, self.parent.run_id
+        if trial_id in self._unsure:
+            found = self._experiment.search_runs(
+                f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}' and tags.trial_id = '{trial_id}'"
+            )
+            if found:
+                return HeldRun.of(_fullest(found))
+        self._unsure.add(trial_id)
+        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "trial_id": trial_id, "front": _front_tag(on_front)}
+        run = self._experiment.create_run(trial_id, {**tags, **snapshot.tags}, snapshot.started)
+        self._unsure.remove(trial_id)
+        return HeldRun.of(run)
+
+
+@dataclass
+class HeldRun:
+    """What MLflow holds of a run.
+
+    Attributes:
+        run_id: MLflow's id.
+        status: MLflow's.
+        tags: Its tags.
+        described: Whether its parameters, and what is known from the start, are there.
+        epochs: Number of the last epoch that is there.
+        test: Metrics on the test split, by the metric's name.
+    """
+
+    run_id: str
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+    described: bool = False
+    epochs: float = 0
+    test: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run) -> HeldRun:
+        """Read a run."""
+        metrics = run.data.metrics
+        return cls(
+            run_id=run.info.run_id,
+            status=run.info.status,
+            tags=dict(run.data.tags),
+            described=bool(run.data.params) and ("predicted.total" in metrics or _SEARCH_ID in run.data.tags),
+            epochs=metrics.get("epoch", 0),
+            test={name: value for name, value in metrics.items() if name.startswith("test.")},
+        )
+
+    def log(
+        self,
+        client: MlflowClient,
+        tags: Mapping[str, str],
+        metrics: list[Metric] | None = None,
+        params: list[Param] | None = None,
+    ) -> None:
+        """Write metrics, parameters, and the tags that are new or others."""
+        new = {name: value for name, value in tags.items() if self.tags.get(name) != value}
+        if new or metrics or params:
+            entries = [RunTag(name, value) for name, value in new.items()]
+            client.log_batch(self.run_id, metrics or [], params or [], entries)
+        self.tags |= new
+
+    def set_status(self, client: MlflowClient, status: str, when: float) -> None:
+        """Write the status, if it is another; ``when`` is the run's end, if it is one."""
+        if status == self.status:
+            return
+        if RunStatus.is_terminated(RunStatus.from_string(status)):
+            client.set_terminated(self.run_id, status, int(when * 1000))
+        else:
+            client.update_run(self.run_id, status)
+        self.status = status
+
+
+def _metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
+    return [Metric(name, float(value), int(when * 1000), step) for name, value in values.items()]
+
+
+def _front_tag(on_front: bool) -> str:
+    return str(on_front).lower()
+
+
+def _fullest(runs: list[Run]) -> Run:
+    """Return the run that was written to, or the oldest; there is one, unless requests crossed."""
+    return max(runs, key=lambda run: len(run.data.params))
