@@ -14,6 +14,7 @@ from rich.table import Table
 
 from search.goals.objectives import KNOWN, OBJECTIVES
 from search.oneshot.agreement import Ranking
+from search.pictures import new_figure
 from search.records.history import History, TrialRecord
 from search.units import GIB
 
@@ -267,11 +268,8 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
     """
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     x, y = (*history.objectives, *history.objectives)[:2]
-    figure, axes = plt.subplots(figsize=(6.4, 4.0), dpi=160)
+    figure, axes = new_figure(6.4, 4.0)
     front = history.front()
     finished = [record for record in history.by_status("finished") if record.repeat_of is None]
     rest = [record for record in finished if record not in front]
@@ -333,7 +331,6 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
         axes.legend(fontsize=8, loc="best")
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
 
 
 def _tested(record: TrialRecord, history: History) -> dict[str, float]:

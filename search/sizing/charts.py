@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from search.pictures import new_figure
 from search.sizing.extent import Grid
 from search.units import GIB, format_size
 from trainables.errors import UserError
@@ -47,17 +48,13 @@ def plot_grid(
         depths: Layers of each encoder, to show L_f where the parameter is the number of fused layers.
         limit: Bytes; cells above it are outside the contour.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     import numpy as np
-    from matplotlib import pyplot as plt
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LogNorm
 
     gib = np.asarray(grid.memory) / GIB
     rows, columns = gib.shape
-    figure, axes = plt.subplots(figsize=(1.9 + 0.66 * columns, 1.6 + 0.34 * rows), dpi=160)
+    figure, axes = new_figure(1.9 + 0.66 * columns, 1.6 + 0.34 * rows)
     norm = LogNorm(gib.min(), max(gib.max(), gib.min() * 1.01))
     # Numbers grow from the bottom up, names are read from the top down
     origin = "lower" if isinstance(grid.values[0], int | float) else "upper"
@@ -86,7 +83,6 @@ def plot_grid(
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
 
 
 def _edges(fits: Sequence[Sequence[bool]]) -> list[list[tuple[float, float]]]:
@@ -115,13 +111,8 @@ def plot_breakdown(parts: Mapping[str, Mapping[str, int]], path: Path, title: st
         path: Picture to write, see ``check_picture``.
         title: Above the axes.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     names = list(parts)
-    figure, axes = plt.subplots(figsize=(7.2, 1.3 + 0.19 * len(names)), dpi=160)
+    figure, axes = new_figure(7.2, 1.3 + 0.19 * len(names))
     left = [0.0] * len(names)
     for kind, colour in KIND_COLOURS.items():
         sizes = [parts[name][kind] / 2**20 for name in names]
@@ -137,4 +128,3 @@ def plot_breakdown(parts: Mapping[str, Mapping[str, int]], path: Path, title: st
     axes.legend(fontsize=8, loc="best")
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
