@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from search.records.history import UNFINISHED, History
+from search.records.history import UNFINISHED, History, TrialRecord
 from search.units import format_duration
 
 #: Where a terminal cannot be redrawn, at most one line in so many seconds.
@@ -40,8 +40,8 @@ class Progress:
         self.num_samples = num_samples
         self.epochs = epochs
         self.time_budget = time_budget
-        self.started = time.monotonic()
-        self._said = self.started
+        self._began = time.monotonic()
+        self._said = self._began
         self._before = sum(len(record.epochs) for record in history.trials.values())
         self._preparing: float | None = None
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
@@ -54,6 +54,18 @@ class Progress:
     def __exit__(self, *_: Any) -> None:
         if self.console.is_terminal:
             self._live.stop()
+
+    def started(self, record: TrialRecord) -> None:
+        """Say how the search stands, if it is time to: a trial was started."""
+        self.update()
+
+    def reported(self, record: TrialRecord) -> None:
+        """Say how the search stands, if it is time to: a trial reported an epoch."""
+        self.update()
+
+    def ended(self, record: TrialRecord) -> None:
+        """Say how the search stands, if it is time to: a trial ended."""
+        self.update()
 
     def update(self) -> None:
         """Say how the search stands, if it is time to."""
@@ -84,7 +96,7 @@ class Progress:
             count = len(history.by_status(status))
             if count:
                 facts.append((name, str(count)))
-        elapsed = time.monotonic() - self.started
+        elapsed = time.monotonic() - self._began
         planned = (self.num_samples - len(samples) + len(running)) * self.epochs
         planned -= sum(len(record.epochs) for record in running)
         left = self._left(elapsed, planned)

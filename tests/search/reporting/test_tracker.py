@@ -235,6 +235,35 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     assert [run.data.params.get("seed") for run in children.values()] == [None, None, None, "7", None, None]
 
 
+def test_what_it_hears_of_a_trial_is_written(uri) -> None:
+    history = make_history()
+    tracker = make_tracker(uri, history)
+    record = add(history)
+    tracker.started(record)
+    wait_for(lambda: record.run_id and runs(uri)[1]["trial-000"].info.status == "RUNNING")
+    train(record)
+    tracker.reported(record)
+    wait_for(lambda: "accuracy" in runs(uri)[1]["trial-000"].data.metrics)
+    history.settle(record, "finished")
+    tracker.ended(record)
+    wait_for(lambda: runs(uri)[1]["trial-000"].info.status == "FINISHED")
+    wait_for(lambda: runs(uri)[0][0].data.metrics.get("trials") == 1)
+    assert tracker.close("FINISHED", {}, None)
+
+
+def test_the_training_of_a_supernet_is_a_run_of_its_own_kind(uri) -> None:
+    history = make_history()
+    tracker = make_tracker(uri, history)
+    report = MemoryReport(GIB, 10, 20, 30, 40, 50, 1000, 4000)
+    record = TrialRecord("whatever", {"method": "pmf"}, report, kind="supernet")  # not in the history
+    train(record)
+    tracker.update(record)
+    assert tracker.close("FINISHED", {}, None)
+    (run,) = (run for run in MlflowClient(uri).search_runs(["1"]) if run.data.tags["kind"] == "supernet")
+    assert (run.info.run_id, run.data.tags["trial_id"]) == (record.run_id, "whatever")
+    assert steps(uri, run, "accuracy") == [1]
+
+
 def test_the_front_is_told_again_when_it_moves(uri) -> None:
     history = make_history()
     tracker = make_tracker(uri, history)
