@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("trainables", "spaces", "search")
 ROOMS = {
     "trainables": (
-        ("errors", "cache", "plugin", "configuration", "parameters", "units"),
+        ("errors", "cache", "plugin", "configuration", "options", "parameters", "registry", "units"),
         ("towers",),
         ("methods",),
         ("tasks",),
@@ -28,7 +28,7 @@ ROOMS = {
         ("testing",),
     ),
     "search": (
-        ("units",),
+        ("units", "pictures", "process"),
         ("goals",),
         ("samplers",),
         ("schedulers",),
@@ -44,11 +44,12 @@ ROOMS = {
         ("sizing",),
         ("cli",),
         ("__main__",),
+        ("testing",),
     ),
 }
 
 #: Rooms that use what the package exports.
-ABOVE = {"trainables.testing", "search.cli", "search.__main__"}
+ABOVE = {"trainables.testing", "search.cli", "search.__main__", "search.testing"}
 
 #: Upward imports that there still are. The list may only get shorter.
 KNOWN = {
