@@ -39,6 +39,7 @@ from mlflow.tracking import MlflowClient
 
 from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord, canonical
+from search.records.status import Status
 from search.records.store import SearchStore
 from search.replay import ReplayTable
 
@@ -161,7 +162,7 @@ def compare(before: dict[str, TrialRecord], after: dict[str, TrialRecord], count
         had = (record.config, record.epochs)
         if later is None or (later.config, later.epochs[: len(record.epochs)]) != had:
             counts.lost += 1
-        elif record.status == "finished" and (later.status, later.legs) != ("finished", record.legs):
+        elif record.status is Status.FINISHED and (later.status, later.legs) != (record.status, record.legs):
             counts.repeated += 1
 
 
@@ -230,7 +231,7 @@ def search(
         strike(victim, process, log, counts)
         now = trials(storage / name)
         compare(before, now, counts)
-        counts.redone += sum(len(r.epochs) - saved(r) for r in now.values() if r.status == "running")
+        counts.redone += sum(len(r.epochs) - saved(r) for r in now.values() if r.status is Status.RUNNING)
         ended = Counter(record.status for record in now.values())
         print(f"  {whole}: {victim} killed, {dict(ended)}", flush=True)
         before = now

@@ -33,6 +33,7 @@ from typing import Any
 from search.goals.objectives import get_objectives, normalised
 from search.goals.pareto import Front, hypervolume
 from search.records.history import TrialRecord
+from search.records.status import Status
 from search.records.store import SearchStore
 
 #: Trial-by-trial engines: the best that there is here, and the yardstick.
@@ -67,7 +68,7 @@ def measured(folder: Path, name: str, document: dict[str, Any], started: float) 
 
     validation = [{"memory": row["memory"], "accuracy": row["accuracy"]} for row in document["front"]]
     test = [{"memory": row["memory"], "accuracy": row["test_accuracy"]} for row in document["front"]]
-    ended = sorted((r for r in records if r.status == "finished"), key=lambda r: r.epochs[-1]["time"])
+    ended = sorted((r for r in records if r.status == Status.FINISHED), key=lambda r: r.epochs[-1]["time"])
     front: Front[str] = Front()
     curve = []
     rows, epochs = facts["dataset.train"], 0

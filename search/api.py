@@ -19,7 +19,8 @@ from search.oneshot import OneShot
 from search.oneshot.agreement import Ranking
 from search.placement import find_nodes, place
 from search.process import prepared_process
-from search.records.history import UNFINISHED, History, TrialRecord
+from search.records.history import History, TrialRecord
+from search.records.status import UNFINISHED, Status
 from search.records.store import SearchStore
 from search.reporting.progress import error_console
 from search.reporting.report import front_rows, memory_rows, method_rows, plot_front
@@ -89,10 +90,10 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
-        names = ("name", "space", "parent_run_id", "trials", "infeasible", *UNFINISHED)
-        names += ("hypervolume", "front", "methods", "memory")
+        names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
+        names += ["hypervolume", "front", "methods", "memory"]
         if self.strategy == "oneshot":
-            names += ("evaluated", "kendall_tau")
+            names += ["evaluated", "kendall_tau"]
         return {name: getattr(self, name) for name in names}
 
 
@@ -262,7 +263,8 @@ def _prior(setup: Setup, console: Console) -> Prior:
     for trial_id, document, epochs in store.trials():
         record = TrialRecord.from_dict(trial_id, document, epochs)
         member = expressible(setup.space, setup.context, restated(record.config, old, config))
-        if record.status != "finished" or record.repeat_of or member is None or history.find(member.config):
+        finished = record.status is Status.FINISHED and not record.repeat_of
+        if not finished or member is None or history.find(member.config):
             continue
         memory = setup.predictor.predict_configuration(member.config)
         history.add(replace(record, config=member.config, memory=memory))
@@ -322,15 +324,15 @@ def _finish(
         name=config.run_name,
         space=config.space,
         parent_run_id=tracker.parent_id,
-        trials=len(history.by_status("finished")),
+        trials=len(history.by_status(Status.FINISHED)),
         infeasible=len(history.infeasible),
-        **{status: len(history.by_status(status)) for status in UNFINISHED},
+        **{str(status): len(history.by_status(status)) for status in UNFINISHED},
         hypervolume=history.hypervolume(),
         front=rows,
         methods=methods,
         interrupted=interrupted,
         exhausted=one_shot.exhausted if one_shot else searcher is not None and searcher.exhausted,
-        errors=[record.message for record in history.by_status("failed")],
+        errors=[record.message for record in history.by_status(Status.FAILED)],
         depths=dict(setup.context.depths),
         folder=str(local),
         memory=measured,

@@ -448,14 +448,14 @@ def _was_given(context: typer.Context, setting: str) -> bool:
 
 
 def _print_result(result: Any) -> None:
-    from search.records.history import UNFINISHED
+    from search.records.status import UNFINISHED
     from search.reporting.report import front_table, memory_line, methods_table, tau_line
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
     counts += [f"{result.trials} trials"]
     counts += [f"{result.infeasible} over budget, never started"] if result.infeasible else []
-    ends = [(getattr(result, status), words) for status, words in UNFINISHED.items()]
+    ends = [(getattr(result, status), status.words) for status in UNFINISHED]
     counts += [f"{count} {words}" for count, words in ends if count]
     counts += ["the space holds no further configurations"] if result.exhausted else []
     counts += ["interrupted"] if result.interrupted else []

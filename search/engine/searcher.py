@@ -16,7 +16,8 @@ from search.engine.study import DurableStudy
 from search.goals.objectives import KNOWN, known_values, normalised
 from search.goals.pareto import hypervolume
 from search.placement import Placement, Share
-from search.records.history import UNFINISHED, Ending, History, Infeasible, TrialRecord, canonical
+from search.records.history import History, Infeasible, TrialRecord, canonical
+from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY, LACKING
@@ -166,17 +167,18 @@ class ParetoSearcher(Searcher):
         del self._open[trial_id]
         if record.ending is not None:
             status = record.ending.status
-            record.message = _sentence(record.ending)
+            record.message = record.ending.sentence
         elif error:
-            status = "failed"
+            status = Status.FAILED
         elif len(record.epochs) >= self.config.epochs:
-            status = "finished"
+            status = Status.FINISHED
         else:  # the scheduler says which, or else it was stopped from outside
-            status = record.status if record.status in ("paused", "stopped") else "stopped"
+            told = record.status in (Status.PAUSED, Status.STOPPED)
+            status = record.status if told else Status.STOPPED
         with self.store.transaction():
-            if status == "out_of_memory" and self._others_were_in_the_way(record):
+            if status is Status.OUT_OF_MEMORY and self._others_were_in_the_way(record):
                 record.message += "; tried once more, alone"
-                self.history.settle(record, "retried")
+                self.history.settle(record, Status.RETRIED)
                 self._try_alone(record)
             else:
                 self.history.settle(record, status)
@@ -208,8 +210,8 @@ class ParetoSearcher(Searcher):
         ended = []
         for trial_id, record in list(self._open.items()):
             if record.worker is not None and record.worker in error:
-                ending = {"status": "out_of_memory", "stage": "", "below_share": None}
-                self.on_trial_complete(trial_id, {**ending, "message": error.splitlines()[0][:300]})
+                ending = Ending(Status.OUT_OF_MEMORY, "", error.splitlines()[0][:300])
+                self.on_trial_complete(trial_id, ending.to_result())
                 ended.append(record)
             else:
                 self._waiting.appendleft(self._open.pop(trial_id))
@@ -245,7 +247,7 @@ class ParetoSearcher(Searcher):
         if self._waiting:
             return self._waiting.popleft()
         busy = {record.trial_id for record in self._open.values()}  # paused ones too, until they have saved
-        paused = [record for record in self.history.by_status("paused") if record.trial_id not in busy]
+        paused = [record for record in self.history.by_status(Status.PAUSED) if record.trial_id not in busy]
         promoted = self.rule.promote({record.trial_id: len(record.epochs) for record in paused})
         if promoted is not None:
             record = self.history.trials[promoted]
@@ -270,7 +272,7 @@ class ParetoSearcher(Searcher):
         for other in self._open.values():
             record.neighbours.append(other)
             other.neighbours.append(record)
-        record.status = "running"
+        record.status = Status.RUNNING
         self.history.start_leg(record, tune_id)
         self._open[tune_id] = record
         self.save_trial(record)
@@ -417,19 +419,20 @@ class ParetoSearcher(Searcher):
         missing = 1 - len(record.epochs) / self.config.epochs
         # One that failed after it had been paused was told already, and cannot become unseen.
         told = self.study.frozen(number).values is not None
-        partial = bool(record.epochs) and (record.status in ("paused", "stopped") or told)
-        if record.status not in ("finished", "out_of_memory", "diverged") and not partial:
+        partial = bool(record.epochs) and (record.status in (Status.PAUSED, Status.STOPPED) or told)
+        ended = (Status.FINISHED, Status.OUT_OF_MEMORY, Status.DIVERGED)
+        if record.status not in ended and not partial:
             self.study.fail(number)
             return
         violations = self._violations(record.config, record.memory)
-        if record.status == "out_of_memory":
+        if record.status is Status.OUT_OF_MEMORY:
             # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
             violations[DEVICE_MEMORY] = record.memory.total / GIB
-        if record.status == "finished" or partial:
+        if record.status is Status.FINISHED or partial:
             violations |= {**self.history.violations(record.values), LACKING: missing}
             values = [record.values[o.name] for o in self.history.objectives]
         else:
-            violations[LACKING] = float(record.status == "diverged")
+            violations[LACKING] = float(record.status is Status.DIVERGED)
             values = self._worst(record.memory)
         self._tell_all(number, values, violations)
 
@@ -462,13 +465,13 @@ class ParetoSearcher(Searcher):
                 )
         for record in self.history.trials.values():
             # A trial's last checkpoint is known before its end: the interruption may lie in between.
-            if record.status == "running" and len(record.epochs) < self.config.epochs:
+            if record.status is Status.RUNNING and len(record.epochs) < self.config.epochs:
                 self._waiting.append(record)
-            elif record.status == "running":
-                self.history.settle(record, "finished")
+            elif record.status is Status.RUNNING:
+                self.history.settle(record, Status.FINISHED)
                 self._tell(record)
                 self.save_trial(record)
-            elif record.status in ("paused", "stopped"):
+            elif record.status in (Status.PAUSED, Status.STOPPED):
                 asked = self._asked_as(record)
                 if asked is not None and not self.study.frozen(asked).state.is_finished():
                     self._tell(record)
@@ -495,8 +498,3 @@ class ParetoSearcher(Searcher):
         known = known_values(memory)
         reference = self.history.reference
         return [known.get(o.name, reference.get(o.name, 0.0)) for o in self.history.objectives]
-
-
-def _sentence(ending: Ending) -> str:
-    where = f" ({ending.stage})" if ending.stage else ""
-    return f"{UNFINISHED[ending.status]}{where}: {ending.message}"

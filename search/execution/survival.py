@@ -13,6 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.records.history import History
+from search.records.status import Ending, Status
 from trainables.trial.watchdog import Remains, examine
 
 #: What Ray's memory monitor says of a worker that it killed. Ray names "the OOM killer" as a possible cause
@@ -62,8 +63,8 @@ class Survival(FIFOScheduler):
         record = self.history.leg(trial.trial_id)
         record.message = failure.message
         if failure.out_of_memory:
-            ending = {"status": "out_of_memory", "stage": "", "message": failure.message, "below_share": None}
-            self.history.note(record, {**ending, "node_ip": failure.node})
+            ending = Ending(Status.OUT_OF_MEMORY, "", failure.message)
+            self.history.note(record, {**ending.to_result(), "node_ip": failure.node})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """End a trial that was queued again although memory ran out."""

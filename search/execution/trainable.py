@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from ray import tune
 
+from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
@@ -32,11 +33,8 @@ class FusionTrial(tune.Trainable):
     """Ray Tune's view of a ``TrialRun``: one epoch a step, all objectives every epoch.
 
     A worker keeps its process, and so its encoders, from one trial to the next. Running out of memory and
-    diverging are results, with which the trial is done: ``status`` (``out_of_memory`` or ``diverged``),
-    ``stage`` (``building``, ``training``, ``validation`` or ``checkpoint``), ``message``, and
-    ``below_share``: whether the trial itself had less than it was granted, so that others were in its way;
-    None where that cannot be known. Any other error is raised, and Ray Tune starts the trial again from its
-    last checkpoint.
+    diverging are results, with which the trial is done: see ``Ending``. Any other error is raised, and Ray
+    Tune starts the trial again from its last checkpoint.
     """
 
     def setup(
@@ -56,7 +54,7 @@ class FusionTrial(tune.Trainable):
         self._assignment: Assignment = new_config["assignment"]
         self._run: TrialRun | None = None
         self._saved: TemporaryDirectory[str] | None = None
-        self._ending: dict[str, Any] | None = None
+        self._ending: Ending | None = None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -64,7 +62,7 @@ class FusionTrial(tune.Trainable):
         watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
         watchdog.start()
         if self._ending is not None:
-            return self._ending
+            return self._ending.to_result()
         return self._survive(lambda: self._epoch(watchdog))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -108,24 +106,23 @@ class FusionTrial(tune.Trainable):
             return work()
         except Exception as error:
             if isinstance(error, DivergedError):
-                status = "diverged"
+                status = Status.DIVERGED
             elif is_out_of_memory(error):
-                status = "out_of_memory"
+                status = Status.OUT_OF_MEMORY
             else:
                 raise
-            ending = {
-                "status": status,
-                "stage": self._run.stage if self._run is not None else "building",
-                "message": first_line(error),
-                "below_share": _below_share(error, self._assignment.granted),
-                "done": True,
-            }
+            ending = Ending(
+                status,
+                stage=self._run.stage if self._run is not None else "building",
+                message=first_line(error),
+                below_share=_below_share(error, self._assignment.granted),
+            )
         # Out here the error is gone, and with its frames the step's tensors.
         self._ending, self._run, self._saved = ending, None, None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return ending
+        return ending.to_result()
 
 
 def _below_share(error: Exception, granted: int | None) -> bool | None:

@@ -23,6 +23,7 @@ from search.execution.survival import Survival
 from search.execution.trainable import FusionTrial
 from search.placement import Node, Placement
 from search.records.history import History, TrialRecord
+from search.records.status import Status
 from search.replay import ReplayTrial
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
@@ -108,7 +109,7 @@ class RuleScheduler(Survival):
         self.rule.note(record.trial_id, epoch, self.history.losses(record.values))
         if epoch not in self.rule.milestones or self.rule.goes_on(record.trial_id, epoch):
             return TrialScheduler.CONTINUE
-        record.status = "paused" if self.rule.pauses else "stopped"
+        record.status = Status.PAUSED if self.rule.pauses else Status.STOPPED
         return TrialScheduler.STOP
 
 
@@ -155,7 +156,7 @@ class Events(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count that it starts again."""
         record = self.history.leg(trial.trial_id)
-        if record.status == "running":
+        if record.status is Status.RUNNING:
             record.failures += 1
             self._say(record, f"goes on after epoch {len(record.epochs)}: {record.message}")
 

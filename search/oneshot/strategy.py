@@ -16,6 +16,7 @@ from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement
 from search.records.history import TrialRecord
+from search.records.status import Status
 from search.records.store import FILE, SearchStore
 from search.reporting.progress import Steps
 from search.reporting.tracker import Tracker
@@ -105,7 +106,7 @@ class OneShot:
         pairs = []
         for subnet in self.search.sample if self.search else []:
             record = history.find(subnet.config)
-            if record is not None and record.status == "finished":
+            if record is not None and record.status is Status.FINISHED:
                 pairs.append((subnet.metrics[name], history.values(record)[name]))
         inherited, own = zip(*pairs, strict=True) if pairs else ((), ())
         return Ranking(name, inherited, own, self.setup.details["dataset.validation"])
@@ -125,7 +126,7 @@ class OneShot:
 
     def _train(self) -> SupernetWeights:
         kept = self.store.fact(SUPERNET)
-        if kept and kept["document"]["status"] == "finished":
+        if kept and kept["document"]["status"] == Status.FINISHED:
             record = TrialRecord.from_dict(SUPERNET, kept["document"], kept["epochs"])
             self._say(f"the supernet is trained ({len(record.epochs)} epochs)")
         else:
@@ -164,7 +165,7 @@ class OneShot:
                 self.tracker.update(record)
 
             record.checkpoint = train_supernet(order, config, _inside(config.storage, config.run_name), heard)
-        record.status = "finished"
+        record.status = Status.FINISHED
         self._keep(record)
         return record
 

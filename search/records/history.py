@@ -14,6 +14,7 @@ from ray.tune import Checkpoint
 from search.goals.constraints import Constraint
 from search.goals.objectives import KNOWN, Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
+from search.records.status import Ending, Status
 from trainables.memory import MemoryReport
 
 #: What a trial reports each epoch and history keeps.
@@ -32,31 +33,10 @@ REPORTED = (
     "loss",
 )
 
-#: Statuses of trials that came to an end of their own without a result, and what to call it.
-UNFINISHED = {"out_of_memory": "out of memory", "diverged": "diverged", "failed": "failed"}
-
 
 def canonical(config: Mapping[str, Any]) -> str:
     """Return the one text that equal configurations share."""
     return json.dumps(config, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a trial ended that has no result.
-
-    Attributes:
-        status: ``out_of_memory`` or ``diverged``.
-        stage: Where: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if nobody knows.
-        message: The first line of the error.
-        below_share: Whether the trial had less memory than it was granted, so that others were in its way;
-            None if that cannot be known.
-    """
-
-    status: str
-    stage: str
-    message: str
-    below_share: bool | None = None
 
 
 #: Attributes of a trial that are kept as they are.
@@ -87,11 +67,7 @@ class TrialRecord:
         config: The configuration.
         memory: Its predicted memory.
         number: Number under which the sampler was asked for it; None for repeats and second attempts.
-        status: ``running``; ``paused``, if others went on in its place; ``finished``, after all epochs;
-            ``out_of_memory``; ``diverged``, if a loss or metric became infinite or not a number; ``failed``,
-            after an error or the death of its worker, and as many new starts as are allowed; ``retried``, if
-            it ran out of memory beside others and its configuration was handed out once more; ``stopped``,
-            if it was paused or running when the search ended.
+        status: Where it stands.
         seed: Seed of its initial weights and of the order of samples.
         alone: Whether it has a device, or a node's memory, to itself.
         retry_of: Name of the trial whose configuration it takes up because memory ran out, or None.
@@ -117,7 +93,7 @@ class TrialRecord:
     config: dict[str, Any]
     memory: MemoryReport
     number: int | None = None
-    status: str = "running"
+    status: Status = Status.RUNNING
     seed: int = 0
     alone: bool = False
     retry_of: str | None = None
@@ -166,7 +142,7 @@ class TrialRecord:
         return {
             **{name: getattr(self, name) for name in _KEPT},
             "memory": asdict(self.memory),
-            "ending": asdict(self.ending) if self.ending else None,
+            "ending": self.ending.to_dict() if self.ending else None,
             "checkpoint": checkpoint_address(self.checkpoint),
         }
 
@@ -177,7 +153,8 @@ class TrialRecord:
         """Return the trial that ``to_dict`` described."""
         changed = {
             "memory": MemoryReport(**document["memory"]),
-            "ending": Ending(**document["ending"]) if document["ending"] else None,
+            "status": Status(document["status"]),
+            "ending": Ending.from_dict(document["ending"]) if document["ending"] else None,
             "checkpoint": Checkpoint(document["checkpoint"]) if document["checkpoint"] else None,
         }
         return cls(trial_id=trial_id, epochs=epochs, **{**document, **changed})
@@ -238,7 +215,7 @@ class History:
         self._by_config.setdefault(record.key, []).append(record)
         if record.number is not None:
             self._by_number[record.number] = record
-        if record.status == "finished":
+        if record.status is Status.FINISHED:
             self._rank(record)
 
     def asked_as(self, number: int) -> TrialRecord | None:
@@ -261,17 +238,15 @@ class History:
     def note(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Take up what a trial reported: an epoch, or how it ended; hearing it twice changes nothing."""
         record.node = result.get("node_ip", record.node)
-        if "status" in result:
-            named = {name: result[name] for name in ("status", "stage", "message", "below_share")}
-            record.ending = Ending(**named)
+        record.ending = Ending.from_result(result) or record.ending
         numbers = {name: float(result[name]) for name in REPORTED if name in result}
         if numbers.get("epoch", 0) > len(record.epochs):
             record.epochs.append({**numbers, "time": time.time()})
 
-    def settle(self, record: TrialRecord, status: str) -> None:
+    def settle(self, record: TrialRecord, status: Status) -> None:
         """Note how a trial ended; a finished one may extend the front."""
         record.status = status
-        if status == "finished":
+        if status is Status.FINISHED:
             for objective in self.objectives:
                 if objective.name not in self.reference:
                     self.reference[objective.name] = late_reference(objective, record.values)
@@ -279,14 +254,14 @@ class History:
 
     def close(self) -> bool:
         """Take what runs or is paused as stopped; return whether anything ran."""
-        running = self.by_status("running")
-        for record in (*running, *self.by_status("paused")):
-            record.status = "stopped"
+        running = self.by_status(Status.RUNNING)
+        for record in (*running, *self.by_status(Status.PAUSED)):
+            record.status = Status.STOPPED
         return bool(running)
 
-    def by_status(self, status: str) -> list[TrialRecord]:
+    def by_status(self, status: Status) -> list[TrialRecord]:
         """Return the trials of a status, in the order they were started."""
-        return [record for record in self.trials.values() if record.status == status]
+        return [record for record in self.trials.values() if record.status is status]
 
     def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
         """Return the latest trial of a configuration that repeats no other one, if there was one."""
@@ -299,7 +274,7 @@ class History:
 
     def finished(self, record: TrialRecord) -> list[TrialRecord]:
         """Return the finished trials of a trial's configuration: one a seed."""
-        return [other for other in self.alike(record) if other.status == "finished"]
+        return [other for other in self.alike(record) if other.status is Status.FINISHED]
 
     def values(self, record: TrialRecord) -> dict[str, float]:
         """Return a configuration's values: means over its finished trials, which differ in their seeds."""
@@ -330,7 +305,7 @@ class History:
     def best_of_methods(self) -> list[TrialRecord]:
         """Return the finished trial of each method that is best in the first objective training decides."""
         objective = self.trained_objective
-        finished = [r for r in self.by_status("finished") if r.repeat_of is None]
+        finished = [r for r in self.by_status(Status.FINISHED) if r.repeat_of is None]
         ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
         best: dict[str, TrialRecord] = {}
         for record in ordered:

@@ -12,11 +12,17 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
+from search.records.status import Status
 from search.reporting.mlflow_server import Experiment
 from search.reporting.news import About, Point, Snapshot
 
 #: MLflow's status of a child run; any other trial's is FAILED.
-_STATUS = {"running": "RUNNING", "paused": "SCHEDULED", "finished": "FINISHED", "stopped": "KILLED"}
+_STATUS = {
+    Status.RUNNING: "RUNNING",
+    Status.PAUSED: "SCHEDULED",
+    Status.FINISHED: "FINISHED",
+    Status.STOPPED: "KILLED",
+}
 _SEARCH_ID = "paretofuse.search_id"
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
-from search.records.history import UNFINISHED, History, TrialRecord
+from search.records.history import History, TrialRecord
+from search.records.status import UNFINISHED, Status
 from search.units import GIB
 
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
@@ -70,7 +71,7 @@ class Snapshot:
     """
 
     trial_id: str
-    status: str
+    status: Status
     started: float
     changed: float
     params: dict[str, Any]
@@ -94,11 +95,11 @@ class Snapshot:
         """
         tags = {
             "kind": record.kind,
-            "status": record.status,
+            "status": str(record.status),
             "failures": str(record.failures),
             "legs": str(record.legs),
         }
-        if record.status == "out_of_memory":
+        if record.status is Status.OUT_OF_MEMORY:
             tags["infeasible"] = "true"
         if record.ending is not None:
             tags["stage"] = record.ending.stage
@@ -143,12 +144,12 @@ class Point:
         values = {
             "hypervolume": history.hypervolume(),
             "front_size": len(history.front()),
-            "trials": counts["finished"],
+            "trials": counts[Status.FINISHED],
             "infeasible": len(history.infeasible),
-            **{status: counts[status] for status in UNFINISHED},
+            **{str(status): counts[status] for status in UNFINISHED},
             **{f"best.{name}": value for name, value in history.best().items()},
         }
-        return cls(now, counts["finished"], {name: float(value) for name, value in values.items()})
+        return cls(now, counts[Status.FINISHED], {name: float(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)

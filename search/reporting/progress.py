@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from search.records.history import UNFINISHED, History, TrialRecord
+from search.records.history import History, TrialRecord
+from search.records.status import UNFINISHED, Status
 from search.units import format_duration
 
 #: Where a terminal cannot be redrawn, at most one line in so many seconds.
@@ -76,9 +77,9 @@ class Progress:
     def facts(self) -> list[tuple[str, str]]:
         """Return what is shown, as names and values."""
         history = self.history
-        running, paused = history.by_status("running"), history.by_status("paused")
+        running, paused = history.by_status(Status.RUNNING), history.by_status(Status.PAUSED)
         samples = [record for record in history.trials.values() if record.number is not None]
-        ended = sum(record.status not in ("running", "paused") for record in samples)
+        ended = sum(record.status not in (Status.RUNNING, Status.PAUSED) for record in samples)
         best = history.best()
         facts = [
             (
@@ -92,10 +93,10 @@ class Progress:
         ]
         if history.infeasible:
             facts.append(("infeasible", f"{len(history.infeasible)} never started"))
-        for status, name in UNFINISHED.items():
+        for status in UNFINISHED:
             count = len(history.by_status(status))
             if count:
-                facts.append((name, str(count)))
+                facts.append((status.words, str(count)))
         elapsed = time.monotonic() - self._began
         planned = (self.num_samples - len(samples) + len(running)) * self.epochs
         planned -= sum(len(record.epochs) for record in running)
@@ -122,7 +123,7 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         for name, value in self.facts():
             table.add_row(f"[dim]{name}[/dim]", value)
-        for record in self.history.by_status("running"):
+        for record in self.history.by_status(Status.RUNNING):
             settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")
             done = len(record.epochs)
             table.add_row(f"[dim]running {done}/{self.epochs}[/dim]", f"{record.config['method']} {settings}")

@@ -16,6 +16,7 @@ from search.goals.objectives import KNOWN, OBJECTIVES
 from search.oneshot.agreement import Ranking
 from search.pictures import new_figure
 from search.records.history import History, TrialRecord
+from search.records.status import Status
 from search.units import GIB
 
 _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
@@ -52,7 +53,7 @@ def method_rows(history: History) -> list[dict[str, Any]]:
     has ``trials``, how many of the method's trials finished, and ``on_front``.
     """
     front = {record.trial_id for record in history.front()}
-    trials = Counter(record.config["method"] for record in history.by_status("finished"))
+    trials = Counter(record.config["method"] for record in history.by_status(Status.FINISHED))
     return [
         {
             **_row(record, history),
@@ -271,7 +272,7 @@ def plot_front(history: History, path: Path, title: str, max_memory: int | None 
     x, y = (*history.objectives, *history.objectives)[:2]
     figure, axes = new_figure(6.4, 4.0)
     front = history.front()
-    finished = [record for record in history.by_status("finished") if record.repeat_of is None]
+    finished = [record for record in history.by_status(Status.FINISHED) if record.repeat_of is None]
     rest = [record for record in finished if record not in front]
     methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
     mixed = len(methods) > 1

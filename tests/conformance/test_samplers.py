@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 from search.engine.searcher import ParetoSearcher
 from search.placement import Node
 from search.records.history import canonical
+from search.records.status import Status
 from search.samplers import SAMPLERS
 from spaces import Space, SpaceContext, get_space
 from spaces.grid import on_grid
@@ -25,9 +26,9 @@ from tests.search.searching import (
     DIVERGED,
     GIB,
     MIB,
-    OUT_OF_MEMORY,
     finish,
     make_searcher,
+    out_of_memory,
     report,
     result,
 )
@@ -213,7 +214,7 @@ def test_every_kind_of_end_is_lived_with(search, enough, recwarn) -> None:
             case "finished":
                 finish(searcher, tune_id, accuracy_of(config))
             case "out_of_memory":
-                searcher.on_trial_complete(tune_id, {**OUT_OF_MEMORY, "below_share": False})
+                searcher.on_trial_complete(tune_id, out_of_memory(below_share=False))
             case "stopped":  # so good, it would be the best of all
                 searcher.on_trial_result(tune_id, result(1, 0.99))
                 searcher.on_trial_complete(tune_id)
@@ -239,7 +240,7 @@ def test_a_search_of_failures_goes_on(search) -> None:
     searcher = search()
     for _ in range(8):
         searcher.on_trial_complete(start(searcher)[0], error=True)
-    assert len({canonical(record.config) for record in searcher.history.by_status("failed")}) == 8
+    assert len({canonical(record.config) for record in searcher.history.by_status(Status.FAILED)}) == 8
 
 
 def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, enough) -> None:
@@ -251,7 +252,7 @@ def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, e
         asked = searcher.study.frozen(record.number)
         assert asked.state is TrialState.RUNNING
         promoted += record.legs > 1
-        while record.status == "running":
+        while record.status == Status.RUNNING:
             # Each trial is a little worse than the one before, and what is early looks better than what is
             # late.
             report(searcher, tune_id, 0.9 - 0.01 * record.number - 0.1 * len(record.epochs))
@@ -286,10 +287,10 @@ def test_trials_go_on_and_fail_while_others_are_asked_for(search, enough) -> Non
                 continue
         report(searcher, tune_id, zlib.crc32(record.trial_id.encode()) / 2**32)
         record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
-        if record.status == "running":
+        if record.status == Status.RUNNING:
             running.append(tune_id)
     assert reopened
-    assert failed == len(searcher.history.by_status("failed"))
+    assert failed == len(searcher.history.by_status(Status.FAILED))
     assert searcher.samples == samples
     assert told_as_best(searcher) == on_the_front(searcher)
 
@@ -312,7 +313,7 @@ def test_restored_it_goes_on_as_it_would_have(search, enough, space) -> None:
 
     def run(searcher: ParetoSearcher, tune_id: str) -> None:
         record = searcher.history.leg(tune_id)
-        while record.status == "running":
+        while record.status == Status.RUNNING:
             report(searcher, tune_id, accuracy_of(record.config))
 
     first = make()
@@ -322,7 +323,7 @@ def test_restored_it_goes_on_as_it_would_have(search, enough, space) -> None:
     first.on_trial_complete(start(first)[0], DIVERGED)
     for _ in range(enough):
         run(first, start(first)[0])
-    first.on_trial_complete(crowded, {**OUT_OF_MEMORY, "below_share": True})
+    first.on_trial_complete(crowded, out_of_memory(below_share=True))
     still_open = [begun, start(first)[0]]
     statuses = {record.status for record in first.history.trials.values()}
     assert statuses == {"failed", "diverged", "paused", "finished", "running", "retried"}

@@ -22,6 +22,7 @@ from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives
 from search.placement import Node, place
 from search.records.history import History, TrialRecord, canonical
+from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.schedulers import Rule, make_rule
 from spaces import Space, SpaceContext, get_space
@@ -33,20 +34,8 @@ MIB, GIB = 2**20, 2**30
 CPU = Node(cpus=8)
 GPU = Node(cpus=8, gpus=1, gpu_memory=4 * GIB)
 
-#: What trials without a result report last.
-OUT_OF_MEMORY = {
-    "status": "out_of_memory",
-    "stage": "training",
-    "message": "CUDA out of memory.",
-    "done": True,
-}
-DIVERGED = {
-    "status": "diverged",
-    "stage": "validation",
-    "message": "the loss became nan",
-    "below_share": None,
-    "done": True,
-}
+#: What a trial reports that diverged.
+DIVERGED = Ending(Status.DIVERGED, "validation", "the loss became nan").to_result()
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -118,6 +107,11 @@ def make_searcher(
 def result(epoch: int, accuracy: float, **others: float) -> dict[str, Any]:
     """What a trial reports after an epoch."""
     return {"epoch": epoch, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1 - accuracy, **others}
+
+
+def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
+    """What a trial reports that ran out of memory."""
+    return Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share).to_result()
 
 
 def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:

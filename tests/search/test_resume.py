@@ -33,11 +33,12 @@ from search.api import resume_search
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import RuleScheduler
 from search.records.history import TrialRecord, canonical
+from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting import mlflow_writer
 from spaces import Space
 from tests.search.on_ray import ray_in
-from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, result
+from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, out_of_memory, result
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
@@ -166,14 +167,13 @@ def test_a_second_attempt_is_promoted_as_any_other() -> None:
     searcher = make_searcher(epochs=2, scheduler="pareto_asha", reduction_factor=2, num_samples=2)
     for number in (0, 1):
         searcher.suggest(f"leg{number}")
-    ending = {"status": "out_of_memory", "stage": "training", "message": "full", "below_share": True}
-    searcher.on_trial_complete("leg0", ending)
+    searcher.on_trial_complete("leg0", out_of_memory(below_share=True))
     finish(searcher, "leg1", 0.1)
     second = searcher.suggest("leg2")
     assert isinstance(second, dict)
     record = searcher.history.leg("leg2")
     assert record.retry_of == "trial-000"
-    record.status = "paused"
+    record.status = Status.PAUSED
     searcher.on_trial_complete("leg2", result(1, 0.5))
     searcher.rule.note(record.trial_id, 1, searcher.history.losses(record.values))
     searcher.suggest("leg3")
@@ -307,7 +307,7 @@ def _trials(folder: Path) -> dict[str, TrialRecord]:
 
 def _stopped_in_the_middle(trials: Mapping[str, TrialRecord]) -> None:
     """Some ran; at most the epoch after the last checkpoint is to be done again."""
-    running = [record for record in trials.values() if record.status == "running"]
+    running = [record for record in trials.values() if record.status == Status.RUNNING]
     assert running
     for record in running:
         saved = 0
@@ -321,7 +321,7 @@ def _unchanged(before: Mapping[str, TrialRecord], after: Mapping[str, TrialRecor
     for name, record in before.items():
         assert after[name].config == record.config
         assert after[name].epochs[: len(record.epochs)] == record.epochs
-        if record.status == "finished":
+        if record.status == Status.FINISHED:
             assert (after[name].status, after[name].legs) == ("finished", record.legs)
 
 
@@ -338,7 +338,7 @@ def _one_run_a_trial(uri: str, name: str, trials: Mapping[str, TrialRecord], par
         assert [m.value for m in sorted(epochs, key=lambda m: m.step)] == [
             epoch["accuracy"] for epoch in record.epochs
         ]
-        if record.status == "finished":
+        if record.status == Status.FINISHED:
             assert child.info.status == "FINISHED"
 
 
@@ -392,7 +392,7 @@ def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
         process.wait()
     killed = _trials(folder)
     _stopped_in_the_middle(killed)
-    paused = {name: record for name, record in killed.items() if record.status == "paused"}
+    paused = {name: record for name, record in killed.items() if record.status == Status.PAUSED}
     assert paused
 
     ended = resume_search("halving", storage_path=settings["storage_path"], replay_seconds=0)
@@ -404,7 +404,7 @@ def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
     promoted = [name for name, record in paused.items() if len(trials[name].epochs) > len(record.epochs)]
     assert promoted
     assert all(trials[name].legs > paused[name].legs for name in promoted)
-    finished = [record for record in trials.values() if record.status == "finished"]
+    finished = [record for record in trials.values() if record.status == Status.FINISHED]
     assert ended.trials == len(finished) < 12
     _one_run_a_trial(settings["tracking_uri"], "halving", trials, ended.parent_run_id)
 

@@ -18,15 +18,16 @@ from search.engine.searcher import ParetoSearcher, Prior
 from search.execution.tuning import RuleScheduler
 from search.placement import Node
 from search.records.history import TrialRecord
+from search.records.status import Status
 from spaces import Space, SpaceContext
 from tests.search.searching import (
     DIVERGED,
     GIB,
     GPU,
     MIB,
-    OUT_OF_MEMORY,
     finish,
     make_searcher,
+    out_of_memory,
     report,
     result,
 )
@@ -104,7 +105,7 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     assert not first.alone
     assert first.memory.total <= assigned.granted < 4 * GIB
     assert searcher.suggest("early") is None, "the open trial may come back"
-    searcher.on_trial_complete("first", {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete("first", out_of_memory(below_share=True))
     again = _assigned(searcher, "again")
     assert (again.config, again.granted) == (assigned.config, 4 * GIB)
     assert searcher.suggest("another") is None
@@ -112,7 +113,7 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     assert (first.status, second.retry_of, second.alone) == ("retried", "trial-000", True)
     assert _told(searcher, 0).state is TrialState.RUNNING
     finish(searcher, "again", 0.5)
-    assert second.status == "finished"
+    assert second.status == Status.FINISHED
     assert searcher.suggest("last") == "FINISHED"
     assert [trial.state for trial in searcher.study.study.trials].count(TrialState.COMPLETE) == 1
     assert _told(searcher, 0).values[1] == 0.5
@@ -121,11 +122,11 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
 def test_out_of_memory_alone_or_within_the_share_is_final() -> None:
     searcher = make_searcher(num_samples=2)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": False})
+    searcher.on_trial_complete("a", out_of_memory(below_share=False))
     searcher.suggest("b")
-    searcher.on_trial_complete("b", {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete("b", out_of_memory(below_share=True))
     searcher.suggest("b again")
-    searcher.on_trial_complete("b again", {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete("b again", out_of_memory(below_share=True))
     assert searcher.suggest("c") == "FINISHED"
     statuses = {name: record.status for name, record in searcher.history.trials.items()}
     assert statuses == {"trial-000": "out_of_memory", "trial-001": "retried", "trial-002": "out_of_memory"}
@@ -149,7 +150,7 @@ def test_where_shares_are_unknown_neighbours_count(mine, other, status) -> None:
     searcher.suggest("other")
     if other:
         searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.1, "loss": 1.0, "node_ip": other})
-    searcher.on_trial_complete("mine", {**OUT_OF_MEMORY, "below_share": None, "node_ip": mine})
+    searcher.on_trial_complete("mine", {**out_of_memory(), "node_ip": mine})
     assert searcher.history.leg("mine").status == status
 
 
@@ -170,7 +171,7 @@ def test_a_repeat_is_told_how_the_first_one_ended() -> None:
 
     searcher = make_searcher(Space("one", "", sample, lambda _: []), sampler="random")
     searcher.suggest("a")
-    searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": False})
+    searcher.on_trial_complete("a", out_of_memory(below_share=False))
     assert searcher.suggest("b") == "FINISHED"
     assert searcher.exhausted
     assert all(trial.constraints["device memory"] > 0 for trial in searcher.study.study.trials)
@@ -180,7 +181,7 @@ def test_a_full_cluster_is_not_asked_for_more() -> None:
     searcher = make_searcher(node=GPU)
     searcher.suggest("a")
     searcher.suggest("b")
-    searcher.on_trial_complete("a", {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete("a", out_of_memory(below_share=True))
     assert _start(searcher, "a again")[1].alone
     assert searcher.suggest("c") is None, "or small ones would keep it waiting"
     finish(searcher, "a again", 0.5)
@@ -202,7 +203,7 @@ def test_samples_are_counted_and_what_is_left_over_is_stopped() -> None:
     for name in ("done", "crowded", "running"):
         searcher.suggest(name)
     finish(searcher, "done", 0.5)
-    searcher.on_trial_complete("crowded", {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete("crowded", out_of_memory(below_share=True))
     assert searcher.history.close()
     assert [record.status for record in searcher.history.trials.values()] == [
         "finished",
@@ -327,7 +328,7 @@ def test_repeats_that_fail_come_to_an_end_and_change_nothing() -> None:
 def test_a_repeat_for_which_there_was_no_memory_keeps_its_seed() -> None:
     searcher = make_searcher(LAYERS, node=GPU, num_samples=1, seeds=2)
     finish(searcher, _start(searcher)[0], 0.5)
-    searcher.on_trial_complete(_start(searcher)[0], {**OUT_OF_MEMORY, "below_share": True})
+    searcher.on_trial_complete(_start(searcher)[0], out_of_memory(below_share=True))
     tune_id, again = _start(searcher)
     assert (again.seed, again.alone, again.repeat_of, again.retry_of) == (1, True, "trial-000", "trial-001")
     finish(searcher, tune_id, 0.7)
@@ -356,13 +357,13 @@ def test_a_repeat_is_trained_whole() -> None:
     )
     for accuracy in (0.5, 0.6):
         tune_id, record = _start(searcher)
-        while record.status == "running":
+        while record.status == Status.RUNNING:
             report(searcher, tune_id, accuracy)
     tune_id, repeat = _start(searcher)
     assert repeat.repeat_of == "trial-000"
     for _ in range(3):
         report(searcher, tune_id, 0.1)  # any other trial would be paused
-    assert repeat.status == "finished"
+    assert repeat.status == Status.FINISHED
 
 
 # constraints
@@ -491,15 +492,15 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
     assert waiting is running
     handed = _assigned(searcher, "of six, two")
     assert (handed.trial_id, handed.leg, handed.checkpoint) == ("trial-002", 2, second.checkpoint)
-    assert second.status == "running"
+    assert second.status == Status.RUNNING
     told = searcher.study.frozen(second.number)
     assert told.state is TrialState.RUNNING
     assert _start(searcher)[1].trial_id == "trial-006", "nothing else is good enough"
 
     for epoch in range(2, 10):
-        assert second.status == "running"
+        assert second.status == Status.RUNNING
         report(searcher, "of six, two", 0.45 + 0.01 * epoch)
-    assert second.status == "finished"
+    assert second.status == Status.FINISHED
     told = searcher.study.frozen(second.number)
     assert (told.values, told.constraints["unfinished"]) == ([0.54, pytest.approx(0.46)], 0)
     assert searcher.study.study.best_trials == [told]
@@ -513,7 +514,7 @@ def test_a_search_ends_though_some_are_paused() -> None:
     )
     for accuracy in (0.5, 0.4):
         tune_id, record = _start(searcher)
-        while record.status == "running":
+        while record.status == Status.RUNNING:
             report(searcher, tune_id, accuracy)
     assert searcher.suggest("more") == Searcher.FINISHED
     assert [record.status for record in searcher.history.trials.values()] == ["finished", "paused"]
@@ -526,7 +527,7 @@ def test_what_the_median_rule_stops_stays_so() -> None:
         report(searcher, _start(searcher)[0], accuracy)
     tune_id, worst = _start(searcher)
     report(searcher, tune_id, 0.1)
-    assert worst.status == "stopped"
+    assert worst.status == Status.STOPPED
     assert _told(searcher, 3).constraints["unfinished"] == 0.75
     assert _start(searcher)[1].trial_id == "trial-004"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from search.goals.objectives import get_objectives
-from search.records.history import Ending, History, Infeasible, TrialRecord
+from search.records.history import History, Infeasible, TrialRecord
+from search.records.status import Ending, Status
 from search.reporting.news import Final, Point, Snapshot, front_members
 from search.units import GIB
 from trainables.memory.predictor import MemoryReport
@@ -29,7 +30,7 @@ def test_a_snapshot_stays_when_the_trial_goes_on() -> None:
     record = trial()
     snapshot = Snapshot.of(record, now=1.0)
     record.epochs.append({**EPOCH, "epoch": 2.0})
-    record.status, record.test = "finished", {"accuracy": 0.4}
+    record.status, record.test = Status.FINISHED, {"accuracy": 0.4}
     assert (snapshot.status, len(snapshot.epochs), snapshot.test) == ("running", 1, {})
     assert snapshot.tags == {"kind": "trial", "status": "running", "failures": "0", "legs": "0"}
     assert snapshot.params == {"method": "pmf", "trial_id": "trial-000"}
@@ -43,16 +44,16 @@ def test_a_snapshot_takes_over_times_from_the_one_it_replaces() -> None:
     first = Snapshot.of(record, now=1.0)
     second = Snapshot.of(record, now=2.0, earlier=first)
     assert (second.started, second.changed) == (1.0, 1.0)
-    record.status = "stopped"
+    record.status = Status.STOPPED
     third = Snapshot.of(record, now=3.0, earlier=second)
     assert (third.started, third.changed) == (1.0, 3.0)
 
 
 def test_tags_say_what_became_of_a_trial() -> None:
     record = trial(
-        status="out_of_memory", message="m" * 5000, retry_of="trial-007", repeat_of="trial-008", seed=3
+        status=Status.OUT_OF_MEMORY, message="m" * 5000, retry_of="trial-007", repeat_of="trial-008", seed=3
     )
-    record.ending = Ending("out_of_memory", "training", "")
+    record.ending = Ending(Status.OUT_OF_MEMORY, "training", "")
     snapshot = Snapshot.of(record, now=1.0, retried_as="trial-009")
     assert (snapshot.tags["infeasible"], snapshot.tags["stage"]) == ("true", "training")
     assert len(snapshot.tags["message"]) == 4000
@@ -62,7 +63,7 @@ def test_tags_say_what_became_of_a_trial() -> None:
 
 
 def test_a_point_counts_and_measures() -> None:
-    history = make_history(trial(status="finished"), trial("trial-001", status="failed"))
+    history = make_history(trial(status=Status.FINISHED), trial("trial-001", status=Status.FAILED))
     point = Point.of(history, now=5.0)
     assert (point.time, point.trials) == (5.0, 1)
     assert point.values["front_size"] == point.values["trials"] == point.values["failed"] == 1

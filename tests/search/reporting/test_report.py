@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord
+from search.records.status import Status
 from search.reporting.report import front_rows, front_table, method_rows, methods_table, plot_front
 from trainables.memory import MemoryReport
 
@@ -33,7 +34,7 @@ def _add(history: History, name: str, gib: int, accuracy: float, config: dict[st
     record = TrialRecord(name, config, report, run_id=name * 12, test={"accuracy": accuracy - 0.1})
     history.add(record)
     history.note(record, {"epoch": 1, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0})
-    history.settle(record, "finished")
+    history.settle(record, Status.FINISHED)
 
 
 def _shown(table: Any) -> list[str]:

@@ -21,7 +21,8 @@ from mlflow.tracking import MlflowClient
 from search.config import SearchConfig
 from search.goals.objectives import get_objectives
 from search.process import prepared_process
-from search.records.history import Ending, History, Infeasible, TrialRecord
+from search.records.history import History, Infeasible, TrialRecord
+from search.records.status import Ending, Status
 from search.reporting import mlflow_server, mlflow_writer
 from search.reporting.tracker import Tracker
 from search.units import GIB
@@ -169,18 +170,20 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     for _ in range(3):
         train(first)
         tracker.update(first)
-    history.settle(first, "finished")
+    history.settle(first, Status.FINISHED)
     tracker.update(first)
     tracker.progress()
-    full = add(history, status="retried", message="no room", ending=Ending("out_of_memory", "training", ""))
-    retry = add(history, 1, status="out_of_memory", retry_of=full.trial_id, failures=2, legs=3)
-    retry.ending = Ending("out_of_memory", "validation", "")
+    full = add(
+        history, status=Status.RETRIED, message="no room", ending=Ending(Status.OUT_OF_MEMORY, "training", "")
+    )
+    retry = add(history, 1, status=Status.OUT_OF_MEMORY, retry_of=full.trial_id, failures=2, legs=3)
+    retry.ending = Ending(Status.OUT_OF_MEMORY, "validation", "")
     repeat = add(history, 3, repeat_of=first.trial_id, seed=7, config=first.config, memory=first.memory)
-    paused = add(history, 1, status="paused")
-    stopped = add(history, 1, status="stopped")
+    paused = add(history, 1, status=Status.PAUSED)
+    stopped = add(history, 1, status=Status.STOPPED)
     for record in (full, retry, repeat, paused, stopped):
         tracker.update(record)
-    history.settle(repeat, "finished")
+    history.settle(repeat, Status.FINISHED)
     tracker.progress()
     first.test = {"accuracy": 0.25}
     history.infeasible["x"] = Infeasible({"method": "pmf"}, first.memory)
@@ -244,7 +247,7 @@ def test_what_it_hears_of_a_trial_is_written(uri) -> None:
     train(record)
     tracker.reported(record)
     wait_for(lambda: "accuracy" in runs(uri)[1]["trial-000"].data.metrics)
-    history.settle(record, "finished")
+    history.settle(record, Status.FINISHED)
     tracker.ended(record)
     wait_for(lambda: runs(uri)[1]["trial-000"].info.status == "FINISHED")
     wait_for(lambda: runs(uri)[0][0].data.metrics.get("trials") == 1)
@@ -268,12 +271,12 @@ def test_the_front_is_told_again_when_it_moves(uri) -> None:
     history = make_history()
     tracker = make_tracker(uri, history)
     worse = add(history, 1)
-    history.settle(worse, "finished")
+    history.settle(worse, Status.FINISHED)
     tracker.update(worse)
     tracker.progress()
     wait_for(lambda: worse.run_id and runs(uri)[1]["trial-000"].data.tags["front"] == "true")
     better = add(history, 3, memory=worse.memory)
-    history.settle(better, "finished")
+    history.settle(better, Status.FINISHED)
     tracker.update(better)
     tracker.progress()
     assert tracker.close("KILLED", {}, None)
@@ -329,7 +332,7 @@ def test_a_slow_server_slows_nothing_and_gets_many_epochs_at_once(uri, server) -
     server.delay = 0.1
     record = add(history)
     assert typical(tracker, record) < 1e-3
-    history.settle(record, "finished")
+    history.settle(record, Status.FINISHED)
     assert tracker.close("FINISHED", {}, None)
     _, children = runs(uri)
     assert steps(uri, children["trial-000"], "accuracy") == list(range(1, 101))
@@ -389,7 +392,7 @@ def test_answers_that_are_lost_leave_nothing_twice(uri, server) -> None:
     time.sleep(0.2)
     server.lose = {"log_batch", "set_terminated"}
     train(record)
-    history.settle(record, "finished")
+    history.settle(record, Status.FINISHED)
     tracker.update(record)
     tracker.progress()
     assert tracker.close("FINISHED", {}, None)
@@ -436,11 +439,11 @@ def test_an_error_of_a_trial_s_own_does_not_end_the_rest(uri, server) -> None:
 def test_a_search_that_goes_on_goes_on_in_its_runs(uri, server) -> None:
     history = make_history()
     tracker = make_tracker("http://mlflow", history)
-    done, half = add(history, 2, status="finished"), add(history, 1)
+    done, half = add(history, 2, status=Status.FINISHED), add(history, 1)
     rows = [{"trial_id": "trial-000", "config": {}}]
     for record in (done, half):
         tracker.update(record)
-    half.status = "stopped"
+    half.status = Status.STOPPED
     assert tracker.close("KILLED", {"front.json": rows}, None)
     before, _ = runs(uri)
 
@@ -448,7 +451,7 @@ def test_a_search_that_goes_on_goes_on_in_its_runs(uri, server) -> None:
     for record in (done, half):
         record.run_id = None
         again.add(record)
-    half.status = "running"
+    half.status = Status.RUNNING
     server.calls.clear()
     tracker = make_tracker("http://mlflow", again)
     wait_for(lambda: runs(uri)[1]["trial-001"].info.status == "RUNNING")
@@ -457,9 +460,9 @@ def test_a_search_that_goes_on_goes_on_in_its_runs(uri, server) -> None:
     assert (parent.info.status, children["trial-000"].info.status) == ("RUNNING", "FINISHED")
     assert server.calls["log_batch"] <= 1, "a finished trial is not written again"
     train(half)
-    again.settle(half, "finished")
+    again.settle(half, Status.FINISHED)
     tracker.update(half)
-    tracker.update(add(again, 1, status="failed"))
+    tracker.update(add(again, 1, status=Status.FAILED))
     assert tracker.close("FINISHED", {"front.json": rows * 2}, None)
     (parent,), children = runs(uri)
     assert parent.info.status == "FINISHED"

@@ -1,0 +1,81 @@
+"""Where a trial stands, and how it ended if it has no result: what workers report and history reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a trial stands. Each member equals its text, which is what stores and documents hold."""
+
+    #: It was handed out and has not ended.
+    RUNNING = "running"
+    #: Others went on in its place; it may go on later.
+    PAUSED = "paused"
+    #: It was running or paused when the search ended, or a rule stopped it.
+    STOPPED = "stopped"
+    #: It trained all epochs.
+    FINISHED = "finished"
+    #: Memory ran out.
+    OUT_OF_MEMORY = "out_of_memory"
+    #: A loss or a metric became infinite or not a number.
+    DIVERGED = "diverged"
+    #: It ended in an error, or its worker died, more often than it may be started again.
+    FAILED = "failed"
+    #: Memory ran out beside other trials, and its configuration was handed out once more.
+    RETRIED = "retried"
+
+    @property
+    def words(self) -> str:
+        """The status as a person writes it."""
+        return self.value.replace("_", " ")
+
+
+#: Statuses of trials that came to an end of their own without a result.
+UNFINISHED = (Status.OUT_OF_MEMORY, Status.DIVERGED, Status.FAILED)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended that has no result.
+
+    Attributes:
+        status: ``OUT_OF_MEMORY`` or ``DIVERGED``.
+        stage: Where: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if nobody knows.
+        message: The first line of the error.
+        below_share: Whether the trial had less memory than it was granted, so that others were in its way;
+            None if that cannot be known.
+    """
+
+    status: Status
+    stage: str
+    message: str
+    below_share: bool | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What happened, where and why, in one line."""
+        where = f" ({self.stage})" if self.stage else ""
+        return f"{self.status.words}{where}: {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as JSON holds them."""
+        return asdict(self)
+
+    def to_result(self) -> dict[str, Any]:
+        """Return what the trial reports to Ray Tune; it is done with that."""
+        return {**self.to_dict(), "done": True}
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any]) -> Ending | None:
+        """Return the ending that a trial reported; None if the result is an epoch's."""
+        return cls.from_dict(result) if "status" in result else None
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Ending:
+        """Return the ending that ``to_dict`` described."""
+        stage, message, below_share = (document[name] for name in ("stage", "message", "below_share"))
+        return cls(Status(document["status"]), stage, message, below_share)
