@@ -28,18 +28,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import psutil
 from ray.tune import Checkpoint
-from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
-from search.execution.tuning import Events, RuleScheduler
+from search.execution.tuning import Announcer
 from search.placement import Node, place
 from search.process import prepared_process
 from search.records.store import SearchStore
@@ -152,9 +150,9 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         SearchStore.create(folder / "timed", {}),
         setup.rule,
     )
-    scheduler: Any = RuleScheduler(setup.history, setup.rule)
     progress = Progress(console, setup.history, config.num_samples, config.epochs)
-    events: Any = Events(searcher, tracker, progress, console, str(folder / "timed"))
+    announcer = Announcer(tracker, progress, console, str(folder / "timed"))
+    searcher.recorder.listeners.append(announcer)
 
     flush = time.perf_counter()
     for number in range(100):
@@ -164,11 +162,12 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
 
     watch = Stopwatch()
     watch.watch(searcher, "suggest", "asking")
-    watch.watch(searcher, "on_trial_result on_trial_complete save_trial", "telling")
-    watch.watch(scheduler, "on_trial_result", "halving")
+    watch.watch(searcher, "on_trial_complete", "telling")
+    watch.watch(searcher.recorder, "start report save", "recording")
+    watch.watch(setup.rule, "note goes_on promote", "halving")
     watch.watch(tracker, "update progress", "tracking")
     watch.watch(setup.history, "front hypervolume", "front")
-    watch.watch(events, "on_trial_start on_trial_result on_trial_save on_trial_complete", "events")
+    watch.watch(announcer, "started reported ended", "announcing")
 
     names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
     running: list[tuple[float, int, str, int]] = []  # when, then any order, who, epoch
@@ -185,28 +184,19 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
             tune_id = next(names)
             if not isinstance(searcher.suggest(tune_id), dict):
                 break
-            actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: "actor"))
-            trial = SimpleNamespace(trial_id=tune_id, temporary_state=SimpleNamespace(ray_actor=actor))
-            events.on_trial_start(0, [], trial)
+            searcher.recorder.start(tune_id, "actor")
             schedule(tune_id, len(searcher.history.leg(tune_id).epochs) + 1)
         if not running:
             break
         clock, _, tune_id, epoch = heapq.heappop(running)
         record = searcher.history.leg(tune_id)
         result = dict(setup.table.nearest(record.config).epochs[epoch - 1])
-        trial = SimpleNamespace(trial_id=tune_id, checkpoint=Checkpoint(str(folder / f"{tune_id}-{epoch}")))
-        stops = epoch == config.epochs
-        if not stops:
-            stops = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
-        if not stops:
-            searcher.on_trial_result(tune_id, result)
-        events.on_trial_result(0, [], trial, result)
-        events.on_trial_save(0, [], trial)
+        stops = not searcher.recorder.report(tune_id, result) or epoch == config.epochs
+        searcher.recorder.save(tune_id, Checkpoint(str(folder / f"{tune_id}-{epoch}")))
         if not stops:
             schedule(tune_id, epoch + 1)
             continue
         searcher.on_trial_complete(tune_id, result)
-        events.on_trial_complete(0, [], trial)
         ended += 1
         if ended == config.num_samples - 100:
             last_wall, last_ended = sum(watch.wall.values()), ended

@@ -56,7 +56,6 @@ from rich.progress import track
 
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
-from search.execution.tuning import RuleScheduler
 from search.goals.objectives import (
     KNOWN,
     Objective,
@@ -281,7 +280,6 @@ class Ours(Engine):
         )
         # Planned like the others' samplers, but not at its end before the epochs are
         self.searcher.config = dataclasses.replace(config, num_samples=problem.cap)
-        self.scheduler = RuleScheduler(setup.history, setup.rule)
 
     def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
         """Ask the searcher."""
@@ -291,10 +289,8 @@ class Ours(Engine):
         return dict(handed["assignment"].config), len(self.history.leg(trial).epochs)
 
     def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
-        """Tell the scheduler, and the searcher."""
-        known = SimpleNamespace(trial_id=trial)
-        if not last and self.scheduler.on_trial_result(None, known, values) == "CONTINUE":
-            self.searcher.on_trial_result(trial, values)
+        """Tell the recorder, and of an end the searcher."""
+        if self.searcher.recorder.report(trial, values) and not last:
             return True
         self.searcher.on_trial_complete(trial, values)
         return False

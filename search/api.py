@@ -293,7 +293,7 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
         for record, future in zip(scored, futures, strict=True):
             try:
                 record.test = ray.get(future)
-                searcher.save_trial(record)
+                searcher.recorder.keep(record)
             except ray.exceptions.RayError as error:
                 what = f"{record.trial_id} has no test score: {last_line(error)}"
                 console.print(what, markup=False, soft_wrap=True)

@@ -15,6 +15,26 @@ from trainables.memory import MemoryPredictor, MemoryReport
 
 
 @dataclass(frozen=True)
+class Assessment:
+    """What is known of a configuration before it is trained.
+
+    Attributes:
+        memory: Its predicted memory.
+        violations: By how much it breaks each constraint. A value <= 0 means that it is satisfied.
+        expected: Bytes of tensors a trial holds at its peak in this search; None if they decided nothing.
+    """
+
+    memory: MemoryReport
+    violations: dict[str, float]
+    expected: int | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it may be trained."""
+        return all(violation <= 0 for violation in self.violations.values())
+
+
+@dataclass(frozen=True)
 class Gate:
     """Says what a configuration breaks before it is trained.
 
@@ -42,16 +62,25 @@ class Gate:
         """Return a search's."""
         return cls(constraints, placement, cached, predictor.encoding_memory() if cached else 0)
 
-    def violations(
-        self, config: Mapping[str, Any], memory: MemoryReport, predictor: MemoryPredictor
-    ) -> dict[str, float]:
-        """Return by how much a configuration breaks what is known before training; at most 0 is kept."""
+    def assess(
+        self, config: Mapping[str, Any], predictor: MemoryPredictor, memory: MemoryReport | None = None
+    ) -> Assessment:
+        """Return what is known of a configuration before it is trained.
+
+        Args:
+            config: The configuration.
+            predictor: Predicts memory.
+            memory: The configuration's predicted memory; None asks the predictor.
+        """
+        memory = memory or predictor.predict_configuration(config)
         values = known_values(memory)
         violations = {str(c): c.violation(values) for c in self.constraints if c.known}
         limit = None if self.placement is None else self.placement.limit
-        if limit is not None and all(violation <= 0 for violation in violations.values()):
-            violations[DEVICE_MEMORY] = (self.needed(config, predictor) - limit) / GIB
-        return violations
+        if limit is None or any(violation > 0 for violation in violations.values()):
+            return Assessment(memory, violations)
+        expected = self.expected(config, predictor)
+        violations[DEVICE_MEMORY] = (self.needed_for(expected) - limit) / GIB
+        return Assessment(memory, violations, expected)
 
     def needed(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> int:
         """Return the bytes that a trial needs on its device, in its steps and while it fills the cache."""

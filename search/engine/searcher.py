@@ -11,7 +11,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.config import SearchConfig
-from search.engine.gate import Gate
+from search.engine.gate import Assessment, Gate
+from search.engine.recorder import Recorder
 from search.engine.study import DurableStudy
 from search.goals.objectives import KNOWN, known_values, normalised
 from search.goals.pareto import hypervolume
@@ -111,9 +112,11 @@ class ParetoSearcher(Searcher):
         self.placement = placement
         self.store = store
         self.rule = rule
+        self.recorder = Recorder(history, rule, store, config.epochs)
         self.exhausted = False
         self.gate = Gate.of(history.constraints, placement, predictor, cached=config.feature_cache)
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
+        self._shares: dict[str, Share] = {}  # what they were given
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
         prior = prior or Prior()
         resumed = store.fact("sampler") is not None
@@ -143,7 +146,7 @@ class ParetoSearcher(Searcher):
         None while there is no room for it, or while what an open trial brings may decide what is next;
         FINISHED once nothing is left to do.
         """
-        if self.placement.full(self.share(record) for record in self._open.values()):
+        if self.placement.full(self._shares[tune_id] for tune_id in self._open):
             return None
         with self.store.transaction():
             record = self._next()
@@ -151,51 +154,31 @@ class ParetoSearcher(Searcher):
                 return self._hand_out(record, trial_id)
         return None if self._open else Searcher.FINISHED
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keep an epoch's results."""
-        record = self.history.leg(trial_id)
-        self.history.note(record, result)
-        self.save_trial(record)
-
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Settle how a trial ended, and tell Optuna unless its configuration is tried again."""
-        record = self.history.leg(trial_id)
-        if result:
-            self.history.note(record, result)
-        del self._open[trial_id]
-        if record.ending is not None:
-            status = record.ending.status
-            record.message = record.ending.sentence
-        elif error:
-            status = Status.FAILED
-        elif len(record.epochs) >= self.config.epochs:
-            status = Status.FINISHED
-        else:  # the scheduler says which, or else it was stopped from outside
-            told = record.status in (Status.PAUSED, Status.STOPPED)
-            status = record.status if told else Status.STOPPED
-        with self.store.transaction():
-            if status is Status.OUT_OF_MEMORY and self._others_were_in_the_way(record):
+        """Settle how a trial ended, and tell Optuna unless its configuration is tried again.
+
+        Args:
+            trial_id: Ray Tune's id.
+            result: What the trial reported last, which the recorder knows.
+            error: Whether it ended in an error.
+        """
+        record = self._open.pop(trial_id)
+        del self._shares[trial_id]
+        with self.recorder.end(record, error=error):
+            if record.status is Status.OUT_OF_MEMORY and self._others_were_in_the_way(record):
                 record.message += "; tried once more, alone"
                 self.history.settle(record, Status.RETRIED)
                 self._try_alone(record)
             else:
-                self.history.settle(record, status)
                 self._tell(record)
-            record.neighbours = []
-            self.save_trial(record)
             self.study.save()
-            self.store.put_facts({"reference": self.history.reference})
 
-    def save_trial(self, record: TrialRecord) -> None:
-        """Write what is known of a trial."""
-        with self.store.transaction():
-            self.store.put_trial(record.trial_id, record.to_dict())
-            if record.epochs:
-                self.store.put_epoch(record.trial_id, len(record.epochs), record.epochs[-1])
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Do nothing: the recorder has heard of the result already."""
 
-    def break_off(self, error: str) -> list[TrialRecord]:
+    def break_off(self, error: str) -> None:
         """Take back what is open, after Ray Tune broke off because a worker was killed for want of memory.
 
         The trials of killed workers end; the others are handed out again, to go on from their last
@@ -203,28 +186,21 @@ class ParetoSearcher(Searcher):
 
         Args:
             error: Ray's words, which name the killed workers.
-
-        Returns:
-            The trials that end.
         """
-        ended = []
         for trial_id, record in list(self._open.items()):
             if record.worker is not None and record.worker in error:
-                ending = Ending(Status.OUT_OF_MEMORY, "", error.splitlines()[0][:300])
-                self.on_trial_complete(trial_id, ending.to_result())
-                ended.append(record)
+                message = error.splitlines()[0][:300]
+                self.recorder.fail(trial_id, message, Ending(Status.OUT_OF_MEMORY, "", message), record.node)
+                self.on_trial_complete(trial_id)
             else:
                 self._waiting.appendleft(self._open.pop(trial_id))
-        return ended
-
-    def share(self, record: TrialRecord) -> Share:
-        """Return what a trial asks of the cluster."""
-        return self.placement.of(self._needed(record.config), alone=record.alone)
+                del self._shares[trial_id]
 
     def assignment(self, record: TrialRecord) -> tuple[Assignment, Share]:
         """Return what a trial is to do, from its last checkpoint on, and what it asks of the cluster."""
-        expected = self.gate.expected(record.config, self.predictor)
-        share = self.placement.of(self.gate.needed_for(expected), alone=record.alone)
+        if record.expected is None:
+            record.expected = self.gate.expected(record.config, self.predictor)
+        share = self.placement.of(self.gate.needed_for(record.expected), alone=record.alone)
         assignment = Assignment(
             config=record.config,
             seed=record.seed,
@@ -232,7 +208,7 @@ class ParetoSearcher(Searcher):
             trial_id=record.trial_id,
             leg=record.legs,
             granted=share.granted,
-            expected=expected,
+            expected=record.expected,
             checkpoint=record.checkpoint,
         )
         return assignment, share
@@ -258,9 +234,14 @@ class ParetoSearcher(Searcher):
         if self.samples < self.config.num_samples and not self.exhausted:
             found = self._ask()
             if found is not None:
-                number, config, report = found
+                number, config, assessment = found
                 record = TrialRecord(
-                    self.history.next_id(), config, report, number=number, seed=self.config.seed
+                    self.history.next_id(),
+                    config,
+                    assessment.memory,
+                    number=number,
+                    seed=self.config.seed,
+                    expected=assessment.expected,
                 )
                 self.history.add(record)
                 return record
@@ -275,18 +256,19 @@ class ParetoSearcher(Searcher):
         record.status = Status.RUNNING
         self.history.start_leg(record, tune_id)
         self._open[tune_id] = record
-        self.save_trial(record)
+        self.recorder.keep(record)
         self.study.save()
         assignment, share = self.assignment(record)
+        self._shares[tune_id] = share
         return {"assignment": assignment, "share": share}
 
-    def _ask(self) -> tuple[int, dict[str, Any], MemoryReport] | None:
+    def _ask(self) -> tuple[int, dict[str, Any], Assessment] | None:
         """Find a candidate that is new and keeps to what is known; None if there seems to be none."""
         for attempt in range(MAX_REJECTED):
             found = self._proposal()
             if found is None:
                 continue
-            if not self.config.defer or attempt >= MAX_DEFERRED or self._promises(found[2]):
+            if not self.config.defer or attempt >= MAX_DEFERRED or self._promises(found[2].memory):
                 return found
             self.study.fail(found[0])  # nothing came of it, for now: it may be proposed again
         if count(self.space, self.context, MAX_COUNTED) is not None:
@@ -300,7 +282,7 @@ class ParetoSearcher(Searcher):
 
     def _proposal(
         self, point: Mapping[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any], MemoryReport] | None:
+    ) -> tuple[int, dict[str, Any], Assessment] | None:
         """Ask once; None if the answer is known already or breaks a constraint."""
         trial = self.study.ask(point)
         config = self.space.sample(trial, self.context)
@@ -308,13 +290,13 @@ class ParetoSearcher(Searcher):
         if known is not None:
             self._answer(trial.number, known)
             return None
-        report = self.predictor.predict_configuration(config)
-        violations = self._violations(config, report)
-        if all(violation <= 0 for violation in violations.values()):
-            return trial.number, config, report
+        found = self.gate.assess(config, self.predictor)
+        if found.feasible:
+            return trial.number, config, found
+        report = found.memory
         self.history.infeasible[canonical(config)] = Infeasible(config, report)
         self.study.describe(trial.number, "infeasible", {"config": config, "memory": asdict(report)})
-        self._tell_all(trial.number, self._worst(report), violations)
+        self._tell_all(trial.number, self._worst(report), found.violations)
         return None
 
     def _outlook(self) -> Outlook:
@@ -330,9 +312,8 @@ class ParetoSearcher(Searcher):
         def known(config: dict[str, Any]) -> dict[str, float] | None:
             if self.history.find(config) is not None or canonical(config) in self.history.infeasible:
                 return None
-            report = self.predictor.predict_configuration(config)
-            violations = self._violations(config, report)
-            return known_values(report) if all(v <= 0 for v in violations.values()) else None
+            found = self.gate.assess(config, self.predictor)
+            return known_values(found.memory) if found.feasible else None
 
         def runs(number: int) -> list[list[tuple[float, ...]]]:
             first = self.history.asked_as(number)
@@ -363,7 +344,7 @@ class ParetoSearcher(Searcher):
         ones = [1.0] * len(objectives)
         return hypervolume([*points, hoped], ones) - hypervolume(points, ones) >= LEAST_GAIN
 
-    def _any_left(self) -> tuple[int, dict[str, Any], MemoryReport] | None:
+    def _any_left(self) -> tuple[int, dict[str, Any], Assessment] | None:
         """Return a configuration of a space that can be counted which was not tried yet, if there is one."""
         left = [
             member.values
@@ -402,7 +383,7 @@ class ParetoSearcher(Searcher):
         )
         self.history.add(record)
         self._waiting.append(record)
-        self.save_trial(record)
+        self.recorder.keep(record)
 
     def _tell(self, record: TrialRecord) -> None:
         """Tell Optuna how a trial did, under the number that it was asked for."""
@@ -424,7 +405,7 @@ class ParetoSearcher(Searcher):
         if record.status not in ended and not partial:
             self.study.fail(number)
             return
-        violations = self._violations(record.config, record.memory)
+        violations = dict(self.gate.assess(record.config, self.predictor, record.memory).violations)
         if record.status is Status.OUT_OF_MEMORY:
             # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
             violations[DEVICE_MEMORY] = record.memory.total / GIB
@@ -450,12 +431,7 @@ class ParetoSearcher(Searcher):
 
     def _restore(self) -> None:
         """Take up what the store holds."""
-        for trial_id, document, epochs in self.store.trials():
-            record = TrialRecord.from_dict(trial_id, document, epochs)
-            self.history.add(record)
-            for epoch in range(1, len(epochs) + 1):
-                if record.repeat_of is None:
-                    self.rule.note(trial_id, epoch, self.history.losses(record.values_at(epoch)))
+        self.recorder.restore()
         for number in range(len(self.study)):
             candidate = self.study.frozen(number).user_attrs.get("infeasible")
             if candidate:
@@ -470,17 +446,11 @@ class ParetoSearcher(Searcher):
             elif record.status is Status.RUNNING:
                 self.history.settle(record, Status.FINISHED)
                 self._tell(record)
-                self.save_trial(record)
+                self.recorder.keep(record)
             elif record.status in (Status.PAUSED, Status.STOPPED):
                 asked = self._asked_as(record)
                 if asked is not None and not self.study.frozen(asked).state.is_finished():
                     self._tell(record)
-
-    def _needed(self, config: dict[str, Any]) -> int:
-        return self.gate.needed(config, self.predictor)
-
-    def _violations(self, config: dict[str, Any], memory: MemoryReport) -> dict[str, float]:
-        return self.gate.violations(config, memory, self.predictor)
 
     def _others_were_in_the_way(self, record: TrialRecord) -> bool:
         """Whether a trial that ran out of memory might have had enough without its neighbours."""

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.records.history import History
+from search.engine.recorder import Recorder
 from search.records.status import Ending, Status
 from trainables.trial.watchdog import Remains, examine
 
@@ -46,12 +46,12 @@ class Survival(FIFOScheduler):
     trial that Ray Tune has put back into its queue: this is why it is one.
 
     Args:
-        history: Where the cause is written down.
+        recorder: Where the cause is written down.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self.history = history
+        self.recorder = recorder
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Ray Tune pickles its scheduler, and this one has no state of its own."""
@@ -60,15 +60,12 @@ class Survival(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Find the cause, before the searcher hears of the failure or the trial is queued again."""
         failure = diagnose(last_error(trial), trial.storage.trial_working_directory)
-        record = self.history.leg(trial.trial_id)
-        record.message = failure.message
-        if failure.out_of_memory:
-            ending = Ending(Status.OUT_OF_MEMORY, "", failure.message)
-            self.history.note(record, {**ending.to_result(), "node_ip": failure.node})
+        ending = Ending(Status.OUT_OF_MEMORY, "", failure.message) if failure.out_of_memory else None
+        self.recorder.fail(trial.trial_id, failure.message, ending, failure.node)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """End a trial that was queued again although memory ran out."""
-        if self.history.leg(trial.trial_id).ending is not None:
+        if self.recorder.history.leg(trial.trial_id).ending is not None:
             tune_controller.stop_trial(trial)
 
 

@@ -14,20 +14,19 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.stopper import Stopper
 from rich.console import Console
 
 from search.config import SearchConfig
+from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.survival import Survival
 from search.execution.trainable import FusionTrial
 from search.placement import Node, Placement
-from search.records.history import History, TrialRecord
-from search.records.status import Status
+from search.records.history import TrialRecord
 from search.replay import ReplayTrial
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
-from search.schedulers import Rule
 from search.setup import Setup, cheapest
 from search.units import format_size
 from trainables.elastic import SupernetWeights
@@ -83,105 +82,115 @@ def require_room(setup: Setup, placement: Placement) -> None:
         )
 
 
-class RuleScheduler(Survival):
-    """Asks a rule, at its milestones, whether a trial goes on.
+class Results(Stopper):
+    """Takes each result, and stops the trials that do not go on.
 
-    A trial that does not is stopped, as far as Ray Tune knows. If the rule may promote it later, the searcher
-    keeps it as paused and hands it out again, to go on from its checkpoint: no worker is held meanwhile, and
-    it survives the end of Ray Tune.
+    Of all that may be given to Ray Tune (2.60), a stopper alone is asked about every result, and before
+    anyone else: scheduler and searcher do not hear of a trial's last one, and callbacks hear of each after
+    these two. So results are recorded here and nowhere else.
+
+    A trial that the rule holds up is stopped, as far as Ray Tune knows. If the rule may promote it later, the
+    searcher keeps it as paused and hands it out again, to go on from its checkpoint: no worker is held
+    meanwhile, and it survives the end of Ray Tune.
 
     Args:
-        history: The trials.
-        rule: The rule.
+        recorder: What takes them.
     """
 
-    def __init__(self, history: History, rule: Rule) -> None:
-        super().__init__(history)
-        self.rule = rule
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop a trial that does not go on, and say in its status whether it may later."""
-        record = self.history.leg(trial.trial_id)
-        self.history.note(record, result)
-        epoch = result.get("epoch", 0)
-        if record.repeat_of is not None or epoch < len(record.epochs) or not epoch:
-            return TrialScheduler.CONTINUE
-        self.rule.note(record.trial_id, epoch, self.history.losses(record.values))
-        if epoch not in self.rule.milestones or self.rule.goes_on(record.trial_id, epoch):
-            return TrialScheduler.CONTINUE
-        record.status = Status.PAUSED if self.rule.pauses else Status.STOPPED
-        return TrialScheduler.STOP
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Ray Tune pickles its stopper, and this one has no state of its own."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take a result; return whether the trial stops."""
+        return not self.recorder.report(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Return False: the searcher says when there is nothing left to do."""
+        return False
 
 
 class Events(Callback):
-    """Passes Ray Tune's events on to history, store, tracking and progress."""
+    """Has the recorder take what else Ray Tune tells of a trial, but for its end, which the searcher takes.
 
-    def __init__(
-        self, searcher: ParetoSearcher, tracker: Tracker, progress: Progress, console: Console, storage: str
-    ) -> None:
-        self.searcher = searcher
-        self.history = searcher.history
-        self.tracker = tracker
-        self.progress = progress
+    Args:
+        recorder: What takes it.
+        console: Told where Ray Tune left an error's details.
+    """
+
+    def __init__(self, recorder: Recorder, console: Console) -> None:
+        self.recorder = recorder
         self.console = console
-        self.storage = storage
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray Tune pickles its callbacks; a terminal and a tracking client cannot be, nor need they be.
+        # Ray Tune pickles its callbacks; what listens to the recorder cannot be, nor need it be.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note who runs it."""
-        record = self.history.leg(trial.trial_id)
-        record.worker = trial.temporary_state.ray_actor._actor_id.hex()
-        self.tracker.update(record)
-        self.progress.update()
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Note an epoch."""
-        # Ray Tune tells callbacks of a trial's last result before it tells the searcher.
-        record = self.history.leg(trial.trial_id)
-        self.history.note(record, result)
-        self.tracker.update(record)
-        self.progress.update()
+        self.recorder.start(trial.trial_id, trial.temporary_state.ray_actor._actor_id.hex())
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Keep where its checkpoint lies."""
-        record = self.history.leg(trial.trial_id)
-        record.checkpoint = trial.checkpoint
-        self.searcher.save_trial(record)
+        self.recorder.save(trial.trial_id, trial.checkpoint)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count that it starts again."""
-        record = self.history.leg(trial.trial_id)
-        if record.status is Status.RUNNING:
-            record.failures += 1
-            self._say(record, f"goes on after epoch {len(record.epochs)}: {record.message}")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Close its books."""
-        self.end(self.history.leg(trial.trial_id))
+        self.recorder.resume(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say what happened, and close its books."""
-        record = self.history.leg(trial.trial_id)
-        self._say(record, f"{record.status}: {record.message} ({trial.error_file or 'no further details'})")
-        self.end(record)
+        """Say what happened; the searcher has settled how the trial ended."""
+        record = self.recorder.history.leg(trial.trial_id)
+        details = trial.error_file or "no further details"
+        _say(self.console, record, f"{record.status}: {record.message} ({details})")
 
-    def end(self, record: TrialRecord) -> None:
-        """Close a trial's books; of its legs only the last one's checkpoint is kept."""
+
+class Announcer:
+    """Has tracker, progress and console say what was recorded, and removes files that nobody needs any more.
+
+    Args:
+        tracker: Told of everything.
+        progress: Told of everything but ends.
+        console: Told what went wrong.
+        folder: The search's folder, or remote address.
+    """
+
+    def __init__(self, tracker: Tracker, progress: Progress, console: Console, folder: str) -> None:
+        self.tracker = tracker
+        self.progress = progress
+        self.console = console
+        self.folder = folder
+
+    def started(self, record: TrialRecord) -> None:
+        """Write it down."""
+        self.tracker.update(record)
+        self.progress.update()
+
+    def reported(self, record: TrialRecord) -> None:
+        """Write it down."""
+        self.tracker.update(record)
+        self.progress.update()
+
+    def resumed(self, record: TrialRecord) -> None:
+        """Say why."""
+        _say(self.console, record, f"goes on after epoch {len(record.epochs)}: {record.message}")
+
+    def ended(self, record: TrialRecord) -> None:
+        """Write it down, say what went wrong; of the trial's legs only the last one's checkpoint is kept."""
         if record.ending is not None:
-            self._say(record, record.message)
+            _say(self.console, record, record.message)
         self.tracker.update(record)
         self.tracker.progress()
-        if "://" not in self.storage:
+        if "://" not in self.folder:
             for leg in range(1, record.legs):
-                shutil.rmtree(Path(self.storage) / folder_name(record.trial_id, leg), ignore_errors=True)
+                shutil.rmtree(Path(self.folder) / folder_name(record.trial_id, leg), ignore_errors=True)
 
-    def _say(self, record: TrialRecord, what: str) -> None:
-        self.console.print(f"{record.trial_id} {what}", markup=False, soft_wrap=True)
+
+def _say(console: Console, record: TrialRecord, what: str) -> None:
+    console.print(f"{record.trial_id} {what}", markup=False, soft_wrap=True)
 
 
 def run_trials(
@@ -216,14 +225,15 @@ def run_trials(
     )
     with Progress(console, setup.history, config.num_samples, config.epochs, config.time_budget) as progress:
         folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
-        events = Events(searcher, tracker, progress, console, folder)
+        recorder = searcher.recorder
+        recorder.listeners.append(Announcer(tracker, progress, console, folder))
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(
                 tune.with_resources(trainable, lambda handed: handed["share"].request()),
                 tune_config=TuneConfig(
                     search_alg=searcher,
-                    scheduler=RuleScheduler(setup.history, setup.rule),
+                    scheduler=Survival(recorder),
                     num_samples=-1,  # the searcher counts
                     max_concurrent_trials=placement.concurrent,
                     time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
@@ -238,7 +248,8 @@ def run_trials(
                     checkpoint_config=CheckpointConfig(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
                     ),
-                    callbacks=[events],
+                    stop=Results(recorder),
+                    callbacks=[Events(recorder, console)],
                     verbose=0,
                 ),
             )
@@ -252,6 +263,5 @@ def run_trials(
                 # monitor: it ends all trials and gives up.
                 if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                     raise
-                for record in searcher.break_off(str(error.__cause__)):
-                    events.end(record)
+                searcher.break_off(str(error.__cause__))
     return not setup.history.close() or config.time_budget is not None

@@ -133,11 +133,9 @@ class SubnetActor:
         return self.precision
 
     def _answer(self, config: dict[str, Any]) -> Answer:
-        memory = self._predictor.predict_configuration(config)
-        violations = self._gate.violations(config, memory, self._predictor)
-        broken = any(violation > 0 for violation in violations.values())
-        metrics = {} if broken else self._evaluator.evaluate(split_config(config)[1])
-        return Answer(memory, violations, metrics)
+        known = self._gate.assess(config, self._predictor)
+        metrics = self._evaluator.evaluate(split_config(config)[1]) if known.feasible else {}
+        return Answer(known.memory, known.violations, metrics)
 
 
 class SubnetPool:

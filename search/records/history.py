@@ -86,6 +86,7 @@ class TrialRecord:
         message: What happened, if it did not finish.
         kind: ``trial``; or ``supernet``, if it is the training of one.
         checkpoint: Ray's handle on the latest checkpoint.
+        expected: Bytes of tensors it is expected to hold at its peak; None until somebody has asked.
         key: The configuration as text.
     """
 
@@ -111,6 +112,7 @@ class TrialRecord:
     message: str = ""
     kind: str = "trial"
     checkpoint: Any = None
+    expected: int | None = field(default=None, compare=False)
     key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

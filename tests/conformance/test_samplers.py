@@ -26,6 +26,7 @@ from tests.search.searching import (
     DIVERGED,
     GIB,
     MIB,
+    end,
     finish,
     make_searcher,
     out_of_memory,
@@ -214,13 +215,13 @@ def test_every_kind_of_end_is_lived_with(search, enough, recwarn) -> None:
             case "finished":
                 finish(searcher, tune_id, accuracy_of(config))
             case "out_of_memory":
-                searcher.on_trial_complete(tune_id, out_of_memory(below_share=False))
+                end(searcher, tune_id, out_of_memory(below_share=False))
             case "stopped":  # so good, it would be the best of all
-                searcher.on_trial_result(tune_id, result(1, 0.99))
+                searcher.recorder.report(tune_id, result(1, 0.99))
                 searcher.on_trial_complete(tune_id)
             case "diverged":  # a metric that is no number
-                searcher.on_trial_result(tune_id, result(1, accuracy_of(config)))
-                searcher.on_trial_complete(tune_id, DIVERGED)
+                searcher.recorder.report(tune_id, result(1, accuracy_of(config)))
+                end(searcher, tune_id, DIVERGED)
             case "failed":
                 searcher.on_trial_complete(tune_id, error=True)
     statuses = [record.status for record in searcher.history.trials.values()]
@@ -320,10 +321,10 @@ def test_restored_it_goes_on_as_it_would_have(search, enough, space) -> None:
     begun, crowded = start(first)[0], start(first)[0]
     report(first, begun, 0.1)
     first.on_trial_complete(start(first)[0], error=True)
-    first.on_trial_complete(start(first)[0], DIVERGED)
+    end(first, start(first)[0], DIVERGED)
     for _ in range(enough):
         run(first, start(first)[0])
-    first.on_trial_complete(crowded, out_of_memory(below_share=True))
+    end(first, crowded, out_of_memory(below_share=True))
     still_open = [begun, start(first)[0]]
     statuses = {record.status for record in first.history.trials.values()}
     assert statuses == {"failed", "diverged", "paused", "finished", "running", "retried"}

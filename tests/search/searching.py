@@ -8,16 +8,14 @@ import tempfile
 import weakref
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import psutil
-from ray.tune.schedulers import TrialScheduler
 
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher, Prior
-from search.execution.tuning import RuleScheduler
+from search.execution.tuning import Results
 from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives
 from search.placement import Node, place
@@ -47,12 +45,17 @@ class CountingPredictor:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.as_run: Counter[str] = Counter()
 
     def predict_as_run(self, config: dict[str, Any], *, cached: bool) -> MemoryReport:
-        return self.predict_configuration(config)
+        self.as_run[canonical(config)] += 1
+        return self._report(config)
 
     def predict_configuration(self, config: dict[str, Any]) -> MemoryReport:
         self.asked[canonical(config)] += 1
+        return self._report(config)
+
+    def _report(self, config: dict[str, Any]) -> MemoryReport:
         total = (200 + 100 * config.get("n_fusion_layers", 1)) * MIB
         params = 1000 + config.get("translator_width", 0)
         return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=params, checkpoint=4 * params)
@@ -115,28 +118,28 @@ def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
 
 
 def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:
-    """Run a trial to its end, in the order in which Ray Tune tells of it."""
+    """Run a trial to its end, whatever the rule says, in the order in which Ray Tune tells of it."""
     record = searcher.history.leg(tune_id)
     epochs = searcher.config.epochs
     for epoch in range(len(record.epochs) + 1, epochs):
-        searcher.on_trial_result(tune_id, result(epoch, accuracy, **others))
-    searcher.on_trial_complete(tune_id, result(epochs, accuracy, **others))
-    return record
+        searcher.recorder.report(tune_id, result(epoch, accuracy, **others))
+    return end(searcher, tune_id, result(epochs, accuracy, **others))
+
+
+def end(searcher: ParetoSearcher, tune_id: str, reported: dict[str, Any]) -> TrialRecord:
+    """Report a trial's last result as Ray Tune does: to its stopper; then end the trial."""
+    Results(searcher.recorder)(tune_id, reported)
+    searcher.on_trial_complete(tune_id, reported)
+    return searcher.history.leg(tune_id)
 
 
 def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialRecord:
-    """Report a trial's next epoch as Ray Tune does, which asks the scheduler about all but the last."""
+    """Report a trial's next epoch as Ray Tune does; end the trial if it is the last or the rule says so."""
     record = searcher.history.leg(tune_id)
     reported = result(len(record.epochs) + 1, accuracy)
-    trial: Any = SimpleNamespace(trial_id=tune_id)
-    stops = reported["epoch"] == searcher.config.epochs
-    if not stops:
-        scheduler = RuleScheduler(searcher.history, searcher.rule)
-        stops = scheduler.on_trial_result(None, trial, reported) == TrialScheduler.STOP
-    if stops:
+    stops = Results(searcher.recorder)(tune_id, reported)
+    if stops or reported["epoch"] == searcher.config.epochs:
         searcher.on_trial_complete(tune_id, reported)
-    else:
-        searcher.on_trial_result(tune_id, reported)
     return record
 
 

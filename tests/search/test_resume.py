@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -25,20 +24,18 @@ import pytest
 import ray
 from mlflow.tracking import MlflowClient
 from ray.tune import Checkpoint
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search import SearchConfig, run_search
 from search.api import resume_search
 from search.engine.searcher import ParetoSearcher
-from search.execution.tuning import RuleScheduler
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting import mlflow_writer
 from spaces import Space
 from tests.search.on_ray import ray_in
-from tests.search.searching import CONTEXT, finish, kill_family, make_searcher, out_of_memory, result
+from tests.search.searching import CONTEXT, end, finish, kill_family, make_searcher, out_of_memory, result
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
@@ -51,7 +48,6 @@ EPOCHS = 4
 
 def _events(searcher: ParetoSearcher) -> Iterator[None]:
     """Run a search with one trial at a time, as Ray Tune would; stop after each of its events."""
-    scheduler = RuleScheduler(searcher.history, searcher.rule)
     for number in range(1_000_000):
         tune_id = f"{id(searcher)}-{number}"
         handed = searcher.suggest(tune_id)
@@ -60,23 +56,16 @@ def _events(searcher: ParetoSearcher) -> Iterator[None]:
         assert isinstance(handed, dict)
         yield
         record = searcher.history.leg(tune_id)
-        trial: Any = SimpleNamespace(trial_id=tune_id)
         saved = int(record.checkpoint.path.rsplit("-", 1)[1]) if record.checkpoint else 0
         stops = False
         while not stops:
             saved += 1
             reported = result(saved, _accuracy(handed["assignment"].config, saved))
-            stops = saved == EPOCHS
-            if not stops:
-                stops = scheduler.on_trial_result(None, trial, reported) == TrialScheduler.STOP
-            if not stops:
-                searcher.on_trial_result(tune_id, reported)
-                yield
-            searcher.history.note(record, reported)
-            record.checkpoint = Checkpoint(f"/checkpoint-{saved}")
-            searcher.save_trial(record)
+            stops = not searcher.recorder.report(tune_id, reported) or saved == EPOCHS
             yield
-        searcher.on_trial_complete(tune_id, reported)
+            searcher.recorder.save(tune_id, Checkpoint(f"/checkpoint-{saved}"))
+            yield
+        end(searcher, tune_id, reported)
         yield
 
 
@@ -124,10 +113,9 @@ def test_a_trial_whose_end_was_not_heard_of_is_not_trained_on(tmp_path) -> None:
     searcher = make_searcher(folder=tmp_path, epochs=2, num_samples=2)
     for number in (0, 1):
         searcher.suggest(f"leg{number}")
-        searcher.on_trial_result(f"leg{number}", result(1, 0.5))
-    done = searcher.history.leg("leg0")
-    searcher.history.note(done, result(2, 0.6))
-    searcher.save_trial(done)  # as its last checkpoint was saved
+        searcher.recorder.report(f"leg{number}", result(1, 0.5))
+    searcher.recorder.report("leg0", result(2, 0.6))
+    searcher.recorder.save("leg0", Checkpoint("/checkpoint-2"))
     searcher.store.close()
 
     resumed = make_searcher(folder=tmp_path, epochs=2, num_samples=2)
@@ -142,22 +130,20 @@ def test_a_trial_whose_end_was_not_heard_of_is_not_trained_on(tmp_path) -> None:
 
 def test_a_trial_that_has_yet_to_save_is_not_promoted() -> None:
     searcher = make_searcher(epochs=2, scheduler="pareto_asha", reduction_factor=2, num_samples=4)
-    scheduler = RuleScheduler(searcher.history, searcher.rule)
 
-    def reports(tune_id: str, accuracy: float) -> str:
-        trial: Any = SimpleNamespace(trial_id=tune_id)
-        return str(scheduler.on_trial_result(None, trial, result(1, accuracy)))
+    def goes_on(tune_id: str, accuracy: float) -> bool:
+        return searcher.recorder.report(tune_id, result(1, accuracy))
 
     searcher.history.losses = lambda values: (-values["accuracy"],) * 2  # type: ignore[method-assign]
     for number in range(4):
         searcher.suggest(f"leg{number}")
-    assert reports("leg0", 0.9) == TrialScheduler.CONTINUE
-    assert reports("leg1", 0.8) == TrialScheduler.STOP
-    reports("leg2", 0.1)
-    reports("leg3", 0.2)  # the second of four is good enough now, and still busy
+    assert goes_on("leg0", 0.9)
+    assert not goes_on("leg1", 0.8)
+    goes_on("leg2", 0.1)
+    goes_on("leg3", 0.2)  # the second of four is good enough now, and still busy
     finish(searcher, "leg0", 0.9)
     assert searcher.suggest("leg4") is None
-    searcher.on_trial_complete("leg1", result(1, 0.8))
+    end(searcher, "leg1", result(1, 0.8))
     handed = searcher.suggest("leg4")
     assert isinstance(handed, dict)
     assert handed["assignment"].folder == "trial-001.2"
@@ -167,15 +153,15 @@ def test_a_second_attempt_is_promoted_as_any_other() -> None:
     searcher = make_searcher(epochs=2, scheduler="pareto_asha", reduction_factor=2, num_samples=2)
     for number in (0, 1):
         searcher.suggest(f"leg{number}")
-    searcher.on_trial_complete("leg0", out_of_memory(below_share=True))
+    end(searcher, "leg0", out_of_memory(below_share=True))
     finish(searcher, "leg1", 0.1)
     second = searcher.suggest("leg2")
     assert isinstance(second, dict)
     record = searcher.history.leg("leg2")
     assert record.retry_of == "trial-000"
+    searcher.recorder.report("leg2", result(1, 0.5))
     record.status = Status.PAUSED
-    searcher.on_trial_complete("leg2", result(1, 0.5))
-    searcher.rule.note(record.trial_id, 1, searcher.history.losses(record.values))
+    searcher.on_trial_complete("leg2")
     searcher.suggest("leg3")
     assert searcher.history.leg("leg3") is record
     finish(searcher, "leg3", 0.6)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 from statistics import mean, stdev
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 from ray.tune import Checkpoint
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search.engine.searcher import ParetoSearcher, Prior
-from search.execution.tuning import RuleScheduler
 from search.placement import Node
-from search.records.history import TrialRecord
+from search.records.history import TrialRecord, canonical
 from search.records.status import Status
 from spaces import Space, SpaceContext
 from tests.search.searching import (
@@ -25,6 +22,7 @@ from tests.search.searching import (
     GIB,
     GPU,
     MIB,
+    end,
     finish,
     make_searcher,
     out_of_memory,
@@ -81,7 +79,7 @@ def test_only_complete_trials_inform_the_sampler() -> None:
     for trial_id in ("whole", "cut", "broken"):
         searcher.suggest(trial_id)
     finish(searcher, "whole", 0.7)
-    searcher.on_trial_result("cut", {"epoch": 1, "accuracy": 0.9, "loss": 1.0})
+    searcher.recorder.report("cut", {"epoch": 1, "accuracy": 0.9, "loss": 1.0})
     searcher.on_trial_complete("cut", None)
     searcher.on_trial_complete("broken", None, error=True)
     states = {n: r.status for n, r in searcher.history.trials.items()}
@@ -98,6 +96,15 @@ def _told(searcher: ParetoSearcher, number: int) -> Any:
     return searcher.study.study.trials[number]
 
 
+def test_memory_is_predicted_once_for_a_trial_that_is_handed_out() -> None:
+    searcher = make_searcher(node=GPU, sampler="random")
+    predictor: Any = searcher.predictor
+    for tune_id in ("a", "b"):
+        config = _assigned(searcher, tune_id).config
+        assert predictor.asked[canonical(config)] == predictor.as_run[canonical(config)] == 1
+    assert sum(predictor.as_run.values()) == 2, "nothing is asked again of what runs"
+
+
 def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     searcher = make_searcher(num_samples=1, node=GPU)
     assigned = _assigned(searcher, "first")
@@ -105,7 +112,7 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
     assert not first.alone
     assert first.memory.total <= assigned.granted < 4 * GIB
     assert searcher.suggest("early") is None, "the open trial may come back"
-    searcher.on_trial_complete("first", out_of_memory(below_share=True))
+    end(searcher, "first", out_of_memory(below_share=True))
     again = _assigned(searcher, "again")
     assert (again.config, again.granted) == (assigned.config, 4 * GIB)
     assert searcher.suggest("another") is None
@@ -122,11 +129,11 @@ def test_memory_that_others_took_is_no_answer_but_asked_for_once_more() -> None:
 def test_out_of_memory_alone_or_within_the_share_is_final() -> None:
     searcher = make_searcher(num_samples=2)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", out_of_memory(below_share=False))
+    end(searcher, "a", out_of_memory(below_share=False))
     searcher.suggest("b")
-    searcher.on_trial_complete("b", out_of_memory(below_share=True))
+    end(searcher, "b", out_of_memory(below_share=True))
     searcher.suggest("b again")
-    searcher.on_trial_complete("b again", out_of_memory(below_share=True))
+    end(searcher, "b again", out_of_memory(below_share=True))
     assert searcher.suggest("c") == "FINISHED"
     statuses = {name: record.status for name, record in searcher.history.trials.items()}
     assert statuses == {"trial-000": "out_of_memory", "trial-001": "retried", "trial-002": "out_of_memory"}
@@ -149,15 +156,15 @@ def test_where_shares_are_unknown_neighbours_count(mine, other, status) -> None:
     searcher.suggest("mine")
     searcher.suggest("other")
     if other:
-        searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.1, "loss": 1.0, "node_ip": other})
-    searcher.on_trial_complete("mine", {**out_of_memory(), "node_ip": mine})
+        searcher.recorder.report("other", {"epoch": 1, "accuracy": 0.1, "loss": 1.0, "node_ip": other})
+    end(searcher, "mine", {**out_of_memory(), "node_ip": mine})
     assert searcher.history.leg("mine").status == status
 
 
 def test_a_diverged_trial_is_infeasible_at_its_memory_and_tells_no_number() -> None:
     searcher = make_searcher(num_samples=1)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", DIVERGED)
+    end(searcher, "a", DIVERGED)
     record, told = searcher.history.leg("a"), _told(searcher, 0)
     assert (record.status, record.message) == ("diverged", "diverged (validation): the loss became nan")
     assert told.constraints == {"device memory": 0, "unfinished": 1}
@@ -171,7 +178,7 @@ def test_a_repeat_is_told_how_the_first_one_ended() -> None:
 
     searcher = make_searcher(Space("one", "", sample, lambda _: []), sampler="random")
     searcher.suggest("a")
-    searcher.on_trial_complete("a", out_of_memory(below_share=False))
+    end(searcher, "a", out_of_memory(below_share=False))
     assert searcher.suggest("b") == "FINISHED"
     assert searcher.exhausted
     assert all(trial.constraints["device memory"] > 0 for trial in searcher.study.study.trials)
@@ -181,7 +188,7 @@ def test_a_full_cluster_is_not_asked_for_more() -> None:
     searcher = make_searcher(node=GPU)
     searcher.suggest("a")
     searcher.suggest("b")
-    searcher.on_trial_complete("a", out_of_memory(below_share=True))
+    end(searcher, "a", out_of_memory(below_share=True))
     assert _start(searcher, "a again")[1].alone
     assert searcher.suggest("c") is None, "or small ones would keep it waiting"
     finish(searcher, "a again", 0.5)
@@ -203,7 +210,7 @@ def test_samples_are_counted_and_what_is_left_over_is_stopped() -> None:
     for name in ("done", "crowded", "running"):
         searcher.suggest(name)
     finish(searcher, "done", 0.5)
-    searcher.on_trial_complete("crowded", out_of_memory(below_share=True))
+    end(searcher, "crowded", out_of_memory(below_share=True))
     assert searcher.history.close()
     assert [record.status for record in searcher.history.trials.values()] == [
         "finished",
@@ -218,15 +225,15 @@ def test_when_tune_breaks_off_the_killed_end_and_the_others_go_on() -> None:
     configs = {name: _assigned(searcher, name).config for name in ("killed", "other")}
     killed, other = (searcher.history.leg(name) for name in configs)
     killed.worker, other.worker = "153a755f", "5e7894a1"
-    searcher.on_trial_result("other", {"epoch": 1, "accuracy": 0.4, "loss": 1.0})
+    searcher.recorder.report("other", {"epoch": 1, "accuracy": 0.4, "loss": 1.0})
     other.checkpoint = Checkpoint("/where/it/was")
     words = "1 worker(s) were killed …\nSelected to kill: (Actor(153a755f): …, pid=1)"
-    assert searcher.break_off(words) == [killed]
+    searcher.break_off(words)
     assert (killed.status, killed.message[:13]) == ("retried", "out of memory")
     goes_on = _assigned(searcher, "new")
     assert (goes_on.config, goes_on.checkpoint) == (configs["other"], other.checkpoint)
     assert _start(searcher, "again")[1].alone
-    searcher.on_trial_complete("new", {"epoch": 2, "accuracy": 0.5, "loss": 1.0})
+    end(searcher, "new", {"epoch": 2, "accuracy": 0.5, "loss": 1.0})
     assert searcher.history.leg("new") is other
     assert [epoch["accuracy"] for epoch in other.epochs] == [0.4, 0.5]
     assert (other.status, searcher.study.study.trials[1].values[1]) == ("finished", 0.5)
@@ -328,7 +335,7 @@ def test_repeats_that_fail_come_to_an_end_and_change_nothing() -> None:
 def test_a_repeat_for_which_there_was_no_memory_keeps_its_seed() -> None:
     searcher = make_searcher(LAYERS, node=GPU, num_samples=1, seeds=2)
     finish(searcher, _start(searcher)[0], 0.5)
-    searcher.on_trial_complete(_start(searcher)[0], out_of_memory(below_share=True))
+    end(searcher, _start(searcher)[0], out_of_memory(below_share=True))
     tune_id, again = _start(searcher)
     assert (again.seed, again.alone, again.repeat_of, again.retry_of) == (1, True, "trial-000", "trial-001")
     finish(searcher, tune_id, 0.7)
@@ -487,7 +494,7 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
     assert sixth.trial_id == "trial-005", "of five, one is good enough"
     report(searcher, tune_id, 0.1)
 
-    assert searcher.break_off("nobody was killed") == []
+    searcher.break_off("nobody was killed")
     _, waiting = _start(searcher)
     assert waiting is running
     handed = _assigned(searcher, "of six, two")
@@ -546,7 +553,6 @@ def test_an_epoch_that_is_done_again_is_not_judged_again() -> None:
     other, better = _start(searcher)
     report(searcher, other, 0.6)
     assert (record.status, better.status) == ("running", "running")
-    trial: Any = SimpleNamespace(trial_id=tune_id)  # its worker died, and it goes on from an early checkpoint
-    scheduler = RuleScheduler(searcher.history, searcher.rule)
-    assert scheduler.on_trial_result(None, trial, result(1, 0.1)) == TrialScheduler.CONTINUE
+    # Its worker died, and it goes on from an early checkpoint.
+    assert searcher.recorder.report(tune_id, result(1, 0.1))
     assert [epoch["accuracy"] for epoch in record.epochs] == [0.3, 0.35]

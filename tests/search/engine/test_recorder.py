@@ -1,0 +1,84 @@
+"""One place takes a trial's results; whoever wants to know of them listens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import Checkpoint
+
+from search.execution.tuning import Results
+from search.records.history import TrialRecord
+from search.records.status import Status
+from tests.search.searching import end, make_searcher, out_of_memory, result
+
+
+class Hearing:
+    """Notes what it hears of trials, and what the store holds at that moment."""
+
+    def __init__(self, searcher: Any) -> None:
+        self.searcher = searcher
+        self.heard: list[tuple[str, str, int, int]] = []
+
+    def _note(self, what: str, record: TrialRecord) -> None:
+        kept = {name: len(epochs) for name, _, epochs in self.searcher.store.trials()}
+        self.heard.append((what, record.status, len(record.epochs), kept[record.trial_id]))
+
+    def started(self, record: TrialRecord) -> None:
+        self._note("started", record)
+
+    def reported(self, record: TrialRecord) -> None:
+        self._note("reported", record)
+
+    def resumed(self, record: TrialRecord) -> None:
+        self._note("resumed", record)
+
+    def ended(self, record: TrialRecord) -> None:
+        self._note("ended", record)
+
+
+def test_each_result_is_heard_once_after_history_and_store() -> None:
+    searcher = make_searcher(epochs=2)
+    hearing = Hearing(searcher)
+    searcher.recorder.listeners.append(hearing)
+    searcher.suggest("a")
+    searcher.recorder.start("a", "worker")
+    stopper = Results(searcher.recorder)
+    assert not stopper("a", result(1, 0.4))
+    searcher.on_trial_result("a", result(1, 0.4))
+    searcher.recorder.save("a", Checkpoint("/1"))
+    searcher.recorder.fail("a", "its worker died")
+    searcher.recorder.resume("a")
+    assert not stopper("a", result(2, 0.5))
+    searcher.recorder.save("a", Checkpoint("/2"))
+    searcher.on_trial_complete("a", result(2, 0.5))
+    assert hearing.heard == [
+        ("started", "running", 0, 0),
+        ("reported", "running", 1, 1),
+        ("resumed", "running", 1, 1),
+        ("reported", "running", 2, 1),  # an interruption now must not lose the checkpoint that is to come
+        ("ended", "finished", 2, 2),
+    ]
+    assert searcher.history.leg("a").failures == 1
+
+
+def test_what_the_rule_holds_up_stops_and_is_kept_with_its_checkpoint() -> None:
+    searcher = make_searcher(epochs=3, scheduler="asha", min_epochs=1, reduction_factor=2)
+    hearing = Hearing(searcher)
+    for tune_id, accuracy in (("a", 0.5), ("b", 0.1)):
+        searcher.suggest(tune_id)
+        searcher.recorder.listeners = [hearing] if tune_id == "b" else []
+        stops = Results(searcher.recorder)(tune_id, result(1, accuracy))
+    assert stops
+    searcher.recorder.save("b", Checkpoint("/1"))
+    searcher.on_trial_complete("b", result(1, 0.1))
+    assert hearing.heard == [("reported", "paused", 1, 0), ("ended", "paused", 1, 1)]
+
+
+def test_an_ending_is_heard_with_its_words() -> None:
+    searcher = make_searcher()
+    searcher.suggest("a")
+    record = end(searcher, "a", out_of_memory(below_share=False))
+    assert (record.status, record.message) == (
+        Status.OUT_OF_MEMORY,
+        "out of memory (training): CUDA out of memory.",
+    )
