@@ -141,14 +141,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     assert setup.table is not None
     tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)
     searcher = ParetoSearcher(
-        config,
-        setup.space,
-        setup.context,
-        setup.predictor,
-        setup.history,
-        place([Node(cpus=at_once)], config.num_samples),
-        SearchStore.create(folder / "timed", {}),
-        setup.rule,
+        setup, place([Node(cpus=at_once)], config.num_samples), SearchStore.create(folder / "timed", {})
     )
     progress = Progress(console, setup.history, config.num_samples, config.epochs)
     announcer = Announcer(tracker, progress, console, str(folder / "timed"))

@@ -269,14 +269,9 @@ class Ours(Engine):
         self.history = setup.history
         predictor: Any = ReplayPredictor(problem.table)
         self.searcher = ParetoSearcher(
-            config,
-            space,
-            setup.context,
-            predictor,
-            setup.history,
+            dataclasses.replace(setup, space=space, predictor=predictor),
             place([Node(cpus=problem.at_once)], problem.cap),
             SearchStore.create(Path(self.folder.name), {}),
-            setup.rule,
         )
         # Planned like the others' samplers, but not at its end before the epochs are
         self.searcher.config = dataclasses.replace(config, num_samples=problem.cap)

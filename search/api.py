@@ -12,8 +12,8 @@ import ray
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.engine.prior import comparable, expressible, restated
-from search.engine.searcher import ParetoSearcher, Prior
+from search.engine.prior import Prior, comparable, expressible, restated
+from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import cluster, require_gpus, require_room, run_trials
 from search.oneshot import OneShot
 from search.oneshot.agreement import Ranking
@@ -196,17 +196,7 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
                 if not one_shot.run():
                     return _finish(setup, None, one_shot, tracker, folder, console, interrupted=True)
                 setup = one_shot.finals()
-            searcher = ParetoSearcher(
-                setup.config,
-                setup.space,
-                setup.context,
-                setup.predictor,
-                setup.history,
-                placement,
-                store,
-                setup.rule,
-                prior,
-            )
+            searcher = ParetoSearcher(setup, placement, store, prior)
             for record in setup.history.trials.values():
                 tracker.update(record)
             inherited = one_shot.weights if one_shot and not config.from_scratch else None
@@ -331,7 +321,7 @@ def _finish(
         front=rows,
         methods=methods,
         interrupted=interrupted,
-        exhausted=one_shot.exhausted if one_shot else searcher is not None and searcher.exhausted,
+        exhausted=one_shot.exhausted if one_shot else searcher is not None and searcher.candidates.exhausted,
         errors=[record.message for record in history.by_status(Status.FAILED)],
         depths=dict(setup.context.depths),
         folder=str(local),

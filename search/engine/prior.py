@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,19 @@ from spaces.base import CHECKPOINTING
 #: Most members that are looked at for one configuration. More than one is needed only where a parameter is
 #: not called what the field is called that it decides.
 MOST_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What another search found.
+
+    Attributes:
+        points: Parameter values to try first.
+        results: Parameter values of finished trials, with the objectives' values.
+    """
+
+    points: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
 
 
 def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) -> dict[str, Any]:

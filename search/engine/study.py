@@ -107,11 +107,16 @@ class DurableStudy:
         """What proposes."""
         return self.study.sampler
 
+    @property
+    def entropy(self) -> int:
+        """Seed of what is drawn past the sampler now."""
+        return self.seed * 1_000_003 + len(self)
+
     @contextmanager
     def at_random(self) -> Iterator[None]:
         """Pass the sampler by: draw evenly from the space inside."""
         sampler = self.study.sampler
-        self.study.sampler = RandomSampler(seed=self.seed * 1_000_003 + len(self))
+        self.study.sampler = RandomSampler(seed=self.entropy)
         try:
             yield
         finally:
@@ -127,7 +132,7 @@ class DurableStudy:
         self._changed.add(number)
 
     def tell(self, number: int, values: Sequence[float], constraints: Mapping[str, float]) -> None:
-        """Tell a trial's values and by how much it breaks constraints; at most 0 is kept."""
+        """Tell a trial's values, and by how much it breaks constraints: a value <= 0 satisfies one."""
         self._storage.constrain(number, constraints)
         self.study.tell(number, list(values))
         self._changed.add(number)

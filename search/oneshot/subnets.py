@@ -14,8 +14,8 @@ import torch
 from optuna.samplers import BaseSampler
 
 from search.config import SearchConfig
+from search.engine.candidates import Candidate, Candidates
 from search.engine.gate import Gate
-from search.engine.searcher import MAX_COUNTED, MAX_REJECTED
 from search.engine.study import DurableStudy
 from search.goals.objectives import known_values
 from search.goals.pareto import non_dominated, priority
@@ -27,7 +27,6 @@ from search.samplers.common import DEVICE_MEMORY
 from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
 from search.units import GIB
-from spaces.grid import count, enumerate_space
 from spaces.subnets import draw_member
 from trainables.configuration import split_config
 from trainables.elastic import SupernetWeights
@@ -236,7 +235,6 @@ class SubnetSearch:
         config = setup.config
         self.setup = setup
         self.store = store
-        self.exhausted = False
         self.found: dict[str, Evaluated] = {}
         rng = random.Random(f"{config.seed}/sample")
         sample = [draw_member(setup.space, setup.context, rng) for _ in range(config.tau_samples)]
@@ -249,12 +247,19 @@ class SubnetSearch:
             [*(member.values for member in sample), *first],
             config.seed,
         )
+        constraints = [*(str(c) for c in setup.history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
+        self.candidates = Candidates(setup, self.study, constraints)
         for number in range(len(self.study)):
             kept = self.study.frozen(number).user_attrs.get("subnet")
             if kept:
                 values, memory = self.study.frozen(number).params, MemoryReport(**kept["memory"])
                 subnet = Evaluated(number, values, **{**kept, "memory": memory})
                 self.found[canonical(subnet.config)] = subnet
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space holds no further subnets."""
+        return self.candidates.exhausted
 
     @property
     def evaluated(self) -> list[Evaluated]:
@@ -275,7 +280,7 @@ class SubnetSearch:
         """
         wanted = self.setup.config.num_samples
         while (before := len(self.evaluated)) < wanted and not self.exhausted:
-            proposals = self._propose(min(GENERATION, wanted - before))
+            proposals = self.candidates.take(self, min(GENERATION, wanted - before))
             # Spaces ask first for what most depends on: neighbours agree in the lowest layers.
             proposals.sort(key=lambda proposal: list(proposal.values.values()))
             answers: dict[int, Answer] = {}
@@ -303,81 +308,40 @@ class SubnetSearch:
     def _losses(self, subnets: Sequence[Evaluated]) -> list[tuple[float, ...]]:
         return [self.setup.history.losses(subnet.known) for subnet in subnets]
 
-    def _propose(self, wanted: int) -> list[_Proposal]:
-        """Return configurations that were not proposed before; fewer if there are no others."""
-        proposals: dict[str, _Proposal] = {}
-        barren = 0
-        while len(proposals) < wanted:
-            if barren < MAX_REJECTED:
-                barren = 0 if self._ask(proposals) else barren + 1
-            elif not self._ask_past_the_sampler(proposals, wanted):
-                self.exhausted = True
-                break
-        return list(proposals.values())
+    def admits(self, candidate: Candidate) -> Candidate | None:
+        """Return a candidate that was not evaluated; actors say whether it keeps to constraints."""
+        if candidate.key not in self.found:
+            return candidate
+        self._answer(candidate.number, self.found[candidate.key])
+        return None
 
-    def _ask(self, proposals: dict[str, _Proposal], point: Mapping[str, Any] | None = None) -> bool:
-        """Ask once; return whether the answer is new."""
-        trial = self.study.ask(point)
-        config = self.setup.space.sample(trial, self.setup.context)
-        key = canonical(config)
-        if key in proposals:
-            self.study.fail(trial.number)  # its twin's result is not there yet
-        elif key in self.found:
-            self._answer(trial.number, self.found[key])
-        else:
-            proposals[key] = _Proposal(trial.number, dict(trial.params), config)
-            return True
+    def knows(self, config: Mapping[str, Any]) -> bool:
+        """Return whether a subnet was evaluated."""
+        return canonical(config) in self.found
+
+    def postpones(self, candidate: Candidate) -> bool:
+        """Return False: to evaluate a subnet costs next to nothing."""
         return False
 
-    def _ask_past_the_sampler(self, proposals: dict[str, _Proposal], wanted: int) -> bool:
-        """Take what is left of a space that can be counted, else draw; return whether there was anything."""
-        before = len(proposals)
-        space, context = self.setup.space, self.setup.context
-        if count(space, context, MAX_COUNTED) is not None:
-            left = [m for m in enumerate_space(space, context) if canonical(m.config) not in self.found]
-            random.Random(len(self.study)).shuffle(left)
-            for member in left:
-                if len(proposals) < wanted:
-                    self._ask(proposals, member.values)
-        else:
-            with self.study.at_random():
-                for _ in range(MAX_REJECTED):
-                    if len(proposals) < wanted:
-                        self._ask(proposals)
-        return len(proposals) > before
-
-    def _tell(self, proposal: _Proposal, answer: Answer) -> None:
+    def _tell(self, proposal: Candidate, answer: Answer) -> None:
         """Keep a result and tell Optuna."""
         metrics, violations = answer.metrics, dict(answer.violations)
         if not all(map(math.isfinite, metrics.values())):
             metrics, violations[_DIVERGED] = {}, 1.0
-        sampled = canonical(proposal.config) in self._sample
+        sampled = proposal.key in self._sample
         subnet = Evaluated(
             proposal.number, proposal.values, proposal.config, answer.memory, metrics, violations, sampled
         )
-        self.found[canonical(subnet.config)] = subnet
+        self.found[proposal.key] = subnet
         self.study.describe(subnet.number, "subnet", subnet.to_dict())
         self._answer(subnet.number, subnet)
 
     def _answer(self, number: int, subnet: Evaluated) -> None:
         """Tell Optuna, under a number, how a subnet did; of one without metrics what is worth nothing."""
-        history = self.setup.history
-        values = {**history.reference, **subnet.known}
-        names = [*(str(c) for c in history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
-        constraints = {**dict.fromkeys(names, 0.0), **subnet.violations}
-        self.study.tell(number, [values[o.name] for o in history.objectives], constraints)
+        self.candidates.tell(number, subnet.known, subnet.violations)
 
 
 def _sampler(config: SearchConfig) -> BaseSampler:
     if config.sampler == "evolution":  # children that keep a parent's lowest layers share its sequences
         return EvolutionSampler(GENERATION, config.seed, keep_first=True)
     return make_sampler(config.sampler, config.num_samples, config.seed)
-
-
-@dataclass(frozen=True)
-class _Proposal:
-    """A configuration that the sampler was asked for under a number."""
-
-    number: int
-    values: dict[str, Any]
-    config: dict[str, Any]

@@ -188,19 +188,19 @@ def test_a_small_space_is_seen_whole_and_then_ends(search) -> None:
     configs = play(searcher, 7)
     sides = {(config["n_fusion_layers"], config["translator_width"]) for config in configs}
     assert sides == {(1, 0), *((layers, width) for layers in (2, 3) for width in (1, 2, 3))}
-    assert not searcher.exhausted
+    assert not searcher.candidates.exhausted
     assert searcher.suggest("more") == Searcher.FINISHED
-    assert searcher.exhausted
+    assert searcher.candidates.exhausted
     values = {canonical(record.config): record.values for record in searcher.history.trials.values()}
     for trial in searcher.study.study.trials:  # repeats are answered from history
-        config = searcher.space.at(trial.params, CONTEXT).config
+        config = searcher.setup.space.at(trial.params, CONTEXT).config
         assert trial.values == [values[canonical(config)][name] for name in ("memory", "accuracy")]
 
 
 def test_a_space_of_which_nothing_is_feasible_ends(search) -> None:
     searcher = search(FEW, max_memory=250 * MIB)
     assert searcher.suggest("any") == Searcher.FINISHED
-    assert searcher.exhausted
+    assert searcher.candidates.exhausted
     assert len(searcher.history.infeasible) == 7
     assert searcher.history.trials == {}
     assert told_as_best(searcher) == set()

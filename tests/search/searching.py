@@ -14,7 +14,8 @@ import optuna
 import psutil
 
 from search.config import SearchConfig
-from search.engine.searcher import ParetoSearcher, Prior
+from search.engine.prior import Prior
+from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import Results
 from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives
@@ -23,6 +24,7 @@ from search.records.history import History, TrialRecord, canonical
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.schedulers import Rule, make_rule
+from search.setup import Setup
 from spaces import Space, SpaceContext, get_space
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
@@ -90,16 +92,24 @@ def make_searcher(
         folder = own = Path(tempfile.mkdtemp(dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
     resumed = (folder / "search.sqlite").exists()
     predictor: Any = CountingPredictor()
-    searcher = ParetoSearcher(
+    setup = Setup(
         config,
         get_space(space) if isinstance(space, str) else space,
         CONTEXT,
+        predictor.setting,
         predictor,
         history,
-        place([node], config.num_samples),
-        SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
         rule
         or make_rule(config.scheduler, objectives, config.epochs, config.reduction_factor, config.first_rung),
+        {},
+        None,
+        {},
+        None,
+    )
+    searcher = ParetoSearcher(
+        setup,
+        place([node], config.num_samples),
+        SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
         prior,
     )
     if own is not None:

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
-from search.engine.searcher import ParetoSearcher, Prior
+from search.engine.prior import Prior
+from search.engine.searcher import ParetoSearcher
 from search.placement import Node
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
@@ -98,7 +99,7 @@ def _told(searcher: ParetoSearcher, number: int) -> Any:
 
 def test_memory_is_predicted_once_for_a_trial_that_is_handed_out() -> None:
     searcher = make_searcher(node=GPU, sampler="random")
-    predictor: Any = searcher.predictor
+    predictor: Any = searcher.setup.predictor
     for tune_id in ("a", "b"):
         config = _assigned(searcher, tune_id).config
         assert predictor.asked[canonical(config)] == predictor.as_run[canonical(config)] == 1
@@ -180,7 +181,7 @@ def test_a_repeat_is_told_how_the_first_one_ended() -> None:
     searcher.suggest("a")
     end(searcher, "a", out_of_memory(below_share=False))
     assert searcher.suggest("b") == "FINISHED"
-    assert searcher.exhausted
+    assert searcher.candidates.exhausted
     assert all(trial.constraints["device memory"] > 0 for trial in searcher.study.study.trials)
 
 
@@ -476,7 +477,7 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
         min_epochs=1,
         objectives=("accuracy", "loss"),
     )
-    assert searcher.rule.milestones == (1, 3)
+    assert searcher.setup.rule.milestones == (1, 3)
     first, running = _start(searcher)
     report(searcher, first, 0.5)
     records = [running]

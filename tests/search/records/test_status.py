@@ -8,7 +8,7 @@ import pytest
 
 from search.records.history import History, TrialRecord
 from search.records.status import UNFINISHED, Ending, Status
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 ENDINGS = (
     Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share=True),

@@ -280,7 +280,7 @@ def test_ehvi_finds_what_is_good_and_knows_what_is_cheap() -> None:
     assert np.mean([config["n_fusion_layers"] <= 3 for config in late]) > 0.8  # as a rule, 1 in 4
     assert np.mean([abs(np.log10(config["learning_rate"] / 1e-3)) < 0.35 for config in late]) > 0.6
     assert any(config["n_fusion_layers"] == 2 for config in late)
-    predicted = sum(searcher.predictor.asked.values())  # type: ignore[attr-defined]
+    predicted = sum(searcher.setup.predictor.asked.values())  # type: ignore[attr-defined]
     assert predicted <= 24 * (HypervolumeSampler.LOOKED_AT + 1)
 
 

@@ -1,0 +1,68 @@
+"""What may become of a configuration that is not trained yet, as a sampler or the searcher sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.engine.gate import Gate
+from search.goals.objectives import KNOWN, known_values, normalised
+from search.goals.pareto import hypervolume
+from search.records.history import History, canonical
+from search.samplers.ehvi import Outlook
+from search.setup import Setup
+from spaces import Trial
+from trainables.memory import MemoryReport
+
+#: A candidate is put off which, if it were this much better than the best so far (as a share of the
+#: objective's range), …
+MARGIN = 0.05
+#: … would add less than this to the hypervolume.
+LEAST_GAIN = 0.01
+
+
+def outlook(setup: Setup, gate: Gate) -> Outlook:
+    """Return what a sampler may know of candidates before it proposes one."""
+    history, objectives = setup.history, setup.history.objectives
+
+    def losses(values: Mapping[str, float]) -> tuple[float, ...]:
+        return normalised(objectives, history.reference, values)
+
+    def draw(trial: Trial) -> dict[str, Any]:
+        return setup.space.sample(trial, setup.context)
+
+    def known(config: dict[str, Any]) -> dict[str, float] | None:
+        if history.find(config) is not None or canonical(config) in history.infeasible:
+            return None
+        found = gate.assess(config, setup.predictor)
+        return known_values(found.memory) if found.feasible else None
+
+    def runs(number: int) -> list[list[tuple[float, ...]]]:
+        first = history.asked_as(number)
+        if first is None:
+            return []
+        return [
+            [losses(run.values_at(epoch)) for epoch in range(1, len(run.epochs) + 1)]
+            for run in history.alike(first)
+        ]
+
+    names = [o.name for o in objectives]
+    exact = [name in KNOWN for name in names]
+    return Outlook(names, exact, setup.config.epochs, losses, draw, known, runs)
+
+
+def promises(history: History, memory: MemoryReport) -> bool:
+    """Return whether a result a little better than all so far would make a candidate worth its memory."""
+    objectives, reference = history.objectives, history.reference
+    front = [history.values(record) for record in history.front()]
+    if not front:
+        return True
+    points = [normalised(objectives, reference, values) for values in front]
+    known = known_values(memory)
+    best = {o.name: min((v[o.name] for v in front), key=o.loss) for o in objectives}
+    hoped = normalised(objectives, reference, {**best, **known})
+    hoped = tuple(
+        loss if o.name in KNOWN else loss - MARGIN for o, loss in zip(objectives, hoped, strict=True)
+    )
+    ones = [1.0] * len(objectives)
+    return hypervolume([*points, hoped], ones) - hypervolume(points, ones) >= LEAST_GAIN
