@@ -37,7 +37,7 @@ from rich.console import Console
 
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
-from search.execution.tuning import Announcer
+from search.execution.tuning import Cleaner
 from search.placement import Node, place
 from search.process import prepared_process
 from search.records.store import SearchStore
@@ -144,8 +144,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         setup, place([Node(cpus=at_once)], config.num_samples), SearchStore.create(folder / "timed", {})
     )
     progress = Progress(console, setup.history, config.num_samples, config.epochs)
-    announcer = Announcer(tracker, progress, console, str(folder / "timed"))
-    searcher.recorder.listeners.append(announcer)
+    searcher.recorder.listeners += [tracker, progress, Cleaner(console, str(folder / "timed"))]
 
     flush = time.perf_counter()
     for number in range(100):
@@ -158,9 +157,9 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     watch.watch(searcher, "on_trial_complete", "telling")
     watch.watch(searcher.recorder, "start report save", "recording")
     watch.watch(setup.rule, "note goes_on promote", "halving")
-    watch.watch(tracker, "update progress", "tracking")
+    watch.watch(tracker, "started reported ended", "tracking")
     watch.watch(setup.history, "front hypervolume", "front")
-    watch.watch(announcer, "started reported ended", "announcing")
+    watch.watch(progress, "started reported ended", "progress")
 
     names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
     running: list[tuple[float, int, str, int]] = []  # when, then any order, who, epoch

@@ -21,9 +21,6 @@ class Listener(Protocol):
     def reported(self, record: TrialRecord) -> None:
         """Hear that a trial has reported an epoch, or how it ended."""
 
-    def resumed(self, record: TrialRecord) -> None:
-        """Hear that a trial starts again, from its last checkpoint, after an error or its worker's death."""
-
     def ended(self, record: TrialRecord) -> None:
         """Hear that a trial's status is settled."""
 
@@ -96,13 +93,10 @@ class Recorder:
         if ending is not None:
             record.ending, record.node = ending, node
 
-    def resume(self, tune_id: str) -> None:
+    def restart(self, tune_id: str) -> None:
         """Count that a trial starts again after an error or the death of its worker."""
         record = self.history.leg(tune_id)
-        if record.status is Status.RUNNING:
-            record.failures += 1
-            for listener in self.listeners:
-                listener.resumed(record)
+        record.failures += 1
 
     @contextmanager
     def end(self, record: TrialRecord, *, error: bool) -> Iterator[None]:

@@ -24,6 +24,7 @@ from search.execution.survival import Survival
 from search.execution.trainable import FusionTrial
 from search.placement import Node, Placement
 from search.records.history import TrialRecord
+from search.records.status import Status
 from search.replay import ReplayTrial
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
@@ -118,7 +119,7 @@ class Events(Callback):
 
     Args:
         recorder: What takes it.
-        console: Told where Ray Tune left an error's details.
+        console: Told of errors, and where Ray Tune left their details.
     """
 
     def __init__(self, recorder: Recorder, console: Console) -> None:
@@ -138,8 +139,11 @@ class Events(Callback):
         self.recorder.save(trial.trial_id, trial.checkpoint)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count that it starts again."""
-        self.recorder.resume(trial.trial_id)
+        """Count that it starts again, and say why, unless that was its end."""
+        record = self.recorder.history.leg(trial.trial_id)
+        if record.status is Status.RUNNING:
+            self.recorder.restart(trial.trial_id)
+            _say(self.console, record, f"goes on after epoch {len(record.epochs)}: {record.message}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say what happened; the searcher has settled how the trial ended."""
@@ -148,42 +152,28 @@ class Events(Callback):
         _say(self.console, record, f"{record.status}: {record.message} ({details})")
 
 
-class Announcer:
-    """Has tracker, progress and console say what was recorded, and removes files that nobody needs any more.
+class Cleaner:
+    """Says how trials ended that have no result, and removes files that nobody needs any more.
 
     Args:
-        tracker: Told of everything.
-        progress: Told of everything but ends.
         console: Told what went wrong.
         folder: The search's folder, or remote address.
     """
 
-    def __init__(self, tracker: Tracker, progress: Progress, console: Console, folder: str) -> None:
-        self.tracker = tracker
-        self.progress = progress
+    def __init__(self, console: Console, folder: str) -> None:
         self.console = console
         self.folder = folder
 
     def started(self, record: TrialRecord) -> None:
-        """Write it down."""
-        self.tracker.update(record)
-        self.progress.update()
+        """Do nothing."""
 
     def reported(self, record: TrialRecord) -> None:
-        """Write it down."""
-        self.tracker.update(record)
-        self.progress.update()
-
-    def resumed(self, record: TrialRecord) -> None:
-        """Say why."""
-        _say(self.console, record, f"goes on after epoch {len(record.epochs)}: {record.message}")
+        """Do nothing."""
 
     def ended(self, record: TrialRecord) -> None:
-        """Write it down, say what went wrong; of the trial's legs only the last one's checkpoint is kept."""
+        """Say what went wrong; of the trial's legs only the last one's checkpoint is kept."""
         if record.ending is not None:
             _say(self.console, record, record.message)
-        self.tracker.update(record)
-        self.tracker.progress()
         if "://" not in self.folder:
             for leg in range(1, record.legs):
                 shutil.rmtree(Path(self.folder) / folder_name(record.trial_id, leg), ignore_errors=True)
@@ -226,7 +216,7 @@ def run_trials(
     with Progress(console, setup.history, config.num_samples, config.epochs, config.time_budget) as progress:
         folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
         recorder = searcher.recorder
-        recorder.listeners.append(Announcer(tracker, progress, console, folder))
+        recorder.listeners += [tracker, progress, Cleaner(console, folder)]
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(

@@ -29,9 +29,6 @@ class Hearing:
     def reported(self, record: TrialRecord) -> None:
         self._note("reported", record)
 
-    def resumed(self, record: TrialRecord) -> None:
-        self._note("resumed", record)
-
     def ended(self, record: TrialRecord) -> None:
         self._note("ended", record)
 
@@ -47,14 +44,13 @@ def test_each_result_is_heard_once_after_history_and_store() -> None:
     searcher.on_trial_result("a", result(1, 0.4))
     searcher.recorder.save("a", Checkpoint("/1"))
     searcher.recorder.fail("a", "its worker died")
-    searcher.recorder.resume("a")
+    searcher.recorder.restart("a")
     assert not stopper("a", result(2, 0.5))
     searcher.recorder.save("a", Checkpoint("/2"))
     searcher.on_trial_complete("a", result(2, 0.5))
     assert hearing.heard == [
         ("started", "running", 0, 0),
         ("reported", "running", 1, 1),
-        ("resumed", "running", 1, 1),
         ("reported", "running", 2, 1),  # an interruption now must not lose the checkpoint that is to come
         ("ended", "finished", 2, 2),
     ]
