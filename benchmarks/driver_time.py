@@ -35,6 +35,7 @@ import psutil
 from ray.tune import Checkpoint
 from rich.console import Console
 
+from search.backends.recorded import ReplayBackend
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import Cleaner
@@ -138,7 +139,8 @@ def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_o
 def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     console = Console(quiet=True)
     setup = set_up(config, console)
-    assert setup.table is not None
+    assert isinstance(setup.backend, ReplayBackend)
+    recorded = setup.backend.table
     tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)
     searcher = ParetoSearcher(
         setup, place([Node(cpus=at_once)], config.num_samples), SearchStore.create(folder / "timed", {})
@@ -168,7 +170,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     last_wall, last_ended, resident = 0.0, 0, {}
 
     def schedule(tune_id: str, epoch: int) -> None:
-        row = setup.table.nearest(searcher.history.leg(tune_id).config)  # type: ignore[union-attr]
+        row = recorded.nearest(searcher.history.leg(tune_id).config)
         heapq.heappush(running, (clock + row.epochs[epoch - 1]["epoch_seconds"], next(order), tune_id, epoch))
 
     while True:
@@ -182,7 +184,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
             break
         clock, _, tune_id, epoch = heapq.heappop(running)
         record = searcher.history.leg(tune_id)
-        result = dict(setup.table.nearest(record.config).epochs[epoch - 1])
+        result = dict(recorded.nearest(record.config).epochs[epoch - 1])
         stops = not searcher.recorder.report(tune_id, result) or epoch == config.epochs
         searcher.recorder.save(tune_id, Checkpoint(str(folder / f"{tune_id}-{epoch}")))
         if not stops:

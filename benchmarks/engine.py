@@ -54,6 +54,7 @@ import optuna
 from rich.console import Console
 from rich.progress import track
 
+from search.backends.recorded import ReplayBackend
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
 from search.goals.objectives import (
@@ -67,7 +68,7 @@ from search.goals.objectives import (
 from search.goals.pareto import hypervolume
 from search.placement import Node, place
 from search.records.store import SearchStore
-from search.replay import Recorded, ReplayPredictor, ReplayTable
+from search.replay import Recorded, ReplayTable
 from search.samplers import SAMPLERS
 from search.schedulers import SCHEDULERS
 from search.setup import set_up
@@ -267,9 +268,8 @@ class Ours(Engine):
         setup = set_up(config, Console(quiet=True))
         self.folder = tempfile.TemporaryDirectory(dir=SCRATCH)
         self.history = setup.history
-        predictor: Any = ReplayPredictor(problem.table)
         self.searcher = ParetoSearcher(
-            dataclasses.replace(setup, space=space, predictor=predictor),
+            dataclasses.replace(setup, space=space, backend=ReplayBackend(config, problem.table)),
             place([Node(cpus=problem.at_once)], problem.cap),
             SearchStore.create(Path(self.folder.name), {}),
         )

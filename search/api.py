@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
+from search.backends.base import Scorer
 from search.config import SearchConfig
 from search.engine.prior import Prior, comparable, expressible, restated
 from search.engine.searcher import ParetoSearcher
@@ -25,12 +26,11 @@ from search.records.store import SearchStore
 from search.reporting.progress import error_console
 from search.reporting.report import front_rows, memory_rows, method_rows, plot_front
 from search.reporting.tracker import Tracker
-from search.setup import Setup, make_spec, set_up
+from search.setup import Setup, set_up
 from trainables.cache import cache_dir
 from trainables.errors import UserError
+from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import last_line
-from trainables.trial.run import test_metrics
-from trainables.trial.workbench import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def resume_search(
 def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console) -> SearchResult:
     """Run a search that is set up; without a store it is a new one."""
     config = setup.config
-    spec = make_spec(setup, console) if setup.table is None else None
+    prepared = setup.backend.prepare(setup.space, console)
     with cluster(config):
         nodes = find_nodes(config.gpu_memory)
         require_gpus(config, nodes)
@@ -191,8 +191,7 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
             (folder / "config.json").write_text(config.to_json())
             one_shot = None
             if config.strategy == "oneshot":
-                assert spec is not None
-                one_shot = OneShot(setup, spec, placement, store, folder, tracker, console)
+                one_shot = OneShot(setup, prepared, placement, store, folder, tracker, console)
                 if not one_shot.run():
                     return _finish(setup, None, one_shot, tracker, folder, console, interrupted=True)
                 setup = one_shot.finals()
@@ -200,9 +199,9 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
             for record in setup.history.trials.values():
                 tracker.update(record)
             inherited = one_shot.weights if one_shot and not config.from_scratch else None
-            finished = run_trials(setup, spec, placement, searcher, tracker, console, inherited)
-            if spec is not None:
-                _score_test(setup, spec, searcher, console)
+            finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
+            if prepared.scorer is not None:
+                _score_test(setup, prepared.scorer, searcher, console)
             return _finish(setup, searcher, one_shot, tracker, folder, console, interrupted=not finished)
         except BaseException:
             setup.history.close()
@@ -270,16 +269,16 @@ def _prior(setup: Setup, console: Console) -> Prior:
     return Prior([points[trial_id] for trial_id in front], results)
 
 
-def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console: Console) -> None:
+def _score_test(setup: Setup, scorer: Scorer, searcher: ParetoSearcher, console: Console) -> None:
     """Score the front, and the best of each method, on the test split, which the search itself never sees."""
     history = setup.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
-    score = ray.remote(test_metrics)
+    score = ray.remote(_scored)
     with console.status(f"scoring the {len(scored)} best trials on the test split"):
         assigned = [searcher.assignment(record) for record in scored]
-        futures = [score.options(**share.options()).remote(spec, of_one) for of_one, share in assigned]
+        futures = [score.options(**share.options()).remote(scorer, of_one) for of_one, share in assigned]
         for record, future in zip(scored, futures, strict=True):
             try:
                 record.test = ray.get(future)
@@ -287,6 +286,11 @@ def _score_test(setup: Setup, spec: TrialSpec, searcher: ParetoSearcher, console
             except ray.exceptions.RayError as error:
                 what = f"{record.trial_id} has no test score: {last_line(error)}"
                 console.print(what, markup=False, soft_wrap=True)
+
+
+def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
+    """Score a trial, in a process of its own."""
+    return scorer(assignment)
 
 
 def _finish(

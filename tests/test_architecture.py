@@ -36,6 +36,7 @@ ROOMS = {
         ("placement",),
         ("config",),
         ("replay",),
+        ("backends",),
         ("setup",),
         ("engine",),
         ("execution", "oneshot"),

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.backends.base import Predictor
 from search.goals.constraints import Constraint
 from search.goals.objectives import known_values
 from search.placement import Placement
 from search.samplers.common import DEVICE_MEMORY
 from search.units import GIB
-from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.memory import MemoryReport
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Gate:
         cls,
         constraints: tuple[Constraint, ...],
         placement: Placement,
-        predictor: MemoryPredictor,
+        predictor: Predictor,
         *,
         cached: bool,
     ) -> Gate:
@@ -63,7 +64,7 @@ class Gate:
         return cls(constraints, placement, cached, predictor.encoding_memory() if cached else 0)
 
     def assess(
-        self, config: Mapping[str, Any], predictor: MemoryPredictor, memory: MemoryReport | None = None
+        self, config: Mapping[str, Any], predictor: Predictor, memory: MemoryReport | None = None
     ) -> Assessment:
         """Return what is known of a configuration before it is trained.
 
@@ -82,7 +83,7 @@ class Gate:
         violations[DEVICE_MEMORY] = (self.needed_for(expected) - limit) / GIB
         return Assessment(memory, violations, expected)
 
-    def needed(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> int:
+    def needed(self, config: Mapping[str, Any], predictor: Predictor) -> int:
         """Return the bytes that a trial needs on its device, in its steps and while it fills the cache."""
         return self.needed_for(self.expected(config, predictor))
 
@@ -91,6 +92,6 @@ class Gate:
         assert self.placement is not None
         return self.placement.needed(max(expected, self.filling))
 
-    def expected(self, config: Mapping[str, Any], predictor: MemoryPredictor) -> int:
+    def expected(self, config: Mapping[str, Any], predictor: Predictor) -> int:
         """Return the bytes of tensors a trial holds at its peak in this search, which saves what it can."""
         return predictor.predict_as_run(config, cached=self.cached).total

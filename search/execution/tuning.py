@@ -21,19 +21,15 @@ from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.survival import Survival
-from search.execution.trainable import FusionTrial
 from search.placement import Node, Placement
 from search.records.history import TrialRecord
 from search.records.status import Status
-from search.replay import ReplayTrial
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
 from search.setup import Setup, cheapest
 from search.units import format_size
-from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 from trainables.trial.assignment import folder_name
-from trainables.trial.workbench import TrialSpec
 
 
 @contextlib.contextmanager
@@ -185,14 +181,22 @@ def _say(console: Console, record: TrialRecord, what: str) -> None:
 
 def run_trials(
     setup: Setup,
-    spec: TrialSpec | None,
+    trainable: Any,
     placement: Placement,
     searcher: ParetoSearcher,
     tracker: Tracker,
     console: Console,
-    inherited: SupernetWeights | None = None,
 ) -> bool:
-    """Run the trials, with inherited initial weights if there are any; return whether they came to an end."""
+    """Run the trials; return whether they came to an end.
+
+    Args:
+        setup: The search's.
+        trainable: What Ray Tune runs, as a backend gives it.
+        placement: What trials are given.
+        searcher: Says what is run.
+        tracker: Told of it.
+        console: Where progress is shown.
+    """
     config = setup.config
     setting = setup.setting
     epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
@@ -206,13 +210,6 @@ def run_trials(
     if placement.note:
         console.print(placement.note, markup=False, soft_wrap=True)
     deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
-    trainable = (
-        tune.with_parameters(FusionTrial, spec=spec, inherited=inherited)
-        if spec is not None
-        else tune.with_parameters(
-            ReplayTrial, table=setup.table, epochs=config.epochs, seconds=config.replay_seconds
-        )
-    )
     with Progress(console, setup.history, config.num_samples, config.epochs, config.time_budget) as progress:
         folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
         recorder = searcher.recorder

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from search.backends.base import Prepared
+from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.oneshot.agreement import Ranking
 from search.oneshot.subnets import SubnetPool, SubnetSearch
@@ -23,7 +25,7 @@ from search.reporting.tracker import Tracker
 from search.setup import Setup
 from search.units import GIB, format_size
 from trainables.elastic import SupernetWeights
-from trainables.trial.workbench import TrialSpec
+from trainables.errors import UserError
 
 #: The folder of the subnets' store, in the search's.
 SUBNETS = "subnets"
@@ -34,7 +36,7 @@ class OneShot:
 
     Args:
         setup: The search's; its space is that of subnets.
-        spec: What trials share.
+        prepared: Trains trials.
         placement: What trials are given.
         store: The search's store.
         folder: The search's folder on this machine.
@@ -45,7 +47,7 @@ class OneShot:
     def __init__(
         self,
         setup: Setup,
-        spec: TrialSpec,
+        prepared: Prepared,
         placement: Placement,
         store: SearchStore,
         folder: Path,
@@ -53,7 +55,9 @@ class OneShot:
         console: Console,
     ) -> None:
         self.setup = setup
-        self.spec = spec
+        if not isinstance(prepared, PreparedTraining):
+            raise UserError("--strategy oneshot: trains a supernet; recorded trials cannot stand in for that")
+        self.prepared = prepared
         self.placement = placement
         self.gate = Gate.of(
             setup.history.constraints, placement, setup.predictor, cached=setup.config.feature_cache
@@ -137,7 +141,7 @@ class OneShot:
 
     def _train_anew(self, kept: dict[str, Any] | None) -> TrialRecord:
         config = self.setup.config
-        order = order_supernet(self.setup, self.spec, self.placement, self.gate, self._say)
+        order = order_supernet(self.setup, self.prepared, self.placement, self.gate, self._say)
         epochs = kept["epochs"] if kept else []
         record = TrialRecord(
             SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs, kind=SUPERNET
@@ -214,7 +218,7 @@ class OneShot:
         gate = replace(self.gate, placement=None) if needed <= limit else self.gate
         share = placement.of(min(needed, limit))
         return SubnetPool(
-            self.spec,
+            self.prepared.spec,
             weights,
             gate,
             share,

@@ -16,6 +16,7 @@ import ray
 import ray.train
 from ray.train import Checkpoint
 
+from search.backends.training import PreparedTraining
 from search.config import SearchConfig
 from search.engine.gate import Gate
 from search.goals.objectives import known_values
@@ -26,7 +27,7 @@ from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
 from trainables.configuration import split_config
 from trainables.errors import UserError
-from trainables.memory import MemoryReport
+from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.prediction import predict_supernet
 from trainables.supernet.run import SupernetPlan, SupernetRun
@@ -107,13 +108,13 @@ class SupernetOrder:
 
 
 def order_supernet(
-    setup: Setup, spec: TrialSpec, placement: Placement, gate: Gate, say: Callable[[str], None]
+    setup: Setup, prepared: PreparedTraining, placement: Placement, gate: Gate, say: Callable[[str], None]
 ) -> SupernetOrder:
     """Find how the supernet keeps to the budget and fits a device: in as few parts a step as do.
 
     Args:
         setup: The search's; its space is that of subnets.
-        spec: What trials share.
+        prepared: What trains.
         placement: What devices hold.
         gate: What is not started.
         say: Told if steps are to run in more parts than was asked for.
@@ -125,7 +126,7 @@ def order_supernet(
     largest = setup.space.largest(setup.context)[0]
     setting = replace(setup.setting, batch_size=config.batch_size // config.workers)
     job = SupernetJob(
-        spec,
+        prepared.spec,
         config.space,
         setup.context,
         largest["learning_rate"],
@@ -137,7 +138,7 @@ def order_supernet(
     plan = job.plan()
     tight: list[str] = []
     while True:
-        memory, expected = _predicted(setup, setting, plan)
+        memory, expected = _predicted(setup, prepared.predictor, setting, plan)
         needed = gate.needed_for(expected)
         too_tight = _too_tight(setup, placement, memory, needed)
         if not too_tight:
@@ -154,9 +155,9 @@ def order_supernet(
     if tight:
         parts = setting.gradient_accumulation
         say(f"the supernet's steps run in {parts} parts, to keep to {' and '.join(tight)}")
-    accumulated = replace(spec.setting, gradient_accumulation=setting.gradient_accumulation)
+    accumulated = replace(prepared.spec.setting, gradient_accumulation=setting.gradient_accumulation)
     return SupernetOrder(
-        replace(job, spec=replace(spec, setting=accumulated)),
+        replace(job, spec=replace(prepared.spec, setting=accumulated)),
         largest,
         memory,
         expected,
@@ -286,13 +287,14 @@ def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
         yield Checkpoint.from_directory(folder)
 
 
-def _predicted(setup: Setup, setting: TrainingSetting, plan: SupernetPlan) -> tuple[MemoryReport, int]:
+def _predicted(
+    setup: Setup, predictor: MemoryPredictor, setting: TrainingSetting, plan: SupernetPlan
+) -> tuple[MemoryReport, int]:
     """Return the memory of a worker in the search's setting, and bytes in the search itself.
 
     Workers that share gradients hold those of all trained weights, in buckets, whatever a step trains. At the
     peak some of them are there anyway; that is not taken into account.
     """
-    predictor = setup.predictor
     report = predict_supernet(predictor.changed(**setting.to_dict()), plan.method, plan.curriculum)
     as_run = setting.as_run(cached=setup.config.feature_cache)
     expected = predict_supernet(predictor.changed(**as_run.to_dict()), plan.method, plan.curriculum)

@@ -7,12 +7,16 @@ import subprocess
 import tempfile
 import weakref
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
+from rich.console import Console
 
+from search.backends.base import Prepared
 from search.config import SearchConfig
 from search.engine.prior import Prior
 from search.engine.searcher import ParetoSearcher
@@ -40,6 +44,19 @@ DIVERGED = Ending(Status.DIVERGED, "validation", "the loss became nan").to_resul
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+@dataclass(frozen=True)
+class FakeBackend:
+    """Says what a searcher asks; runs nothing."""
+
+    predictor: CountingPredictor = field(default_factory=lambda: CountingPredictor())
+    context: SpaceContext = CONTEXT
+    guess: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def prepare(self, space: Space, console: Console) -> Prepared:
+        raise NotImplementedError
+
+
 class CountingPredictor:
     """Memory grows with the fused layers; counts how often it is asked."""
 
@@ -49,15 +66,18 @@ class CountingPredictor:
         self.asked: Counter[str] = Counter()
         self.as_run: Counter[str] = Counter()
 
-    def predict_as_run(self, config: dict[str, Any], *, cached: bool) -> MemoryReport:
+    def encoding_memory(self) -> int:
+        return 0
+
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
         self.as_run[canonical(config)] += 1
         return self._report(config)
 
-    def predict_configuration(self, config: dict[str, Any]) -> MemoryReport:
+    def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
         self.asked[canonical(config)] += 1
         return self._report(config)
 
-    def _report(self, config: dict[str, Any]) -> MemoryReport:
+    def _report(self, config: Mapping[str, Any]) -> MemoryReport:
         total = (200 + 100 * config.get("n_fusion_layers", 1)) * MIB
         params = 1000 + config.get("translator_width", 0)
         return MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=params, checkpoint=4 * params)
@@ -91,20 +111,14 @@ def make_searcher(
     if folder is None:
         folder = own = Path(tempfile.mkdtemp(dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
     resumed = (folder / "search.sqlite").exists()
-    predictor: Any = CountingPredictor()
     setup = Setup(
         config,
         get_space(space) if isinstance(space, str) else space,
-        CONTEXT,
-        predictor.setting,
-        predictor,
         history,
         rule
         or make_rule(config.scheduler, objectives, config.epochs, config.reduction_factor, config.first_rung),
         {},
-        None,
-        {},
-        None,
+        FakeBackend(),
     )
     searcher = ParetoSearcher(
         setup,

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from search import SearchConfig, run_search
+from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.oneshot.subnets import Answer, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
@@ -27,7 +28,7 @@ from search.placement import find_nodes
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
-from search.setup import make_spec, set_up
+from search.setup import set_up
 from tests.search.on_ray import ray_in
 from tests.search.searching import kill_family
 from trainables.elastic import SupernetWeights
@@ -192,18 +193,19 @@ class TestOnRay:
     def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
         options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1}
         setup = set_up(SearchConfig(**options), Console(quiet=True))
-        spec = make_spec(setup, Console(quiet=True))
+        prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+        assert isinstance(prepared, PreparedTraining)
         placement = place_trials(find_nodes(), 40)
         gate = Gate.of((), placement, setup.predictor, cached=True)
-        order = order_supernet(setup, spec, placement, gate, print)
+        order = order_supernet(setup, prepared, placement, gate, print)
         single = replace(setup, config=replace(setup.config, workers=1, batch_size=8))
-        one = order_supernet(single, spec, placement, gate, print).memory
+        one = order_supernet(single, prepared, placement, gate, print).memory
         assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []
         checkpoint = train_supernet(order, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
         assert [result["epoch"] for result in heard] == [1]
         two = SupernetWeights.load(Path(checkpoint.path)).state
-        alone = SupernetRun(spec, order.job.plan(), torch.device("cpu"))
+        alone = SupernetRun(prepared.spec, order.job.plan(), torch.device("cpu"))
         alone.epoch()
         assert all(
             (weight - two[name]).abs().max() < 1e-4 for name, weight in alone.supernet.weights.state.items()

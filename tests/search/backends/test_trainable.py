@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from search.execution import trainable
-from search.execution.trainable import FusionTrial
+from search.backends import trainable
+from search.backends.trainable import FusionTrial
 from tests.trials import PMF, Saved
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun

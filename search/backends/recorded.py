@@ -1,0 +1,80 @@
+"""Recorded trials stand in for training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+
+from search.config import SearchConfig
+from search.goals.objectives import KNOWN
+from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
+from spaces import Space, SpaceContext
+from trainables.elastic import SupernetWeights
+from trainables.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReplayBackend:
+    """Trials report what others once reported. It is ready to run them as it is.
+
+    Attributes:
+        config: The search's settings.
+        table: The recorded trials.
+    """
+
+    config: SearchConfig
+    table: ReplayTable
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> ReplayBackend:
+        """Read the table that settings name.
+
+        Raises:
+            UserError: If there is none, or if it cannot answer the search.
+        """
+        table = ReplayTable.read(config.replay or "")
+        table.require(config.space, config.epochs)
+        for name in config.objectives:
+            if name not in (*KNOWN, *table.metrics):
+                raise UserError(f"--replay {table.path}: does not hold the objective '{name}'")
+        return cls(config, table)
+
+    @property
+    def context(self) -> SpaceContext:
+        """As it was when the table was recorded."""
+        return self.table.context
+
+    @property
+    def predictor(self) -> ReplayPredictor:
+        """Answers with the memory that was predicted when the table was recorded."""
+        return ReplayPredictor(self.table)
+
+    @property
+    def guess(self) -> Mapping[str, float]:
+        """As it was when the table was recorded."""
+        return self.table.guess
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What tells the table from others."""
+        described = {f"dataset.{name}": value for name, value in self.table.task.summary().items()}
+        return {"replay.fingerprint": self.table.fingerprint, **described}
+
+    def prepare(self, space: Space, console: Console) -> ReplayBackend:
+        """Return the same: there is nothing to prepare."""
+        return self
+
+    def trainable(self, inherited: SupernetWeights | None = None) -> Any:
+        """Return what reports a recorded trial; nothing can be inherited."""
+        return tune.with_parameters(
+            ReplayTrial, table=self.table, epochs=self.config.epochs, seconds=self.config.replay_seconds
+        )
+
+    @property
+    def scorer(self) -> None:
+        """None: results on the test split were not recorded."""
+        return None

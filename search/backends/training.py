@@ -1,0 +1,157 @@
+"""Trials are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+
+from search.backends.base import Scorer
+from search.backends.trainable import FusionTrial
+from search.config import SearchConfig
+from spaces import Space, SpaceContext
+from trainables.configuration import split_config
+from trainables.data import DATASETS, Dataset, open_dataset, prepare, typical_text_length
+from trainables.elastic import SupernetWeights
+from trainables.memory import MemoryPredictor
+from trainables.memory.memo import PredictionMemo
+from trainables.plugin import Plugin
+from trainables.step.setting import TrainingSetting
+from trainables.towers import EncoderSource, resolve_encoder
+from trainables.trial.run import test_metrics
+from trainables.trial.workbench import TrialSpec
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """Data and encoders are ready for trials.
+
+    Attributes:
+        spec: What all trials have in common.
+        predictor: Predicts memory.
+    """
+
+    spec: TrialSpec
+    predictor: MemoryPredictor
+
+    def trainable(self, inherited: SupernetWeights | None = None) -> Any:
+        """Return what trains a trial."""
+        return tune.with_parameters(FusionTrial, spec=self.spec, inherited=inherited)
+
+    @property
+    def scorer(self) -> Scorer:
+        """Loads a trial's checkpoint and evaluates it."""
+        return partial(test_metrics, self.spec)
+
+
+@dataclass(frozen=True)
+class TrainingBackend:
+    """Trials are trained on a dataset, over encoders.
+
+    Attributes:
+        config: The search's settings.
+        dataset: The data.
+        encoders: The encoder of each modality.
+        predictor: Predicts memory.
+    """
+
+    config: SearchConfig
+    dataset: Dataset
+    encoders: Mapping[str, EncoderSource]
+    predictor: MemoryPredictor
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> TrainingBackend:
+        """Look up and check what settings name.
+
+        Raises:
+            UserError: If something does not exist, or cannot be used.
+        """
+        dataset = open_dataset(config.dataset)
+        encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
+        dataset.require(encoders)
+        for encoder in encoders.values():
+            encoder.weights_location()  # refuses architectures without weights
+        setting = TrainingSetting(
+            batch_size=config.batch_size,
+            gradient_accumulation=config.gradient_accumulation,
+            text_length=config.text_length or typical_text_length(dataset, encoders["text"]),
+            image_size=config.image_size or encoders["image"].image_size or 224,
+            precision=config.precision,
+            attention=config.attention,
+            encoder_dropout=config.encoder_dropout,
+            gradient_checkpointing=config.gradient_checkpointing == "on",
+            prefix=config.prefix,
+            optimizer=config.optimizer,
+            optimizer_kernel=config.optimizer_kernel,
+        )
+        predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
+        return cls(config, dataset, encoders, predictor)
+
+    @cached_property
+    def context(self) -> SpaceContext:
+        """The encoders' depths and widths."""
+        return SpaceContext.of(self.encoders)
+
+    @cached_property
+    def guess(self) -> Mapping[str, float]:
+        """What guessing gets."""
+        return self.dataset.task.guess(self.dataset.labels("validation"))
+
+    @cached_property
+    def details(self) -> Mapping[str, Any]:
+        """Sizes, and what tells dataset and encoders from others."""
+        dataset, setting = self.dataset, self.predictor.setting
+        return {
+            "resolved.text_length": setting.text_length,
+            "resolved.image_size": setting.image_size,
+            "dataset.fingerprint": dataset.fingerprint,
+            **{f"dataset.{name}": value for name, value in dataset.task.summary().items()},
+            **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
+            **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
+        }
+
+    def prepare(self, space: Space, console: Console) -> PreparedTraining:
+        """Prepare the data."""
+        config, dataset, setting = self.config, self.dataset, self.predictor.setting
+        with console.status(f"preparing '{dataset.name}'") as status:
+            data = prepare(
+                dataset,
+                self.encoders,
+                text_length=setting.text_length,
+                image_size=setting.image_size,
+                progress=lambda split, done, total: status.update(
+                    f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
+                ),
+            )
+        spec = TrialSpec(
+            # Workers run in folders of their own: relative paths would mean something else there.
+            dataset=config.dataset if config.dataset in DATASETS else str(Path(config.dataset).resolve()),
+            prepared=data.key,
+            encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
+            fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
+            setting=setting,
+            epochs=config.epochs,
+            augment=config.augment,
+            feature_cache=config.feature_cache_size if config.feature_cache else 0,
+            prefixes=self._prefixes(space),
+            hang_timeout=config.hang_timeout,
+            plugins=tuple(Plugin.read(path) for path in config.plugins),
+        )
+        return PreparedTraining(spec, self.predictor)
+
+    def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
+        """The frozen depths that the space's members may have, between its smallest and largest members."""
+        found: dict[str, set[int]] = {modality: set() for modality in self.encoders}
+        for ends in zip(space.smallest(self.context), space.largest(self.context), strict=True):
+            depths = [self.predictor.prefix_layers(*split_config(end)) for end in ends]
+            for modality, layers in found.items():
+                given = [depth[modality] for depth in depths if modality in depth]
+                if given:
+                    layers |= set(range(min(given), max(given) + 1))
+        return {modality: tuple(sorted(layers)) for modality, layers in found.items() if layers}

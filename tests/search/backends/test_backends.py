@@ -1,0 +1,54 @@
+"""Training and recorded trials answer a search through one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search.backends.base import Backend
+from search.config import SearchConfig
+from search.oneshot import OneShot
+from search.setup import set_up
+from tests.search.test_resume import _write_table
+from trainables.errors import UserError
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(params=["training", "recorded"])
+def config(request: pytest.FixtureRequest, squares, tiny_encoders, tmp_path) -> SearchConfig:
+    if request.param == "recorded":
+        return SearchConfig("pmf_nas", replay=str(_write_table(tmp_path / "table.parquet")), epochs=2)
+    return SearchConfig(
+        "pmf_nas",
+        dataset=str(squares),
+        text_encoder=str(tiny_encoders["bert"]),
+        image_encoder=str(tiny_encoders["vit"]),
+        image_size=32,
+        batch_size=16,
+    )
+
+
+def test_a_search_asks_both_the_same(config) -> None:
+    setup = set_up(config, QUIET)
+    backend: Backend = setup.backend
+    member: dict[str, Any] = setup.space.largest(backend.context)[0]
+    memory = backend.predictor.predict_configuration(member)
+    assert memory.total >= backend.predictor.predict_as_run(member, cached=False).total > 0
+    assert {"accuracy", "loss"} <= set(backend.guess)
+    assert any(name.endswith("fingerprint") for name in backend.details)
+    assert backend.details.items() <= setup.details.items()
+    prepared = backend.prepare(setup.space, QUIET)
+    assert callable(prepared.trainable())
+    assert (prepared.scorer is None) == (config.replay is not None), "no test results are recorded"
+
+
+def test_a_supernet_is_not_replayed(tmp_path) -> None:
+    table = _write_table(Path(tmp_path) / "table.parquet")
+    setup = set_up(SearchConfig("pmf_nas", replay=str(table), epochs=2), QUIET)
+    unused: Any = None
+    with pytest.raises(UserError, match="recorded trials cannot stand in"):
+        OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, tmp_path, unused, QUIET)
