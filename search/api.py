@@ -189,13 +189,13 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
         try:
             store.put_facts({"config": config.to_json()})
             (folder / "config.json").write_text(config.to_json())
-            one_shot = None
+            one_shot, listed = None, None
             if config.strategy == "oneshot":
                 one_shot = OneShot(setup, prepared, placement, store, folder, tracker, console)
                 if not one_shot.run():
                     return _finish(setup, None, one_shot, tracker, folder, console, interrupted=True)
-                setup = one_shot.finals()
-            searcher = ParetoSearcher(setup, placement, store, prior)
+                listed = one_shot.finals()
+            searcher = ParetoSearcher(setup, placement, store, prior, listed)
             for record in setup.history.trials.values():
                 tracker.update(record)
             inherited = one_shot.weights if one_shot and not config.from_scratch else None

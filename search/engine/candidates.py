@@ -68,16 +68,20 @@ class Candidates:
         setup: The search's.
         study: Asks the sampler.
         constraints: Names of all constraints that the sampler may be told of.
+        listed: Whether the study's points are all there is: nothing is asked of the sampler then.
 
     Attributes:
-        exhausted: Whether the space seems to hold no further candidate.
+        exhausted: Whether there seems to be no further candidate.
     """
 
-    def __init__(self, setup: Setup, study: DurableStudy, constraints: Sequence[str]) -> None:
+    def __init__(
+        self, setup: Setup, study: DurableStudy, constraints: Sequence[str], *, listed: bool = False
+    ) -> None:
         self.setup = setup
         self.study = study
         self.exhausted = False
         self._constraints = constraints
+        self._listed = listed
 
     def take(self, judge: Judge, wanted: int = 1) -> list[Candidate]:
         """Return candidates that differ from each other; fewer than are wanted if there seem to be no others.
@@ -89,7 +93,10 @@ class Candidates:
         taken: dict[str, Candidate] = {}
         rejected = 0
         while len(taken) < wanted:
-            if rejected < MAX_REJECTED:
+            if self._listed and not self.study.points_left:
+                self.exhausted = True
+                break
+            if rejected < MAX_REJECTED or self._listed:
                 found = self._ask(judge, taken)
                 if found is not None and rejected < MAX_DEFERRED and judge.postpones(found):
                     self.study.fail(found.number)  # nothing came of it, for now: it may be proposed again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -41,10 +42,17 @@ class ParetoSearcher(Searcher):
         placement: What trials are given.
         store: Where all is kept; a search that it holds already is gone on with.
         prior: What another search found.
+        listed: Parameter values of the configurations to train. Nothing else is trained then, whatever the
+            settings say of sampler and samples; a search that is gone on with may be given more of them.
     """
 
     def __init__(
-        self, setup: Setup, placement: Placement, store: SearchStore, prior: Prior | None = None
+        self,
+        setup: Setup,
+        placement: Placement,
+        store: SearchStore,
+        prior: Prior | None = None,
+        listed: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.setup = setup
@@ -57,18 +65,20 @@ class ParetoSearcher(Searcher):
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._shares: dict[str, Share] = {}  # what they were given
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
+        self._listed = listed
         prior = prior or Prior()
         resumed = store.fact("sampler") is not None
         self.study = DurableStudy(
             store,
             history.objectives,
-            lambda: make_sampler(config.sampler, config.num_samples, config.seed),
-            [*setup.space.first_points(setup.context), *prior.points],
+            lambda: make_sampler(
+                config.sampler if listed is None else "random", config.num_samples, config.seed
+            ),
+            [*setup.space.first_points(setup.context), *prior.points] if listed is None else listed,
             config.seed,
         )
-        self.candidates = Candidates(
-            setup, self.study, [*map(str, history.constraints), DEVICE_MEMORY, LACKING]
-        )
+        constraints = [*map(str, history.constraints), DEVICE_MEMORY, LACKING]
+        self.candidates = Candidates(setup, self.study, constraints, listed=listed is not None)
         self.answers = Answers(setup, self.gate, self.candidates)
         if isinstance(self.study.sampler, HypervolumeSampler):
             self.study.sampler.attach(outlook(setup, self.gate))
@@ -157,6 +167,11 @@ class ParetoSearcher(Searcher):
         return assignment, share
 
     @property
+    def planned(self) -> int:
+        """Samples to hand out in all."""
+        return self.config.num_samples if self._listed is None else len(self._listed)
+
+    @property
     def samples(self) -> int:
         """Samples handed out so far."""
         return sum(record.number is not None for record in self.history.trials.values())
@@ -172,7 +187,7 @@ class ParetoSearcher(Searcher):
             record = self.history.trials[promoted]
             self.answers.take_back(record)
             return record
-        if self.samples < self.config.num_samples and not self.candidates.exhausted:
+        if self.samples < self.planned and not self.candidates.exhausted:
             new = self._new()
             if new is not None:
                 return new

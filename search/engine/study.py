@@ -103,6 +103,11 @@ class DurableStudy:
         return trial
 
     @property
+    def points_left(self) -> int:
+        """Number of given points that were not asked for yet."""
+        return len(self._points) - self._points_taken
+
+    @property
     def sampler(self) -> BaseSampler:
         """What proposes."""
         return self.study.sampler

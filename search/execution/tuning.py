@@ -201,7 +201,7 @@ def run_trials(
     setting = setup.setting
     epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     console.print(
-        f"search '{config.run_name}': {config.num_samples} trials of {epochs}, "
+        f"search '{config.run_name}': {searcher.planned} trials of {epochs}, "
         f"{placement.summary}; batch {setting.batch_size}, "
         f"{setting.text_length} tokens, {setting.image_size} px",
         markup=False,
@@ -210,7 +210,7 @@ def run_trials(
     if placement.note:
         console.print(placement.note, markup=False, soft_wrap=True)
     deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
-    with Progress(console, setup.history, config.num_samples, config.epochs, config.time_budget) as progress:
+    with Progress(console, setup.history, searcher.planned, config.epochs, config.time_budget) as progress:
         folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
         recorder = searcher.recorder
         recorder.listeners += [tracker, progress, Cleaner(console, folder)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,20 +77,18 @@ class OneShot:
             return False
         return True
 
-    def finals(self) -> Setup:
-        """Return the setup in which the finalists and the random sample are trained on their own."""
+    def finals(self) -> list[dict[str, Any]]:
+        """Return the parameter values of the finalists and the random sample, to be trained on their own."""
         assert self.search is not None
-        setup, config = self.setup, self.setup.config
-        chosen = [*self.search.finalists(config.finalists), *self.search.sample]
+        chosen = [*self.search.finalists(self.setup.config.finalists), *self.search.sample]
         # Those that an earlier end had chosen stay: they are trained already.
-        points: list[Mapping[str, Any]] = self.store.fact("finals") or []
+        points: list[dict[str, Any]] = self.store.fact("finals") or []
         for subnet in chosen:
             if subnet.values not in points:
                 points.append(subnet.values)
         self.store.put_facts({"finals": points})
-        setup.history.inherited = {key: s.metrics for key, s in self.search.found.items() if s.metrics}
-        space = replace(setup.space, first_points=lambda _: [dict(point) for point in points])
-        return replace(setup, space=space, config=replace(config, sampler="random", num_samples=len(points)))
+        self.setup.history.inherited = {key: s.metrics for key, s in self.search.found.items() if s.metrics}
+        return points
 
     @property
     def evaluated(self) -> int:

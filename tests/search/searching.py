@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def make_searcher(
     folder: Path | None = None,
     prior: Prior | None = None,
     rule: Rule | None = None,
+    listed: Sequence[Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> ParetoSearcher:
     """Return a searcher over a fake predictor; a folder that holds a search already is gone on with.
@@ -125,6 +126,7 @@ def make_searcher(
         place([node], config.num_samples),
         SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
         prior,
+        listed,
     )
     if own is not None:
         weakref.finalize(searcher, shutil.rmtree, own, ignore_errors=True)

@@ -206,6 +206,24 @@ def test_what_no_device_holds_is_infeasible_too() -> None:
     assert all(c.memory.total > feasible for c in searcher.history.infeasible.values())
 
 
+def test_a_list_is_trained_and_nothing_else(tmp_path) -> None:
+    points = [{"n_fusion_layers": layers} for layers in (3, 1, 6, 1)]
+    settings: dict[str, Any] = {"folder": tmp_path, "num_samples": 50, "max_memory": 650 * MIB}
+    searcher = make_searcher(LAYERS, listed=points, **settings)
+    for layers in (3, 1):
+        tune_id, record = _start(searcher)
+        assert record.config["n_fusion_layers"] == layers
+        finish(searcher, tune_id, 0.5)
+    assert searcher.suggest("more") == Searcher.FINISHED, "the third is above the budget, the last a repeat"
+    assert len(searcher.history.infeasible) == 1
+    searcher.store.close()
+    longer = make_searcher(LAYERS, listed=[*points, {"n_fusion_layers": 2}], **settings)
+    tune_id, record = _start(longer)
+    assert record.config["n_fusion_layers"] == 2
+    finish(longer, tune_id, 0.5)
+    assert longer.suggest("more") == Searcher.FINISHED
+
+
 def test_samples_are_counted_and_what_is_left_over_is_stopped() -> None:
     searcher = make_searcher(num_samples=3)
     for name in ("done", "crowded", "running"):
