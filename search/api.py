@@ -17,7 +17,7 @@ from search.engine.prior import Prior, comparable, expressible, restated
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import cluster, require_gpus, require_room, run_trials
 from search.oneshot import OneShot
-from search.oneshot.agreement import Ranking
+from search.oneshot.agreement import RankAgreement
 from search.placement import find_nodes, place
 from search.process import prepared_process
 from search.records.history import History, TrialRecord
@@ -58,7 +58,7 @@ class SearchResult:
         tracking_uri: MLflow's address.
         strategy: How the space was searched.
         evaluated: With ``oneshot``: subnets evaluated with inherited weights.
-        ranking: With ``oneshot``: the random sample's inherited and own results.
+        agreement: With ``oneshot``: the random sample's inherited and own results.
     """
 
     name: str
@@ -81,12 +81,12 @@ class SearchResult:
     tracking_uri: str
     strategy: str = "trials"
     evaluated: int = 0
-    ranking: Ranking | None = None
+    agreement: RankAgreement | None = None
 
     @property
     def kendall_tau(self) -> float | None:
         """Kendall's tau of inherited against own results; None if the sample's do not tell it."""
-        return self.ranking.tau if self.ranking else None
+        return self.agreement.tau if self.agreement else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON document."""
@@ -189,20 +189,20 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
         try:
             store.put_facts({"config": config.to_json()})
             (folder / "config.json").write_text(config.to_json())
-            one_shot, listed = None, None
+            oneshot, listed = None, None
             if config.strategy == "oneshot":
-                one_shot = OneShot(setup, prepared, placement, store, folder, tracker, console)
-                if not one_shot.run():
-                    return _finish(setup, None, one_shot, tracker, folder, console, interrupted=True)
-                listed = one_shot.finals()
+                oneshot = OneShot(setup, prepared, placement, store, folder, tracker, console)
+                if not oneshot.run():
+                    return _finish(setup, None, oneshot, tracker, folder, console, interrupted=True)
+                listed = oneshot.finals()
             searcher = ParetoSearcher(setup, placement, store, prior, listed)
             for record in setup.history.trials.values():
                 tracker.update(record)
-            inherited = one_shot.weights if one_shot and not config.from_scratch else None
+            inherited = oneshot.weights if oneshot and not config.from_scratch else None
             finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
             if prepared.scorer is not None:
                 _score_test(setup, prepared.scorer, searcher, console)
-            return _finish(setup, searcher, one_shot, tracker, folder, console, interrupted=not finished)
+            return _finish(setup, searcher, oneshot, tracker, folder, console, interrupted=not finished)
         except BaseException:
             setup.history.close()
             tracker.close("FAILED", {}, None)
@@ -296,7 +296,7 @@ def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
 def _finish(
     setup: Setup,
     searcher: ParetoSearcher | None,
-    one_shot: OneShot | None,
+    oneshot: OneShot | None,
     tracker: Tracker,
     local: Path,
     console: Console,
@@ -310,8 +310,8 @@ def _finish(
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
     tables = {"front.json": rows, "methods.json": methods, "memory.json": measured}
-    if one_shot is not None:
-        tables["subnets.json"] = one_shot.rows()
+    if oneshot is not None:
+        tables["subnets.json"] = oneshot.rows()
     if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
         _say(console, f"not all is in MLflow yet; --resume {config.run_name} writes the rest")
     result = SearchResult(
@@ -325,15 +325,15 @@ def _finish(
         front=rows,
         methods=methods,
         interrupted=interrupted,
-        exhausted=one_shot.exhausted if one_shot else searcher is not None and searcher.candidates.exhausted,
+        exhausted=oneshot.exhausted if oneshot else searcher is not None and searcher.candidates.exhausted,
         errors=[record.message for record in history.by_status(Status.FAILED)],
         depths=dict(setup.context.depths),
         folder=str(local),
         memory=measured,
         tracking_uri=config.tracking_uri,
         strategy=config.strategy,
-        evaluated=one_shot.evaluated if one_shot else 0,
-        ranking=one_shot.ranking() if one_shot else None,
+        evaluated=oneshot.evaluated if oneshot else 0,
+        agreement=oneshot.agreement() if oneshot else None,
     )
     (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
     return result

@@ -471,7 +471,7 @@ def _print_result(result: Any) -> None:
             console.print(methods_table(result.methods))
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
         if result.strategy == "oneshot":
-            console.print(tau_line(result.ranking), highlight=False, soft_wrap=True)
+            console.print(tau_line(result.agreement), highlight=False, soft_wrap=True)
         console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)

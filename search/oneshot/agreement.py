@@ -26,7 +26,7 @@ def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | Non
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankAgreement:
     """A random sample of subnets, with inherited weights and trained on their own.
 
     Attributes:

@@ -12,7 +12,7 @@ from rich.console import Console
 from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
-from search.oneshot.agreement import Ranking
+from search.oneshot.agreement import RankAgreement
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement
@@ -100,7 +100,7 @@ class OneShot:
         """Whether the space holds no further subnets."""
         return self.search is not None and self.search.exhausted
 
-    def ranking(self) -> Ranking:
+    def agreement(self) -> RankAgreement:
         """Return the random sample's inherited and own results in the first objective training decides."""
         history = self.setup.history
         name = history.trained_objective.name
@@ -110,7 +110,7 @@ class OneShot:
             if record is not None and record.status is Status.FINISHED:
                 pairs.append((subnet.metrics[name], history.values(record)[name]))
         inherited, own = zip(*pairs, strict=True) if pairs else ((), ())
-        return Ranking(name, inherited, own, self.setup.details["dataset.validation"])
+        return RankAgreement(name, inherited, own, self.setup.details["dataset.validation"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all subnets that were evaluated, as rows of a table."""

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from search.goals.objectives import KNOWN, OBJECTIVES
-from search.oneshot.agreement import Ranking
+from search.oneshot.agreement import RankAgreement
 from search.pictures import new_figure
 from search.records.history import History, TrialRecord
 from search.records.status import Status
@@ -94,24 +94,24 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def tau_line(ranking: Ranking) -> str:
+def tau_line(agreement: RankAgreement) -> str:
     """Say how well inherited results rank subnets, and whether there is anything to rank."""
-    name, tau = ranking.objective, ranking.tau
+    name, tau = agreement.objective, agreement.tau
     if tau is None:
         return (
             f"Kendall's tau of inherited against own {name} is unknown: it takes two trained random "
             "subnets that differ"
         )
     line = (
-        f"Kendall's tau of inherited against own {name}, over {len(ranking.own)} random subnets: {tau:.2f} "
+        f"Kendall's tau of inherited against own {name}, over {len(agreement.own)} random subnets: {tau:.2f} "
         "(1: the same ranking; 0: no relation)"
     )
-    uncertainty = ranking.uncertainty
-    if uncertainty is None or ranking.spread >= uncertainty:
+    uncertainty = agreement.uncertainty
+    if uncertainty is None or agreement.spread >= uncertainty:
         return line
     return (
-        f"{line}. There is little to rank: their own {name} varies by {ranking.spread:.3f} (standard "
-        f"deviation), and over {ranking.rows} rows each is uncertain by {uncertainty:.3f}"
+        f"{line}. There is little to rank: their own {name} varies by {agreement.spread:.3f} (standard "
+        f"deviation), and over {agreement.rows} rows each is uncertain by {uncertainty:.3f}"
     )
 
 

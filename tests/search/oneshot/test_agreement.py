@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.oneshot.agreement import Ranking, kendall_tau
+from search.oneshot.agreement import RankAgreement, kendall_tau
 from search.reporting.report import tau_line
 
 
@@ -17,15 +17,15 @@ def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
 
 
 def test_says_whether_there_is_anything_to_rank() -> None:
-    apart = Ranking("accuracy", (0.4, 0.5, 0.6), (0.5, 0.6, 0.7), 400)
+    apart = RankAgreement("accuracy", (0.4, 0.5, 0.6), (0.5, 0.6, 0.7), 400)
     assert tau_line(apart) == (
         "Kendall's tau of inherited against own accuracy, over 3 random subnets: 1.00 "
         "(1: the same ranking; 0: no relation)"
     )
-    close = Ranking("accuracy", (0.4, 0.5, 0.6), (0.61, 0.6, 0.59), 400)
+    close = RankAgreement("accuracy", (0.4, 0.5, 0.6), (0.61, 0.6, 0.59), 400)
     assert tau_line(close).endswith(
         "-1.00 (1: the same ranking; 0: no relation). There is little to rank: their own accuracy varies by "
         "0.010 (standard deviation), and over 400 rows each is uncertain by 0.024"
     )
-    assert "little to rank" not in tau_line(Ranking("loss", (1.0, 1.1, 1.2), (1.0, 1.01, 1.02), 400))
-    assert "is unknown" in tau_line(Ranking("accuracy", (0.4,), (0.5,), 400))
+    assert "little to rank" not in tau_line(RankAgreement("loss", (1.0, 1.1, 1.2), (1.0, 1.01, 1.02), 400))
+    assert "is unknown" in tau_line(RankAgreement("accuracy", (0.4,), (0.5,), 400))
