@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.api import SearchResult, resume_search, run_search
+    from search.api import resume_search, run_search
     from search.config import SearchConfig
+    from search.result import SearchResult
 
 __all__ = ["SearchConfig", "SearchResult", "resume_search", "run_search"]
 
 _HOME = {
     "SearchConfig": "search.config",
-    "SearchResult": "search.api",
+    "SearchResult": "search.result",
     "resume_search": "search.api",
     "run_search": "search.api",
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,88 +14,22 @@ from rich.console import Console
 
 from search.backends.base import Scorer
 from search.config import SearchConfig
-from search.engine.prior import Prior, comparable, expressible, restated
+from search.engine.prior import Prior, read_prior
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import cluster, require_gpus, require_room, run_trials
 from search.oneshot import OneShot
-from search.oneshot.agreement import RankAgreement
-from search.placement import find_nodes, place
+from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
-from search.records.history import History, TrialRecord
-from search.records.status import UNFINISHED, Status
 from search.records.store import SearchStore
 from search.reporting.progress import error_console
-from search.reporting.report import front_rows, memory_rows, method_rows, plot_front
+from search.reporting.report import plot_front
 from search.reporting.tracker import Tracker
+from search.result import SearchResult
 from search.setup import Setup, set_up
 from trainables.cache import cache_dir
 from trainables.errors import UserError
 from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import last_line
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """How a search ended.
-
-    Attributes:
-        name: The search's name.
-        space: The space's name.
-        parent_run_id: MLflow's id of the search; None if the server has not answered yet.
-        trials: Trials that ran all epochs.
-        infeasible: Candidates above the budget, never started.
-        out_of_memory: Trials that ran out of memory, alone or within their share of a device.
-        diverged: Trials whose loss or metrics became infinite or not a number.
-        failed: Trials that ended in an error, or whose worker died, once more than ``max_failures``.
-        hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
-        front: The front, cheapest first; one document a member.
-        methods: The best trial of each method, best first; documents as the front's.
-        interrupted: Whether Ctrl-C ended the search.
-        exhausted: Whether the space held no further feasible configuration.
-        errors: What happened to each trial that failed.
-        depths: Layers of each encoder.
-        folder: Where results lie.
-        memory: Predicted and measured memory of each trial, see ``memory_rows``.
-        tracking_uri: MLflow's address.
-        strategy: How the space was searched.
-        evaluated: With ``oneshot``: subnets evaluated with inherited weights.
-        agreement: With ``oneshot``: the random sample's inherited and own results.
-    """
-
-    name: str
-    space: str
-    parent_run_id: str | None
-    trials: int
-    infeasible: int
-    out_of_memory: int
-    diverged: int
-    failed: int
-    hypervolume: float
-    front: list[dict[str, Any]]
-    methods: list[dict[str, Any]]
-    interrupted: bool
-    exhausted: bool
-    errors: list[str]
-    depths: dict[str, int]
-    folder: str
-    memory: list[dict[str, Any]]
-    tracking_uri: str
-    strategy: str = "trials"
-    evaluated: int = 0
-    agreement: RankAgreement | None = None
-
-    @property
-    def kendall_tau(self) -> float | None:
-        """Kendall's tau of inherited against own results; None if the sample's do not tell it."""
-        return self.agreement.tau if self.agreement else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON document."""
-        names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
-        names += ["hypervolume", "front", "methods", "memory"]
-        if self.strategy == "oneshot":
-            names += ["evaluated", "kendall_tau"]
-        return {name: getattr(self, name) for name in names}
 
 
 @prepared_process()
@@ -164,52 +99,76 @@ def resume_search(
 
 def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console) -> SearchResult:
     """Run a search that is set up; without a store it is a new one."""
-    config = setup.config
+    config, history = setup.config, setup.history
     prepared = setup.backend.prepare(setup.space, console)
+    folder = _folder(config.storage_path, config.run_name)
+    search_id = store.fact("search_id") if store else uuid.uuid4().hex
     with cluster(config):
-        nodes = find_nodes(config.gpu_memory)
-        require_gpus(config, nodes)
-        placement = place(
-            nodes,
-            config.num_samples,
-            max_concurrent=config.max_concurrent,
-            gpus_per_trial=config.gpus_per_trial,
-            gpu_memory=config.gpu_memory,
-            packing=config.packing,
-            attention=config.attention,
-        )
-        require_room(setup, placement)
-        folder = _folder(config.storage_path, config.run_name)
-        search_id = store.fact("search_id") if store else uuid.uuid4().hex
-        tracker = Tracker(config, setup.history, setup.details, search_id, lambda text: _say(console, text))
-        new = store is None
-        if store is None:
-            facts = {"facts": setup.facts, "reference": setup.history.reference}
-            store = SearchStore.create(folder, {"search_id": search_id, "config": config.to_json(), **facts})
-        try:
-            store.put_facts({"config": config.to_json()})
-            (folder / "config.json").write_text(config.to_json())
-            oneshot, listed = None, None
+        placement = _placement(setup)
+        with _tracker(setup, search_id, console) as tracker, _kept(setup, store, search_id) as kept:
+            oneshot = None
             if config.strategy == "oneshot":
-                oneshot = OneShot(setup, prepared, placement, store, folder, tracker, console)
+                oneshot = OneShot(setup, prepared, placement, kept, folder, tracker, console)
                 if not oneshot.run():
-                    return _finish(setup, None, oneshot, tracker, folder, console, interrupted=True)
-                listed = oneshot.finals()
-            searcher = ParetoSearcher(setup, placement, store, prior, listed)
-            for record in setup.history.trials.values():
+                    return _finish(setup, tracker, console, oneshot, interrupted=True)
+            searcher = ParetoSearcher(setup, placement, kept, prior, oneshot.finals() if oneshot else None)
+            for record in history.trials.values():
                 tracker.update(record)
             inherited = oneshot.weights if oneshot and not config.from_scratch else None
             finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
             if prepared.scorer is not None:
-                _score_test(setup, prepared.scorer, searcher, console)
-            return _finish(setup, searcher, oneshot, tracker, folder, console, interrupted=not finished)
-        except BaseException:
-            setup.history.close()
-            tracker.close("FAILED", {}, None)
-            raise
-        finally:
-            if new:
-                store.close()
+                _score_test(prepared.scorer, searcher, console)
+            exhausted = searcher.candidates.exhausted
+            return _finish(setup, tracker, console, oneshot, interrupted=not finished, exhausted=exhausted)
+
+
+def _placement(setup: Setup) -> Placement:
+    """Return what trials are given on the cluster that was joined.
+
+    Raises:
+        UserError: If no trial could ever run there.
+    """
+    config = setup.config
+    nodes = find_nodes(config.gpu_memory)
+    require_gpus(config, nodes)
+    placement = place(
+        nodes,
+        config.num_samples,
+        max_concurrent=config.max_concurrent,
+        gpus_per_trial=config.gpus_per_trial,
+        gpu_memory=config.gpu_memory,
+        packing=config.packing,
+        attention=config.attention,
+    )
+    require_room(setup, placement)
+    return placement
+
+
+@contextmanager
+def _tracker(setup: Setup, search_id: str, console: Console) -> Iterator[Tracker]:
+    """Give what writes to MLflow; a search that breaks off inside has failed there."""
+    tracker = Tracker(setup.config, setup.history, setup.details, search_id, lambda text: _say(console, text))
+    try:
+        yield tracker
+    except BaseException:
+        setup.history.close()
+        tracker.close("FAILED", {}, None)
+        raise
+
+
+@contextmanager
+def _kept(setup: Setup, store: SearchStore | None, search_id: str) -> Iterator[SearchStore]:
+    """Give the store, with the settings as they are now; a new search's is created, and closed."""
+    config = setup.config
+    folder = _folder(config.storage_path, config.run_name)
+    with ExitStack() as stack:
+        if store is None:
+            facts = {"facts": setup.facts, "reference": setup.history.reference}
+            store = SearchStore.create(folder, {"search_id": search_id, "config": config.to_json(), **facts})
+            stack.callback(store.close)
+        store.put_facts({"config": config.to_json()})
+        (folder / "config.json").write_text(config.to_json())
+        yield store
 
 
 def _folder(storage_path: str, name: str) -> Path:
@@ -238,40 +197,18 @@ def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -
 
 
 def _prior(setup: Setup, console: Console) -> Prior:
-    """Return what another search found, as far as it can be expressed and compared here."""
+    """Return what the search to start warm from has found; nothing if there is none."""
     config = setup.config
     if config.warm_start is None:
         return Prior()
-    store = SearchStore.read(_folder(config.storage_path, config.warm_start))
-    old = SearchConfig.from_json(store.fact("config"))
-    differences = comparable(old, store.fact("facts"), config, setup.details)
-    if "step_time" in config.objectives:
-        differences.append("step times are other ones on another day")
-    history = History(setup.history.objectives, setup.history.reference)
-    points = {}
-    for trial_id, document, epochs in store.trials():
-        record = TrialRecord.from_dict(trial_id, document, epochs)
-        member = expressible(setup.space, setup.context, restated(record.config, old, config))
-        finished = record.status is Status.FINISHED and not record.repeat_of
-        if not finished or member is None or history.find(member.config):
-            continue
-        memory = setup.predictor.predict_configuration(member.config)
-        history.add(replace(record, config=member.config, memory=memory))
-        points[trial_id] = member.values
-    results = [] if differences else [(point, history.trials[t].values) for t, point in points.items()]
-    used = "all inform the sampler" if results else f"not comparable ({', '.join(differences)})"
-    front = [record.trial_id for record in history.front()]
-    _say(
-        console,
-        f"warm start from '{config.warm_start}': {len(points)} finished trials lie in space "
-        f"'{config.space}', {used}; its front of {len(front)} is tried first",
-    )
-    return Prior([points[trial_id] for trial_id in front], results)
+    prior, summary = read_prior(setup, _folder(config.storage_path, config.warm_start))
+    _say(console, f"warm start from '{config.warm_start}': {summary}")
+    return prior
 
 
-def _score_test(setup: Setup, scorer: Scorer, searcher: ParetoSearcher, console: Console) -> None:
+def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> None:
     """Score the front, and the best of each method, on the test split, which the search itself never sees."""
-    history = setup.history
+    history = searcher.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
@@ -295,45 +232,26 @@ def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
 
 def _finish(
     setup: Setup,
-    searcher: ParetoSearcher | None,
-    oneshot: OneShot | None,
     tracker: Tracker,
-    local: Path,
     console: Console,
+    oneshot: OneShot | None,
     *,
     interrupted: bool,
+    exhausted: bool = False,
 ) -> SearchResult:
+    """Write what the search has found, here and to MLflow; return it."""
     config, history = setup.config, setup.history
+    folder = _folder(config.storage_path, config.run_name)
     tracker.wait()  # for the runs' ids
-    rows, methods, measured = front_rows(history), method_rows(history), memory_rows(history)
-    picture = local / "front.png" if history.front() else None
+    result = SearchResult.of(setup, folder, oneshot, interrupted=interrupted, exhausted=exhausted)
+    picture = folder / "front.png" if history.front() else None
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
-    tables = {"front.json": rows, "methods.json": methods, "memory.json": measured}
+    tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
     if oneshot is not None:
         tables["subnets.json"] = oneshot.rows()
     if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
         _say(console, f"not all is in MLflow yet; --resume {config.run_name} writes the rest")
-    result = SearchResult(
-        name=config.run_name,
-        space=config.space,
-        parent_run_id=tracker.parent_id,
-        trials=len(history.by_status(Status.FINISHED)),
-        infeasible=len(history.infeasible),
-        **{str(status): len(history.by_status(status)) for status in UNFINISHED},
-        hypervolume=history.hypervolume(),
-        front=rows,
-        methods=methods,
-        interrupted=interrupted,
-        exhausted=oneshot.exhausted if oneshot else searcher is not None and searcher.candidates.exhausted,
-        errors=[record.message for record in history.by_status(Status.FAILED)],
-        depths=dict(setup.context.depths),
-        folder=str(local),
-        memory=measured,
-        tracking_uri=config.tracking_uri,
-        strategy=config.strategy,
-        evaluated=oneshot.evaluated if oneshot else 0,
-        agreement=oneshot.agreement() if oneshot else None,
-    )
-    (local / "result.json").write_text(json.dumps(result.to_dict(), indent=1))
+    result = replace(result, parent_run_id=tracker.parent_id)
+    result.write()
     return result

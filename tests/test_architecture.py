@@ -41,6 +41,7 @@ ROOMS = {
         ("engine",),
         ("execution", "oneshot"),
         ("reporting",),
+        ("result",),
         ("api",),
         ("sizing",),
         ("cli",),

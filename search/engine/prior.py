@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
-from search.records.history import canonical
+from search.records.history import History, TrialRecord, canonical
+from search.records.status import Status
+from search.records.store import SearchStore
+from search.setup import Setup
 from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
 
@@ -29,6 +33,42 @@ class Prior:
 
     points: Sequence[Mapping[str, Any]] = ()
     results: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
+
+
+def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
+    """Return what another search found, as far as it can be expressed and compared here, and say so in words.
+
+    Args:
+        setup: The search that is to know of it.
+        folder: The other search's.
+
+    Raises:
+        UserError: If no search was started there, or another process has it open.
+    """
+    config = setup.config
+    store = SearchStore.read(folder)
+    old = SearchConfig.from_json(store.fact("config"))
+    differences = comparable(old, store.fact("facts"), config, setup.details)
+    if "step_time" in config.objectives:
+        differences.append("step times are other ones on another day")
+    history = History(setup.history.objectives, setup.history.reference)
+    points = {}
+    for trial_id, document, epochs in store.trials():
+        record = TrialRecord.from_dict(trial_id, document, epochs)
+        member = expressible(setup.space, setup.context, restated(record.config, old, config))
+        finished = record.status is Status.FINISHED and not record.repeat_of
+        if not finished or member is None or history.find(member.config):
+            continue
+        memory = setup.predictor.predict_configuration(member.config)
+        history.add(replace(record, config=member.config, memory=memory))
+        points[trial_id] = member.values
+    results = [] if differences else [(point, history.trials[t].values) for t, point in points.items()]
+    used = "all inform the sampler" if results else f"not comparable ({', '.join(differences)})"
+    front = [record.trial_id for record in history.front()]
+    return Prior([points[trial_id] for trial_id in front], results), (
+        f"{len(points)} finished trials lie in space '{config.space}', {used}; its front of {len(front)} is "
+        "tried first"
+    )
 
 
 def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) -> dict[str, Any]:
