@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from search.goals.objectives import KNOWN, Objective
-from search.goals.pareto import Ranking, spread
+from search.goals.ranking import Ranking, spread
 from trainables.errors import UserError, unknown
 
 #: Rules by name.
@@ -149,7 +149,7 @@ class ParetoASHA:
         reduction_factor: Above 1.
         guessing: See ``make_rule``.
         compared: Indices of the objectives that are looked at; by default all.
-        by: A name in ``search.goals.pareto.SPREADS``.
+        by: A name in ``search.goals.ranking.SPREADS``.
     """
 
     pauses = True

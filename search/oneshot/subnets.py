@@ -18,7 +18,8 @@ from search.engine.candidates import Candidate, Candidates
 from search.engine.gate import Gate
 from search.engine.study import DurableStudy
 from search.goals.objectives import known_values
-from search.goals.pareto import non_dominated, priority
+from search.goals.pareto import non_dominated
+from search.goals.ranking import priority
 from search.placement import Share
 from search.records.history import canonical
 from search.records.store import SearchStore

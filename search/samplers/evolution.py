@@ -19,7 +19,8 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.goals.pareto import Front, ranks
+from search.goals.pareto import Front
+from search.goals.ranking import ranks
 from search.samplers.common import DefineByRun, asked_before, barren, holds, numeric
 
 

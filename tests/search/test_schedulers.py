@@ -6,7 +6,8 @@ import random
 import pytest
 
 from search.goals.objectives import get_objectives
-from search.goals.pareto import non_dominated, priority
+from search.goals.pareto import non_dominated
+from search.goals.ranking import priority
 from search.schedulers import SCHEDULERS, ParetoASHA, make_rule, rungs
 from trainables.errors import UserError
 
