@@ -7,9 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any
 
 from ray.tune import Checkpoint
+from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
 from search.goals.constraints import Constraint
 from search.goals.objectives import KNOWN, Objective, known_values, late_reference, normalised
@@ -17,26 +19,22 @@ from search.goals.pareto import Front, hypervolume
 from search.records.status import Ending, Status
 from trainables.memory import MemoryReport
 
-#: What a trial reports each epoch and history keeps.
-REPORTED = (
-    "epoch",
-    "train_loss",
-    "step_time",
-    "epoch_seconds",
-    "setup_seconds",
-    "validation_seconds",
-    "expected_memory",
-    "measured_memory",
-    "reserved_memory",
-    "accuracy",
-    "macro_f1",
-    "loss",
-)
+#: What Ray Tune adds to the numbers that a trial reports.
+_TUNES_OWN = frozenset((*AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER))
 
 
 def canonical(config: Mapping[str, Any]) -> str:
     """Return the one text that equal configurations share."""
     return json.dumps(config, sort_keys=True)
+
+
+def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a result that the trial itself reported, without what Ray Tune adds to them."""
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if isinstance(value, Real) and not isinstance(value, bool) and name not in _TUNES_OWN
+    }
 
 
 #: Attributes of a trial that are kept as they are.
@@ -241,7 +239,7 @@ class History:
         """Take up what a trial reported: an epoch, or how it ended; hearing it twice changes nothing."""
         record.node = result.get("node_ip", record.node)
         record.ending = Ending.from_result(result) or record.ending
-        numbers = {name: float(result[name]) for name in REPORTED if name in result}
+        numbers = reported_numbers(result)
         if numbers.get("epoch", 0) > len(record.epochs):
             record.epochs.append({**numbers, "time": time.time()})
 
