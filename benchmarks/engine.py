@@ -58,7 +58,6 @@ from search.backends.recorded import ReplayBackend
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
 from search.goals.objectives import (
-    KNOWN,
     Objective,
     get_objectives,
     known_values,
@@ -122,7 +121,7 @@ class Problem:
     @property
     def trained(self) -> Objective:
         """The first objective that training decides."""
-        return next(objective for objective in self.objectives if objective.name not in KNOWN)
+        return next(objective for objective in self.objectives if not objective.known)
 
     @cached_property
     def reference(self) -> dict[str, float]:
@@ -131,8 +130,8 @@ class Problem:
             known_values(self.table.nearest(c).memory)
             for c in get_space(self.table.space).largest(self.table.context)
         ]
-        bounds = {name: 1.1 * max(values[name] for values in largest) for name in KNOWN}
-        return reference_values(self.objectives, guess=self.table.guess, **bounds)
+        bounds = {name: 1.1 * max(values[name] for values in largest) for name in largest[0]}
+        return reference_values(self.objectives, bounds, self.table.guess)
 
     @property
     def full(self) -> float:

@@ -21,8 +21,8 @@ from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
 from search.records.store import SearchStore
+from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console
-from search.reporting.report import plot_front
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
@@ -246,7 +246,7 @@ def _finish(
     result = SearchResult.of(setup, folder, oneshot, interrupted=interrupted, exhausted=exhausted)
     picture = folder / "front.png" if history.front() else None
     if picture:
-        plot_front(history, picture, f"{config.run_name} on {config.dataset}", config.max_memory)
+        plot_front(history, picture, f"{config.run_name} on {config.dataset}")
     tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
     if oneshot is not None:
         tables["subnets.json"] = oneshot.rows()

@@ -256,8 +256,11 @@ class SearchConfig:
         if self.sampler not in SUBNET_SAMPLERS:
             accepted = ", ".join(SUBNET_SAMPLERS)
             raise UserError(f"--sampler {self.sampler}: proposes no subnets; must be one of {accepted}")
-        if "step_time" in self.objectives or any(c.name == "step_time" for c in constraints):
-            raise UserError("step_time: is not known of subnets that are not trained; use --strategy trials")
+        for objective in (*get_objectives(self.objectives), *(c.objective for c in constraints)):
+            if not (objective.known or objective.tested):
+                raise UserError(
+                    f"{objective.name}: is not known of subnets that are not trained; use --strategy trials"
+                )
         if self.gradient_checkpointing == "search":
             raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
         if self.batch_size % self.workers:

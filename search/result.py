@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.goals.objectives import Objective
 from search.oneshot import OneShot
 from search.oneshot.agreement import RankAgreement
 from search.records.status import UNFINISHED, Status
-from search.reporting.report import front_rows, memory_rows, method_rows
+from search.reporting.rows import front_rows, memory_rows, method_rows
 from search.setup import Setup
 
 
@@ -36,6 +37,7 @@ class SearchResult:
         depths: Layers of each encoder.
         folder: Where results lie.
         memory: Predicted and measured memory of each trial, see ``memory_rows``.
+        objectives: What the documents of ``front`` and ``methods`` say of each trial.
         tracking_uri: MLflow's address.
         strategy: How the space was searched.
         evaluated: With ``oneshot``: subnets evaluated with inherited weights.
@@ -59,6 +61,7 @@ class SearchResult:
     depths: dict[str, int]
     folder: str
     memory: list[dict[str, Any]]
+    objectives: tuple[Objective, ...]
     tracking_uri: str
     strategy: str = "trials"
     evaluated: int = 0
@@ -99,6 +102,7 @@ class SearchResult:
             depths=dict(setup.context.depths),
             folder=str(folder),
             memory=memory_rows(history),
+            objectives=history.shown,
             tracking_uri=config.tracking_uri,
             strategy=config.strategy,
             evaluated=oneshot.evaluated if oneshot else 0,

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from search.goals.objectives import KNOWN, Objective
+from search.goals.objectives import Objective
 from search.goals.ranking import Ranking, spread
 from trainables.errors import UserError, unknown
 
@@ -98,7 +98,7 @@ def make_rule(
         raise UserError(f"--min-epochs {min_epochs}: give a number from 1 to the {epochs} epochs of a trial")
     if name == "none":  # halving without a milestone lets everything pass
         return ParetoASHA(objectives, (), reduction_factor)
-    trained = [i for i, objective in enumerate(objectives) if objective.name not in KNOWN]
+    trained = [i for i, objective in enumerate(objectives) if not objective.known]
     if not trained:
         names = ",".join(objective.name for objective in objectives)
         raise UserError(
@@ -165,11 +165,11 @@ class ParetoASHA:
     ) -> None:
         self.milestones = milestones
         columns = range(len(objectives)) if compared is None else compared
-        self._columns = sorted(columns, key=lambda i: objectives[i].name in KNOWN)
+        self._columns = sorted(columns, key=lambda i: objectives[i].known)
         self._floors = [
             (i, objectives[i].loss(guessing[objectives[i].name]))
             for i in self._columns
-            if guessing and objectives[i].name in guessing and objectives[i].name not in KNOWN
+            if guessing and objectives[i].name in guessing and not objectives[i].known
         ]
         self._rungs = {epoch: _Rung(len(self._columns), reduction_factor, by) for epoch in milestones}
 

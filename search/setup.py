@@ -14,10 +14,10 @@ from search.backends.recorded import ReplayBackend
 from search.backends.training import TrainingBackend
 from search.config import SearchConfig
 from search.goals.constraints import Constraint, parse_constraints
-from search.goals.objectives import KNOWN, MIB, get_objectives, known_values, reference_values
+from search.goals.objectives import always_reported, get_objectives, known_values, reference_values
+from search.goals.quantities import quantity_of
 from search.records.history import History
 from search.schedulers import Rule, make_rule
-from search.units import GIB, format_size
 from spaces import Space, SpaceContext, get_space, with_checkpointing
 from spaces.grid import on_grid
 from spaces.subnets import require_elastic, subnet_space
@@ -95,18 +95,16 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
 def _compared(config: SearchConfig, space: Space, backend: Backend, console: Console) -> tuple[History, Rule]:
     """Return an empty history and the rule."""
     context, predictor, guess = backend.context, backend.predictor, backend.guess
-    objectives = get_objectives(config.objectives)
+    task = backend.task
+    objectives = get_objectives(config.objectives, task.name)
     constraints = parse_constraints(config.all_constraints)
     for constraint in constraints:
         if constraint.known and constraint.direction == "<=":
             _require_a_fit(space, context, predictor, constraint)
     largest = [known_values(report) for report in _largest(space, context, predictor, console)]
     bounds = {c.name: c.bound for c in reversed(constraints) if c.direction == "<="}
-    reference = reference_values(
-        objectives,
-        guess=guess,
-        **{name: bounds.get(name, 1.1 * max(known[name] for known in largest)) for name in KNOWN},
-    )
+    worst = {name: bounds.get(name, 1.1 * max(known[name] for known in largest)) for name in largest[0]}
+    reference = reference_values(objectives, worst, guess)
     rule = make_rule(
         config.scheduler,
         objectives,
@@ -115,7 +113,7 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
         config.first_rung,
         guess,
     )
-    return History(objectives, reference, constraints), rule
+    return History(objectives, reference, constraints, always_reported(task.name)), rule
 
 
 def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, constraint: Constraint) -> None:
@@ -128,7 +126,7 @@ def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, co
     if least > constraint.bound:
         raise UserError(
             f"{constraint}: nothing in space '{space.name}' fits; its smallest configuration takes "
-            f"{_amount(constraint.name, least)} at batch size {predictor.setting.batch_size}"
+            f"{quantity_of(constraint.objective).brief(least)} at batch size {predictor.setting.batch_size}"
         )
 
 
@@ -142,11 +140,6 @@ def cheapest(
         if found[-1] <= enough:
             break
     return min(found)
-
-
-def _amount(name: str, value: float) -> str:
-    unit = {"memory": GIB, "checkpoint": MIB}.get(name)
-    return format_size(round(value * unit)) if unit else f"{value:,.0f}"
 
 
 def _largest(

@@ -11,6 +11,7 @@ from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import Task
 from trainables.trial.assignment import Assignment
 
 #: Returns the metrics on the test split of a trial's checkpoint.
@@ -64,6 +65,10 @@ class Backend(Protocol):
     @property
     def predictor(self) -> Predictor:
         """Predicts memory."""
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
 
     @property
     def guess(self) -> Mapping[str, float]:

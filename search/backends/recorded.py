@@ -10,11 +10,12 @@ from ray import tune
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.goals.objectives import KNOWN
+from search.goals.objectives import get_objectives
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
+from trainables.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class ReplayBackend:
         """
         table = ReplayTable.read(config.replay or "")
         table.require(config.space, config.epochs)
-        for name in config.objectives:
-            if name not in (*KNOWN, *table.metrics):
-                raise UserError(f"--replay {table.path}: does not hold the objective '{name}'")
+        for objective in get_objectives(config.objectives, table.task.name):
+            if not objective.known and objective.name not in table.metrics:
+                raise UserError(f"--replay {table.path}: does not hold the objective '{objective.name}'")
         return cls(config, table)
 
     @property
@@ -52,6 +53,11 @@ class ReplayBackend:
     def predictor(self) -> ReplayPredictor:
         """Answers with the memory that was predicted when the table was recorded."""
         return ReplayPredictor(self.table)
+
+    @property
+    def task(self) -> Task:
+        """As it was when the table was recorded."""
+        return self.table.task
 
     @property
     def guess(self) -> Mapping[str, float]:

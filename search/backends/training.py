@@ -22,6 +22,7 @@ from trainables.memory import MemoryPredictor
 from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoder
 from trainables.trial.run import test_metrics
 from trainables.trial.workbench import TrialSpec
@@ -98,10 +99,15 @@ class TrainingBackend:
         """The encoders' depths and widths."""
         return SpaceContext.of(self.encoders)
 
+    @property
+    def task(self) -> Task:
+        """The dataset's."""
+        return self.dataset.task
+
     @cached_property
     def guess(self) -> Mapping[str, float]:
         """What guessing gets."""
-        return self.dataset.task.guess(self.dataset.labels("validation"))
+        return self.task.guess(self.dataset.labels("validation"))
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
@@ -111,7 +117,7 @@ class TrainingBackend:
             "resolved.text_length": setting.text_length,
             "resolved.image_size": setting.image_size,
             "dataset.fingerprint": dataset.fingerprint,
-            **{f"dataset.{name}": value for name, value in dataset.task.summary().items()},
+            **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
         }

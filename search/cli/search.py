@@ -449,7 +449,7 @@ def _was_given(context: typer.Context, setting: str) -> bool:
 
 def _print_result(result: Any) -> None:
     from search.records.status import UNFINISHED
-    from search.reporting.report import front_table, memory_line, methods_table, tau_line
+    from search.reporting.tables import front_table, memory_line, methods_table, tau_line
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
@@ -461,14 +461,14 @@ def _print_result(result: Any) -> None:
     counts += ["interrupted"] if result.interrupted else []
     if result.front:
         title = f"Pareto front of '{result.name}'"
-        table, lines = front_table(result.front, result.depths, title, console.width)
+        table, lines = front_table(result.front, result.objectives, result.depths, title, console.width)
         console.print(table)
         for line in lines:
             console.print(line, style="dim", highlight=False, soft_wrap=True)
         if lines:
             console.print()
         if len(result.methods) > 1:
-            console.print(methods_table(result.methods))
+            console.print(methods_table(result.methods, result.objectives))
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
         if result.strategy == "oneshot":
             console.print(tau_line(result.agreement), highlight=False, soft_wrap=True)

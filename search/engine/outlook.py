@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.engine.gate import Gate
-from search.goals.objectives import KNOWN, known_values, normalised
+from search.goals.objectives import known_values, normalised
 from search.goals.pareto import hypervolume
 from search.records.history import History, canonical
 from search.samplers.ehvi import Outlook
@@ -47,7 +47,7 @@ def outlook(setup: Setup, gate: Gate) -> Outlook:
         ]
 
     names = [o.name for o in objectives]
-    exact = [name in KNOWN for name in names]
+    exact = [o.known for o in objectives]
     return Outlook(names, exact, setup.config.epochs, losses, draw, known, runs)
 
 
@@ -61,8 +61,6 @@ def promises(history: History, memory: MemoryReport) -> bool:
     known = known_values(memory)
     best = {o.name: min((v[o.name] for v in front), key=o.loss) for o in objectives}
     hoped = normalised(objectives, reference, {**best, **known})
-    hoped = tuple(
-        loss if o.name in KNOWN else loss - MARGIN for o, loss in zip(objectives, hoped, strict=True)
-    )
+    hoped = tuple(loss if o.known else loss - MARGIN for o, loss in zip(objectives, hoped, strict=True))
     ones = [1.0] * len(objectives)
     return hypervolume([*points, hoped], ones) - hypervolume(points, ones) >= LEAST_GAIN

@@ -49,7 +49,7 @@ def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
     store = SearchStore.read(folder)
     old = SearchConfig.from_json(store.fact("config"))
     differences = comparable(old, store.fact("facts"), config, setup.details)
-    if "step_time" in config.objectives:
+    if any(o.unit == "s" and not o.known for o in setup.history.objectives):
         differences.append("step times are other ones on another day")
     history = History(setup.history.objectives, setup.history.reference)
     points = {}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from search.goals.objectives import KNOWN, MIB, OBJECTIVES
-from search.units import GIB, parse_size
-from trainables.errors import UserError, unknown
+from search.goals.objectives import Objective, get_objectives
+from search.goals.quantities import quantity_of
+from trainables.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -17,19 +16,24 @@ class Constraint:
     """A bound on an objective.
 
     Attributes:
-        name: The objective's.
+        objective: The objective.
         bound: The value that may just be reached, above 0, in the objective's unit.
         direction: ``<=`` or ``>=``.
     """
 
-    name: str
+    objective: Objective
     bound: float
     direction: str
 
     @property
+    def name(self) -> str:
+        """The objective's name."""
+        return self.objective.name
+
+    @property
     def known(self) -> bool:
         """Whether it can be judged before anything is trained."""
-        return self.name in KNOWN
+        return self.objective.known
 
     def violation(self, values: Mapping[str, float]) -> float:
         """Return by how much values miss the bound, relative to it; 0 or less if it is kept.
@@ -43,7 +47,7 @@ class Constraint:
         return excess if self.direction == "<=" else -excess
 
     def __str__(self) -> str:
-        return f"{self.name}{self.direction}{_QUANTITIES[self.name].write(self.bound)}"
+        return f"{self.name}{self.direction}{quantity_of(self.objective).write(self.bound)}"
 
 
 def parse_constraint(text: str) -> Constraint:
@@ -59,9 +63,8 @@ def parse_constraint(text: str) -> Constraint:
         )
     name, direction, value = match.groups()
     try:
-        if name not in OBJECTIVES:
-            raise unknown("objective", name, OBJECTIVES)
-        return Constraint(name, _QUANTITIES[name].read(value), direction)
+        (objective,) = get_objectives([name])
+        return Constraint(objective, quantity_of(objective).read(value), direction)
     except UserError as error:
         raise UserError(f"--constraint {text}: {error}") from None
 
@@ -80,72 +83,3 @@ def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
             if lower.bound > upper.bound:
                 raise UserError(f"--constraint {upper} and --constraint {lower}: nothing can keep both")
     return constraints
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    """How people write the values of an objective.
-
-    Attributes:
-        read: Returns a text's value in the objective's unit.
-        units: What a unit is worth in the objective's, by suffix, from the largest to the least.
-    """
-
-    read: Callable[[str], float]
-    units: Mapping[str, Fraction]
-
-    def write(self, value: float) -> str:
-        """Return the shortest text for a value in which a number of 1 or more has at most three decimals."""
-        texts = []
-        for suffix, unit in self.units.items():
-            number = f"{float(Fraction(repr(value)) / unit):.3f}".rstrip("0").rstrip(".")
-            if float(number) >= 1 and self.read(number + suffix) == value:
-                texts.append(number + suffix)
-        own = next(suffix for suffix, unit in self.units.items() if unit == 1)
-        return min(texts, key=len, default=f"{value!r}{own}")
-
-
-def _sizes(unit: int) -> _Quantity:
-    """Sizes with their unit: a number alone could be bytes as well as the objective's own unit."""
-
-    def read(text: str) -> float:
-        if re.fullmatch(r"[\d.]+", text):
-            raise UserError(f"'{text}' lacks its unit; write e.g. 3GiB, 800MiB or 2.5GB")
-        return parse_size(text) / unit
-
-    bytes_of = {"GiB": GIB, "GB": 10**9, "MiB": MIB, "MB": 10**6, "KiB": 2**10, "KB": 10**3, "B": 1}
-    return _Quantity(read, {suffix: Fraction(size, unit) for suffix, size in bytes_of.items()})
-
-
-def _numbers(
-    kind: str, examples: str, units: Mapping[str, Fraction], most: float = float("inf")
-) -> _Quantity:
-    """Decimal numbers with a unit; those without are in the objective's own."""
-    accepted = {suffix.lower(): unit for suffix, unit in units.items()} | {"": Fraction(1)}
-
-    def read(text: str) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?)\s*([a-z%]*)", text.lower())
-        unit = accepted.get(match[2]) if match else None
-        value = float(Fraction(match[1]) * unit) if match and unit else 0.0
-        if not 0 < value <= most:
-            raise UserError(f"'{text}' is not {kind}; write e.g. {examples}")
-        return value
-
-    return _Quantity(read, units)
-
-
-_SHARE = _numbers("a share above 0", "0.6 or 60%", {"%": Fraction(1, 100), "": Fraction(1)}, most=1.0)
-
-_QUANTITIES = {
-    "memory": _sizes(GIB),
-    "checkpoint": _sizes(MIB),
-    "params": _numbers(
-        "a number of parameters",
-        "5M, 300k or 1.5e6",
-        {"B": Fraction(10**9), "M": Fraction(10**6), "k": Fraction(1000), "": Fraction(1)},
-    ),
-    "step_time": _numbers("a duration", "0.2s or 50ms", {"s": Fraction(1), "ms": Fraction(1, 1000)}),
-    "accuracy": _SHARE,
-    "macro_f1": _SHARE,
-    "loss": _numbers("a loss above 0", "0.8", {"": Fraction(1)}),
-}

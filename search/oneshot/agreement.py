@@ -33,13 +33,13 @@ class RankAgreement:
         objective: What they are ranked by.
         inherited: Its value of each subnet with inherited weights.
         own: Its value of each after training on its own.
-        rows: Rows of the validation split, over which both are measured.
+        rows: Rows of the validation split, of which the objective is a share; None if it is no share of rows.
     """
 
     objective: str
     inherited: tuple[float, ...]
     own: tuple[float, ...]
-    rows: int
+    rows: int | None
 
     @property
     def tau(self) -> float | None:
@@ -53,6 +53,6 @@ class RankAgreement:
 
     @property
     def uncertainty(self) -> float | None:
-        """Standard error of an accuracy over so many rows; None of what is no accuracy."""
+        """Standard error of a share of so many rows; None of what is no share of rows."""
         mean = fmean(self.own)
-        return math.sqrt(mean * (1 - mean) / self.rows) if self.objective == "accuracy" else None
+        return math.sqrt(mean * (1 - mean) / self.rows) if self.rows else None

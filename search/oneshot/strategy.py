@@ -103,14 +103,16 @@ class OneShot:
     def agreement(self) -> RankAgreement:
         """Return the random sample's inherited and own results in the first objective training decides."""
         history = self.setup.history
-        name = history.trained_objective.name
+        objective = history.trained_objective
+        name = objective.name
         pairs = []
         for subnet in self.search.sample if self.search else []:
             record = history.find(subnet.config)
             if record is not None and record.status is Status.FINISHED:
                 pairs.append((subnet.metrics[name], history.values(record)[name]))
         inherited, own = zip(*pairs, strict=True) if pairs else ((), ())
-        return RankAgreement(name, inherited, own, self.setup.details["dataset.validation"])
+        rows = self.setup.details["dataset.validation"] if objective.share_of_rows else None
+        return RankAgreement(name, inherited, own, rows)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all subnets that were evaluated, as rows of a table."""
@@ -151,6 +153,7 @@ class OneShot:
             f"{format_size(order.memory.total)}{workers}"
         )
         self.tracker.update(record)
+        metric = next(o.name for o in self.setup.history.shown if o.tested)
         with Steps(self.console, "supernet", config.supernet_epochs, len(epochs)) as steps:
 
             def heard(result: dict[str, float]) -> None:
@@ -158,8 +161,8 @@ class OneShot:
                 latest = record.epochs[-1]
                 steps.update(
                     len(record.epochs),
-                    f"training loss {latest['train_loss']:.3f}, accuracy of the first point "
-                    f"{latest['accuracy']:.3f}",
+                    f"training loss {latest['train_loss']:.3f}, {metric} of the first point "
+                    f"{latest[metric]:.3f}",
                     always=True,
                 )
                 self._keep(record)

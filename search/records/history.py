@@ -14,7 +14,7 @@ from ray.tune import Checkpoint
 from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
 from search.goals.constraints import Constraint
-from search.goals.objectives import KNOWN, Objective, known_values, late_reference, normalised
+from search.goals.objectives import Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
 from search.records.status import Ending, Status
 from trainables.memory import MemoryReport
@@ -186,6 +186,7 @@ class History:
         objectives: What is compared.
         reference: See ``search.goals.objectives.reference_values``.
         constraints: What members of the front keep to.
+        reported: What reports say of every trial, beside the objectives.
 
     Attributes:
         inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
@@ -196,8 +197,11 @@ class History:
         objectives: tuple[Objective, ...],
         reference: Mapping[str, float],
         constraints: tuple[Constraint, ...] = (),
+        reported: tuple[Objective, ...] = (),
     ) -> None:
         self.objectives = objectives
+        #: What reports say of a trial.
+        self.shown = tuple({o.name: o for o in (*reported, *objectives)}.values())
         self.reference = dict(reference)
         self.constraints = constraints
         self.inherited: dict[str, dict[str, float]] = {}
@@ -249,7 +253,8 @@ class History:
         if status is Status.FINISHED:
             for objective in self.objectives:
                 if objective.name not in self.reference:
-                    self.reference[objective.name] = late_reference(objective, record.values)
+                    late = late_reference(objective, record.values)
+                    self.reference |= {} if late is None else {objective.name: late}
             self._rank(record)
 
     def close(self) -> bool:
@@ -300,7 +305,7 @@ class History:
     @property
     def trained_objective(self) -> Objective:
         """The first objective that training decides; the first one if it decides none."""
-        return next((o for o in self.objectives if o.name not in KNOWN), self.objectives[0])
+        return next((o for o in self.objectives if not o.known), self.objectives[0])
 
     def best_of_methods(self) -> list[TrialRecord]:
         """Return the finished trial of each method that is best in the first objective training decides."""

@@ -60,7 +60,7 @@ class HypervolumeSampler(BaseSampler):
     trial has run is one more parameter, asked for at 1: so trials that still run, or were paused, inform the
     prediction from their first epoch on, and yet never stand for finished ones.
 
-    Memory, parameters and checkpoint are exact. As they take a while to compute for large encoders, they are
+    What is known before training is exact. As it takes a while to compute for large encoders, it is
     predicted, too, for the whole pool of candidates, and computed only for those that seem best, until the
     best one is known to be.
 

@@ -48,7 +48,7 @@ def test_refuses_what_cannot_be(settings, words) -> None:
 
 def test_objectives_share_one_scale() -> None:
     objectives = get_objectives(["memory", "accuracy", "loss"])
-    reference = reference_values(objectives, memory=4.0, params=1e6, guess={"loss": math.log(10)})
+    reference = reference_values(objectives, {"memory": 4.0, "params": 1e6}, {"loss": math.log(10)})
     assert normalised(objectives, reference, {"memory": 1.0, "accuracy": 0.8, "loss": 0.0}) == (
         pytest.approx((0.25, 0.2, 0.0))
     )

@@ -25,6 +25,9 @@ class Metric:
         ideal: The best possible value.
         unit: ``%`` for a share of 1, which people may write as a percentage; empty for a plain number.
         description: One line for listings.
+        short: What a narrow column calls it; its name by default.
+        share_of_rows: Whether it is a share of the samples, each of which is right or wrong: then its
+            standard error over a split is known.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Metric:
     ideal: float
     unit: str = ""
     description: str = ""
+    short: str = ""
+    share_of_rows: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Classification(Task):
 
     name = "classification"
     metrics = (
-        Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy after the last epoch"),
+        Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy after the last epoch", "acc", True),
         Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 after the last epoch"),
         Metric("loss", "minimize", None, 0.0, "", "cross entropy after the last epoch"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search.oneshot.agreement import RankAgreement, kendall_tau
-from search.reporting.report import tau_line
+from search.reporting.tables import tau_line
 
 
 def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
@@ -27,5 +27,5 @@ def test_says_whether_there_is_anything_to_rank() -> None:
         "-1.00 (1: the same ranking; 0: no relation). There is little to rank: their own accuracy varies by "
         "0.010 (standard deviation), and over 400 rows each is uncertain by 0.024"
     )
-    assert "little to rank" not in tau_line(RankAgreement("loss", (1.0, 1.1, 1.2), (1.0, 1.01, 1.02), 400))
+    assert "little to rank" not in tau_line(RankAgreement("loss", (1.0, 1.1, 1.2), (1.0, 1.01, 1.02), None))
     assert "is unknown" in tau_line(RankAgreement("accuracy", (0.4,), (0.5,), 400))

@@ -9,7 +9,7 @@ from ray.tune.trainable import Trainable
 
 from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord
-from trainables.memory.predictor import MemoryReport
+from trainables.memory import MemoryReport
 
 REPORT = MemoryReport(2**30, 2**30, 0, 0, 0, 0, trainable_parameters=10**6, checkpoint=4 * 10**6)
 

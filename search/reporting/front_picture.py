@@ -1,0 +1,97 @@
+"""The front as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from search.goals.objectives import Objective
+from search.goals.quantities import quantity_of
+from search.pictures import new_figure
+from search.records.history import History, TrialRecord
+from search.records.status import Status
+from search.reporting.rows import test_values
+
+_COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
+
+
+def plot_front(history: History, path: Path, title: str) -> None:
+    """Draw all finished trials over the first two objectives, the front joined by steps.
+
+    The most that may be spent of what is known before training is drawn as a line, if it is the x axis.
+
+    Args:
+        history: The search's trials.
+        path: PNG (or SVG, PDF) file to write.
+        title: Above the axes.
+    """
+    import matplotlib
+
+    x, y = (*history.objectives, *history.objectives)[:2]
+    figure, axes = new_figure(6.4, 4.0)
+    front = history.front()
+    finished = [record for record in history.by_status(Status.FINISHED) if record.repeat_of is None]
+    rest = [record for record in finished if record not in front]
+    methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
+    mixed = len(methods) > 1
+    colours = {method: matplotlib.colormaps["tab20"](i % 20) for i, method in enumerate(methods)}
+
+    def points(records: list[TrialRecord], values: str, label: str | None, **style: Any) -> None:
+        shown = [test_values(r, history) if values == "test" else history.values(r) for r in records]
+        axes.scatter(
+            [history.values(r)[x.name] for r in records],
+            [v[y.name] for v in shown],
+            label=label,
+            zorder=3,
+            **style,
+        )
+
+    if mixed:
+        for method in methods:
+            shown = [r for r in rest if r.config["method"] == method]
+            points(shown, "validation", None, s=22, color=[colours[method]] * len(shown))
+            members = [r for r in front if r.config["method"] == method]
+            points(
+                members, "validation", None, s=52, color=[colours[method]] * len(members), edgecolors="black"
+            )
+            axes.scatter([], [], s=30, color=[colours[method]], label=method)
+    else:
+        points(rest, "validation", "dominated trials", s=26, color=_COLOURS["trial"])
+        points(front, "validation", "front (validation)", s=46, color=_COLOURS["front"])
+    if len(history.objectives) == 2:
+        ordered = sorted(front, key=lambda r: history.values(r)[x.name])
+        axes.step(
+            [history.values(r)[x.name] for r in ordered],
+            [history.values(r)[y.name] for r in ordered],
+            where="post" if x.direction == "minimize" else "pre",
+            color=_COLOURS["front"],
+            linewidth=1.2,
+            zorder=2,
+            label="front (validation)" if mixed else None,
+        )
+    for record in front:
+        spread = history.spreads(record).get(y.name)
+        if spread is not None:
+            centre = history.values(record)
+            axes.errorbar(centre[x.name], centre[y.name], spread, color=_COLOURS["front"], capsize=2, lw=1)
+    tested = [r for r in front if y.name in test_values(r, history)]
+    if tested:
+        points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
+    budgets = [c.bound for c in history.constraints if c.known and c.name == x.name and c.direction == "<="]
+    if budgets:
+        axes.axvline(min(budgets), color=_COLOURS["limit"], linestyle="--", linewidth=1, label="budget")
+    axes.set_xlabel(_axis(x))
+    axes.set_ylabel(_axis(y))
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.25)
+    if mixed:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    else:
+        axes.legend(fontsize=8, loc="best")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def _axis(objective: Objective) -> str:
+    title, symbol = objective.title or objective.name, quantity_of(objective).symbol
+    return f"{title} ({symbol})" if symbol else title

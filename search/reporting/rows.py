@@ -1,0 +1,89 @@
+"""The front, the best of each method, and memory, as the rows of documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import fmean, stdev
+from typing import Any
+
+from search.records.history import History, TrialRecord
+from search.records.status import Status
+
+
+def front_rows(history: History) -> list[dict[str, Any]]:
+    """Return the front as the rows of the JSON document, see ``SearchResult.to_dict``.
+
+    Figures are means over the trials of a configuration, ``seeds`` their number, and with several of them
+    ``spread`` holds standard deviations.
+    """
+    return [_row(record, history) for record in history.front()]
+
+
+def method_rows(history: History) -> list[dict[str, Any]]:
+    """Return the best finished trial of each method, best first, as rows like the front's.
+
+    Best is by the first objective that training decides; each row also has ``trials``, how many of the
+    method's trials finished, and ``on_front``.
+    """
+    front = {record.trial_id for record in history.front()}
+    trials = Counter(record.config["method"] for record in history.by_status(Status.FINISHED))
+    return [
+        {
+            **_row(record, history),
+            "trials": trials[record.config["method"]],
+            "on_front": record.trial_id in front,
+        }
+        for record in history.best_of_methods()
+    ]
+
+
+def memory_rows(history: History) -> list[dict[str, Any]]:
+    """Return predicted and measured memory of every trial that was measured, in GiB."""
+    return [
+        {
+            "trial_id": record.trial_id,
+            "run_id": record.run_id,
+            "memory": record.values["memory"],
+            "expected": record.epochs[-1]["expected_memory"],
+            "measured": record.epochs[-1]["measured_memory"],
+            "reserved": record.epochs[-1].get("reserved_memory"),
+            "error": record.memory_error,
+            "config": dict(record.config),
+        }
+        for record in history.trials.values()
+        if record.memory_error is not None
+    ]
+
+
+def _row(record: TrialRecord, history: History) -> dict[str, Any]:
+    values = history.values(record)
+    runs = history.finished(record)
+    tests = test_values(record, history)
+    row: dict[str, Any] = {"trial_id": record.trial_id, "run_id": record.run_id}
+    for objective in history.shown:
+        row[objective.name] = values[objective.name]
+        if objective.tested:
+            row[f"test_{objective.name}"] = tests.get(objective.name)
+    for objective in history.shown:
+        if objective.name in record.inherited:
+            row[f"inherited_{objective.name}"] = record.inherited[objective.name]
+    row |= {
+        "trainable_parameters": record.memory.trainable_parameters,
+        "seeds": len(runs),
+        "config": dict(record.config),
+    }
+    if len(runs) > 1:
+        spreads = history.spreads(record)
+        row["spread"] = {name: spreads[name] for name in row if name in spreads}
+        for objective in history.shown:
+            if objective.tested:
+                name = objective.name
+                scored = [run.test[name] for run in runs if name in run.test]
+                row["spread"][f"test_{name}"] = stdev(scored) if len(scored) > 1 else None
+    return row
+
+
+def test_values(record: TrialRecord, history: History) -> dict[str, float]:
+    """Return a configuration's metrics on the test split: means over its trials; empty if there are none."""
+    tests = [run.test for run in history.finished(record) if run.test]
+    return {name: fmean(test[name] for test in tests) for name in tests[0]} if tests else {}

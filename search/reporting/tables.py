@@ -1,0 +1,229 @@
+"""The front and the best of each method as tables for the terminal, and lines that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
+from rich.table import Table
+
+from search.goals.objectives import PARAMS, Objective
+from search.goals.quantities import quantity_of
+from search.oneshot.agreement import RankAgreement
+
+#: Headings of parameters, where they are not their names.
+_HEADINGS = {
+    "n_fusion_layers": "L_f",
+    "n_query_prompts": "QP",
+    "n_query_context_prompts": "QCP",
+    "n_fusion_context_prompts": "FCP",
+    "translator_width": "trans.\nwidth",
+    "learning_rate": "lr",
+    "gradient_checkpointing": "grad.\nckpt.",
+}
+
+#: Before the names of metrics with weights inherited from a supernet.
+_INHERITED = "inherited_"
+
+
+def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how far measured memory was from the expected, over the rows of ``memory_rows``."""
+    errors = sorted(abs(row["error"]) for row in rows)
+    if not errors:
+        return "memory was not measured: no trial came as far as its second full batch"
+    median, tenth = errors[len(errors) // 2], errors[-1 - len(errors) // 10]
+    return (
+        f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "
+        f"{tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
+    )
+
+
+def tau_line(agreement: RankAgreement) -> str:
+    """Say how well inherited results rank subnets, and whether there is anything to rank."""
+    name, tau = agreement.objective, agreement.tau
+    if tau is None:
+        return (
+            f"Kendall's tau of inherited against own {name} is unknown: it takes two trained random "
+            "subnets that differ"
+        )
+    line = (
+        f"Kendall's tau of inherited against own {name}, over {len(agreement.own)} random subnets: {tau:.2f} "
+        "(1: the same ranking; 0: no relation)"
+    )
+    uncertainty = agreement.uncertainty
+    if uncertainty is None or agreement.spread >= uncertainty:
+        return line
+    return (
+        f"{line}. There is little to rank: their own {name} varies by {agreement.spread:.3f} (standard "
+        f"deviation), and over {agreement.rows} rows each is uncertain by {uncertainty:.3f}"
+    )
+
+
+def front_table(
+    rows: Sequence[Mapping[str, Any]],
+    objectives: Sequence[Objective],
+    depths: Mapping[str, int],
+    title: str,
+    width: int,
+) -> tuple[Table, list[str]]:
+    """Return the front as a table for the terminal, and the lines that are to follow it.
+
+    Settings have columns. Where these say too little or do not fit, lines have the settings of each member.
+
+    Args:
+        rows: As ``front_rows`` returns them.
+        objectives: What the rows say of each trial, see ``History.shown``.
+        depths: Layers of each encoder, to show L_f for each.
+        title: Above the table.
+        width: Columns of the terminal.
+    """
+    lines = [settings_line(row) for row in rows]
+    figures = _figures(rows, objectives)
+    if len({row["config"]["method"] for row in rows}) > 1:
+        return _front_table(rows, figures, depths, title, ["method"]), lines
+    # A supernet has one learning rate, which all that is trained from it shares
+    inherited = any(figure.key.startswith(_INHERITED) for figure in figures)
+    left_out = ("method", "learning_rate") if inherited else ("method",)
+    keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
+    table = _front_table(rows, figures, depths, title, keys)
+    endless = Console(width=10_000)
+    if Measurement.get(endless, endless.options, table).maximum > width:
+        return _front_table(rows, figures, depths, title, []), lines
+    by_layer = any(isinstance(value, Mapping) for row in rows for value in row["config"].values())
+    return table, lines if by_layer else []
+
+
+def _front_table(
+    rows: Sequence[Mapping[str, Any]],
+    figures: Sequence[_Figure],
+    depths: Mapping[str, int],
+    title: str,
+    keys: Sequence[str],
+) -> Table:
+    """Return the front with a column for each of some fields of the configuration."""
+    table = _table(title, [figure.heading for figure in figures])
+    for key in keys:
+        justify: JustifyMethod = "left" if key == "method" else "right"
+        table.add_column(_heading(key), justify=justify, no_wrap=True)
+    table.add_column("MLflow\nrun id", no_wrap=True)
+    if "n_fusion_layers" in keys:
+        table.caption = f"L_f: first fused layer of {'/'.join(depths)}; QP, QCP, FCP: prompt lengths"
+        table.caption_justify = "left"
+    for row in rows:
+        settings = [_cell(key, row["config"].get(key), depths) for key in keys]
+        table.add_row(*(figure.cell(row) for figure in figures), *settings, _run_id(row))
+    return table
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name.replace("_", "\n"))
+
+
+def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table:
+    """Return the best of each method as a table for the terminal; what training decides comes first.
+
+    Args:
+        rows: As ``method_rows`` returns them.
+        objectives: What the rows say of each trial, see ``History.shown``.
+    """
+    in_order = sorted(objectives, key=lambda objective: objective.known)
+    figures = [f for f in _figures(rows, in_order) if not f.key.startswith(_INHERITED)]
+    table = _table("best of each method", [*(figure.heading for figure in figures), "trials"])
+    table.add_column("method", no_wrap=True)
+    table.add_column("on the\nfront", no_wrap=True)
+    table.add_column("MLflow\nrun id", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            *(figure.cell(row) for figure in figures),
+            str(row["trials"]),
+            row["config"]["method"],
+            "yes" if row["on_front"] else "",
+            _run_id(row),
+        )
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A column of values of an objective.
+
+    Attributes:
+        objective: The objective.
+        key: Where a row has the value.
+        where: The first line of the heading: with what weights or on what split it is measured; may be empty.
+    """
+
+    objective: Objective
+    key: str
+    where: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Short words, one a line, with the unit below."""
+        name = self.objective.short or self.objective.name
+        words = (self.where, *name.replace("_", " ").split(), quantity_of(self.objective).symbol)
+        return "\n".join(word for word in words if word)
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Return a row's value, with its standard deviation over seeds if there are several, unless exact."""
+        if row.get(self.key) is None:
+            return "-"
+        write = quantity_of(self.objective).cell
+        spread = None if self.objective.known else row.get("spread", {}).get(self.key)
+        return write(row[self.key]) if spread is None else f"{write(row[self.key])} ±{write(spread)}"
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[_Figure]:
+    """Return the columns of objectives, the trained parameters last, which every row has."""
+    figures = []
+    for objective in objectives:
+        name = objective.name
+        if objective == PARAMS:
+            continue
+        if any(_INHERITED + name in row for row in rows):
+            figures.append(_Figure(objective, _INHERITED + name, "inher."))
+        figures.append(_Figure(objective, name, "val" if objective.tested else ""))
+        if objective.tested:
+            figures.append(_Figure(objective, f"test_{name}", "test"))
+    return [*figures, _Figure(PARAMS, "trainable_parameters")]
+
+
+def _run_id(row: Mapping[str, Any]) -> str:
+    return (row["run_id"] or "-")[:8]
+
+
+def settings_line(row: Mapping[str, Any]) -> str:
+    """Return a trial's method and settings in one line, the learning rate last."""
+    config = row["config"]
+    named = {key: value for key, value in config.items() if key not in ("method", "learning_rate")}
+    named["lr"] = config["learning_rate"]
+    settings = ", ".join(f"{k}={_written(v)}" for k, v in named.items())
+    return f"{_run_id(row)}  {config['method']}: {settings}"
+
+
+def _written(value: Any) -> str:
+    """Return a setting as text; one for each layer of each modality as ``text 4 2 1 image 8 8 2``."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{modality} {' '.join(map(str, of))}" for modality, of in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(key: str, value: Any, depths: Mapping[str, int]) -> str:
+    if value is None:
+        return "-"
+    if key == "n_fusion_layers":
+        return "/".join(str(depth - value) for depth in depths.values())
+    if isinstance(value, Mapping):  # one for each layer of each modality
+        numbers = [number for of_layers in value.values() for number in of_layers]
+        return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}-{max(numbers)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

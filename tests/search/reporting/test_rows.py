@@ -1,0 +1,60 @@
+"""The front and the best of each method, as documents."""
+
+from __future__ import annotations
+
+import json
+
+from search.goals.objectives import always_reported, get_objectives
+from search.records.history import History
+from search.reporting.rows import front_rows, method_rows
+from tests.search.reporting.histories import add, of_three_methods
+
+LINEAR = {"method": "linear", "learning_rate": 1e-3}
+
+
+def test_a_member_of_the_front() -> None:
+    history = of_three_methods()
+    assert list(front_rows(history)[0].items()) == [
+        ("trial_id", "a"),
+        ("run_id", "a" * 12),
+        ("memory", 1.0),
+        ("accuracy", 0.5),
+        ("test_accuracy", 0.4),
+        ("trainable_parameters", 10**6),
+        ("seeds", 1),
+        ("config", {"method": "linear", "learning_rate": 3e-3}),
+    ]
+    assert json.loads(json.dumps(front_rows(history))) == front_rows(history)
+
+
+def test_memory_and_the_tasks_first_metric_are_always_there() -> None:
+    history = History(
+        get_objectives(("params", "macro_f1")),
+        {"params": 1e9, "macro_f1": 0.0},
+        reported=always_reported("classification"),
+    )
+    add(history, "a", 1, 0.5, LINEAR, inherited={"accuracy": 0.25})
+    add(history, "b", 1, 0.75, LINEAR, repeat_of="a")
+    (row,) = front_rows(history)
+    assert list(row)[:8] == [
+        *("trial_id", "run_id", "memory", "accuracy", "test_accuracy"),
+        *("params", "macro_f1", "test_macro_f1"),
+    ]
+    assert (row["accuracy"], row["inherited_accuracy"], row["seeds"]) == (0.625, 0.25, 2)
+    assert list(row["spread"]) == [
+        *("memory", "accuracy", "params", "macro_f1", "test_accuracy", "test_macro_f1")
+    ]
+
+
+def test_what_was_not_scored_is_null() -> None:
+    history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
+    add(history, "a", 1, 0.5, LINEAR, test={})
+    assert front_rows(history)[0]["test_accuracy"] is None
+
+
+def test_the_best_is_by_what_training_decides() -> None:
+    history = History(get_objectives(("params", "loss")), {"params": 1e9, "loss": 3.0})
+    for name, loss in (("a", 0.9), ("b", 0.4)):
+        add(history, name, 1, 0.5, {**LINEAR, "name": name})
+        history.trials[name].epochs[-1]["loss"] = loss
+    assert [row["trial_id"] for row in method_rows(history)] == ["b"]

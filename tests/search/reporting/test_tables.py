@@ -1,0 +1,115 @@
+"""The front and the best of each method, as tables for the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search.goals.objectives import always_reported, get_objectives
+from search.records.history import History
+from search.reporting.rows import front_rows, method_rows
+from search.reporting.tables import front_table, methods_table
+from tests.search.reporting.histories import add, of_three_methods
+
+DEPTHS = {"text": 6, "image": 12}
+
+
+@pytest.fixture
+def history() -> History:
+    return of_three_methods()
+
+
+def _shown(table: Any) -> list[str]:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text().splitlines()
+
+
+def test_a_front_of_several_methods_names_them_and_their_settings(history) -> None:
+    table, settings = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
+    rows = [line for line in _shown(table) if " M " in line]
+    assert [line.split()[4:6] for line in rows] == [["M", "linear"], ["M", "wander"], ["M", "pmf"]]
+    assert settings[1] == "bbbbbbbb  wander: width=64, cp=sum, lr=0.002"
+
+
+def test_a_front_of_one_method_has_a_column_a_setting(history) -> None:
+    rows = [row for row in front_rows(history) if row["config"]["method"] == "pmf"]
+    table, settings = front_table(rows, history.shown, DEPTHS, "front", 120)
+    lines = _shown(table)
+    assert any("L_f" in line for line in lines)
+    assert any("4/10" in line for line in lines)
+    assert settings == []
+
+
+def test_settings_that_do_not_fit_are_listed_below(history) -> None:
+    rows = [row for row in front_rows(history) if row["config"]["method"] == "wander"]
+    wide, settings = front_table(rows, history.shown, DEPTHS, "front", 120)
+    needed = max(len(line.rstrip()) for line in _shown(wide))
+    assert settings == []
+    table, settings = front_table(rows, history.shown, DEPTHS, "front", needed - 1)
+    assert max(len(line.rstrip()) for line in _shown(table)) < needed
+    assert settings == ["bbbbbbbb  wander: width=64, cp=sum, lr=0.002"]
+
+
+def test_the_best_of_each_method_best_first(history) -> None:
+    rows = method_rows(history)
+    assert [(row["config"]["method"], row["trials"], row["on_front"]) for row in rows] == [
+        ("pmf", 1, True),
+        ("wander", 2, True),
+        ("linear", 1, True),
+    ]
+    assert rows[1]["accuracy"] == 0.7
+    shown = [line for line in _shown(methods_table(rows, history.shown)) if " M " in line]
+    assert [line.split()[6] for line in shown] == ["pmf", "wander", "linear"]
+    assert "0.900  0.800   6.000   1.00 M" in shown[0]
+
+
+def test_headings_say_what_and_in_which_unit(history) -> None:
+    table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
+    assert [column.header for column in table.columns] == [
+        "memory\nGiB",
+        "val\nacc",
+        "test\nacc",
+        "trained\nparams",
+        "method",
+        "MLflow\nrun id",
+    ]
+    table = methods_table(method_rows(history), history.shown)
+    assert [column.header for column in table.columns][:4] == [
+        "val\nacc",
+        "test\nacc",
+        "memory\nGiB",
+        "trained\nparams",
+    ]
+
+
+def test_every_objective_has_its_columns() -> None:
+    objectives = get_objectives(("loss", "params", "checkpoint"))
+    reference = {"loss": 3.0, "params": 1e9, "checkpoint": 9.0}
+    history = History(objectives, reference, reported=always_reported("classification"))
+    add(history, "a", 1, 0.5, {"method": "linear", "learning_rate": 1e-3}, inherited={"accuracy": 0.4})
+    table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
+    shown = {column.header.replace("\n", " "): next(iter(column.cells)) for column in table.columns}
+    assert shown == {
+        "memory GiB": "1.000",
+        "inher. acc": "0.400",
+        "val acc": "0.500",
+        "test acc": "0.400",
+        "val loss": "1.000",
+        "test loss": "1.500",
+        "checkpoint MiB": "3.815",
+        "trained params": "1.00 M",
+        "MLflow run id": "aaaaaaaa",
+    }
+
+
+def test_spreads_stand_behind_what_is_not_exact() -> None:
+    history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
+    for name, accuracy, repeats in (("a", 0.5, None), ("b", 0.7, "a")):
+        config = {"method": "linear", "learning_rate": 1e-3}
+        add(history, name, 1, accuracy, config, repeat_of=repeats)
+    table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
+    assert "1.000  0.600 ±0.141  0.500 ±0.141   1.00 M" in "\n".join(_shown(table))
