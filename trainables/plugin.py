@@ -1,4 +1,4 @@
-"""Methods, tasks and spaces from a user's own Python file."""
+"""Methods, tasks, spaces and objectives from a user's own Python file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.errors import UserError
 
 @dataclass(frozen=True)
 class Plugin:
-    """A Python file that registers methods, tasks or spaces when it runs.
+    """A Python file that registers methods, tasks, spaces or objectives when it runs.
 
     It travels to other processes and nodes as text, so the file need not exist there; it may import installed
     packages, but no neighbouring files.
