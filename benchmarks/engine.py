@@ -185,14 +185,13 @@ class Recordings:
 
 def move(trial: Any, params: dict[str, Any]) -> None:
     """Give a trial other values for the parameters that it has, as if they had been its sampler's."""
-    shared = {name: params[name] for name in trial.distributions if name in params}
     if isinstance(trial, optuna.Trial):
-        for name, value in shared.items():
+        for name in [name for name in trial.distributions if name in params]:
             distribution = trial.distributions[name]
-            internal = distribution.to_internal_repr(value)
+            internal = distribution.to_internal_repr(params[name])
             trial.storage.set_trial_param(trial._trial_id, name, internal, distribution)
     else:
-        trial.params.update(shared)
+        trial.values.update({name: params[name] for name in trial.values if name in params})
 
 
 class Engine(ABC):

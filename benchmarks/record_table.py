@@ -54,7 +54,7 @@ def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     points = list(space.first_points(context))
     points += [member.values for end in ("low", "high") for member in space.ends(end, context)]
-    methods = [member.method for member in space.members()] if space.members else []
+    methods = [part.method for part in space.parts()] if space.parts else []
     seen: set[str] = set()
     number = 0
     while True:

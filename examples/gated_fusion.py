@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spaces import SpaceContext, Trial, method_space
 from trainables.methods import (
+    DefaultSpace,
     FusionMethod,
     FusionOutput,
     MethodConfig,
@@ -25,18 +25,26 @@ from trainables.methods import (
     option,
     register_method,
 )
+from trainables.parameters import Range
 from trainables.towers import ModalityInput
+
+WIDTHS = Range(16, 512, log=True)  # what is accepted, and what a search tries
 
 
 @dataclass(frozen=True)
 class GatedFusionConfig(MethodConfig):
-    width: int = option(64, "units of the fused vector", low=1, other=8)
+    width: int = option(64, "units of the fused vector", other=16, range=WIDTHS)
 
 
 @register_method(
     "gated_fusion",
     description="gated multimodal units on frozen encoders",
     source="Arevalo et al., ICLR workshop 2017, Eq. 1-5",
+    space=DefaultSpace(
+        "gated multimodal units: their number",
+        parameters={"width": WIDTHS},
+        first_points=[{"width": 64, "learning_rate": 2e-3}],
+    ),
 )
 class GatedFusion(FusionMethod):
     config_class = GatedFusionConfig
@@ -58,14 +66,3 @@ class GatedFusion(FusionMethod):
         units = torch.stack([torch.tanh(self.units[m](x)) for m, x in vectors.items()], dim=1)
         gates = self.gate(torch.cat(list(vectors.values()), dim=-1)).view_as(units).softmax(dim=1)
         return FusionOutput(self.head((gates * units).sum(dim=1)))
-
-
-def parameters(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    return {"width": trial.suggest_int("width", 16, 512, log=True)}
-
-
-def first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    return [{"width": 64, "learning_rate": 2e-3}]
-
-
-method_space("gated_fusion", "gated multimodal units: their number", parameters, first_points)

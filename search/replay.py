@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from ray import tune
 
 from spaces import SpaceContext, get_space
-from spaces.grid import place_in_range
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
+from trainables.parameters import Parameter, Range
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import DEFAULT_TASK, Task, get_task
 from trainables.trial.assignment import Assignment
@@ -62,13 +62,14 @@ class Neighbourhood:
 
     Args:
         rows: The recorded configurations.
-        ranges: The space's parameters by name, as ``Space.parameters`` gives them.
+        parameters: The space's by name, as ``Space.parameters`` gives them.
     """
 
-    def __init__(self, rows: Sequence[Recorded], ranges: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Sequence[Recorded], parameters: Mapping[str, Parameter]) -> None:
         self.rows = rows
         names = sorted({name for row in rows for name in row.config})
-        self._ranges = {name: ranges[name] for name in names if "low" in ranges.get(name, {})}
+        asked = {name: parameters.get(name) for name in names}
+        self._ranges = {name: found for name, found in asked.items() if isinstance(found, Range)}
         self._names = [name for name in names if name not in self._ranges]
         self._numbers = np.array([self._scaled(row.config) for row in rows])
         self._choices = np.array([self._chosen(row.config) for row in rows], dtype=object)
@@ -84,15 +85,15 @@ class Neighbourhood:
         return np.sqrt(numbers + choices)
 
     def _scaled(self, config: Mapping[str, Any]) -> list[float]:
-        return [_place(config.get(name), **bounds) for name, bounds in self._ranges.items()]
+        return [_place(config.get(name), within) for name, within in self._ranges.items()]
 
     def _chosen(self, config: Mapping[str, Any]) -> list[str]:
         return [json.dumps(config.get(name), sort_keys=True) for name in self._names]
 
 
-def _place(value: float | None, low: float, high: float, log: bool, **_: Any) -> float:
+def _place(value: float | None, within: Range) -> float:
     """Where in its range a number lies, 0 to 1, or where one that is missing does."""
-    return _ABSENT if value is None else place_in_range(value, low, high, log)
+    return _ABSENT if value is None else within.place(value)
 
 
 @dataclass(frozen=True)
@@ -229,12 +230,12 @@ def _recorded(table: pa.Table, epochs: int) -> tuple[Recorded, ...]:
 
 def _by_method(rows: Sequence[Recorded], name: str, context: SpaceContext) -> dict[str, Neighbourhood]:
     space = get_space(name)
-    members = {member.method: member for member in space.members()} if space.members else {}
+    parts = {part.method: part for part in space.parts()} if space.parts else {}
     trials: dict[str, list[Recorded]] = defaultdict(list)
     for row in rows:
         trials[row.config["method"]].append(row)
     return {
-        method: Neighbourhood(of_method, members.get(method, space).parameters(context))
+        method: Neighbourhood(of_method, parts.get(method, space).parameters(context))
         for method, of_method in trials.items()
     }
 

@@ -67,7 +67,7 @@ class Setup:
         ranges = self.space.parameters(self.context)
         return {
             **{name: value for name, value in self.details.items() if not name.startswith("reference.")},
-            **{f"parameter {name}": json.dumps(bounds) for name, bounds in ranges.items()},
+            **{f"parameter {name}": json.dumps(bounds.to_dict()) for name, bounds in ranges.items()},
         }
 
 

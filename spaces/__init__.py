@@ -1,32 +1,22 @@
-"""What is explored: one file a space; importing this package fills the registry."""
+"""What is explored: one file a space; importing this package fills the registry.
 
-from spaces import (  # noqa: F401
-    adapter,
-    all_methods,
-    baselines,
-    lora,
-    mope,
-    pmf,
-    pmf_nas,
-    prompts,
-    wander,
-)
+A method's default space is declared in the method's own file. Here are the spaces of several methods, those
+that need more than a declaration, and what is done with any space.
+"""
+
 from spaces.base import (
     SPACES,
     Member,
     Space,
-    SpaceContext,
-    Trial,
-    Unordered,
     get_space,
-    main_modality,
-    method_space,
     register_space,
-    suggest_layers,
-    suggest_learning_rate,
     union,
     with_checkpointing,
 )
+from trainables.methods.space import SpaceContext, Trial
+from trainables.registry import import_modules
+
+import_modules(__name__, __path__)
 
 __all__ = [
     "SPACES",
@@ -34,13 +24,8 @@ __all__ = [
     "Space",
     "SpaceContext",
     "Trial",
-    "Unordered",
     "get_space",
-    "main_modality",
-    "method_space",
     "register_space",
-    "suggest_layers",
-    "suggest_learning_rate",
     "union",
     "with_checkpointing",
 ]

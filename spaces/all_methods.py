@@ -27,10 +27,18 @@ ORDER = (
     "p_bert",
     "sf_vf",
     "late_concat",
+    "full_finetune",
+    "image_only",
+    "text_only",
+    "mmbt",
+    "mbt",
+    "sequential_fuse",
+    "frozen",
+    "sf_op",
 )
 
 
-def _members() -> list[Space]:
+def _parts() -> list[Space]:
     """The default space of every method that has one."""
     spaces = [space for space in SPACES.values() if space.method]
     rank = {method: number for number, method in enumerate(ORDER)}
@@ -38,5 +46,5 @@ def _members() -> list[Space]:
 
 
 ALL_METHODS = register_space(
-    union("all_methods", "every method: first the method, then its own parameters; one front", _members)
+    union("all_methods", "every method: first the method, then its own parameters; one front", _parts)
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any
 
-from spaces.base import Member, Space, SpaceContext, Trial
+from spaces.base import Member, Space
+from spaces.trials import AnsweringTrial
 from trainables.errors import UserError
+from trainables.methods.space import SpaceContext, Trial, suggest
+from trainables.parameters import Parameter, Range
 
 #: Values that a grid takes of a range.
 POINTS = 5
@@ -49,13 +50,13 @@ def on_grid(space: Space, points: int = POINTS) -> GridSpace:
         raise UserError(f"grid of {points} points: a range needs at least 2, its two ends")
 
     def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-        return space.sample(_Snapping(trial, points), context)
+        return space.sample(_snapping(trial, points), context)
 
-    def members() -> Sequence[Space]:
-        return [on_grid(member, points) for member in space.members()] if space.members else ()
+    def parts() -> Sequence[Space]:
+        return [on_grid(part, points) for part in space.parts()] if space.parts else ()
 
     kept = {field.name: getattr(space, field.name) for field in fields(Space)}
-    changed = {"sample": sample, "members": members if space.members else None, "points": points}
+    changed = {"sample": sample, "parts": parts if space.parts else None, "points": points}
     return GridSpace(**{**kept, **changed})
 
 
@@ -77,7 +78,7 @@ def enumerate_space(space: Space, context: SpaceContext, points: int | None = No
     path: list[int] = []
     while True:
         walk = _Walk(path, thinned or points, thinned)
-        yield Member(space.sample(walk, context), walk.values, walk.parameters)
+        yield space.answered(AnsweringTrial(walk), context)
         path = walk.path[: len(walk.sizes)]
         while path and path[-1] + 1 == walk.sizes[len(path) - 1]:
             path.pop()
@@ -99,118 +100,47 @@ def count(space: Space, context: SpaceContext, limit: int) -> int | None:
     return len(found)
 
 
-@lru_cache(typed=True)  # 1 and 1.0 are different answers
-def grid_values(
-    low: float, high: float, step: float | None, log: bool, points: int | None
-) -> tuple[float, ...]:
-    """Return the values that a grid takes of a range, in rising order; whole ones of a whole range.
+def _snapping(trial: Trial, points: int) -> AnsweringTrial:
+    """Return a trial that passes on what it is asked for, and moves numbers to a grid."""
 
-    Args:
-        low: Lowest value.
-        high: Highest value, if the steps reach it.
-        step: Distance of neighbouring values, or None if there are all between the ends.
-        log: Whether to spread the values evenly on a log scale.
-        points: The most values, 2 or more; None for all.
+    def answer(name: str, parameter: Parameter) -> Any:
+        value = suggest(trial, name, parameter)
+        if isinstance(parameter, Range):
+            return parameter.grid(points)[parameter.nearest(value, points)]
+        return value
 
-    Raises:
-        EndlessSpace: If there is neither a step nor a number of points.
-    """
-    if low == high:
-        return (low,)
-    if step is not None:
-        steps = math.floor((high - low) / step + 1e-9)  # of floats, the last step may end just above
-        if points is None or steps < points:
-            return tuple(low + index * step for index in range(steps + 1))
-        high = low + steps * step
-    elif points is None:
-        raise EndlessSpace(f"no steps between {low:g} and {high:g}: the values cannot be counted")
-    shares = [index / (points - 1) for index in range(1, points - 1)]
-    between = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
-    if step is None:
-        return (low, *between, high)
-    # Near the low end of a log scale, two points may share a step.
-    return tuple(dict.fromkeys([low, *(low + round((v - low) / step) * step for v in between), high]))
-
-
-def place_in_range(value: float, low: float, high: float, log: bool) -> float:
-    """Return where in a range a number lies, 0 to 1, on the scale of the range."""
-    if log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return (value - low) / (high - low) if high > low else 0.0
-
-
-def nearest(value: float, values: Sequence[float], log: bool) -> int:
-    """Return the index of the value that is nearest to another one."""
-    if log:
-        return min(range(len(values)), key=lambda index: abs(math.log(values[index] / value)))
-    return min(range(len(values)), key=lambda index: abs(values[index] - value))
-
-
-@dataclass(frozen=True)
-class _Snapping:
-    """A trial whose numbers are moved to a grid."""
-
-    trial: Trial
-    points: int
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        value = self.trial.suggest_int(name, low, high, step=step, log=log)
-        return int(self._snapped(value, low, high, step, log))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        value = self.trial.suggest_float(name, low, high, step=step, log=log)
-        return self._snapped(value, low, high, step, log)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self.trial.suggest_categorical(name, choices)
-
-    def _snapped(self, value: float, low: float, high: float, step: float | None, log: bool) -> float:
-        values = grid_values(low, high, step, log, self.points)
-        return values[nearest(value, values, log)]
+    return AnsweringTrial(answer)
 
 
 @dataclass
 class _Walk:
-    """A trial that takes the values a path names, by index, and the first ones where the path ends.
+    """Answers with the values that a path names, by index, and the first ones where the path ends.
 
     Attributes:
         path: Indices of the values, in the order in which parameters are asked for; grows to the path taken.
         points: Values of ranges without steps, or None.
         thinned: The most values of ranges with steps, or None for all.
         sizes: Number of values of every parameter met.
-        values: What was answered, by name.
-        parameters: What was asked: ranges by name.
     """
 
     path: list[int]
     points: int | None
     thinned: int | None
     sizes: list[int] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        asked = {"type": "int", "low": low, "high": high, "step": step, "log": log}
-        return int(self._take(name, asked, grid_values(low, high, step, log, self.thinned)))
+    def __call__(self, name: str, parameter: Parameter) -> Any:
+        """Return the path's next value.
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        asked = {"type": "float", "low": low, "high": high, "step": step, "log": log}
-        points = self.points if step is None else self.thinned
-        return float(self._take(name, asked, grid_values(low, high, step, log, points)))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._take(name, {"type": "categorical", "choices": list(choices)}, choices)
-
-    def _take(self, name: str, asked: dict[str, Any], values: Sequence[Any]) -> Any:
-        if name in self.values:  # asked for twice, answered alike, as Optuna does
-            return self.values[name]
+        Raises:
+            EndlessSpace: If there are endless ones.
+        """
+        endless = isinstance(parameter, Range) and parameter.endless
+        points = self.points if endless else self.thinned
+        if endless and points is None:
+            raise EndlessSpace(f"{name}: there are no steps between its ends, its values cannot be counted")
+        values = parameter.grid(points)
         if len(self.sizes) == len(self.path):
             self.path.append(0)
-        self.parameters[name] = asked
-        self.values[name] = values[self.path[len(self.sizes)]]
+        index = self.path[len(self.sizes)]
         self.sizes.append(len(values))
-        return self.values[name]
+        return values[index]

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from spaces.base import (
-    Space,
-    SpaceContext,
-    Trial,
-    register_space,
-    suggest_layers,
-    suggest_learning_rate,
-)
+from spaces.base import Space, register_space
+from trainables.methods.space import SpaceContext, Trial, suggest_layers, suggest_learning_rate
 
 #: The prompt lengths of Fig. 5.
 LENGTHS = (1, 4, 8, 16, 32)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from spaces.base import (
-    Space,
-    SpaceContext,
-    Trial,
-    register_space,
-    suggest_layers,
-    suggest_learning_rate,
-)
+from spaces.base import Space, register_space
 from trainables.methods import PerLayer
 from trainables.methods.pmf import LENGTHS
+from trainables.methods.space import SpaceContext, Trial, suggest_layers, suggest_learning_rate
 
 #: Longest prompt: the paper studies 1 to 32 and finds the best at 16 (Fig. 5).
 MAX_PROMPTS = 32

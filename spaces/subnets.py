@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-from spaces.base import SPACES, Member, Probe, Space, SpaceContext, Trial
+from spaces.base import SPACES, Member, Space
+from spaces.trials import Answer, AnsweringTrial, Ends
 from trainables.errors import UserError
 from trainables.methods import METHODS, get_method
+from trainables.methods.space import SpaceContext, Trial, suggest
+from trainables.parameters import Choices, Parameter
 
 
 def subnet_space(space: Space, context: SpaceContext, learning_rate: float | None = None) -> Space:
@@ -36,7 +37,7 @@ def subnet_space(space: Space, context: SpaceContext, learning_rate: float | Non
         fixed["learning_rate"] = learning_rate
 
     def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-        return draw(_Fixing(trial, elastic, fixed), context)
+        return draw(_fixing(trial, elastic, fixed), context)
 
     def first_points(context: SpaceContext) -> list[dict[str, Any]]:
         found = [space_of.at(_Spread(point), context) for point in points]
@@ -54,7 +55,11 @@ def require_elastic(space: Space) -> tuple[str, ...]:
     """
     elastic = get_method(space.method).method.elastic if space.method else ()
     if not elastic:
-        usable = [s.name for s in SPACES.values() if s.method in METHODS and METHODS[s.method].method.elastic]
+        usable = [
+            s.name
+            for s in SPACES.values()
+            if s.method and s.method in METHODS and METHODS[s.method].method.elastic
+        ]
         raise UserError(
             f"--strategy oneshot: the members of space '{space.name}' cannot share weights; "
             f"must be one of {', '.join(usable)}"
@@ -64,8 +69,7 @@ def require_elastic(space: Space) -> tuple[str, ...]:
 
 def draw_member(space: Space, context: SpaceContext, rng: random.Random) -> Member:
     """Draw a member at random: numbers evenly on the scale of their range, choices evenly."""
-    trial = _RandomTrial(rng)
-    return Member(space.sample(trial, context), trial.values, trial.parameters)
+    return space.answered(AnsweringTrial(_drawn(rng)), context)
 
 
 class _Spread(dict[str, Any]):
@@ -88,67 +92,34 @@ class _Spread(dict[str, Any]):
             return default
 
 
-@dataclass(frozen=True)
-class _Fixing:
-    """A trial that is only asked for what is elastic.
+def _fixing(trial: Trial, elastic: tuple[str, ...], fixed: Mapping[str, Any]) -> AnsweringTrial:
+    """Return a trial that passes on what is elastic only.
 
-    Attributes:
+    Args:
         trial: Is asked.
         elastic: Names of parameters, or their first parts.
         fixed: What the others are; their low end if they are not in there.
     """
+    others = Ends("low", fixed)
 
-    trial: Trial
-    elastic: tuple[str, ...]
-    fixed: Mapping[str, Any]
+    def answer(name: str, parameter: Parameter) -> Any:
+        if name == "learning_rate" and name in fixed:  # the user's word, in range or not
+            return fixed[name]
+        if name.partition(".")[0] in elastic:
+            return suggest(trial, name, parameter)
+        return others(name, parameter)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return self._of(name).suggest_int(name, low, high, step=step, log=log)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        if name == "learning_rate" and name in self.fixed:  # the user's word, in range or not
-            return self.fixed[name]
-        return self._of(name).suggest_float(name, low, high, step=step, log=log)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._of(name).suggest_categorical(name, choices)
-
-    def _of(self, name: str) -> Trial:
-        return self.trial if name.partition(".")[0] in self.elastic else Probe("low", self.fixed)
+    return AnsweringTrial(answer)
 
 
-@dataclass
-class _RandomTrial:
-    """A trial whose answers are drawn."""
+def _drawn(rng: random.Random) -> Answer:
+    """Return a function that answers at random."""
 
-    rng: random.Random
-    values: dict[str, Any] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def answer(name: str, parameter: Parameter) -> Any:
+        if isinstance(parameter, Choices):
+            return rng.choice(parameter.values)
+        if parameter.step is None or parameter.log:  # of whole numbers, each has its part of the scale
+            return parameter.at(rng.random())
+        return parameter.low + rng.randrange(parameter.steps + 1) * parameter.step
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        asked = {"type": "int", "low": low, "high": high, "step": step, "log": log}
-        if log:  # every number has its part of the scale
-            drawn = round(math.exp(self.rng.uniform(math.log(low - 0.5), math.log(high + 0.5))))
-            return int(self._take(name, asked, min(max(drawn, low), high)))
-        return int(self._take(name, asked, self.rng.randrange(low, high + 1, step)))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        asked = {"type": "float", "low": low, "high": high, "step": step, "log": log}
-        if step is not None:
-            drawn = low + step * self.rng.randrange(math.floor((high - low) / step + 1e-9) + 1)
-        elif log:
-            drawn = math.exp(self.rng.uniform(math.log(low), math.log(high)))
-        else:
-            drawn = self.rng.uniform(low, high)
-        return float(self._take(name, asked, min(max(drawn, low), high)))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._take(name, {"type": "categorical", "choices": choices}, self.rng.choice(choices))
-
-    def _take(self, name: str, asked: dict[str, Any], value: Any) -> Any:
-        self.parameters[name] = asked
-        return self.values.setdefault(name, value)
+    return answer

@@ -66,7 +66,7 @@ def spaces(
         {
             "name": space.name,
             "description": space.description,
-            "parameters": space.parameters(context),
+            "parameters": {key: asked.to_dict() for key, asked in space.parameters(context).items()},
             "first_points": space.first_points(context),
         }
         for space in ([get_space(name)] if name else SPACES.values())

@@ -67,14 +67,14 @@ def show_space(
             return cost
 
         cost = cost_of(predictor)
-        parts = list(space.members()) if space.members is not None else [space]
+        parts = list(space.parts()) if space.parts is not None else [space]
         draws = -(-members // len(parts))
         extents = {
             part.method or part.name: measure_extent(part, context, cost, limit, draws) for part in parts
         }
-        reaches = [] if space.members is not None else measure_reaches(space, context, cost, limit)
+        reaches = [] if space.parts is not None else measure_reaches(space, context, cost, limit)
         if picture is not None:
-            parameter = "method" if space.members is not None else _dearest(space, reaches)
+            parameter = "method" if space.parts is not None else _dearest(space, reaches)
             accumulation = predictor.setting.gradient_accumulation
             sizes = sorted({max(size // accumulation, 1) * accumulation for size in _BATCH_SIZES})
             costs = {size: cost_of(predictor.changed(batch_size=size)) for size in sizes}
@@ -85,7 +85,7 @@ def show_space(
         print_json(_space_document(space, extents, reaches, limit, setting))
         return
     console = Console(highlight=False)
-    if space.members is None:
+    if space.parts is None:
         _print_space(console, space, context, predictor, extents[space.method or name], reaches, limit)
     else:
         _print_union(console, name, predictor, extents, limit)
@@ -160,7 +160,7 @@ def _space_document(
     setting: Mapping[str, Any],
 ) -> dict[str, Any]:
     document: dict[str, Any] = {"space": space.name, "limit": limit}
-    if space.members is None:
+    if space.parts is None:
         (extent,) = extents.values()
         document |= _extent_document(extent)
         document["parameters"] = {
@@ -283,9 +283,7 @@ def _named(extent: Extent) -> dict[str, Sized]:
 
 
 def _range(reach: Reach) -> str:
-    from spaces import Unordered
-
-    if isinstance(reach.values, Unordered):
+    if not reach.ordered:
         return ", ".join(map(_value, reach.values))
     return f"{_value(reach.values[0])}-{_value(reach.values[-1])}"
 

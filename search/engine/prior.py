@@ -16,6 +16,7 @@ from search.records.store import SearchStore
 from search.setup import Setup
 from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
+from trainables.parameters import Choices, Parameter
 
 #: Most members that are looked at for one configuration. More than one is needed only where a parameter is
 #: not called what the field is called that it decides.
@@ -124,18 +125,18 @@ def _members(
         yield from _members(space, context, known, {**chosen, name: value})
 
 
-def _candidates(name: str, parameter: Mapping[str, Any], known: Mapping[str, Any]) -> list[Any]:
+def _candidates(name: str, parameter: Parameter, known: Mapping[str, Any]) -> list[Any]:
     """Return what a parameter's value may be, the likeliest first."""
     key = name if name in known else name.rpartition(".")[2]
     values = [known[key]] if key in known else list(known.values())
-    if parameter["type"] == "categorical":
+    if isinstance(parameter, Choices):
         texts = [json.dumps(value) for value in values]
-        meant = [choice for choice in parameter["choices"] if json.dumps(choice) in texts]
-        others = [choice for choice in parameter["choices"] if choice not in meant]
+        meant = [choice for choice in parameter if json.dumps(choice) in texts]
+        others = [choice for choice in parameter if choice not in meant]
         return meant if key in known else [*meant, *others]
-    kinds = (int,) if parameter["type"] == "int" else (int, float)
+    kinds = (int,) if parameter.whole else (int, float)
     numbers = [value for value in values if isinstance(value, kinds) and not isinstance(value, bool)]
-    return list(dict.fromkeys(n for n in numbers if parameter["low"] <= n <= parameter["high"]))
+    return list(dict.fromkeys(number for number in numbers if parameter.holds(number)))
 
 
 def comparable(

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spaces.grid import place_in_range
+from trainables.parameters import Choices, Parameter, Range
 
 #: The constraint that says which share of its epochs a trial lacks (of one that diverged, all) …
 LACKING = "unfinished"
@@ -67,33 +67,20 @@ def _repeats(trial: FrozenTrial, earlier: Sequence[FrozenTrial]) -> bool:
     )
 
 
-def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a range, which may depend on other parameters, holds a value."""
+def parameter_of(distribution: BaseDistribution) -> Parameter:
+    """Return what an Optuna distribution says that a parameter may be."""
     if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    d = numeric(distribution)
-    return d.low <= value <= d.high
-
-
-def value_at(share: float, distribution: BaseDistribution) -> Any:
-    """Return the value at some share of a range, in [0, 1); every choice and step has an equal part."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(share * len(distribution.choices))]
-    d = numeric(distribution)
-    if d.step is None:
-        return min(d.low * (d.high / d.low) ** share if d.log else d.low + (d.high - d.low) * share, d.high)
-    if d.log:  # only whole numbers have a step and a log scale; each has its part of that scale
-        return min(max(round((d.low - 0.5) * ((d.high + 0.5) / (d.low - 0.5)) ** share), d.low), d.high)
-    return d.low + int(share * (round((d.high - d.low) / d.step) + 1)) * d.step
-
-
-def share_of(value: float, distribution: BaseDistribution) -> float:
-    """Return where in its range a number lies, 0 to 1, on the scale of the range."""
-    d = numeric(distribution)
-    return place_in_range(value, d.low, d.high, d.log)
-
-
-def numeric(distribution: BaseDistribution) -> IntDistribution | FloatDistribution:
-    """Return a distribution that is known to be one of numbers."""
+        return Choices(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return distribution
+    kind = int if isinstance(distribution, IntDistribution) else float
+    return Range(distribution.low, distribution.high, distribution.step, distribution.log, kind)
+
+
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """Return a parameter as Optuna has it."""
+    if isinstance(parameter, Choices):
+        return CategoricalDistribution(parameter.values)
+    if parameter.whole:
+        low, high, step = int(parameter.low), int(parameter.high), int(parameter.step or 1)
+        return IntDistribution(low, high, parameter.log, step)
+    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)

@@ -9,12 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -25,8 +20,17 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.goals.pareto import Front
-from search.samplers.common import DEVICE_MEMORY, LACKING, asked_before, barren, holds, share_of, value_at
+from search.samplers.common import (
+    DEVICE_MEMORY,
+    LACKING,
+    asked_before,
+    barren,
+    distribution_of,
+    parameter_of,
+)
 from spaces import Trial
+from spaces.trials import AnsweringTrial
+from trainables.parameters import Choices, Parameter
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class HypervolumeSampler(BaseSampler):
         """Return a random value."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _choose(self, outlook: Outlook, asked: Sequence[FrozenTrial]) -> _Drawn | None:
+    def _choose(self, outlook: Outlook, asked: Sequence[FrozenTrial]) -> _Candidate | None:
         """Return the candidate to try; None before there are results, or if all that seem good were tried."""
         results = [result for trial in asked for result in _results(trial, outlook)]
         if len({result.trial.number for result in results}) < self._startup:
@@ -135,7 +139,7 @@ class HypervolumeSampler(BaseSampler):
                 best.add(index, result.losses)
         front = np.array([losses for _, losses in best.members]).reshape(-1, len(outlook.names))
         running = [trial for trial in asked if trial.state is TrialState.RUNNING and trial.params]
-        pool, configs = self._pool(outlook, [results[index].trial.params for index in best.keys])
+        pool = self._pool(outlook, [results[index].trial.params for index in best.keys])
 
         encode = _Encoding([*asked, *pool])
         seed = int(self._rng.integers(2**31))
@@ -149,17 +153,16 @@ class HypervolumeSampler(BaseSampler):
         places = qmc.Sobol(len(models), seed=0).random(self.PLACES)
         places = places[~(front[None] <= places[:, None]).all(2).any(1)]
         mean, spread = _predict(models, encode(pool, 1.0))
-        return self._closest_look(outlook, pool, configs, mean, spread, places)
+        return self._closest_look(outlook, pool, mean, spread, places)
 
     def _closest_look(
         self,
         outlook: Outlook,
-        pool: Sequence[_Drawn],
-        configs: Sequence[dict[str, Any]],
+        pool: Sequence[_Candidate],
         mean: np.ndarray,
         spread: np.ndarray,
         places: np.ndarray,
-    ) -> _Drawn | None:
+    ) -> _Candidate | None:
         """Return the best candidate with exact values in the place of predicted ones, wherever it matters."""
         exact = np.array(outlook.exact)
         growth = expected_growth(mean, spread, places)
@@ -168,7 +171,7 @@ class HypervolumeSampler(BaseSampler):
             best = int(growth.argmax())
             if best in seen or growth[best] < 0:
                 break
-            values = outlook.known(configs[best])
+            values = outlook.known(pool[best].config)
             if values is None:
                 growth[best] = -1.0
                 continue
@@ -177,17 +180,13 @@ class HypervolumeSampler(BaseSampler):
             growth[best] = seen[best] = expected_growth(mean[[best]], spread[[best]], places)[0]
         return pool[max(seen, key=seen.__getitem__)] if seen else None
 
-    def _pool(
-        self, outlook: Outlook, elite: Sequence[dict[str, Any]]
-    ) -> tuple[list[_Drawn], list[dict[str, Any]]]:
+    def _pool(self, outlook: Outlook, elite: Sequence[dict[str, Any]]) -> list[_Candidate]:
         """Draw candidates."""
-        pool, configs = [], []
+        pool = []
         for number in range(self.POOL):
             near = elite[number // 2 % len(elite)] if elite and number % 2 else {}
-            drawn = _Drawn(self._rng, near, self.MUTATION)
-            configs.append(outlook.draw(drawn))
-            pool.append(drawn)
-        return pool, configs
+            pool.append(_candidate(self._rng, near, self.MUTATION, outlook.draw))
+        return pool
 
 
 def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -299,40 +298,40 @@ def _predict(models: Sequence[_Model], inputs: np.ndarray) -> tuple[np.ndarray, 
     return np.column_stack(means), np.column_stack(spreads)
 
 
-class _Drawn:
-    """Values drawn at random in the place of a trial, as an Optuna trial holds them.
+@dataclass(frozen=True)
+class _Candidate:
+    """A configuration that might be tried, with its parameters as an Optuna trial holds them."""
+
+    config: dict[str, Any]
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+
+
+def _candidate(
+    rng: np.random.Generator,
+    near: Mapping[str, Any],
+    mutation: float,
+    draw: Callable[[Trial], dict[str, Any]],
+) -> _Candidate:
+    """Draw a candidate at random.
 
     Args:
         rng: Draws.
         near: Values to keep, …
         mutation: … unless they are drawn anew, with this chance.
+        draw: Samples a configuration from a trial.
     """
 
-    def __init__(self, rng: np.random.Generator, near: Mapping[str, Any], mutation: float) -> None:
-        self._rng, self._near, self._mutation = rng, near, mutation
-        self.params: dict[str, Any] = {}
-        self.distributions: dict[str, BaseDistribution] = {}
+    def answer(name: str, parameter: Parameter) -> Any:
+        kept = name in near and parameter.holds(near[name])
+        if kept and rng.random() >= mutation:
+            return near[name]
+        return parameter.at(float(rng.random()))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._suggest(name, IntDistribution(low, high, log, step)))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return float(self._suggest(name, FloatDistribution(low, high, log, step)))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._suggest(name, CategoricalDistribution(choices))
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self.params:
-            kept = name in self._near and holds(distribution, self._near[name])
-            if kept and self._rng.random() >= self._mutation:
-                self.params[name] = self._near[name]
-            else:
-                self.params[name] = value_at(float(self._rng.random()), distribution)
-            self.distributions[name] = distribution
-        return self.params[name]
+    trial = AnsweringTrial(answer)
+    config = draw(trial)
+    distributions = {name: distribution_of(parameter) for name, parameter in trial.parameters.items()}
+    return _Candidate(config, trial.values, distributions)
 
 
 class _Encoding:
@@ -345,24 +344,27 @@ class _Encoding:
     #: Where a number lies that a trial does not have: a range away from those that have it.
     ABSENT = -1.0
 
-    def __init__(self, trials: Sequence[FrozenTrial | _Drawn]) -> None:
-        self._distributions: dict[str, BaseDistribution] = {}
+    def __init__(self, trials: Sequence[FrozenTrial | _Candidate]) -> None:
+        self._parameters: dict[str, Parameter] = {}
         for trial in trials:
             for name, distribution in trial.distributions.items():
-                self._distributions.setdefault(name, distribution)
+                if name not in self._parameters:
+                    self._parameters[name] = parameter_of(distribution)
 
-    def __call__(self, trials: Sequence[FrozenTrial | _Drawn], shares: float | Sequence[float]) -> np.ndarray:
+    def __call__(
+        self, trials: Sequence[FrozenTrial | _Candidate], shares: float | Sequence[float]
+    ) -> np.ndarray:
         """Return a row a trial, with the share of its epochs for the last column."""
         rows = np.array([self._row(trial.params) for trial in trials])
         return np.column_stack([rows, np.broadcast_to(shares, len(rows))])
 
     def _row(self, params: Mapping[str, Any]) -> list[float]:
         row: list[float] = []
-        for name, distribution in self._distributions.items():
-            if isinstance(distribution, CategoricalDistribution):
-                row += [float(name in params and params[name] == choice) for choice in distribution.choices]
+        for name, parameter in self._parameters.items():
+            if isinstance(parameter, Choices):
+                row += [float(name in params and params[name] == choice) for choice in parameter]
             elif name in params:
-                row.append(share_of(params[name], distribution))
+                row.append(parameter.place(params[name]))
             else:
                 row.append(self.ABSENT)
         return row

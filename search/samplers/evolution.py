@@ -9,19 +9,15 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.goals.pareto import Front
 from search.goals.ranking import ranks
-from search.samplers.common import DefineByRun, asked_before, barren, holds, numeric
+from search.samplers.common import DefineByRun, asked_before, barren, parameter_of
+from trainables.parameters import Choices, Range
 
 
 class EvolutionSampler(DefineByRun):
@@ -71,13 +67,13 @@ class EvolutionSampler(DefineByRun):
         """Return a gene: a parent's, changed or not, or a random one."""
         if self._plan.number != trial.number:
             self._plan = self._planned(study, trial)
-        plan = self._plan
+        plan, parameter = self._plan, parameter_of(param_distribution)
         if len(trial.params) < plan.kept:
             gene = plan.parents[0].get(param_name)
-            if gene is not None and holds(param_distribution, gene):
+            if gene is not None and parameter.holds(gene):
                 return gene
         genes = [parent[param_name] for parent in plan.parents if param_name in parent]
-        genes = [gene for gene in genes if holds(param_distribution, gene)]
+        genes = [gene for gene in genes if parameter.holds(gene)]
         if not genes:
             return self._random.sample_independent(study, trial, param_name, param_distribution)
         gene = genes[self._rng.integers(len(genes))]
@@ -85,14 +81,14 @@ class EvolutionSampler(DefineByRun):
             return gene
         if param_name != plan.changing and self._rng.random() >= plan.mutation:
             return gene
-        if isinstance(param_distribution, CategoricalDistribution):
-            others = [choice for choice in param_distribution.choices if choice != gene]
+        if isinstance(parameter, Choices):
+            others = [choice for choice in parameter if choice != gene]
             return others[self._rng.integers(len(others))]
         if self._rng.random() < 0.5:
             drawn = self._random.sample_independent(study, trial, param_name, param_distribution)
             if drawn != gene:
                 return drawn
-        return self._moved(gene, numeric(param_distribution))
+        return self._moved(gene, parameter)
 
     def _planned(self, study: Study, trial: FrozenTrial) -> _Plan:
         """Choose a trial's parents."""
@@ -115,12 +111,12 @@ class EvolutionSampler(DefineByRun):
         changing = genes[self._rng.integers(len(genes))] if genes else None
         return _Plan(trial.number, (parent.params,), mutation, changing, kept)
 
-    def _moved(self, value: float, distribution: IntDistribution | FloatDistribution) -> float:
+    def _moved(self, value: float, within: Range) -> float:
         """Return a value near another one, and never that one, unless rounding makes it so."""
-        low, high, step = distribution.low, distribution.high, distribution.step
+        low, high, step = within.low, within.high, within.step
         up = value < high and (value <= low or self._rng.random() < 0.5)
         share = self._rng.uniform(0, self.NEIGHBOURHOOD) * (1 if up else -1)
-        moved = value * (high / low) ** share if distribution.log else value + (high - low) * share
+        moved = value * (high / low) ** share if within.log else value + (high - low) * share
         if step is None:
             return min(max(moved, low), high)
         steps = round((moved - low) / step)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.samplers.common import DefineByRun, asked_before, numeric
-from spaces.grid import POINTS, grid_values, nearest
+from search.samplers.common import DefineByRun, asked_before, parameter_of
+from spaces.grid import POINTS
 
 
 class GridSampler(DefineByRun):
@@ -51,9 +50,9 @@ class GridSampler(DefineByRun):
         branch: _Branch | None = self._tree
         for name, value in trial.params.items():
             if branch is not None:
-                index = self._index(value, trial.distributions[name])
+                index = parameter_of(trial.distributions[name]).nearest(value, self._points)
                 branch = branch.below.get(index) if branch.name == name else None
-        values = self._values(param_distribution)
+        values = parameter_of(param_distribution).grid(self._points)
         known = branch is not None and branch.name == param_name and branch.left
         left = branch.left if branch is not None and known else range(len(values))
         return values[left[self._rng.integers(len(left))]]
@@ -65,10 +64,12 @@ class GridSampler(DefineByRun):
         while params:
             if branch.name is None:
                 branch.name = next(iter(params))
-                branch.left = list(range(len(self._values(trial.distributions[branch.name]))))
+                asked = parameter_of(trial.distributions[branch.name])
+                branch.left = list(range(len(asked.grid(self._points))))
             if branch.name not in params:
                 return  # the space is not the same function any more
-            index = self._index(params.pop(branch.name), trial.distributions[branch.name])
+            asked = parameter_of(trial.distributions[branch.name])
+            index = asked.nearest(params.pop(branch.name), self._points)
             if index not in branch.left:
                 return
             path.append((branch, index))
@@ -78,18 +79,6 @@ class GridSampler(DefineByRun):
             del branch.below[index]
             if branch.left:
                 break
-
-    def _values(self, distribution: BaseDistribution) -> Sequence[Any]:
-        if isinstance(distribution, CategoricalDistribution):
-            return distribution.choices
-        d = numeric(distribution)
-        return grid_values(d.low, d.high, d.step, d.log, self._points)
-
-    def _index(self, value: Any, distribution: BaseDistribution) -> int:
-        values = self._values(distribution)
-        if isinstance(distribution, CategoricalDistribution):
-            return values.index(value)
-        return nearest(value, values, numeric(distribution).log)
 
 
 @dataclass

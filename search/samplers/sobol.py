@@ -9,7 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
-from search.samplers.common import DefineByRun, value_at
+from search.samplers.common import DefineByRun, parameter_of
 
 
 class SobolSampler(DefineByRun):
@@ -40,4 +40,4 @@ class SobolSampler(DefineByRun):
                 engine.fast_forward(trial.number)
             self._point = (trial.number, engine.random(1)[0].tolist())
         share = self._point[1][len(trial.params) % self.DIMENSIONS]
-        return value_at(share, param_distribution)
+        return parameter_of(param_distribution).at(share)

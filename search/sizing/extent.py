@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
-from torch.quasirandom import SobolEngine
+from scipy.stats import qmc
 
 from search.units import format_size
-from spaces import Member, Space, SpaceContext, Unordered
+from spaces import Member, Space, SpaceContext
+from spaces.trials import Answer, AnsweringTrial
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodConfig
+from trainables.parameters import Choices, Parameter
 
 #: Predicts the memory of a configuration in bytes.
 Cost = Callable[[Mapping[str, Any]], int]
@@ -101,12 +104,14 @@ class Reach:
     Attributes:
         parameter: Its name.
         values: All its values, cheapest first; of a real-valued one some, its ends included.
+        ordered: Whether they have an order of cost, as all numbers do.
         smallest: With all others at their smallest; None where the space does not ask for it then.
         first: With all others at the first point's values; None likewise.
     """
 
     parameter: str
     values: Sequence[Any]
+    ordered: bool
     smallest: Slice | None
     first: Slice | None
 
@@ -159,7 +164,7 @@ def measure_extent(
     """Predict the ends of a space and, where there is a limit, the share of it that fits.
 
     Args:
-        space: The space; not a union, of which each member has an extent.
+        space: The space; not a union, of which each part has an extent.
         context: The encoders.
         cost: Predicts a configuration.
         limit: Bytes that a member may take; without one nothing is drawn.
@@ -189,7 +194,7 @@ def measure_reaches(space: Space, context: SpaceContext, cost: Cost, limit: int 
     reaches = []
     for name, parameter in space.parameters(context).items():
         slices = [_slice(space, context, cost, anchor, name, limit) for anchor in (smallest, first)]
-        reaches.append(Reach(name, _values(parameter), *slices))
+        reaches.append(Reach(name, _values(parameter), _ordered(parameter), *slices))
     return reaches
 
 
@@ -206,11 +211,11 @@ def measure_grid(
         space: The space.
         context: The encoders.
         costs: Predicts a configuration at a batch size.
-        parameter: The parameter; ``method`` of a union, whose members then stand at their first points.
+        parameter: The parameter; ``method`` of a union, whose parts then stand at their first points.
         most_values: How many of its values are shown, at most.
     """
-    if space.members is not None:
-        configs = {member.method or member.name: _first(member, context).config for member in space.members()}
+    if space.parts is not None:
+        configs = {part.method or part.name: _first(part, context).config for part in space.parts()}
     else:
         anchor = _first(space, context)
         values = _values(anchor.parameters[parameter])
@@ -331,33 +336,17 @@ def draw(space: Space, context: SpaceContext, number: int, seed: int = 0) -> Ite
         number: How many.
         seed: Seed of the scrambling.
     """
-    for point in SobolEngine(_DIMENSIONS, scramble=True, seed=seed).draw(number).tolist():
-        yield space.sample(_Drawn(point), context)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # any number is evenly spread, a power of 2 best
+        points = qmc.Sobol(_DIMENSIONS, scramble=True, seed=seed).random(number)
+    for point in points.tolist():
+        yield space.sample(AnsweringTrial(_along(point)), context)
 
 
-class _Drawn:
-    """A trial that reads its answers off a point of the unit cube."""
-
-    def __init__(self, point: Sequence[float]) -> None:
-        self._coordinates = iter(point)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        # As Optuna samples them: each whole number has the interval of half a step around it
-        raw = self._between(low - step / 2, high + step / 2, log)
-        return min(max(low + round((raw - low) / step) * step, low), low + (high - low) // step * step)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        raw = self._between(low, high, log)
-        return raw if step is None else min(low + round((raw - low) / step) * step, high)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return choices[int(next(self._coordinates) * len(choices))]
-
-    def _between(self, low: float, high: float, log: bool) -> float:
-        share = next(self._coordinates)
-        return low * (high / low) ** share if log else low + share * (high - low)
+def _along(point: Sequence[float]) -> Answer:
+    """Return a function that reads its answers off a point of the unit cube."""
+    coordinates = iter(point)
+    return lambda name, parameter: parameter.at(next(coordinates))
 
 
 def _slice(
@@ -366,7 +355,8 @@ def _slice(
     """Move one parameter away from a member; the range is the one that it has there."""
     if name not in anchor.parameters:
         return None
-    values = _values(anchor.parameters[name])
+    parameter = anchor.parameters[name]
+    values = _values(parameter)
 
     def memory(index: int) -> int:
         return cost(space.at({**anchor.values, name: values[index]}, context).config)
@@ -374,7 +364,7 @@ def _slice(
     def fits(index: int) -> bool:
         return limit is None or memory(index) <= limit
 
-    if isinstance(values, Unordered):
+    if not _ordered(parameter):
         every = [memory(index) for index in range(len(values))]
         return Slice(min(every), max(every), tuple(v for i, v in enumerate(values) if fits(i)))
     last = len(values) - 1
@@ -386,17 +376,17 @@ def _slice(
     return Slice(memory(0), memory(last), found)
 
 
-def _values(parameter: Mapping[str, Any]) -> Sequence[Any]:
+def _values(parameter: Parameter) -> Sequence[Any]:
     """The values of a parameter, cheapest first, as its space says."""
-    if parameter["type"] == "categorical":
-        return parameter["choices"]
-    low, high = parameter["low"], parameter["high"]
-    if parameter["type"] == "int":
-        return range(low, high + 1, parameter["step"])
-    shares = [index / (_FLOAT_VALUES - 1) for index in range(_FLOAT_VALUES)]
-    if parameter["log"]:
-        return [low * (high / low) ** share for share in shares]
-    return [low + share * (high - low) for share in shares]
+    if isinstance(parameter, Choices):
+        return parameter.values
+    if parameter.whole:  # there may be millions
+        return range(int(parameter.low), int(parameter.high) + 1, int(parameter.step or 1))
+    return parameter.grid(_FLOAT_VALUES)
+
+
+def _ordered(parameter: Parameter) -> bool:
+    return not isinstance(parameter, Choices) or parameter.ordered
 
 
 def _bisect(

@@ -10,6 +10,7 @@ import pytest
 from spaces import SPACES, Space, SpaceContext, get_space, with_checkpointing
 from spaces.grid import EndlessSpace, count, enumerate_space, on_grid
 from trainables.errors import UserError
+from trainables.parameters import Range
 
 CONTEXT = SpaceContext({"text": 2, "image": 3}, {"text": 384, "image": 384})
 
@@ -37,7 +38,7 @@ def test_all_members_are_walked_depth_first_with_conditions_and_changing_ranges(
         *(("image", layers, gates) for layers in (2, 3) for gates in (0, 2, 4)),
     ]
     assert members[0].values == {"main": "text", "layers": 1}
-    assert members[1].parameters["gates"] == {"type": "int", "low": 0, "high": 4, "step": 2, "log": False}
+    assert members[1].parameters["gates"] == Range(0, 4, step=2)
     assert count(_space(_conditional), CONTEXT, limit=100) == len(members) == 11
 
 
@@ -125,7 +126,7 @@ def test_every_space_has_a_grid_with_its_own_ends(name) -> None:
     )
     first = next(enumerate_space(grid, CONTEXT))
     assert grid.sample(optuna.trial.FixedTrial(first.values), CONTEXT) == first.config
-    assert len(grid.members()) == len(space.members()) if space.members else grid.members is None
+    assert len(grid.parts()) == len(space.parts()) if space.parts else grid.parts is None
 
 
 def test_a_registered_grid_can_be_counted_with_checkpointing_too() -> None:

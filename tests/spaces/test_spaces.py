@@ -11,6 +11,7 @@ from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS, get_method
+from trainables.parameters import Choices, Range
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
@@ -93,7 +94,7 @@ def test_checkpointing_becomes_a_parameter() -> None:
     config = space.sample(optuna.trial.FixedTrial({**first, "gradient_checkpointing": True}), context)
     assert config["gradient_checkpointing"] is True
     assert config["n_fusion_layers"] == 2
-    assert space.parameters(context)["gradient_checkpointing"]["choices"] == [True, False]
+    assert space.parameters(context)["gradient_checkpointing"] == Choices((True, False))
 
 
 def test_checkpointing_is_one_parameter_of_a_union() -> None:
@@ -102,8 +103,8 @@ def test_checkpointing_is_one_parameter_of_a_union() -> None:
     parameters = space.parameters(context)
     assert [name for name in parameters if "checkpointing" in name] == ["gradient_checkpointing"]
     assert all("gradient_checkpointing" in config for config in space.largest(context))
-    assert all("gradient_checkpointing" in member.parameters(context) for member in space.members())
-    assert get_space("pmf").members is None
+    assert all("gradient_checkpointing" in part.parameters(context) for part in space.parts())
+    assert get_space("pmf").parts is None
 
 
 def test_a_member_is_found_by_some_of_its_values() -> None:
@@ -112,7 +113,7 @@ def test_a_member_is_found_by_some_of_its_values() -> None:
     member = mope.at({"main": "text", "n_prompted_layers": 12, "prompt_length": 3}, context)
     assert member.config["n_prompted_layers"] == member.values["n_prompted_layers"] == 6  # the text encoder's
     assert (member.config["prompt_length"], member.config["n_experts"]) == (3, 2)
-    assert member.parameters["n_prompted_layers"]["high"] == 6
+    assert member.parameters["n_prompted_layers"] == Range(1, 6)
     width = get_space("pmf_nas").at({"translator_width": 100}, context).config["translator_width"]
     assert width == 96  # steps of 48
 

@@ -42,6 +42,17 @@ def test_loading_twice_runs_once_and_needs_no_file(tmp_path) -> None:
             "class Mine(FusionMethod): ...",
             r"own.py: there is a method 'pmf' already",
         ),
+        (
+            "from spaces import Space, register_space\n"
+            "register_space(Space('pmf', 'mine', lambda trial, context: {}, lambda context: []))",
+            r"own.py: there is a space 'pmf' already; choose another name",
+        ),
+        (
+            "from trainables.methods import DefaultSpace, FusionMethod, register_method\n"
+            "@register_method('pmf_nas', description='mine', source='me', space=DefaultSpace('', {}, []))\n"
+            "class Mine(FusionMethod): ...",
+            r"own.py: there is a space 'pmf_nas' already; choose another name",
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_line(tmp_path, source, message) -> None:
@@ -52,6 +63,7 @@ def test_what_goes_wrong_is_one_line(tmp_path, source, message) -> None:
         with pytest.raises(UserError, match=message) as caught:
             plugin.load()
         assert "\n" not in str(caught.value)
+    assert "pmf_nas" not in METHODS
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,27 +1,5 @@
-"""Fusion methods, one file each; importing this package fills the registry."""
+"""Fusion methods, one file each; importing this package imports them all, which fills the registry."""
 
-from trainables.methods import (  # noqa: F401
-    adapter,
-    aurora,
-    frozen,
-    full_finetune,
-    late_concat,
-    linear,
-    lora,
-    maple,
-    mbt,
-    mmbt,
-    mope,
-    p_late_concat,
-    p_tuning,
-    pmf,
-    prompt_fuse,
-    prompted,
-    sequential_fuse,
-    uniadapter,
-    unimodal,
-    wander,
-)
 from trainables.methods.base import (
     METHODS,
     FusionMethod,
@@ -37,9 +15,14 @@ from trainables.methods.base import (
     option,
     register_method,
 )
+from trainables.methods.space import DefaultSpace
+from trainables.registry import import_modules
+
+import_modules(__name__, __path__)
 
 __all__ = [
     "METHODS",
+    "DefaultSpace",
     "FusionMethod",
     "FusionOutput",
     "Inserted",

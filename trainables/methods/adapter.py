@@ -8,7 +8,15 @@ from typing import Any
 from torch import nn
 
 from trainables.methods.base import MethodContext, option, register_method
-from trainables.methods.inserting import Serial, TunedLayers, TunedLayersConfig, train_norms
+from trainables.methods.inserting import (
+    ADAPTER_SIZES,
+    Serial,
+    TunedLayers,
+    TunedLayersConfig,
+    adapter_points,
+    train_norms,
+)
+from trainables.methods.space import DefaultSpace, top_layers
 
 #: Standard deviation of the initial weights, as in the released code.
 INITIAL_STD = 1e-3
@@ -42,6 +50,11 @@ class Bottleneck(nn.Sequential):
     "adapter",
     description="bottleneck adapters after attention and feed-forward network of frozen encoders",
     source="Houlsby et al., ICML 2019 (Adapter); Wander paper, Sec. 4.2",
+    space=DefaultSpace(
+        "Houlsby's adapters: bottleneck d, adapted top layers",
+        {"n_layers": top_layers, "bottleneck": ADAPTER_SIZES},
+        lambda context: adapter_points(context, "bottleneck", 64, 128),
+    ),
 )
 class Adapter(TunedLayers):
     """Adapter tuning (Houlsby et al., ICML 2019, Sec. 2.1, Fig. 2) of every encoder.

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.methods.base import Inserted, MethodContext, option, register_method
-from trainables.methods.inserting import TunedLayers, TunedLayersConfig, matrix_sizes, zero_linear
+from trainables.methods.inserting import (
+    ADAPTER_SIZES,
+    TunedLayers,
+    TunedLayersConfig,
+    adapter_points,
+    matrix_sizes,
+    zero_linear,
+)
+from trainables.methods.space import DefaultSpace, top_layers
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,11 @@ class UpdatedMatrix(Inserted):
     "aurora",
     description="updates of all weight matrices of frozen encoders from factors that they share",
     source="Wang et al., NeurIPS 2023 (Aurora); Wander paper, Sec. 4.2",
+    space=DefaultSpace(
+        "Aurora: rank R, adapted top layers",
+        {"n_layers": top_layers, "rank": ADAPTER_SIZES},
+        lambda context: adapter_points(context, "rank", 128, 64),
+    ),
 )
 class Aurora(TunedLayers):
     """Aurora's mode approximation (Wang et al., NeurIPS 2023, Sec. 3.2) of every matrix's update.

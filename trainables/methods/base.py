@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown
+from trainables.methods.space import DefaultSpace
+from trainables.parameters import Range
+from trainables.registry import Registry
 from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
 
 #: A number for each modality and layer, lowest layer first.
@@ -41,7 +44,8 @@ def option(
     other: Any,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[Any, ...] | None = None,
+    range: Range | None = None,
+    choices: typing.Sequence[Any] | None = None,
 ) -> Any:
     """Return a field of a method's configuration.
 
@@ -52,11 +56,15 @@ def option(
             tests try it.
         low: Least value accepted; None has no limit, and values may be None where the field's type says so.
         high: Greatest value accepted.
-        choices: All values accepted.
+        range: The same as ``low`` and ``high``, where a space searches all that is accepted.
+        choices: All values accepted: some values, or ``Choices`` that a space searches, too.
     """
+    if range is not None:
+        low, high = range.low, range.high
+    accepted = None if choices is None else tuple(choices)
     return field(
         default=default,
-        metadata={"help": help, "other": other, "low": low, "high": high, "choices": choices},
+        metadata={"help": help, "other": other, "low": low, "high": high, "choices": accepted},
     )
 
 
@@ -318,12 +326,14 @@ class MethodSpec:
         description: One line for listings.
         source: The paper and section it comes from.
         method: The module's class.
+        space: Its default space, if its file declares one.
     """
 
     name: str
     description: str
     source: str
     method: type[FusionMethod]
+    space: DefaultSpace | None = None
 
     @property
     def config_class(self) -> type[MethodConfig]:
@@ -331,22 +341,26 @@ class MethodSpec:
         return self.method.config_class
 
 
-METHODS: dict[str, MethodSpec] = {}
+METHODS: Registry[MethodSpec] = Registry("method")
 
 
 def register_method(
-    name: str, *, description: str, source: str
+    name: str, *, description: str, source: str, space: DefaultSpace | None = None
 ) -> Callable[[type[FusionMethod]], type[FusionMethod]]:
     """Return a class decorator that puts a method in the registry.
+
+    Args:
+        name: Name in configurations and on the command line.
+        description: One line for listings.
+        source: The paper and section it comes from.
+        space: Its default space, which is then called as the method is and belongs to ``all_methods``.
 
     Raises:
         UserError: If another module has registered one of that name.
     """
 
     def register(method: type[FusionMethod]) -> type[FusionMethod]:
-        if name in METHODS and METHODS[name].method.__module__ != method.__module__:
-            raise UserError(f"there is a method '{name}' already; choose another name")
-        METHODS[name] = MethodSpec(name, description, source, method)
+        METHODS.register(name, MethodSpec(name, description, source, method, space), method.__module__)
         return method
 
     return register
@@ -358,8 +372,6 @@ def get_method(name: str) -> MethodSpec:
     Raises:
         UserError: If there is none of that name; the message lists those that exist.
     """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
     return METHODS[name]
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.conditional import SequentialPipeline, fusion_direction
+from trainables.methods.space import FINE_TUNING, DefaultSpace, main_modality, modalities
+from trainables.parameters import Range
 from trainables.towers import ModalityInput
 
 
@@ -27,6 +29,12 @@ class FrozenConfig(MethodConfig):
     "frozen",
     description="a trained image encoder's vector as two tokens at the input of the frozen text encoder",
     source="Tsimpoukelli et al., NeurIPS 2021 (Frozen), Sec. 3",
+    space=DefaultSpace(
+        "frozen main encoder, the other trains and becomes a few tokens: direction, number of tokens",
+        {"main": modalities, "n_tokens": Range(1, 8)},
+        lambda context: [{"main": main_modality(context, "text"), "n_tokens": 2, "learning_rate": 5e-5}],
+        FINE_TUNING,
+    ),
 )
 class Frozen(SequentialPipeline):
     """Frozen (Tsimpoukelli et al., NeurIPS 2021, Sec. 3) for classification.

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from trainables.methods.base import MethodConfig, register_method
 from trainables.methods.late_concat import LateConcat
+from trainables.methods.space import FINE_TUNING, DefaultSpace
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class FullFinetuneConfig(MethodConfig):
     "full_finetune",
     description="all encoders fine-tuned, linear classifier on the concatenated [CLS] vectors",
     source="Wander paper, Sec. 4.2, Table 1",
+    space=DefaultSpace("all encoders fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )
 class FullFinetune(LateConcat):
     """Full fine-tuning (Wander paper, Table 1): the same function as PMF's LateConcat.

@@ -12,7 +12,12 @@ from trainables.errors import UserError
 from trainables.methods.base import FusionOutput, Inserted, MethodConfig, MethodContext, option
 from trainables.methods.linear import Linear
 from trainables.methods.parts import listed
+from trainables.methods.space import SpaceContext
+from trainables.parameters import Range
 from trainables.towers import ModalityInput
+
+#: What spaces take for the size of what is put in: a bottleneck, a rank.
+ADAPTER_SIZES = Range(4, 128, log=True)
 
 #: A function of tokens (..., D). A module becomes part of what holds it; anything else does not.
 Update = Callable[[Tensor], Tensor]
@@ -25,6 +30,18 @@ class TunedLayersConfig(MethodConfig):
     n_layers: int | None = option(
         None, "top layers of every encoder that are tuned; none: all, as in the paper", low=1, other=2
     )
+
+
+def adapter_points(context: SpaceContext, size: str, *sizes: int) -> list[dict[str, Any]]:
+    """Return the Wander paper's sizes in all layers of the shallowest encoder, then a cheap one.
+
+    Args:
+        context: The encoders.
+        size: The option that is the size.
+        *sizes: The paper's.
+    """
+    tried = [(context.depth, number) for number in sizes] + [(1, 16)]
+    return [{"n_layers": layers, size: number, "learning_rate": 1e-3} for layers, number in tried]
 
 
 class TunedLayers(Linear):

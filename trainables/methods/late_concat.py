@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.linear import Linear
+from trainables.methods.space import DefaultSpace
+from trainables.parameters import Choices
 from trainables.towers import ModalityInput
 
 
@@ -24,6 +26,12 @@ class LateConcatConfig(MethodConfig):
     "late_concat",
     description="linear classifier on the concatenated [CLS] vectors, encoders fine-tuned",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "late concatenation, frozen and fine-tuned",
+        {"train_encoders": Choices((False, True))},
+        [{"train_encoders": True, "learning_rate": 5e-5}, {"train_encoders": False, "learning_rate": 3e-3}],
+        learning_rates=(1e-5, 1e-2),
+    ),
 )
 class LateConcat(Linear):
     """Fine-tuned late concatenation (PMF paper, Sec. 4.2, "LateConcat").

@@ -11,6 +11,8 @@ from torch import nn
 
 from trainables.methods.base import MethodContext, option, register_method
 from trainables.methods.inserting import TunedLayers, TunedLayersConfig
+from trainables.methods.space import DefaultSpace, SpaceContext, top_layers
+from trainables.parameters import Choices, Range
 from trainables.towers import Tower
 
 #: The matrices that a choice stands for, by the names in ``Tower.MATRICES``.
@@ -19,6 +21,9 @@ TARGETS = {
     "attention": ("query", "key", "value", "query_key_value", "output"),
     "all": ("query", "key", "value", "query_key_value", "output", "up", "down"),
 }
+
+#: The option's choices, cheapest first.
+CHOICES = Choices(tuple(TARGETS))
 
 #: What the updates are called within a matrix; it becomes part of the parameters' names.
 NAME = "lora"
@@ -35,15 +40,28 @@ class LoRAConfig(TunedLayersConfig):
     targets: str = option(
         "query+value",
         "matrices that are updated: query+value, attention (its output too), all (feed-forward too)",
-        choices=tuple(TARGETS),
+        choices=CHOICES,
         other="all",
     )
+
+
+def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    """The Wander paper's ranks in all layers of the shallowest encoder, then a cheap one."""
+    return [
+        {"n_layers": layers, "rank": rank, "targets": "query+value", "learning_rate": 1e-3}
+        for layers, rank in ((context.depth, 64), (context.depth, 16), (1, 4))
+    ]
 
 
 @register_method(
     "lora",
     description="low-rank updates of the frozen encoders' weight matrices (HF peft)",
     source="Hu et al., ICLR 2022 (LoRA); Wander paper, Sec. 4.2",
+    space=DefaultSpace(
+        "LoRA: rank r, matrices, tuned top layers",
+        {"n_layers": top_layers, "rank": Range(1, 64, log=True), "targets": CHOICES},
+        _first_points,
+    ),
 )
 class LoRA(TunedLayers):
     """Low-rank adaptation (Hu et al., ICLR 2022, Sec. 4.1, Eq. 3) of every encoder, by HF peft.

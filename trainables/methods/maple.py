@@ -19,6 +19,7 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import MeanHead, expand, gaussian_prompts, listed
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, top_layers
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
@@ -39,6 +40,13 @@ class MaPLeConfig(MethodConfig):
     "maple",
     description="deep text prompts, from which linear maps compute the other modalities'",
     source="Khattak et al., CVPR 2023 (MaPLe); Wander paper, Sec. 4.2",
+    space=DefaultSpace(
+        "prompts coupled between modalities: length, prompted bottom layers",
+        {"n_prompted_layers": top_layers, "n_prompts": PROMPT_LENGTHS},
+        lambda context: [
+            {"n_prompted_layers": max(1, 3 * context.depth // 4), "n_prompts": 2, "learning_rate": 3.5e-3}
+        ],
+    ),
 )
 class MaPLe(FusionMethod):
     """Multi-modal prompt learning (Khattak et al., CVPR 2023, Sec. 3.2) over unimodal encoders.

@@ -18,6 +18,8 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import MeanHead, check_fused_layers, expand, gaussian_prompts
+from trainables.methods.space import FINE_TUNING, DefaultSpace, SpaceContext
+from trainables.parameters import Range
 from trainables.towers import ALL, NONE, ModalityInput
 
 
@@ -34,10 +36,25 @@ class MBTConfig(MethodConfig):
     n_bottlenecks: int = option(4, "bottleneck tokens", low=1, other=2)
 
 
+def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    """The paper's L_f = 8 of 12 layers and four tokens."""
+    layers = max(2, round(context.depth / 3))
+    return [{"n_fusion_layers": layers, "n_bottlenecks": 4, "learning_rate": 5e-5}]
+
+
 @register_method(
     "mbt",
     description="bottleneck tokens carry information between the encoders' top layers, all fine-tuned",
     source="Nagrani et al., NeurIPS 2021 (MBT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "bottleneck tokens: fused layers, number of tokens",
+        {
+            "n_fusion_layers": lambda name, context: Range(2, context.depth),
+            "n_bottlenecks": Range(1, 32, log=True),
+        },
+        _first_points,
+        FINE_TUNING,
+    ),
 )
 class MBT(FusionMethod):
     """Multimodal bottleneck transformer (Nagrani et al., NeurIPS 2021), as in the PMF paper, Sec. 4.2.

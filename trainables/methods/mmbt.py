@@ -19,6 +19,8 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import DeepPrompts, gaussian_prompts
+from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace
+from trainables.parameters import Range
 from trainables.towers import ModalityInput, Sequence
 
 
@@ -79,6 +81,12 @@ class IntoMain(FusionMethod):
     "mmbt",
     description="projected image tokens enter the text encoder at its input, everything fine-tuned",
     source="Kiela et al., 2019 (MMBT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "image tokens in a fine-tuned text encoder: their number",
+        {"n_image_tokens": Range(1, 9)},
+        [{"n_image_tokens": number, "learning_rate": 5e-5} for number in (1, 3)],
+        FINE_TUNING,
+    ),
 )
 class MMBT(IntoMain):
     """Multimodal bitransformer, as the PMF paper re-implements it over ViT and BERT (Sec. 4.2, "MMBT*").
@@ -132,6 +140,11 @@ class MMBT(IntoMain):
     "p_mmbt",
     description="the projected image [CLS] enters the text encoder; deep prompts in both, both frozen",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "image token in a prompted text encoder: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 10, "learning_rate": 2e-3}],
+    ),
 )
 class PMMBT(IntoMain):
     """Prompt-based MMBT (PMF paper, Sec. 4.2, "P-MMBT").

@@ -21,6 +21,16 @@ from trainables.methods.conditional import (
     static_prompts,
 )
 from trainables.methods.parts import expand, run_prompted
+from trainables.methods.space import (
+    DefaultSpace,
+    SpaceContext,
+    Trial,
+    main_modality,
+    modalities,
+    suggest,
+    suggest_all,
+)
+from trainables.parameters import Choices, Parameter, Range
 from trainables.towers import ModalityInput
 
 
@@ -132,10 +142,51 @@ def importance_loss(scores: Tensor, threshold: float) -> Tensor:
     return torch.where(variation < threshold, torch.zeros_like(variation), variation)
 
 
+def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+    main = suggest(trial, "main", modalities("main", context))
+    others: dict[str, Parameter] = {
+        "n_experts": Range(2, 16, log=True),
+        "prompt_length": Range(1, 16, log=True),
+        "temperature": Range(0.05, 1.0, log=True),
+        "importance_weight": Choices((0.0, 0.001, 0.01, 0.1)),
+        "complementary_tuning": Choices(("frozen", "prompt")),
+        "n_prompted_layers": Range(1, context.depths[main]),
+    }
+    return {"main": main, **suggest_all(trial, context, others)}
+
+
+def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    """The paper's k = 16 and k = 4 with l = 6 in all layers, then a cheap one: frozen text, two layers."""
+    main = main_modality(context)
+    layers = context.depths[main]
+    return [
+        {
+            "main": main,
+            "n_experts": experts,
+            "prompt_length": 6,
+            "temperature": 0.1,
+            "importance_weight": 0.01,
+            "complementary_tuning": tuning,
+            "n_prompted_layers": prompted,
+            "learning_rate": 5e-4,
+        }
+        for experts, prompted, tuning in (
+            (16, layers, "prompt"),
+            (4, layers, "prompt"),
+            (4, min(2, layers), "frozen"),
+        )
+    ]
+
+
 @register_method(
     "mope",
     description="prompts of one encoder mixed from experts by the other encoder's vector",
     source="Jiang et al., 2023 (MoPE), Sec. 3",
+    space=DefaultSpace(
+        "MoPE: direction, experts k, prompt length l, temperature, importance weight, prompted layers",
+        _searched,
+        _first_points,
+    ),
 )
 class MoPE(SequentialPipeline):
     """Conditional prompt tuning with a mixture of prompt experts (Jiang et al., 2023, Sec. 3, Eq. 3-7).

@@ -18,6 +18,7 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import DeepPrompts
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
 from trainables.towers import ModalityInput
 
 
@@ -32,6 +33,11 @@ class PLateConcatConfig(MethodConfig):
     "p_late_concat",
     description="deep prompts in all frozen encoders, linear classifier on the concatenated [CLS] vectors",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "deep prompts in every encoder: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 10, "learning_rate": 2e-3}],
+    ),
 )
 class PLateConcat(FusionMethod):
     """Prompt-based late concatenation (PMF paper, Sec. 4.2, "P-LateConcat").

@@ -19,6 +19,7 @@ from trainables.methods.base import (
 )
 from trainables.methods.mmbt import main_modality
 from trainables.methods.parts import expand, gaussian_prompts
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
 from trainables.towers import ALL, NONE, ModalityInput
 
 
@@ -33,6 +34,11 @@ class PromptFuseConfig(MethodConfig):
     "prompt_fuse",
     description="the image's [CLS] vector and learned prompts at the input of the frozen text encoder",
     source="Liang et al., Findings of ACL 2022 (PromptFuse); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "prompts at the text encoder's input: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 20, "learning_rate": 2e-3}],
+    ),
 )
 class PromptFuse(FusionMethod):
     """PromptFuse (Liang et al., Findings of ACL 2022) over encoders, as the PMF paper compares with it.
@@ -94,6 +100,11 @@ class PromptFuse(FusionMethod):
     "blind_prompt",
     description="PromptFuse whose prompts attend to themselves only, not to image and text",
     source="Liang et al., Findings of ACL 2022 (BlindPrompt); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "prompts at the input that see only each other: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 20, "learning_rate": 2e-3}],
+    ),
 )
 class BlindPrompt(PromptFuse):
     """BlindPrompt (Liang et al., 2022): ``prompt_fuse`` whose prompts attend to prompts only.

@@ -9,6 +9,7 @@ from typing import Any
 from trainables.errors import UserError
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.parts import DeepPrompts
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
 from trainables.methods.unimodal import Unimodal
 from trainables.towers import ModalityInput
 
@@ -58,6 +59,11 @@ class Prompted(Unimodal):
     "vpt",
     description="deep prompts in the frozen image encoder, linear classifier on its [CLS] vector",
     source="Jia et al., ECCV 2022 (VPT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "deep prompts in the image encoder alone: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 10, "learning_rate": 2e-3}],
+    ),
 )
 class VPT(Prompted):
     """Visual prompt tuning of the image encoder."""
@@ -69,6 +75,11 @@ class VPT(Prompted):
     "p_bert",
     description="deep prompts in the frozen text encoder, linear classifier on its [CLS] vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace(
+        "deep prompts in the text encoder alone: length",
+        {"n_prompts": PROMPT_LENGTHS},
+        [{"n_prompts": 10, "learning_rate": 2e-3}],
+    ),
 )
 class PBert(Prompted):
     """The same for the text encoder, "P-BERT" in the PMF paper."""

@@ -15,6 +15,7 @@ from trainables.methods.conditional import (
     static_prompts,
 )
 from trainables.methods.parts import expand, run_prompted
+from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace, main_modality, modalities
 from trainables.towers import ModalityInput
 
 
@@ -37,6 +38,12 @@ class PSequentialFuseConfig(ConditionalConfig):
     "sequential_fuse",
     description="one modality's vector mapped to a token in every layer of the other, both fine-tuned",
     source="Jiang et al., 2023 (MoPE), Sec. 4.3",
+    space=DefaultSpace(
+        "one mapped token a layer, both encoders fine-tuned: direction",
+        {"main": modalities},
+        lambda context: [{"main": main_modality(context), "learning_rate": 1e-4}],
+        FINE_TUNING,
+    ),
 )
 class SequentialFuse(SequentialPipeline):
     """SequentialFuse (MoPE paper, Sec. 4.3): the pipeline of ``mope`` with a mapped prompt only.
@@ -79,6 +86,11 @@ class SequentialFuse(SequentialPipeline):
     "p_sequential_fuse",
     description="one modality's vector mapped to a prompt of the other, static prompts in both, both frozen",
     source="Jiang et al., 2023 (MoPE), Sec. 4.3",
+    space=DefaultSpace(
+        "one mapped token a layer, both encoders prompted: direction, prompt length",
+        {"main": modalities, "prompt_length": PROMPT_LENGTHS},
+        lambda context: [{"main": main_modality(context), "prompt_length": 6, "learning_rate": 5e-4}],
+    ),
 )
 class PSequentialFuse(SequentialPipeline):
     """P-SequentialFuse (MoPE paper, Sec. 4.3): ``sequential_fuse`` with prompts in frozen encoders.

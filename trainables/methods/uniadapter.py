@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from trainables.methods.base import MethodContext, option, register_method
 from trainables.methods.inserting import (
+    ADAPTER_SIZES,
     BranchEnd,
     BranchStart,
     TunedLayers,
     TunedLayersConfig,
+    adapter_points,
     zero_linear,
 )
+from trainables.methods.space import DefaultSpace, top_layers
 
 #: What the adapters' output is multiplied by.
 SCALE = 0.1
@@ -56,6 +59,11 @@ class SharedAdapter(nn.Module):
     "uniadapter",
     description="adapters beside the feed-forward networks, down-projection shared by the modalities",
     source="Lu et al., ICLR 2024 (UniAdapter); Wander paper, Sec. 4.2",
+    space=DefaultSpace(
+        "UniAdapter: bottleneck d, adapted top layers",
+        {"n_layers": top_layers, "bottleneck": ADAPTER_SIZES},
+        lambda context: adapter_points(context, "bottleneck", 128),
+    ),
 )
 class UniAdapter(TunedLayers):
     """UniAdapter (Lu et al., ICLR 2024, Sec. 3.2) between encoders that are independent.

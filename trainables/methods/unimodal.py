@@ -16,6 +16,7 @@ from trainables.methods.base import (
     MethodContext,
     register_method,
 )
+from trainables.methods.space import FINE_TUNING, DefaultSpace
 from trainables.towers import ModalityInput
 
 
@@ -73,6 +74,7 @@ class FineTuned(Unimodal):
     "image_only",
     description="the image encoder fine-tuned, linear classifier on its [CLS] vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace("image encoder alone, fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )
 class ImageOnly(FineTuned):
     """Fine-tuned image encoder, "ViT" in Table 2 of the PMF paper."""
@@ -84,6 +86,7 @@ class ImageOnly(FineTuned):
     "text_only",
     description="the text encoder fine-tuned, linear classifier on its [CLS] vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
+    space=DefaultSpace("text encoder alone, fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )
 class TextOnly(FineTuned):
     """Fine-tuned text encoder, "BERT" in Table 2 of the PMF paper."""

@@ -31,6 +31,16 @@ from trainables.methods.sequence_fusion import (
     VectorFusion,
     VectorFusionOfTokens,
 )
+from trainables.methods.space import (
+    Declared,
+    DefaultSpace,
+    SpaceContext,
+    Trial,
+    suggest,
+    suggest_all,
+    top_layers,
+)
+from trainables.parameters import Choices, Parameter, Range
 from trainables.towers import ModalityInput, Sequence
 
 #: Most parameters of an unfactorised fusion: as many as an encoder has.
@@ -39,6 +49,13 @@ MOST_PARAMETERS = 100_000_000
 #: Products of features and of positions that an unfactorised fusion's sizes are reduced to by default: 16
 #: features and 8 positions of three modalities, which is 3.1 M parameters at width 768 (Table 5: 3.5 M).
 DEFAULT_FEATURES, DEFAULT_POSITIONS = 16**3, 8**3
+
+#: Widths that spaces try.
+WIDTHS = Range(8, 128, log=True)
+#: Ranks that they try: the paper's figures go to 16 or so, its default is 8 (Fig. 5).
+RANKS = Range(1, 16, log=True)
+#: Both forms. The one whose sums are pulled inside is the cheaper one.
+FORMS = Choices((PRODUCT_OF_SUMS, SUM_OF_PRODUCTS))
 
 #: He et al.'s gain: a rectifier halves the mean square of its input, GELU nearly so.
 NONLINEAR_GAIN = 2**0.5
@@ -131,10 +148,40 @@ class _FusedOutputs(FusionMethod):
         return {m: self.tower(m).finish(sequence) for m, sequence in sequences.items()}
 
 
+def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+    layers = suggest(trial, "n_layers", top_layers("n_layers", context))
+    sizes: dict[str, Parameter] = {"width": WIDTHS, "rank_hidden": RANKS, "rank_time": RANKS}
+    # Behind the last layer the fused tokens are averaged: there d_t is a factor of the rank, no more
+    length = Range(1, 8, log=True)
+    return {
+        "n_layers": layers,
+        **suggest_all(trial, context, sizes),
+        "target_length": suggest(trial, "target_length", length) if layers > 1 else 1,
+        "cp": suggest(trial, "cp", FORMS),
+    }
+
+
+def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
+    """The last layer, d = 64 (Table 1) and an eighth of the width (Sec. 4.5); then two layers."""
+    eighth = min(max(context.width // 8, 8), 128)
+    points = [_point(64, 1), _point(eighth, 1), _point(64, 1, PRODUCT_OF_SUMS)]
+    return [*points, _point(64, min(2, context.depth))] if context.depth > 1 else points
+
+
+def _point(width: int, layers: int, cp: str = SUM_OF_PRODUCTS) -> dict[str, Any]:
+    point = {"n_layers": layers, "width": width, "rank_hidden": 8, "rank_time": 8, "cp": cp}
+    if layers > 1:
+        point["target_length"] = 1
+    return {**point, "learning_rate": 2e-3}
+
+
 @register_method(
     "wander",
     description="low-rank fusion of whole token sequences, after the last layer(s) of frozen encoders",
     source="Guo et al., AAAI 2025 (Wander), Sec. 3.3",
+    space=DefaultSpace(
+        "Wander: width d, ranks R_h and R_t, d_t, wrapped layers (L_f), CP form", _searched, _first_points
+    ),
 )
 class Wander(_FusedOutputs):
     """Low-rank sequence multimodal adapter (Wander; Eq. 14).
@@ -247,6 +294,11 @@ class WanderVFConfig(MethodConfig):
     "wander_vf",
     description="Wander on one vector a modality instead of sequences",
     source="Guo et al., AAAI 2025 (Wander), Sec. 4.5, Table 7",
+    space=DefaultSpace(
+        "Wander on single vectors: width d, rank R_h, CP form",
+        {"width": WIDTHS, "rank_hidden": RANKS, "cp": FORMS},
+        [{"width": 64, "rank_hidden": 8, "cp": SUM_OF_PRODUCTS, "learning_rate": 2e-3}],
+    ),
 )
 class WanderVF(_FusedOutputs):
     """Wander with vector fusion (Wander paper, Sec. 4.5, "Wander (VF)").
@@ -306,10 +358,26 @@ class SFVFConfig(SFOPConfig):
     rank_hidden: int = option(8, "R_h, rank of the feature factors", low=1, other=2)
 
 
+#: Sizes that features are reduced to: up to the defaults.
+REDUCED: dict[str, Declared] = {
+    "width": lambda name, context: Range(2, _reduced_point(context)["width"], log=True),
+    "length": lambda name, context: Range(1, _reduced_point(context)["length"], log=True),
+}
+
+
+def _reduced_point(context: SpaceContext) -> dict[str, int]:
+    return dict(zip(("width", "length"), reduced_sizes(len(context.widths)), strict=True))
+
+
 @register_method(
     "sf_op",
     description="outer-product sequence fusion of frozen encoders' outputs: Wander's SF unfactorised",
     source="Guo et al., AAAI 2025 (Wander), Sec. 4.3, Table 5",
+    space=DefaultSpace(
+        "sequence fusion by outer products: width and length that features are reduced to",
+        REDUCED,
+        lambda context: [{**_reduced_point(context), "learning_rate": 2e-3}],
+    ),
 )
 class SFOP(_FusedOutputs):
     """Sequence fusion by outer products (Wander paper, Eq. 10, "SF-OP").
@@ -372,6 +440,11 @@ class SFOP(_FusedOutputs):
     "sf_vf",
     description="vector fusion of every combination of frozen encoders' tokens: Wander's SF with a full W_t",
     source="Guo et al., AAAI 2025 (Wander), Sec. 4.3, Table 5",
+    space=DefaultSpace(
+        "sequence fusion by vectors: width and length that features are reduced to, rank R_h",
+        {**REDUCED, "rank_hidden": RANKS},
+        lambda context: [{**_reduced_point(context), "learning_rate": 2e-3, "rank_hidden": 8}],
+    ),
 )
 class SFVF(SFOP):
     """Sequence fusion by vector fusion (Wander paper, Eq. 8 and 10, "SF-VF").

@@ -19,11 +19,12 @@ from search.sizing.extent import (
     measure_grid,
     measure_reaches,
 )
-from spaces import Space, SpaceContext, Unordered, get_space, union
+from spaces import Space, SpaceContext, get_space, union
 from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import get_method
+from trainables.parameters import Choices
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
 
@@ -36,7 +37,7 @@ def _sample(trial, context):
         "method": "toy",
         "layers": layers,
         "length": trial.suggest_int("length", 1, 32, log=True),
-        "side": trial.suggest_categorical("side", Unordered(("left", "right"))),
+        "side": trial.suggest_categorical("side", Choices(("left", "right"), ordered=False)),
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
     }
     if layers > 1:

@@ -1,0 +1,167 @@
+"""What a method's file says of its default space: which of its options are searched, and what is tried first.
+
+``spaces`` makes a space of it, under the method's name; the learning rate, which every space has, is added
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trainables.errors import UserError
+from trainables.parameters import Choices, Parameter, Range
+from trainables.towers import EncoderSource
+
+
+class Trial(Protocol):
+    """The part of ``optuna.Trial`` that spaces use (define-by-run)."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return a whole number between low and high, both included."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return a number between low and high."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+
+
+@dataclass(frozen=True)
+class SpaceContext:
+    """What a space may depend on: the encoders that are fused.
+
+    Attributes:
+        depths: Number of layers of each modality's encoder.
+        widths: Hidden size of each modality's encoder.
+    """
+
+    depths: Mapping[str, int]
+    widths: Mapping[str, int]
+
+    @classmethod
+    def of(cls, encoders: Mapping[str, EncoderSource]) -> SpaceContext:
+        """Return the context of some encoders."""
+        return cls(
+            {modality: encoder.depth for modality, encoder in encoders.items()},
+            {modality: encoder.width for modality, encoder in encoders.items()},
+        )
+
+    @property
+    def depth(self) -> int:
+        """Layers of the shallowest encoder."""
+        return min(self.depths.values())
+
+    @property
+    def width(self) -> int:
+        """Hidden size of the widest encoder."""
+        return max(self.widths.values())
+
+
+#: Draws some options through a trial; parameters may depend on each other.
+Draw = Callable[[Trial, SpaceContext], dict[str, Any]]
+#: Returns parameter values to evaluate first.
+FirstPoints = Callable[[SpaceContext], list[dict[str, Any]]]
+#: A parameter, or what makes one of its name and of the encoders: ``top_layers``, for one.
+Declared = Parameter | Callable[[str, SpaceContext], Parameter]
+
+
+#: The lengths of prompts that the PMF paper studies (Fig. 5).
+PROMPT_LENGTHS = Range(1, 32, log=True)
+#: Learning rates for training whole encoders.
+FINE_TUNING = (1e-5, 1e-3)
+
+
+@dataclass(frozen=True)
+class DefaultSpace:
+    """The default space of a method.
+
+    By convention the low end, or first choice, of every parameter is its cheapest in memory.
+
+    Attributes:
+        description: One line for listings, without the learning rate.
+        parameters: The options that are searched, by name, in the order in which they are asked for; or a
+            function that draws them through a trial, if one depends on another's value.
+        first_points: Parameter values to evaluate first, the papers' settings, or a function that returns
+            them.
+        learning_rates: Lowest and highest learning rate.
+    """
+
+    description: str
+    parameters: Mapping[str, Declared] | Draw
+    first_points: Sequence[Mapping[str, Any]] | FirstPoints
+    learning_rates: tuple[float, float] = (1e-4, 1e-2)
+
+    def draw(self, trial: Trial, context: SpaceContext) -> dict[str, Any]:
+        """Draw the method's options, and the learning rate last."""
+        given = self.parameters
+        options = given(trial, context) if callable(given) else suggest_all(trial, context, given)
+        return {**options, "learning_rate": suggest_learning_rate(trial, *self.learning_rates)}
+
+    def points(self, context: SpaceContext) -> list[dict[str, Any]]:
+        """Return the parameter values to evaluate first."""
+        given = self.first_points
+        return given(context) if callable(given) else [dict(point) for point in given]
+
+
+def suggest(trial: Trial, name: str, parameter: Parameter) -> Any:
+    """Ask a trial for a parameter's value.
+
+    Args:
+        trial: The trial.
+        name: The parameter's name.
+        parameter: What it may be.
+    """
+    if isinstance(parameter, Choices):
+        return trial.suggest_categorical(name, parameter)
+    if parameter.whole:
+        low, high, step = int(parameter.low), int(parameter.high), int(parameter.step or 1)
+        return trial.suggest_int(name, low, high, step=step, log=parameter.log)
+    return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+
+
+def suggest_all(trial: Trial, context: SpaceContext, parameters: Mapping[str, Declared]) -> dict[str, Any]:
+    """Ask a trial for the values of some parameters, in their order."""
+    return {
+        name: suggest(trial, name, given if isinstance(given, Range | Choices) else given(name, context))
+        for name, given in parameters.items()
+    }
+
+
+def suggest_learning_rate(trial: Trial, low: float = 1e-4, high: float = 1e-2) -> float:
+    """Sample a learning rate, log-uniformly, to two significant digits: finer steps only hide repeats."""
+    return float(f"{trial.suggest_float('learning_rate', low, high, log=True):.1e}")
+
+
+def suggest_layers(trial: Trial, context: SpaceContext, name: str, *, log: bool = False) -> int:
+    """Sample a number of top layers, 1 to the shallowest encoder's depth, evenly or on a log scale.
+
+    Raises:
+        UserError: If an encoder has no layers.
+    """
+    most = int(top_layers(name, context).high)
+    return trial.suggest_int(name, 1, most, log=log)
+
+
+def top_layers(name: str, context: SpaceContext) -> Range:
+    """Return the numbers of top layers that there are: 1 to the shallowest encoder's depth.
+
+    Raises:
+        UserError: If an encoder has no layers.
+    """
+    if context.depth < 1:
+        raise UserError(f"{name}: an encoder without layers has none to work in; choose another encoder")
+    return Range(1, context.depth)
+
+
+def modalities(name: str, context: SpaceContext) -> Choices:
+    """Return the modalities as choices that have no order."""
+    return Choices(tuple(context.depths), ordered=False)
+
+
+def main_modality(context: SpaceContext, preferred: str = "image") -> str:
+    """Return the main modality of methods that have one: the papers' where it is there, else the first."""
+    return preferred if preferred in context.depths else next(iter(context.depths))
