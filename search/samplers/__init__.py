@@ -1,5 +1,7 @@
 """What proposes the next configuration: Optuna's samplers, and ours for what Optuna has none for.
 
+Each has a file here; importing this package imports them all, which fills the registry.
+
 All of them can be pickled at any moment. What they have learned lies in the study's trials and attributes, so
 that one that is unpickled onto a rebuilt study goes on exactly as it would have. A trial's parameters must be
 drawn before the next trial is asked for.
@@ -10,28 +12,14 @@ from __future__ import annotations
 import warnings
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 
-from search.samplers.ehvi import HypervolumeSampler
-from search.samplers.evolution import EvolutionSampler
-from search.samplers.gp import GaussianProcessSampler
-from search.samplers.grid import GridSampler
-from search.samplers.sobol import SobolSampler
-from spaces.grid import POINTS
-from trainables.errors import unknown
+from search.samplers.registry import SAMPLERS, SamplerSpec, register_sampler
+from trainables.registry import import_modules
 
-#: What there is, one line each.
-SAMPLERS = {
-    "ehvi": "expected hypervolume improvement: memory is exact, every epoch of every trial is learnt from",
-    "tpe": "tree-structured Parzen estimators: all objectives learnt from trials that ended",
-    "nsga2": "NSGA-II: a genetic algorithm with crowding distance; needs a few generations",
-    "nsga3": "NSGA-III: the same with reference directions, for three objectives or more",
-    "gp": "Gaussian processes: fewest trials, a second or so each; conditional parameters at random",
-    "qmc": "scrambled Sobol points: spread more evenly than random ones",
-    "random": "random points",
-    "grid": f"every point of a grid of {POINTS} values a range once, in random order",
-    "evolution": "mutation and crossover of the front's configurations, gene by gene",
-}
+import_modules(__name__, __path__)
+
+__all__ = ["SAMPLERS", "SamplerSpec", "make_sampler", "register_sampler"]
 
 
 def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
@@ -49,35 +37,7 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
     Raises:
         UserError: If there is none of that name; the message lists those that exist.
     """
-    startup = max(4, min(10, num_samples // 4))
-    population = max(4, min(50, num_samples // 4))
     with warnings.catch_warnings():
         # NSGA-III is called experimental since Optuna 3.2, the groups of TPE since 2.8.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        match name:
-            case "tpe":
-                return TPESampler(
-                    seed=seed,
-                    multivariate=True,
-                    group=True,  # parameters that depend on another one's value are modelled together too
-                    n_startup_trials=startup,
-                )
-            case "ehvi":
-                return HypervolumeSampler(4, seed)
-            case "nsga2":
-                return NSGAIISampler(seed=seed, population_size=population)
-            case "nsga3":
-                return NSGAIIISampler(seed=seed, population_size=population)
-            case "gp":
-                return GaussianProcessSampler(
-                    seed=seed, n_startup_trials=startup, warn_independent_sampling=False
-                )
-            case "qmc":
-                return SobolSampler(seed)
-            case "random":
-                return RandomSampler(seed=seed)
-            case "grid":
-                return GridSampler(seed)
-            case "evolution":
-                return EvolutionSampler(2 * startup, seed)
-    raise unknown("sampler", name, SAMPLERS)
+        return SAMPLERS[name].make(num_samples, seed)

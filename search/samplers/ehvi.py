@@ -28,6 +28,7 @@ from search.samplers.common import (
     distribution_of,
     parameter_of,
 )
+from search.samplers.registry import register_sampler
 from spaces import Trial
 from spaces.trials import AnsweringTrial
 from trainables.parameters import Choices, Parameter
@@ -368,3 +369,10 @@ class _Encoding:
             else:
                 row.append(self.ABSENT)
         return row
+
+
+@register_sampler(
+    "ehvi", "expected hypervolume improvement: memory is exact, every epoch of every trial is learnt from"
+)
+def _make(num_samples: int, seed: int) -> BaseSampler:
+    return HypervolumeSampler(4, seed)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.goals.pareto import Front
 from search.goals.ranking import ranks
 from search.samplers.common import DefineByRun, asked_before, barren, parameter_of
+from search.samplers.registry import register_sampler, startup_trials
 from trainables.parameters import Choices, Range
 
 
@@ -212,3 +213,8 @@ class _Results:
 def _differences(mine: dict[str, Any], other: dict[str, Any]) -> int:
     """Return in how many of their common genes two parents differ."""
     return sum(name in other and other[name] != gene for name, gene in mine.items())
+
+
+@register_sampler("evolution", "mutation and crossover of the front's configurations, gene by gene")
+def _make(num_samples: int, seed: int) -> BaseSampler:
+    return EvolutionSampler(2 * startup_trials(num_samples), seed)

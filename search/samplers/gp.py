@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from optuna.distributions import BaseDistribution
-from optuna.samplers import GPSampler
+from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.samplers.common import asked_before, barren
+from search.samplers.registry import register_sampler, startup_trials
 
 
 class GaussianProcessSampler(GPSampler):
@@ -23,3 +24,12 @@ class GaussianProcessSampler(GPSampler):
         space = super().infer_relative_search_space(study, trial)
         given = "fixed_params" in trial.system_attrs
         return {} if given or barren(asked_before(study, trial), limit=1) else space
+
+
+@register_sampler(
+    "gp", "Gaussian processes: fewest trials, a second or so each; conditional parameters at random"
+)
+def _make(num_samples: int, seed: int) -> BaseSampler:
+    return GaussianProcessSampler(
+        seed=seed, n_startup_trials=startup_trials(num_samples), warn_independent_sampling=False
+    )

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.samplers.common import DefineByRun, asked_before, parameter_of
+from search.samplers.registry import register_sampler
 from spaces.grid import POINTS
 
 
@@ -94,3 +96,8 @@ class _Branch:
     name: str | None = None
     left: list[int] = field(default_factory=list)
     below: dict[int, _Branch] = field(default_factory=dict)
+
+
+@register_sampler("grid", f"every point of a grid of {POINTS} values a range once, in random order")
+def _make(num_samples: int, seed: int) -> BaseSampler:
+    return GridSampler(seed)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from search.samplers.common import DefineByRun, parameter_of
+from search.samplers.registry import register_sampler
 
 
 class SobolSampler(DefineByRun):
@@ -41,3 +43,8 @@ class SobolSampler(DefineByRun):
             self._point = (trial.number, engine.random(1)[0].tolist())
         share = self._point[1][len(trial.params) % self.DIMENSIONS]
         return parameter_of(param_distribution).at(share)
+
+
+@register_sampler("qmc", "scrambled Sobol points: spread more evenly than random ones")
+def _make(num_samples: int, seed: int) -> BaseSampler:
+    return SobolSampler(seed)

@@ -53,6 +53,12 @@ def test_loading_twice_runs_once_and_needs_no_file(tmp_path) -> None:
             "class Mine(FusionMethod): ...",
             r"own.py: there is a space 'pmf_nas' already; choose another name",
         ),
+        (
+            "from search.samplers import register_sampler\n"
+            "@register_sampler('random', 'mine')\n"
+            "def make(num_samples, seed): ...",
+            r"own.py: there is a sampler 'random' already; choose another name",
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_line(tmp_path, source, message) -> None:

@@ -31,7 +31,7 @@ def _study(sampler: BaseSampler) -> optuna.Study:
 
 
 def test_names_and_an_unknown_one() -> None:
-    assert list(SAMPLERS) == ["ehvi", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid", "evolution"]
+    assert list(SAMPLERS) == ["ehvi", "evolution", "gp", "grid", "nsga2", "nsga3", "random", "qmc", "tpe"]
     assert all(isinstance(make_sampler(name, 1, 0), BaseSampler) for name in SAMPLERS)
     with pytest.raises(UserError, match="unknown sampler 'cmaes'; known: ehvi, evolution, gp"):
         make_sampler("cmaes", 10, 0)

@@ -1,0 +1,62 @@
+"""Samplers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optuna.samplers import BaseSampler
+
+from trainables.registry import Registry
+
+#: Makes a sampler, given the number of trials planned and a random seed.
+MakeSampler = Callable[[int, int], BaseSampler]
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """A registered sampler.
+
+    Attributes:
+        name: Name on the command line.
+        description: One line for listings.
+        make: Makes one.
+    """
+
+    name: str
+    description: str
+    make: MakeSampler
+
+
+SAMPLERS: Registry[SamplerSpec] = Registry("sampler")
+
+
+def register_sampler(name: str, description: str) -> Callable[[MakeSampler], MakeSampler]:
+    """Return a decorator that puts a sampler in the registry.
+
+    It decorates a function that takes the number of trials planned and a random seed. Start-up trials and
+    generations are a share of the trials planned: see ``startup_trials`` and ``population_size``.
+
+    Args:
+        name: Name on the command line.
+        description: One line for listings.
+
+    Raises:
+        UserError: If another module has registered one of that name.
+    """
+
+    def register(make: MakeSampler) -> MakeSampler:
+        SAMPLERS.register(name, SamplerSpec(name, description, make), make.__module__)
+        return make
+
+    return register
+
+
+def startup_trials(num_samples: int) -> int:
+    """Return how many trials to draw at random before a sampler learns, of so many planned."""
+    return max(4, min(10, num_samples // 4))
+
+
+def population_size(num_samples: int) -> int:
+    """Return how large a generation is, of so many trials planned."""
+    return max(4, min(50, num_samples // 4))
