@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 import pytest
 
-from spaces import SPACES, SpaceContext, get_space, with_checkpointing
+from spaces import SPACES, Space, SpaceContext, Trial, get_space, with_checkpointing
+from spaces.testing import check_space
 from tests.tasks import classification
 from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
-from trainables.methods import METHODS, get_method
+from trainables.methods import METHODS, DefaultSpace
 from trainables.parameters import Choices, Range
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
@@ -44,16 +47,32 @@ def test_samples_are_valid_and_within_the_ends(name, predictor) -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_first_points_are_in_the_space(name, predictor) -> None:
+def test_first_points_ends_and_draws_are_in_the_space(name, predictor) -> None:
     space, context = get_space(name), SpaceContext.of(predictor.encoders)
-    points = space.first_points(context)
-    assert points
-    for point in points:
+    check_space(space, context)
+    for point in space.first_points(context):
         asked = optuna.trial.FixedTrial(point)
-        method, fields = split_config(space.sample(asked, context))
-        get_method(method).config_class.from_dict(fields)
+        space.sample(asked, context)
         assert set(asked.params) == set(point)  # all of the point was asked for, and nothing else
-        assert set(point) <= set(space.parameters(context))
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([], "has no first points"),
+        ([{"rank": 4}], "no value for learning_rate"),
+        ([{"rank": 4, "learning_rate": 1e-3, "width": 8}], "no such parameters: width"),
+        ([{"rank": 400, "learning_rate": 1e-3}], "out of range: rank"),
+    ],
+)
+def test_what_is_wrong_with_first_points_is_said(points, message) -> None:
+    declared = DefaultSpace("", {"rank": Range(1, 64, log=True)}, points)
+
+    def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
+        return {"method": "lora", **declared.draw(trial, context)}
+
+    with pytest.raises(AssertionError, match=message):
+        check_space(Space("own", "", sample, declared.points), SpaceContext({"text": 2}, {"text": 8}))
 
 
 def test_every_method_has_a_default_space_with_the_papers_settings_first() -> None:
