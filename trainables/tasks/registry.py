@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from trainables.errors import UserError, unknown
+from trainables.registry import Registry
 from trainables.tasks.base import Task
 
 #: The task of a dataset that does not name its own.
 DEFAULT_TASK = "classification"
 
-TASKS: dict[str, type[Task]] = {}
+TASKS: Registry[type[Task]] = Registry("task")
 
 _T = TypeVar("_T", bound=Task)
 
@@ -20,11 +20,9 @@ def register_task(task: type[_T]) -> type[_T]:
     """Put a task in the registry, under its ``name``; a class decorator.
 
     Raises:
-        UserError: If there is one of that name.
+        UserError: If another module has registered one of that name.
     """
-    if task.name in TASKS:
-        raise UserError(f"there is a task '{task.name}' already; choose another name")
-    TASKS[task.name] = task
+    TASKS.register(task.name, task, task.__module__)
     return task
 
 
@@ -34,8 +32,6 @@ def get_task(name: str) -> type[Task]:
     Raises:
         UserError: If there is none of that name; the message lists those that exist.
     """
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
     return TASKS[name]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,9 +86,9 @@ class Amounts(Task):
 
 
 @pytest.fixture
-def amounts(monkeypatch) -> type[Task]:
-    monkeypatch.setattr("trainables.tasks.registry.TASKS", TASKS.copy())
-    return register_task(Amounts)
+def amounts() -> Iterator[type[Task]]:
+    with mock.patch.dict(TASKS):
+        yield register_task(Amounts)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ def test_unknown_task() -> None:
 
 def test_a_name_is_registered_once() -> None:
     before = dict(TASKS)
+    other = type("Mine", (get_task("classification"),), {"__module__": "own"})
     with pytest.raises(UserError, match="there is a task 'classification' already"):
-        register_task(get_task("classification"))
+        register_task(other)
     assert before == TASKS
 
 
