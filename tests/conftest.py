@@ -18,6 +18,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 torch.set_num_threads(1)  # small tensors, and tests run side by side
 
+CONFORMANCE = Path(__file__).parent / "conformance"
 EXAMPLE_PLUGIN = Path(__file__).parent.parent / "examples" / "gated_fusion.py"
 
 TEXT_FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "clip_text_model")
@@ -27,9 +28,20 @@ AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
 OTHER_FAMILIES = ("bag_of_words", "features")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with whole searches: they wait more than they compute, so that others run beside them."""
+    """Say which tests share a process, where tests run in several, and start with whole searches.
+
+    Whole searches share one Ray. They come first because they wait more than they compute, so that others run
+    beside them. A file's tests stay together for the sake of its fixtures, but for those of the conformance
+    suites, which have none of their own and fill up what time is left.
+    """
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+        elif CONFORMANCE not in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 #: Sizes of the inputs that tests give to small models.

@@ -69,8 +69,11 @@ def others_of(name: str) -> dict[str, Any]:
 DEFAULTS = [(name, config) for name in METHODS for config in ({}, *COMBINATIONS.get(name, []))]
 CASES = DEFAULTS + [(name, {key: value}) for name in METHODS for key, value in others_of(name).items()]
 
+#: What ``make test-fast`` leaves out: options, each in turn.
+OPTIONS = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[len(DEFAULTS) :]]
+
 each_default = pytest.mark.parametrize(("name", "config"), DEFAULTS, ids=str)
-each_case = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
+each_case = pytest.mark.parametrize(("name", "config"), [*DEFAULTS, *OPTIONS], ids=str)
 
 
 @functools.cache

@@ -58,6 +58,7 @@ def test_the_methods_asked_for_are_elastic() -> None:
     assert {"pmf", "wander", "mope", "adapter", "lora"} <= set(ELASTIC)
 
 
+@pytest.mark.slow
 @each_elastic
 def test_a_slice_equals_the_model_on_its_own(name, tmp_path) -> None:
     supernet = supernet_of(name).eval()

@@ -48,12 +48,14 @@ def test_predicted_memory_is_the_tracked_peak(tiny_encoders, name, config, chang
     assert_predicted(tiny_encoders, name, config, dict(zip(MODALITIES, PAIRS[0], strict=True)), changes)
 
 
+@pytest.mark.slow
 @each_default
 @pytest.mark.parametrize("changes", MORE_SETTINGS, ids=str)
 def test_so_it_is_in_other_settings(tiny_encoders, name, config, changes) -> None:
     assert_predicted(tiny_encoders, name, config, dict(zip(MODALITIES, PAIRS[0], strict=True)), changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("count", MANY)
 def test_so_it_is_for_three_and_seven_modalities(tiny_encoders, name, count) -> None:

@@ -222,6 +222,7 @@ def test_refuses_unknown_settings(name) -> None:
         build_method(name, {"nonsense": 1}, MethodContext(tiny_towers(), CLASSES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "option"), [(n, f.name) for n in METHODS for f in dataclasses.fields(METHODS[n].config_class)]
 )

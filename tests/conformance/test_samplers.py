@@ -121,7 +121,9 @@ def enough(sampler: str) -> int:
 
 # NSGA settles ties among parents by the order of the last objective, which is another one here.
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "nsga" not in name], indirect=True)
-@pytest.mark.parametrize("others", [(), ("params",)], ids=["two", "three"])
+@pytest.mark.parametrize(
+    "others", [(), pytest.param(("params",), marks=pytest.mark.slow)], ids=["two", "three"]
+)
 def test_to_maximise_is_to_minimise_the_negative(search, enough, others) -> None:
     maximised = search(objectives=("memory", "accuracy", *others))
     configs = play(maximised, enough)
@@ -268,6 +270,7 @@ def test_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(search, e
     assert set(statuses) == {"finished", "paused"}
 
 
+@pytest.mark.slow
 def test_trials_go_on_and_fail_while_others_are_asked_for(search, enough) -> None:
     samples = max(16, 2 * enough)
     searcher = search(num_samples=samples, epochs=4, scheduler="asha", reduction_factor=2, min_epochs=1)
@@ -306,6 +309,7 @@ def restored(searcher: ParetoSearcher, make: Callable[..., ParetoSearcher]) -> P
     return make(folder=copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [MIXED, get_space("all_methods")], ids=["mixed", "all_methods"])
 def test_restored_it_goes_on_as_it_would_have(search, enough, space) -> None:
     def make(folder: Path | None = None) -> ParetoSearcher:

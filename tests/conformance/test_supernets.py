@@ -44,6 +44,7 @@ def fresh(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
     return part.clone()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ELASTIC)
 @pytest.mark.parametrize(
     ("paths", "changes"),

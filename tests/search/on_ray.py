@@ -1,7 +1,8 @@
-"""A Ray of the tests' own."""
+"""Whole searches of the tests: one Ray for all of them."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,21 @@ import ray
 
 
 @contextmanager
-def ray_in(folder: Path, cpus: int = 2) -> Iterator[None]:
-    """Work in a folder, with the cache inside and with a Ray, which takes longer to start than searches."""
+def ray_in(folder: Path, address: str, empty_store: Path) -> Iterator[None]:
+    """Work in a folder, with the cache and an MLflow database inside, as one driver of the tests' Ray.
+
+    Args:
+        folder: The working folder; searches that other processes run are to use its cache, too.
+        address: The fixture ``ray_address``.
+        empty_store: The fixture of that name.
+    """
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFUSE_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
+            address=address,
             log_to_driver=False,
             logging_level="ERROR",
             runtime_env={"env_vars": {"PARETOFUSE_CACHE": str(folder / "cache")}},

@@ -209,11 +209,10 @@ def _write_table(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One folder, MLflow database and Ray for the module: they take longer than the searches."""
+def place(tmp_path_factory: pytest.TempPathFactory, ray_address: str, empty_store: Path) -> Iterator[Path]:
+    """One folder and MLflow database for the module."""
     folder = tmp_path_factory.mktemp("searches")
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("paretofuse", str(folder / "artifacts"))
-    with pytest.MonkeyPatch.context() as patch, ray_in(folder, cpus=4):
+    with pytest.MonkeyPatch.context() as patch, ray_in(folder, ray_address, empty_store):
         patch.setattr(mlflow_writer, "_ROUND", 0.05)
         yield folder
 
@@ -226,7 +225,7 @@ def settings(place) -> dict[str, Any]:
         "replay": str(_write_table(place / "table.parquet")),
         "epochs": EPOCHS,
         "num_samples": 10,
-        "max_concurrent": 3,
+        "max_concurrent": 2,
         "sampler": "random",
         "storage_path": str(place / "runs"),
         "tracking_uri": f"sqlite:///{place}/mlflow.db",
@@ -332,35 +331,51 @@ def _found(front: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     return [(canonical(row["config"]), row["memory"], row["accuracy"]) for row in front]
 
 
+def _interrupted_and_ended(name: str, before: Mapping[str, TrialRecord], whole: Any, place: Path) -> None:
+    """Go on with a search, interrupt it, and end it: it is the search that nothing happened to."""
+    folder, storage = place / "runs" / name, str(place / "runs")
+    with _ctrl_c_at(folder, 10):
+        assert resume_search(name, storage_path=storage).interrupted
+    interrupted = _trials(folder)
+    _stopped_in_the_middle(interrupted)
+    _unchanged(before, interrupted)
+
+    ended = resume_search(name, storage_path=storage, replay_seconds=0)
+    trials = _trials(folder)
+    _unchanged(interrupted, trials)
+    undisturbed = _trials(place / "runs" / "whole")
+    assert [_state(trials[name]) for name in trials] == [_state(undisturbed[name]) for name in trials]
+    assert len(trials) == len(undisturbed) == 10
+    assert max(record.legs for record in trials.values()) <= 3
+    assert _found(ended.front) == _found(whole.front)
+    assert ended.hypervolume == whole.hypervolume
+    assert not ended.interrupted
+    _one_run_a_trial(f"sqlite:///{place}/mlflow.db", name, trials, ended.parent_run_id)
+
+
 @pytest.mark.ray
-def test_killed_with_all_of_ray_and_then_interrupted(whole, settings, place) -> None:
+def test_interrupted_twice_it_is_the_search_in_one(whole, settings, place) -> None:
+    folder = place / "runs" / "interrupted"
+    with _ctrl_c_at(folder, 5):
+        assert run_search(SearchConfig(**settings, replay_seconds=0.3, name="interrupted")).interrupted
+    interrupted = _trials(folder)
+    _stopped_in_the_middle(interrupted)
+    _interrupted_and_ended("interrupted", interrupted, whole, place)
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_killed_with_all_of_ray_it_is_the_search_in_one(whole, settings, place) -> None:
     folder = place / "runs" / "killed"
-    slow = {**settings, "replay_seconds": 0.3}
-    with _driver({**slow, "address": "local"}, "--name", "killed") as process:
+    slow = {**settings, "replay_seconds": 0.3, "address": "local"}
+    with _driver(slow, "--name", "killed") as process:
         _wait_for_checkpoints(process, folder, 5)
         names = {child.name() for child in psutil.Process(process.pid).children(recursive=True)}
         assert {"gcs_server", "raylet"} <= names
         assert kill_family(process) == []
     killed = _trials(folder)
     _stopped_in_the_middle(killed)
-
-    with _ctrl_c_at(folder, 10):
-        assert resume_search("killed", storage_path=settings["storage_path"]).interrupted
-    interrupted = _trials(folder)
-    _stopped_in_the_middle(interrupted)
-    _unchanged(killed, interrupted)
-
-    ended = resume_search("killed", storage_path=settings["storage_path"], replay_seconds=0)
-    trials = _trials(folder)
-    _unchanged(interrupted, trials)
-    undisturbed = _trials(place / "runs" / "whole")
-    assert [_state(trials[name]) for name in trials] == [_state(undisturbed[name]) for name in trials]
-    assert len(trials) == len(undisturbed) == settings["num_samples"]
-    assert max(record.legs for record in trials.values()) <= 3
-    assert _found(ended.front) == _found(whole.front)
-    assert ended.hypervolume == whole.hypervolume
-    assert not ended.interrupted
-    _one_run_a_trial(settings["tracking_uri"], "killed", trials, ended.parent_run_id)
+    _interrupted_and_ended("killed", killed, whole, place)
 
 
 @pytest.mark.ray

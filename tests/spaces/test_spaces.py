@@ -30,6 +30,7 @@ def predictor(tiny_encoders) -> MemoryPredictor:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_samples_are_valid_and_within_the_ends(name, predictor) -> None:
     space, context = get_space(name), SpaceContext.of(predictor.encoders)

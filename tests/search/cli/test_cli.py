@@ -342,6 +342,7 @@ def test_explains_where_the_bytes_are(call, tmp_path) -> None:
     assert call("explain", "--plot", "parts.bmp")[2].startswith("error: --plot parts.bmp: must end in")
 
 
+@pytest.mark.slow
 def test_predictions_say_whether_they_are_calibrated(call, tiny_encoders) -> None:
     encoders = ["--text-encoder", str(tiny_encoders["bert"]), "--image-encoder", str(tiny_encoders["vit"])]
     sizes = ["--text-length", "8", "--batch-size", "2"]

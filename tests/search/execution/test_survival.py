@@ -21,8 +21,8 @@ pytestmark = pytest.mark.ray
 
 #: A linear classifier to which things happen, but never where its memory is predicted.
 PLUGIN = """
-import ctypes, os, signal
-from dataclasses import dataclass
+import ctypes, math, os, signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from trainables.methods.linear import Linear
 
 FOLDER = Path({folder!r})
 STAGES = ("building", "training", "validation", "checkpoint")
-EVERY = ("none", *STAGES, "killed once", "hangs once", "always killed")
+EVERY = ("none", *STAGES, "diverges", "killed once", "hangs once", "always killed")
 CROWDED = ("building", "starved")
 
 
@@ -64,7 +64,9 @@ class Mishaps(Linear):
         self.run_out("training" if self.training else "validation")
         if self.real and self.training and self.epochs == 2:
             self.die()
-        return super().forward(batch)
+        output = super().forward(batch)
+        diverges = self.real and self.training and self.config.mishap == "diverges"
+        return replace(output, outputs=output.outputs * math.inf) if diverges else output
 
     def trainable_state_dict(self):
         self.run_out("checkpoint")
@@ -104,14 +106,18 @@ space("crowded", CROWDED)
 
 @pytest.fixture(scope="module")
 def settings(
-    tmp_path_factory: pytest.TempPathFactory, tiny_encoders: dict[str, Path], squares: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoders: dict[str, Path],
+    squares: Path,
+    ray_address: str,
+    empty_store: Path,
 ) -> Iterator[dict[str, Any]]:
-    """Settings that both searches share; one Ray for the module."""
+    """Settings that both searches share."""
     folder = tmp_path_factory.mktemp("survival")
     plugin = folder / "mishaps.py"
     plugin.write_text(PLUGIN.format(folder=str(folder)))
     with (
-        ray_in(folder),
+        ray_in(folder, ray_address, empty_store),
         mock.patch.dict(METHODS),  # what the plugin registers is for this module only
         mock.patch.dict(SPACES),
     ):
@@ -144,15 +150,15 @@ def _series(child: Run, metric: str, settings: dict[str, Any]) -> list[float]:
 def searched(settings: dict[str, Any]) -> tuple[SearchResult, dict[str, Run]]:
     """A search in which everything happens to one trial after the other, and its trials by mishap."""
     limits = {"max_failures": 1, "hang_timeout": 4, "max_concurrent": 1}
-    result = run_search(SearchConfig(**settings, **limits, space="every", num_samples=8, name="every"))
+    result = run_search(SearchConfig(**settings, **limits, space="every", num_samples=9, name="every"))
     children = _children(result, settings)
-    assert len(children) == 8
+    assert len(children) == 9
     return result, {child.data.params["mishap"]: child for child in children}
 
 
 def test_the_search_goes_on(searched) -> None:
     result, children = searched
-    assert (result.trials, result.out_of_memory, result.diverged, result.failed) == (3, 4, 0, 1)
+    assert (result.trials, result.out_of_memory, result.diverged, result.failed) == (3, 4, 1, 1)
     assert not result.interrupted
     finished = {"none", "killed once", "hangs once"}
     assert {member["config"]["mishap"] for member in result.front} == finished
@@ -172,6 +178,14 @@ def test_out_of_memory_is_an_answer(searched) -> None:
     assert "infeasible" not in children["none"].data.tags
     models = [line.split(maxsplit=1) for line in Path("processes").read_text().splitlines()]
     assert len({process for process, _ in models[:5]}) == 1, "the worker went on with the next trial"
+
+
+def test_a_trial_that_diverges_says_where(searched) -> None:
+    _, children = searched
+    tags = children["diverges"].data.tags
+    assert (tags["status"], tags["stage"]) == ("diverged", "training")
+    assert "loss became" in tags["message"]
+    assert "infeasible" not in tags
 
 
 def test_a_dead_or_hung_worker_is_replaced_and_no_epoch_lost(searched, settings) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +24,14 @@ import torch
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from search import SearchConfig, run_search
+from search import SearchConfig, resume_search, run_search
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
+from search.oneshot import strategy
+from search.oneshot.strategy import OneShot
 from search.oneshot.subnets import Answer, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
-from search.placement import find_nodes
+from search.placement import Node, find_nodes
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
@@ -180,9 +187,11 @@ class TestOnRay:
     """Whole searches."""
 
     @pytest.fixture(scope="class")
-    def place(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    def place(
+        self, tmp_path_factory: pytest.TempPathFactory, ray_address: str, empty_store: Path
+    ) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("oneshot")
-        with ray_in(folder):
+        with ray_in(folder, ray_address, empty_store):
             yield folder
 
     @pytest.fixture
@@ -210,24 +219,81 @@ class TestOnRay:
         assert all(
             (weight - two[name]).abs().max() < 1e-4 for name, weight in alone.supernet.weights.state.items()
         )
+        # Started once more for two epochs, it goes on from its last checkpoint.
+        longer = replace(order, job=replace(order.job, epochs=2))
+        train_supernet(longer, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
+        assert [result["epoch"] for result in heard] == [1, 2]
 
-    def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(self, on_ray) -> None:
-        with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<=4MB"):
-            run_search(SearchConfig(**on_ray, name="tight", max_memory=4_000_000))
+
+#: A third of what the largest subnet takes.
+BUDGET = 20 * 10**6
+
+
+@pytest.fixture
+def phased(settings) -> dict[str, Any]:
+    """Settings of a search that is cut off in each of its phases; all of them matter at its end."""
+    more = {"num_samples": 30, "finalists": 2, "tau_samples": 2, "seeds": 2, "max_memory": BUDGET}
+    return {**settings, **more}
 
 
 @pytest.mark.ray
-def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
-    """In the middle of the supernet's training and of evaluation; trials are killed in test_resume."""
-    budget = 20 * 10**6  # a third of what the largest subnet takes
-    options = {**settings, "num_samples": 30, "finalists": 2, "tau_samples": 2, "seeds": 2}
-    command = [sys.executable, str(Path(__file__).parents[3] / "search.py")]
-    start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in options.items())]
-    start += ["--name=killed", f"--max-memory={budget}"]
-    again = [*command, "--resume", "killed", "--json", f"--storage-path={settings['storage_path']}"]
-    folder = Path(settings["storage_path"]) / "killed"
+def test_interrupted_it_goes_on_where_it_was(phased, workplace, ray_address, empty_store) -> None:
+    """In the middle of evaluation; the supernet's training and trials are interrupted in other tests."""
+    folder, storage = Path(phased["storage_path"]) / "interrupted", phased["storage_path"]
+    heard = io.StringIO()
+    console = Console(file=heard, width=200)
+    with ray_in(workplace, ray_address, empty_store):
+        with ctrl_c_in(folder, "subnets"):
+            cut = run_search(SearchConfig(**phased, name="interrupted"), console=console)
+        assert cut.interrupted
+        assert "the supernet's steps run in 4 parts, to keep to memory<=20MB" in heard.getvalue()
+        now = on_disk(folder)
+        # Gone on with, it is extended, too
+        ended = resume_search("interrupted", storage_path=storage, num_samples="+5", console=console)
+    assert not ended.interrupted
+    assert kept(now, on_disk(folder))
+    check_ended(folder, json.loads(json.dumps(ended.to_dict())), phased["tracking_uri"])
 
-    before: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
+
+def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> None:
+    setup = set_up(SearchConfig(**settings, max_memory=4_000_000), Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    placement = place_trials([Node(cpus=2)], 40)
+    gate = Gate.of(setup.history.constraints, placement, setup.predictor, cached=True)
+    with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<=4MB"):
+        order_supernet(setup, prepared, placement, gate, print)
+
+
+def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatch) -> None:
+    setup = set_up(SearchConfig(**settings), Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    store = SearchStore.create(tmp_path / "search", {})
+    placement = place_trials([Node(cpus=2)], 40)
+    tracker: Any = SimpleNamespace(update=lambda record: None)
+    for epoch in (1, 2):
+
+        def train(order: Any, config: Any, folder: str, heard: Callable[[dict[str, float]], None]) -> None:
+            heard({"epoch": epoch, "train_loss": 1 / epoch, "loss": 1.0, "accuracy": 0.5})  # noqa: B023
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(strategy, "train_supernet", train)
+        search = OneShot(setup, prepared, placement, store, tmp_path / "search", tracker, Console(quiet=True))
+        assert search.run() is False
+        epochs = store.fact("supernet")["epochs"]
+        assert [(known["epoch"], known["train_loss"]) for known in epochs] == [(1, 1.0), (2, 0.5)][:epoch]
+    store.close()
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_killed_it_goes_on_where_it_was(phased, workplace) -> None:
+    """As when it is interrupted, with all of Ray killed, and by the command line."""
+    command = [sys.executable, "-m", "search"]
+    start = [*command, *(f"--{k.replace('_', '-')}={v}" for k, v in phased.items()), "--name=killed"]
+    again = [*command, "--resume", "killed", "--json", f"--storage-path={phased['storage_path']}"]
+    folder = Path(phased["storage_path"]) / "killed"
+
+    now: dict[str, Any] = {"epochs": [], "subnets": {}, "trials": {}}
     for run, phase in ((start, "epochs"), (again, "subnets")):
         with (workplace / "log").open("w") as log:
             driver = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log, text=True)
@@ -237,19 +303,18 @@ def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert kill_family(driver) == []
-        if phase == "epochs":
-            words = "the supernet's steps run in 4 parts, to keep to memory<=20MB"
-            assert words in (workplace / "log").read_text()
-        now = on_disk(folder)
+        before, now = now, on_disk(folder)
         assert kept(before, now)
-        before = now
-    # Gone on with, it is extended, too
     more = [*again, "--num-samples", "+5"]
     done = subprocess.run(more, capture_output=True, text=True, check=True, timeout=300)
+    assert kept(now, on_disk(folder))
+    check_ended(folder, json.loads(done.stdout), phased["tracking_uri"])
+
+
+def check_ended(folder: Path, document: dict[str, Any], uri: str) -> None:
+    """What a search of ``phased`` has found, however often it was cut off."""
     now = on_disk(folder)
     assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2]
-    assert kept(before, now)
-    document = json.loads(done.stdout)
     assert document["evaluated"] == 35
     assert document["trials"] == len(now["trials"])
     assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
@@ -257,14 +322,34 @@ def test_killed_it_goes_on_where_it_was(settings, workplace) -> None:
     for member in document["front"]:
         assert 0 <= member["inherited_accuracy"] <= 1
         assert 0 <= member["test_accuracy"] <= 1
-        assert member["memory"] <= budget / 2**30
+        assert member["memory"] <= BUDGET / 2**30
         assert set(member["config"]["n_query_prompts"]) == {"text", "image"}
     assert all(row["error"] == 0 for row in document["memory"])
-    check_mlflow(settings["tracking_uri"], document)
+    check_mlflow(uri, document)
     trials = {name: TrialRecord.from_dict(name, *rest) for name, *rest in SearchStore.read(folder).trials()}
     repeats = [record for record in trials.values() if record.repeat_of]
     assert repeats
     assert all(record.values["loss"] != trials[record.repeat_of].values["loss"] for record in repeats)
+
+
+@contextmanager
+def ctrl_c_in(folder: Path, phase: str) -> Iterator[None]:
+    """Interrupt this process as soon as a search is in the middle of a phase."""
+
+    def wait() -> None:
+        while not ended.wait(0.05):
+            if reached(folder, phase):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    ended = threading.Event()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def on_disk(folder: Path) -> dict[str, Any]:

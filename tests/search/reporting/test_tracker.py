@@ -86,14 +86,6 @@ def process() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with nothing in it: making one takes longer than all that is done with it."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").create_experiment("paretofuse", str(path.parent / "artifacts"))
-    return path
-
-
 @pytest.fixture
 def uri(empty_store: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store's address; pauses between writes are short."""

@@ -62,6 +62,7 @@ def test_needs_have_a_margin_and_a_context() -> None:
     assert needed_on_cpu(GIB) > 2 * GIB
 
 
+@pytest.mark.slow
 def test_this_machine_is_calibrated_by_real_steps(workplace, tiny_encoders) -> None:
     encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
     setting = TrainingSetting(batch_size=4, text_length=8, image_size=32)

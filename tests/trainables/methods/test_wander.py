@@ -171,7 +171,11 @@ def test_training_starts_at_the_frozen_encoders() -> None:
 @pytest.mark.parametrize(
     ("name", "config", "families"),
     [
-        *((name, {}, families) for name in FORMS for families in (THREE, SEVEN)),
+        *(
+            pytest.param(name, {}, families, marks=pytest.mark.slow)
+            for name in FORMS
+            for families in (THREE, SEVEN)
+        ),
         ("wander", {"n_layers": 2}, SEVEN),
         (
             "wander",

@@ -170,6 +170,7 @@ def test_second_call_converts_nothing(
     assert weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @needs_dinov2
 def test_processes_may_convert_at_once(tmp_path: Path) -> None:
     """Two processes agree on one folder, in spite of what a killed one left behind."""
