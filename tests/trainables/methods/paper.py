@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.conftest import random_inputs, tiny_model
 from tests.tasks import classification
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
+from trainables.testing.tiny import random_inputs, tiny_model
 from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 
 #: The papers' encoders come with a pooler, a square Linear layer that towers leave out.

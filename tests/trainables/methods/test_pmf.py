@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import tiny_model
 from tests.tasks import classification
 from tests.trainables.methods.paper import random_batch, tiny_towers
 from trainables.errors import UserError
@@ -13,6 +12,7 @@ from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.methods.pmf import PMFConfig
 from trainables.step.setting import TrainingSetting
+from trainables.testing.tiny import tiny_model
 from trainables.towers import FAMILIES, resolve_encoder
 
 

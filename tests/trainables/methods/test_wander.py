@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import SIZES, random_inputs, tiny_model
 from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
@@ -23,6 +22,7 @@ from trainables.methods.sequence_fusion import (
 )
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
+from trainables.testing.tiny import SIZES, random_inputs, tiny_model
 from trainables.towers import FAMILIES, Tower, resolve_encoder
 
 CLASSES = 4

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from tests.conftest import SIZES, random_inputs
 from tests.tasks import classification
 from tests.trainables.methods.paper import trained_parameters
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
+from trainables.testing.tiny import SIZES, random_inputs
 from trainables.towers import Tower, resolve_encoder
 
 #: The head over BERT-base and ViT-B/16, 101 classes.

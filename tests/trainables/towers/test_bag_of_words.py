@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import TEXT_FAMILIES, random_inputs
 from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
+from trainables.testing.tiny import TEXT_FAMILIES, random_inputs
 from trainables.towers import InputSizes, load_tower, resolve_encoder
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import random_inputs
 from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
+from trainables.testing.tiny import random_inputs
 from trainables.towers import InputSizes, load_tower, resolve_encoder
 
 NAME = "features:dim=6,width=8,depth=2,heads=2,max_length=20"

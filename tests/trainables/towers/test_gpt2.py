@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
-from tests.conftest import random_inputs, tiny_model
 from tests.trainables.data.test_source import columns, write_dataset
 from trainables.data import open_dataset, prepare
+from trainables.testing.tiny import random_inputs, tiny_model
 from trainables.towers import Sequence, load_tower, resolve_encoder
 from trainables.towers.gpt2 import GPT2Tower
 

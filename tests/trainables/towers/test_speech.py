@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.conftest import AUDIO_FAMILIES, SIZES, random_inputs, tiny_model
 from trainables.errors import UserError
+from trainables.testing.tiny import AUDIO_FAMILIES, SIZES, random_inputs, tiny_model
 from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 from trainables.towers.speech import SAMPLE_RATE, Wav2Vec2Tower, WhisperTower
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.conftest import tiny_model
+from trainables.testing.tiny import tiny_model
 from trainables.towers import NONE, InputSizes, Sequence, Tower, load_tower, resolve_encoder
 from trainables.towers.swin import SwinTower
 

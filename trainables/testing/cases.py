@@ -1,20 +1,18 @@
-"""Cases and helpers of the tests that every registered method must pass."""
+"""Which configurations of a method are checked, over which encoders, and what the checks share."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
-import pytest
 import torch
 
-from tests.conftest import SIZES, random_inputs, tiny_model
-from tests.tasks import classification
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss, training_step
-from trainables.towers import FAMILIES, Tower
+from trainables.tasks import Task, get_task
+from trainables.testing.tiny import SIZES, random_inputs, tiny_towers
+from trainables.towers import Tower
 
 CLASSES = 5
 ROWS = 6
@@ -30,8 +28,6 @@ COMBINATIONS: dict[str, list[dict[str, Any]]] = {
     "adapter": [{"n_layers": 1, "train_norms": False}],
     "lora": [{"n_layers": 1, "targets": "attention"}],
 }
-
-MODALITIES = ("text", "image")
 
 #: Encoders to run the defaults over: (text, image).
 PAIRS = [
@@ -61,32 +57,20 @@ MANY = {
 }
 
 
-def others_of(name: str) -> dict[str, Any]:
-    """Return each option's other value."""
-    return {f.name: f.metadata["other"] for f in dataclasses.fields(METHODS[name].config_class)}
+def default_cases(name: str) -> list[dict[str, Any]]:
+    """Return a method's default configuration, and some in which several options differ from it."""
+    return [{}, *COMBINATIONS.get(name, [])]
 
 
-DEFAULTS = [(name, config) for name in METHODS for config in ({}, *COMBINATIONS.get(name, []))]
-CASES = DEFAULTS + [(name, {key: value}) for name in METHODS for key, value in others_of(name).items()]
-
-#: What ``make test-fast`` leaves out: options, each in turn.
-OPTIONS = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[len(DEFAULTS) :]]
-
-each_default = pytest.mark.parametrize(("name", "config"), DEFAULTS, ids=str)
-each_case = pytest.mark.parametrize(("name", "config"), [*DEFAULTS, *OPTIONS], ids=str)
+def option_cases(name: str) -> list[dict[str, Any]]:
+    """Return configurations with one option changed, each in turn."""
+    fields = dataclasses.fields(METHODS[name].config_class)
+    return [{field.name: field.metadata["other"]} for field in fields]
 
 
-@functools.cache
-def tiny_tower(modality: str, family: str, attention: str = "eager") -> Tower:
-    """A tower that tests share: methods do not change what they are given."""
-    tower = FAMILIES[family].tower(modality, tiny_model(family))
-    tower.model.config._attn_implementation = attention
-    return tower
-
-
-def tiny_towers(pair: tuple[str, str] = PAIRS[0], attention: str = "eager") -> dict[str, Tower]:
-    """A text and an image tower."""
-    return {m: tiny_tower(m, family, attention) for m, family in zip(MODALITIES, pair, strict=True)}
+def task() -> Task:
+    """Return the task of all checks."""
+    return get_task("classification").of_size(CLASSES)
 
 
 def build(
@@ -97,7 +81,7 @@ def build(
     dropout: bool = True,
     **context: Any,
 ) -> FusionMethod:
-    """A method over tiny towers, with weights that a seed decides."""
+    """Return a method over tiny towers, with weights that a seed decides."""
     torch.manual_seed(0)
     return build_method(
         name, config, MethodContext(towers or tiny_towers(), CLASSES, SIZES, dropout, **context)
@@ -107,24 +91,24 @@ def build(
 def make_batch(
     towers: dict[str, Tower] | None = None,
 ) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
+    """Return inputs of some towers, and labels."""
     generator = torch.Generator().manual_seed(2)
     inputs = {m: random_inputs(tower, ROWS, generator) for m, tower in (towers or tiny_towers()).items()}
     return inputs, torch.arange(ROWS) % CLASSES
 
 
 def take_step(method: FusionMethod, optimizer: torch.optim.Optimizer | None = None) -> float:
-    """Forward and backward, and update where there is an optimiser."""
+    """Run forward and backward, and update where there is an optimizer; return the loss."""
     inputs, labels = make_batch(dict(method.context.towers))
     if optimizer is not None:
-        task = classification(CLASSES)
-        return training_step(method, inputs, labels, task, TrainingSetting(), optimizer).item()
-    loss = forward_loss(method, inputs, labels, classification(CLASSES), TrainingSetting())
+        return training_step(method, inputs, labels, task(), TrainingSetting(), optimizer).item()
+    loss = forward_loss(method, inputs, labels, task(), TrainingSetting())
     loss.backward()
     return loss.item()
 
 
 def train(method: FusionMethod, steps: int) -> list[float]:
-    """Losses of some steps on the same batch."""
+    """Return the losses of some steps on the same batch."""
     optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 1e-2)
     method.train()
     return [take_step(method, optimizer) for _ in range(steps)]

@@ -1,0 +1,114 @@
+"""Predicted memory is that of a real step, for a method and its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from trainables.memory import MemoryPredictor, measure_memory
+from trainables.methods import METHODS, build_method
+from trainables.step.setting import TrainingSetting
+from trainables.testing.cases import (
+    CLASSES,
+    MANY,
+    PAIRS,
+    ROWS,
+    default_cases,
+    make_batch,
+    option_cases,
+    task,
+)
+from trainables.testing.checks import Check
+from trainables.testing.tiny import MODALITIES, SIZES, saved_encoders, tiny_tower
+from trainables.towers import resolve_encoder
+
+#: Settings under which a step is predicted and tracked, for every option of every method.
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"attention": "sdpa", "precision": "bf16", "optimizer": "sgd", "gradient_checkpointing": True},
+]
+#: More of them, for the defaults.
+MORE_SETTINGS: list[dict[str, Any]] = [
+    {"gradient_checkpointing": True},
+    {"precision": "bf16"},
+    {"precision": "bf16-frozen", "gradient_accumulation": 3},
+    {"optimizer_kernel": "foreach", "prefix": "cached", "skip_unused": True},
+    {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False},
+]
+
+
+def memory_checks(name: str) -> Iterator[Check]:
+    """Return what the prediction of a method's memory must satisfy.
+
+    Args:
+        name: A registered method.
+    """
+    two = dict(zip(MODALITIES, PAIRS[0], strict=True))
+    cases = [(config, False) for config in default_cases(name)]
+    cases += [(config, True) for config in option_cases(name)]
+    for config, slow in cases:
+        for changes in SETTINGS:
+            yield _predicted(name, config, two, changes, slow=slow)
+    for config in default_cases(name):
+        for changes in MORE_SETTINGS:
+            yield _predicted(name, config, two, changes, slow=True)
+    most = METHODS[name].method.n_modalities[1]
+    for count, families in MANY.items():
+        if most is None or most >= count:
+            yield _predicted(name, {}, families, {}, slow=True)
+
+
+def _predicted(name: str, config: Any, families: Any, changes: Any, *, slow: bool) -> Check:
+    return Check(check_predicted_memory_is_the_tracked_peak, (name, config, families, changes), slow)
+
+
+@functools.cache
+def predictor_of(families: tuple[tuple[str, str], ...]) -> MemoryPredictor:
+    """Return a predictor over small encoders, in the default setting."""
+    sources = {m: resolve_encoder(m, str(saved_encoders()[family])) for m, family in families}
+    return MemoryPredictor(sources, task(), setting_of())
+
+
+def setting_of(**changes: Any) -> TrainingSetting:
+    """Return the setting of small inputs, with changes."""
+    return TrainingSetting(batch_size=ROWS, **dataclasses.asdict(SIZES), **changes)
+
+
+def check_predicted_memory_is_the_tracked_peak(
+    name: str, config: dict[str, Any], families: dict[str, str], changes: dict[str, Any]
+) -> None:
+    """Check that predicted memory is that of a real step, to the byte, in every part.
+
+    Args:
+        name: A method.
+        config: Its configuration.
+        families: The encoder of each modality.
+        changes: The training setting, where it differs from the default.
+    """
+    setting = setting_of(**changes)
+    predicted = predictor_of(tuple(families.items())).changed(**changes).predict(name, config)
+    towers = {m: tiny_tower(m, family, setting.attention) for m, family in families.items()}
+    torch.manual_seed(0)
+    method = build_method(name, config, setting.context(towers, CLASSES))
+    given, labels = make_batch({m: method.context.towers[m] for m in method.modalities})
+    inputs: dict[str, Any] = dict(given)
+    if setting.prefix != "computed":  # as a cache returns it
+        for modality, sequence in method.eval().prefix(inputs).items():
+            tokens = sequence.tokens.float().contiguous()
+            inputs[modality] = dataclasses.replace(sequence, tokens=tokens)
+    if setting.prefix == "offloaded":
+        for module in method.prefix_modules():  # so that whatever a step needs of them is missing
+            module.to("meta")
+    real = measure_memory(method, inputs, labels, setting, task())
+    assert predicted == real  # to the byte, in every part
+    assert predicted.total == sum(v for k, v in predicted.to_dict().items() if k != "total")
+    assert predicted.trainable_parameters == method.trainable_parameter_count()
+    if setting.precision == "bf16-frozen":
+        assert all(
+            p.dtype == (torch.bfloat16 if p.ndim > 1 and not p.requires_grad else torch.float32)
+            for p in method.parameters()
+        )

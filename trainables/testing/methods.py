@@ -1,0 +1,297 @@
+"""What every fusion method must satisfy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainables.memory import measure_memory
+from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
+from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss
+from trainables.testing.cases import (
+    CLASSES,
+    MANY,
+    PAIRS,
+    REFUSED,
+    ROWS,
+    build,
+    default_cases,
+    make_batch,
+    option_cases,
+    take_step,
+    task,
+    train,
+)
+from trainables.testing.checks import Check, refused
+from trainables.testing.tiny import SIZES, random_inputs, real_length, tiny_tower, tiny_towers
+
+
+def behavior_checks(name: str) -> Iterator[Check]:
+    """Return what a method must satisfy, but for memory and shared weights.
+
+    Args:
+        name: A registered method.
+    """
+    yield Check(check_every_modality_counts, (name,))
+    yield Check(check_refuses_unknown_settings, (name,))
+    yield Check(check_is_described, (name,))
+    for count in MANY:
+        yield Check(check_takes_many_modalities_or_says_why_not, (name, count))
+    for field in dataclasses.fields(METHODS[name].config_class):
+        yield Check(check_every_option_matters_and_is_checked, (name, field.name), slow=True)
+    for config in default_cases(name):
+        for function in (*_OF_DEFAULTS, *_OF_OPTIONS):
+            yield Check(function, (name, config))
+        for pair in PAIRS:
+            yield Check(check_evaluation_does_not_depend_on_order_size_or_padding, (name, config, pair))
+    for config in option_cases(name):
+        for function in _OF_OPTIONS:
+            yield Check(function, (name, config), slow=True)
+
+
+def check_frozen_stays_frozen_and_the_rest_trains(name: str, config: dict[str, Any]) -> None:
+    """Check that training changes the trained weights only, and nothing of the towers that others share."""
+    towers = tiny_towers()
+    given = {m: {n: v.clone() for n, v in tower.state_dict().items()} for m, tower in towers.items()}
+    method = build(name, config, towers)
+    trainable = {n for n, p in method.named_parameters() if p.requires_grad}
+    before = {n: v.clone() for n, v in method.state_dict().items()}
+    train(method, steps=2)
+    changed = {n for n, value in method.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == trainable
+    assert method.trainable_parameter_count() == sum(before[n].numel() for n in trainable)
+    assert set(method.trainable_state_dict()) == trainable
+    # The towers that other methods share are as they were
+    for modality, tower in towers.items():
+        assert not any(p.requires_grad for p in tower.parameters())
+        assert not tower.training
+        state = tower.state_dict()
+        assert set(state) == set(given[modality])
+        assert all(torch.equal(value, given[modality][n]) for n, value in state.items())
+
+
+def check_every_trained_parameter_gets_a_gradient_within_two_steps(name: str, config: dict[str, Any]) -> None:
+    """Check that all that is trained learns, and that nothing frozen gets a gradient."""
+    method = build(name, config)
+    _assert_gradients(method)
+    assert not [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None]
+
+
+def _assert_gradients(method: FusionMethod) -> None:
+    optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 1e-2)
+    silent = {n for n, p in method.named_parameters() if p.requires_grad}
+    method.train()
+    for _ in range(2):
+        take_step(method)
+        silent -= {n for n, p in method.named_parameters() if p.grad is not None and p.grad.any()}
+        optimizer.step()
+        optimizer.zero_grad()
+    # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
+    assert not {n for n in silent if not ("bias" in n and ("key" in n or "k_" in n))}
+
+
+def check_loss_falls(name: str, config: dict[str, Any]) -> None:
+    """Check that thirty steps on one batch lower the loss."""
+    losses = train(build(name, config, dropout=False), steps=30)
+    assert min(losses[-3:]) < 0.7 * losses[0]
+
+
+def check_evaluation_does_not_depend_on_order_size_or_padding(
+    name: str, config: dict[str, Any], pair: tuple[str, str]
+) -> None:
+    """Check that a sample's outputs do not depend on what is around it."""
+    towers = tiny_towers(pair)
+    if pair in REFUSED.get(name, ()):
+        with refused("encoder is causal"):
+            build(name, config, towers)
+        return
+    method = build(name, config, towers).eval()
+    inputs, _ = make_batch(towers)
+    with torch.no_grad():
+        logits = method(inputs).outputs
+        assert logits.shape == (ROWS, CLASSES)
+        assert torch.equal(method(inputs).outputs, logits)
+        flipped = {m: {k: v.flip(0) for k, v in tensors.items()} for m, tensors in inputs.items()}
+        assert torch.allclose(method(flipped).outputs.flip(0), logits, atol=1e-5)
+        one = {m: {k: v[1:2] for k, v in tensors.items()} for m, tensors in inputs.items()}
+        for tensors in one.values():
+            if "attention_mask" in tensors:  # what is padded is cut off
+                length = real_length(tensors["attention_mask"])
+                tensors |= {k: v[:, :length] for k, v in tensors.items()}
+        assert torch.allclose(method(one).outputs, logits[1:2], atol=1e-5)
+
+
+def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str, Any]) -> None:
+    """Check that outputs of the frozen lower layers can stand in for inputs."""
+    method = build(name, config).eval()
+    inputs, _ = make_batch()
+    prefix = method.prefix(inputs)
+    with torch.no_grad():
+        cached = method({**inputs, **prefix}).outputs
+        assert torch.allclose(cached, method(inputs).outputs, atol=1e-6)
+    assert {m: s.layer for m, s in prefix.items()} == method.prefix_layers()
+
+
+def check_skipping_unused_outputs_changes_nothing(name: str, config: dict[str, Any]) -> None:
+    """Check that layers may leave out what nobody reads."""
+    results = []
+    for skip in (False, True):
+        method = build(name, config, dropout=False, skip_unused=skip)
+        for module in method.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # a method's own: which numbers it draws depends on what is computed
+        if not method.trained_encoders(method.context, method.config):
+            train(method, steps=1)
+        with torch.no_grad():
+            results.append(method.eval()(make_batch()[0]).outputs)
+    assert torch.allclose(results[0], results[1], atol=1e-4)
+
+
+def check_save_and_load(name: str, config: dict[str, Any]) -> None:
+    """Check that a checkpoint loads to the same model, and that it is as long as announced."""
+    trained = build(name, config)
+    train(trained, steps=2)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file({n: value.contiguous() for n, value in trained.trainable_state_dict().items()}, path)
+        content, weights = path.read_bytes(), load_file(path)
+    torch.manual_seed(7)
+    fresh = build_method(name, config, MethodContext(tiny_towers(), CLASSES, SIZES))
+    fresh.load_trainable_state_dict(weights)
+    inputs, labels = make_batch()
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(inputs).outputs, trained.eval()(inputs).outputs)
+    with refused("another configuration"):
+        fresh.load_trainable_state_dict({"other": torch.zeros(1)})
+    # The file is what was announced, behind a header whose length its first eight bytes say
+    header = int.from_bytes(content[:8], "little")
+    announced = measure_memory(fresh, inputs, labels, TrainingSetting(), task()).checkpoint
+    assert len(content) == 8 + header + announced
+
+
+def check_gradient_checkpointing_changes_memory_only(name: str, config: dict[str, Any]) -> None:
+    """Check that gradients are the same when layers are run once more in the backward pass."""
+    gradients = []
+    for checkpointing in (False, True):
+        method = build(name, config, gradient_checkpointing=checkpointing)
+        method.train()
+        torch.manual_seed(1)  # dropout draws the same numbers in the second run of a layer
+        take_step(method)
+        gradients.append({n: p.grad for n, p in method.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, gradient in gradients[0].items():
+        assert torch.allclose(gradients[1][key], gradient, atol=1e-6), key
+
+
+def check_works_in_bf16_autocast(name: str, config: dict[str, Any]) -> None:
+    """Check that a step in bfloat16 has a finite loss."""
+    method = build(name, config)
+    inputs, labels = make_batch()
+    loss = forward_loss(method, inputs, labels, task(), TrainingSetting(precision="bf16"))
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def check_gradient_graph_stops_at_the_prefix(name: str, config: dict[str, Any]) -> None:
+    """Check that no layer that is said to be frozen is in the gradient graph."""
+    method = build(name, config)
+    touched = []
+    for modality, stop in method.prefix_layers().items():
+        for layer in method.tower(modality).layers[:stop]:
+            layer.register_forward_hook(
+                lambda _m, _i, out: touched.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+            )
+    method.train()
+    method(make_batch()[0])
+    assert not any(touched)
+
+
+def check_every_modality_counts(name: str) -> None:
+    """Check that outputs depend on exactly the modalities that the method says it uses."""
+    method = build(name, {})
+    train(method, steps=2)  # some start where the others' contribution is zero
+    method.eval()
+    inputs, _ = make_batch()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        logits = method(inputs).outputs
+        for modality in inputs:
+            other = {**inputs, modality: random_inputs(tiny_towers()[modality], ROWS, generator)}
+            assert torch.equal(method(other).outputs, logits) is (modality not in method.modalities)
+
+
+def check_takes_many_modalities_or_says_why_not(name: str, count: int) -> None:
+    """Check that a method learns from three and seven modalities, or refuses them by their names."""
+    towers = {m: tiny_tower(m, family) for m, family in MANY[count].items()}
+    most = METHODS[name].method.n_modalities[1]
+    if most is not None and most < count:
+        with refused(f"modalities, not {count}: text, image"):
+            build(name, {}, towers)
+        return
+    method = build(name, {}, towers)
+    _assert_gradients(method)
+    with torch.no_grad():
+        assert method.eval()(make_batch(towers)[0]).outputs.shape == (ROWS, CLASSES)
+
+
+def check_refuses_unknown_settings(name: str) -> None:
+    """Check that a setting that there is not is refused by its name."""
+    with refused("nonsense"):
+        build_method(name, {"nonsense": 1}, MethodContext(tiny_towers(), CLASSES))
+
+
+def check_every_option_matters_and_is_checked(name: str, option: str) -> None:
+    """Check that another value changes parameters, memory or the loss, that bad ones are refused."""
+    config = METHODS[name].config_class
+    meta = next(f.metadata for f in dataclasses.fields(config) if f.name == option)
+    seen = []
+    for changes in ({}, {option: meta["other"]}):
+        method = build(name, changes)
+        report = measure_memory(method, *make_batch(), TrainingSetting(), task())
+        seen.append((report, train(method, steps=2)))
+    assert seen[0] != seen[1]
+    bad = []
+    if meta["low"] is not None:
+        bad.append(meta["low"] - 1)
+    if meta["high"] is not None:
+        bad.append(meta["high"] + 1)
+    if meta["choices"] is not None:
+        bad.append("nonsense")
+    for value in bad:
+        with refused(f"{option}=.*must be"):
+            config(**{option: value})
+
+
+def check_is_described(name: str) -> None:
+    """Check that a method and its options are described, and that its configuration is JSON."""
+    spec = METHODS[name]
+    assert spec.description
+    assert spec.source
+    assert spec.method.__doc__ or not spec.method.__module__.startswith("trainables")
+    assert all(field.metadata["help"] for field in dataclasses.fields(spec.config_class))
+    json.dumps(spec.config_class().to_dict())
+
+
+#: Run for the default configuration and for combinations of options.
+_OF_DEFAULTS = (
+    check_loss_falls,
+    check_training_from_a_cached_prefix_is_the_same,
+    check_skipping_unused_outputs_changes_nothing,
+    check_gradient_checkpointing_changes_memory_only,
+    check_works_in_bf16_autocast,
+)
+#: Run for each option as well.
+_OF_OPTIONS = (
+    check_frozen_stays_frozen_and_the_rest_trains,
+    check_every_trained_parameter_gets_a_gradient_within_two_steps,
+    check_save_and_load,
+    check_gradient_graph_stops_at_the_prefix,
+)

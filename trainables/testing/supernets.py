@@ -1,0 +1,104 @@
+"""Predicted memory of training a supernet is that of a real step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from trainables.data import Batch
+from trainables.elastic import Supernet
+from trainables.memory.optimizer import make_state
+from trainables.memory.report import report_of
+from trainables.methods import METHODS
+from trainables.step.setting import TrainingSetting
+from trainables.supernet.prediction import predict_supernet, track_supernet_step
+from trainables.supernet.step import Curriculum
+from trainables.testing.cases import CLASSES, PAIRS, make_batch, task
+from trainables.testing.checks import Check
+from trainables.testing.elastic import largest, legal
+from trainables.testing.memory import predictor_of, setting_of
+from trainables.testing.tiny import MODALITIES, tiny_towers
+from trainables.towers import Sequence
+
+#: Whether smaller paths learn from the largest one, and the settings in which steps are tracked.
+_STEPS: list[tuple[bool, dict[str, Any]]] = [
+    (False, {"gradient_accumulation": 3, "precision": "bf16", "attention": "sdpa"}),
+    (True, {"prefix": "cached", "skip_unused": True, "gradient_checkpointing": True}),
+]
+
+
+def supernet_checks(name: str) -> Iterator[Check]:
+    """Return what the prediction of a supernet's memory must satisfy; nothing if no weights can be shared.
+
+    Args:
+        name: A registered method.
+    """
+    if METHODS[name].method.elastic:
+        for distill, changes in _STEPS:
+            yield Check(check_predicted_memory_of_a_supernet, (name, distill, changes), slow=True)
+
+
+def curriculum_of(name: str, *, distill: bool = False) -> Curriculum:
+    """Return a curriculum of sandwiches over all elastic options."""
+    top = largest(name)
+
+    def draw(rng: random.Random) -> dict[str, Any]:
+        return {**top, **{option: rng.choice(legal(name, option)) for option in top}}
+
+    return Curriculum("sandwich", distill, top, {o: legal(name, o)[0] or 1 for o in top}, draw)
+
+
+def supernet_of(name: str, setting: TrainingSetting, pair: tuple[str, str] = PAIRS[0]) -> Supernet:
+    """Return a supernet over tiny towers."""
+    torch.manual_seed(0)
+    return Supernet(setting.context(tiny_towers(pair, setting.attention), CLASSES), name, largest(name))
+
+
+def fresh(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
+    """Return a copy that the log of a step sees, of a tensor that it does not."""
+    with _disable_current_modes():
+        part = tensor[rows].clone()
+    return part.clone()
+
+
+def check_predicted_memory_of_a_supernet(name: str, distill: bool, changes: dict[str, Any]) -> None:
+    """Check that the predicted memory of a step is the tracked peak, to the byte, in every part."""
+    setting = setting_of(**changes)
+    curriculum = curriculum_of(name, distill=distill)
+    families = tuple(zip(MODALITIES, PAIRS[0], strict=True))
+    predicted = predict_supernet(predictor_of(families).changed(**changes), name, curriculum)
+    supernet = supernet_of(name, setting).train()
+    inputs, labels = make_batch()
+    optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), 0.0)
+    make_state(optimizer)
+    stored: dict[str, dict[str, Any]] = {}
+    for config in (curriculum.largest, curriculum.smallest):
+        model = supernet.shell(config)
+        given = model.eval().prefix(inputs) if setting.prefix == "cached" else {}
+        stored[str(config)] = {m: {**inputs, **given}[m] for m in model.modalities}
+
+    def load(config: Any, rows: slice) -> Batch:
+        """Tensors that are new, as those from a memory map."""
+        some: dict[str, Any] = {}
+        for modality, tensors in stored[str(config)].items():
+            if isinstance(tensors, Sequence):
+                mask = None if tensors.mask is None else fresh(tensors.mask, rows)
+                some[modality] = Sequence(fresh(tensors.tokens.float(), rows), mask, tensors.layer)
+            else:
+                some[modality] = {name: fresh(tensor, rows) for name, tensor in tensors.items()}
+        return Batch(some, fresh(labels, rows))
+
+    held, _ = track_supernet_step(
+        supernet,
+        curriculum.heaviest,
+        load,
+        setting,
+        optimizer,
+        task(),
+        distill=curriculum.distill,
+    )
+    assert predicted == report_of(supernet.largest, held)

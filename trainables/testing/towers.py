@@ -1,0 +1,314 @@
+"""What every tower must satisfy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import torch
+
+from trainables.memory import MemoryPredictor, measure_memory
+from trainables.methods import MethodContext, build_method
+from trainables.step.setting import TrainingSetting
+from trainables.tasks import get_task
+from trainables.testing.checks import Check, refused
+from trainables.testing.tiny import (
+    IMAGE_FAMILIES,
+    SIZES,
+    encoder_name,
+    random_inputs,
+    real_length,
+    saved_encoders,
+)
+from trainables.towers import FAMILIES, NONE, Sequence, Tower, load_tower, resolve_encoder
+
+#: What callers may want of a layer.
+WANTED: list[dict[str, Any]] = [
+    {"tokens": slice(0, 1), "prompts": NONE},
+    {"tokens": slice(0, 4), "prompts": NONE},
+    {"tokens": NONE, "prompts": slice(-1, None)},
+    {"tokens": slice(0, 1)},
+]
+
+
+#: Families that have no layers.
+_FLAT = ("bag_of_words",)
+#: Families whose padding does count, in the library as here: a group norm is over all frames.
+_PADDING_COUNTS = ("wav2vec2",)
+#: Families whose library forward does not mask what pads an input.
+_PADDING_UNMASKED = ("whisper",)
+_ATTENTION = ("eager", "sdpa")
+
+
+def tower_checks(family: str) -> Iterator[Check]:
+    """Return what a tower must satisfy.
+
+    Args:
+        family: A registered family of encoders, of which ``tiny_model`` makes a small one.
+    """
+    for attention, padded in product(_ATTENTION, (False, True)):
+        if not (padded and family in _PADDING_UNMASKED):
+            yield Check(check_steps_equal_the_library_forward, (family, attention, padded))
+    for function in _OF_ALL:
+        yield Check(function, (family,))
+    if family not in _FLAT:
+        for function in _OF_LAYERED:
+            yield Check(function, (family,))
+        for attention in _ATTENTION:
+            yield Check(check_a_prefix_of_keys_and_values_is_seen, (family, attention))
+            for wanted in WANTED:
+                yield Check(check_skipping_unused_outputs_changes_nothing, (family, attention, wanted))
+    if family not in (*IMAGE_FAMILIES, *_PADDING_COUNTS):
+        yield Check(check_padding_changes_neither_real_tokens_nor_the_pooled_vector, (family,))
+    if family in IMAGE_FAMILIES:
+        yield Check(check_takes_other_image_sizes, (family,))
+
+
+def _tower(family: str, attention: str = "eager") -> Tower:
+    modality = FAMILIES[family].modality or "video"
+    return load_tower(resolve_encoder(modality, encoder_name(saved_encoders(), family)), attention=attention)
+
+
+def _inputs(tower: Tower, *, padded: bool = True) -> dict[str, torch.Tensor]:
+    return random_inputs(tower, 3, torch.Generator().manual_seed(1), padded)
+
+
+def _run(tower: Tower, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return tower.finish(tower.encode(inputs, tower.depth)).tokens
+
+
+def _prompts(sequence: Sequence) -> torch.Tensor:
+    assert sequence.prompts is not None
+    return sequence.prompts
+
+
+def _assert_same_mask(one: Sequence, other: Sequence) -> None:
+    if one.mask is not None:
+        assert other.mask is not None
+        assert torch.equal(one.mask, other.mask)
+
+
+def check_steps_equal_the_library_forward(family: str, attention: str, padded: bool) -> None:
+    """Check that all steps together give the library model's own output."""
+    tower = _tower(family, attention)
+    inputs = _inputs(tower, padded=padded)
+    with torch.no_grad():
+        ours = tower.finish(tower.encode(inputs, tower.depth))
+        theirs = tower.model(**inputs).last_hidden_state
+    assert ours.tokens.shape == theirs.shape
+    real = torch.ones(theirs.shape[:2], dtype=torch.bool) if ours.mask is None else ours.mask
+    assert (ours.tokens - theirs)[real].abs().max() < 1e-5
+
+
+def check_steps_are_a_chain(family: str) -> None:
+    """Check that layers can be run in pieces, and not backwards."""
+    tower = _tower(family)
+    inputs = _inputs(tower)
+    with torch.no_grad():
+        half = tower.encode(inputs, 2)
+        assert half.layer == 2
+        assert torch.equal(tower.encode(half, tower.depth).tokens, tower.encode(inputs, tower.depth).tokens)
+    assert half.tokens.shape == (3, half.tokens.shape[1], tower.layer_width(1))
+    with refused("past layer", ValueError):
+        tower.encode(half, 1)
+
+
+def check_prompts_are_seen_and_can_be_dropped(family: str) -> None:
+    """Check that tokens see prompts, and that dropping prompts' outputs changes no other output."""
+    tower = _tower(family)
+    with torch.no_grad():
+        before = tower.embed(_inputs(tower))
+        prompts = torch.ones(3, 2, tower.layer_width(0))
+        after = tower.layer(0, before.prompted(prompts))
+        plain = tower.layer(0, before)
+        dropped = tower.layer(0, before.prompted(prompts), prompts=NONE)
+    assert after.tokens.shape == plain.tokens.shape
+    assert after.prompts is not None
+    assert after.prompts.shape == prompts.shape
+    assert plain.prompts is None
+    assert dropped.prompts is None
+    assert torch.equal(after.tokens, dropped.tokens)
+    _assert_same_mask(after, plain)
+    assert not torch.allclose(after.tokens, plain.tokens)
+
+
+def check_blind_prompts_do_not_see_tokens(family: str) -> None:
+    """Check that blind prompts see each other only."""
+    tower = _tower(family)
+    prompts = torch.randn(3, 2, tower.layer_width(0), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        one = tower.embed(_inputs(tower))
+        other = replace(one, tokens=one.tokens.roll(1, dims=2))
+        blind = [_prompts(tower.layer(0, s.prompted(prompts), blind=True)) for s in (one, other)]
+        seeing = [_prompts(tower.layer(0, s.prompted(prompts))) for s in (one, other)]
+    assert torch.allclose(blind[0], blind[1], atol=1e-6)
+    if not tower.PROMPTS_FIRST:
+        assert not torch.allclose(seeing[0], seeing[1], atol=1e-4)
+
+
+def check_a_prefix_of_keys_and_values_is_seen(family: str, attention: str) -> None:
+    """Check that tokens see keys and values in front, and that none change nothing."""
+    tower = _tower(family, attention)
+    generator = torch.Generator().manual_seed(3)
+    keys, values = (torch.randn(3, 2, tower.layer_width(0), generator=generator) for _ in range(2))
+    with torch.no_grad():
+        before = tower.embed(_inputs(tower))
+        plain = tower.layer(0, before)
+        far = tower.layer(0, before, prefix_tokens=(keys, values))
+        assert far.tokens.shape == plain.tokens.shape
+        assert not torch.allclose(far.tokens, plain.tokens, atol=1e-3)
+        # Copies of what is there change nothing: no prefix at all is the same as one of length 0.
+        nothing = tower.layer(0, before, prefix_tokens=(keys[:, :0], values[:, :0]))
+    assert torch.allclose(nothing.tokens, plain.tokens, atol=1e-5)
+
+
+def check_skipping_unused_outputs_changes_nothing(
+    family: str, attention: str, wanted: dict[str, Any]
+) -> None:
+    """Check that outputs and gradients are the same where unused outputs are left out."""
+    tower = _tower(family, attention)
+    results = []
+    for skip in (False, True):
+        tower.skip_unused = skip
+        start = tower.embed(_inputs(tower))
+        prompt = torch.randn(3, 2, tower.layer_width(1), generator=torch.Generator().manual_seed(3))
+        prompt.requires_grad_()
+        out = tower.layer(1, start.prompted(prompt), **wanted)
+        kept = torch.cat([t for t in (out.tokens, out.prompts) if t is not None], dim=1)
+        (kept**2).sum().backward()
+        assert prompt.grad is not None
+        results.append((out, kept, prompt.grad))
+    (plain, kept, gradient), (skipped, skipped_kept, skipped_gradient) = results
+    assert torch.allclose(kept, skipped_kept, atol=1e-5)
+    assert torch.allclose(gradient, skipped_gradient, rtol=1e-3, atol=1e-4)
+    _assert_same_mask(plain, skipped)
+    assert plain.layer == skipped.layer == 2
+
+
+def check_a_fork_shares_weights_and_nothing_else(family: str) -> None:
+    """Check that a fork can be set to training alone, and that a trained one has its own weights."""
+    tower = _tower(family)
+    fork, trained = tower.fork(), tower.fork(trained=True)
+    own = dict(tower.named_parameters())
+    assert all(p is own[n] and not p.requires_grad for n, p in fork.named_parameters())
+    assert all(p is not own[n] and p.requires_grad for n, p in trained.named_parameters())
+    fork.layers.train()
+    assert not any(layer.training for layer in tower.layers)
+    inputs = _inputs(tower)
+    with torch.no_grad():
+        assert torch.equal(_run(tower, inputs), _run(trained.eval(), inputs))
+
+
+def check_names_its_matrices_and_sublayers(family: str) -> None:
+    """Check that the names of matrices and sublayers lead to them."""
+    tower = _tower(family)
+    for layer in tower.layers:
+        for path in tower.MATRICES.values():
+            assert layer.get_parameter(f"{path}.weight").dim() == 2
+        for path in tower.SUBLAYERS.values():
+            assert layer.get_submodule(path) is not None
+    assert set(tower.SUBLAYERS) == {"attention", "feed_forward"}
+    attention = {"query", "key", "value"} if "query" in tower.MATRICES else {"query_key_value"}
+    assert set(tower.MATRICES) == attention | {"output", "up", "down"}
+
+
+def check_counts_its_tokens(family: str) -> None:
+    """Check that the number of tokens is known without running anything."""
+    tower = _tower(family)
+    for layer in (0, tower.depth):
+        with torch.no_grad():
+            tokens = tower.encode(tower.example_inputs(2, SIZES), layer).tokens
+        assert tokens.shape[1] == tower.token_count(layer, SIZES)
+
+
+def check_is_frozen_and_deterministic(family: str) -> None:
+    """Check that nothing is trained, and that two runs are the same."""
+    tower = _tower(family)
+    assert not any(p.requires_grad for p in tower.parameters())
+    inputs = _inputs(tower)
+    assert torch.equal(_run(tower, inputs), _run(tower, inputs))
+
+
+def check_padding_changes_neither_real_tokens_nor_the_pooled_vector(family: str) -> None:
+    """Check that an input that is padded has the outputs of the input that is not."""
+    tower = _tower(family)
+    inputs = _inputs(tower)
+    length = real_length(inputs["attention_mask"])
+    short = {
+        name: value[1:2, :, :length] if name == "input_features" else value[1:2, :length]
+        for name, value in inputs.items()
+    }
+    with torch.no_grad():
+        cut = _run(tower, short)
+        assert torch.allclose(_run(tower, inputs)[1:2, : cut.shape[1]], cut, atol=1e-5)
+        assert torch.allclose(tower.pooled(inputs)[1:2], tower.pooled(short), atol=1e-5)
+
+
+def check_pooling_reads_the_positions_that_it_says(family: str) -> None:
+    """Check that the pooled vector is the same whether all outputs are there or only those it reads."""
+    tower = _tower(family)
+    inputs = _inputs(tower)
+    with torch.no_grad():
+        whole = tower.pool(tower.finish(tower.encode(inputs, tower.depth)))
+        assert torch.allclose(tower.pooled(inputs), whole, atol=1e-6)
+    assert whole.shape == (3, tower.width)
+
+
+def check_every_parameter_trains_with_the_encoder(family: str) -> None:
+    """Check that a trained fork has no parameter without a gradient."""
+    tower = _tower(family).fork(trained=True)
+    (tower.pooled(_inputs(tower)) ** 3).sum().backward()
+    # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
+    silent = [
+        name
+        for name, p in tower.named_parameters()
+        if (p.grad is None or not p.grad.any()) and "key" not in name and "k_" not in name
+    ]
+    assert not silent
+
+
+def check_its_training_memory_is_predicted(family: str) -> None:
+    """Check that the predicted memory of training the whole encoder is the measured one."""
+    setting = TrainingSetting(batch_size=2, **dataclasses.asdict(SIZES))
+    modality = FAMILIES[family].modality or "video"
+    other = "image" if modality == "text" else "text"
+    names = {
+        modality: encoder_name(saved_encoders(), family),
+        other: str(saved_encoders()["vit" if other == "image" else "bert"]),
+    }
+    sources = {m: resolve_encoder(m, name) for m, name in names.items()}
+    towers = {m: load_tower(source) for m, source in sources.items()}
+    method = build_method("late_concat", {}, MethodContext(towers, 3, SIZES))
+    inputs = {m: random_inputs(tower, 2, torch.Generator()) for m, tower in towers.items()}
+    task = get_task("classification").of_size(3)
+    real = measure_memory(method, inputs, torch.zeros(2, dtype=torch.long), setting, task)
+    assert MemoryPredictor(sources, task, setting).predict("late_concat", {}) == real
+
+
+def check_takes_other_image_sizes(family: str) -> None:
+    """Check that smaller images give fewer tokens."""
+    tower = _tower(family)
+    with torch.no_grad():
+        small = tower.embed({"pixel_values": torch.zeros(1, 3, 16, 16)})
+    assert small.tokens.shape[1] < tower.embed({"pixel_values": torch.zeros(1, 3, 32, 32)}).tokens.shape[1]
+
+
+#: Run for every family.
+_OF_ALL = (
+    check_a_fork_shares_weights_and_nothing_else,
+    check_counts_its_tokens,
+    check_is_frozen_and_deterministic,
+    check_pooling_reads_the_positions_that_it_says,
+    check_every_parameter_trains_with_the_encoder,
+    check_its_training_memory_is_predicted,
+)
+#: Run for families that have layers.
+_OF_LAYERED = (
+    check_steps_are_a_chain,
+    check_prompts_are_seen_and_can_be_dropped,
+    check_blind_prompts_do_not_see_tokens,
+    check_names_its_matrices_and_sublayers,
+)
