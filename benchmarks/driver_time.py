@@ -1,4 +1,4 @@
-"""What a search's driver spends on a trial: asking, telling, halving, tracking and the front.
+"""What a search's driver spends on a trial: asking, telling, recording, halving, tracking and the front.
 
 Recorded trials stand in for training, on a clock of their own: nothing waits, so that the driver's calls
 follow each other as fast as they can while MLflow is written to by its thread. That is the worst case; in a
@@ -244,7 +244,7 @@ def main() -> None:
         before = json.loads(options.out.read_text())
         if all(before[name] == document[name] for name in ("table", "at_once")):
             document["searches"] = before["searches"]  # of those that are not run again
-    parts = ("asking", "telling", "halving", "tracking", "front", "events")
+    parts = ("asking", "telling", "recording", "halving", "tracking", "front", "progress")
     print(
         f"{'ms a trial, wall':44}{'all':>8}{'CPU':>8}{'last 100':>10}{'flush':>8}"
         + "".join(f"{p:>10}" for p in parts)
