@@ -109,7 +109,7 @@ def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
         towers = {modality: load_tower(source) for modality, source in sources.items()}
         torch.manual_seed(0)
         name, fields = split_config(chosen)
-        setting = TrainingSetting(BATCH, TEXT_LENGTH, IMAGE_SIZE)
+        setting = TrainingSetting(batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
         method = build_method(name, fields, MethodContext(towers, data.task.output_size, setting.sizes))
         device = torch.device("cpu")
         loaders = {

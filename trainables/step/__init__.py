@@ -1,6 +1,23 @@
-"""How one optimisation step is run, for training as for memory prediction."""
+"""How one optimisation step is run, for training as for memory prediction.
 
-from trainables.step.setting import TrainingSetting
-from trainables.step.training import forward_loss, training_step
+The functions are imported on first use, because they need torch: settings alone are read to parse a command line.
+"""
 
-__all__ = ["TrainingSetting", "forward_loss", "training_step"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainables.step.setting import StepSettings, TrainingSetting
+
+if TYPE_CHECKING:
+    from trainables.step.training import forward_loss, training_step
+
+__all__ = ["StepSettings", "TrainingSetting", "forward_loss", "training_step"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'trainables.step' has no attribute '{name}'")
+    from trainables.step import training
+
+    return getattr(training, name)

@@ -1,115 +1,178 @@
-"""Everything that changes the memory and the result of a training step, beside the configuration."""
+"""Everything that changes the memory and the result of a training step, beside the configuration.
+
+Torch and the towers are imported where they are used: the command line takes its options from these fields.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
-from torch import nn
+from trainables.errors import UserError
+from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
 
-from trainables.errors import UserError, unknown
-from trainables.methods import MethodContext
-from trainables.towers import ATTENTION, InputSizes, Tower
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from trainables.methods import MethodContext
+    from trainables.towers import InputSizes, Tower
 
 #: fp32; bf16: bfloat16 autocast; bf16-frozen: autocast, and the frozen weight matrices stored in bfloat16.
 PRECISIONS = ("fp32", "bf16", "bf16-frozen")
-#: How an optimiser goes through its parameters: one by one, all in a few calls, or in one kernel.
+#: How an optimizer goes through its parameters: one by one, all in a few calls, or in one kernel.
 OPTIMIZER_KERNELS = ("single", "foreach", "fused")
 #: What a step does about the frozen lower layers: runs them, takes their output from a cache while their
 #: weights stay on the device, or takes it from a cache and keeps the weights off the device.
 PREFIXES = ("computed", "cached", "offloaded")
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
+#: Optimizers by name, as their classes in ``torch.optim`` are called.
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
+
+#: Heading of the options that say what a sample is.
+SAMPLES = "Data and encoders"
 
 
-@dataclass(frozen=True)
-class TrainingSetting:
+def _attention_kernels() -> Iterable[str]:
+    from trainables.towers import ATTENTION
+
+    return ATTENTION
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(Settings):
+    """What a user chooses of a training step, whatever the data and the encoders are."""
+
+    panel: ClassVar[str | None] = "Trials"
+
+    batch_size: Annotated[
+        int, Help("Number of samples in one optimization step.", metavar="N"), AtLeast(1)
+    ] = 32
+    gradient_accumulation: Annotated[
+        int,
+        Help(
+            "Number of parts that a step's samples are run in, one after the other, which takes less memory. "
+            "It must divide the batch size.",
+            metavar="N",
+        ),
+        AtLeast(1),
+    ] = 1
+    precision: Annotated[
+        str,
+        Help(
+            "Number format of the step. fp32 is full precision, bf16 runs it under bfloat16 autocast, and "
+            "bf16-frozen stores the frozen weight matrices in bfloat16 as well."
+        ),
+        OneOf(PRECISIONS),
+    ] = "fp32"
+    attention: Annotated[
+        str,
+        Help(
+            "Attention kernel. eager keeps all attention weights in memory, sdpa uses PyTorch's fused "
+            "kernels.",
+            metavar="eager|sdpa",
+        ),
+        OneOf(_attention_kernels),
+    ] = "eager"
+    encoder_dropout: Annotated[
+        bool, Help("Apply dropout in frozen encoder layers that the gradient passes through.")
+    ] = True
+    optimizer: Annotated[
+        str,
+        Help("Optimizer of the trained parameters: AdamW, or SGD with momentum 0.9."),
+        OneOf(tuple(OPTIMIZERS)),
+    ] = "adamw"
+    optimizer_kernel: Annotated[
+        str,
+        Help(
+            "How the optimizer goes through the parameters. single updates one tensor after the other, "
+            "foreach all of them together, and fused does so in one kernel."
+        ),
+        OneOf(OPTIMIZER_KERNELS),
+    ] = "single"
+    prefix: Annotated[
+        str,
+        Help(
+            "How a step gets the output of the frozen lower layers. computed runs them in every step, cached "
+            "reads their output from a cache, and offloaded also keeps their weights off the device."
+        ),
+        OneOf(PREFIXES),
+    ] = "computed"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % self.gradient_accumulation:
+            raise UserError(
+                f"--gradient-accumulation {self.gradient_accumulation}: must divide --batch-size, "
+                f"{self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetting(StepSettings):
     """How a step is run. Recorded with every trial; predictions are for one of these.
 
     Raises:
         UserError: If a value is not among those accepted.
     """
 
-    batch_size: int = field(default=32, metadata={"help": "samples an optimisation step"})
-    gradient_accumulation: int = field(
-        default=1, metadata={"help": "parts that a step's samples are run in, one after the other"}
-    )
-    text_length: int = field(default=128, metadata={"help": "text tokens a sample, padding included"})
-    image_size: int = field(default=224, metadata={"help": "side of the square image in pixels"})
-    audio_seconds: float = field(default=5.0, metadata={"help": "length of a sound, padding included"})
-    feature_length: int = field(
-        default=50, metadata={"help": "vectors of a sequence of extracted features, padding included"}
-    )
-    precision: str = field(
-        default="fp32",
-        metadata={
-            "help": "fp32, bf16 for bfloat16 autocast, or bf16-frozen to store the frozen matrices so, too"
-        },
-    )
-    attention: str = field(default="eager", metadata={"help": "attention kernel: eager or sdpa"})
-    encoder_dropout: bool = field(
-        default=True,
-        metadata={"help": "dropout active in frozen encoder layers that the gradient passes through"},
-    )
-    gradient_checkpointing: bool = field(
-        default=False,
-        metadata={"help": "keep only the inputs of layers that the gradient crosses, and run them twice"},
-    )
-    prefix: str = field(
-        default="computed",
-        metadata={
-            "help": "frozen lower layers: computed in every step, cached, or offloaded (cached, and their "
-            "weights off the device)"
-        },
-    )
-    skip_unused: bool = field(
-        default=False, metadata={"help": "do not compute outputs of encoder layers that nothing reads"}
-    )
-    optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
-    optimizer_kernel: str = field(
-        default="single",
-        metadata={"help": "single: one tensor at a time; foreach: all together; fused: in one kernel"},
-    )
-    weight_decay: float = field(default=1e-4, metadata={"help": "weight decay of the optimiser"})
+    gradient_checkpointing: Annotated[
+        bool,
+        Help(
+            "Keep only the inputs of layers that the gradient passes through, and run these layers a second "
+            "time in the backward pass. This takes less memory and more time."
+        ),
+    ] = False
+    skip_unused: Annotated[
+        bool,
+        Help(
+            "Skip the parts of encoder layers whose output nothing reads, as searches do.",
+            flag="--skip-unused",
+        ),
+    ] = False
+    text_length: Annotated[
+        int,
+        Help("Number of tokens that each text is padded to.", metavar="N", panel=SAMPLES),
+        AtLeast(1),
+    ] = 128
+    #: The side of the square image, in pixels; asked for with the encoders, which know their own.
+    image_size: Annotated[int, AtLeast(1)] = 224
+    audio_seconds: Annotated[
+        float,
+        Help("Length in seconds that each sound is padded to.", metavar="SECONDS", panel=SAMPLES),
+        MoreThan(0),
+    ] = 5.0
+    feature_length: Annotated[
+        int,
+        Help(
+            "Number of vectors that each sequence of extracted features is padded to.",
+            metavar="N",
+            panel=SAMPLES,
+        ),
+        AtLeast(1),
+    ] = 50
+    weight_decay: float = 1e-4
 
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("precision", PRECISIONS),
-            ("attention", ATTENTION),
-            ("prefix", PREFIXES),
-            ("optimizer", OPTIMIZERS),
-            ("optimizer_kernel", OPTIMIZER_KERNELS),
-        ):
-            if getattr(self, name) not in known:
-                raise unknown(name.replace("_", " "), getattr(self, name), known)
-        for name in ("batch_size", "gradient_accumulation", "text_length", "image_size", "feature_length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        if self.batch_size % self.gradient_accumulation:
-            raise UserError(
-                f"--gradient-accumulation {self.gradient_accumulation}: must divide --batch-size, "
-                f"{self.batch_size}"
-            )
-        if self.audio_seconds <= 0:
-            raise UserError(f"--audio-seconds {self.audio_seconds}: must be more than 0")
+    @classmethod
+    def of(cls, step: StepSettings, **others: Any) -> TrainingSetting:
+        """Return a setting with a user's choices and, by name, all that they leave open."""
+        return cls(**step.to_dict(), **others)
 
     @property
     def sizes(self) -> InputSizes:
         """Sizes of a sample's inputs."""
-        return InputSizes(self.text_length, self.image_size, self.audio_seconds, self.feature_length)
+        from trainables.towers import InputSizes
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields by name."""
-        return dataclasses.asdict(self)
+        return InputSizes(self.text_length, self.image_size, self.audio_seconds, self.feature_length)
 
     def context(self, towers: Mapping[str, Tower], output_size: int) -> MethodContext:
         """Return what a method is built over, so that its steps run as this setting says."""
+        import torch
+
+        from trainables.methods import MethodContext
+
         return MethodContext(
             towers,
             output_size,
@@ -132,15 +195,20 @@ class TrainingSetting:
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context that forward passes run in."""
         if self.precision != "fp32":
+            import torch
+
             return torch.autocast(device.type, dtype=torch.bfloat16)
         return nullcontext()
 
     def make_optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """Return the optimiser of the trained parameters."""
+        """Return the optimizer of the trained parameters."""
+        import torch
+
+        kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[self.optimizer])
         options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
         # Never left to PyTorch: its default is foreach on GPUs only, which needs temporaries as large as
         # all gradients together, so that the peak would depend on the device.
-        return OPTIMIZERS[self.optimizer](
+        return kind(
             parameters,
             lr=learning_rate,
             weight_decay=self.weight_decay,
