@@ -143,9 +143,11 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     recorded = setup.backend.table
     tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)
     searcher = ParetoSearcher(
-        setup, place([Node(cpus=at_once)], config.num_samples), SearchStore.create(folder / "timed", {})
+        setup,
+        place([Node(cpus=at_once)], config.search.num_samples),
+        SearchStore.create(folder / "timed", {}),
     )
-    progress = Progress(console, setup.history, config.num_samples, config.epochs)
+    progress = Progress(console, setup.history, config.search.num_samples, config.trial.epochs)
     searcher.recorder.listeners += [tracker, progress, Cleaner(console, str(folder / "timed"))]
 
     flush = time.perf_counter()
@@ -185,21 +187,23 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         clock, _, tune_id, epoch = heapq.heappop(running)
         record = searcher.history.leg(tune_id)
         result = dict(recorded.nearest(record.config).epochs[epoch - 1])
-        stops = not searcher.recorder.report(tune_id, result) or epoch == config.epochs
+        stops = not searcher.recorder.report(tune_id, result) or epoch == config.trial.epochs
         searcher.recorder.save(tune_id, Checkpoint(str(folder / f"{tune_id}-{epoch}")))
         if not stops:
             schedule(tune_id, epoch + 1)
             continue
         searcher.on_trial_complete(tune_id, result)
         ended += 1
-        if ended == config.num_samples - 100:
+        if ended == config.search.num_samples - 100:
             last_wall, last_ended = sum(watch.wall.values()), ended
         if ended in MEMORY_AT:
             gc.collect()
             resident[str(ended)] = process.memory_info().rss / 2**20
     written = time.process_time() - time.thread_time() - others
     started = time.perf_counter()
-    took_all = tracker.close("FINISHED", {}, None, patience=0 if "http" in config.tracking_uri else 120)
+    took_all = tracker.close(
+        "FINISHED", {}, None, patience=0 if "http" in config.tracking.tracking_uri else 120
+    )
     trials = len(searcher.history.trials)
     total = sum(watch.wall.values())
     return {

@@ -272,7 +272,7 @@ class Ours(Engine):
             SearchStore.create(Path(self.folder.name), {}),
         )
         # Planned like the others' samplers, but not at its end before the epochs are
-        self.searcher.config = dataclasses.replace(config, num_samples=problem.cap)
+        self.searcher.config = config.replace(num_samples=problem.cap)
 
     def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
         """Ask the searcher."""

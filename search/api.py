@@ -47,7 +47,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         UserError: If the settings, the data or the encoders cannot be used; nothing is left behind.
     """
     console = console or error_console()
-    folder = _folder(config.storage_path, config.run_name)
+    folder = _folder(config.storage.storage_path, config.run_name)
     if folder.exists():
         raise UserError(
             f"--name {config.run_name}: {folder.parent} holds a search of that name already; "
@@ -76,8 +76,8 @@ def resume_search(
         storage_path: Where it lies.
         num_samples: Trials to run in all, or ``+20`` for twenty more than before; None as before.
         console: Where progress is shown; None is standard error.
-        **changes: Settings to change, of those in ``search.config.CHANGEABLE``; others are refused if they
-            differ.
+        **changes: Settings to change, by name. docs/options.md says which may change; the others are refused
+            if they differ.
 
     Raises:
         UserError: If there is no such search, somebody else is running it, or what it runs on has changed.
@@ -101,20 +101,20 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
     """Run a search that is set up; without a store it is a new one."""
     config, history = setup.config, setup.history
     prepared = setup.backend.prepare(setup.space, console)
-    folder = _folder(config.storage_path, config.run_name)
+    folder = _folder(config.storage.storage_path, config.run_name)
     search_id = store.fact("search_id") if store else uuid.uuid4().hex
-    with cluster(config):
+    with cluster(config.backend.address):
         placement = _placement(setup)
         with _tracker(setup, search_id, console) as tracker, _kept(setup, store, search_id) as kept:
             oneshot = None
-            if config.strategy == "oneshot":
+            if config.search.strategy == "oneshot":
                 oneshot = OneShot(setup, prepared, placement, kept, folder, tracker, console)
                 if not oneshot.run():
                     return _finish(setup, tracker, console, oneshot, interrupted=True)
             searcher = ParetoSearcher(setup, placement, kept, prior, oneshot.finals() if oneshot else None)
             for record in history.trials.values():
                 tracker.update(record)
-            inherited = oneshot.weights if oneshot and not config.from_scratch else None
+            inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
             finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
             if prepared.scorer is not None:
                 _score_test(prepared.scorer, searcher, console)
@@ -129,16 +129,16 @@ def _placement(setup: Setup) -> Placement:
         UserError: If no trial could ever run there.
     """
     config = setup.config
-    nodes = find_nodes(config.gpu_memory)
+    nodes = find_nodes(config.placement.gpu_memory)
     require_gpus(config, nodes)
     placement = place(
         nodes,
-        config.num_samples,
-        max_concurrent=config.max_concurrent,
-        gpus_per_trial=config.gpus_per_trial,
-        gpu_memory=config.gpu_memory,
-        packing=config.packing,
-        attention=config.attention,
+        config.search.num_samples,
+        max_concurrent=config.placement.max_concurrent,
+        gpus_per_trial=config.placement.gpus_per_trial,
+        gpu_memory=config.placement.gpu_memory,
+        packing=config.placement.packing,
+        attention=config.step.attention,
     )
     require_room(setup, placement)
     return placement
@@ -160,7 +160,7 @@ def _tracker(setup: Setup, search_id: str, console: Console) -> Iterator[Tracker
 def _kept(setup: Setup, store: SearchStore | None, search_id: str) -> Iterator[SearchStore]:
     """Give the store, with the settings as they are now; a new search's is created, and closed."""
     config = setup.config
-    folder = _folder(config.storage_path, config.run_name)
+    folder = _folder(config.storage.storage_path, config.run_name)
     with ExitStack() as stack:
         if store is None:
             facts = {"facts": setup.facts, "reference": setup.history.reference}
@@ -199,10 +199,10 @@ def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -
 def _prior(setup: Setup, console: Console) -> Prior:
     """Return what the search to start warm from has found; nothing if there is none."""
     config = setup.config
-    if config.warm_start is None:
+    if config.search.warm_start is None:
         return Prior()
-    prior, summary = read_prior(setup, _folder(config.storage_path, config.warm_start))
-    _say(console, f"warm start from '{config.warm_start}': {summary}")
+    prior, summary = read_prior(setup, _folder(config.storage.storage_path, config.search.warm_start))
+    _say(console, f"warm start from '{config.search.warm_start}': {summary}")
     return prior
 
 
@@ -241,12 +241,12 @@ def _finish(
 ) -> SearchResult:
     """Write what the search has found, here and to MLflow; return it."""
     config, history = setup.config, setup.history
-    folder = _folder(config.storage_path, config.run_name)
+    folder = _folder(config.storage.storage_path, config.run_name)
     tracker.wait()  # for the runs' ids
     result = SearchResult.of(setup, folder, oneshot, interrupted=interrupted, exhausted=exhausted)
     picture = folder / "front.png" if history.front() else None
     if picture:
-        plot_front(history, picture, f"{config.run_name} on {config.dataset}")
+        plot_front(history, picture, f"{config.run_name} on {config.data.dataset}")
     tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
     if oneshot is not None:
         tables["subnets.json"] = oneshot.rows()

@@ -88,7 +88,7 @@ class SearchResult:
         config, history = setup.config, setup.history
         return cls(
             name=config.run_name,
-            space=config.space,
+            space=config.search.space,
             parent_run_id=None,
             trials=len(history.by_status(Status.FINISHED)),
             infeasible=len(history.infeasible),
@@ -103,8 +103,8 @@ class SearchResult:
             folder=str(folder),
             memory=memory_rows(history),
             objectives=history.shown,
-            tracking_uri=config.tracking_uri,
-            strategy=config.strategy,
+            tracking_uri=config.tracking.tracking_uri,
+            strategy=config.search.strategy,
             evaluated=oneshot.evaluated if oneshot else 0,
             agreement=oneshot.agreement() if oneshot else None,
         )

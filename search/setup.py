@@ -77,16 +77,16 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
     Raises:
         UserError: If something does not exist, or cannot be used.
     """
-    space = get_space(config.space)
-    if config.gradient_checkpointing == "search":
+    space = get_space(config.search.space)
+    if config.trial.gradient_checkpointing == "search":
         space = with_checkpointing(space)
-    if config.sampler == "grid":
+    if config.search.sampler == "grid":
         space = on_grid(space)
-    if config.strategy == "oneshot":
+    if config.search.strategy == "oneshot":
         require_elastic(space)
-    backend: Backend = ReplayBackend.of(config) if config.replay else TrainingBackend.of(config)
-    if config.strategy == "oneshot":
-        space = subnet_space(space, backend.context, config.learning_rate)
+    backend: Backend = ReplayBackend.of(config) if config.backend.replay else TrainingBackend.of(config)
+    if config.search.strategy == "oneshot":
+        space = subnet_space(space, backend.context, config.oneshot.learning_rate)
     history, rule = _compared(config, space, backend, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}
     return Setup(config, space, history, rule, {**backend.details, **reference}, backend)
@@ -96,8 +96,8 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
     """Return an empty history and the rule."""
     context, predictor, guess = backend.context, backend.predictor, backend.guess
     task = backend.task
-    objectives = get_objectives(config.objectives, task.name)
-    constraints = parse_constraints(config.all_constraints)
+    objectives = get_objectives(config.search.objectives, task.name)
+    constraints = parse_constraints(config.search.all_constraints)
     for constraint in constraints:
         if constraint.known and constraint.direction == "<=":
             _require_a_fit(space, context, predictor, constraint)
@@ -106,10 +106,10 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
     worst = {name: bounds.get(name, 1.1 * max(known[name] for known in largest)) for name in largest[0]}
     reference = reference_values(objectives, worst, guess)
     rule = make_rule(
-        config.scheduler,
+        config.search.scheduler,
         objectives,
-        config.epochs,
-        config.reduction_factor,
+        config.trial.epochs,
+        config.search.reduction_factor,
         config.first_rung,
         guess,
     )

@@ -37,9 +37,9 @@ class ReplayBackend:
         Raises:
             UserError: If there is none, or if it cannot answer the search.
         """
-        table = ReplayTable.read(config.replay or "")
-        table.require(config.space, config.epochs)
-        for objective in get_objectives(config.objectives, table.task.name):
+        table = ReplayTable.read(config.backend.replay or "")
+        table.require(config.search.space, config.trial.epochs)
+        for objective in get_objectives(config.search.objectives, table.task.name):
             if not objective.known and objective.name not in table.metrics:
                 raise UserError(f"--replay {table.path}: does not hold the objective '{objective.name}'")
         return cls(config, table)
@@ -77,7 +77,10 @@ class ReplayBackend:
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
         """Return what reports a recorded trial; nothing can be inherited."""
         return tune.with_parameters(
-            ReplayTrial, table=self.table, epochs=self.config.epochs, seconds=self.config.replay_seconds
+            ReplayTrial,
+            table=self.table,
+            epochs=self.config.trial.epochs,
+            seconds=self.config.backend.replay_seconds,
         )
 
     @property

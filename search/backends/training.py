@@ -73,23 +73,18 @@ class TrainingBackend:
         Raises:
             UserError: If something does not exist, or cannot be used.
         """
-        dataset = open_dataset(config.dataset)
-        encoders = {modality: resolve_encoder(modality, name) for modality, name in config.encoders.items()}
+        dataset = open_dataset(config.data.dataset)
+        encoders = {
+            modality: resolve_encoder(modality, name) for modality, name in config.encoders.names.items()
+        }
         dataset.require(encoders)
         for encoder in encoders.values():
             encoder.weights_location()  # refuses architectures without weights
-        setting = TrainingSetting(
-            batch_size=config.batch_size,
-            gradient_accumulation=config.gradient_accumulation,
-            text_length=config.text_length or typical_text_length(dataset, encoders["text"]),
-            image_size=config.image_size or encoders["image"].image_size or 224,
-            precision=config.precision,
-            attention=config.attention,
-            encoder_dropout=config.encoder_dropout,
-            gradient_checkpointing=config.gradient_checkpointing == "on",
-            prefix=config.prefix,
-            optimizer=config.optimizer,
-            optimizer_kernel=config.optimizer_kernel,
+        setting = TrainingSetting.of(
+            config.step,
+            text_length=config.data.text_length or typical_text_length(dataset, encoders["text"]),
+            image_size=config.encoders.image_size or encoders["image"].image_size or 224,
+            gradient_checkpointing=config.trial.gradient_checkpointing == "on",
         )
         predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
         return cls(config, dataset, encoders, predictor)
@@ -135,19 +130,20 @@ class TrainingBackend:
                     f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
                 ),
             )
+        named, trial = config.data.dataset, config.trial
         spec = TrialSpec(
             # Workers run in folders of their own: relative paths would mean something else there.
-            dataset=config.dataset if config.dataset in DATASETS else str(Path(config.dataset).resolve()),
+            dataset=named if named in DATASETS else str(Path(named).resolve()),
             prepared=data.key,
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
             fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
             setting=setting,
-            epochs=config.epochs,
-            augment=config.augment,
-            feature_cache=config.feature_cache_size if config.feature_cache else 0,
+            epochs=trial.epochs,
+            augment=trial.augment,
+            feature_cache=trial.feature_cache_size if trial.feature_cache else 0,
             prefixes=self._prefixes(space),
-            hang_timeout=config.hang_timeout,
-            plugins=tuple(Plugin.read(path) for path in config.plugins),
+            hang_timeout=config.placement.hang_timeout,
+            plugins=tuple(Plugin.read(path) for path in config.extensions.plugins),
         )
         return PreparedTraining(spec, self.predictor)
 

@@ -7,39 +7,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.cli.options import (
-    AsJson,
-    Attention,
-    BatchSize,
-    Classes,
-    ImageEncoder,
-    ImageSize,
-    Optimizer,
-    OptimizerKernel,
-    Precision,
-    TextEncoder,
-    TextLength,
-)
-from search.cli.predictors import encoder_names, make_predictor
+from search.cli.options import Given, Output, takes
+from search.cli.predictors import ClassSettings, encoder_names, make_predictor
 from search.cli.printing import print_json
+from search.config import EncoderSettings
 from search.units import format_size
+from trainables.step.setting import TrainingSetting
 
 _SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
 
 
-def calibrate(
-    text_encoder: TextEncoder = "minilm",
-    image_encoder: ImageEncoder = "dinov2-small",
-    classes: Classes = 13,
-    text_length: TextLength = 128,
-    image_size: ImageSize = None,
-    batch_size: BatchSize = 32,
-    precision: Precision = "fp32",
-    attention: Attention = "eager",
-    optimizer: Optimizer = "adamw",
-    optimizer_kernel: OptimizerKernel = "single",
-    as_json: AsJson = False,
-) -> None:
+@takes(
+    Output,
+    EncoderSettings,
+    ClassSettings,
+    TrainingSetting,
+    # Whole steps of two encoders are measured.
+    without=("prefix", "skip_unused", "audio_seconds", "feature_length"),
+)
+def calibrate(given: Given) -> None:
     """Measure a dozen configurations on this machine's GPU and fit what predictions mean there.
 
     The line device = a * predicted + b is kept for this kind of device, version of PyTorch and attention
@@ -49,18 +35,7 @@ def calibrate(
     from trainables.memory.calibration import save_calibration
     from trainables.memory.fitting import calibrate_device
 
-    predictor = make_predictor(
-        {"text": text_encoder, "image": image_encoder},
-        None,
-        classes,
-        text_length=text_length,
-        image_size=image_size,
-        batch_size=batch_size,
-        precision=precision,
-        attention=attention,
-        optimizer=optimizer,
-        optimizer_kernel=optimizer_kernel,
-    )
+    predictor = make_predictor(given)
     with error_console().status("measuring") as status:
         calibration, points = calibrate_device(
             predictor,
@@ -70,7 +45,7 @@ def calibrate(
     rows: list[dict[str, Any]] = [
         {**point.to_dict(), "fitted": calibration.device_bytes(point.predicted)} for point in points
     ]
-    if as_json:
+    if given.make(Output).as_json:
         print_json({"calibration": calibration.to_dict(), "points": rows, "file": str(path)})
         return
     title = f"{encoder_names(predictor)} on {calibration.device}"

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.cli.options import (
-    AsJson,
-    Attention,
-    AudioSeconds,
-    BatchSize,
-    Classes,
-    EncoderDropout,
-    Encoders,
-    FeatureLength,
-    GradientAccumulation,
-    GradientCheckpointing,
-    ImageEncoder,
-    ImageSize,
+from search.cli.options import Given, Output, takes
+from search.cli.predictors import (
+    ClassSettings,
     MethodSettings,
-    Optimizer,
-    OptimizerKernel,
-    Plugins,
-    Precision,
-    Prefix,
-    SkipUnused,
-    TextEncoder,
-    TextLength,
-    assignments,
-    load_plugins,
+    ModalitySettings,
+    describe,
+    encoder_names,
+    make_predictor,
 )
-from search.cli.predictors import describe, encoder_names, make_predictor
 from search.cli.printing import print_json
-from search.sizing.charts import KIND_COLOURS
+from search.config import EncoderSettings, Extensions
 from search.units import format_size
+from trainables.options import Help, Settings
+from trainables.step.setting import TrainingSetting
 
 #: Characters of the longest bar.
 _BAR = 11
@@ -55,70 +40,44 @@ _HEADINGS = {
 _SHOWN = 2**19
 
 
-def explain(
-    method: Annotated[str, typer.Option(help="Method; `methods` lists them.")] = "pmf",
-    settings: MethodSettings = None,
+@dataclass(frozen=True, kw_only=True)
+class PictureSettings(Settings):
+    """The picture beside the table."""
+
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Picture (png, svg, pdf): the same as stacked bars.")
-    ] = None,
-    text_encoder: TextEncoder = "minilm",
-    image_encoder: ImageEncoder = "dinov2-small",
-    encoder: Encoders = None,
-    classes: Classes = 13,
-    text_length: TextLength = 128,
-    image_size: ImageSize = None,
-    audio_seconds: AudioSeconds = 5.0,
-    feature_length: FeatureLength = 50,
-    batch_size: BatchSize = 32,
-    gradient_accumulation: GradientAccumulation = 1,
-    precision: Precision = "fp32",
-    attention: Attention = "eager",
-    encoder_dropout: EncoderDropout = True,
-    gradient_checkpointing: GradientCheckpointing = False,
-    prefix: Prefix = "computed",
-    skip_unused: SkipUnused = False,
-    optimizer: Optimizer = "adamw",
-    optimizer_kernel: OptimizerKernel = "single",
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-) -> None:
+        Path | None,
+        Help("Draw the same as stacked bars into this picture (png, svg or pdf).", metavar="FILE"),
+    ] = None
+
+
+@takes(
+    Output,
+    Extensions,
+    MethodSettings,
+    PictureSettings,
+    EncoderSettings,
+    ModalitySettings,
+    ClassSettings,
+    TrainingSetting,
+)
+def explain(given: Given) -> None:
     """Show where the bytes of a configuration are at the peak of one step, by part of the model and kind.
 
     Layers below the first one that the gradient reaches hold weights only: few fused layers are cheap.
     """
     from search.sizing.charts import check_picture, plot_breakdown
-    from trainables.methods import get_method
 
+    plot, chosen = given.make(PictureSettings).plot, given.make(MethodSettings)
     if plot is not None:
         check_picture(plot)
-    load_plugins(plugin)
-    config = get_method(method).config_class.from_dict(
-        assignments("--set", settings or [], "n_fusion_layers=2")
-    )
-    predictor = make_predictor(
-        {"text": text_encoder, "image": image_encoder},
-        encoder,
-        classes,
-        batch_size=batch_size,
-        gradient_accumulation=gradient_accumulation,
-        text_length=text_length,
-        image_size=image_size,
-        audio_seconds=audio_seconds,
-        feature_length=feature_length,
-        precision=precision,
-        attention=attention,
-        encoder_dropout=encoder_dropout,
-        gradient_checkpointing=gradient_checkpointing,
-        prefix=prefix,
-        skip_unused=skip_unused,
-        optimizer=optimizer,
-        optimizer_kernel=optimizer_kernel,
-    )
+    given.make(Extensions).load()
+    method, config = chosen.method, chosen.config()
+    predictor = make_predictor(given)
     parts = predictor.explain(method, config.to_dict())
     title = f"{method} on {encoder_names(predictor)}"
     if plot is not None:
         plot_breakdown(parts, plot, title)
-    if as_json:
+    if given.make(Output).as_json:
         document = {"method": method, "config": config.to_dict(), "parts": parts}
         print_json({**document, "setting": describe(predictor)})
         return
@@ -149,6 +108,8 @@ def _grouped(parts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def _table(parts: dict[str, dict[str, int]], title: str) -> Table:
+    from search.sizing.charts import KIND_COLOURS
+
     kinds = [kind for kind in KIND_COLOURS if any(held[kind] >= _SHOWN for held in parts.values())]
     table = Table(
         title=f"{title}, at the peak of one step", title_justify="left", box=None, padding=(0, 1, 0, 0)

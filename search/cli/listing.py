@@ -9,19 +9,22 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from search.cli.options import AsJson, ImageEncoder, Plugins, TextEncoder, load_plugins
+from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, print_list
+from search.config import EncoderSettings, Extensions
 
 
+@takes(Output, Extensions)
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, with what its settings mean.")] = None,
-    plugin: Plugins = None,
-    as_json: AsJson = False,
+    given: Given,
+    name: Annotated[
+        str | None, typer.Argument(help="Show one method, and explain its settings.", show_default=False)
+    ] = None,
 ) -> None:
     """List the fusion methods and their settings."""
     from trainables.methods import METHODS, get_method
 
-    load_plugins(plugin)
+    given.make(Extensions).load()
     rows: list[dict[str, Any]] = [
         {
             "name": spec.name,
@@ -34,6 +37,7 @@ def methods(
         }
         for spec in ([get_method(name)] if name else METHODS.values())
     ]
+    as_json = given.make(Output).as_json
     if as_json or name is None:
         print_list(rows, as_json, {"settings": lambda row: ", ".join(row["settings"]) or "-"})
         return
@@ -45,22 +49,18 @@ def methods(
         console.print(shown, markup=False, soft_wrap=True)
 
 
+@takes(Output, Extensions, EncoderSettings, without=("image_size",))
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="One space; all if left out.")] = None,
-    text_encoder: TextEncoder = "minilm",
-    image_encoder: ImageEncoder = "dinov2-small",
-    plugin: Plugins = None,
-    as_json: AsJson = False,
+    given: Given,
+    name: Annotated[str | None, typer.Argument(help="Show one space.", show_default="all")] = None,
 ) -> None:
     """List the spaces, with the ranges of their parameters and the points they try first."""
     from spaces import SPACES, SpaceContext, get_space
     from trainables.towers import resolve_encoder
 
-    load_plugins(plugin)
-    encoders = {
-        "text": resolve_encoder("text", text_encoder),
-        "image": resolve_encoder("image", image_encoder),
-    }
+    given.make(Extensions).load()
+    names = given.make(EncoderSettings).names
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     context = SpaceContext.of(encoders)
     rows: list[dict[str, Any]] = [
         {
@@ -71,7 +71,7 @@ def spaces(
         }
         for space in ([get_space(name)] if name else SPACES.values())
     ]
-    if as_json:
+    if given.make(Output).as_json:
         print_json(rows)
         return
     console = Console(highlight=False)
@@ -90,7 +90,8 @@ def spaces(
         console.print()
 
 
-def datasets(as_json: AsJson = False) -> None:
+@takes(Output)
+def datasets(given: Given) -> None:
     """List the included datasets; a search takes any folder in the same layout."""
     from trainables.data import DATASETS, SPLITS, open_dataset
 
@@ -107,10 +108,15 @@ def datasets(as_json: AsJson = False) -> None:
                 "rows": {split: opened.count(split) for split in SPLITS},
             }
         )
-    print_list(rows, as_json, {"rows": lambda row: " / ".join(f"{n:,}" for n in row["rows"].values())})
+    print_list(
+        rows,
+        given.make(Output).as_json,
+        {"rows": lambda row: " / ".join(f"{n:,}" for n in row["rows"].values())},
+    )
 
 
-def encoders(as_json: AsJson = False) -> None:
+@takes(Output)
+def encoders(given: Given) -> None:
     """List the bundled encoders and the architectures; hub names and local folders work too."""
     from trainables.towers import ARCHITECTURES, BUNDLED, FAMILIES
 
@@ -137,7 +143,7 @@ def encoders(as_json: AsJson = False) -> None:
             "description": "a new transformer over extracted features; also width, depth, heads, max_length",
         },
     ]
-    print_list(rows, as_json)
+    print_list(rows, given.make(Output).as_json)
 
 
 def _range(parameter: dict[str, Any]) -> str:

@@ -1,139 +1,162 @@
-"""Options that several commands share, each written once."""
+"""Commands take their options from the fields of settings: signature, help and values are made here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_origin
 
 import typer
 
+from search.config.markers import DefaultWith, Written
 from trainables.errors import UserError
+from trainables.options import Help, OneOf, Option, Settings
 
-#: Panels of the help text.
-SEARCH, ONESHOT, TRIALS = "Search", "One-shot (--strategy oneshot)", "Trials"
-MODEL, PLACES = "Data and encoders", "Where"
-
-_ENCODER_HELP = "Bundled name, hub name or local folder; where no weights are needed also {}."
-
-TextEncoder = Annotated[
-    str,
-    typer.Option(help=_ENCODER_HELP.format("arch:bert-base, arch:bert-large"), rich_help_panel=MODEL),
-]
-ImageEncoder = Annotated[
-    str,
-    typer.Option(help=_ENCODER_HELP.format("arch:vit-base, arch:vit-large"), rich_help_panel=MODEL),
-]
-Encoders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--encoder",
-        metavar="MODALITY=NAME",
-        help="Encoder of any modality, e.g. audio=arch:whisper-tiny; may be repeated, and replaces "
-        "--text-encoder and --image-encoder.",
-        rich_help_panel=MODEL,
-    ),
-]
-Classes = Annotated[int, typer.Option(help="Classes to tell apart.", rich_help_panel=MODEL)]
-TextLength = Annotated[int, typer.Option(help="Tokens a text is padded to.", rich_help_panel=MODEL)]
-AudioSeconds = Annotated[float, typer.Option(help="Length of a sound.", rich_help_panel=MODEL)]
-FeatureLength = Annotated[
-    int, typer.Option(help="Vectors of a sequence of extracted features.", rich_help_panel=MODEL)
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(help="Pixels a side.", show_default="the encoder's own", rich_help_panel=MODEL),
-]
-BatchSize = Annotated[int, typer.Option(help="Samples an optimisation step.", rich_help_panel=TRIALS)]
-GradientAccumulation = Annotated[
-    int,
-    typer.Option(
-        metavar="N", help="Parts that a step's samples are run in; must divide them.", rich_help_panel=TRIALS
-    ),
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="fp32, bf16 for bfloat16 autocast, or bf16-frozen to store the frozen matrices so, too.",
-        rich_help_panel=TRIALS,
-    ),
-]
-Attention = Annotated[str, typer.Option(help="Attention kernel: eager or sdpa.", rich_help_panel=TRIALS)]
-EncoderDropout = Annotated[
-    bool, typer.Option(help="Dropout in frozen layers that the gradient crosses.", rich_help_panel=TRIALS)
-]
-Optimizer = Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=TRIALS)]
-OptimizerKernel = Annotated[
-    str,
-    typer.Option(
-        help="single: one tensor at a time; foreach: all together; fused: in one kernel.",
-        rich_help_panel=TRIALS,
-    ),
-]
-Prefix = Annotated[
-    str,
-    typer.Option(
-        help="Frozen lower layers: computed in every step, cached, or offloaded (cached, and their weights "
-        "off the device).",
-        rich_help_panel=TRIALS,
-    ),
-]
-GradientCheckpointing = Annotated[
-    bool,
-    typer.Option(
-        help="Keep only the inputs of layers that the gradient crosses, and run them twice.",
-        rich_help_panel=TRIALS,
-    ),
-]
-SkipUnused = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unused",
-        help="Do not compute outputs of encoder layers that nothing reads.",
-        rich_help_panel=TRIALS,
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Kind of device to say the memory for, if it was calibrated; part of its name will do.",
-        show_default="this machine's",
-        rich_help_panel=PLACES,
-    ),
-]
-MethodSettings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; may be repeated."),
-]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plugin", metavar="FILE", help="Python file with methods or spaces of your own; may be repeated."
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output, all else on stderr.")
-]
+_Made = TypeVar("_Made", bound=Settings)
+_Command = Callable[..., None]
 
 
-def load_plugins(paths: Sequence[str] | None) -> None:
-    """Register what the user's own files hold.
+@dataclass(frozen=True)
+class Given:
+    """What stood on the command line, by field; everything else has its default.
 
-    Raises:
-        UserError: If a file cannot be loaded.
+    Attributes:
+        values: The values, as the fields' types have them.
     """
-    from trainables.plugin import Plugin
 
-    for path in paths or ():
-        Plugin.read(path).load()
+    values: dict[str, Any]
+
+    def make(self, settings: type[_Made]) -> _Made:
+        """Return settings with what was given of them.
+
+        Raises:
+            UserError: If a value is not accepted.
+        """
+        names = {option.name for option in settings.options()}
+        return settings(**{name: value for name, value in self.values.items() if name in names})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """Return the names in a comma-separated list."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[[_Command], _Command]:
+    """Return a decorator for a command that takes the fields of settings as options.
+
+    The command is called with ``given`` and with its own parameters, which stand before the options.
+
+    Args:
+        settings: The settings, in the order of the help text.
+        without: Fields that are no options of this command.
+    """
+    options = [option for kind in settings for option in kind.options() if option.name not in without]
+
+    def decorate(command: _Command) -> _Command:
+        own = inspect.signature(command, eval_str=True).parameters
+        asks = "context" in own
+
+        @functools.wraps(command)
+        def run(context: typer.Context, **values: Any) -> None:
+            texts = {option.name: values.pop(option.name) for option in options}
+            given = {
+                option.name: _read(option, texts[option.name])
+                for option in options
+                if _was_given(context, option.name)
+            }
+            command(given=Given(given), **values, **({"context": context} if asks else {}))
+
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        others = [p for name, p in own.items() if name not in ("given", "context")]
+        parameters = [context, *(p.replace(kind=context.kind) for p in others), *map(_parameter, options)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {}  # Typer reads the signature
+        return run
+
+    return decorate
 
 
-def assignments(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
+def _was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stood on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _read(option: Option, text: Any) -> Any:
+    """Return a field's value from what Typer made of the command line."""
+    written = option.find(Written)
+    if written is not None:
+        return written.parse(text)
+    return tuple(text) if isinstance(text, list) else text
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """Return an option as Typer expects it among a command's parameters."""
+    written, default = option.find(Written), option.default
+    kind: Any = str if written else list[str] if is_repeated(option) else option.type
+    if default in (None, (), dataclasses.MISSING):
+        kind, default = kind | None, None
+    in_words = option.help.default or option.find(DefaultWith)
+    made = typer.Option(
+        *([option.flag] if option.help.flag else []),
+        help=option.help.text,
+        metavar=metavar(option),
+        rich_help_panel=option.panel,
+        show_default=(default_in_words(option) if in_words else None) or True,
+    )
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=_show(option, default),
+        annotation=Annotated[kind, made],
+    )
+
+
+def is_repeated(option: Option) -> bool:
+    """Whether an option is given once for each of its values."""
+    return get_origin(option.type) is tuple and option.find(Written) is None
+
+
+def metavar(option: Option) -> str | None:
+    """Return what stands for an option's value in help texts; None is the name of its type."""
+    written, one_of = option.find(Written), option.find(OneOf)
+    if option.help.metavar or written:
+        return option.help.metavar or (written and written.metavar)
+    return "|".join(one_of.names) if one_of and not callable(one_of.names) else None
+
+
+def default_in_words(option: Option) -> str | None:
+    """Return an option's default as people read it; None if it has none."""
+    if option.help.default:
+        return option.help.default
+    if option.default in (None, (), dataclasses.MISSING):
+        return None
+    shown, other = _show(option, option.default), option.find(DefaultWith)
+    more = f"; {_show(option, other.value)} with --strategy {other.strategy}" if other else ""
+    return f"{shown}{more}"
+
+
+def _show(option: Option, value: Any) -> Any:
+    """Return a value as it is written on the command line."""
+    written = option.find(Written)
+    return written.show(value) if written and value is not None else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Settings):
+    """How a command answers."""
+
+    as_json: Annotated[
+        bool,
+        Help(
+            "Print one JSON document on standard output, and everything else on standard error.",
+            flag="--json",
+        ),
+    ] = False
+
+
+def named_values(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
     """Return the values of an option that is given as ``NAME=VALUE``, by name.
 
     Args:

@@ -3,174 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from search.cli.options import (
-    AsJson,
-    Attention,
-    AudioSeconds,
-    BatchSize,
-    Classes,
-    Device,
-    EncoderDropout,
-    Encoders,
-    FeatureLength,
-    GradientAccumulation,
-    GradientCheckpointing,
-    ImageEncoder,
-    ImageSize,
+from search.cli.options import Given, Output, takes
+from search.cli.predictors import (
+    ClassSettings,
     MethodSettings,
-    Optimizer,
-    OptimizerKernel,
-    Plugins,
-    Precision,
-    Prefix,
-    SkipUnused,
-    TextEncoder,
-    TextLength,
-    assignments,
-    load_plugins,
-    split_names,
+    ModalitySettings,
+    describe,
+    encoder_names,
+    make_predictor,
+    on_a_device,
 )
-from search.cli.predictors import describe, encoder_names, make_predictor, on_a_device
 from search.cli.printing import print_json
 from search.cli.sizes import show_largest, show_space
-from search.units import format_size, parse_size
+from search.config import EncoderSettings, Extensions
+from search.config.markers import NAMES, SIZE
+from search.units import format_size
 from trainables.errors import UserError
+from trainables.options import AtLeast, Help, Settings
+from trainables.step.setting import TrainingSetting
 
 if TYPE_CHECKING:
     from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
 
 
-_SIZING = "How much fits"
+@dataclass(frozen=True, kw_only=True)
+class SizingSettings(Settings):
+    """What is asked beside the memory of one configuration."""
 
+    panel: ClassVar[str | None] = "How much fits"
 
-def predict(
-    method: Annotated[
-        str | None, typer.Option(help="Method; `methods` lists them.", show_default="pmf")
-    ] = None,
-    settings: MethodSettings = None,
     space: Annotated[
         str | None,
-        typer.Option(
-            help="Instead of one configuration, the range of a space; with --limit which part of it fits.",
-            rich_help_panel=_SIZING,
+        Help(
+            "Show the range of a whole space instead of one configuration. With --limit, show which part of "
+            "it fits.",
+            metavar="NAME",
         ),
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Memory that there is, e.g. 8GiB.", rich_help_panel=_SIZING),
-    ] = None,
+    ] = None
+    limit: Annotated[int | None, Help("Memory that is available, for example 8GiB."), SIZE] = None
     maximise: Annotated[
-        str | None,
-        typer.Option(
-            "--max",
-            metavar="NAME[,NAME]",
-            help="The largest value within --limit: batch_size, text_length, or a setting of the method that "
-            "is a whole number; several have the same value.",
-            rich_help_panel=_SIZING,
+        tuple[str, ...] | None,
+        Help(
+            "Find the largest value that fits into --limit, of batch_size, text_length or any setting of the "
+            "method that is a whole number. Several settings get the same value.",
+            flag="--max",
         ),
-    ] = None,
+        NAMES,
+    ] = None
     members: Annotated[
-        int, typer.Option(metavar="N", help="Members of the space to draw.", rich_help_panel=_SIZING)
-    ] = 256,
+        int, Help("Number of members of the space that are drawn.", metavar="N"), AtLeast(1)
+    ] = 256
     plot: Annotated[
         Path | None,
-        typer.Option(
+        Help(
+            "Draw the space into this picture (png, svg or pdf): memory over batch size and over the "
+            "parameter that changes memory most.",
             metavar="FILE",
-            help="Picture (png, svg, pdf) of the space: memory over its dearest parameter and batch size.",
-            rich_help_panel=_SIZING,
         ),
-    ] = None,
-    text_encoder: TextEncoder = "minilm",
-    image_encoder: ImageEncoder = "dinov2-small",
-    encoder: Encoders = None,
-    classes: Classes = 13,
-    text_length: TextLength = 128,
-    image_size: ImageSize = None,
-    audio_seconds: AudioSeconds = 5.0,
-    feature_length: FeatureLength = 50,
-    batch_size: BatchSize = 32,
-    gradient_accumulation: GradientAccumulation = 1,
-    precision: Precision = "fp32",
-    attention: Attention = "eager",
-    encoder_dropout: EncoderDropout = True,
-    gradient_checkpointing: GradientCheckpointing = False,
-    prefix: Prefix = "computed",
-    skip_unused: SkipUnused = False,
-    optimizer: Optimizer = "adamw",
-    optimizer_kernel: OptimizerKernel = "single",
-    device: Device = None,
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-) -> None:
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings(Settings):
+    """The device that a prediction is for."""
+
+    device: Annotated[
+        str | None,
+        Help(
+            "Kind of device to state the memory for, if it was calibrated. Part of its name is enough.",
+            metavar="NAME",
+            default="this machine's",
+        ),
+    ] = None
+
+
+@takes(
+    Output,
+    Extensions,
+    MethodSettings,
+    DeviceSettings,
+    SizingSettings,
+    EncoderSettings,
+    ModalitySettings,
+    ClassSettings,
+    TrainingSetting,
+)
+def predict(given: Given) -> None:
     """Predict training memory, without training and without a GPU.
 
-    The peak of one optimisation step in bytes, found by running the real model on tensors without content.
+    The prediction is the peak of one optimization step in bytes, found by running the real model on tensors
+    without content.
 
-    Of one configuration, of a space (--space), or the other way round: the largest setting that fits (--max).
+    It is made for one configuration or for a whole space (--space). The other way round, --max finds the
+    largest setting that fits into a limit.
     """
-    _check_modes(space, method, settings, maximise, limit, plot)
-    from trainables.methods import get_method
-
-    load_plugins(plugin)
-    method = method or "pmf"
-    config = get_method(method).config_class.from_dict(
-        assignments("--set", settings or [], "n_fusion_layers=2")
+    sizing, chosen, as_json = (
+        given.make(SizingSettings),
+        given.make(MethodSettings),
+        given.make(Output).as_json,
     )
-    predictor = make_predictor(
-        {"text": text_encoder, "image": image_encoder},
-        encoder,
-        classes,
-        batch_size=batch_size,
-        gradient_accumulation=gradient_accumulation,
-        text_length=text_length,
-        image_size=image_size,
-        audio_seconds=audio_seconds,
-        feature_length=feature_length,
-        precision=precision,
-        attention=attention,
-        encoder_dropout=encoder_dropout,
-        gradient_checkpointing=gradient_checkpointing,
-        prefix=prefix,
-        skip_unused=skip_unused,
-        optimizer=optimizer,
-        optimizer_kernel=optimizer_kernel,
-    )
+    _check_modes(sizing, one_configuration="method" in given or "settings" in given)
+    given.make(Extensions).load()
+    config, predictor = chosen.config(), make_predictor(given)
     described = describe(predictor)
-    most = None if limit is None else parse_size(limit)
-    if space is not None:
-        show_space(space, predictor, most, members, plot, as_json, described)
-    elif maximise is not None and most is not None:
-        show_largest(split_names(maximise), predictor, method, config, most, as_json, described)
+    if sizing.space is not None:
+        show_space(sizing.space, predictor, sizing.limit, sizing.members, sizing.plot, as_json, described)
+    elif sizing.maximise is not None and sizing.limit is not None:
+        show_largest(sizing.maximise, predictor, chosen.method, config, sizing.limit, as_json, described)
     else:
-        _show_configuration(predictor, method, config, device, as_json, described)
+        device = given.make(DeviceSettings).device
+        _show_configuration(predictor, chosen.method, config, device, as_json, described)
 
 
-def _check_modes(
-    space: str | None,
-    method: str | None,
-    settings: list[str] | None,
-    maximise: str | None,
-    limit: str | None,
-    plot: Path | None,
-) -> None:
+def _check_modes(sizing: SizingSettings, *, one_configuration: bool) -> None:
     """Refuse options that say nothing together."""
-    if space is not None and (method or settings or maximise):
+    if sizing.space is not None and (one_configuration or sizing.maximise is not None):
         raise UserError("--space is about all its members; leave out --method, --set and --max")
-    if plot is not None and space is None:
+    if sizing.plot is not None and sizing.space is None:
         raise UserError("--plot draws a space; add --space NAME")
-    if maximise is not None and limit is None:
+    if sizing.maximise is not None and sizing.limit is None:
         raise UserError("--max needs to know how much memory there is; add --limit SIZE")
-    if maximise is not None and not split_names(maximise):
+    if sizing.maximise is not None and not sizing.maximise:
         raise UserError("--max: write a setting's name, e.g. --max batch_size")
-    if limit is not None and space is None and maximise is None:
+    if sizing.limit is not None and sizing.space is None and sizing.maximise is None:
         raise UserError("--limit is for --space NAME or --max NAME; add one of them")
 
 

@@ -2,54 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from search.cli.options import assignments
+from search.cli.options import Given, named_values
+from search.config import EncoderSettings
 from search.units import format_size
 from trainables.errors import UserError
+from trainables.options import AtLeast, Help, Settings
+from trainables.step.setting import SAMPLES, TrainingSetting
 
 if TYPE_CHECKING:
     from trainables.memory.predictor import MemoryPredictor
+    from trainables.methods import MethodConfig
 
 
-def make_predictor(
-    names: Mapping[str, str],
-    encoder: Sequence[str] | None,
-    classes: int,
-    *,
-    image_size: int | None,
-    **setting: Any,
-) -> MemoryPredictor:
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings(Settings):
+    """One configuration."""
+
+    method: Annotated[str, Help("Fusion method. The command `methods` lists them.", metavar="NAME")] = "pmf"
+    settings: Annotated[
+        tuple[str, ...],
+        Help("Setting of the method. The option may be repeated.", metavar="NAME=VALUE", flag="--set"),
+    ] = ()
+
+    def config(self) -> MethodConfig:
+        """Return the method's configuration.
+
+        Raises:
+            UserError: If there is no such method or setting.
+        """
+        from trainables.methods import get_method
+
+        values = named_values("--set", self.settings, "n_fusion_layers=2")
+        return get_method(self.method).config_class.from_dict(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSettings(Settings):
+    """What is learnt, as far as memory depends on it."""
+
+    panel: ClassVar[str | None] = SAMPLES
+
+    classes: Annotated[int, Help("Number of classes to tell apart.", metavar="N"), AtLeast(2)] = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalitySettings(Settings):
+    """Encoders of any modalities."""
+
+    panel: ClassVar[str | None] = SAMPLES
+
+    encoder: Annotated[
+        tuple[str, ...],
+        Help(
+            "Encoder of a modality, for example audio=arch:whisper-tiny. The option may be repeated; it "
+            "replaces --text-encoder and --image-encoder.",
+            metavar="MODALITY=NAME",
+        ),
+    ] = ()
+
+
+def make_predictor(given: Given) -> MemoryPredictor:
     """Return the predictor that a command's options describe.
-
-    Args:
-        names: Encoder of each modality.
-        encoder: What was given as ``--encoder``, in place of these.
-        classes: Number of classes.
-        image_size: Pixels; None takes the image encoder's own.
-        setting: The other fields of the setting.
 
     Raises:
         UserError: If they do not go together.
     """
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
-    from trainables.step.setting import TrainingSetting
     from trainables.tasks import DEFAULT_TASK, get_task
     from trainables.towers import resolve_encoder
 
-    if classes < 2:
-        raise UserError(f"--classes {classes}: must be at least 2")
-    if encoder:
-        names = assignments("--encoder", encoder, "audio=arch:whisper-tiny")
+    chosen = given.make(EncoderSettings)
+    named = named_values("--encoder", given.make(ModalitySettings).encoder, "audio=arch:whisper-tiny")
+    names = named or chosen.names
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
+    setting = given.make(TrainingSetting)
     return MemoryPredictor(
         encoders,
-        get_task(DEFAULT_TASK).of_size(classes),
-        TrainingSetting(image_size=image_size or own_size, **setting),
+        get_task(DEFAULT_TASK).of_size(given.make(ClassSettings).classes),
+        replace(setting, image_size=chosen.image_size or own_size),
         memo=PredictionMemo(),
     )
 

@@ -67,7 +67,7 @@ class Answers:
     def postpones(self, candidate: Candidate) -> bool:
         """Return whether even a better result than any so far would hardly be worth a candidate's memory."""
         assert candidate.assessment is not None
-        return self.setup.config.defer and not promises(self.history, candidate.assessment.memory)
+        return self.setup.config.search.defer and not promises(self.history, candidate.assessment.memory)
 
     def tell(self, record: TrialRecord) -> None:
         """Tell Optuna how a trial did, under the number that it was asked for."""
@@ -108,7 +108,7 @@ class Answers:
 
     def _answer(self, number: int, record: TrialRecord) -> None:
         """Tell Optuna, under a number, how a configuration did."""
-        missing = 1 - len(record.epochs) / self.setup.config.epochs
+        missing = 1 - len(record.epochs) / self.setup.config.trial.epochs
         # One that failed after it had been paused was told already, and cannot become unseen.
         told = self.study.frozen(number).values is not None
         partial = bool(record.epochs) and (record.status in (Status.PAUSED, Status.STOPPED) or told)

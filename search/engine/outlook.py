@@ -48,7 +48,7 @@ def outlook(setup: Setup, gate: Gate) -> Outlook:
 
     names = [o.name for o in objectives]
     exact = [o.known for o in objectives]
-    return Outlook(names, exact, setup.config.epochs, losses, draw, known, runs)
+    return Outlook(names, exact, setup.config.trial.epochs, losses, draw, known, runs)
 
 
 def promises(history: History, memory: MemoryReport) -> bool:

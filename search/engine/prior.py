@@ -67,8 +67,8 @@ def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
     used = "all inform the sampler" if results else f"not comparable ({', '.join(differences)})"
     front = [record.trial_id for record in history.front()]
     return Prior([points[trial_id] for trial_id in front], results), (
-        f"{len(points)} finished trials lie in space '{config.space}', {used}; its front of {len(front)} is "
-        "tried first"
+        f"{len(points)} finished trials lie in space '{config.search.space}', {used}; its front of "
+        f"{len(front)} is tried first"
     )
 
 
@@ -83,9 +83,9 @@ def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) ->
         new: The search that it is for.
     """
     rest = {name: value for name, value in config.items() if name != CHECKPOINTING}
-    if new.gradient_checkpointing != "search":
+    if new.trial.gradient_checkpointing != "search":
         return rest
-    return {**rest, CHECKPOINTING: config.get(CHECKPOINTING, old.gradient_checkpointing == "on")}
+    return {**rest, CHECKPOINTING: config.get(CHECKPOINTING, old.trial.gradient_checkpointing == "on")}
 
 
 def expressible(
@@ -168,17 +168,17 @@ def comparable(
             names = (there, here) if there != here else tuple(f"{there} ({text})" for text in contents)
             compare(what, *names)
 
-    compare_content("dataset", "dataset.fingerprint", old.dataset, new.dataset)
-    for modality in dict.fromkeys((*old.encoders, *new.encoders)):
-        names = (old.encoders.get(modality), new.encoders.get(modality))
+    compare_content("dataset", "dataset.fingerprint", old.data.dataset, new.data.dataset)
+    for modality in dict.fromkeys((*old.encoders.names, *new.encoders.names)):
+        names = (old.encoders.names.get(modality), new.encoders.names.get(modality))
         compare_content(f"{modality} encoder", f"encoder.{modality}.fingerprint", *names)
-    for what in ("epochs", "batch_size"):
-        compare(what.replace("_", " "), getattr(old, what), getattr(new, what))
+    compare("epochs", old.trial.epochs, new.trial.epochs)
+    compare("batch size", old.step.batch_size, new.step.batch_size)
     for what in ("text_length", "image_size"):
         key = f"resolved.{what}"
         compare(what.replace("_", " "), old_details.get(key), new_details.get(key))
-    compare("precision", old.precision, new.precision)
-    compare("encoder dropout", *("on" if config.encoder_dropout else "off" for config in (old, new)))
-    compare("optimizer", old.optimizer, new.optimizer)
-    compare("augmentation", old.augment, new.augment)
+    compare("precision", old.step.precision, new.step.precision)
+    compare("encoder dropout", *("on" if config.step.encoder_dropout else "off" for config in (old, new)))
+    compare("optimizer", old.step.optimizer, new.step.optimizer)
+    compare("augmentation", old.trial.augment, new.trial.augment)
     return found

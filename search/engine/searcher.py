@@ -60,8 +60,10 @@ class ParetoSearcher(Searcher):
         self.history = history = setup.history
         self.placement = placement
         self.store = store
-        self.recorder = Recorder(history, setup.rule, store, config.epochs)
-        self.gate = Gate.of(history.constraints, placement, setup.predictor, cached=config.feature_cache)
+        self.recorder = Recorder(history, setup.rule, store, config.trial.epochs)
+        self.gate = Gate.of(
+            history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
+        )
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._shares: dict[str, Share] = {}  # what they were given
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
@@ -72,10 +74,12 @@ class ParetoSearcher(Searcher):
             store,
             history.objectives,
             lambda: make_sampler(
-                config.sampler if listed is None else "random", config.num_samples, config.seed
+                config.search.sampler if listed is None else "random",
+                config.search.num_samples,
+                config.search.seed,
             ),
             [*setup.space.first_points(setup.context), *prior.points] if listed is None else listed,
-            config.seed,
+            config.search.seed,
         )
         constraints = [*map(str, history.constraints), DEVICE_MEMORY, LACKING]
         self.candidates = Candidates(setup, self.study, constraints, listed=listed is not None)
@@ -169,7 +173,7 @@ class ParetoSearcher(Searcher):
     @property
     def planned(self) -> int:
         """Samples to hand out in all."""
-        return self.config.num_samples if self._listed is None else len(self._listed)
+        return self.config.search.num_samples if self._listed is None else len(self._listed)
 
     @property
     def samples(self) -> int:
@@ -218,7 +222,7 @@ class ParetoSearcher(Searcher):
             found.config,
             known.memory,
             number=found.number,
-            seed=self.config.seed,
+            seed=self.config.search.seed,
             expected=known.expected,
         )
         self.history.add(record)
@@ -226,11 +230,11 @@ class ParetoSearcher(Searcher):
 
     def _repeat(self) -> TrialRecord | None:
         """Return a trial that repeats one of the front with another seed, until all have their seeds."""
-        if self.config.seeds == 1:
+        if self.config.search.seeds == 1:
             return None
         for first in self.history.front():
             runs = [run for run in self.history.alike(first) if not run.retry_of]
-            if len(runs) < self.config.seeds:  # those that failed count, or there might be no end
+            if len(runs) < self.config.search.seeds:  # those that failed count, or there might be no end
                 seed = 1 + max(run.seed for run in runs)
                 record = TrialRecord(
                     self.history.next_id(), first.config, first.memory, seed=seed, repeat_of=first.trial_id
@@ -260,7 +264,7 @@ class ParetoSearcher(Searcher):
         self.answers.restore()
         for record in self.history.trials.values():
             # A trial's last checkpoint is known before its end: the interruption may lie in between.
-            if record.status is Status.RUNNING and len(record.epochs) < self.config.epochs:
+            if record.status is Status.RUNNING and len(record.epochs) < self.config.trial.epochs:
                 self._waiting.append(record)
             elif record.status is Status.RUNNING:
                 self.history.settle(record, Status.FINISHED)

@@ -33,11 +33,15 @@ from trainables.trial.assignment import folder_name
 
 
 @contextlib.contextmanager
-def cluster(config: SearchConfig) -> Iterator[None]:
-    """Join or start Ray; one that was started here is stopped here."""
+def cluster(wanted: str | None) -> Iterator[None]:
+    """Join or start Ray; one that was started here is stopped here.
+
+    Args:
+        wanted: Address of the cluster; None starts Ray on this machine, unless the environment names one.
+    """
     started = not ray.is_initialized()
     if started:
-        address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+        address = wanted or os.environ.get("RAY_ADDRESS") or "local"
         options: dict[str, Any] = {}
         if address == "local":
             options["include_dashboard"] = False
@@ -55,9 +59,10 @@ def cluster(config: SearchConfig) -> Iterator[None]:
 
 def require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
     """Refuse to wait for GPUs on this machine alone, where none will come."""
-    alone = config.address in (None, "local") and not os.environ.get("RAY_ADDRESS")
-    if alone and (config.gpus_per_trial or config.gpu_memory) and not any(node.gpus for node in nodes):
-        option = "--gpus-per-trial" if config.gpus_per_trial else "--gpu-memory"
+    alone = config.backend.address in (None, "local") and not os.environ.get("RAY_ADDRESS")
+    asked = config.placement
+    if alone and (asked.gpus_per_trial or asked.gpu_memory) and not any(node.gpus for node in nodes):
+        option = "--gpus-per-trial" if asked.gpus_per_trial else "--gpu-memory"
         raise UserError(f"{option}: there is no GPU here; leave it out, or join a cluster with --address")
 
 
@@ -67,7 +72,7 @@ def require_room(setup: Setup, placement: Placement) -> None:
         return
 
     def needed(config: dict[str, Any]) -> int:
-        expected = setup.predictor.predict_as_run(config, cached=setup.config.feature_cache)
+        expected = setup.predictor.predict_as_run(config, cached=setup.config.trial.feature_cache)
         return placement.needed(expected.total)
 
     least = cheapest(setup.space, setup.context, needed, placement.limit)
@@ -199,7 +204,7 @@ def run_trials(
     """
     config = setup.config
     setting = setup.setting
-    epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
+    epochs = f"{config.trial.epochs} epoch{'s' if config.trial.epochs > 1 else ''}"
     console.print(
         f"search '{config.run_name}': {searcher.planned} trials of {epochs}, "
         f"{placement.summary}; batch {setting.batch_size}, "
@@ -209,9 +214,12 @@ def run_trials(
     )
     if placement.note:
         console.print(placement.note, markup=False, soft_wrap=True)
-    deadline = time.monotonic() + config.time_budget if config.time_budget is not None else None
-    with Progress(console, setup.history, searcher.planned, config.epochs, config.time_budget) as progress:
-        folder = config.storage if "://" in config.storage else str(Path(config.storage) / config.run_name)
+    deadline = time.monotonic() + config.search.time_budget if config.search.time_budget is not None else None
+    with Progress(
+        console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
+    ) as progress:
+        location = config.storage.location
+        folder = location if "://" in location else str(Path(location) / config.run_name)
         recorder = searcher.recorder
         recorder.listeners += [tracker, progress, Cleaner(console, folder)]
 
@@ -229,8 +237,8 @@ def run_trials(
                 ),
                 run_config=RunConfig(
                     name=config.run_name,
-                    storage_path=config.storage,
-                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    storage_path=location,
+                    failure_config=FailureConfig(max_failures=config.placement.max_failures),
                     # Two: the last one is still there when the store does not know of the next one yet.
                     checkpoint_config=CheckpointConfig(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
@@ -251,4 +259,4 @@ def run_trials(
                 if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                     raise
                 searcher.break_off(str(error.__cause__))
-    return not setup.history.close() or config.time_budget is not None
+    return not setup.history.close() or config.search.time_budget is not None

@@ -59,7 +59,7 @@ class OneShot:
         self.prepared = prepared
         self.placement = placement
         self.gate = Gate.of(
-            setup.history.constraints, placement, setup.predictor, cached=setup.config.feature_cache
+            setup.history.constraints, placement, setup.predictor, cached=setup.config.trial.feature_cache
         )
         self.store = store
         self.folder = folder
@@ -80,7 +80,7 @@ class OneShot:
     def finals(self) -> list[dict[str, Any]]:
         """Return the parameter values of the finalists and the random sample, to be trained on their own."""
         assert self.search is not None
-        chosen = [*self.search.finalists(self.setup.config.finalists), *self.search.sample]
+        chosen = [*self.search.finalists(self.setup.config.oneshot.finalists), *self.search.sample]
         # Those that an earlier end had chosen stay: they are trained already.
         points: list[dict[str, Any]] = self.store.fact("finals") or []
         for subnet in chosen:
@@ -143,18 +143,18 @@ class OneShot:
         order = order_supernet(self.setup, self.prepared, self.placement, self.gate, self._say)
         epochs = kept["epochs"] if kept else []
         record = TrialRecord(
-            SUPERNET, order.config, order.memory, seed=config.seed, epochs=epochs, kind=SUPERNET
+            SUPERNET, order.config, order.memory, seed=config.search.seed, epochs=epochs, kind=SUPERNET
         )
-        paths = f"{config.paths} paths{' with distillation' if config.distill else ''}"
+        paths = f"{config.oneshot.paths} paths{' with distillation' if config.oneshot.distill else ''}"
         workers = f" on each of {order.workers} workers" if order.workers > 1 else ""
         self._say(
-            f"supernet of space '{config.space}': {config.supernet_epochs} epochs, {paths}, "
+            f"supernet of space '{config.search.space}': {config.oneshot.supernet_epochs} epochs, {paths}, "
             f"{order.memory.trainable_parameters:,} trained parameters, "
             f"{format_size(order.memory.total)}{workers}"
         )
         self.tracker.update(record)
         metric = next(o.name for o in self.setup.history.shown if o.tested)
-        with Steps(self.console, "supernet", config.supernet_epochs, len(epochs)) as steps:
+        with Steps(self.console, "supernet", config.oneshot.supernet_epochs, len(epochs)) as steps:
 
             def heard(result: dict[str, float]) -> None:
                 self.setup.history.note(record, {**result, "expected_memory": order.expected / GIB})
@@ -168,7 +168,9 @@ class OneShot:
                 self._keep(record)
                 self.tracker.update(record)
 
-            record.checkpoint = train_supernet(order, config, _inside(config.storage, config.run_name), heard)
+            record.checkpoint = train_supernet(
+                order, config, _inside(config.storage.location, config.run_name), heard
+            )
         record.status = Status.FINISHED
         self._keep(record)
         return record
@@ -177,7 +179,7 @@ class OneShot:
         self.store.put_facts({SUPERNET: {"document": record.to_dict(), "epochs": record.epochs}})
 
     def _search(self, weights: SupernetWeights) -> None:
-        wanted = self.setup.config.num_samples
+        wanted = self.setup.config.search.num_samples
         there = (self.folder / SUBNETS / FILE).exists()
         store = (SearchStore.open if there else _created)(self.folder / SUBNETS)
         try:
@@ -223,8 +225,8 @@ class OneShot:
             gate,
             share,
             max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
-            config.subnet_precision,
-            config.max_failures,
+            config.oneshot.subnet_precision,
+            config.placement.max_failures,
         )
 
     def _best(self) -> str:

@@ -237,8 +237,8 @@ class SubnetSearch:
         self.setup = setup
         self.store = store
         self.found: dict[str, Evaluated] = {}
-        rng = random.Random(f"{config.seed}/sample")
-        sample = [draw_member(setup.space, setup.context, rng) for _ in range(config.tau_samples)]
+        rng = random.Random(f"{config.search.seed}/sample")
+        sample = [draw_member(setup.space, setup.context, rng) for _ in range(config.oneshot.tau_samples)]
         self._sample = {canonical(member.config) for member in sample}
         first = setup.space.first_points(setup.context)
         self.study = DurableStudy(
@@ -246,7 +246,7 @@ class SubnetSearch:
             setup.history.objectives,
             lambda: _sampler(config),
             [*(member.values for member in sample), *first],
-            config.seed,
+            config.search.seed,
         )
         constraints = [*(str(c) for c in setup.history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
         self.candidates = Candidates(setup, self.study, constraints)
@@ -279,7 +279,7 @@ class SubnetSearch:
             pool: Who evaluates them.
             heard: Told, after each result, how many there are.
         """
-        wanted = self.setup.config.num_samples
+        wanted = self.setup.config.search.num_samples
         while (before := len(self.evaluated)) < wanted and not self.exhausted:
             proposals = self.candidates.take(self, min(GENERATION, wanted - before))
             # Spaces ask first for what most depends on: neighbours agree in the lowest layers.
@@ -343,6 +343,8 @@ class SubnetSearch:
 
 
 def _sampler(config: SearchConfig) -> BaseSampler:
-    if config.sampler == "evolution":  # children that keep a parent's lowest layers share its sequences
-        return EvolutionSampler(GENERATION, config.seed, keep_first=True)
-    return make_sampler(config.sampler, config.num_samples, config.seed)
+    if (
+        config.search.sampler == "evolution"
+    ):  # children that keep a parent's lowest layers share its sequences
+        return EvolutionSampler(GENERATION, config.search.seed, keep_first=True)
+    return make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)

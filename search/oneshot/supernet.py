@@ -124,16 +124,16 @@ def order_supernet(
     """
     config = setup.config
     largest = setup.space.largest(setup.context)[0]
-    setting = replace(setup.setting, batch_size=config.batch_size // config.workers)
+    setting = replace(setup.setting, batch_size=config.step.batch_size // config.oneshot.workers)
     job = SupernetJob(
         prepared.spec,
-        config.space,
+        config.search.space,
         setup.context,
         largest["learning_rate"],
-        config.supernet_epochs,
-        config.paths,
-        config.distill,
-        config.seed,
+        config.oneshot.supernet_epochs,
+        config.oneshot.paths,
+        config.oneshot.distill,
+        config.search.seed,
     )
     plan = job.plan()
     tight: list[str] = []
@@ -147,7 +147,7 @@ def order_supernet(
         parts = 2 * setting.gradient_accumulation
         if parts > _MOST_PARTS or setting.batch_size % parts:
             raise UserError(
-                f"--strategy oneshot: the supernet of space '{config.space}' takes "
+                f"--strategy oneshot: the supernet of space '{config.search.space}' takes "
                 f"{format_size(memory.total)}, however many parts its steps run in; that breaks "
                 f"{' and '.join(tight)}; lower --batch-size, or use --strategy trials"
             )
@@ -161,8 +161,8 @@ def order_supernet(
         largest,
         memory,
         expected,
-        placement.worker(needed, config.workers),
-        config.workers,
+        placement.worker(needed, config.oneshot.workers),
+        config.oneshot.workers,
     )
 
 
@@ -198,7 +198,7 @@ def train_supernet(
         run_config=ray.train.RunConfig(
             name=SUPERNET,
             storage_path=folder,
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=config.placement.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -296,9 +296,9 @@ def _predicted(
     peak some of them are there anyway; that is not taken into account.
     """
     report = predict_supernet(predictor.changed(**setting.to_dict()), plan.method, plan.curriculum)
-    as_run = setting.as_run(cached=setup.config.feature_cache)
+    as_run = setting.as_run(cached=setup.config.trial.feature_cache)
     expected = predict_supernet(predictor.changed(**as_run.to_dict()), plan.method, plan.curriculum)
-    buckets = report.checkpoint if setup.config.workers > 1 else 0
+    buckets = report.checkpoint if setup.config.oneshot.workers > 1 else 0
     shared = replace(report, total=report.total + buckets, gradients=report.gradients + buckets)
     return shared, expected.total + buckets
 

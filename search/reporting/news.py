@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from collections import Counter
@@ -47,8 +46,8 @@ class About:
         return cls(
             search_id=search_id,
             name=config.run_name,
-            tags={"kind": "search", "space": config.space, "dataset": config.dataset},
-            params={**_flat(config), **details, **environment},
+            tags={"kind": "search", "space": config.search.space, "dataset": config.data.dataset},
+            params={**config.to_dict(), **details, **environment},
             settings=config.to_json(),
         )
 
@@ -194,10 +193,6 @@ class Final:
 def front_members(history: History) -> frozenset[str]:
     """Return the names of the front's trials, with their repeats."""
     return frozenset(run.trial_id for first in history.front() for run in history.finished(first))
-
-
-def _flat(config: SearchConfig) -> dict[str, Any]:
-    return {k: v for k, v in dataclasses.asdict(config).items() if k != "created"}
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -56,7 +56,12 @@ class Tracker:
         self._outbox = Outbox()
         about = About.of(config, details, search_id)
         self._writer = MlflowWriter(
-            config.tracking_uri, config.experiment, about, self._outbox, self._note_run, warn
+            config.tracking.tracking_uri,
+            config.tracking.experiment,
+            about,
+            self._outbox,
+            self._note_run,
+            warn,
         )
         for record in history.trials.values():
             self.update(record)

@@ -101,12 +101,14 @@ def make_searcher(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     named = space if isinstance(space, str) else "pmf_nas"
     defaults = {"epochs": 2, "num_samples": 100, "feature_cache": False}
-    config = SearchConfig(named, **{**defaults, **settings})
-    objectives = get_objectives(config.objectives)
+    config = SearchConfig(space=named, **{**defaults, **settings})
+    objectives = get_objectives(config.search.objectives)
     reference = {"memory": 1.0, "params": 2000.0, "checkpoint": 1.0}
     reference |= {"accuracy": 0.0, "macro_f1": 0.0, "loss": 1.0}
     history = History(
-        objectives, {o.name: reference[o.name] for o in objectives}, parse_constraints(config.all_constraints)
+        objectives,
+        {o.name: reference[o.name] for o in objectives},
+        parse_constraints(config.search.all_constraints),
     )
     own = None
     if folder is None:
@@ -117,13 +119,19 @@ def make_searcher(
         get_space(space) if isinstance(space, str) else space,
         history,
         rule
-        or make_rule(config.scheduler, objectives, config.epochs, config.reduction_factor, config.first_rung),
+        or make_rule(
+            config.search.scheduler,
+            objectives,
+            config.trial.epochs,
+            config.search.reduction_factor,
+            config.first_rung,
+        ),
         {},
         FakeBackend(),
     )
     searcher = ParetoSearcher(
         setup,
-        place([node], config.num_samples),
+        place([node], config.search.num_samples),
         SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
         prior,
         listed,
@@ -146,7 +154,7 @@ def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
 def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:
     """Run a trial to its end, whatever the rule says, in the order in which Ray Tune tells of it."""
     record = searcher.history.leg(tune_id)
-    epochs = searcher.config.epochs
+    epochs = searcher.config.trial.epochs
     for epoch in range(len(record.epochs) + 1, epochs):
         searcher.recorder.report(tune_id, result(epoch, accuracy, **others))
     return end(searcher, tune_id, result(epochs, accuracy, **others))
@@ -164,7 +172,7 @@ def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialReco
     record = searcher.history.leg(tune_id)
     reported = result(len(record.epochs) + 1, accuracy)
     stops = Results(searcher.recorder)(tune_id, reported)
-    if stops or reported["epoch"] == searcher.config.epochs:
+    if stops or reported["epoch"] == searcher.config.trial.epochs:
         searcher.on_trial_complete(tune_id, reported)
     return record
 

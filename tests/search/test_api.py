@@ -194,7 +194,7 @@ def test_a_search_over_methods_compares_them_and_takes_them_from_a_plugin(settin
     )
     plugins = (str(EXAMPLE_PLUGIN), str(own))
     config = SearchConfig(**{**settings, "space": "two", "num_samples": 2}, plugins=plugins, name="two")
-    assert SearchConfig.from_json(config.to_json()).plugins == plugins
+    assert SearchConfig.from_json(config.to_json()).extensions.plugins == plugins
     result = run_search(config)
     assert result.trials == 2
     assert {row["config"]["method"] for row in result.methods} == {"linear", "gated_fusion"}

@@ -17,7 +17,9 @@ def test_survives_json() -> None:
 
 def test_is_named_after_space_and_time() -> None:
     assert SearchConfig(space="linear").run_name.startswith("linear-20")
-    assert SearchConfig(space="linear", storage_path="s3://bucket/runs").storage == "s3://bucket/runs"
+    assert (
+        SearchConfig(space="linear", storage_path="s3://bucket/runs").storage.location == "s3://bucket/runs"
+    )
 
 
 def test_refuses_augmentation_with_cached_features() -> None:

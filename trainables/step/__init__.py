@@ -1,6 +1,7 @@
 """How one optimisation step is run, for training as for memory prediction.
 
-The functions are imported on first use, because they need torch: settings alone are read to parse a command line.
+The functions need torch and are imported on first use. The settings are not: the command line reads them at
+every start.
 """
 
 from __future__ import annotations

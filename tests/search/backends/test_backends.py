@@ -21,9 +21,9 @@ QUIET = Console(quiet=True)
 @pytest.fixture(params=["training", "recorded"])
 def config(request: pytest.FixtureRequest, squares, tiny_encoders, tmp_path) -> SearchConfig:
     if request.param == "recorded":
-        return SearchConfig("pmf_nas", replay=str(_write_table(tmp_path / "table.parquet")), epochs=2)
+        return SearchConfig(space="pmf_nas", replay=str(_write_table(tmp_path / "table.parquet")), epochs=2)
     return SearchConfig(
-        "pmf_nas",
+        space="pmf_nas",
         dataset=str(squares),
         text_encoder=str(tiny_encoders["bert"]),
         image_encoder=str(tiny_encoders["vit"]),
@@ -43,12 +43,12 @@ def test_a_search_asks_both_the_same(config) -> None:
     assert backend.details.items() <= setup.details.items()
     prepared = backend.prepare(setup.space, QUIET)
     assert callable(prepared.trainable())
-    assert (prepared.scorer is None) == (config.replay is not None), "no test results are recorded"
+    assert (prepared.scorer is None) == (config.backend.replay is not None), "no test results are recorded"
 
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:
     table = _write_table(Path(tmp_path) / "table.parquet")
-    setup = set_up(SearchConfig("pmf_nas", replay=str(table), epochs=2), QUIET)
+    setup = set_up(SearchConfig(space="pmf_nas", replay=str(table), epochs=2), QUIET)
     unused: Any = None
     with pytest.raises(UserError, match="recorded trials cannot stand in"):
         OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, tmp_path, unused, QUIET)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from search import SearchConfig, cli
-from search.config import STRATEGIES
+from search import cli
 from spaces import SPACES, union
-from trainables.errors import UserError
 
 
 @pytest.fixture
@@ -29,20 +26,6 @@ def call(monkeypatch, capsys, workplace):
         return int(exit_.value.code or 0), out, err
 
     return run
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_options_have_the_defaults_of_the_settings(call, monkeypatch, strategy) -> None:
-    asked: list[SearchConfig] = []
-
-    def refuse(config: SearchConfig, **_: Any) -> None:
-        asked.append(config)
-        raise UserError("that is all")
-
-    monkeypatch.setattr("search.api.run_search", refuse)
-    call("--space", "pmf_nas", "--strategy", strategy)
-    (config,) = asked
-    assert config == SearchConfig(space="pmf_nas", strategy=strategy, created=config.created)
 
 
 def _edit(source: Path, target: Path, split: str, change) -> Path:

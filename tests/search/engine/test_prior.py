@@ -107,7 +107,10 @@ def test_a_space_of_many_other_names_is_given_up() -> None:
 
 
 def test_gradient_checkpointing_is_stated_where_it_is_searched() -> None:
-    plain, searching = SearchConfig(space="pmf_nas"), SearchConfig("pmf_nas", gradient_checkpointing="search")
+    plain, searching = (
+        SearchConfig(space="pmf_nas"),
+        SearchConfig(space="pmf_nas", gradient_checkpointing="search"),
+    )
     always = SearchConfig(space="pmf_nas", gradient_checkpointing="on")
     searched = {**PMF_NAS, "gradient_checkpointing": True}
     assert restated(PMF_NAS, plain, always) == PMF_NAS
@@ -138,8 +141,7 @@ def test_what_does_not_change_what_is_learnt_compares() -> None:
 
 def test_says_what_keeps_two_searches_from_comparing() -> None:
     old = SearchConfig(space="pmf_nas", feature_cache=False)
-    new = replace(
-        old,
+    new = old.replace(
         dataset="mine",
         epochs=8,
         batch_size=16,

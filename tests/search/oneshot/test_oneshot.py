@@ -78,8 +78,8 @@ def test_refuses_spaces_that_share_no_weights(space) -> None:
 
 def test_each_strategy_has_its_defaults() -> None:
     trials, oneshot = SearchConfig(space="pmf_nas"), SearchConfig(space="pmf_nas", strategy="oneshot")
-    assert (trials.sampler, trials.num_samples, trials.epochs) == ("ehvi", 20, 5)
-    assert (oneshot.sampler, oneshot.num_samples, oneshot.epochs) == ("evolution", 500, 3)
+    assert (trials.search.sampler, trials.search.num_samples, trials.trial.epochs) == ("ehvi", 20, 5)
+    assert (oneshot.search.sampler, oneshot.search.num_samples, oneshot.trial.epochs) == ("evolution", 500, 3)
     assert SearchConfig.from_json(oneshot.to_json()).to_json() == oneshot.to_json()
 
 
@@ -207,7 +207,7 @@ class TestOnRay:
         placement = place_trials(find_nodes(), 40)
         gate = Gate.of((), placement, setup.predictor, cached=True)
         order = order_supernet(setup, prepared, placement, gate, print)
-        single = replace(setup, config=replace(setup.config, workers=1, batch_size=8))
+        single = replace(setup, config=setup.config.replace(workers=1, batch_size=8))
         one = order_supernet(single, prepared, placement, gate, print).memory
         assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []

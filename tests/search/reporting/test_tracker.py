@@ -128,7 +128,7 @@ def train(record: TrialRecord) -> None:
 
 def make_tracker(uri: str, history: History, warnings: list[str] | None = None) -> Tracker:
     warn = (warnings if warnings is not None else []).append
-    config = SearchConfig("pmf_nas", name="mine", tracking_uri=uri)
+    config = SearchConfig(space="pmf_nas", name="mine", tracking_uri=uri)
     return Tracker(config, history, {"dataset.fingerprint": "f00"}, "id-of-mine", warn)
 
 

@@ -1,0 +1,32 @@
+"""The settings of a search: what the command line parses into and the Python API takes."""
+
+from search.config.blocks import (
+    BackendSettings,
+    DataSettings,
+    EncoderSettings,
+    Extensions,
+    OneShotSettings,
+    PlacementSettings,
+    SearchSettings,
+    StorageSettings,
+    TrackingSettings,
+    TrialSettings,
+)
+from search.config.config import SearchConfig, more_samples
+from search.config.markers import STRATEGIES
+
+__all__ = [
+    "STRATEGIES",
+    "BackendSettings",
+    "DataSettings",
+    "EncoderSettings",
+    "Extensions",
+    "OneShotSettings",
+    "PlacementSettings",
+    "SearchConfig",
+    "SearchSettings",
+    "StorageSettings",
+    "TrackingSettings",
+    "TrialSettings",
+    "more_samples",
+]

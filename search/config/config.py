@@ -1,0 +1,214 @@
+"""A whole search's settings, its blocks together: what one block cannot check, JSON, and resuming."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from search.config.blocks import (
+    BackendSettings,
+    DataSettings,
+    EncoderSettings,
+    Extensions,
+    OneShotSettings,
+    PlacementSettings,
+    SearchSettings,
+    StorageSettings,
+    TrackingSettings,
+    TrialSettings,
+)
+from search.config.markers import Changeable, DefaultWith, Only
+from trainables.errors import UserError
+from trainables.options import Option, Settings
+from trainables.step.setting import StepSettings
+
+if TYPE_CHECKING:
+    from search.goals.objectives import Objective
+
+#: Samplers that propose subnets: fast ones, and those that know no more than they are told.
+SUBNET_SAMPLERS = ("evolution", "nsga2", "nsga3", "qmc", "random")
+
+
+@dataclass(frozen=True, init=False)
+class SearchConfig:
+    """A search, before it runs. Saved as ``config.json`` beside the results.
+
+    It is made from the settings of all blocks by name, ``SearchConfig(space="pmf_nas", num_samples=10)``, and
+    they are read from their block, ``config.search.num_samples``. docs/options.md lists them all.
+
+    Args:
+        space: Name of the space.
+        **settings: Fields of the blocks; those left out have their defaults.
+
+    Raises:
+        UserError: If a value is not among those accepted.
+    """
+
+    extensions: Extensions
+    search: SearchSettings
+    oneshot: OneShotSettings
+    trial: TrialSettings
+    step: StepSettings
+    data: DataSettings
+    encoders: EncoderSettings
+    storage: StorageSettings
+    tracking: TrackingSettings
+    backend: BackendSettings
+    placement: PlacementSettings
+    created: float = field(repr=False)
+
+    def __init__(self, *, space: str, created: float | None = None, **settings: Any) -> None:
+        given = {"space": space, **settings}
+        strategy = given.get("strategy", SearchSettings.strategy)
+        made: dict[str, Settings] = {}
+        for name, block in self.blocks().items():
+            options = block.options()
+            defaults = {option.name: default_with(option, strategy) for option in options}
+            values = block(**{key: given.pop(key, default) for key, default in defaults.items()})
+            if isinstance(values, Extensions):
+                values.load()  # first, because the others may name what it registers
+            made[name] = values
+        if given:
+            raise TypeError(f"SearchConfig() got an unexpected keyword argument {next(iter(given))!r}")
+        for name, values in made.items():
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "created", time.time() if created is None else created)
+        self._check()
+
+    @classmethod
+    def blocks(cls) -> dict[str, type[Settings]]:
+        """Return the blocks by attribute, in the order of the command line."""
+        hints = get_type_hints(cls)
+        return {name: kind for name, kind in hints.items() if issubclass(kind, Settings)}
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Return all options by name."""
+        return {option.name: option for block in cls.blocks().values() for option in block.options()}
+
+    def _check(self) -> None:
+        """Refuse what does not go together."""
+        from search.goals.constraints import parse_constraints
+        from search.goals.objectives import get_objectives
+        from search.schedulers import make_rule
+
+        search, trial = self.search, self.trial
+        objectives = get_objectives(search.objectives)
+        make_rule(search.scheduler, objectives, trial.epochs, search.reduction_factor, self.first_rung)
+        values = self.to_dict()
+        for option in self.options().values():
+            only = option.find(Only)
+            if only and only.strategy != search.strategy and values[option.name] != option.default:
+                raise UserError(f"{option.flag}: is not for --strategy {search.strategy}; leave it out")
+        if self.step.prefix != "computed" and (trial.augment != "none" or not trial.feature_cache):
+            raise UserError(
+                f"--prefix {self.step.prefix} takes the frozen layers' output from the cache, which "
+                "--no-feature-cache and --augment rule out; use --prefix computed"
+            )
+        if trial.augment != "none" and trial.feature_cache:
+            raise UserError(
+                f"--augment {trial.augment} changes the images in every epoch, so cached outputs of the "
+                "frozen layers would be wrong; add --no-feature-cache"
+            )
+        if search.strategy == "oneshot":
+            constraints = parse_constraints(search.all_constraints)
+            self._check_oneshot((*objectives, *(constraint.objective for constraint in constraints)))
+
+    def _check_oneshot(self, objectives: Iterable[Objective]) -> None:
+        """Refuse what a one-shot search cannot do.
+
+        Args:
+            objectives: The search's, those of constraints among them.
+        """
+        from trainables.supernet.step import check_paths
+
+        search, oneshot, batch_size = self.search, self.oneshot, self.step.batch_size
+        if search.sampler not in SUBNET_SAMPLERS:
+            accepted = ", ".join(SUBNET_SAMPLERS)
+            raise UserError(f"--sampler {search.sampler}: proposes no subnets; must be one of {accepted}")
+        for objective in objectives:
+            if not (objective.known or objective.tested):
+                raise UserError(
+                    f"{objective.name}: is not known of subnets that are not trained; use --strategy trials"
+                )
+        if self.trial.gradient_checkpointing == "search":
+            raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
+        if batch_size % oneshot.workers:
+            raise UserError(f"--workers {oneshot.workers}: must divide --batch-size, {batch_size}")
+        check_paths(oneshot.paths, distill=oneshot.distill)
+
+    @property
+    def run_name(self) -> str:
+        """The search's name."""
+        made = time.strftime(f"{self.search.space}-%Y%m%d-%H%M%S", time.localtime(self.created))
+        return self.storage.name or made
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs before a scheduler compares trials."""
+        least = self.search.min_epochs
+        return least if least is not None else max(1, round(self.trial.epochs / 3))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings of all blocks by name."""
+        return {key: value for name in self.blocks() for key, value in getattr(self, name).to_dict().items()}
+
+    def to_json(self) -> str:
+        """Return the settings as a JSON document."""
+        return json.dumps({**self.to_dict(), "name": self.run_name, "created": self.created}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchConfig:
+        """Read what ``to_json`` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+    def replace(self, **changes: Any) -> SearchConfig:
+        """Return these settings with some changed, by name."""
+        return SearchConfig(**{**self.to_dict(), "created": self.created, **changes})
+
+    def resumed(self, num_samples: int | str | None = None, **changes: Any) -> SearchConfig:
+        """Return the settings with which this search is resumed.
+
+        Args:
+            num_samples: As in ``SearchConfig``, or ``+20`` for so many more; None as before.
+            **changes: Settings that were given anew.
+
+        Raises:
+            UserError: If one differs that must stay as it is.
+        """
+        values, options = self.to_dict(), self.options()
+        for name, value in changes.items():
+            if value != values[name] and not options[name].find(Changeable):
+                raise UserError(
+                    f"{options[name].flag} {_shown(value)}: search '{self.run_name}' was started with "
+                    f"{_shown(values[name])}; leave it out, or start a new search with --warm-start "
+                    f"{self.run_name}"
+                )
+        return self.replace(num_samples=more_samples(num_samples, self.search.num_samples), **changes)
+
+
+def default_with(option: Option, strategy: str) -> Any:
+    """Return an option's default with a strategy."""
+    other = option.find(DefaultWith)
+    return other.value if other and other.strategy == strategy else option.default
+
+
+def more_samples(wanted: int | str | None, before: int | None = None) -> int:
+    """Return how many samples are wanted in all, where ``+20`` means so many more than before.
+
+    Raises:
+        UserError: If it is no such number.
+    """
+    text = str(before if wanted is None else wanted)
+    if not text.removeprefix("+").isdecimal() or (text.startswith("+") and before is None):
+        raise UserError(f"--num-samples {text}: write a number, or with --resume +20 for twenty more")
+    return int(text) + (before or 0) * text.startswith("+")
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
