@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,11 @@ def test_memory_is_as_the_table_says() -> None:
     )
     for name in ("linear", "pmf", "late_concat", "mope", "wander"):
         assert _rows()[name][6] == f"{predictor.predict(name, {}).total / 2**30:.2f} GiB"
+
+
+def test_the_table_of_options_is_up_to_date() -> None:
+    page = runpy.run_path(str(DOCS / "make_options.py"))["page"]()
+    assert (DOCS / "options.md").read_text() == page, "run python docs/make_options.py"
 
 
 def test_links_lead_somewhere() -> None:

@@ -26,10 +26,11 @@ _SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
     without=("prefix", "skip_unused", "audio_seconds", "feature_length"),
 )
 def calibrate(given: Given) -> None:
-    """Measure a dozen configurations on this machine's GPU and fit what predictions mean there.
+    """Measure a dozen configurations on this machine's GPU, and fit predictions to the measurements.
 
-    The line device = a * predicted + b is kept for this kind of device, version of PyTorch and attention
-    kernel; predictions and searches use it from then on. Without a GPU the tensors of real steps are tracked.
+    The fitted line, device = a * predicted + b, is stored for this kind of device, version of PyTorch and
+    attention kernel. Predictions and searches use it from then on. Without a GPU, the tensors of real steps
+    are tracked instead.
     """
     from search.reporting.progress import error_console
     from trainables.memory.calibration import save_calibration

@@ -61,9 +61,10 @@ class PictureSettings(Settings):
     TrainingSetting,
 )
 def explain(given: Given) -> None:
-    """Show where the bytes of a configuration are at the peak of one step, by part of the model and kind.
+    """Show how much memory each part of the model holds at the peak of one step, and what for.
 
-    Layers below the first one that the gradient reaches hold weights only: few fused layers are cheap.
+    Layers below the first one that the gradient reaches hold only their weights. So a configuration that
+    fuses few layers needs little memory.
     """
     from search.sizing.charts import check_picture, plot_breakdown
 

@@ -18,6 +18,9 @@ from trainables.options import Help, OneOf, Option, Settings
 _Made = TypeVar("_Made", bound=Settings)
 _Command = Callable[..., None]
 
+#: The options of each command.
+_OPTIONS: dict[_Command, tuple[Option, ...]] = {}
+
 
 @dataclass(frozen=True)
 class Given:
@@ -72,9 +75,15 @@ def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[
         parameters = [context, *(p.replace(kind=context.kind) for p in others), *map(_parameter, options)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {}  # Typer reads the signature
+        _OPTIONS[run] = tuple(options)
         return run
 
     return decorate
+
+
+def options_of(command: Callable[..., None]) -> tuple[Option, ...]:
+    """Return the options of a command, in the order of its help text."""
+    return _OPTIONS[command]
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

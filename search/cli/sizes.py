@@ -49,8 +49,6 @@ def show_space(
     from search.sizing.extent import measure_extent, measure_grid, measure_reaches
     from spaces import SpaceContext, get_space
 
-    if members < 1:
-        raise UserError(f"--members {members}: must be at least 1")
     if picture is not None:
         check_picture(picture)
     space, context = get_space(name), SpaceContext.of(predictor.encoders)

@@ -56,7 +56,8 @@ class Extensions(Settings):
     plugins: Annotated[
         tuple[str, ...],
         Help(
-            "Python file that registers methods, spaces or other parts of your own. It may be repeated.",
+            "Python file that registers methods, spaces or other parts of your own. The option may be "
+            "repeated.",
             metavar="FILE",
             flag="--plugin",
         ),
@@ -82,9 +83,9 @@ class SearchSettings(Settings):
     strategy: Annotated[
         str,
         Help(
-            "trials trains every configuration on its own. oneshot trains one supernet for the whole space, "
-            "evaluates hundreds of its subnets with the weights that they inherit, and trains the best ones "
-            "on their own."
+            "With trials, every configuration is trained on its own. With oneshot, one supernet is trained "
+            "for the whole space, hundreds of its subnets are evaluated with the weights that they inherit, "
+            "and the best ones are trained on their own."
         ),
         OneOf(STRATEGIES),
     ] = "trials"
@@ -100,8 +101,8 @@ class SearchSettings(Settings):
     objectives: Annotated[
         tuple[str, ...],
         Help(
-            "What is optimized: any of memory, params, checkpoint, accuracy, macro_f1, loss and step_time, "
-            "separated by commas."
+            "What is optimized, separated by commas: memory, params, checkpoint, accuracy, macro_f1, loss, "
+            "step_time, or an objective of your own."
         ),
         NAMES,
     ] = ("memory", "accuracy")
@@ -314,9 +315,9 @@ class TrialSettings(Settings):
     gradient_checkpointing: Annotated[
         str,
         Help(
-            "on keeps only the inputs of layers that the gradient passes through, and runs these layers a "
-            "second time in the backward pass, which takes less memory and more time. search makes it a "
-            "parameter of the space."
+            "With on, a step keeps only the inputs of layers that the gradient passes through, and runs "
+            "these layers a second time in the backward pass, which takes less memory and more time. search "
+            "makes it a parameter of the space."
         ),
         OneOf(CHECKPOINTING),
     ] = "off"
@@ -358,7 +359,7 @@ class DataSettings(Settings):
         Help(
             "Number of tokens that each text is cut or padded to.",
             metavar="N",
-            default="99 % of the texts fit",
+            default="99 % of the training texts fit",
         ),
         AtLeast(1),
     ] = None

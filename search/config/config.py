@@ -184,10 +184,10 @@ class SearchConfig:
         values, options = self.to_dict(), self.options()
         for name, value in changes.items():
             if value != values[name] and not options[name].find(Changeable):
+                before = "without" if values[name] in (None, ()) else f"with {_shown(values[name])}"
                 raise UserError(
-                    f"{options[name].flag} {_shown(value)}: search '{self.run_name}' was started with "
-                    f"{_shown(values[name])}; leave it out, or start a new search with --warm-start "
-                    f"{self.run_name}"
+                    f"{options[name].flag} {_shown(value)}: search '{self.run_name}' was started {before}; "
+                    f"leave it out, or start a new search with --warm-start {self.run_name}"
                 )
         return self.replace(num_samples=more_samples(num_samples, self.search.num_samples), **changes)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from search import SearchConfig
 from search.config import SearchConfig as Config
 from search.goals.objectives import get_objectives, normalised, reference_values
 from trainables.errors import UserError
+from trainables.step.setting import TrainingSetting
 
 
 def test_survives_json() -> None:
@@ -20,6 +22,38 @@ def test_is_named_after_space_and_time() -> None:
     assert (
         SearchConfig(space="linear", storage_path="s3://bucket/runs").storage.location == "s3://bucket/runs"
     )
+
+
+def test_settings_are_given_flat_and_read_from_their_block() -> None:
+    config = SearchConfig(space="pmf_nas", num_samples=3, packing=False, attention="sdpa", text_length=16)
+    assert (config.search.space, config.search.num_samples) == ("pmf_nas", 3)
+    assert (config.placement.packing, config.step.attention, config.data.text_length) == (False, "sdpa", 16)
+    changed = config.replace(num_samples=4)
+    assert changed == SearchConfig.from_json(
+        json.dumps({**json.loads(config.to_json()), "num_samples": 4, "name": None})
+    )
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_sample'"):
+        SearchConfig(space="pmf_nas", num_sample=3)
+    with pytest.raises(TypeError, match="positional"):
+        SearchConfig("pmf_nas")
+    with pytest.raises(TypeError, match="positional"):
+        TrainingSetting(32)
+
+
+def test_a_name_stands_for_one_setting() -> None:
+    names = [option.name for block in SearchConfig.blocks().values() for option in block.options()]
+    assert len(names) == len(set(names)) == len(json.loads(SearchConfig(space="pmf_nas").to_json())) - 1
+
+
+def test_on_a_resume_changes_only_what_no_result_depends_on() -> None:
+    config = SearchConfig(space="pmf_nas", name="mine", constraints=("params<=5M",))
+    assert config.resumed().search.num_samples == 20
+    more = config.resumed(num_samples="+5", packing=False, seeds=3, space="pmf_nas")
+    assert (more.search.num_samples, more.placement.packing, more.search.seeds) == (25, False, 3)
+    with pytest.raises(UserError, match="--epochs 7: search 'mine' was started with 5; leave it out"):
+        config.resumed(epochs=7)
+    with pytest.raises(UserError, match="--constraint params<=6M: search 'mine' was started with params<=5M"):
+        config.resumed(constraints=("params<=6M",))
 
 
 def test_refuses_augmentation_with_cached_features() -> None:

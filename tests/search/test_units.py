@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from search.units import GIB, format_duration, format_size, parse_duration, parse_size
+from search.units import (
+    GIB,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    write_duration,
+    write_size,
+)
 from trainables.errors import UserError
 
 
@@ -26,6 +34,20 @@ def test_durations() -> None:
     assert parse_duration("2h") == 7200
     with pytest.raises(UserError, match="not a duration"):
         parse_duration("soon")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(8 * GIB, "8GiB"), (3 * 2**19, "1536KiB"), (2**20, "1MiB"), (1000, "1000B"), (1, "1B")]
+)
+def test_sizes_are_written_without_rounding(size, text) -> None:
+    assert write_size(size) == text
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(900, "15m"), (7200, "2h"), (61, "61s"), (0.5, "0.5s")])
+def test_durations_are_written_without_rounding(seconds, text) -> None:
+    assert write_duration(seconds) == text
+    assert parse_duration(text) == seconds
 
 
 def test_formats() -> None:

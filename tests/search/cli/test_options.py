@@ -1,0 +1,127 @@
+"""Every setting is an option, and what is given as one arrives in the settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from search import SearchConfig, cli
+from search.cli.options import options_of
+from search.config.markers import Only
+from trainables.errors import UserError
+from trainables.options import OneOf, Option
+
+#: Values other than the default, as written and as meant, where none can be made from the field.
+VALUES: dict[str, tuple[str, Any]] = {
+    "space": ("linear", "linear"),
+    "objectives": ("params, loss", ("params", "loss")),
+    "constraints": ("params<=5M", ("params<=5M",)),
+    "num_samples": ("7", 7),
+    "max_memory": ("3GiB", 3 * 2**30),
+    "time_budget": ("30m", 1800.0),
+    "feature_cache_size": ("1MiB", 2**20),
+    "gpu_memory": ("22GiB", 22 * 2**30),
+    "hang_timeout": ("90s", 90.0),
+    "min_epochs": ("2", 2),
+    "workers": ("4", 4),
+    "gradient_accumulation": ("2", 2),
+    "paths": ("sandwich", "sandwich"),
+    "augment": ("flip", "flip"),
+    "learning_rate": ("0.01", 0.01),
+    "gpus_per_trial": ("0.5", 0.5),
+}
+#: What else must be given.
+TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}
+
+
+@pytest.fixture
+def asked(monkeypatch, workplace):
+    """Run the program up to the search; returns what it would have run."""
+
+    def run(*arguments: str) -> Any:
+        heard: list[Any] = []
+
+        def stop(*args: Any, **changes: Any) -> None:
+            heard.append(changes or args[0])
+            raise UserError("that is all")
+
+        for name in ("run_search", "resume_search"):
+            monkeypatch.setattr(f"search.api.{name}", stop)
+        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
+        with pytest.raises(SystemExit):
+            cli.main()
+        (found,) = heard
+        return found
+
+    return run
+
+
+def _other(option: Option, plugin: str) -> tuple[list[str], Any]:
+    """Return an option with a value that is not its default, as written and as meant."""
+    if option.name == "plugins":
+        return ["--plugin", plugin], (plugin,)
+    if option.type is bool:
+        return [f"--no-{option.flag[2:]}" if option.default else option.flag], not option.default
+    if option.name in VALUES:
+        text, value = VALUES[option.name]
+        return [option.flag, text], value
+    one_of = option.find(OneOf)
+    if one_of is not None:
+        names = one_of.names() if callable(one_of.names) else one_of.names
+        value = next(name for name in sorted(names, reverse=True) if name != option.default)
+        return [option.flag, value], value
+    if isinstance(option.default, int | float):
+        return [option.flag, str(option.default + 1)], option.default + 1
+    return [option.flag, "7"], 7 if int in getattr(option.type, "__args__", ()) else "7"
+
+
+@pytest.mark.parametrize("name", SearchConfig.options())
+def test_what_is_given_arrives_in_the_settings(asked, tmp_path, monkeypatch, name) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.touch()
+    monkeypatch.setattr("trainables.plugin.Plugin.load", lambda self: None)
+    option = SearchConfig.options()[name]
+    only = option.find(Only)
+    words, value = _other(option, str(plugin))
+    space = [] if name == "space" else ["--space", "pmf_nas"]
+    strategy = ["--strategy", only.strategy] if only else []
+    config = asked(*space, *strategy, *TOGETHER.get(name, []), *words)
+    assert config.to_dict()[name] == value != option.default
+    assert asked("--resume", "mine", *words) == {name: value if name != "num_samples" else "7"}
+
+
+@pytest.mark.parametrize("strategy", ["trials", "oneshot"])
+def test_what_is_not_given_has_its_default(asked, strategy) -> None:
+    config = asked("--space", "pmf_nas", "--strategy", strategy)
+    assert config == SearchConfig(space="pmf_nas", strategy=strategy, created=config.created)
+
+
+def test_repeated_options_keep_their_order(asked) -> None:
+    config = asked("--space", "pmf_nas", "--constraint", "params<=5M", "--constraint", "memory<=1GiB")
+    assert config.search.constraints == ("params<=5M", "memory<=1GiB")
+
+
+@pytest.mark.parametrize("command", [cli.search, cli.predict, cli.explain, cli.calibrate])
+def test_help_is_written_in_sentences(command) -> None:
+    for option in options_of(command):
+        text = option.help.text
+        assert text[0].isupper(), option.flag
+        assert text.endswith("."), option.flag
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    code = """
+import sys
+from search.cli import main
+sys.argv = ["search.py", "--help"]
+try:
+    main()
+finally:
+    heavy = {"torch", "ray", "mlflow", "optuna", "transformers", "numpy"} & set(sys.modules)
+    print(sorted(heavy), file=sys.stderr)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr.strip() == "[]"
