@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.goals.agreement import RankAgreement
 from search.goals.objectives import Objective
 from search.oneshot import OneShot
-from search.oneshot.agreement import RankAgreement
 from search.records.status import UNFINISHED, Status
 from search.reporting.rows import front_rows, memory_rows, method_rows
 from search.setup import Setup

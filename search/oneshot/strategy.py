@@ -12,7 +12,7 @@ from rich.console import Console
 from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
-from search.oneshot.agreement import RankAgreement
+from search.goals.agreement import RankAgreement
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement

@@ -10,9 +10,9 @@ from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 
+from search.goals.agreement import RankAgreement
 from search.goals.objectives import PARAMS, Objective
 from search.goals.quantities import quantity_of
-from search.oneshot.agreement import RankAgreement
 
 #: Headings of parameters, where they are not their names.
 _HEADINGS = {

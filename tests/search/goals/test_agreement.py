@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.oneshot.agreement import RankAgreement, kendall_tau
+from search.goals.agreement import RankAgreement, kendall_tau
 from search.reporting.tables import tau_line
 
 
