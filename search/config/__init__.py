@@ -5,14 +5,13 @@ from search.config.blocks import (
     DataSettings,
     EncoderSettings,
     Extensions,
-    OneShotSettings,
     PlacementSettings,
-    SearchSettings,
     StorageSettings,
     TrackingSettings,
     TrialSettings,
 )
 from search.config.config import SearchConfig, more_samples
+from search.config.exploring import OneShotSettings, SearchSettings
 from search.config.markers import STRATEGIES
 
 __all__ = [

@@ -1,25 +1,15 @@
-"""The settings of a search, in blocks: each option of the command line is a field here, and nowhere else.
+"""The settings of trials, data, devices and results.
 
 Nothing heavy is imported with this module: the command line reads all fields before it does anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from search.config.markers import (
-    COUNT,
-    DURATION,
-    NAMES,
-    SIZE,
-    STRATEGIES,
-    Changeable,
-    DefaultWith,
-    Only,
-)
+from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
 from search.units import GIB
 from trainables.errors import UserError
 from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
@@ -27,26 +17,12 @@ from trainables.plugin import Plugin
 from trainables.step.setting import SAMPLES
 
 CHECKPOINTING = ("off", "on", "search")
-#: What subnets are evaluated in.
-SUBNET_PRECISIONS = ("auto", "fp32", "bf16")
 
 _WHERE = "Where"
 _ENCODER = (
     "{} encoder: the name of a bundled encoder, a name on the Hugging Face hub or a local folder. Commands "
     "that need no weights also take {}."
 )
-
-
-def _samplers() -> Iterable[str]:
-    from search.samplers import SAMPLERS
-
-    return SAMPLERS
-
-
-def _schedulers() -> Iterable[str]:
-    from search.schedulers import SCHEDULERS
-
-    return SCHEDULERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,229 +47,6 @@ class Extensions(Settings):
         """
         for path in self.plugins:
             Plugin.read(path).load()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings(Settings):
-    """What is searched for, and how."""
-
-    panel: ClassVar[str | None] = "Search"
-
-    space: Annotated[str, Help("Space to search. The command `spaces` lists them.", metavar="NAME")]
-    strategy: Annotated[
-        str,
-        Help(
-            "With trials, every configuration is trained on its own. With oneshot, one supernet is trained "
-            "for the whole space, hundreds of its subnets are evaluated with the weights that they inherit, "
-            "and the best ones are trained on their own."
-        ),
-        OneOf(STRATEGIES),
-    ] = "trials"
-    warm_start: Annotated[
-        str | None,
-        Help(
-            "Use what another search has found. Its front is tried first, and its trials inform the sampler "
-            "where they are comparable.",
-            metavar="NAME",
-        ),
-        Only("trials"),
-    ] = None
-    objectives: Annotated[
-        tuple[str, ...],
-        Help(
-            "What is optimized, separated by commas: memory, params, checkpoint, accuracy, macro_f1, loss, "
-            "step_time, or an objective of your own."
-        ),
-        NAMES,
-    ] = ("memory", "accuracy")
-    constraints: Annotated[
-        tuple[str, ...],
-        Help(
-            "Limit that results must keep to, for example memory<=8GiB, params<=5M or accuracy>=60%. A "
-            "configuration that is known to break it is never started. The option may be repeated.",
-            metavar="BOUND",
-            flag="--constraint",
-        ),
-    ] = ()
-    sampler: Annotated[
-        str,
-        Help(
-            "What proposes configurations. ehvi knows the memory of every candidate and learns from every "
-            "epoch; it takes a third of a second for a proposal. tpe learns from trials that have ended. gp "
-            "takes seconds for a proposal. nsga2, nsga3 and evolution need hundreds of trials. grid tries "
-            "five values of each range. qmc and random do not learn.",
-            metavar="NAME",
-        ),
-        DefaultWith("oneshot", "evolution"),
-        OneOf(_samplers),
-    ] = "ehvi"
-    scheduler: Annotated[
-        str,
-        Help(
-            "What decides which trials go on. pareto_asha pauses all but the best trials at each rung, by "
-            "all objectives. asha does so by one objective, and median stops trials by one objective. none "
-            "trains every trial to its end.",
-            metavar="NAME",
-        ),
-        OneOf(_schedulers),
-        Only("trials"),
-    ] = "none"
-    reduction_factor: Annotated[
-        float,
-        Help("At each rung of a scheduler, one trial in this many goes on.", metavar="NUMBER"),
-    ] = 2
-    min_epochs: Annotated[
-        int | None,
-        Help(
-            "Number of epochs after which a scheduler first compares trials.",
-            metavar="N",
-            default="a third of --epochs",
-        ),
-    ] = None
-    defer: Annotated[
-        bool,
-        Help(
-            "Put off a candidate if its memory is so large that even a better result than any so far would "
-            "add little to the front."
-        ),
-        Only("trials"),
-    ] = False
-    num_samples: Annotated[
-        int,
-        Help(
-            "Number of configurations to try, or of subnets to evaluate with --strategy oneshot. With "
-            "--resume, +20 means twenty more than before."
-        ),
-        COUNT,
-        AtLeast(1),
-        DefaultWith("oneshot", 500),
-        Changeable(),
-    ] = 20
-    seeds: Annotated[
-        int,
-        Help(
-            "Train each configuration on the front this many times, each time with another seed. The front "
-            "is then one of means.",
-            metavar="N",
-        ),
-        AtLeast(1),
-        Changeable(),
-    ] = 1
-    max_memory: Annotated[
-        int | None,
-        Help(
-            "Memory budget, for example 3GiB. A configuration whose predicted memory is above it is never "
-            "started.",
-            default="no limit",
-        ),
-        SIZE,
-    ] = None
-    time_budget: Annotated[
-        float | None,
-        Help("Stop training after this time, for example 30m or 2h.", default="no limit"),
-        DURATION,
-        Only("trials"),
-        Changeable(),
-    ] = None
-    seed: Annotated[int, Help("Seed of the sampler and of the trials.", metavar="N")] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        from search.goals.constraints import parse_constraints
-        from search.goals.objectives import get_objectives
-        from spaces import get_space
-
-        get_space(self.space)
-        get_objectives(self.objectives)
-        parse_constraints(self.all_constraints)
-
-    @property
-    def all_constraints(self) -> tuple[str, ...]:
-        """The constraints, ``max_memory`` among them."""
-        budget = () if self.max_memory is None else (f"memory<={self.max_memory}B",)
-        return (*budget, *self.constraints)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneShotSettings(Settings):
-    """How a supernet is trained and searched."""
-
-    panel: ClassVar[str | None] = "One-shot (--strategy oneshot)"
-
-    supernet_epochs: Annotated[
-        int,
-        Help("Number of epochs for which the supernet is trained.", metavar="N"),
-        AtLeast(1),
-        Only("oneshot"),
-    ] = 5
-    paths: Annotated[
-        str,
-        Help(
-            "Subnets that each step of the supernet trains. uniform trains one random subnet; sandwich "
-            "trains the largest and the smallest one as well.",
-            metavar="uniform|sandwich",
-        ),
-        Only("oneshot"),
-    ] = "uniform"
-    distill: Annotated[
-        bool,
-        Help("With --paths sandwich, train the smaller subnets to give the output of the largest one."),
-        Only("oneshot"),
-    ] = False
-    workers: Annotated[
-        int,
-        Help(
-            "Number of processes that train the supernet together, each on a GPU of its own where there are "
-            "GPUs. It must divide the batch size.",
-            metavar="N",
-        ),
-        AtLeast(1),
-        Only("oneshot"),
-        Changeable(),
-    ] = 1
-    subnet_precision: Annotated[
-        str,
-        Help(
-            "Number format in which subnets are evaluated; only their ranking depends on it. auto takes bf16 "
-            "where the device computes in it natively."
-        ),
-        OneOf(SUBNET_PRECISIONS),
-        Only("oneshot"),
-    ] = "auto"
-    finalists: Annotated[
-        int,
-        Help(
-            "Number of subnets that are trained on their own, beginning with those on the front.", metavar="N"
-        ),
-        AtLeast(1),
-        Only("oneshot"),
-        Changeable(),
-    ] = 6
-    tau_samples: Annotated[
-        int,
-        Help(
-            "Number of random subnets that are trained on their own as well. They show how well inherited "
-            "accuracies rank subnets (Kendall's tau), and so how far to trust them.",
-            metavar="N",
-        ),
-        AtLeast(0),
-        Only("oneshot"),
-    ] = 3
-    from_scratch: Annotated[
-        bool,
-        Help("Train finalists and random subnets from new weights instead of the inherited ones."),
-        Only("oneshot"),
-    ] = False
-    learning_rate: Annotated[
-        float | None,
-        Help(
-            "Learning rate of the supernet, of the finalists and of the random subnets.",
-            metavar="RATE",
-            default="that of the space's first point",
-        ),
-        MoreThan(0),
-        Only("oneshot"),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,12 @@ from search.config.blocks import (
     DataSettings,
     EncoderSettings,
     Extensions,
-    OneShotSettings,
     PlacementSettings,
-    SearchSettings,
     StorageSettings,
     TrackingSettings,
     TrialSettings,
 )
+from search.config.exploring import OneShotSettings, SearchSettings
 from search.config.markers import Changeable, DefaultWith, Only
 from trainables.errors import UserError
 from trainables.options import Option, Settings
