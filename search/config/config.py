@@ -161,8 +161,15 @@ class SearchConfig:
 
     @classmethod
     def from_json(cls, text: str) -> SearchConfig:
-        """Read what ``to_json`` wrote."""
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            UserError: If another version wrote it, with settings that this one does not have.
+        """
         values: dict[str, Any] = json.loads(text)
+        unknown = values.keys() - cls.options().keys() - {"created"}
+        if unknown:
+            raise UserError(f"settings of another version: this one has no {', '.join(sorted(unknown))}")
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
 

@@ -15,7 +15,7 @@ from typing import Any
 from trainables.errors import UserError
 
 FILE = "search.sqlite"
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE asked (number INTEGER PRIMARY KEY, document TEXT);

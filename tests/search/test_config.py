@@ -89,3 +89,9 @@ def test_objectives_share_one_scale() -> None:
         pytest.approx((0.25, 0.2, 0.0))
     )
     assert normalised(objectives, reference, reference) == pytest.approx((1, 1, 1))
+
+
+def test_settings_of_another_version_are_refused_in_a_line() -> None:
+    values = {**json.loads(SearchConfig(space="pmf_nas").to_json()), "colour": "red"}
+    with pytest.raises(UserError, match="settings of another version: this one has no colour"):
+        SearchConfig.from_json(json.dumps(values))
