@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # So that a check's assertion that fails shows its values, as those of tests do.
-pytest.register_assert_rewrite("trainables.testing", "search.testing")
+pytest.register_assert_rewrite("trainables.testing", "spaces.testing", "search.testing")
 
 
 def pytest_configure(config: pytest.Config) -> None:

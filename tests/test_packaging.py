@@ -103,6 +103,8 @@ def test_the_source_distribution_holds_what_builds_tests_and_explains_it(tmp_pat
 def test_a_wheel_alone_searches_from_any_folder(tmp_path, tiny_encoders) -> None:
     """What it depends on is taken from here; the packages themselves can come from the wheel only."""
     wheel = _build("wheel", tmp_path)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean["PARETOFUSE_CACHE"] = str(tmp_path / "cache")
     new = tmp_path / "new"
     venv.create(new, with_pip=True)
     python = new / "bin" / "python"
@@ -116,13 +118,11 @@ def test_a_wheel_alone_searches_from_any_folder(tmp_path, tiny_encoders) -> None
         "--no-deps",
         "--no-index",
     ]
-    subprocess.run([*pip, str(wheel)], check=True)
+    subprocess.run([*pip, str(wheel)], env=clean, check=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(new)}))
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    clean["PARETOFUSE_CACHE"] = str(tmp_path / "cache")
 
     where = "import search, spaces, trainables as t; print(search.__file__, spaces.__file__, t.__file__)"
     here = subprocess.run(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -35,3 +37,19 @@ def ray_in(folder: Path, address: str, empty_store: Path) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def kill_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Kill a process and all that it has started; return who is left."""
+    try:
+        driver = psutil.Process(process.pid)
+        family = [driver, *driver.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(family, timeout=10)
+    return left

@@ -33,9 +33,9 @@ from search.records.history import TrialRecord, canonical
 from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting import mlflow_writer
+from search.testing.searching import CONTEXT, end, finish, make_searcher, out_of_memory, result
 from spaces import Space
-from tests.search.on_ray import ray_in
-from tests.search.searching import CONTEXT, end, finish, kill_family, make_searcher, out_of_memory, result
+from tests.search.on_ray import kill_family, ray_in
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting

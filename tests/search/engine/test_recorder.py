@@ -9,7 +9,7 @@ from ray.tune import Checkpoint
 from search.execution.tuning import Results
 from search.records.history import TrialRecord
 from search.records.status import Status
-from tests.search.searching import end, make_searcher, out_of_memory, result
+from search.testing.searching import end, make_searcher, out_of_memory, result
 
 
 class Hearing:

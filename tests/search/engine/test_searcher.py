@@ -17,8 +17,7 @@ from search.engine.searcher import ParetoSearcher
 from search.placement import Node
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
-from spaces import Space, SpaceContext
-from tests.search.searching import (
+from search.testing.searching import (
     DIVERGED,
     GIB,
     GPU,
@@ -30,6 +29,7 @@ from tests.search.searching import (
     report,
     result,
 )
+from spaces import Space, SpaceContext
 
 TUNE_IDS = map(str, count())
 

@@ -16,7 +16,8 @@ from search.goals.objectives import (
     register_objective,
 )
 from search.goals.pareto import hypervolume
-from search.testing.objectives import check_objective, registered
+from search.testing import check_objective
+from search.testing.objectives import registered
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 

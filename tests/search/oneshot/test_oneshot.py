@@ -36,8 +36,7 @@ from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
 from search.setup import set_up
-from tests.search.on_ray import ray_in
-from tests.search.searching import kill_family
+from tests.search.on_ray import kill_family, ray_in
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 from trainables.memory import MemoryReport

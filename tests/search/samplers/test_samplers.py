@@ -17,9 +17,9 @@ from search.placement import Node
 from search.samplers import SAMPLERS, make_sampler
 from search.samplers.ehvi import HypervolumeSampler, expected_growth
 from search.samplers.evolution import EvolutionSampler
+from search.testing.searching import finish, make_searcher, report
 from spaces import Space, SpaceContext
 from spaces.grid import enumerate_space, on_grid
-from tests.search.searching import finish, make_searcher, report
 from trainables.errors import UserError
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})

@@ -1,9 +1,8 @@
-"""A searcher without Ray, and what drives it in tests."""
+"""A searcher without Ray that trains nothing, and what drives it as Ray Tune would."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import weakref
 from collections import Counter
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from rich.console import Console
 
 from search.backends.base import Prepared
@@ -54,6 +52,7 @@ class FakeBackend:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self, space: Space, console: Console) -> Prepared:
+        """Refuse: nothing is trained."""
         raise NotImplementedError
 
 
@@ -67,13 +66,16 @@ class CountingPredictor:
         self.as_run: Counter[str] = Counter()
 
     def encoding_memory(self) -> int:
+        """Return what computing the frozen layers takes: nothing."""
         return 0
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+        """Count that it was asked, and predict."""
         self.as_run[canonical(config)] += 1
         return self._report(config)
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
+        """Count that it was asked, and predict."""
         self.asked[canonical(config)] += 1
         return self._report(config)
 
@@ -142,12 +144,12 @@ def make_searcher(
 
 
 def result(epoch: int, accuracy: float, **others: float) -> dict[str, Any]:
-    """What a trial reports after an epoch."""
+    """Return what a trial reports after an epoch."""
     return {"epoch": epoch, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1 - accuracy, **others}
 
 
 def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
-    """What a trial reports that ran out of memory."""
+    """Return what a trial reports that ran out of memory."""
     return Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share).to_result()
 
 
@@ -175,19 +177,3 @@ def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialReco
     if stops or reported["epoch"] == searcher.config.trial.epochs:
         searcher.on_trial_complete(tune_id, reported)
     return record
-
-
-def kill_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Kill a process and all that it has started; return who is left."""
-    try:
-        driver = psutil.Process(process.pid)
-        family = [driver, *driver.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    _, left = psutil.wait_procs(family, timeout=10)
-    return left
