@@ -30,6 +30,7 @@ from search.setup import Setup
 from spaces import Space, SpaceContext, get_space
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import Task, get_task
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
 MIB, GIB = 2**20, 2**30
@@ -50,6 +51,7 @@ class FakeBackend:
     context: SpaceContext = CONTEXT
     guess: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = field(default_factory=lambda: get_task("classification").of_size(2))
 
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Refuse: nothing is trained."""
