@@ -9,7 +9,7 @@ DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 350MiB --text-l
 
 .DEFAULT_GOAL := help
 TESTED ?= tests
-TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTED)
+TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTED)
 .PHONY: help install demo test test-fast test-full test-lowest lint types bench clean
 
 help:  ## show this list

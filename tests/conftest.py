@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from trainables.plugin import Plugin
 
@@ -17,24 +19,39 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 torch.set_num_threads(1)  # small tensors, and tests run side by side
 
-CONFORMANCE = Path(__file__).parent / "conformance"
-EXAMPLE_PLUGIN = Path(__file__).parent.parent / "examples" / "gated_fusion.py"
+ROOT = Path(__file__).parent.parent
+CONFORMANCE = ROOT / "tests" / "conformance"
+EXAMPLE_PLUGIN = ROOT / "examples" / "gated_fusion.py"
 
 
-@pytest.hookimpl(tryfirst=True)
+@cache
+def _uses_ray(path: Path) -> bool:
+    return "pytest.mark.ray" in path.read_text()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests share a process, where tests run in several, and start with whole searches.
+    """Start with the files that have whole searches: they wait more than they compute."""
+    items.sort(key=lambda item: not _uses_ray(item.path))
 
-    Whole searches share one Ray. They come first because they wait more than they compute, so that others run
-    beside them. A file's tests stay together for the sake of its fixtures, but for those of the conformance
-    suites, which have none of their own and fill up what time is left.
+
+class _Together(LoadScopeScheduling):
+    """Says which tests share a process, where tests run in several.
+
+    Files with whole searches share one, because these share one Ray. The tests of any other file stay
+    together for the sake of its fixtures, except for those of the conformance suites, which have none of
+    their own and fill up the time that is left.
     """
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif CONFORMANCE not in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = ROOT / nodeid.partition("::")[0]
+        if _uses_ray(path):
+            return "ray"
+        return nodeid if CONFORMANCE in path.parents else str(path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together | None:
+    """Distribute tests by ``_Together`` if several processes run them."""
+    return _Together(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
