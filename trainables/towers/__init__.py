@@ -1,4 +1,4 @@
-"""Encoders as towers: pretrained unimodal transformers taken apart into steps."""
+"""Encoders as towers: pretrained unimodal transformers, split into steps."""
 
 from trainables.towers.base import (
     ALL,

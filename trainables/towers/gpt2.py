@@ -16,8 +16,9 @@ from trainables.towers.bert import BertTower
 class GPT2Tower(BertTower):
     """GPT-2; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T), padded on the right.
 
-    A token sees those before it only. Prompts stand in front: every token sees all of them, and they see
-    those before them but no token. The vector of a text is its last real token, the one that has seen all.
+    A token attends only to itself and to earlier positions. Prompts stand before the tokens: every token
+    attends to all prompts, and no prompt attends to a token. The vector of a text is its last real token,
+    which attends to all others.
     """
 
     POOLED = ALL
@@ -58,7 +59,7 @@ class GPT2Tower(BertTower):
     def _bias(
         self, sequence: Sequence, prefix_tokens: PrefixTokens | None, *, blind: bool | slice
     ) -> Tensor | None:
-        """Hide from every position those behind it, beside what is hidden anyway."""
+        """Return the bias of the base class, which additionally hides all later positions."""
         bias = super()._bias(sequence, prefix_tokens, blind=blind)
         dtype, device = sequence.tokens.dtype, sequence.tokens.device
         length = sequence.tokens.shape[1] + sequence.n_prompts
@@ -77,7 +78,7 @@ class GPT2Tower(BertTower):
     ) -> Tensor:
         attention, kept = layer.attn, tokens[:, keep]
         query, key, value = attention.c_attn(layer.ln_1(tokens)).chunk(3, dim=-1)
-        # ``_attend`` scales by the square root of the heads' width; some checkpoints by something else
+        # ``_attend`` divides by the square root of the heads' width; some checkpoints use another scale
         scale = attention.scaling * attention.head_dim**0.5
         context = self._attend(
             query[:, keep] if scale == 1 else query[:, keep] * scale,

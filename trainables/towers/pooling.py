@@ -1,4 +1,4 @@
-"""Pooling that several families share."""
+"""Pooling functions that several families share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user writes (``minilm``, a hub name, a folder, ``arch:bert-base``) to a tower."""
+"""Resolve an encoder's name (``minilm``, a hub name, a folder, ``arch:bert-base``) and load its tower."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from trainables.towers import bag_of_words, bert, clip, features, gpt2, speech, 
 from trainables.towers.base import Architecture, Family, InputSizes, Tower
 from trainables.towers.bundled import BUNDLED, resolve_bundled
 
-#: Files of a local encoder that decide what it computes.
+#: Suffixes of the files that determine what a local encoder computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
-#: Attention kernels a tower can run with.
+#: Attention kernels that a tower can run with.
 ATTENTION = ("eager", "sdpa")
 
 
 _MODULES = (bert, gpt2, bag_of_words, vit, swin, clip, speech, features)
 
-#: ``model_type`` of transformers -> how its models become towers.
+#: Families by ``model_type`` of transformers.
 FAMILIES: Mapping[str, Family] = {
     name: family for module in _MODULES for name, family in module.FAMILIES.items()
 }
 
-#: ``arch:NAME`` -> what it stands for.
+#: Architectures by the name after ``arch:``.
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture
     for module in (bert, gpt2, vit, swin, clip, speech)
@@ -46,14 +46,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """A named encoder, resolved: its configuration is known, its weights are not loaded yet.
+    """A resolved encoder: its configuration is known, its weights are not loaded yet.
 
     Attributes:
-        modality: The modality it encodes.
-        name: What the user wrote.
-        location: Folder or hub name of the weights; None where they are nowhere.
+        modality: The modality that the encoder encodes.
+        name: The name that the user wrote.
+        location: Folder or hub name of the weights; None if no weights are stored anywhere.
         config: The Hugging Face configuration.
-        image_size: Pixels an image encoder is used at unless the user says otherwise; None for others.
+        image_size: Default side of an image encoder's input in pixels; None for other encoders.
     """
 
     modality: str
@@ -64,7 +64,7 @@ class EncoderSource:
 
     @property
     def address(self) -> str:
-        """The name under which a process in any folder, on any node, finds the same encoder."""
+        """A name that resolves to the same encoder in every working folder and on every node."""
         prefix = bag_of_words.PREFIX if self.name.startswith(bag_of_words.PREFIX) else ""
         if self.name.removeprefix(prefix) in BUNDLED or self.location is None:
             return self.name
@@ -72,7 +72,7 @@ class EncoderSource:
 
     @property
     def family(self) -> Family:
-        """The family the encoder belongs to."""
+        """The family that the encoder belongs to."""
         return FAMILIES[self.config.model_type]
 
     @property
@@ -87,16 +87,16 @@ class EncoderSource:
 
     @property
     def max_text_length(self) -> int:
-        """The most tokens a text encoder has positions for."""
+        """The largest number of tokens for which a text encoder has positions."""
         positions = int(self.config.max_position_embeddings)
-        # RoBERTa numbers its positions from the padding index on
+        # RoBERTa's first position has the number of the padding index plus one
         return positions - 2 if self.config.model_type == "roberta" else positions
 
     def check_sizes(self, sizes: InputSizes) -> None:
-        """Refuse input sizes that the encoder cannot take.
+        """Check that the encoder can take these input sizes.
 
         Raises:
-            UserError: Naming the size and what would be accepted.
+            UserError: If it cannot. The message names the size and the accepted values.
         """
         taken = self._sizes_taken(sizes)
         if taken:
@@ -104,7 +104,7 @@ class EncoderSource:
             raise UserError(f"{given}: encoder '{self.name}' takes {accepted}")
 
     def _sizes_taken(self, sizes: InputSizes) -> tuple[str, str] | None:
-        """Return what is wrong with the sizes and what the encoder takes; None where nothing is wrong."""
+        """Return the option that the encoder cannot take and the values it can; None if all sizes fit."""
         match self.family.modality:
             case "text":
                 if not 2 <= sizes.text_length <= self.max_text_length:
@@ -128,14 +128,14 @@ class EncoderSource:
 
     @property
     def from_seed(self) -> bool:
-        """Whether the weights are random numbers that the name determines."""
+        """Whether the weights are random numbers that the encoder's name determines."""
         return self.location is None and self.name.startswith(features.PREFIX)
 
     def weights_location(self) -> str:
-        """Return where the weights are: a folder, a hub name, or the encoder's name if it determines them.
+        """Return the source of the weights: a folder, a hub name, or the name of an encoder ``from_seed``.
 
         Raises:
-            UserError: If the encoder has none.
+            UserError: If the encoder has no weights.
         """
         if self.from_seed:
             return self.name
@@ -147,7 +147,7 @@ class EncoderSource:
         return self.location
 
     def fingerprint(self) -> str:
-        """Return a hash of the encoder, its tokeniser or image processing included, for cache keys.
+        """Return a hash of the encoder and of its tokeniser or image processing, for cache keys.
 
         Raises:
             UserError: If the encoder has no weights.
@@ -170,16 +170,16 @@ class EncoderSource:
 
 
 def resolve_encoder(modality: str, name: str) -> EncoderSource:
-    """Find out what ``name`` stands for, reading its configuration but no weights.
+    """Resolve the name of an encoder. Its configuration is read, its weights are not.
 
     Args:
-        modality: The modality to encode: ``text``, ``image``, ``audio``, or a name of the user's own.
-        name: A bundled name, a local folder, ``arch:NAME`` or a hub name; ``bow:`` and one of these, for the
-            word embeddings of a text encoder; ``features:dim=N`` and more options (see
-            ``features_config``), for a new encoder of extracted features.
+        modality: The modality to encode: ``text``, ``image``, ``audio``, or a name that the user chose.
+        name: A bundled name, a local folder, ``arch:NAME`` or a hub name. ``bow:`` before one of these
+            selects the word embeddings of that text encoder. ``features:dim=N`` with further options (see
+            ``features_config``) is a new encoder of extracted features.
 
     Raises:
-        UserError: If there is no such encoder, or it is of another modality or an unsupported family.
+        UserError: If no such encoder exists, it encodes another modality, or its family is not supported.
     """
     location: str | None
     if name.startswith(bag_of_words.PREFIX):
@@ -206,7 +206,7 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
         raise UserError(
             f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
         )
-    # Any other name is the user's own for one of several inputs of a kind: a title beside a body, say.
+    # Users may choose other names where a sample has several inputs of one kind, e.g. a title and a body
     if family.modality not in (None, modality) and modality in {f.modality for f in FAMILIES.values()}:
         raise UserError(f"encoder '{name}' encodes {family.modality}, not {modality}")
     image_size = None
@@ -224,7 +224,7 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     Args:
         source: The encoder.
         attention: Attention kernel, ``eager`` or ``sdpa``.
-        weights: Whether to load the weights; without them parameters are allocated, not initialised.
+        weights: Whether to load the weights. If not, parameters are allocated but not initialised.
 
     Raises:
         UserError: If the weights are missing or cannot be loaded.
@@ -254,7 +254,7 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
 
 
 def _quiet() -> None:
-    """Keep transformers from drawing bars and reports: heads we leave out on purpose are "unexpected"."""
+    """Turn off progress bars and load reports of transformers, which would list heads left out on purpose."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -278,7 +278,7 @@ def _read_config(location: str, modality: str, name: str) -> Any:
     import trainables.towers.models.configuration  # noqa: F401  makes AutoConfig know our own models
 
     _quiet()
-    # Asking a hub that is out of reach takes half a minute of retries.
+    # Without this check, transformers retries an unreachable hub for half a minute
     unreachable = not Path(location).is_dir() and not _hub_reachable()
     try:
         return AutoConfig.from_pretrained(location, local_files_only=unreachable)
@@ -297,7 +297,7 @@ def _hub_reachable() -> bool:
     if constants.is_offline_mode():
         return False
     if getproxies():
-        return True  # a connection of our own would say nothing
+        return True  # a direct connection would not show whether the proxy reaches the hub
     url = urlsplit(constants.ENDPOINT)
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=3).close()

@@ -1,4 +1,4 @@
-"""Speech encoders: wav2vec 2.0 and HuBERT on the waveform, Whisper's encoder on its spectrogram."""
+"""Speech encoders: wav2vec 2.0 and HuBERT on waveforms, Whisper's encoder on spectrograms."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from torch.nn import functional as F
 from trainables.towers.base import ALL, Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 from trainables.towers.pooling import masked_mean
 
-#: Samples a second that all these encoders were trained on.
+#: Sample rate in Hz that all these encoders were trained with.
 SAMPLE_RATE = 16_000
 
 
 class SpeechTower(Tower):
-    """What the families have in common; a sound's vector is the mean of its real frames.
+    """Base of the speech towers. The vector of a sound is the mean of its real frames.
 
-    SpecAugment and LayerDrop, which the library applies while it trains these models, are left out: a
-    tower's steps are functions of their input.
+    SpecAugment and LayerDrop, which the library applies in training, are left out.
     """
 
     POOLED = ALL
 
     @classmethod
     def seconds_of(cls, config: Any) -> tuple[float, float | None]:
-        """Return the shortest and the longest sound, in seconds, that a configuration takes; None: any."""
+        """Return the shortest and the longest accepted sound in seconds. None means no upper limit."""
         raise AttributeError(f"{cls.__name__} does not define the sounds it takes")
 
     def pool(self, sequence: Sequence) -> Tensor:
@@ -40,9 +39,9 @@ class Wav2Vec2Tower(SpeechTower):
     """wav2vec 2.0 and HuBERT; tokens are frames, 20 ms apart in all released models.
 
     Inputs are ``input_values`` (B, samples), a waveform at 16 kHz, and optionally ``attention_mask``
-    (B, samples), True where the sound is real. In models whose feature encoder has a group norm (the base
-    sizes) its statistics are over the whole waveform, padding included, as in the library: the amount of
-    padding slightly changes the frames.
+    (B, samples), True where the sound is real. The base sizes have a group norm in the feature encoder. As in
+    the library, its statistics include the padding, so that the amount of padding slightly changes the
+    frames.
     """
 
     MATRICES = {
@@ -61,20 +60,20 @@ class Wav2Vec2Tower(SpeechTower):
     )
 
     def __init__(self, modality: str, model: Any) -> None:
-        # Only SpecAugment uses it: left in, it would be announced as trainable when the encoder is
-        # fine-tuned and never receive a gradient.
+        # Only SpecAugment uses this parameter. In a fine-tuned encoder it would count as trainable but
+        # never receive a gradient.
         if hasattr(model, "masked_spec_embed"):
             del model.masked_spec_embed
-        # The adapter, which some checkpoints have for other tasks, comes after the encoder
+        # Some checkpoints have an adapter after the encoder, for other tasks
         if hasattr(model, "adapter"):
             model.adapter = None
-        # Else the library asks for the waveform's gradient in training, for checkpointing
+        # Otherwise the library computes the waveform's gradient in training, for checkpointing
         model.feature_extractor._requires_grad = False
         super().__init__(modality, model)
 
     @classmethod
     def seconds_of(cls, config: Any) -> tuple[float, float | None]:
-        """Long enough for one frame."""
+        """Return the length of one frame in seconds, and None: there is no upper limit."""
         samples = 1
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -90,7 +89,7 @@ class Wav2Vec2Tower(SpeechTower):
         encoder = self.model.encoder
         frames = self.model.feature_extractor(inputs["input_values"]).transpose(1, 2)
         tokens = self.model.feature_projection(frames)
-        # wav2vec 2.0 returns the frames beside their projection
+        # wav2vec 2.0 returns the projection and the frames, HuBERT only the projection
         tokens = tokens[0] if isinstance(tokens, tuple) else tokens
         mask = None
         if "attention_mask" in inputs:
@@ -103,18 +102,18 @@ class Wav2Vec2Tower(SpeechTower):
         return Sequence(encoder.dropout(tokens), mask, layer=0)
 
     def finish(self, sequence: Sequence) -> Sequence:
-        """Apply the final LayerNorm of models whose layers normalise their input."""
+        """Apply the final LayerNorm, which only models have whose layers normalise their input."""
         if not self._pre_norm:
             return sequence
         return replace(sequence, tokens=self.model.encoder.layer_norm(sequence.tokens))
 
     @property
     def _pre_norm(self) -> bool:
-        """Whether layers normalise their input, and not their output."""
+        """Whether layers normalise their input instead of their output."""
         return bool(self.model.config.do_stable_layer_norm)
 
     def _frames(self, samples: Any) -> Any:
-        """Return the number of frames of a number of samples, or of a tensor of them."""
+        """Return the number of frames for a number of samples, which may be a tensor."""
         config = self.model.config
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
@@ -143,7 +142,7 @@ class Wav2Vec2Tower(SpeechTower):
         return kept if layer.adapter_layer is None else kept + layer.adapter_layer(kept)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """The frames."""
+        """Return the number of frames."""
         return self._frames(round(sizes.audio_seconds * SAMPLE_RATE))
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
@@ -156,11 +155,11 @@ class Wav2Vec2Tower(SpeechTower):
 
 
 class WhisperTower(SpeechTower):
-    """The encoder of Whisper, at 20 ms a token; sounds may be shorter than its 30 s.
+    """The encoder of Whisper, with one token per 20 ms. Sounds may be shorter than its 30 s.
 
-    Inputs are ``input_features`` (B, bands, frames), the log-mel spectrogram at 10 ms a frame, and
-    optionally ``attention_mask`` (B, frames), True where the sound is real. Without a mask everything counts
-    as real, as in the library, which knows no other way; with one, padding changes nothing.
+    Inputs are ``input_features`` (B, bands, frames), the log-mel spectrogram with one frame per 10 ms, and
+    optionally ``attention_mask`` (B, frames), True where the sound is real. Without a mask all frames count
+    as real, as in the library, which supports no mask. With a mask, padding does not change the result.
     """
 
     MATRICES = {
@@ -174,12 +173,12 @@ class WhisperTower(SpeechTower):
     SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "fc2"}
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "embed_positions")
 
-    #: Frames a second of the spectrogram.
+    #: Frames per second of the spectrogram.
     FRAME_RATE: ClassVar[int] = 100
 
     def __init__(self, modality: str, model: Any) -> None:
         encoder = model.encoder
-        # The library never trains the positions, which are sinusoids
+        # The positions are sinusoids, which the library never trains
         positions = encoder.embed_positions
         weight = positions.weight.detach()
         del positions.weight
@@ -188,7 +187,7 @@ class WhisperTower(SpeechTower):
 
     @classmethod
     def seconds_of(cls, config: Any) -> tuple[float, float | None]:
-        """One frame to as many as there are positions for, two a position."""
+        """Return the length of one frame and that of two frames per position, in seconds."""
         return 1 / cls.FRAME_RATE, 2 * config.max_source_positions / cls.FRAME_RATE
 
     @property
@@ -230,7 +229,7 @@ class WhisperTower(SpeechTower):
         return kept + F.dropout(layer.fc2(wide), layer.dropout, layer.training)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """One for every two frames of the spectrogram."""
+        """Return one token for every two frames of the spectrogram, rounded up."""
         return (self._spectrogram_frames(sizes) + 1) // 2
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
@@ -248,7 +247,7 @@ class WhisperTower(SpeechTower):
 def _silenced(frames: Tensor, mask: Tensor | None) -> Tensor:
     """Return frames (B, C, T) with zeros where the mask (B, T) is False.
 
-    Zeros are what the convolutions see behind the end of a sound that is not padded.
+    The convolutions then see the same zeros as after the end of a sound without padding.
     """
     return frames if mask is None else frames.masked_fill(~mask.bool()[:, None], 0)
 

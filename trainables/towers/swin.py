@@ -1,4 +1,4 @@
-"""Swin image encoders: attention within shifted windows of a map that shrinks from stage to stage."""
+"""Swin image encoders: attention within shifted windows of a feature map that shrinks at every stage."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.nn import functional as F
 
 from trainables.towers.base import ALL, Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 
-#: Added to the score of two tokens that the cyclic shift put into one window though they are far apart.
+#: Bias between two distant tokens that the cyclic shift puts into the same window.
 _APART = -100.0
 
 
 class SwinTower(Tower):
     """Swin (Liu et al., ICCV 2021); input ``pixel_values`` (B, 3, S, S), tokens are the patches, row by row.
 
-    The layers are the blocks of all stages in order. Patch merging, which halves the side of the map and
-    doubles the width, is the start of a stage's first block: after ``layer(i)`` tokens have the side and the
-    width of block i's own stage, and prompts given to a block have that block's ``layer_width``. Prompts
-    that a sequence still has from the stage before are merged too, each as a patch whose four neighbours are
-    equal; prompts of both widths cannot be mixed.
+    The layers are the blocks of all stages in order. Patch merging halves the side of the map and doubles
+    the width. It is part of the first block of a stage, so that tokens after ``layer(i)`` have the side and
+    the width of block i's stage. New prompts for a block have the block's ``layer_width``. Prompts that a
+    sequence brings from the previous stage are merged too, each as a 2 x 2 patch of equal tokens. Prompts
+    of two widths cannot be mixed.
 
-    Prompts stand in every window (VPT, Jia et al., ECCV 2022, and MoPE, Jiang et al. 2024, do the same):
-    they and the window's tokens see each other, without relative position bias or shift mask, and a prompt's
-    output is its mean over the windows.
+    Every window contains all prompts, as in VPT (Jia et al., ECCV 2022) and MoPE (Jiang et al. 2024). Prompts
+    and the tokens of a window attend to each other without relative position bias or shift mask. The output
+    of a prompt is its mean over the windows.
     """
 
     POOLED = ALL
@@ -53,11 +53,11 @@ class SwinTower(Tower):
         return nn.ModuleList(block for stage in self.model.encoder.layers for block in stage.blocks)
 
     def layer_width(self, index: int) -> int:
-        """Hidden size of a block's stage: doubled from stage to stage."""
+        """Return the hidden size of a block's stage, which doubles from stage to stage."""
         return int(self.model.config.embed_dim) * 2 ** self._place(index)[0]
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Return a block's stage and its place in the stage."""
+        """Return the index of a block's stage and the block's index in the stage."""
         for stage, depth in enumerate(self.model.config.depths):
             if index < depth:
                 return stage, index
@@ -65,7 +65,7 @@ class SwinTower(Tower):
         raise IndexError(f"the {self.modality} tower has {self.depth} layers, no layer {self.depth + index}")
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
-        """Cut into patches; absolute positions, where a model has them, are interpolated to S."""
+        """Cut images into patches. Absolute positions, where a model has them, are interpolated to S."""
         tokens, _ = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
         return Sequence(tokens, None, layer=0)
 
@@ -79,10 +79,10 @@ class SwinTower(Tower):
         prefix_tokens: PrefixTokens | None,
         blind: bool | slice,
     ) -> Sequence:
-        """Run one block, after patch merging where it is the first of its stage.
+        """Run one block, after patch merging if it is the first of its stage.
 
-        Prompts may be of the block's width or the stage before's. All positions are computed, with or without
-        ``skip_unused``; prefix_tokens tokens are visible in every window.
+        Prompts have the width of the block or of the previous stage. All positions are computed, whatever
+        ``skip_unused`` says. Prefix tokens are visible in every window.
         """
         stage, number = self._place(index)
         block = self.model.encoder.layers[stage].blocks[number]
@@ -93,8 +93,8 @@ class SwinTower(Tower):
         if sequence.prompts is None and prefix_tokens is None and side > size:
             out, _ = block(sequence.tokens, (side, side))
         else:
-            # The library's block fails where the map is smaller than a window. Where it is not larger, the
-            # block also unlearns to shift, for maps of any size from then on.
+            # The library's block fails for a map smaller than a window. For a map that is not larger than a
+            # window it also sets its shift to 0, which would affect later maps of any size.
             window, shift = (side, 0) if side <= size else (size, size // 2 * (number % 2))
             joined = self._join(sequence)
             attended = self._attend_in_windows(block, joined, side, window, shift, prefix_tokens, blind=blind)
@@ -104,7 +104,7 @@ class SwinTower(Tower):
         return Sequence(out[:, :n_tokens][:, tokens], None, index + 1, kept if kept.shape[1] else None)
 
     def _merge(self, downsample: Any, sequence: Sequence) -> Sequence:
-        """Merge 2 x 2 tokens to one, and prompts of the same width with themselves."""
+        """Merge 2 x 2 tokens into one, and four copies of each prompt of the same width."""
         merged, prompts = sequence.tokens, sequence.prompts
         side = math.isqrt(merged.shape[1])
         if prompts is not None and prompts.shape[2] == merged.shape[2]:
@@ -122,7 +122,7 @@ class SwinTower(Tower):
         *,
         blind: bool | slice,
     ) -> Tensor:
-        """Return the output of a block's attention for tokens and prompts (B, T + M, D), the same shape."""
+        """Return the attention's output for tokens and prompts, both of shape (B, T + M, D)."""
         attention, batch_size = block.attention, joined.shape[0]
         grid, prompts = block.layernorm_before(joined).split([side**2, joined.shape[1] - side**2], dim=1)
         padding = -side % window
@@ -169,7 +169,7 @@ class SwinTower(Tower):
         return sequence.tokens.mean(dim=1)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """The patches: a quarter, rounded up to a square, from stage to stage."""
+        """Return the number of patches. Each stage halves the side of the map, rounded up."""
         side = sizes.image_size // int(self.model.config.patch_size)
         for _ in range(self._place(layer - 1)[0] if layer else 0):
             side = (side + 1) // 2
@@ -181,36 +181,36 @@ class SwinTower(Tower):
 
 
 def _windows(grid: Tensor, window: int) -> Tensor:
-    """Cut maps (B, S, S, D) into windows (B * n, window ** 2, D), sample by sample and row by row."""
+    """Cut maps (B, S, S, D) into windows (B * n, window ** 2, D), ordered by sample and then by row."""
     cut = grid.unflatten(2, (-1, window)).unflatten(1, (-1, window))
     return cut.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def _grid(windows: Tensor, batch_size: int, window: int) -> Tensor:
-    """Put windows (B * n, window ** 2, D) back into maps (B, S, S, D)."""
+    """Join windows (B * n, window ** 2, D) into maps (B, S, S, D)."""
     n_a_side = math.isqrt(windows.shape[0] // batch_size)
     cut = windows.unflatten(1, (window, window)).unflatten(0, (batch_size, n_a_side, n_a_side))
     return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def _in_every_window(vectors: Tensor, n_windows: int) -> Tensor:
-    """Copy vectors (B, M, D) of a sample for each of its windows, shape (B * n, M, D)."""
+    """Repeat each sample's vectors (B, M, D) for all of its windows, shape (B * n, M, D)."""
     return vectors[:, None].expand(-1, n_windows, -1, -1).flatten(0, 1)
 
 
 def _position_bias(table: Any, window: int) -> Tensor:
-    """Return a block's relative position bias for windows of a side up to its own, (1, heads, A, A)."""
+    """Return a block's relative position bias (1, heads, A, A) for windows of A = window ** 2 tokens."""
     bias: Tensor = table()
     full = table.window_size[0]
     if window < full:
-        # Distances within the smaller window are among those within its own
+        # All distances within the smaller window also occur within the block's own window
         corner = bias.unflatten(3, (full, full)).unflatten(2, (full, full))
         bias = corner[:, :, :window, :window, :window, :window].flatten(4, 5).flatten(2, 3)
     return bias
 
 
 def _shift_mask(side: int, window: int, shift: int, like: Tensor) -> Tensor:
-    """Return what keeps tokens apart that are neighbours by the cyclic shift only, shape (n, 1, A, A)."""
+    """Return the bias between tokens that only the cyclic shift made neighbours, shape (n, 1, A, A)."""
     place = torch.arange(side, device=like.device)
     band = (place >= side - window).long() + (place >= side - shift).long()
     region = _windows((3 * band[:, None] + band[None, :])[None, :, :, None], window)

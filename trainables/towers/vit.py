@@ -13,7 +13,10 @@ from trainables.towers.base import Architecture, Family, InputSizes, PrefixToken
 
 
 class ViTTower(Tower):
-    """ViT and DeiT; input ``pixel_values`` (B, 3, S, S), tokens [CLS] (and distillation) + patches."""
+    """ViT and DeiT, with the input ``pixel_values`` (B, 3, S, S).
+
+    Tokens are [CLS], the distillation token where a model has one, and the patches.
+    """
 
     MATRICES = {
         "query": "attention.q_proj",
@@ -31,7 +34,7 @@ class ViTTower(Tower):
         return self.model.layers
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
-        """Cut into patches and add positions, interpolated where S is not the pretraining size."""
+        """Cut images into patches and add positions, interpolated if S is not the pretraining size."""
         tokens = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
         return Sequence(tokens, None, layer=0)
 
@@ -70,7 +73,7 @@ class ViTTower(Tower):
         return attention.o_proj(context)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
-        """The patches, and the tokens in front of them."""
+        """Return the number of patches and of the tokens before them."""
         leading = 2 if hasattr(self.model.embeddings, "distillation_token") else 1
         return (sizes.image_size // int(self.model.config.patch_size)) ** 2 + leading
 
@@ -80,13 +83,13 @@ class ViTTower(Tower):
 
 
 class Dinov2Tower(ViTTower):
-    """DINOv2; always interpolates its positions, S must be a multiple of the patch size."""
+    """DINOv2. Positions are always interpolated, and S must be a multiple of the patch size."""
 
     SUBLAYERS = {"attention": "layer_scale1", "feed_forward": "layer_scale2"}
 
     def __init__(self, modality: str, model: Any) -> None:
-        # Only masked-image pretraining uses it: left in, it would be announced as trainable when the
-        # encoder is fine-tuned and never receive a gradient.
+        # Only masked-image pretraining uses this parameter. In a fine-tuned encoder it would count as
+        # trainable but never receive a gradient.
         model.embeddings.mask_token = None
         super().__init__(modality, model)
 
@@ -96,7 +99,7 @@ class Dinov2Tower(ViTTower):
         return self.model.encoder.layer
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
-        """Cut into patches and add interpolated positions."""
+        """Cut images into patches and add interpolated positions."""
         return Sequence(self.model.embeddings(inputs["pixel_values"]), None, layer=0)
 
     def _layer_at(

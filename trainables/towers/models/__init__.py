@@ -1,4 +1,4 @@
-"""Encoders that transformers does not have, as models of its kind: configuration, saving, loading.
+"""Encoders that transformers does not have, with the interface of its models.
 
-Imported only when such an encoder is built, as transformers takes seconds to import.
+The package is imported only when such an encoder is built, because transformers takes seconds to import.
 """

@@ -27,7 +27,7 @@ class BagOfWordsModel(nn.Module):
 
         Args:
             location: Folder or hub name of the encoder.
-            config: The configuration of its word embeddings.
+            config: The configuration of the word embeddings.
             **options: Further arguments of ``AutoModel.from_pretrained``.
         """
         model = AutoModel.from_pretrained(location, **options)

@@ -1,4 +1,4 @@
-"""Configurations of the models of this package; importing them makes transformers know them."""
+"""Configurations of the models in this package. Importing this module registers them with transformers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class FeaturesConfig(PreTrainedConfig):
 
     Attributes:
         feature_size: Size F of a feature vector.
-        max_position_embeddings: Longest sequence of feature vectors.
+        max_position_embeddings: Largest number of feature vectors in a sequence.
         seed: Seed of the initial weights.
     """
 
@@ -31,10 +31,10 @@ class FeaturesConfig(PreTrainedConfig):
 
 
 class BagOfWordsConfig(PreTrainedConfig):
-    """Configuration of ``BagOfWordsModel``, taken from that of a text encoder.
+    """Configuration of ``BagOfWordsModel``, with the values of a text encoder's configuration.
 
     Attributes:
-        max_position_embeddings: Longest text that the text encoder takes.
+        max_position_embeddings: Largest number of tokens that the text encoder takes.
     """
 
     model_type = "bag_of_words"

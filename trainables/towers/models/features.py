@@ -16,7 +16,7 @@ from trainables.towers.models.configuration import FeaturesConfig
 
 
 class FeaturesEmbeddings(nn.Module):
-    """Projection of the feature vectors, a [CLS] token in front and positions."""
+    """Projects the feature vectors, prepends a [CLS] token and adds positions."""
 
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class FeaturesEmbeddings(nn.Module):
 
 
 class FeaturesModel(PreTrainedModel):
-    """A pre-LN transformer encoder; its layers are ViT's (Dosovitskiy et al., ICLR 2021, Sec. 3.1).
+    """A pre-LN transformer encoder with the layers of ViT (Dosovitskiy et al., ICLR 2021, Sec. 3.1).
 
-    x = [CLS; W f_1; …; W f_T] + positions, then layers and a final LayerNorm. Weights start at a variance
-    of one over the fan-in, so that [CLS] takes in the sequence before any training; the positions start as
-    sinusoids (Vaswani et al., NeurIPS 2017, Sec. 3.5) and are learned.
+    The layers and a final LayerNorm follow x = [CLS; W f_1; …; W f_T] + positions. The variance of the
+    initial weights is one over the fan-in, so that [CLS] depends on the sequence before any training. The
+    positions are learned; they start as sinusoids (Vaswani et al., NeurIPS 2017, Sec. 3.5).
     """
 
     config_class = FeaturesConfig
@@ -65,11 +65,11 @@ class FeaturesModel(PreTrainedModel):
             init.copy_(module.position_embeddings, _sinusoids(*module.position_embeddings.shape[1:]))
 
     def forward(self, features: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
-        """Encode.
+        """Encode sequences of feature vectors.
 
         Args:
             features: Feature vectors, shape (B, T, F).
-            attention_mask: True or 1 where a vector is real, shape (B, T).
+            attention_mask: True or 1 where a vector is real, shape (B, T). None means all.
 
         Returns:
             ``last_hidden_state`` of shape (B, T + 1, D), [CLS] first.
@@ -86,7 +86,7 @@ class FeaturesModel(PreTrainedModel):
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """Sines and cosines of wavelengths 2 pi to 10000 * 2 pi, shape (1, length, width)."""
+    """Return sines and cosines with wavelengths from 2 pi to 10000 * 2 pi, shape (1, length, width)."""
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None, :, :width]
