@@ -1,4 +1,4 @@
-"""Fusion methods, one file each; importing this package imports them all, which fills the registry."""
+"""Fusion methods, one file each. Importing this package imports and registers all of them."""
 
 from trainables.methods.base import (
     METHODS,

@@ -24,7 +24,7 @@ INITIAL_STD = 1e-3
 
 @dataclass(frozen=True)
 class AdapterConfig(TunedLayersConfig):
-    """Configuration of ``adapter``; the size is one of the Wander paper's two on UPMC-Food 101 (64, 128)."""
+    """Configuration of ``adapter``. The Wander paper uses sizes 64 and 128 on UPMC-Food 101."""
 
     bottleneck: int = option(64, "bottleneck size d of the adapters", low=1, other=8)
     train_norms: bool = option(True, "train the LayerNorms of adapted layers too", other=False)
@@ -35,7 +35,7 @@ class Bottleneck(nn.Sequential):
 
     Args:
         width: Hidden size D of the tokens.
-        bottleneck: Size d in between.
+        bottleneck: Bottleneck size d.
     """
 
     def __init__(self, width: int, bottleneck: int) -> None:
@@ -59,11 +59,11 @@ class Bottleneck(nn.Sequential):
 class Adapter(TunedLayers):
     """Adapter tuning (Houlsby et al., ICML 2019, Sec. 2.1, Fig. 2) of every encoder.
 
-    h + W_2 GELU(W_1 h + b_1) + b_2, h being the output of a layer's attention or of its feed-forward
-    network, before the residual is added. Adapters, LayerNorms of the adapted layers and head train. The
-    LayerNorm behind the last layer, which only encoders that normalise in front of their sublayers have,
-    stays frozen. W_1 and W_2 are drawn from a normal distribution, not a truncated one, near zero: the
-    encoders start nearly as pretrained.
+    An adapter computes h + W_2 GELU(W_1 h + b_1) + b_2, where h is the output of a layer's attention or
+    feed-forward network before the residual is added. Adapters, the LayerNorms of the adapted layers and the
+    head train. The final LayerNorm after the last layer, which only pre-norm encoders have, stays frozen.
+    W_1 and W_2 are drawn near zero, so that the encoders start nearly as pretrained. Their distribution is
+    normal, not a truncated normal.
     """
 
     config_class = AdapterConfig

@@ -1,4 +1,4 @@
-"""Aurora: updates of all weight matrices from a few factors that they share."""
+"""Aurora: updates of all weight matrices, computed from a few shared factors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainables.methods.space import DefaultSpace, top_layers
 
 @dataclass(frozen=True)
 class AuroraConfig(TunedLayersConfig):
-    """Configuration of ``aurora``; the rank is the Wander paper's (Table 1), the dropout Aurora's."""
+    """Configuration of ``aurora``. The rank is from the Wander paper (Table 1), the dropout from Aurora's."""
 
     rank: int = option(128, "rank R of the updates; they share R x R x R weights", low=1, other=8)
     dropout: float = option(0.1, "dropout inside the updates", low=0, high=1, other=0.5)
@@ -36,8 +36,8 @@ class SharedFactors(nn.Module):
     """The factors U, V and C, which all matrices share.
 
     Args:
-        widths: The hidden sizes there are; each has a U and a V.
-        rank: R.
+        widths: Hidden sizes of the layers. Each distinct size has its own U and V.
+        rank: Rank R.
         dropout: Probability of dropping a value between the factors.
     """
 
@@ -57,8 +57,8 @@ class SharedFactors(nn.Module):
 
         Args:
             width: Hidden size D.
-            vectors: The matrix's vectors p, one a pair of input and output chunk, shape (I, O, R).
-            tokens: The matrix's input, shape (..., I * D); what is missing counts as 0.
+            vectors: The matrix's vectors p, one per pair of input and output chunks, shape (I, O, R).
+            tokens: The matrix's input, shape (..., at most I * D). Missing features count as 0.
         """
         filled = F.pad(tokens, (0, len(vectors) * width - tokens.shape[-1]))
         chunks = self.down[str(width)](filled.unflatten(-1, (-1, width)))
@@ -68,13 +68,13 @@ class SharedFactors(nn.Module):
 
 
 class UpdatedMatrix(Inserted):
-    """W x and its update, added.
+    """Computes W x plus an update.
 
     Args:
-        inner: The matrix W, of at most I * D inputs and O * D outputs.
-        width: D.
-        rank: R.
-        update: Returns the update, given vectors (I, O, R) and the input.
+        inner: The matrix W, with at most I * D inputs and O * D outputs.
+        width: Hidden size D.
+        rank: Rank R.
+        update: Returns the update for vectors (I, O, R) and the input.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class UpdatedMatrix(Inserted):
         nn.init.xavier_uniform_(self.vectors)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the matrix's output, updated."""
+        """Return the updated output of the matrix."""
         output = self.inner(tokens)
         return output + self.update(self.vectors, tokens)[..., : output.shape[-1]]
 
@@ -106,15 +106,15 @@ class UpdatedMatrix(Inserted):
 class Aurora(TunedLayers):
     """Aurora's mode approximation (Wang et al., NeurIPS 2023, Sec. 3.2) of every matrix's update.
 
-    W x + V dropout((U x) (C x_3 p)), with U: D -> R, V: R -> D (0 at first) and the core C in R^(R x R x R)
-    shared by all matrices of all layers and modalities, and p in R^R one a matrix. The matrices of the
-    feed-forward network, and one that holds query, key and value, are cut into chunks of D inputs and D
-    outputs, with a p each; a side that is no multiple of D has an incomplete last chunk. The factors and the
-    head train.
+    A matrix computes W x + V dropout((U x) (C x_3 p)). U: D -> R, V: R -> D (0 at first) and the core C in
+    R^(R x R x R) are shared by all matrices of all layers and modalities; p in R^R belongs to one matrix.
+    Larger matrices (those of the feed-forward network, and a joint one for query, key and value) are cut
+    into chunks of D inputs and D outputs with one p each. If a side is not a multiple of D, the last chunk
+    is incomplete. The factors, all p and the head train.
 
-    Left out is what the paper adds to the multimodal layers of BLIP (the informative context enhancement,
-    or query transformation): there are none here. Hidden sizes that differ have a U and a V of their own,
-    but the same C; any number of modalities.
+    The paper's additions to the multimodal layers of BLIP (informative context enhancement and query
+    transformation) are left out, because unimodal encoders have no such layers. Each hidden size has its own
+    U and V; C is common to all. Any number of modalities is supported.
     """
 
     config_class = AuroraConfig
@@ -128,7 +128,7 @@ class Aurora(TunedLayers):
         for modality, by_layer in widths.items():
             tower = self.tower(modality)
             for index, width in by_layer.items():
-                # A partial is no module: the factors are a part of this method, not of every matrix
+                # A partial is not a module, so that the factors do not become submodules of every matrix
                 layer, update = tower.layers[index], partial(self.factors, width)
                 for path in tower.MATRICES.values():
                     matrix = UpdatedMatrix(layer.get_submodule(path), width, config.rank, update)

@@ -1,4 +1,4 @@
-"""What every fusion method is: a config dataclass and a module over towers."""
+"""Base classes and registry of the fusion methods: a config dataclass and a module over towers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trainables.parameters import Range
 from trainables.registry import Registry
 from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
 
-#: A number for each modality and layer, lowest layer first.
+#: One number per layer for each modality, lowest layer first.
 PerLayer = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class FusionOutput:
-    """What a method returns.
+    """The result of a method's forward pass.
 
     Attributes:
-        outputs: What the task asks for, class scores for instance, shape (B, D).
+        outputs: The outputs that the task needs, e.g. class scores, shape (B, D).
         aux_loss: A scalar to add to the task's loss, or None.
     """
 
@@ -52,12 +52,12 @@ def option(
     Args:
         default: The paper's value.
         help: One line for listings.
-        other: Another legal value, for which the model differs in size, memory or output; the conformance
-            tests try it.
-        low: Least value accepted; None has no limit, and values may be None where the field's type says so.
-        high: Greatest value accepted.
-        range: The same as ``low`` and ``high``, where a space searches all that is accepted.
-        choices: All values accepted: some values, or ``Choices`` that a space searches, too.
+        other: Another accepted value for which the model's size, memory or output differs. The conformance
+            tests use it.
+        low: Lowest accepted number; None means no limit.
+        high: Highest accepted number; None means no limit.
+        range: Replaces ``low`` and ``high`` if a space searches the whole accepted range.
+        choices: All accepted values. These may be the ``Choices`` that a space searches.
     """
     if range is not None:
         low, high = range.low, range.high
@@ -73,7 +73,7 @@ class MethodConfig:
     """Base of the methods' configurations; every field is an ``option``.
 
     Raises:
-        UserError: If a value is out of its field's range.
+        UserError: If a value is outside of its field's range or choices.
     """
 
     def __post_init__(self) -> None:
@@ -89,13 +89,13 @@ class MethodConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build a configuration from names and values; texts are read as the field's type.
+        """Build a configuration from names and values. Strings are converted to the field's type.
 
         Args:
-            values: Field values; fields left out keep their defaults.
+            values: Values by field name. Missing fields get their defaults.
 
         Raises:
-            UserError: If a name is unknown or a value is not of the field's type or range.
+            UserError: If a name is unknown, or a value does not have the field's type or range.
         """
         hints = typing.get_type_hints(cls)
         fields = {field.name for field in dataclasses.fields(cls)}
@@ -111,18 +111,17 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is built over.
+    """Encoders and settings that a method is built from.
 
     Attributes:
-        towers: One tower a modality.
+        towers: One tower per modality.
         output_size: Length D of the output for a sample.
-        sizes: Sizes of a sample's inputs; sequences may be shorter than these say, never longer.
-        encoder_dropout: Whether dropout is active, in training, in frozen encoder layers that the gradient
-            passes through. The frozen prefix below them always runs without dropout, which makes its
-            output a constant of the data.
+        sizes: Largest sizes of a sample's inputs. Sequences may be shorter.
+        encoder_dropout: Whether frozen encoder layers that the gradient passes through use dropout in
+            training. The frozen prefix below them never does, so that its output depends on the data only.
         gradient_checkpointing: Whether encoder layers that the gradient passes through keep only their input.
-        skip_unused: Whether outputs of encoder layers that nothing reads are left out.
-        frozen_matrices: Type that frozen weight matrices are stored as; None leaves them as they are.
+        skip_unused: Whether encoder layers skip outputs that nothing reads.
+        frozen_matrices: Type in which frozen weight matrices are stored; None keeps their type.
     """
 
     towers: Mapping[str, Tower]
@@ -136,12 +135,12 @@ class MethodContext:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a method's forward pass that configurations may share.
+    """A step of a method's forward pass that several configurations may share.
 
     Attributes:
-        key: Stages of two configurations of a method with equal keys, also in all stages before, and with
-            equal weights map the same sequences to the same sequences.
-        run: Maps the sequences of all modalities to those that the next stage takes.
+        key: Identifies the step. Two configurations with equal weights, and with equal keys up to and
+            including this stage, compute the same sequences.
+        run: Maps the sequences of all modalities to the sequences for the next stage.
     """
 
     key: Hashable
@@ -149,12 +148,12 @@ class Stage:
 
 
 class Inserted(nn.Module):
-    """A module that a method puts around one of a frozen layer's modules (an adapter, say).
+    """A module that a method wraps around a module of a frozen layer, for example an adapter.
 
-    In training it is in training mode, whatever the frozen layer's mode is.
+    It follows the method's training mode, even if the frozen layer stays in evaluation mode.
 
     Args:
-        inner: The module it stands around.
+        inner: The wrapped module.
     """
 
     def __init__(self, inner: nn.Module) -> None:
@@ -166,8 +165,8 @@ class FusionMethod(nn.Module):
     """A fusion method over the towers of one or more modalities.
 
     Args:
-        context: Towers, output size and so on. The towers are not changed: a method works on forks
-            of those that it uses, which share the weights that stay frozen.
+        context: Towers, output size and further settings. The method does not change the towers but uses
+            forks of them, which share the frozen weights.
         config: The method's configuration.
 
     Attributes:
@@ -176,15 +175,15 @@ class FusionMethod(nn.Module):
 
     config_class: ClassVar[type[MethodConfig]] = MethodConfig
 
-    #: Fewest and most modalities; None is any number.
+    #: Smallest and largest number of modalities; None means no upper limit.
     n_modalities: ClassVar[tuple[int, int | None]] = (2, None)
 
-    #: Fields of the configuration with which weights grow: the weights of a configuration with smaller values
-    #: are leading slices, along every dimension, of those of one with larger values.
+    #: Options that determine the size of weights. The weights for smaller values are leading slices, along
+    #: every dimension, of the weights for larger values.
     elastic: ClassVar[tuple[str, ...]] = ()
 
-    #: Paths of lists that hold one entry a layer, the top layer's last; ``*`` stands for any name. Of them it
-    #: is the last entries that configurations with fewer layers share.
+    #: Paths of lists with one entry per layer, the top layer last; ``*`` matches any name. Configurations
+    #: with fewer layers share the last entries of these lists, not the first ones.
     stacked: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, context: MethodContext, config: Any) -> None:
@@ -210,50 +209,51 @@ class FusionMethod(nn.Module):
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
-        """Return the modalities that the method looks at, in order: all, unless it says otherwise."""
+        """Return the modalities that the method uses, in order. The default is all modalities."""
         return tuple(context.towers)
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """Return the modalities whose encoder trains entirely: none, unless the method says otherwise."""
+        """Return the modalities whose whole encoder trains. The default is none."""
         return frozenset()
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch.
 
         Args:
-            batch: One entry a modality: the encoder's inputs, or a sequence that has been through at most
+            batch: One entry per modality: the encoder's inputs, or a sequence that has passed at most
                 ``prefix_layers()[modality]`` layers.
         """
         raise AttributeError(f"{type(self).__name__} does not define forward")
 
     def prefix_layers(self) -> dict[str, int]:
-        """Return how many lower layers of each tower run frozen and untouched, without gradient.
+        """Return the number of layers in each tower's frozen prefix, which runs without gradient.
 
-        Their output depends on the data only, so that it can be computed once and shared by all trials.
-        A modality that is missing has no such prefix: its encoder is trained from the embedding on.
+        The output of the prefix depends on the data only. It can be computed once and shared by all trials.
+        0 layers mean that only the embedding is frozen. A modality that is missing in the result has no
+        frozen prefix, because its encoder trains from the embedding on.
         """
         raise AttributeError(f"{type(self).__name__} does not define its prefix")
 
     def prefix(self, batch: Mapping[str, ModalityInput]) -> dict[str, Sequence]:
-        """Run every tower's frozen prefix, without gradient, from wherever the batch stands."""
+        """Run the remaining layers of every tower's frozen prefix, without gradient."""
         with torch.no_grad():
             return {m: self.tower(m).encode(batch[m], stop) for m, stop in self.prefix_layers().items()}
 
     def prefix_modules(self) -> list[nn.Module]:
-        """Return the modules that a step does without if the prefix's output is given to it."""
+        """Return the modules that a step does not use if its batch is the prefix's output."""
         stops = self.prefix_layers().items()
         return [module for m, stop in stops for module in self.tower(m).prefix_modules(stop)]
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the steps between the frozen prefix and ``conclude``, if other configurations may share any.
+        """Return the steps between the frozen prefix and ``conclude``; none if configurations share no steps.
 
-        ``forward`` equals the prefix, all stages in order, and ``conclude``.
+        ``forward`` computes the prefix, then all stages in order, then ``conclude``.
         """
         return ()
 
     def conclude(self, sequences: Mapping[str, Sequence]) -> FusionOutput:
-        """Score sequences that have been through the prefix and all stages."""
+        """Score sequences that have passed the prefix and all stages."""
         output: FusionOutput = self(sequences)
         return output
 
@@ -277,7 +277,7 @@ class FusionMethod(nn.Module):
         return {modality: self.tower(modality).depth for modality in self.towers}
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen layers keep the mode that ``encoder_dropout`` says."""
+        """Switch to training or evaluation mode. For frozen layers, ``encoder_dropout`` decides the mode."""
         super().train(mode)
         for modality, stop in self.prefix_layers().items():
             tower = self.tower(modality).eval()
@@ -301,11 +301,11 @@ class FusionMethod(nn.Module):
         return sum(p.numel() for p in self.trainable_parameters())
 
     def trainable_state_dict(self) -> dict[str, Tensor]:
-        """Return the trained weights by name: all that a checkpoint needs beside the pretrained encoders."""
+        """Return the trained weights by name. A checkpoint needs only these and the pretrained encoders."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load what ``trainable_state_dict`` returned.
+        """Load weights that ``trainable_state_dict`` returned.
 
         Raises:
             UserError: If the names do not match this configuration.
@@ -324,9 +324,9 @@ class MethodSpec:
     Attributes:
         name: Name in configurations and on the command line.
         description: One line for listings.
-        source: The paper and section it comes from.
-        method: The module's class.
-        space: Its default space, if its file declares one.
+        source: Paper and section in which the method is described.
+        method: Class of the module.
+        space: The default space, if the method's file declares one.
     """
 
     name: str
@@ -352,11 +352,11 @@ def register_method(
     Args:
         name: Name in configurations and on the command line.
         description: One line for listings.
-        source: The paper and section it comes from.
-        space: Its default space, which is then called as the method is and belongs to ``all_methods``.
+        source: Paper and section in which the method is described.
+        space: The default space. It is registered under the method's name and is part of ``all_methods``.
 
     Raises:
-        UserError: If another module has registered one of that name.
+        UserError: If another module has registered a method of that name.
     """
 
     def register(method: type[FusionMethod]) -> type[FusionMethod]:
@@ -370,7 +370,7 @@ def get_method(name: str) -> MethodSpec:
     """Return a registered method.
 
     Raises:
-        UserError: If there is none of that name; the message lists those that exist.
+        UserError: If there is no method of that name. The message lists the existing ones.
     """
     return METHODS[name]
 
@@ -383,12 +383,12 @@ def build_method(
     """Build a method over towers.
 
     Args:
-        name: A registered method.
-        config: Its configuration, or the fields that differ from the defaults.
-        context: Towers, output size and so on.
+        name: Name of a registered method.
+        config: The method's configuration, or the values that differ from the defaults.
+        context: Towers, output size and further settings.
 
     Raises:
-        UserError: If the method does not exist or the configuration does not fit it or the towers.
+        UserError: If the method does not exist, or the configuration does not fit the method or the towers.
     """
     spec = get_method(name)
     if not isinstance(config, MethodConfig):
@@ -397,7 +397,7 @@ def build_method(
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Yield the numbers that an option's value consists of."""
+    """Yield all numbers in an option's value."""
     if isinstance(value, Mapping):
         for numbers in value.values():
             yield from numbers
@@ -406,7 +406,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _read(name: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` as the type that a field is annotated with; texts come from the command line."""
+    """Convert ``value``, which may be a string from the command line, to a field's annotated type."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if PerLayer in options:
         with contextlib.suppress(ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What methods share in which the vector of one modality prompts the encoder of another."""
+"""Parts for methods in which the vector of one modality prompts the encoder of another."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, o
 from trainables.methods.parts import DeepPrompts, uniform_prompts
 from trainables.towers import Tower
 
-#: Prompts are drawn uniformly from [-bound, bound]. The papers do not say how; this is what MoPE's released
-#: code does in all layers, Xavier's bound for Swin-B's first stage: sqrt(6 / (3 * 4^2 + 128)).
+#: Prompts are drawn uniformly from [-bound, bound]. The papers do not state a distribution. MoPE's released
+#: code uses this bound in all layers: Xavier's for Swin-B's first stage, sqrt(6 / (3 * 4^2 + 128)).
 PROMPT_BOUND = 0.185
 
 
 @dataclass(frozen=True)
 class ConditionalConfig(MethodConfig):
-    """What is chosen wherever a vector is mapped to a prompt; text prompts the image encoder by default."""
+    """Options of all methods that map a vector to a prompt. By default, text prompts the image encoder."""
 
     main: str = option("image", "modality whose encoder is prompted with the other's vector", other="text")
     mapper_width: int | None = option(
@@ -36,7 +36,7 @@ def fusion_direction(context: MethodContext, main: str) -> tuple[str, str]:
         main: The main modality.
 
     Raises:
-        UserError: If the context lacks it, or if its encoder has no layers to prompt.
+        UserError: If the context lacks the main modality, or its encoder has no layers to prompt.
     """
     if main not in context.towers:
         raise UserError(f"main={main}: must be {' or '.join(context.towers)}")
@@ -46,11 +46,11 @@ def fusion_direction(context: MethodContext, main: str) -> tuple[str, str]:
 
 
 class SequentialPipeline(FusionMethod):
-    """Base of methods that encode the complementary modality first and the main one with its help.
+    """Base of methods that encode the complementary modality first and use its vector in the main encoder.
 
     Attributes:
-        main: The modality whose pooled vector is classified, the option ``main``.
-        complementary: The other one.
+        main: The modality whose pooled vector is classified; the option ``main``.
+        complementary: The other modality.
         head: The linear classifier.
     """
 
@@ -65,13 +65,14 @@ class SequentialPipeline(FusionMethod):
 class Mapper(nn.Module):
     """Maps the complementary vector to one prompt, f_m (MoPE paper, Eq. 3 and Sec. 4.1).
 
-    A two-layer MLP with GELU: f_m(psi) = V GELU(U psi + a) + b. There is one V for each hidden size among
-    the layers to prompt: one in most encoders, one a stage in Swin. Layers of equal size get the same prompt.
+    f_m is a two-layer MLP with GELU: f_m(psi) = V GELU(U psi + a) + b. V and b exist once for each hidden
+    size of the layers to prompt: once in most encoders, once per stage in Swin. Layers of equal size get the
+    same prompt.
 
     Args:
         source_width: Size of the complementary vector.
         widths: Hidden sizes of the layers to prompt.
-        hidden: Bottleneck; None is half of ``source_width``.
+        hidden: Bottleneck width; None means half of ``source_width``.
     """
 
     def __init__(self, source_width: int, widths: Iterable[int], hidden: int | None) -> None:
@@ -81,21 +82,21 @@ class Mapper(nn.Module):
         self.up = nn.ModuleDict({str(width): nn.Linear(hidden, width) for width in sorted(set(widths))})
 
     def forward(self, vector: Tensor) -> dict[int, Tensor]:
-        """Return the prompt (B, 1, D) for each hidden size D, of a vector (B, source_width)."""
+        """Map vectors (B, source_width) to one prompt (B, 1, D) for each hidden size D."""
         hidden = self.down(vector)
         return {int(width): up(hidden)[:, None] for width, up in self.up.items()}
 
 
 def static_prompts(widths: Iterable[int], length: int) -> nn.ParameterList:
-    """Return learned prompts (1, length, D) for layers of these hidden sizes D."""
+    """Return learned prompts (1, length, D) for layers with these hidden sizes D."""
     return nn.ParameterList(uniform_prompts(length, width, PROMPT_BOUND) for width in widths)
 
 
 def complementary_prompts(tower: Tower, length: int) -> DeepPrompts:
-    """Return the prompts of all layers of the complementary encoder, ``length`` each.
+    """Return ``length`` prompts for each layer of the complementary encoder.
 
     Raises:
-        UserError: If it has no layers.
+        UserError: If the encoder has no layers.
     """
     if tower.depth == 0:
         raise UserError(

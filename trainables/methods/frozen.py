@@ -1,4 +1,4 @@
-"""Frozen: an image encoder trained to speak to a frozen text encoder."""
+"""Frozen: an image encoder trained to produce input tokens for a frozen text encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class FrozenConfig(MethodConfig):
-    """Configuration of ``frozen``; two tokens are the paper's."""
+    """Configuration of ``frozen``; two tokens are the paper's value."""
 
     main: str = option(
         "text", "modality whose encoder stays frozen; the other's encoder trains", other="image"
@@ -39,15 +39,14 @@ class FrozenConfig(MethodConfig):
 class Frozen(SequentialPipeline):
     """Frozen (Tsimpoukelli et al., NeurIPS 2021, Sec. 3) for classification.
 
-    v = pool(E_y(y)) of the trained (image) encoder; reshape(W v + b) are n = 2 tokens of the frozen (text)
-    encoder's hidden size that enter it beside the words at its input and travel through all its layers.
-    outputs = U pool(x) + c. Encoder E_y, W, b and the classifier train; the gradient passes through the whole
-    frozen encoder.
+    The trained (image) encoder gives v = pool(E_y(y)). reshape(W v + b) are n = 2 tokens of the frozen (text)
+    encoder's hidden size. They join the words at its input and pass through all of its layers.
+    outputs = U pool(x) + c. E_y, W, b, U and c train. The gradient passes through the whole frozen encoder.
 
-    Departures: the paper's language model generates its answer; here the frozen encoder's pooled vector is
-    classified, as in the comparison of the MoPE paper (Sec. 4.3). The tokens get no position embedding: an
-    encoder without causal attention sees them from every position alike. Where the frozen encoder merges its
-    tokens between stages (Swin), the two go through the merging as prompts do.
+    Departures: the paper's language model generates an answer. Here the frozen encoder's pooled vector is
+    classified, as in the comparison of the MoPE paper (Sec. 4.3). The tokens get no position embedding, as
+    the place of tokens without positions makes no difference without causal attention. If the frozen encoder
+    merges its tokens between stages (Swin), the added tokens are merged like prompts.
     """
 
     config_class = FrozenConfig
@@ -60,11 +59,11 @@ class Frozen(SequentialPipeline):
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """The complementary one."""
+        """Return the complementary modality."""
         return frozenset({fusion_direction(context, config.main)[1]})
 
     def prefix_layers(self) -> dict[str, int]:
-        """The main encoder's embedding."""
+        """Return 0 layers for the main encoder, of which only the embedding is frozen prefix."""
         return {self.main: 0}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:

@@ -12,7 +12,7 @@ from trainables.methods.space import FINE_TUNING, DefaultSpace
 
 @dataclass(frozen=True)
 class FullFinetuneConfig(MethodConfig):
-    """Configuration of ``full_finetune``: there is nothing to choose."""
+    """Configuration of ``full_finetune``, which has no options."""
 
     train_encoders: ClassVar[bool] = True
 
@@ -24,13 +24,13 @@ class FullFinetuneConfig(MethodConfig):
     space=DefaultSpace("all encoders fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )
 class FullFinetune(LateConcat):
-    """Full fine-tuning (Wander paper, Table 1): the same function as PMF's LateConcat.
+    """Full fine-tuning (Wander paper, Table 1), which computes the same function as PMF's LateConcat.
 
-    outputs = W [pool(text); pool(image); …] + b, and everything trains.
+    outputs = W [pool(text); pool(image); …] + b. Everything trains.
 
-    The paper counts 220 M parameters on UPMC-Food 101 with BERT-base and ViT-B/16; here there are 195 M. Its
-    host has a Transformer over the tokens of both encoders and a hidden layer in the head besides: two such
-    layers of the same width make 206 to 211 M, four 217 to 225 M.
+    The paper counts 220 M parameters on UPMC-Food 101 with BERT-base and ViT-B/16, where this method has
+    195 M. The paper's host additionally has a transformer over the tokens of both encoders and a hidden layer
+    in the head. Two such transformer layers of the same width give 206 to 211 M, four give 217 to 225 M.
     """
 
     config_class = FullFinetuneConfig

@@ -16,16 +16,16 @@ from trainables.methods.space import SpaceContext
 from trainables.parameters import Range
 from trainables.towers import ModalityInput
 
-#: What spaces take for the size of what is put in: a bottleneck, a rank.
+#: Sizes of inserted modules (bottleneck or rank) that spaces search.
 ADAPTER_SIZES = Range(4, 128, log=True)
 
-#: A function of tokens (..., D). A module becomes part of what holds it; anything else does not.
+#: A function of tokens (..., D). If it is a module, it becomes a submodule of the module that holds it.
 Update = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class TunedLayersConfig(MethodConfig):
-    """What configurations of methods that tune the top layers have in common."""
+    """Base of the configurations of methods that tune the top layers."""
 
     n_layers: int | None = option(
         None, "top layers of every encoder that are tuned; none: all, as in the paper", low=1, other=2
@@ -33,12 +33,12 @@ class TunedLayersConfig(MethodConfig):
 
 
 def adapter_points(context: SpaceContext, size: str, *sizes: int) -> list[dict[str, Any]]:
-    """Return the Wander paper's sizes in all layers of the shallowest encoder, then a cheap one.
+    """Return points with the paper's sizes in all layers of the shallowest encoder, then a cheap point.
 
     Args:
-        context: The encoders.
-        size: The option that is the size.
-        *sizes: The paper's.
+        context: Depths and widths of the encoders.
+        size: Name of the option for the size.
+        *sizes: Sizes that the Wander paper uses.
     """
     tried = [(context.depth, number) for number in sizes] + [(1, 16)]
     return [{"n_layers": layers, size: number, "learning_rate": 1e-3} for layers, number in tried]
@@ -47,11 +47,11 @@ def adapter_points(context: SpaceContext, size: str, *sizes: int) -> list[dict[s
 class TunedLayers(Linear):
     """Frozen encoders with trainable parts in their top layers, and a linear head.
 
-    outputs = W [pool(text); pool(image); …] + b, as in ``linear``. Encoders of different depth are tuned in
-    the same number of top layers, or all in all of theirs. Layers below run without gradient.
+    outputs = W [pool(text); pool(image); …] + b, as in ``linear``. All encoders are tuned in the same number
+    of top layers, or every encoder in all of its layers. Lower layers run without gradient.
 
     Raises:
-        UserError: If more layers are to be tuned than the shallowest encoder has, or none has any.
+        UserError: If ``n_layers`` exceeds the depth of the shallowest encoder, or no encoder has layers.
     """
 
     config_class = TunedLayersConfig
@@ -68,7 +68,7 @@ class TunedLayers(Linear):
             )
 
     def prefix_layers(self) -> dict[str, int]:
-        """The layers below the tuned ones: none, unless ``n_layers`` says how many are tuned."""
+        """Return the number of layers below the tuned ones."""
         return {m: self.tuned_layers(m).start for m in self.towers}
 
     def tuned_layers(self, modality: str) -> range:
@@ -82,7 +82,7 @@ class TunedLayers(Linear):
 
 
 class Serial(Inserted):
-    """h + update(h), h being the inner module's output."""
+    """Computes h + update(h), where h is the inner module's output."""
 
     def __init__(self, inner: nn.Module, update: Update) -> None:
         super().__init__(inner)
@@ -95,10 +95,10 @@ class Serial(Inserted):
 
 
 class BranchStart(Inserted):
-    """Keeps the inner module's input for a ``BranchEnd``, and changes nothing.
+    """Stores the inner module's input for a ``BranchEnd`` and returns the inner module's output unchanged.
 
     Args:
-        inner: The module whose input is kept.
+        inner: The module whose input is stored.
     """
 
     def __init__(self, inner: nn.Module) -> None:
@@ -111,12 +111,12 @@ class BranchStart(Inserted):
         return self.inner(tokens)
 
     def take(self) -> Tensor:
-        """Return the input and let go of it: nothing that a step makes may outlive the step."""
+        """Return the stored input and drop the reference, so that no tensor of a step outlives the step."""
         return self._kept.pop()
 
 
 class BranchEnd(Inserted):
-    """inner(y) + update(x), x being the input that a module before this one has seen.
+    """Computes inner(y) + update(x), where x is the input of an earlier module.
 
     Args:
         inner: The module to whose output the branch is added.
@@ -130,12 +130,12 @@ class BranchEnd(Inserted):
         self.take = take
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the inner module's output and the branch's, added."""
+        """Return the sum of the inner module's output and the branch's output."""
         return self.inner(tokens) + self.update(self.take())
 
 
 def zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Return a Linear whose output is 0 at first."""
+    """Return a Linear with weights and bias of zero."""
     linear = nn.Linear(inputs, outputs, bias=bias)
     for parameter in linear.parameters():
         nn.init.zeros_(parameter)
@@ -143,7 +143,7 @@ def zero_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 
 def matrix_sizes(module: nn.Module) -> tuple[int, int]:
-    """Return the number of inputs and outputs of a weight matrix, be it a Linear or GPT-2's Conv1D."""
+    """Return the number of inputs and outputs of a weight matrix: a Linear or GPT-2's Conv1D."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     inputs, outputs = module.get_parameter("weight").shape
@@ -151,7 +151,7 @@ def matrix_sizes(module: nn.Module) -> tuple[int, int]:
 
 
 def train_norms(layer: nn.Module) -> None:
-    """Let a forked layer's LayerNorms train, on copies of the weights that forks share."""
+    """Make a forked layer's LayerNorms trainable, on copies of the weights that forks share."""
     for norm in layer.modules():
         if isinstance(norm, nn.LayerNorm):
             for name, parameter in list(norm.named_parameters(recurse=False)):

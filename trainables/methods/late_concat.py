@@ -1,4 +1,4 @@
-"""LateConcat: a linear classifier on concatenated [CLS] vectors, encoders fine-tuned."""
+"""LateConcat: a linear classifier on the concatenated [CLS] vectors of fine-tuned encoders."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class LateConcatConfig(MethodConfig):
 class LateConcat(Linear):
     """Fine-tuned late concatenation (PMF paper, Sec. 4.2, "LateConcat").
 
-    The same function as ``linear``; all parameters of the encoders train too.
+    The method computes the same function as ``linear``, but all parameters of the encoders train too.
     """
 
     config_class: ClassVar[type[MethodConfig]] = LateConcatConfig
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """All of them, where encoders train."""
+        """Return all modalities if the encoders train, else none."""
         return frozenset(context.towers) if config.train_encoders else frozenset()
 
     def prefix_layers(self) -> dict[str, int]:
-        """None where the encoders train, else all layers."""
+        """Return no modality if the encoders train, else all layers of every tower."""
         return {} if self.config.train_encoders else super().prefix_layers()
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:

@@ -22,7 +22,7 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class LinearConfig(MethodConfig):
-    """Configuration of ``linear``: there is nothing to choose."""
+    """Configuration of ``linear``, which has no options."""
 
 
 @register_method(
@@ -36,7 +36,7 @@ class LinearConfig(MethodConfig):
 class Linear(FusionMethod):
     """LateConcat with frozen encoders (PMF paper, Sec. 4.2, "Linear").
 
-    outputs = W [pool(text); pool(image); …] + b, with only W and b trained.
+    outputs = W [pool(text); pool(image); …] + b. Only W and b train.
     """
 
     config_class: ClassVar[type[MethodConfig]] = LinearConfig
@@ -46,7 +46,7 @@ class Linear(FusionMethod):
         self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
-        """All layers of every tower."""
+        """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -56,5 +56,5 @@ class Linear(FusionMethod):
         return FusionOutput(self.head(features))
 
     def pooled(self, batch: Mapping[str, ModalityInput]) -> Tensor:
-        """Return the towers' pooled outputs side by side, shape (B, sum of widths)."""
+        """Return the towers' concatenated pooled outputs, shape (B, sum of widths)."""
         return torch.cat([self.tower(m).pooled(batch[m]) for m in self.towers], dim=-1)

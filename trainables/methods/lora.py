@@ -15,23 +15,23 @@ from trainables.methods.space import DefaultSpace, SpaceContext, top_layers
 from trainables.parameters import Choices, Range
 from trainables.towers import Tower
 
-#: The matrices that a choice stands for, by the names in ``Tower.MATRICES``.
+#: The matrices that each choice updates, by their names in ``Tower.MATRICES``.
 TARGETS = {
     "query+value": ("query", "value", "query_key_value"),
     "attention": ("query", "key", "value", "query_key_value", "output"),
     "all": ("query", "key", "value", "query_key_value", "output", "up", "down"),
 }
 
-#: The option's choices, cheapest first.
+#: Choices of the option ``targets``, cheapest first.
 CHOICES = Choices(tuple(TARGETS))
 
-#: What the updates are called within a matrix; it becomes part of the parameters' names.
+#: Name of the updates within a matrix, which is part of the parameters' names.
 NAME = "lora"
 
 
 @dataclass(frozen=True)
 class LoRAConfig(TunedLayersConfig):
-    """Configuration of ``lora``; the rank is the Wander paper's on UPMC-Food 101 (16 on other data)."""
+    """Configuration of ``lora``; the rank is the Wander paper's for UPMC-Food 101 (16 for other data)."""
 
     rank: int = option(64, "rank r of the updates", low=1, other=4)
     alpha: float | None = option(
@@ -46,7 +46,7 @@ class LoRAConfig(TunedLayersConfig):
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The Wander paper's ranks in all layers of the shallowest encoder, then a cheap one."""
+    """Return the Wander paper's ranks in all layers of the shallowest encoder, then a cheap point."""
     return [
         {"n_layers": layers, "rank": rank, "targets": "query+value", "learning_rate": 1e-3}
         for layers, rank in ((context.depth, 64), (context.depth, 16), (1, 4))
@@ -66,13 +66,13 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
 class LoRA(TunedLayers):
     """Low-rank adaptation (Hu et al., ICLR 2022, Sec. 4.1, Eq. 3) of every encoder, by HF peft.
 
-    h = W x + (alpha / r) B A x for the chosen matrices, A drawn from a Kaiming-uniform distribution, B = 0:
-    the model starts as ``linear``, and A gets its first gradient in the second step. Only A, B and the head
-    train.
+    The chosen matrices compute h = W x + (alpha / r) B A x. A is drawn from a Kaiming-uniform distribution,
+    and B is 0 at first. The model thus starts as ``linear``, and A gets its first gradient in the second
+    step. Only A, B and the head train.
 
-    Queries and values are the LoRA paper's choice (Sec. 4.2 and 5). Encoders with one matrix for query, key
-    and value (GPT-2) have it updated whole, keys included. alpha = r is how that paper sets it (Sec. 4.1);
-    the default of its released layers, alpha = 1, would divide the updates by r.
+    The LoRA paper updates queries and values (Sec. 4.2 and 5). If an encoder has one matrix for query, key
+    and value (GPT-2), the whole matrix is updated, keys included. The paper sets alpha = r (Sec. 4.1). The
+    default of its released layers, alpha = 1, would divide the updates by r.
     """
 
     config_class = LoRAConfig
@@ -86,7 +86,7 @@ class LoRA(TunedLayers):
                 self._inject(tower, tower.layers[index])
 
     def _inject(self, tower: Tower, layer: nn.Module) -> None:
-        # Takes seconds to import
+        # peft takes seconds to import
         from peft import LoraConfig, inject_adapter_in_model
 
         names = [name for name in TARGETS[self.config.targets] if name in tower.MATRICES]
@@ -95,12 +95,12 @@ class LoRA(TunedLayers):
         config = LoraConfig(
             r=self.config.rank,
             lora_alpha=self.config.rank if self.config.alpha is None else self.config.alpha,
-            # As an expression it has to match whole paths; a list would match their ends
+            # A regular expression must match whole paths; a list would also match the ends of paths
             target_modules="|".join(map(re.escape, paths)),
             fan_in_fan_out=not isinstance(matrices[0], nn.Linear),
         )
-        # peft moves what it makes to the matrix's device, which fails for fake tensors, by which memory is
-        # predicted; what is on the meta device it leaves there.
+        # peft moves new parameters to the matrix's device, unless they are on the meta device. The move fails
+        # for the fake tensors that memory is predicted with.
         with torch.device("meta"):
             inject_adapter_in_model(config, layer, adapter_name=NAME)
         for path, matrix in zip(paths, matrices, strict=True):

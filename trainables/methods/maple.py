@@ -1,4 +1,4 @@
-"""MaPLe: deep prompts of one modality, from which the others' are computed."""
+"""MaPLe: deep prompts of one modality, from which the other modalities' prompts are computed."""
 
 from __future__ import annotations
 
@@ -51,18 +51,19 @@ class MaPLeConfig(MethodConfig):
 class MaPLe(FusionMethod):
     """Multi-modal prompt learning (Khattak et al., CVPR 2023, Sec. 3.2) over unimodal encoders.
 
-    The first modality (text) has learned prompts P_j for each of its lowest J layers, drawn from N(0, 0.02);
-    the next one's are F_j(P_j), a linear map with bias a layer. Layers 1 to J replace the prompts that come
-    out of the layer below by their own; above J, the outputs of layer J's prompts travel on. Linear heads
-    on the pooled tokens are averaged, as in ``pmf``: MaPLe's own classifier compares CLIP's image and
-    text vectors, which unimodal encoders do not have.
+    The first modality (text) has learned prompts P_j, drawn from N(0, 0.02), for each of its lowest J layers.
+    The next modality has the prompts F_j(P_j), where F_j is a linear map with bias for layer j. Layers 1 to J
+    replace the outputs of the previous layer's prompts by their own prompts. Above layer J, the outputs of
+    its prompts pass through the remaining layers. The outputs of linear heads on the pooled tokens are
+    averaged, as in ``pmf``: MaPLe's own classifier compares CLIP's image and text vectors, which unimodal
+    encoders do not have.
 
-    More modalities form a cascade, as in the Wander paper (Sec. 4.2): the prompts of each are mapped
-    from those of the one before, in the order in which the modalities are given. Encoders of different depth
-    are coupled from the bottom, layer by layer. The first prompts are random too, not the words "a photo of".
+    With more modalities, the prompts of each are mapped from those of the previous one in the given order,
+    as in the Wander paper (Sec. 4.2). Encoders of different depth are coupled layer by layer from the bottom.
+    The first prompts are random too; they are not initialised with the words "a photo of".
 
     Raises:
-        UserError: If more layers are to be prompted than the shallowest encoder has.
+        UserError: If ``n_prompted_layers`` exceeds the depth of the shallowest encoder.
     """
 
     config_class = MaPLeConfig
@@ -90,7 +91,7 @@ class MaPLe(FusionMethod):
         self.head = MeanHead(self.widths, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The embeddings only."""
+        """Return 0 layers for every tower: only the embeddings are frozen prefix."""
         return dict.fromkeys(self.towers, 0)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -106,7 +107,7 @@ class MaPLe(FusionMethod):
 
 
 def _run(tower: Tower, sequence: Sequence, prompts: list[Tensor]) -> Tensor:
-    """Run a tower whose lowest layers have prompts (1, M, D) of their own, and pool; shape (B, D)."""
+    """Run a tower with separate prompts (1, M, D) for each of its lowest layers and pool; shape (B, D)."""
     for index in range(tower.depth):
         if index < len(prompts):
             sequence = sequence.prompted(expand(prompts[index], sequence))
@@ -115,7 +116,7 @@ def _run(tower: Tower, sequence: Sequence, prompts: list[Tensor]) -> Tensor:
             index,
             sequence,
             tokens=tower.POOLED if last else ALL,
-            # Replaced by the next layer's, or read by no one
+            # These outputs are replaced by the next layer's prompts, or nothing reads them
             prompts=NONE if last or index + 1 < len(prompts) else ALL,
         )
     return tower.pooled(sequence)

@@ -1,4 +1,4 @@
-"""MBT: modalities exchange information through a few bottleneck tokens in the top layers."""
+"""MBT: the modalities exchange information through a few bottleneck tokens in the top layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MBTConfig(MethodConfig):
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The paper's L_f = 8 of 12 layers and four tokens."""
+    """Return the paper's point: fusion in the top third of the layers (L_f = 8 of 12), four tokens."""
     layers = max(2, round(context.depth / 3))
     return [{"n_fusion_layers": layers, "n_bottlenecks": 4, "learning_rate": 5e-5}]
 
@@ -59,19 +59,19 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
 class MBT(FusionMethod):
     """Multimodal bottleneck transformer (Nagrani et al., NeurIPS 2021), as in the PMF paper, Sec. 4.2.
 
-    Below L_f = depth - n_fusion_layers every encoder runs on its own. From there on, each modality's layer
-    runs beside the same bottleneck tokens b, and its outputs at them are averaged:
-    [x_m'; b_m'] = L_m([x_m; b]), b' = mean_m b_m'. Before the first fused layer b is learned, from
-    N(0, 0.02). Linear classifiers on the [CLS] tokens are averaged. Everything trains. The last fused
-    layer's bottleneck outputs would reach nothing, so that at least two layers must be fused.
+    Below L_f = depth - n_fusion_layers the encoders run separately. From L_f on, the layers of all modalities
+    run on the same bottleneck tokens b, and their outputs for b are averaged: [x_m'; b_m'] = L_m([x_m; b]),
+    b' = mean_m b_m'. The first b is learned and drawn from N(0, 0.02). The outputs of linear classifiers on
+    the [CLS] tokens are averaged. Everything trains. At least two layers must be fused, because nothing
+    reads the bottleneck outputs of the last layer.
 
     Encoders of different depth fuse the same number of top layers. The paper's encoders have one hidden
-    size; b has the least one here, and layers of another read and write it through learned linear maps, one
-    pair a modality and size. The classifiers are one a modality as in the PMF paper's heads; the released
-    MBT code shares one, which needs equal sizes.
+    size. Here b has the smallest hidden size; layers of other sizes read and write b through learned linear
+    maps, one pair per modality and size. Each modality has its own classifier, as in the PMF paper. The
+    released MBT code shares one classifier, which needs equal sizes.
 
     Raises:
-        UserError: If more layers are to be fused than the shallowest encoder has, or an encoder is causal.
+        UserError: If ``n_fusion_layers`` exceeds the shallowest encoder's depth, or an encoder is causal.
     """
 
     config_class = MBTConfig
@@ -98,11 +98,11 @@ class MBT(FusionMethod):
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """All of them."""
+        """Return all modalities."""
         return frozenset(context.towers)
 
     def prefix_layers(self) -> dict[str, int]:
-        """None: the encoders train from the embedding on."""
+        """Return no modality: the encoders train from the embedding on."""
         return {}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -130,7 +130,7 @@ class MBT(FusionMethod):
 
 
 def _key(modality: str, width: int) -> str:
-    """Name of the maps between the bottleneck tokens and a modality's layers of one width."""
+    """Return the name of the maps between the bottleneck tokens and a modality's layers of one width."""
     return f"{modality}_{width}"
 
 

@@ -26,7 +26,7 @@ from trainables.towers import ModalityInput, Sequence
 
 @dataclass(frozen=True)
 class MMBTConfig(MethodConfig):
-    """Configuration of ``mmbt``; the default is what the PMF paper's Table 2 implies."""
+    """Configuration of ``mmbt``; the default follows from Table 2 of the PMF paper."""
 
     n_image_tokens: int = option(
         1, "image tokens in the text encoder: [CLS], then means of stretches of the output", low=1, other=3
@@ -35,16 +35,16 @@ class MMBTConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class PMMBTConfig(MethodConfig):
-    """Configuration of ``p_mmbt``; the default is the paper's."""
+    """Configuration of ``p_mmbt``; the default is the paper's value."""
 
     n_prompts: int = option(10, "prompts a layer and encoder", low=1, other=4)
 
 
 def main_modality(context: MethodContext) -> str:
-    """Return the modality whose encoder the others enter: text, or the first where there is no text.
+    """Return the modality whose encoder takes the others' tokens: text, or the first if there is no text.
 
     Raises:
-        UserError: If that encoder has no layers in which they could be seen.
+        UserError: If that encoder has no layers.
     """
     main = "text" if "text" in context.towers else next(iter(context.towers))
     if context.towers[main].depth == 0:
@@ -53,11 +53,11 @@ def main_modality(context: MethodContext) -> str:
 
 
 class IntoMain(FusionMethod):
-    """Base of MMBT: projected tokens of the side modality enter the main one's encoder at layer 0.
+    """Base of MMBT: projected tokens of the side modality enter the main modality's encoder at layer 0.
 
     Attributes:
-        main: Modality whose [CLS] is classified: text where there is one.
-        side: The other one, which is encoded first.
+        main: Modality whose [CLS] is classified; see ``main_modality``.
+        side: The other modality, which is encoded first.
     """
 
     n_modalities = (2, 2)
@@ -68,7 +68,7 @@ class IntoMain(FusionMethod):
         (self.side,) = (m for m in self.towers if m != self.main)
         tower = self.tower(self.main)
         self.projection = nn.Linear(self.tower(self.side).width, tower.layer_width(0), bias=False)
-        # Serve as the projection's bias too
+        # Also serves as the projection's bias
         self.positions = gaussian_prompts(n_tokens, tower.layer_width(0))
         self.head = nn.Linear(tower.width, context.output_size)
 
@@ -89,21 +89,21 @@ class IntoMain(FusionMethod):
     ),
 )
 class MMBT(IntoMain):
-    """Multimodal bitransformer, as the PMF paper re-implements it over ViT and BERT (Sec. 4.2, "MMBT*").
+    """Multimodal bitransformer, as the PMF paper re-implements it with ViT and BERT (Sec. 4.2, "MMBT*").
 
-    v_n = W image_n + p_n; outputs = V text([words; v_1 … v_N])_[CLS] + c. The image encoder's N tokens are
-    its pooled vector and the means of N - 1 equal stretches of its output tokens: of patches, row by row,
-    these are about the horizontal strips of the N x 1 grid that MMBT pools a feature map to. Everything
-    trains.
+    v_n = W image_n + p_n; outputs = V text([words; v_1 … v_N])_[CLS] + c. The N image tokens are the image
+    encoder's pooled vector and the means of N - 1 equal stretches of its output tokens. Patches are ordered
+    row by row, so that a stretch is about a horizontal strip of the N x 1 grid to which MMBT pools a feature
+    map. Everything trains.
 
-    N = 1 by default. The PMF paper does not say N, but its Table 2 does: P-MMBT takes 0.08 GB more than
-    P-LateConcat, about what one more token costs, and MMBT less than LateConcat; a ViT's 197 tokens would
-    lengthen even the longest sequences of BERT, 512 tokens, by more than a third.
+    The PMF paper does not state N, but its Table 2 implies the default N = 1: P-MMBT takes 0.08 GB more
+    memory than P-LateConcat, which is about the cost of one token, and MMBT takes less than LateConcat. All
+    197 tokens of a ViT would lengthen even BERT's longest sequences (512 tokens) by more than a third.
 
-    Departures from MMBT: p_n is learned from N(0, 0.02) for position and segment in one, instead of adding
-    BERT's pretrained position and segment vectors; image tokens skip the LayerNorm and dropout of BERT's
-    embedding (they come out of the image encoder's final LayerNorm); no [SEP] stands between image and
-    text; the encoders train from the first step on, and [CLS] is classified as it is, without a pooler.
+    Departures from MMBT: one vector p_n, learned from N(0, 0.02), replaces BERT's pretrained position and
+    segment vectors. Image tokens come from the image encoder's final LayerNorm and skip the LayerNorm and
+    dropout of BERT's embedding. There is no [SEP] between image and text. The encoders train from the first
+    step on. [CLS] is classified without a pooler.
     """
 
     config_class = MMBTConfig
@@ -113,11 +113,11 @@ class MMBT(IntoMain):
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """Both."""
+        """Return both modalities."""
         return frozenset(context.towers)
 
     def prefix_layers(self) -> dict[str, int]:
-        """None: both encoders train from the embedding on."""
+        """Return no modality: both encoders train from the embedding on."""
         return {}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -149,13 +149,13 @@ class MMBT(IntoMain):
 class PMMBT(IntoMain):
     """Prompt-based MMBT (PMF paper, Sec. 4.2, "P-MMBT").
 
-    ``mmbt`` with one image token over frozen encoders; every layer i of both sees prompts of its own, whose
-    outputs are dropped, while the image token travels through the text encoder's layers:
+    The method is ``mmbt`` with one image token and frozen encoders. Every layer of both encoders has its own
+    prompts P_i, whose outputs are dropped. The image token passes through all layers of the text encoder:
     [x_{i+1}; v_{i+1}] = T_i([x_i; v_i; P_i]). Prompts, projection and classifier train.
 
     Raises:
-        UserError: If the text encoder's hidden size changes between layers: the image token, still of the
-            lower layer's size, could not stand beside prompts of the upper one's.
+        UserError: If the text encoder's hidden size changes between layers. The image token would then have
+            the size of the lower layer and the prompts that of the upper layer.
     """
 
     config_class = PMMBTConfig
@@ -174,7 +174,7 @@ class PMMBT(IntoMain):
         self.main_prompts = DeepPrompts(tower, config.n_prompts)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The embeddings only."""
+        """Return 0 layers for both towers: only the embeddings are frozen prefix."""
         return dict.fromkeys(self.towers, 0)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -188,8 +188,8 @@ class PMMBT(IntoMain):
 def stretch_means(sequence: Sequence, n: int) -> Tensor:
     """Return the means of n equal stretches of a sequence's real tokens, shape (B, n, D).
 
-    Where their number T is no multiple of n, neighbours share a token: stretch k holds the tokens from
-    floor(k T / n) up to, not including, ceil((k + 1) T / n).
+    Stretch k of T real tokens contains those from floor(k T / n) up to, but not including,
+    ceil((k + 1) T / n). If T is not a multiple of n, neighbouring stretches may share a token.
     """
     tokens = sequence.tokens
     mask = sequence.mask

@@ -1,4 +1,4 @@
-"""MoPE: prompts of one encoder, mixed from experts that the vector of the other encoder routes."""
+"""MoPE: prompts of one encoder, mixed from experts with weights that the other encoder's vector decides."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MoPEConfig(ConditionalConfig):
     """Configuration of ``mope``; the defaults are the paper's (Sec. 3.3, 3.4 and 4.1).
 
     Raises:
-        UserError: If a value is out of range, or all three kinds of prompts are off.
+        UserError: If a value is out of range, or static, dynamic and mapped prompts are all off.
     """
 
     prompt_length: int = option(6, "static prompts, and prompts an expert has, a layer", low=1, other=2)
@@ -93,7 +93,7 @@ class PromptExperts(nn.Module):
     Args:
         source_width: Size of the complementary vector.
         width: Hidden size D of the layer.
-        config: Number of experts, their length l and how they are mixed.
+        config: The method's configuration.
     """
 
     def __init__(self, source_width: int, width: int, config: MoPEConfig) -> None:
@@ -114,7 +114,7 @@ class PromptExperts(nn.Module):
         Returns:
             The dynamic prompts P_d, shape (B, l, D), and the routing scores without noise, shape (B, k).
         """
-        # In full precision, also under autocast: the temperature enlarges rounding errors
+        # Full precision also under autocast, because the temperature enlarges rounding errors
         with torch.autocast(vector.device.type, enabled=False):
             logits = self.router(vector.float()) / self.temperature
         scores = logits.softmax(dim=-1)
@@ -130,12 +130,12 @@ class PromptExperts(nn.Module):
 def importance_loss(scores: Tensor, threshold: float) -> Tensor:
     """Return how unevenly a batch uses the experts of a layer, a scalar (Eq. 5 and 6).
 
-    CV^2 = (std(Imp) / mean(Imp))^2, where Imp sums each expert's routing scores over the batch. Below the
-    threshold it is 0: stopping the gradient there, as in Eq. 6, trains in the same way.
+    CV^2 = (std(Imp) / mean(Imp))^2, where Imp sums each expert's routing scores over the batch. The loss is 0
+    if CV^2 is below the threshold. Eq. 6 stops the gradient instead, which trains in the same way.
 
     Args:
         scores: Routing scores, shape (B, k), k at least 2.
-        threshold: gamma, compared with CV^2.
+        threshold: Threshold gamma of CV^2.
     """
     importance = scores.sum(dim=0)
     variation = importance.var() / importance.mean().square()
@@ -156,7 +156,7 @@ def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The paper's k = 16 and k = 4 with l = 6 in all layers, then a cheap one: frozen text, two layers."""
+    """Return the paper's k = 16 and k = 4 with l = 6 in all layers, then a cheap point with two layers."""
     main = main_modality(context)
     layers = context.depths[main]
     return [
@@ -191,26 +191,27 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
 class MoPE(SequentialPipeline):
     """Conditional prompt tuning with a mixture of prompt experts (Jiang et al., 2023, Sec. 3, Eq. 3-7).
 
-    The complementary modality is encoded first, psi_y = pool(E_y(y)). Layer i of the frozen main encoder then
-    runs on [x; P_s,i; P_d,i; P_m], whose outputs are dropped after the layer:
+    The complementary modality is encoded first: psi_y = pool(E_y(y)). Layer i of the frozen main encoder runs
+    on [x; P_s,i; P_d,i; P_m]. The prompts' outputs are dropped after the layer. There are three kinds:
 
-    - static prompts P_s,i, l learned vectors;
-    - dynamic prompts P_d,i = sum_k r_k E_i,k, mixed from k experts of l vectors each by the routing scores
-      r = softmax(W_r,i psi_y / tau + eps) (Eq. 4), of which ``top1`` keeps the largest (Eq. 7);
-    - the mapped prompt P_m = f_m(psi_y), one vector; see ``Mapper``.
+    - static prompts P_s,i: l learned vectors;
+    - dynamic prompts P_d,i = sum_k r_k E_i,k: a mixture of k experts with l vectors each, weighted by the
+      routing scores r = softmax(W_r,i psi_y / tau + eps) (Eq. 4), of which ``top1`` keeps only the largest
+      (Eq. 7);
+    - the mapped prompt P_m = f_m(psi_y): one vector; see ``Mapper``.
 
-    outputs = W pool(x) + b. In training the importance loss (Eq. 5 and 6), averaged over the layers, is added
-    with weight 0.01. The complementary encoder is prompt-tuned, frozen or fine-tuned (Table 4); without
-    dynamic and mapped prompts it is not used at all, which is the first row of Table 2.
+    outputs = W pool(x) + b. In training, the importance loss (Eq. 5 and 6) is averaged over the layers and
+    added with weight 0.01. The complementary encoder is prompt-tuned, frozen or fine-tuned (Table 4). It is
+    not used if there are neither dynamic nor mapped prompts (first row of Table 2).
 
-    Where the paper is silent: the importance loss's weight, the initial values of static prompts and experts,
-    the mapper's bottleneck of half of psi_y's width (384 for BERT) and the number of prompts in the
-    complementary encoder are the released code's; the noise has the standard deviation 1 / k of V-MoE
-    (Riquelme et al., NeurIPS 2021, Sec. 2.2), whose router Eq. 7 follows. ``n_prompted_layers`` is ours:
-    below the prompted layers nothing is kept for the backward pass.
+    The paper does not state some values. The weight of the importance loss, the initial static prompts and
+    experts, the mapper's bottleneck (half the width of psi_y, 384 for BERT) and the number of prompts in the
+    complementary encoder are from the released code. The standard deviation 1 / k of the noise is that of
+    V-MoE (Riquelme et al., NeurIPS 2021, Sec. 2.2), whose router Eq. 7 follows. ``n_prompted_layers`` is an
+    addition: nothing below the prompted layers is kept for the backward pass.
 
-    Parameters over Swin-B and BERT-base with these defaults, in thousands, classifier left out since Table 1
-    gives one figure for three datasets:
+    The table gives the number of parameters for Swin-B and BERT-base with these defaults, in thousands. The
+    classifier is left out because Table 1 gives one figure for three datasets.
 
     =======================================  =======  =======  =================
     part                                       k = 4   k = 16  P-SequentialFuse
@@ -224,15 +225,20 @@ class MoPE(SequentialPipeline):
     Table 1                                    1.5 M    2.6 M              1.1 M
     =======================================  =======  =======  =================
 
-    Departures from the released code, all for the paper's sake: every layer is routed (there, a stage's first
-    block is not) by psi_y alone through a trained W_r (there, also by the main encoder's mean token, through
-    a frozen random projection); noise is drawn in training only (there, also in evaluation, which makes it
-    random); Swin's vector is the mean of its tokens without the prompts; the mapper has no GELU after its
-    last layer, no dropout, and no BatchNorm, whose statistics never change there; gamma is 0.05, not 0.1.
+    Departures from the released code, all of which follow the paper:
+
+    - Every layer is routed. The released code does not route the first block of a stage.
+    - psi_y alone decides the routing, through a trained W_r. The released code also uses the main encoder's
+      mean token, through a frozen random projection.
+    - Noise is drawn in training only. The released code also draws it in evaluation, which is then random.
+    - Swin's vector is the mean of its tokens without the prompts.
+    - The mapper has no GELU after its last layer, no dropout and no BatchNorm. In the released code, the
+      statistics of the BatchNorm never change.
+    - gamma is 0.05, not 0.1.
 
     Raises:
-        UserError: If ``main`` is not among the modalities, if more layers are to be prompted than the main
-            encoder has, or if the complementary encoder is to be prompted and has no layers.
+        UserError: If ``main`` is not among the modalities, if ``n_prompted_layers`` exceeds the depth of the
+            main encoder, or if a complementary encoder that is to be prompted has no layers.
     """
 
     config_class = MoPEConfig
@@ -273,19 +279,19 @@ class MoPE(SequentialPipeline):
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
-        """Both, or the main one where nothing depends on the other."""
+        """Return both modalities, or only the main one if no prompt depends on the other."""
         main, _ = fusion_direction(context, config.main)
         return tuple(context.towers) if config.conditional else (main,)
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """The complementary one, where it is used and fine-tuned."""
+        """Return the complementary modality if it is used and fine-tuned, else none."""
         _, complementary = fusion_direction(context, config.main)
         trains = config.conditional and config.complementary_tuning == "finetune"
         return frozenset({complementary} if trains else ())
 
     def prefix_layers(self) -> dict[str, int]:
-        """The main encoder's layers below the prompts; the complementary one's by how it is tuned."""
+        """Return the number of unprompted lower layers. A fine-tuned complementary encoder has no entry."""
         layers = {self.main: self.start}
         if self.complementary in self.towers and self.config.complementary_tuning != "finetune":
             prompted = self.config.complementary_tuning == "prompt"
@@ -315,7 +321,7 @@ class MoPE(SequentialPipeline):
         return FusionOutput(logits, self._auxiliary_loss(scores) if self.training else None)
 
     def _complementary_vector(self, inputs: ModalityInput) -> Tensor:
-        """Return psi_y, shape (B, D)."""
+        """Return the complementary vectors psi_y, shape (B, D)."""
         tower = self.tower(self.complementary)
         if self.config.complementary_tuning == "finetune":
             return tower.pooled(inputs)
@@ -326,7 +332,7 @@ class MoPE(SequentialPipeline):
         return self.complementary_prompts(tower, sequence)
 
     def _auxiliary_loss(self, scores: list[Tensor]) -> Tensor | None:
-        """Return the weighted importance loss of the layers' routing scores; None where there is none."""
+        """Return the weighted importance loss of the layers' routing scores, or None if there is none."""
         if not (scores and self.config.importance_weight):
             return None
         losses = [importance_loss(layer, self.config.importance_threshold) for layer in scores]

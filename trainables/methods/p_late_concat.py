@@ -1,4 +1,4 @@
-"""P-LateConcat: deep prompts in all frozen encoders, a classifier on their concatenated [CLS] vectors."""
+"""P-LateConcat: frozen encoders with deep prompts and a classifier on their concatenated [CLS] vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class PLateConcatConfig(MethodConfig):
-    """Configuration of ``p_late_concat``; the default is the paper's."""
+    """Configuration of ``p_late_concat``; the default is the paper's value."""
 
     n_prompts: int = option(10, "prompts a layer and encoder", low=1, other=4)
 
@@ -42,8 +42,8 @@ class PLateConcatConfig(MethodConfig):
 class PLateConcat(FusionMethod):
     """Prompt-based late concatenation (PMF paper, Sec. 4.2, "P-LateConcat").
 
-    outputs = W [pool(text); pool(image); …] + b, every layer i of every encoder seeing prompts of its own:
-    x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped. Prompts and classifier train.
+    outputs = W [pool(text); pool(image); …] + b. Every layer i of every encoder has its own prompts, whose
+    outputs are dropped: x_{i+1} = L_i([x_i; P_i]). Prompts and classifier train.
     """
 
     config_class = PLateConcatConfig
@@ -55,7 +55,7 @@ class PLateConcat(FusionMethod):
         self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The embeddings only."""
+        """Return 0 layers for every tower: only the embeddings are frozen prefix."""
         return dict.fromkeys(self.towers, 0)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:

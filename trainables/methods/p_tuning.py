@@ -1,4 +1,4 @@
-"""P-tuning v2: learned keys and values in front of every layer's."""
+"""P-tuning v2: learned keys and values before those of the tokens in every layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 @dataclass(frozen=True)
 class PTuningConfig(TunedLayersConfig):
-    """Configuration of ``p_tuning``; fewer than 20 prefix tokens suffice to classify (P-tuning v2, 3.2)."""
+    """Configuration of ``p_tuning``. Classification needs fewer than 20 prefix tokens (P-tuning v2, 3.2)."""
 
     length: int = option(20, "keys and values a layer", low=1, other=4)
     dropout: float = option(0.1, "dropout of the learned keys and values", low=0, high=1, other=0.5)
@@ -30,9 +30,9 @@ class DeepPrefixTokens(nn.Module):
 
     Args:
         tower: The tower.
-        layers: The layers that get some.
-        length: Keys and values a layer.
-        dropout: Probability of dropping one of their entries.
+        layers: Indices of the layers that get learned keys and values.
+        length: Number of keys, and of values, per layer.
+        dropout: Probability of dropping an entry of a key or value.
     """
 
     def __init__(self, tower: Tower, layers: range, length: int, dropout: float) -> None:
@@ -73,12 +73,12 @@ class DeepPrefixTokens(nn.Module):
 class PTuning(TunedLayers):
     """P-tuning v2 (Liu et al., ACL 2022, Sec. 3.2) of every encoder.
 
-    In layer i, tokens attend to [K_i; W_k x + b_k] and [V_i; W_v x + b_v]; K_i, V_i and the head train.
-    K_i and V_i are drawn from N(0, 0.02). They are learned directly: mapping them through an MLP, which the
-    paper finds useful for some tasks only and its released code leaves off, is not offered.
+    In layer i, tokens attend to the keys [K_i; W_k x + b_k] and values [V_i; W_v x + b_v]. K_i, V_i and the
+    head train. K_i and V_i are drawn from N(0, 0.02) and learned directly. The paper also maps them through
+    an MLP, which it finds useful for some tasks only and its released code turns off; this is not offered.
 
-    Prefix tuning of HF peft is no help: it hands the prefix tokens over as ``past_key_values``, which image
-    and speech encoders do not take.
+    Prefix tuning of HF peft is not used: it passes the prefix tokens as ``past_key_values``, which image and
+    speech encoders do not accept.
     """
 
     config_class = PTuningConfig

@@ -10,23 +10,24 @@ from torch import Tensor, nn
 from trainables.errors import UserError
 from trainables.towers import ALL, NONE, Sequence, Tower
 
-#: Standard deviation of prompts' initial values: the PMF paper's (Sec. 4.3), ours where others are silent.
+#: Standard deviation of the initial prompts in the PMF paper (Sec. 4.3). It is also used for methods whose
+#: papers do not state one.
 PROMPT_STD = 0.02
 
 
 def listed(depths: Mapping[str, int]) -> str:
-    """Return every encoder's number of layers, for messages: ``text 6, image 12``."""
+    """Return every encoder's number of layers as text for messages, e.g. ``text 6, image 12``."""
     return ", ".join(f"{modality} {depth}" for modality, depth in depths.items())
 
 
 def check_fused_layers(
     method: str, n_fusion_layers: int, towers: Mapping[str, Tower], *, fewest: int = 1
 ) -> None:
-    """Check that every encoder has the top layers that are to be fused, and answers through its prompts.
+    """Check that every encoder has enough layers to fuse and that its prompts can attend to its tokens.
 
     Raises:
-        UserError: If an encoder has too few layers, or is causal: its prompts stand in front of the tokens
-            and see none of them.
+        UserError: If an encoder has too few layers or is causal. The prompts of a causal encoder stand
+            before the tokens and attend to none of them.
     """
     for modality, tower in towers.items():
         if not tower.depth:
@@ -56,18 +57,18 @@ def uniform_prompts(length: int, width: int, bound: float) -> nn.Parameter:
 
 
 def expand(prompts: Tensor, sequence: Sequence) -> Tensor:
-    """Return prompts (1, M, D) for every sample of a sequence, shape (B, M, D)."""
+    """Expand prompts (1, M, D) to all samples of a sequence, shape (B, M, D)."""
     return prompts.expand(sequence.tokens.shape[0], -1, -1)
 
 
 def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iterable[Tensor]]) -> Tensor:
-    """Run what is left of a tower with prompts of its own for every layer, and pool; shape (B, D).
+    """Run the remaining layers of a tower, each with its own prompts, and pool; shape (B, D).
 
     Args:
         tower: The tower.
-        sequence: Tokens (B, T, D), before any layer. Prompts that it has already travel through the layers.
-        prompts: Returns the prompts, each (B, M, D), of the layer with this index. Their outputs are dropped
-            after the layer.
+        sequence: Tokens (B, T, D). Prompts that the sequence already has pass through all layers.
+        prompts: Returns the prompts, each (B, M, D), for the layer of a given index. Their outputs are
+            dropped after the layer.
     """
     travelling = slice(0, sequence.n_prompts)
     for index in range(sequence.layer, tower.depth):
@@ -82,11 +83,11 @@ def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iter
 
 
 class DeepPrompts(nn.Module):
-    """Fresh prompts for each layer of a tower, dropped after the layer (VPT-deep).
+    """Separate prompts for each layer of a tower, whose outputs are dropped after the layer (VPT-deep).
 
     Args:
         tower: The tower to prompt.
-        length: Prompts a layer.
+        length: Number of prompts per layer.
     """
 
     def __init__(self, tower: Tower, length: int) -> None:
@@ -106,7 +107,7 @@ class DeepPrompts(nn.Module):
 
 
 class MeanHead(nn.Module):
-    """One linear layer a modality; their outputs are averaged (PMF paper, Sec. 3.3).
+    """One linear layer per modality, with averaged outputs (PMF paper, Sec. 3.3).
 
     Args:
         widths: Size of each modality's vector.
@@ -118,5 +119,5 @@ class MeanHead(nn.Module):
         self.heads = nn.ModuleDict({m: nn.Linear(width, output_size) for m, width in widths.items()})
 
     def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """Return outputs (B, D) of one vector a modality."""
+        """Return the outputs (B, D) for one vector per modality."""
         return torch.stack([self.heads[m](vector) for m, vector in vectors.items()]).mean(dim=0)

@@ -1,4 +1,4 @@
-"""PMF: prompt-based multimodal fusion with interactive prompts on the deep layers."""
+"""PMF: prompt-based multimodal fusion with interactive prompts in the deep layers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 class PMFConfig(MethodConfig):
     """Configuration of ``pmf``; the defaults are the paper's M = 4 and L_f = depth - 2.
 
-    Prompt lengths are one number for all, or ``{"text": [4, 2], "image": [1, 8]}``: one for each fused layer
-    of each modality, the lowest first.
+    A prompt length is one number for all layers and modalities, or a mapping such as
+    ``{"text": [4, 2], "image": [1, 8]}`` with one number per fused layer of each modality, lowest first.
     """
 
     n_fusion_layers: int = option(
@@ -56,9 +56,9 @@ class LayerLengths:
     """Prompt lengths of one fused layer, by modality.
 
     Attributes:
-        query: Of query prompts.
-        query_context: Of query context prompts; 0 without a query, where there is nothing to give context to.
-        fusion_context: Of fusion context prompts.
+        query: Number of query prompts.
+        query_context: Number of query context prompts. It is 0 for a modality without query prompts.
+        fusion_context: Number of fusion context prompts.
     """
 
     query: dict[str, int]
@@ -67,10 +67,10 @@ class LayerLengths:
 
     @classmethod
     def of(cls, config: PMFConfig, modalities: Iterable[str]) -> list[LayerLengths]:
-        """Return those of every fused layer, lowest first.
+        """Return the lengths of every fused layer, lowest first.
 
         Raises:
-            UserError: If a configuration's lengths are not of these modalities, or not one a layer.
+            UserError: If the configuration lists other modalities, or not one length per layer.
         """
         modalities = tuple(modalities)
         kinds = [_by_layer(name, config, modalities) for name in LENGTHS]
@@ -81,12 +81,12 @@ class LayerLengths:
         return layers
 
     def key(self) -> tuple[tuple[int, ...], ...]:
-        """Return all of them, to compare."""
+        """Return all lengths as a hashable key."""
         return tuple(tuple(kind.values()) for kind in (self.query, self.query_context, self.fusion_context))
 
 
 def _by_layer(name: str, config: PMFConfig, modalities: tuple[str, ...]) -> PerLayer:
-    """Return an option's lengths as one for each layer of each modality."""
+    """Return an option's lengths as one number per layer of each modality."""
     value, layers = getattr(config, name), config.n_fusion_layers
     if isinstance(value, int):
         return {m: [value] * layers for m in modalities}
@@ -108,12 +108,12 @@ class Translator(nn.Sequential):
 class FusionLayer(nn.Module):
     """The prompts and translators of one fused layer (Sec. 3.3, Fig. 3).
 
-    Nothing is shared between layers, modalities or directions.
+    Layers, modalities and directions share no weights.
 
     Args:
-        widths: Hidden size of each modality's encoder.
+        widths: Hidden size of each modality's layer.
         lengths: Prompt lengths.
-        hidden: Bottleneck of the translators.
+        hidden: Bottleneck width of the translators.
     """
 
     def __init__(self, widths: Mapping[str, int], lengths: LayerLengths, hidden: int) -> None:
@@ -130,15 +130,15 @@ class FusionLayer(nn.Module):
     def forward(
         self, towers: Mapping[str, Tower], sequences: Mapping[str, Sequence], *, last: bool
     ) -> dict[str, Sequence]:
-        """Run every tower's next layer, fused.
+        """Run the next layer of every tower with fusion.
 
         Args:
-            towers: One tower a modality.
-            sequences: Their tokens (B, T, D), each before the layer to fuse.
-            last: Whether nothing but pooling follows.
+            towers: One tower per modality.
+            sequences: Each tower's tokens (B, T, D) before the layer.
+            last: Whether only pooling follows.
 
         Returns:
-            The tokens after it: as many as before, or after the last layer those that are pooled.
+            Each tower's tokens after the layer. After the last layer, only the tokens to pool.
         """
         queries = {m: self._ask(towers[m], s) for m, s in sequences.items() if self.n_query[m]}
         fused = {}
@@ -157,7 +157,7 @@ class FusionLayer(nn.Module):
         return fused
 
     def _ask(self, tower: Tower, sequence: Sequence) -> Tensor:
-        """Querying stage (Eq. 3-4): the query prompts' outputs, shape (B, n_query, D)."""
+        """Run the querying stage (Eq. 3-4); return the query prompts' outputs, shape (B, n_query, D)."""
         context = _expand(self.query_context, tower.modality, sequence)
         query = _expand(self.query, tower.modality, sequence)
         asked = sequence.prompted(*context, *query)
@@ -175,19 +175,19 @@ class FusionLayer(nn.Module):
 class PMF(FusionMethod):
     """Prompt-based Multimodal Fusion (Li et al., CVPR 2023, Sec. 3, Eq. 2-7).
 
-    Below L_f every encoder runs on its own. In each of the top n layers, a querying stage runs the frozen
-    layer on ``[x; QCP; QP]`` and keeps the query prompts' outputs; translators map them to the other
-    modality, where the fusion stage runs the same frozen layer on ``[x; FCP; answers]`` and drops what was
-    added. Linear heads on the [CLS] tokens are averaged before the softmax. Encoders of different depth
-    fuse the same number of top layers (Sec. 4.6). With more than two modalities every other one's answers
-    are added, by one translator a direction; for two this is the paper.
+    Below L_f the encoders run separately. Each of the top n layers has two stages. The querying stage runs
+    the frozen layer on ``[x; QCP; QP]`` and keeps the query prompts' outputs. Translators map these to
+    answers for the other modality. The fusion stage runs the same frozen layer on ``[x; FCP; answers]`` and
+    drops the added tokens. The outputs of linear heads on the [CLS] tokens are averaged before the softmax.
+    Encoders of different depth fuse the same number of top layers (Sec. 4.6). With more than two modalities,
+    each one receives the answers of all others, with one translator per direction.
 
-    Departures from the authors' released code, which leaves the fusion context prompts untrained by a
-    misspelt attribute and fails for zero of them or for fusing all layers: here they train, as the paper
-    says ("red boxes", Fig. 3), and both settings work.
+    Departures from the authors' released code: there, a misspelt attribute leaves the fusion context prompts
+    untrained, and zero of these prompts or fusion in all layers fail. Here the prompts train, as in the paper
+    ("red boxes", Fig. 3), and both settings work.
 
     Raises:
-        UserError: If more layers are to be fused than the shallowest encoder has, or an encoder is causal.
+        UserError: If ``n_fusion_layers`` exceeds the shallowest encoder's depth, or an encoder is causal.
     """
 
     config_class = PMFConfig
@@ -207,7 +207,7 @@ class PMF(FusionMethod):
         self.head = MeanHead(self.widths, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The layers below L_f = depth - n_fusion_layers."""
+        """Return L_f = depth - n_fusion_layers for each tower."""
         return {m: self.tower(m).depth - self.config.n_fusion_layers for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -218,7 +218,7 @@ class PMF(FusionMethod):
         return self.conclude(sequences)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The fused layers, lowest first."""
+        """Return the fused layers, lowest first."""
         towers = {m: self.tower(m) for m in self.towers}
         top = len(self.fusion_layers) - 1
         return tuple(
@@ -230,17 +230,17 @@ class PMF(FusionMethod):
         )
 
     def conclude(self, sequences: Mapping[str, Sequence]) -> FusionOutput:
-        """Pool and classify."""
+        """Pool each modality's sequence and average the heads' outputs."""
         return FusionOutput(self.head({m: self.tower(m).pooled(s) for m, s in sequences.items()}))
 
 
 def _prompts(widths: Mapping[str, int], lengths: Mapping[str, int]) -> nn.ParameterDict:
-    """One learned sequence of shape (1, length, D) a modality; none where the length is 0."""
+    """Return learned prompts (1, length, D) for each modality whose length is not 0."""
     return nn.ParameterDict(
         {m: gaussian_prompts(lengths[m], width) for m, width in widths.items() if lengths[m]}
     )
 
 
 def _expand(prompts: nn.ParameterDict, modality: str, sequence: Sequence) -> list[Tensor]:
-    """The modality's prompts for every sample of the batch: a list of one tensor, or none."""
+    """Return a list with the modality's prompts (B, M, D), or an empty list if it has none."""
     return [expand(prompts[modality], sequence)] if modality in prompts else []

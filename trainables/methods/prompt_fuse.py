@@ -1,4 +1,4 @@
-"""PromptFuse and BlindPrompt: a frozen text encoder reads the image as one token, beside learned prompts."""
+"""PromptFuse and BlindPrompt: a frozen text encoder reads the image as one token, with learned prompts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainables.towers import ALL, NONE, ModalityInput
 
 @dataclass(frozen=True)
 class PromptFuseConfig(MethodConfig):
-    """Configuration of ``prompt_fuse`` and ``blind_prompt``; the default is the paper's."""
+    """Configuration of ``prompt_fuse`` and ``blind_prompt``; the default is the paper's value."""
 
     n_prompts: int = option(20, "prompts at the text encoder's input", low=1, other=5)
 
@@ -41,24 +41,24 @@ class PromptFuseConfig(MethodConfig):
     ),
 )
 class PromptFuse(FusionMethod):
-    """PromptFuse (Liang et al., Findings of ACL 2022) over encoders, as the PMF paper compares with it.
+    """PromptFuse (Liang et al., Findings of ACL 2022) with encoders, as in the PMF paper's comparison.
 
-    outputs = W text([words; P; image])_[CLS] + b, where P are learned prompts at the input layer, which
-    travel through all layers, and the image is the pooled vector of its encoder. Both encoders are frozen;
-    only P, W and b train. Of more than two modalities, every one but the text gives one token.
+    outputs = W text([words; P; image])_[CLS] + b. P are learned prompts that enter at the input and pass
+    through all layers; the image token is the pooled vector of the image encoder. Both encoders are frozen;
+    only P, W and b train. With more than two modalities, each one except text gives one token.
 
-    A vector whose size is not the text encoder's passes through a learned linear map; between equal sizes
-    there is none, as in the paper.
+    A vector whose size differs from the text encoder's hidden size passes through a learned linear map.
+    Vectors of the same size are used directly, as in the paper.
 
-    Departures from the released code, whose language model is the encoder-decoder BART: a classifier reads
-    [CLS]; P is drawn from N(0, 0.02) (PMF paper, Sec. 4.3), not from the vocabulary; P and the image get
-    neither position embeddings nor trained LayerNorms.
+    Departures from the released code, which uses the encoder-decoder BART: a classifier reads [CLS]. P is
+    drawn from N(0, 0.02) (PMF paper, Sec. 4.3), not from the vocabulary. P and the image token get neither
+    position embeddings nor trained LayerNorms.
     """
 
     config_class = PromptFuseConfig
     elastic = ("n_prompts",)
 
-    #: Prompts that see one another only; see ``Tower.layer``.
+    #: Positions of prompts that attend only to one another; see ``Tower.layer``.
     blind: bool | slice = False
 
     def __init__(self, context: MethodContext, config: Any) -> None:
@@ -73,7 +73,7 @@ class PromptFuse(FusionMethod):
         self.head = nn.Linear(self.tower(self.main).width, context.output_size)
 
     def prefix_layers(self) -> dict[str, int]:
-        """Of the text encoder the embedding, of the others all layers."""
+        """Return 0 layers for the text encoder and all layers for the others."""
         return {m: 0 if m == self.main else self.tower(m).depth for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -107,9 +107,9 @@ class PromptFuse(FusionMethod):
     ),
 )
 class BlindPrompt(PromptFuse):
-    """BlindPrompt (Liang et al., 2022): ``prompt_fuse`` whose prompts attend to prompts only.
+    """BlindPrompt (Liang et al., 2022): ``prompt_fuse`` with prompts that attend only to one another.
 
-    The image token is no prompt: it sees, and is seen by, the text.
+    The image token does not count as a prompt: image and text attend to each other.
     """
 
     def __init__(self, context: MethodContext, config: Any) -> None:

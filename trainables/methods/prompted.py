@@ -16,20 +16,20 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class PromptedConfig(MethodConfig):
-    """Configuration of ``vpt`` and ``p_bert``; the default is the PMF paper's (Sec. 4.2)."""
+    """Configuration of ``vpt`` and ``p_bert``; the default is from the PMF paper (Sec. 4.2)."""
 
     n_prompts: int = option(10, "prompts a layer", low=1, other=4)
 
 
 class Prompted(Unimodal):
-    """VPT-deep: every layer i of the frozen encoder sees prompts P_i of its own.
+    """VPT-deep: every layer i of the frozen encoder has its own prompts P_i.
 
-    x_{i+1} = L_i([x_i; P_i]), the prompts' outputs being dropped (Jia et al., ECCV 2022);
+    x_{i+1} = L_i([x_i; P_i]), where the prompts' outputs are dropped (Jia et al., ECCV 2022).
     outputs = W pool(x) + b. Prompts and classifier train.
 
-    Departures from VPT's released code, both after the PMF paper (Sec. 4.3): prompts are drawn from
-    N(0, 0.02), not uniformly, and are not dropped out. Where they stand in the sequence makes no difference
-    to an encoder without relative positions: they come after the position embedding.
+    Departures from VPT's released code, both from the PMF paper (Sec. 4.3): prompts are drawn from
+    N(0, 0.02), not uniformly, and have no dropout. The prompts' place in the sequence makes no difference to
+    an encoder without relative positions, because they are added after the position embedding.
 
     Raises:
         UserError: If the encoder has no layers.
@@ -46,7 +46,7 @@ class Prompted(Unimodal):
         self.prompts = DeepPrompts(tower, config.n_prompts)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The embedding only."""
+        """Return 0 layers: only the embedding is frozen prefix."""
         return {self.modality: 0}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -82,6 +82,6 @@ class VPT(Prompted):
     ),
 )
 class PBert(Prompted):
-    """The same for the text encoder, "P-BERT" in the PMF paper."""
+    """Deep prompt tuning of the text encoder, "P-BERT" in the PMF paper."""
 
     modality = "text"

@@ -1,7 +1,7 @@
 """Fusion of several sequences into one by products of their entries: Wander's SF and its unfactorised forms.
 
-Notation of Guo et al. (Wander), Sec. 3.3: sequences h_m of shape (l_m, d_m), m = 1..M, become one of shape
-(d_t, d_h). Everywhere the sequences arrive as a list of tensors (B, l_m, d_m) whose padding is zero.
+The notation is that of Guo et al. (Wander), Sec. 3.3: sequences h_m of shape (l_m, d_m), m = 1..M, are fused
+into one of shape (d_t, d_h). All functions take a list of tensors (B, l_m, d_m) whose padding is zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-#: The two readings of Eq. 13.
+#: The two ways to sum the ranks in Eq. 13; see ``SequenceFusion``.
 SUM_OF_PRODUCTS, PRODUCT_OF_SUMS = "sum_of_products", "product_of_sums"
 CP_FORMS = (SUM_OF_PRODUCTS, PRODUCT_OF_SUMS)
 
@@ -26,9 +26,9 @@ class FusionShape:
     """Sizes of a fusion.
 
     Attributes:
-        lengths: Tokens l_m of each sequence; at most, where the fusion is factorised over time.
+        lengths: Number of tokens l_m of each sequence; the largest number if W_t is factorised.
         widths: Width d_m of each sequence.
-        target_length: Tokens d_t of the fused sequence.
+        target_length: Number of tokens d_t of the fused sequence.
         target_width: Width d_h of the fused sequence.
         rank_time: Rank R_t of the time factors.
         rank_hidden: Rank R_h of the feature factors.
@@ -44,28 +44,28 @@ class FusionShape:
     cp: str = SUM_OF_PRODUCTS
 
     def full_time(self) -> int:
-        """Parameters of the unfactorised W_t (Eq. 10): d_t * prod l_m."""
+        """Return the parameter count of the unfactorised W_t (Eq. 10): d_t * prod l_m."""
         return self.target_length * math.prod(self.lengths)
 
     def full_features(self) -> int:
-        """Parameters of the unfactorised W_h (Eq. 9): d_h * prod d_m."""
+        """Return the parameter count of the unfactorised W_h (Eq. 9): d_h * prod d_m."""
         return self.target_width * math.prod(self.widths)
 
     def time_factors(self) -> int:
-        """Parameters of the CP factors of W_t (Eq. 12): R_t * d_t * sum l_m."""
+        """Return the parameter count of the CP factors of W_t (Eq. 12): R_t * d_t * sum l_m."""
         return self.rank_time * self.target_length * sum(self.lengths)
 
     def feature_factors(self) -> int:
-        """Parameters of the CP factors of W_h (Eq. 6): R_h * d_h * sum d_m."""
+        """Return the parameter count of the CP factors of W_h (Eq. 6): R_h * d_h * sum d_m."""
         return self.rank_hidden * self.target_width * sum(self.widths)
 
 
 class Fusion(Protocol):
-    """What the fusions of this file are."""
+    """Interface of the fusions in this file."""
 
     @staticmethod
     def parameter_count(shape: FusionShape) -> int:
-        """Return the number of parameters, without building anything."""
+        """Return the number of parameters without building the fusion."""
 
     def __call__(self, hidden: Listing[Tensor]) -> Tensor:
         """Fuse sequences (B, l_m, d_m) into one (B, d_t, d_h)."""
@@ -75,15 +75,15 @@ class SequenceFusion(nn.Module):
     """SF (Eq. 13): W_t and W_h of Eq. 10 as CP sums.
 
     ``sum_of_products`` is the second line of Eq. 13, the decomposition that the paper derives:
-    sum over r_t and r_h of prod_m w_t,m^{r_t} h_m (w_h,m^{r_h})^T. ``product_of_sums`` is its third line:
-    prod_m (sum over r_t of w_t,m) h_m (sum over r_h of w_h,m)^T. The lines are equal for ranks of 1 only;
-    the third is an interaction of rank 1 whatever the ranks are.
+    sum over r_t and r_h of prod_m w_t,m^{r_t} h_m (w_h,m^{r_h})^T. ``product_of_sums`` is the third line of
+    Eq. 13: prod_m (sum over r_t of w_t,m) h_m (sum over r_h of w_h,m)^T. The two lines are equal only if both
+    ranks are 1. The third line is an interaction of rank 1 for all R_t and R_h.
 
     Args:
-        shape: Sizes.
-        gain: Standard deviation that the feature factors give to their result where their input's root
-            mean square is 1.
-        zero_start: Start with a result of zero, by feature factors of zero for the first sequence.
+        shape: Sizes of the fusion.
+        gain: Standard deviation of the feature factors' result for an input with a root mean square of 1.
+        zero_start: Whether the result is zero at first, because the feature factors of the first sequence
+            start at zero.
     """
 
     def __init__(self, shape: FusionShape, *, gain: float = 1.0, zero_start: bool = False) -> None:
@@ -110,14 +110,14 @@ class SequenceFusion(nn.Module):
 
 
 class VectorFusion(nn.Module):
-    """VF (Eq. 7): low-rank fusion of one vector a modality, in either reading of the sums.
+    """VF (Eq. 7): low-rank fusion of one vector per modality, in both CP forms.
 
-    The bias b_h is left out: what reads the result has one.
+    The bias b_h is left out because the layer that reads the result has a bias.
 
     Args:
-        shape: Sizes; lengths and target_length are 1.
-        gain: As for ``SequenceFusion``.
-        zero_start: As for ``SequenceFusion``.
+        shape: Sizes of the fusion; lengths and target_length are 1.
+        gain: See ``SequenceFusion``.
+        zero_start: See ``SequenceFusion``.
     """
 
     def __init__(self, shape: FusionShape, *, gain: float = 1.0, zero_start: bool = False) -> None:
@@ -139,7 +139,7 @@ class VectorFusionOfTokens(nn.Module):
     """SF-VF (Eq. 8): vector fusion of every combination of tokens, then an unfactorised W_t.
 
     Args:
-        shape: Sizes; the sequences have exactly the lengths l_m.
+        shape: Sizes of the fusion. All sequences have exactly the lengths l_m.
     """
 
     def __init__(self, shape: FusionShape) -> None:
@@ -157,8 +157,8 @@ class VectorFusionOfTokens(nn.Module):
         projected = [
             torch.einsum("bld,rkd->brkl", h, factor) for factor, h in zip(self.features, hidden, strict=True)
         ]
-        # One sequence after the other is summed out of W_t, so that the (l_1, …, l_M, d_h) tensor of all
-        # combinations never exists.
+        # Each sequence in turn is contracted with W_t, so that the (l_1, …, l_M, d_h) tensor of all
+        # combinations never exists
         *others, last = projected
         fused = last @ self.time.flatten(0, -2).mT
         for factor in reversed(others):
@@ -167,10 +167,10 @@ class VectorFusionOfTokens(nn.Module):
 
 
 class OuterProductFusion(nn.Module):
-    """SF-OP (Eq. 10): W_t (h_1 ⊗ … ⊗ h_M) W_h with nothing factorised.
+    """SF-OP (Eq. 10): W_t (h_1 ⊗ … ⊗ h_M) W_h with unfactorised W_t and W_h.
 
     Args:
-        shape: Sizes; the sequences have exactly the lengths l_m.
+        shape: Sizes of the fusion. All sequences have exactly the lengths l_m.
 
     Attributes:
         time: W_t, shape (d_t, l_1, …, l_M).
@@ -191,7 +191,7 @@ class OuterProductFusion(nn.Module):
 
     def forward(self, hidden: Listing[Tensor]) -> Tensor:
         """Fuse sequences (B, l_m, d_m) into one (B, d_t, d_h)."""
-        # Each sequence replaces its length axis of W_t by its width: (B, x, l_m, y) -> (B, x, d_m, y)
+        # Contracting a sequence replaces its length axis by its width: (B, x, l_m, y) -> (B, x, d_m, y)
         fused = self.time.flatten()[None, :, None].expand(hidden[0].shape[0], -1, -1)
         for h in reversed(hidden):
             fused = torch.einsum("bxly,bld->bxdy", fused.unflatten(1, (-1, h.shape[1])), h).flatten(2)
@@ -205,8 +205,8 @@ def _fuse_features(contracted: Listing[Tensor], factors: Listing[Tensor]) -> Ten
         contracted: Sequences after the time factors, shape (B, R_t, d_t, d_m).
         factors: Feature factors, shape (R_h, d_h, d_m).
     """
-    # The terms of one r_h have R_t * d_t * d_h entries a sample and modality. They are computed again in
-    # the backward pass, so that not R_h times as many are kept.
+    # The terms of one r_h have R_t * d_t * d_h entries per sample and modality. The backward pass computes
+    # them again, so that the terms of all R_h ranks are not stored at once.
     terms = (
         checkpoint(_rank_term, contracted, of_rank, use_reentrant=False, preserve_rng_state=False)
         for of_rank in zip(*(factor.unbind() for factor in factors), strict=True)
@@ -223,17 +223,17 @@ def _rank_term(contracted: Listing[Tensor], of_rank: Listing[Tensor]) -> Tensor:
 
 
 def _ranks(factor: Tensor, cp: str) -> Tensor:
-    """Return the factor (R, …) with the rank axis as Eq. 13 multiplies it: summed to 1, or as it is."""
+    """Return the factor (R, …), summed over its ranks to (1, …) if ``cp`` is ``product_of_sums``."""
     return factor.sum(dim=0, keepdim=True) if cp == PRODUCT_OF_SUMS else factor
 
 
 def _factors(rank: int, target: int, sizes: tuple[int, ...], cp: str, gain: float = 1.0) -> nn.ParameterList:
-    """Return CP factors (R, target, size), one a modality.
+    """Return CP factors (R, target, size), one per modality.
 
-    Every factor of a product keeps the root mean square of what it is applied to (times ``gain``), whatever
-    signs and correlations that has, so that a product's scale does not depend on the number of modalities.
-    The sum over the ranks adds R independent terms: their standard deviation is divided by sqrt(R), which
-    in a sum of products all M factors share.
+    Each factor multiplies the root mean square of its input by ``gain``, whatever the signs and correlations
+    of the input, so that the scale of a product does not depend on the number of modalities. The sum over
+    the ranks adds R independent terms, whose standard deviation is therefore divided by sqrt(R). In a sum of
+    products, the M factors share this divisor.
     """
     share = 1 if cp == PRODUCT_OF_SUMS else 1 / len(sizes)
     return nn.ParameterList(

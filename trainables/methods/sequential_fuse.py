@@ -26,7 +26,7 @@ class SequentialFuseConfig(ConditionalConfig):
 
 @dataclass(frozen=True)
 class PSequentialFuseConfig(ConditionalConfig):
-    """Configuration of ``p_sequential_fuse``; the prompt length l = 6 is the paper's."""
+    """Configuration of ``p_sequential_fuse``; the prompt length l = 6 is the paper's value."""
 
     prompt_length: int = option(6, "static prompts a layer of the main encoder", low=1, other=2)
     complementary_prompt_length: int = option(
@@ -46,13 +46,13 @@ class PSequentialFuseConfig(ConditionalConfig):
     ),
 )
 class SequentialFuse(SequentialPipeline):
-    """SequentialFuse (MoPE paper, Sec. 4.3): the pipeline of ``mope`` with a mapped prompt only.
+    """SequentialFuse (MoPE paper, Sec. 4.3): the pipeline of ``mope`` with only a mapped prompt.
 
-    psi_y = E_y(y) is the pooled vector of the complementary encoder; layer i of the main encoder runs on
-    [x; f_m(psi_y)], where f_m is the mapper of ``mope``, the same in all layers; the output of the added
-    token is dropped after each layer. outputs = W pool(x) + b. Both encoders train.
+    psi_y = E_y(y) is the pooled vector of the complementary encoder. Every layer of the main encoder runs on
+    [x; f_m(psi_y)], where f_m is the mapper of ``mope``, shared by all layers. The output of the added token
+    is dropped after each layer. outputs = W pool(x) + b. Both encoders train.
 
-    The released code runs this baseline from image to text only; here ``main`` chooses, as in ``mope``.
+    The released code maps only from image to text. Here the option ``main`` sets the direction.
     """
 
     config_class = SequentialFuseConfig
@@ -65,11 +65,11 @@ class SequentialFuse(SequentialPipeline):
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """Both."""
+        """Return both modalities."""
         return frozenset(context.towers)
 
     def prefix_layers(self) -> dict[str, int]:
-        """None: both encoders train from the embedding on."""
+        """Return no modality: both encoders train from the embedding on."""
         return {}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -95,9 +95,9 @@ class SequentialFuse(SequentialPipeline):
 class PSequentialFuse(SequentialPipeline):
     """P-SequentialFuse (MoPE paper, Sec. 4.3): ``sequential_fuse`` with prompts in frozen encoders.
 
-    Layer i of the main encoder runs on [x; P_s,i; f_m(psi_y)] with l static prompts P_s of its own, layer i
-    of the complementary one on [y; Q_i]. Prompts, mapper and classifier train. This is ``mope`` without its
-    dynamic prompts; the defaults are explained there.
+    Layer i of the main encoder runs on [x; P_s,i; f_m(psi_y)] with its own l static prompts P_s,i. Layer i of
+    the complementary encoder runs on [y; Q_i]. Prompts, mapper and classifier train. The method is ``mope``
+    without dynamic prompts; ``MoPE`` explains the defaults.
     """
 
     config_class = PSequentialFuseConfig
@@ -112,7 +112,7 @@ class PSequentialFuse(SequentialPipeline):
         self.complementary_prompts = complementary_prompts(complementary, config.complementary_prompt_length)
 
     def prefix_layers(self) -> dict[str, int]:
-        """The embeddings only."""
+        """Return 0 layers for both towers: only the embeddings are frozen prefix."""
         return dict.fromkeys(self.towers, 0)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:

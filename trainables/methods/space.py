@@ -1,7 +1,7 @@
-"""What a method's file says of its default space: which of its options are searched, and what is tried first.
+"""Declaration of a method's default space: the options that are searched and the points to evaluate first.
 
-``spaces`` makes a space of it, under the method's name; the learning rate, which every space has, is added
-there.
+``spaces`` registers each declaration as a space under the method's name. Every space also has a learning
+rate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class SpaceContext:
-    """What a space may depend on: the encoders that are fused.
+    """Properties of the fused encoders that a space may depend on.
 
     Attributes:
         depths: Number of layers of each modality's encoder.
@@ -44,7 +44,7 @@ class SpaceContext:
 
     @classmethod
     def of(cls, encoders: Mapping[str, EncoderSource]) -> SpaceContext:
-        """Return the context of some encoders."""
+        """Return the context for one encoder per modality."""
         return cls(
             {modality: encoder.depth for modality, encoder in encoders.items()},
             {modality: encoder.width for modality, encoder in encoders.items()},
@@ -52,7 +52,7 @@ class SpaceContext:
 
     @property
     def depth(self) -> int:
-        """Layers of the shallowest encoder."""
+        """Number of layers of the shallowest encoder."""
         return min(self.depths.values())
 
     @property
@@ -61,17 +61,17 @@ class SpaceContext:
         return max(self.widths.values())
 
 
-#: Draws some options through a trial; parameters may depend on each other.
+#: A function that draws options through a trial. A parameter may depend on the values of others.
 Draw = Callable[[Trial, SpaceContext], dict[str, Any]]
-#: Returns parameter values to evaluate first.
+#: A function that returns the parameter values to evaluate first.
 FirstPoints = Callable[[SpaceContext], list[dict[str, Any]]]
-#: A parameter, or what makes one of its name and of the encoders: ``top_layers``, for one.
+#: A parameter, or a function of its name and the encoders that returns one, such as ``top_layers``.
 Declared = Parameter | Callable[[str, SpaceContext], Parameter]
 
 
-#: The lengths of prompts that the PMF paper studies (Fig. 5).
+#: Prompt lengths that the PMF paper studies (Fig. 5).
 PROMPT_LENGTHS = Range(1, 32, log=True)
-#: Learning rates for training whole encoders.
+#: Lowest and highest learning rate for training whole encoders.
 FINE_TUNING = (1e-5, 1e-3)
 
 
@@ -79,13 +79,13 @@ FINE_TUNING = (1e-5, 1e-3)
 class DefaultSpace:
     """The default space of a method.
 
-    By convention the low end, or first choice, of every parameter is its cheapest in memory.
+    By convention, the low end or first choice of every parameter needs the least memory.
 
     Attributes:
         description: One line for listings, without the learning rate.
-        parameters: The options that are searched, by name, in the order in which they are asked for; or a
-            function that draws them through a trial, if one depends on another's value.
-        first_points: Parameter values to evaluate first, the papers' settings, or a function that returns
+        parameters: The searched options by name, in the order in which a trial is asked for them. If one
+            depends on another's value, a function that draws them through a trial.
+        first_points: Parameter values to evaluate first (the papers' settings), or a function that returns
             them.
         learning_rates: Lowest and highest learning rate.
     """
@@ -96,7 +96,7 @@ class DefaultSpace:
     learning_rates: tuple[float, float] = (1e-4, 1e-2)
 
     def draw(self, trial: Trial, context: SpaceContext) -> dict[str, Any]:
-        """Draw the method's options, and the learning rate last."""
+        """Draw the method's options and then the learning rate."""
         given = self.parameters
         options = given(trial, context) if callable(given) else suggest_all(trial, context, given)
         return {**options, "learning_rate": suggest_learning_rate(trial, *self.learning_rates)}
@@ -113,7 +113,7 @@ def suggest(trial: Trial, name: str, parameter: Parameter) -> Any:
     Args:
         trial: The trial.
         name: The parameter's name.
-        parameter: What it may be.
+        parameter: The parameter's range or choices.
     """
     if isinstance(parameter, Choices):
         return trial.suggest_categorical(name, parameter)
@@ -124,7 +124,7 @@ def suggest(trial: Trial, name: str, parameter: Parameter) -> Any:
 
 
 def suggest_all(trial: Trial, context: SpaceContext, parameters: Mapping[str, Declared]) -> dict[str, Any]:
-    """Ask a trial for the values of some parameters, in their order."""
+    """Ask a trial for the values of several parameters in the given order."""
     return {
         name: suggest(trial, name, given if isinstance(given, Range | Choices) else given(name, context))
         for name, given in parameters.items()
@@ -132,12 +132,12 @@ def suggest_all(trial: Trial, context: SpaceContext, parameters: Mapping[str, De
 
 
 def suggest_learning_rate(trial: Trial, low: float = 1e-4, high: float = 1e-2) -> float:
-    """Sample a learning rate, log-uniformly, to two significant digits: finer steps only hide repeats."""
+    """Sample a learning rate log-uniformly, rounded to two digits so that repeats are recognised."""
     return float(f"{trial.suggest_float('learning_rate', low, high, log=True):.1e}")
 
 
 def suggest_layers(trial: Trial, context: SpaceContext, name: str, *, log: bool = False) -> int:
-    """Sample a number of top layers, 1 to the shallowest encoder's depth, evenly or on a log scale.
+    """Sample a number of top layers from 1 to the shallowest encoder's depth, uniformly or on a log scale.
 
     Raises:
         UserError: If an encoder has no layers.
@@ -147,7 +147,7 @@ def suggest_layers(trial: Trial, context: SpaceContext, name: str, *, log: bool 
 
 
 def top_layers(name: str, context: SpaceContext) -> Range:
-    """Return the numbers of top layers that there are: 1 to the shallowest encoder's depth.
+    """Return the range of possible numbers of top layers: 1 to the shallowest encoder's depth.
 
     Raises:
         UserError: If an encoder has no layers.
@@ -158,10 +158,10 @@ def top_layers(name: str, context: SpaceContext) -> Range:
 
 
 def modalities(name: str, context: SpaceContext) -> Choices:
-    """Return the modalities as choices that have no order."""
+    """Return the modalities as choices without an order."""
     return Choices(tuple(context.depths), ordered=False)
 
 
 def main_modality(context: SpaceContext, preferred: str = "image") -> str:
-    """Return the main modality of methods that have one: the papers' where it is there, else the first."""
+    """Return the preferred main modality (the papers' choice) if it is fused, else the first modality."""
     return preferred if preferred in context.depths else next(iter(context.depths))

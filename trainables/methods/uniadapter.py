@@ -1,4 +1,4 @@
-"""UniAdapter: adapters whose down-projection all modalities share."""
+"""UniAdapter: adapters with a down-projection that all modalities share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainables.methods.inserting import (
 )
 from trainables.methods.space import DefaultSpace, top_layers
 
-#: What the adapters' output is multiplied by.
+#: Factor s of the adapters' output.
 SCALE = 0.1
 
 
 @dataclass(frozen=True)
 class UniAdapterConfig(TunedLayersConfig):
-    """Configuration of ``uniadapter``; the size is the Wander paper's (Table 1)."""
+    """Configuration of ``uniadapter``; the bottleneck size is from the Wander paper (Table 1)."""
 
     bottleneck: int = option(128, "bottleneck size d of the adapters", low=1, other=8)
 
@@ -37,7 +37,7 @@ class SharedAdapter(nn.Module):
 
     Args:
         widths: Hidden size of each modality's layer.
-        bottleneck: Size d in between.
+        bottleneck: Bottleneck size d.
     """
 
     def __init__(self, widths: Mapping[str, int], bottleneck: int) -> None:
@@ -51,7 +51,7 @@ class SharedAdapter(nn.Module):
         self.up = nn.ModuleDict({m: zero_linear(bottleneck, width) for m, width in widths.items()})
 
     def forward(self, modality: str, tokens: Tensor) -> Tensor:
-        """Return what is added to a feed-forward network's output, of the tokens' shape (B, T, D)."""
+        """Return the summand for a feed-forward network's output, with the tokens' shape (B, T, D)."""
         return SCALE * self.up[modality](self.down[str(tokens.shape[-1])](tokens))
 
 
@@ -66,16 +66,17 @@ class SharedAdapter(nn.Module):
     ),
 )
 class UniAdapter(TunedLayers):
-    """UniAdapter (Lu et al., ICLR 2024, Sec. 3.2) between encoders that are independent.
+    """UniAdapter (Lu et al., ICLR 2024, Sec. 3.2) for independent unimodal encoders.
 
-    FFN(x) + s W_m ReLU(W_d LN(x)), x being the feed-forward network's input. LN and the down-projection W_d
-    are shared by the layers of all modalities with the same number of layers above them, the up-projection
-    W_m belongs to modality m; s = 0.1. Adapters and head train.
+    A feed-forward network with input x computes FFN(x) + s W_m ReLU(W_d LN(x)) with s = 0.1. LN and the
+    down-projection W_d are shared by the layers of all modalities that have the same number of layers above
+    them and the same hidden size. The up-projection W_m belongs to modality m. Adapters and head train. Any
+    number of modalities is supported.
 
-    The paper is about BLIP: what it has for cross-attention layers (the cross-modal sum of up-projections,
-    the query residual) is left out, as there are none here. All up-projections start at zero, where the
-    released code starts one of them so and leaves the image's random: the encoders start as pretrained.
-    Modalities share LN and W_d where their layers have the same hidden size; any number of modalities.
+    The paper adapts BLIP. Its parts for cross-attention layers (the cross-modal sum of up-projections and the
+    query residual) are left out, because unimodal encoders have no such layers. All up-projections start at
+    zero, so that the encoders start as pretrained. In the released code, the image's up-projection starts
+    with random values.
     """
 
     config_class = UniAdapterConfig
@@ -93,7 +94,7 @@ class UniAdapter(TunedLayers):
                 tower = self.tower(modality)
                 layer, up, output = tower.layers[index], tower.MATRICES["up"], tower.SUBLAYERS["feed_forward"]
                 start = BranchStart(layer.get_submodule(up))
-                # A partial is no module: the adapter is a part of this method, not of every layer it serves
+                # A partial is not a module, so that the adapter does not become a submodule of every layer
                 end = BranchEnd(layer.get_submodule(output), partial(adapter, modality), start.take)
                 layer.set_submodule(up, start)
                 layer.set_submodule(output, end)

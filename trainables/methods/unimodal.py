@@ -1,4 +1,4 @@
-"""Unimodal baselines: one encoder fine-tuned, a linear classifier on its pooled vector."""
+"""Unimodal baselines: a linear classifier on the pooled vector of one fine-tuned encoder."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class FineTunedConfig(MethodConfig):
-    """Configuration of ``image_only`` and ``text_only``: there is nothing to choose."""
+    """Configuration of ``image_only`` and ``text_only``, which have no options."""
 
 
 class Unimodal(FusionMethod):
-    """A linear classifier on the pooled vector of one modality; the others are not looked at.
+    """A linear classifier on the pooled vector of one modality. Other modalities are not used.
 
     Raises:
-        UserError: If there is no such modality.
+        UserError: If the context lacks the modality.
     """
 
-    #: The modality classified.
+    #: The modality whose vector is classified.
     modality: ClassVar[str]
 
     n_modalities = (1, None)
@@ -43,7 +43,7 @@ class Unimodal(FusionMethod):
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
-        """The one modality."""
+        """Return the one modality."""
         if cls.modality not in context.towers:
             raise UserError(
                 f"{cls.__name__} needs the modality '{cls.modality}'; there are: {', '.join(context.towers)}"
@@ -52,17 +52,17 @@ class Unimodal(FusionMethod):
 
 
 class FineTuned(Unimodal):
-    """A fine-tuned encoder: outputs = W pool(x) + b, everything trains (PMF paper, Sec. 4.2)."""
+    """A fine-tuned encoder with outputs = W pool(x) + b (PMF paper, Sec. 4.2). Everything trains."""
 
     config_class = FineTunedConfig
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """The one encoder that is used."""
+        """Return the one modality."""
         return frozenset({cls.modality})
 
     def prefix_layers(self) -> dict[str, int]:
-        """None: the encoder trains from the embedding on."""
+        """Return no modality: the encoder trains from the embedding on."""
         return {}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:

@@ -1,4 +1,4 @@
-"""Wander: a low-rank sequence multimodal adapter, and the forms that its paper compares it with."""
+"""Wander: a low-rank sequence multimodal adapter, and the variants that its paper compares it with."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ from trainables.methods.space import (
 from trainables.parameters import Choices, Parameter, Range
 from trainables.towers import ModalityInput, Sequence
 
-#: Most parameters of an unfactorised fusion: as many as an encoder has.
+#: Largest number of parameters of an unfactorised fusion: about as many as an encoder has.
 MOST_PARAMETERS = 100_000_000
 
-#: Products of features and of positions that an unfactorised fusion's sizes are reduced to by default: 16
-#: features and 8 positions of three modalities, which is 3.1 M parameters at width 768 (Table 5: 3.5 M).
+#: Default limits of prod d_m and prod l_m in an unfactorised fusion. They reduce each of three modalities to
+#: 16 features and 8 positions, which gives 3.1 M parameters at width 768 (Table 5: 3.5 M).
 DEFAULT_FEATURES, DEFAULT_POSITIONS = 16**3, 8**3
 
-#: Widths that spaces try.
+#: Widths that spaces search.
 WIDTHS = Range(8, 128, log=True)
-#: Ranks that they try: the paper's figures go to 16 or so, its default is 8 (Fig. 5).
+#: Ranks that spaces search. The paper shows ranks up to about 16 (Fig. 5); its default is 8.
 RANKS = Range(1, 16, log=True)
-#: Both forms. The one whose sums are pulled inside is the cheaper one.
+#: Both CP forms, the cheaper one first.
 FORMS = Choices((PRODUCT_OF_SUMS, SUM_OF_PRODUCTS))
 
-#: He et al.'s gain: a rectifier halves the mean square of its input, GELU nearly so.
+#: Gain of He et al.: ReLU halves the mean square of its input, and GELU does so approximately.
 NONLINEAR_GAIN = 2**0.5
 
 
 @dataclass(frozen=True)
 class WanderConfig(MethodConfig):
-    """Configuration of ``wander``; ranks are the paper's, the width is its smaller one for Food-101."""
+    """Configuration of ``wander``. The ranks are the paper's; the width is its smaller one for Food-101."""
 
     width: int = option(64, "d, width of the down-projections", low=1, other=8)
     rank_hidden: int = option(8, "R_h, rank of the feature factors", low=1, other=2)
@@ -85,7 +85,7 @@ class WanderConfig(MethodConfig):
 
 
 def reduced_sizes(n_modalities: int) -> tuple[int, int]:
-    """Return the width and length that ``sf_op`` and ``sf_vf`` reduce features to by default."""
+    """Return the default width and length to which ``sf_op`` and ``sf_vf`` reduce each modality."""
     return _root(DEFAULT_FEATURES, n_modalities), _root(DEFAULT_POSITIONS, n_modalities)
 
 
@@ -94,10 +94,10 @@ class Adapter(nn.Module):
 
     Args:
         widths: Hidden size of each modality's tokens.
-        width: Width d that they are projected down to.
+        width: Width d of the down-projections.
         fusion: Fusion of the projected sequences.
         nonlinearity: Whether GELU follows the projections.
-        lengths: Positions that each modality's sequence is averaged to; None leaves them alone.
+        lengths: Number of positions to which each modality's sequence is averaged; None keeps all tokens.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Adapter(nn.Module):
         self.lengths = lengths
 
     def forward(self, sequences: Mapping[str, Sequence]) -> Tensor:
-        """Fuse sequences, one a modality, into tokens (B, d_t, d_h)."""
+        """Fuse one sequence per modality into tokens (B, d_t, d_h)."""
         return self.fusion([self._project(m, sequence) for m, sequence in sequences.items()])
 
     def _project(self, modality: str, sequence: Sequence) -> Tensor:
@@ -129,14 +129,14 @@ class Adapter(nn.Module):
 
 
 class _FusedOutputs(FusionMethod):
-    """Classifies the encoders' pooled vectors, to which fused tokens are added, or the fused tokens alone."""
+    """Classifies the fused tokens, or the encoders' pooled vectors with the fused tokens added."""
 
     def _make_head(self, *, residual: bool) -> nn.Linear:
         size = sum(self.widths.values()) if residual else max(self.widths.values())
         return nn.Linear(size, self.context.output_size)
 
     def _read(self, outputs: Mapping[str, Sequence], fused: Tensor, *, residual: bool) -> Tensor:
-        """Return what the head reads of outputs (B, l_m, d_m) and fused tokens (B, d_t, d_h)."""
+        """Return the head's input for outputs (B, l_m, d_m) and fused tokens (B, d_t, d_h)."""
         vector = fused.mean(dim=1)
         if not residual:
             return vector
@@ -144,14 +144,14 @@ class _FusedOutputs(FusionMethod):
         return torch.cat([p + vector[:, : p.shape[1]] for p in pooled.values()], dim=-1)
 
     def _finished(self, sequences: Mapping[str, Sequence]) -> dict[str, Sequence]:
-        """Return the encoders' outputs from the sequences after their last layer."""
+        """Return the encoders' outputs for sequences that have passed all layers."""
         return {m: self.tower(m).finish(sequence) for m, sequence in sequences.items()}
 
 
 def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     layers = suggest(trial, "n_layers", top_layers("n_layers", context))
     sizes: dict[str, Parameter] = {"width": WIDTHS, "rank_hidden": RANKS, "rank_time": RANKS}
-    # Behind the last layer the fused tokens are averaged: there d_t is a factor of the rank, no more
+    # After the last layer the fused tokens are averaged, so that d_t would only multiply the rank
     length = Range(1, 8, log=True)
     return {
         "n_layers": layers,
@@ -162,7 +162,7 @@ def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The last layer, d = 64 (Table 1) and an eighth of the width (Sec. 4.5); then two layers."""
+    """Return points of one layer with d = 64 (Table 1) or width / 8 (Sec. 4.5), then one of two layers."""
     eighth = min(max(context.width // 8, 8), 128)
     points = [_point(64, 1), _point(eighth, 1), _point(64, 1, PRODUCT_OF_SUMS)]
     return [*points, _point(64, min(2, context.depth))] if context.depth > 1 else points
@@ -186,32 +186,35 @@ def _point(width: int, layers: int, cp: str = SUM_OF_PRODUCTS) -> dict[str, Any]
 class Wander(_FusedOutputs):
     """Low-rank sequence multimodal adapter (Wander; Eq. 14).
 
-    Wander(h) = h + SF(sigma(Down(h))) for the token sequences h = [h_1, …, h_M] of any number of encoders;
-    SF is Eq. 13 (``SequenceFusion``), sigma is GELU (the activation of BERT and ViT: the paper takes the
-    encoders'), Down projects each modality to width d. Then a linear classifier on the encoders' pooled
-    vectors side by side. By default a Wander follows the last layer only, as in the authors' experiments:
-    nothing is trained inside the encoders, no gradient enters them, and their outputs can be computed
-    once. With ``n_layers = n`` one follows each of the top n layers (L_f = depth - n), each with weights of
-    its own.
+    Wander(h) = h + SF(sigma(Down(h))) for the token sequences h = [h_1, …, h_M] of any number of encoders.
+    SF is Eq. 13 (``SequenceFusion``). sigma is GELU: the paper uses the encoders' activation, which is GELU
+    in BERT and ViT. Down projects each modality to width d. A linear classifier reads the encoders'
+    concatenated pooled vectors. By default, one Wander follows the last layer, as in the authors'
+    experiments: nothing trains inside the encoders, no gradient enters them, and their outputs can be
+    computed once. With ``n_layers = n``, a Wander with its own weights follows each of the top n layers
+    (L_f = depth - n).
 
-    The paper leaves open how one fused sequence (d_t, d_h) is added to M sequences; the authors' code adds
-    it to the first d_t = d tokens of the concatenated sequences and reads token 0 only, so that all but one
-    of its rows never train. Here d_h is the widest encoder's width, of which a narrower one takes the first
-    columns. Below the last layer, fused token t is added to token t of every modality. After the last
-    layer, where each encoder is read as one pooled vector, the mean of the fused tokens is added to that
-    vector: for d_t = 1, the default, and encoders read at [CLS] this is Eq. 14 as it stands, and for
-    others (mean over tokens, last token) the fused tokens reach what is read undiminished. Without the
-    residual the fused tokens replace the others, and the classifier reads their mean alone.
+    The paper does not say how one fused sequence (d_t, d_h) is added to M sequences. The authors' code adds
+    it to the first d_t = d tokens of the concatenated sequences and reads token 0 only, so that only one of
+    its rows trains. Here d_h is the width of the widest encoder; narrower encoders use the first columns.
+    Below the last layer, fused token t is added to token t of every modality. After the last layer, the mean
+    of the fused tokens is added to each encoder's pooled vector. For d_t = 1, the default, and encoders that
+    pool [CLS], this equals Eq. 14. For other encoders (mean over tokens, last token), the pooled vector
+    contains the fused tokens with full weight. Without the residual, the fused tokens replace the encoders'
+    tokens, and the classifier reads only their mean.
 
-    Further departures from the authors' code. Its time factors start at zero for every modality, where all
-    gradients of a product vanish for ever: here only the feature factors of the first modality do (with the
-    residual), so that training starts at the frozen encoders and everything trains from the second step on.
-    It sums the factors over their ranks before the product (``cp="product_of_sums"``, Eq. 13's third
-    line); the default is the CP sum that the paper derives. Its padding takes part in the fusion; here
-    it is zero, and shorter batches use the first columns of the time factors.
+    Further departures from the authors' code:
+
+    - There, the time factors of every modality start at zero, where all gradients of a product vanish for
+      ever. Here only the feature factors of the first modality start at zero (with the residual), so that
+      the method starts as frozen encoders and everything trains from the second step on.
+    - There, the factors are summed over their ranks before the product (``cp="product_of_sums"``, third line
+      of Eq. 13). Here the default is the CP sum that the paper derives.
+    - There, padding takes part in the fusion. Here it is zero, and shorter batches use the first columns of
+      the time factors.
 
     Raises:
-        UserError: If a Wander is to follow more layers than the shallowest encoder has.
+        UserError: If ``n_layers`` exceeds the depth of the shallowest encoder.
     """
 
     config_class = WanderConfig
@@ -221,7 +224,7 @@ class Wander(_FusedOutputs):
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         depths = self.depths
-        most = max(1, min(depths.values()))  # an encoder without layers has an output, too
+        most = max(1, min(depths.values()))  # a Wander can follow an encoder without layers
         if config.n_layers > most:
             raise UserError(
                 f"n_layers={config.n_layers}: must be 1 to {most}, the shallowest encoder's depth "
@@ -259,7 +262,7 @@ class Wander(_FusedOutputs):
         )
 
     def prefix_layers(self) -> dict[str, int]:
-        """The layers up to the first Wander: all, where it follows the last layer only."""
+        """Return the number of layers up to the first Wander: all, if only the last layer has one."""
         return {m: self.tower(m).depth - self.config.n_layers + 1 for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -278,7 +281,7 @@ class Wander(_FusedOutputs):
 
 @dataclass(frozen=True)
 class WanderVFConfig(MethodConfig):
-    """Configuration of ``wander_vf``; as ``wander``'s."""
+    """Configuration of ``wander_vf``, with the defaults of ``wander``."""
 
     width: int = option(64, "d, width of the down-projections", low=1, other=8)
     rank_hidden: int = option(8, "R_h, rank of the feature factors", low=1, other=2)
@@ -303,8 +306,8 @@ class WanderVFConfig(MethodConfig):
 class WanderVF(_FusedOutputs):
     """Wander with vector fusion (Wander paper, Sec. 4.5, "Wander (VF)").
 
-    Wander(h) = h + VF(GELU(Down(h))) with VF of Eq. 7 and h the first token ([CLS]) of each encoder's
-    output; of an encoder that is read otherwise, its pooled vector. All else as in ``wander``.
+    Wander(h) = h + VF(GELU(Down(h))), where VF is Eq. 7 and h is the pooled vector of each encoder: the first
+    token ([CLS]) for most families. Everything else is as in ``wander``.
     """
 
     config_class = WanderVFConfig
@@ -326,7 +329,7 @@ class WanderVF(_FusedOutputs):
         self.head = self._make_head(residual=True)
 
     def prefix_layers(self) -> dict[str, int]:
-        """All layers of every tower."""
+        """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -358,7 +361,7 @@ class SFVFConfig(SFOPConfig):
     rank_hidden: int = option(8, "R_h, rank of the feature factors", low=1, other=2)
 
 
-#: Sizes that features are reduced to: up to the defaults.
+#: Sizes to which features are reduced; the defaults are the upper ends.
 REDUCED: dict[str, Declared] = {
     "width": lambda name, context: Range(2, _reduced_point(context)["width"], log=True),
     "length": lambda name, context: Range(1, _reduced_point(context)["length"], log=True),
@@ -382,12 +385,12 @@ def _reduced_point(context: SpaceContext) -> dict[str, int]:
 class SFOP(_FusedOutputs):
     """Sequence fusion by outer products (Wander paper, Eq. 10, "SF-OP").
 
-    The classifier reads W_t (h_1 ⊗ … ⊗ h_M) W_h of the encoders' outputs h_m, with full tensors W_t and
-    W_h: d_h * prod d_m + d_t * prod l_m parameters. So, as in the paper, the features are reduced first:
-    a linear layer projects each modality to d dimensions and its tokens are averaged to a few positions,
-    evenly over a sample's real tokens. As in the paper all is linear in each modality, and there is no
-    residual (Sec. 4.3). d_t is 1: of a longer fused sequence the classifier would read the mean, and the
-    mean of a full W_t over its d_t rows is one row.
+    The classifier reads W_t (h_1 ⊗ … ⊗ h_M) W_h, where h_m are the encoders' outputs. The full tensors W_t
+    and W_h have d_h * prod d_m + d_t * prod l_m parameters. Therefore the features are reduced first, as in
+    the paper: a linear layer projects each modality to d dimensions, and its real tokens are averaged to a
+    few positions. As in the paper, the fusion is linear in each modality and has no residual (Sec. 4.3).
+    d_t is 1, because the classifier would read the mean of a longer fused sequence, and the mean of a full
+    W_t over its d_t rows is one row.
 
     Raises:
         UserError: If the fusion would have more than ``MOST_PARAMETERS`` parameters.
@@ -427,7 +430,7 @@ class SFOP(_FusedOutputs):
         )
 
     def prefix_layers(self) -> dict[str, int]:
-        """All layers of every tower."""
+        """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -449,7 +452,8 @@ class SFOP(_FusedOutputs):
 class SFVF(SFOP):
     """Sequence fusion by vector fusion (Wander paper, Eq. 8 and 10, "SF-VF").
 
-    As ``sf_op``, with W_h as a CP sum (Eq. 6): R_h * d_h * sum d_m + d_t * prod l_m parameters.
+    The method is ``sf_op`` with W_h as a CP sum (Eq. 6). The fusion has
+    R_h * d_h * sum d_m + d_t * prod l_m parameters.
     """
 
     config_class = SFVFConfig
@@ -468,12 +472,12 @@ def _down(size: int, width: int) -> nn.Linear:
 
 
 def _root(number: int, degree: int) -> int:
-    """Return the greatest whole number, at least 1, whose power is at most ``number``."""
+    """Return the largest whole number n >= 1 with n ** degree <= number."""
     return max(n for n in range(1, number + 1) if n == 1 or n**degree <= number)
 
 
 def _insert(fused: Tensor, sequence: Sequence, *, residual: bool) -> Sequence:
-    """Return the sequence with fused tokens (B, d_t, d_h) added to its first tokens, or in their place."""
+    """Add fused tokens (B, d_t, d_h) to the first tokens of a sequence, or replace these without residual."""
     length, width = sequence.tokens.shape[1:]
     fused = fused[:, :length, :width]
     first, rest = sequence.tokens[:, : fused.shape[1]], sequence.tokens[:, fused.shape[1] :]
@@ -481,9 +485,9 @@ def _insert(fused: Tensor, sequence: Sequence, *, residual: bool) -> Sequence:
 
 
 def _average(hidden: Tensor, mask: Tensor | None, length: int) -> Tensor:
-    """Average the real tokens of sequences (B, T, d) in ``length`` even runs, shape (B, length, d).
+    """Average the real tokens of sequences (B, T, d) in ``length`` equal runs, shape (B, length, d).
 
-    A run without a token is zero.
+    The average of a run without tokens is zero.
 
     Args:
         hidden: The sequences.
