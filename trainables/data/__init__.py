@@ -1,4 +1,4 @@
-"""Datasets: opened from Parquet, prepared once, loaded in batches."""
+"""Datasets, which are opened from Parquet files, prepared once and loaded in batches."""
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.features import FeatureCache

@@ -1,4 +1,4 @@
-"""Image augmentation for training, on whole batches."""
+"""Image augmentations for training, applied to whole batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shift_flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image (B, 3, S, S) by up to an eighth of its side, edges repeated, then ``flip``."""
+    """Shift each image (B, 3, S, S) by up to an eighth of its side, repeating edge pixels, then ``flip``."""
     size = pixels.shape[-1]
     margin = size // 8
     padded = F.pad(pixels, [margin] * 4, mode="replicate")
@@ -35,10 +35,10 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
 
 
 def get_augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-    """Return an augmentation, or None for ``none``.
+    """Return the augmentation of a name, or None for ``none``.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If the name is unknown.
     """
     if name not in AUGMENTATIONS:
         raise unknown("augmentation", name, AUGMENTATIONS)

@@ -1,4 +1,4 @@
-"""The frozen prefix's output, computed once per dataset and layer and shared by all trials of a node."""
+"""Cache of the frozen prefix's output, computed once per dataset and layer for all trials of a node."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from trainables.towers import ModalityInput, Sequence, Tower
 
 @dataclass(frozen=True)
 class PrefixFeatures:
-    """Tokens of every row of a split after some layers of one tower, memory-mapped.
+    """Memory-mapped tokens of all rows of a split after some layers of one tower.
 
     Attributes:
-        tokens: Shape (N, T, D).
-        layer: Number of layers the tokens have been through.
-        mask: Returns the padding mask of some rows, or None where there is none.
+        tokens: The tokens, shape (N, T, D).
+        layer: Number of layers that the tokens have passed.
+        mask: Returns the mask of the rows' real tokens, shape (B, T), or None if no token is padding.
     """
 
     tokens: np.ndarray
@@ -34,20 +34,21 @@ class PrefixFeatures:
     mask: Callable[[Tensor], Tensor | None]
 
     def sequence(self, rows: Tensor) -> Sequence:
-        """Return the tokens of some rows (B,), ready for the next layer."""
+        """Return the tokens of the rows with these numbers (B,), as input of the next layer."""
         return Sequence(torch.from_numpy(self.tokens[rows.numpy()]), self.mask(rows), self.layer)
 
 
 class FeatureCache:
-    """Files of prefix outputs under the user's cache folder, bounded in size.
+    """Files of prefix outputs in the user's cache folder, with a limit on their total size.
 
-    Evaluation mode and a deterministic input make the prefix's output a constant of the data, so that
-    training on it equals running the prefix in every step. A file is keyed by the prepared data (content of
-    dataset, tokeniser, sizes), the encoder (content of its weights), attention kernel and precision.
+    The prefix runs in evaluation mode on deterministic inputs, so that its output depends on the data only.
+    Training on the cached output equals running the prefix in every step. The key of a file contains the
+    prepared data (content of the dataset, tokeniser, sizes), the encoder (content of its weights), the
+    attention kernel and the precision.
 
     Args:
-        limit: Most bytes all files may take; the least recently used are removed for new ones. A split
-            that alone is larger is not cached.
+        limit: Largest size of all files together in bytes. The least recently used files are removed to make
+            room for new ones. A split that is larger than the limit is not cached.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,18 +67,18 @@ class FeatureCache:
         device: torch.device,
         others: Collection[int] = (),
     ) -> PrefixFeatures | None:
-        """Return a split's tokens after ``layer`` layers, computing them if they are not there.
+        """Return a split's tokens after ``layer`` layers. They are computed if the cache lacks them.
 
         Args:
             data: The prepared dataset.
             split: ``train``, ``validation`` or ``test``.
             tower: The encoder.
-            layer: Number of layers the tokens are to have been through.
-            setting: For the attention kernel and the precision.
-            encoder: The encoder's fingerprint.
-            device: Where to compute.
-            others: Numbers of layers that other trials may ask for; those met on the way are stored too, as
-                long as nothing has to be removed for them.
+            layer: Number of layers that the tokens have passed.
+            setting: Setting with the attention kernel, the precision and the batch size.
+            encoder: Fingerprint of the encoder.
+            device: Device on which the tokens are computed.
+            others: Numbers of layers that other trials may need. Tokens after these layers are stored too if
+                they are computed on the way and no other file has to be removed for them.
 
         Returns:
             The features, or None if they are larger than the limit.
@@ -89,7 +90,7 @@ class FeatureCache:
         try:
             if not path.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # One process at a time on a split's layers: the next one starts from what this one leaves.
+                # Only one process at a time computes layers of a split; the next one can reuse its files
                 with FileLock(self.folder / f"{stem}.lock"):
                     if not path.exists() and not self._build(
                         stem, rows, tower, layer, setting, device, others
@@ -98,7 +99,7 @@ class FeatureCache:
             os.utime(path)
             tokens = np.load(path, mmap_mode="r")
         except FileNotFoundError:
-            # Another process made room by removing the file between two of these lines.
+            # Another process removed the file in the meantime to make room
             return None
         return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
 
@@ -115,7 +116,7 @@ class FeatureCache:
         device: torch.device,
         others: Collection[int],
     ) -> bool:
-        """Compute a layer's file, from the deepest lower one there is; return whether there is room."""
+        """Compute a layer's file from the deepest lower layer on file. Return False if it does not fit."""
         lower = max((i for i in range(layer) if self._path(stem, i).exists()), default=None)
         below = None
         if lower is not None:
@@ -130,7 +131,7 @@ class FeatureCache:
         partial = {i: self._path(stem, i).with_suffix(".partial") for i in stored}
         files: dict[int, np.memmap] = {}
         tower.to(device).eval()
-        # As many at once as a step runs, so that it takes no more memory than a step
+        # The batches of a training step, so that this takes no more memory than a step
         for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
             first = int(index[0])
             inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
@@ -165,7 +166,7 @@ class FeatureCache:
         for _, file_size, path in sorted(files):
             if used + size <= self.limit:
                 break
-            path.unlink(missing_ok=True)  # processes that have it mapped keep their pages
+            path.unlink(missing_ok=True)  # processes that have mapped the file can still read it
             used -= file_size
         return True
 

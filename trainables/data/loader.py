@@ -1,4 +1,4 @@
-"""Batches of a split: raw inputs, or the frozen prefix's cached output where there is one."""
+"""Batches of a split, with raw inputs or the frozen prefix's cached output."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from trainables.towers import ModalityInput
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs by modality and labels (B,)."""
+    """A batch: the inputs by modality, and the labels of shape (B,) or (B, K)."""
 
     inputs: dict[str, ModalityInput]
     labels: Tensor
 
 
 class Loader:
-    """Iterates over a split.
+    """Loads the rows of a split in batches.
 
     Args:
         split: The rows.
         modalities: Modalities to load.
-        batch_size: Rows a batch; the last one may be smaller.
-        device: Where batches go.
-        features: Cached prefix outputs, by modality; the others are loaded raw.
-        augment: Applied to images, given the generator of the epoch.
+        batch_size: Number of rows per batch; the last batch may be smaller.
+        device: Device to which batches are moved.
+        features: Cached prefix outputs by modality. Other modalities are loaded as raw inputs.
+        augment: Function of raw images and the epoch's generator that returns the augmented images.
     """
 
     def __init__(
@@ -50,27 +50,27 @@ class Loader:
         self.augment = augment
 
     def __len__(self) -> int:
-        """Number of batches of one pass."""
+        """Return the number of batches in one pass."""
         return -(-len(self.split) // self.batch_size)
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        """Yield one pass in the order, and with the augmentation, that the seed decides."""
+        """Yield the batches of one pass. The seed decides the order and the augmentation."""
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.split), generator=generator)
         for rows in order.split(self.batch_size):
             yield self.batch(rows, generator)
 
     def in_order(self) -> Iterator[Batch]:
-        """Yield one pass in the order of the rows, without augmentation."""
+        """Yield the batches of one pass in the order of the rows, without augmentation."""
         for rows in torch.arange(len(self.split)).split(self.batch_size):
             yield self.batch(rows)
 
     def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """Load some rows.
+        """Load the given rows as one batch.
 
         Args:
             rows: Row numbers, shape (B,).
-            generator: Decides the augmentation; None does without.
+            generator: Source of random numbers for the augmentation; None turns augmentation off.
         """
         inputs: dict[str, ModalityInput] = {}
         for modality in self.modalities:

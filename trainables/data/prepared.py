@@ -1,4 +1,4 @@
-"""Datasets decoded, resized and tokenised once, in memory-mapped Arrow files that all trials share."""
+"""Datasets that are decoded, resized and tokenised once, into memory-mapped Arrow files for all trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainables.errors import UserError
 from trainables.tasks import Task, read_task
 from trainables.towers import EncoderSource
 
-_FORMAT = 2  # raise when the layout below changes
+_FORMAT = 2  # increase when the layout below changes
 _ROWS = 512
 
 Progress = Callable[[str, int, int], None]
@@ -34,35 +34,35 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared dataset: a folder with one Arrow file a split and ``prepared.json``.
+    """A prepared dataset: a folder with one Arrow file per split and ``prepared.json``.
 
-    Only the path is needed to open one, in any process of the node.
+    Any process of the node can open it by its path alone.
     """
 
     folder: Path
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """What was prepared: task, modalities, sizes, image mean and standard deviation."""
+        """Description of the data: task, modalities, sizes, image mean and standard deviation."""
         return json.loads((self.folder / "prepared.json").read_text())
 
     @property
     def key(self) -> str:
-        """Hash of all that the content depends on."""
+        """Hash of everything that determines the content."""
         return self.folder.name
 
     @cached_property
     def task(self) -> Task:
-        """What is learnt."""
+        """The task to learn."""
         return read_task(self.info)
 
     def split(self, name: str) -> PreparedSplit:
-        """Open a split; nothing is read until rows are asked for."""
+        """Open a split. Inputs are read only when rows are requested."""
         return PreparedSplit(self.folder / f"{name}.arrow", self.info)
 
 
 class PreparedSplit:
-    """The rows of one split, read straight from the memory map."""
+    """The rows of one split, read directly from the memory map."""
 
     def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
         self._info = info
@@ -74,11 +74,11 @@ class PreparedSplit:
         return len(self.labels)
 
     def inputs(self, modality: str, rows: Tensor) -> dict[str, Tensor]:
-        """Return an encoder's inputs for some rows.
+        """Return an encoder's inputs for the given rows.
 
         Args:
-            modality: ``text`` gives ``input_ids`` (B, T) and ``attention_mask`` (B, T), ``image`` gives
-                ``pixel_values`` (B, 3, S, S), normalised.
+            modality: ``text`` returns ``input_ids`` (B, T) and ``attention_mask`` (B, T). ``image`` returns
+                normalised ``pixel_values`` (B, 3, S, S).
             rows: Row numbers, shape (B,).
         """
         if modality == "text":
@@ -90,7 +90,7 @@ class PreparedSplit:
         return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
 
     def mask(self, rows: Tensor) -> Tensor:
-        """Return which text tokens are real, shape (B, T)."""
+        """Return a mask that is True for real text tokens, shape (B, T)."""
         lengths = torch.from_numpy(self._take("text_tokens", rows))
         return torch.arange(self._info["text_length"])[None] < lengths[:, None]
 
@@ -117,17 +117,18 @@ def prepare(
     image_size: int,
     progress: Progress | None = None,
 ) -> PreparedData:
-    """Prepare a dataset for some encoders, unless it is in the cache already.
+    """Prepare a dataset for the given encoders, unless the cache already contains it.
 
     Args:
         dataset: The dataset.
-        encoders: One encoder a modality to use.
-        text_length: Tokens a text is cut or padded to.
-        image_size: Side in pixels; images are resized so that the shorter side fits, then cut at the centre.
+        encoders: One encoder for each modality to prepare.
+        text_length: Number of tokens to which texts are cut or padded.
+        image_size: Side of the square images in pixels. Images are resized to this length of the shorter side
+            and then cropped at the centre.
         progress: Called with (split, rows done, rows of the split).
 
     Raises:
-        UserError: If a modality is missing, or a row cannot be read; the message names the row.
+        UserError: If the dataset lacks a modality or a row cannot be read. The message names the row.
     """
     dataset.require(encoders)
     processing = {m: encoder.fingerprint() for m, encoder in encoders.items() if m == "text"}
@@ -157,11 +158,13 @@ def prepare(
 
 
 def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
-    """Return a text length that cuts at most one training text in a hundred, a multiple of 8.
+    """Return a text length in tokens that at most one in a hundred training texts exceeds.
+
+    The length is rounded up to a multiple of 8 and is at most the encoder's largest length.
 
     Args:
         dataset: The dataset.
-        encoder: The text encoder, for its tokeniser and its limit.
+        encoder: The text encoder, which defines the tokeniser and the largest length.
     """
     key = hashlib.sha256(f"{dataset.fingerprint}{encoder.fingerprint()}".encode()).hexdigest()[:16]
     path = cache_dir() / "text_lengths" / f"{key}.json"
@@ -182,10 +185,10 @@ def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
 
 
 def load_tokenizer(encoder: EncoderSource) -> Any:
-    """Load an encoder's tokeniser, made to pad on the right.
+    """Load an encoder's tokeniser, configured to pad on the right.
 
     Raises:
-        UserError: If the encoder comes without one.
+        UserError: If the encoder has no tokeniser that can be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -235,8 +238,8 @@ def _write_split(
                 ids = np.asarray(encoded["input_ids"], dtype=np.int32)
                 columns["text"] = pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length)
                 lengths = np.asarray(encoded["attention_mask"]).sum(axis=1)
-                # A tokeniser that adds no tokens of its own turns an empty text into padding only: one
-                # position counts as real, that there be something to attend to.
+                # A tokeniser without special tokens turns an empty text into padding only. One position
+                # then counts as real, because attention needs at least one real token.
                 columns["text_tokens"] = pa.array(np.maximum(lengths, 1).astype(np.int32))
             if "image" in encoders:
                 cells = batch[dataset.modalities["image"]]
@@ -252,7 +255,7 @@ def _write_split(
 def _regular(
     dataset: Dataset, split: str, encoders: Mapping[str, EncoderSource]
 ) -> Iterator[dict[str, list[Any]]]:
-    """Rows in lots of exactly ``_ROWS`` but the last, so that a row's place follows from its number."""
+    """Yield batches of ``_ROWS`` rows, only the last may be smaller, so that row numbers determine places."""
     columns = [dataset.label, *(dataset.modalities[modality] for modality in encoders)]
     held: dict[str, list[Any]] = {column: [] for column in columns}
     for batch in dataset.batches(split, columns, _ROWS):
@@ -266,20 +269,20 @@ def _regular(
 
 
 def _label_type(task: Task) -> pa.DataType:
-    """Return how a task's labels are stored: as numbers, or as lists of K numbers."""
+    """Return the Arrow type of a task's stored labels: a number, or a list of K numbers."""
     labels = task.example_labels(1).numpy()
     kind = pa.from_numpy_dtype(labels.dtype)
     return kind if labels.ndim == 1 else pa.list_(kind, labels.shape[1])
 
 
 def _stored_labels(labels: np.ndarray) -> pa.Array:
-    """Return labels (N,) or (N, K) as they are stored."""
+    """Convert labels (N,) or (N, K) to the Arrow array in which they are stored."""
     numbers = pa.array(labels.ravel())
     return numbers if labels.ndim == 1 else pa.FixedSizeListArray.from_arrays(numbers, labels.shape[1])
 
 
 def _read_labels(stored: pa.Array) -> np.ndarray:
-    """Return what ``_stored_labels`` was given."""
+    """Return the labels (N,) or (N, K) that ``_stored_labels`` converted."""
     if not pa.types.is_fixed_size_list(stored.type):
         return stored.to_numpy()
     return stored.flatten().to_numpy().reshape(len(stored), -1)
@@ -293,7 +296,7 @@ def _pixels(cell: Any, size: int, where: str) -> bytes:
         with Image.open(io.BytesIO(data)) as stored:
             image = ImageOps.exif_transpose(stored)
             if image.mode.startswith("I;16"):
-                # convert would clip 16 bits to 8 instead of scaling them
+                # convert would clip 16-bit values to 8 bits instead of scaling them
                 picture = image.point(lambda value: value / 256).convert("L").convert("RGB")
             else:
                 picture = image.convert("RGB")
@@ -307,7 +310,7 @@ def _pixels(cell: Any, size: int, where: str) -> bytes:
 
 
 def _image_statistics(encoder: EncoderSource | None) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation the encoder was trained with; ImageNet's where it does not say."""
+    """Return the mean and standard deviation that the encoder was trained with; ImageNet's by default."""
     from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     config: Mapping[str, Any] = {}

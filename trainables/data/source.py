@@ -1,9 +1,10 @@
-"""Datasets as users bring them: a folder of Parquet files, one a split.
+"""Datasets in the format that users provide: a folder of Parquet files, one per split.
 
-Layout: ``train.parquet``, ``validation.parquet``, ``test.parquet`` (or shards ``train-*.parquet`` …), each
-with one column a modality and a label column. Text columns hold strings; image columns hold the encoded
-file (PNG, JPEG, WebP, …) as binary; the task decides what labels are. The schema's metadata may name what is
-not the default (keys ``paretofuse.modalities``, ``.label``, ``.task``, and those that the task knows).
+The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards such as
+``train-*.parquet``. Each file has one column per modality and a label column. Text columns contain strings.
+Image columns contain encoded files (PNG, JPEG, WebP, …) as binary. The task defines the type of the labels.
+The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
+``paretofuse.task`` and further keys that the task defines.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from trainables.tasks import DEFAULT_TASK, LabelColumn, Task, get_task
 
 SPLITS = ("train", "validation", "test")
 
-#: Datasets that come with the package: name -> (folder, description).
+#: Datasets in the package, as name -> (folder, description).
 DATASETS = {
     "openclipart": (
         Path(__file__).parent / "openclipart",
@@ -38,13 +39,13 @@ _DEFAULT_COLUMNS = {"text": "text", "image": "image"}
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened dataset; rows are read on demand.
+    """An opened dataset. Its rows are read on demand.
 
     Attributes:
-        name: As the user named it.
+        name: The name that the user wrote.
         files: The Parquet files of each split.
-        modalities: Column of each modality.
-        label: Label column.
+        modalities: Name of each modality's column.
+        label: Name of the label column.
         kind: Name of the task.
     """
 
@@ -56,10 +57,10 @@ class Dataset:
 
     @cached_property
     def task(self) -> Task:
-        """What is learnt, as the labels and the schema's metadata say.
+        """The task to learn, as defined by the labels and the schema's metadata.
 
         Raises:
-            UserError: If they do not.
+            UserError: If the labels and the metadata do not define a task.
         """
         metadata = _metadata(self.files["train"][0])
         return get_task(self.kind).of_column(
@@ -82,10 +83,10 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def require(self, modalities: Iterable[str]) -> None:
-        """Check that the dataset has some modalities.
+        """Check that the dataset has the given modalities.
 
         Raises:
-            UserError: Naming the first that is missing, and those there are.
+            UserError: If one is missing. The message names the first missing one and the existing ones.
         """
         for modality in modalities:
             if modality not in self.modalities:
@@ -97,17 +98,17 @@ class Dataset:
         return sum(pq.read_metadata(path).num_rows for path in self.files[split])
 
     def labels(self, split: str) -> Tensor:
-        """Return the labels of a split's rows, as the task has them.
+        """Return the labels of a split's rows, encoded by the task.
 
         Raises:
-            UserError: If the task refuses one; the message names its row.
+            UserError: If the task does not accept a label. The message names the row.
         """
         where = f"dataset '{self.name}', {split} row"
         stored = [label for labels in self._stored_labels(split) for label in labels.to_pylist()]
         return self.task.encode(stored, where)
 
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a split in order, ``rows`` at a time."""
+        """Yield the rows of a split in order, in batches of at most ``rows`` rows."""
         for path in self.files[split]:
             yield from pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns)
 
@@ -120,10 +121,11 @@ def open_dataset(name: str) -> Dataset:
     """Open a dataset and check its schema.
 
     Args:
-        name: A dataset that comes with the package, or a folder.
+        name: Name of a dataset in the package, or a folder.
 
     Raises:
-        UserError: If there is no such dataset, a split or a column is missing, or a column's type is wrong.
+        UserError: If there is no such dataset, a split or column is missing, a split is empty, or a column
+            has the wrong type.
     """
     folder = DATASETS[name][0] if name in DATASETS else Path(name)
     if not folder.is_dir():
@@ -148,7 +150,7 @@ def open_dataset(name: str) -> Dataset:
 
 
 def image_bytes(value: Any) -> bytes | None:
-    """Return an image cell's encoded bytes; a struct with a ``bytes`` field is accepted too."""
+    """Return the encoded bytes of an image cell, which is binary or a struct with a ``bytes`` field."""
     return value.get("bytes") if isinstance(value, dict) else value
 
 
@@ -165,7 +167,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
-    """Return the value of a schema key, None where it is not set."""
+    """Return the parsed JSON value of a key in the schema's metadata, or None if the key is not set."""
     try:
         return json.loads(metadata.get(key, "null"))
     except ValueError as error:
