@@ -1,4 +1,4 @@
-"""Where things that are computed once per machine live."""
+"""The cache folder, which holds everything that is computed once per machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def cache_dir() -> Path:
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> bool:
-    """Create ``target`` by ``build`` unless it exists; it appears whole or not at all.
+    """Create ``target`` by calling ``build``, unless it exists. A partial target is never visible.
 
-    Processes that ask for the same target at the same moment wait for the one that builds it.
+    If several processes ask for the same target at the same time, one builds it and the others wait.
 
     Args:
         target: The file or folder to create.
@@ -38,7 +38,7 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
         if target.exists():
             return False
         scratch = target.parent / f".{target.name}.partial"
-        # Only a process that was killed leaves one behind: the lock keeps all others out.
+        # A leftover folder belongs to a killed process, because the lock keeps running processes out.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         try:

@@ -1,11 +1,11 @@
-"""What a configuration of a search consists of."""
+"""The parts of a search's configuration: method, method options and changes to the training setting."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Fields of the training setting that a space may search, too.
+#: Fields of the training setting that a space may search in addition to a method's options.
 SEARCHED_SETTINGS = ("gradient_checkpointing",)
 
 
@@ -16,5 +16,5 @@ def split_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def setting_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a configuration changes in the setting that all of a search share."""
+    """Return the fields of the shared training setting that a configuration changes."""
     return {k: config[k] for k in SEARCHED_SETTINGS if k in config}

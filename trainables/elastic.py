@@ -1,4 +1,4 @@
-"""Supernets: one set of weights of maximal size, of which smaller configurations are slices."""
+"""Supernets: one set of weights of maximal size. Smaller configurations use slices of it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from trainables.errors import UserError
 from trainables.methods import FusionMethod, FusionOutput, MethodConfig, MethodContext, build_method
 from trainables.towers import ModalityInput
 
-#: Shells that are kept: of the largest and the smallest subnet, which come again, and of a few others.
+#: Number of shells that are kept: the largest and the smallest subnet, which recur, and a few others.
 _KEPT = 4
 
 
 @dataclass(frozen=True)
 class SupernetWeights:
-    """A supernet without its towers: all that must be known to cut subnets from it.
+    """A supernet without its towers: everything that is needed to cut subnets from it.
 
     Attributes:
-        method: The method.
-        config: The largest configuration, the method's own fields.
-        state: The trained weights, as ``FusionMethod.trainable_state_dict`` names them.
+        method: Name of the method.
+        config: The method's own fields in the largest configuration.
+        state: The trained weights, named as in ``FusionMethod.trainable_state_dict``.
     """
 
     method: str
@@ -38,7 +38,7 @@ class SupernetWeights:
 
     @classmethod
     def load(cls, folder: Path) -> SupernetWeights:
-        """Read what ``save`` wrote."""
+        """Read a supernet that ``save`` has written."""
         described = json.loads((folder / "supernet.json").read_text())
         return cls(described["method"], described["config"], load_file(folder / "weights.safetensors"))
 
@@ -48,7 +48,7 @@ class SupernetWeights:
         (folder / "supernet.json").write_text(json.dumps({"method": self.method, "config": self.config}))
 
     def supernet(self, context: MethodContext) -> Supernet:
-        """Return the supernet over towers."""
+        """Return the supernet with these weights over the towers of a context."""
         supernet = Supernet(context, self.method, self.config)
         supernet.largest.load_trainable_state_dict(self.state)
         return supernet
@@ -59,15 +59,15 @@ class Supernet(nn.Module):
 
     A subnet's weights are leading slices of the supernet's, along every dimension (weight entanglement, Chen
     et al. 2021, AutoFormer, Sec. 3.2). Layers are counted from the top: subnets that work in more or fewer
-    layers share the upper ones. Which options may differ, a method says in ``elastic``.
+    layers share the upper ones. ``FusionMethod.elastic`` names the options that may differ between subnets.
 
     Args:
         context: Towers, output size and so on.
-        method: A registered method.
-        config: Its largest configuration.
+        method: Name of a registered method.
+        config: The method's largest configuration.
 
     Attributes:
-        largest: The largest subnet, an ordinary model; its trained weights are the supernet's.
+        largest: The largest subnet, an ordinary model. It holds the supernet's trained weights.
 
     Raises:
         UserError: If the configuration does not fit the method or the towers.
@@ -83,12 +83,12 @@ class Supernet(nn.Module):
 
     @property
     def weights(self) -> SupernetWeights:
-        """What the supernet has learnt."""
+        """The trained weights and what is needed to use them."""
         config = self.largest.config.to_dict()
         return SupernetWeights(self.method, config, self.largest.trainable_state_dict())
 
     def forward(self, config: Mapping[str, Any], batch: Mapping[str, ModalityInput]) -> FusionOutput:
-        """Score a batch with a subnet; gradients reach the supernet's weights.
+        """Run a subnet on a batch; gradients reach the supernet's weights.
 
         Args:
             config: The subnet's configuration; see ``shell``.
@@ -97,10 +97,10 @@ class Supernet(nn.Module):
         return self.bound(config)(batch)
 
     def bound(self, config: Mapping[str, Any]) -> FusionMethod:
-        """Return a subnet that runs on slices of the supernet's weights as they are now.
+        """Return a subnet that runs on slices of the supernet's current weights.
 
-        It is in the mode, training or evaluation, of the supernet. It is of use until the supernet's weights
-        change, and lists none of its trained weights as parameters of its own.
+        The subnet is in the supernet's mode, training or evaluation. It is valid until the supernet's weights
+        change. Its ``parameters()`` do not include trained weights.
         """
         shell = self._shell(config)
         for slot in shell.slots:
@@ -108,18 +108,18 @@ class Supernet(nn.Module):
         return shell.method
 
     def shell(self, config: Mapping[str, Any]) -> FusionMethod:
-        """Return a subnet without its trained weights, to ask for its prefix and the like.
+        """Return a subnet without its trained weights, for example to ask for its frozen prefix.
 
         Args:
-            config: A configuration of the method; fields that are not elastic equal the supernet's.
+            config: A configuration of the method. Fields that are not elastic must equal the supernet's.
 
         Raises:
-            UserError: If it is no subnet of this supernet.
+            UserError: If the configuration is not a subnet of this supernet.
         """
         return self._shell(config).method
 
     def weights_of(self, config: Mapping[str, Any]) -> list[nn.Parameter]:
-        """Return the supernet's weights that a subnet has slices of.
+        """Return the supernet's weights of which a subnet uses slices.
 
         Args:
             config: See ``shell``.
@@ -127,7 +127,7 @@ class Supernet(nn.Module):
         return [slot.weight for slot in self._shell(config).slots]
 
     def subnet(self, config: Mapping[str, Any]) -> FusionMethod:
-        """Return a subnet as an ordinary model of its method, with weights of its own."""
+        """Return a subnet as an ordinary model of its method, with its own copy of the weights."""
         model = build_method(self.method, config, self.context)
         model.load_trainable_state_dict(self.subnet_state_dict(config, model))
         return model
@@ -135,11 +135,11 @@ class Supernet(nn.Module):
     def subnet_state_dict(
         self, config: Mapping[str, Any], model: FusionMethod | None = None
     ) -> dict[str, Tensor]:
-        """Return the trained weights of a subnet, as ``FusionMethod.trainable_state_dict`` does.
+        """Return a copy of a subnet's trained weights, named as in ``FusionMethod.trainable_state_dict``.
 
         Args:
             config: See ``shell``.
-            model: A model of that configuration, if there is one already.
+            model: An existing model of that configuration; None builds one.
         """
         model = model or build_method(self.method, config, self.context)
         parts = {slot.path: slot.weight.detach()[slot.part].clone() for slot in self._slots(model)}
@@ -149,7 +149,7 @@ class Supernet(nn.Module):
         key = json.dumps(config, sort_keys=True)
         shell = self._shells.get(key)
         if shell is None:
-            with torch.random.fork_rng():  # its initial weights are of no use
+            with torch.random.fork_rng():  # the initial weights are not used
                 method = build_method(self.method, config, self.context)
             shell = self._shells[key] = _Shell(method, self._slots(method))
             for slot in shell.slots:
@@ -157,7 +157,7 @@ class Supernet(nn.Module):
             device = next(iter(self._by_name.values())).device
             if any(tensor.device != device for tensor in (*method.parameters(), *method.buffers())):
                 method.to(device)
-            method.train(self.training)  # a new model's towers are in evaluation mode, whatever it says
+            method.train(self.training)  # a new model's towers are always in evaluation mode
             while len(self._shells) > _KEPT:
                 self._shells.popitem(last=False)
         self._shells.move_to_end(key)
@@ -166,7 +166,7 @@ class Supernet(nn.Module):
         return shell
 
     def _slots(self, model: FusionMethod) -> list[_Slot]:
-        """Say which slice of which weight each trained parameter of a subnet is."""
+        """Return, for each trained parameter of a subnet, which slice of which weight it is."""
         self._check(model.config)
         shifts = _shifts(self.largest, model)
         slots = []
@@ -186,7 +186,7 @@ class Supernet(nn.Module):
         return slots
 
     def _check(self, config: MethodConfig) -> None:
-        """Refuse configurations that differ from the supernet's in what is not elastic."""
+        """Refuse a configuration that differs from the supernet's in an option that is not elastic."""
         mine = self.largest.config.to_dict()
         for name, value in config.to_dict().items():
             if name not in self.largest.elastic and value != mine[name]:
@@ -198,7 +198,7 @@ class Supernet(nn.Module):
 
 @dataclass(frozen=True)
 class _Slot:
-    """Where a subnet wants a weight, and which part of the supernet's it is."""
+    """A trained parameter of a subnet: its place in the subnet and its slice of a supernet's weight."""
 
     path: str
     module: nn.Module
@@ -209,14 +209,14 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Shell:
-    """A subnet whose trained parameters are replaced by slices before each use."""
+    """A subnet without trained parameters. Slices of the supernet's weights are set before each use."""
 
     method: FusionMethod
     slots: list[_Slot]
 
 
 def _shifts(largest: FusionMethod, model: FusionMethod) -> dict[str, int]:
-    """Return how many lower layers a subnet lacks in each list that has the top layer last."""
+    """Return how many lower layers a subnet lacks, for each list whose last entry is the top layer."""
     shifts = {}
     for path, stack in model.named_modules():
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in model.stacked):
@@ -227,7 +227,7 @@ def _shifts(largest: FusionMethod, model: FusionMethod) -> dict[str, int]:
 
 
 def _shifted(path: str, shifts: Mapping[str, int]) -> str:
-    """Return what a subnet's parameter is called in the supernet."""
+    """Return the supernet's name for a subnet's parameter."""
     for stack, shift in shifts.items():
         if path.startswith(f"{stack}."):
             index, *rest = path.removeprefix(f"{stack}.").split(".")

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The exception that means that the user's input is wrong, as opposed to a fault of the program."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user gave us.
+    """A mistake in the user's input.
 
-    The message is one line that names the thing, its value and what would be accepted. The command line
+    The message is one line. It names the option or file, its value and the accepted values. The command line
     prints it without a traceback and exits with code 2.
     """
 
@@ -17,8 +17,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not in a registry.
 
     Args:
-        kind: What the name was taken for, e.g. ``"space"``.
-        name: The name given.
-        known: The names that exist.
+        kind: What the name should refer to, e.g. ``"space"``.
+        name: The unknown name.
+        known: The registered names.
     """
     return UserError(f"unknown {kind} '{name}'; known: {', '.join(sorted(known))}")

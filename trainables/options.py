@@ -1,8 +1,8 @@
-"""Settings whose fields describe themselves: type, default, help and limits, each written once.
+"""Settings whose fields declare their type, default, help text and limits in one place.
 
-A field is ``name: Annotated[type, Help("What it does."), AtLeast(1)] = default``. The command line, the
-checks and the table of options in the docs are made from it. This module imports nothing heavy, because the
-command line reads the fields of all settings before it knows what is asked for.
+A field is written ``name: Annotated[type, Help("What it does."), AtLeast(1)] = default``. The command line,
+the checks and the table of options in the docs are generated from the fields. This module imports nothing
+heavy, because the command line reads the fields of all settings at every start.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Marker = TypeVar("Marker")
 
 @dataclass(frozen=True)
 class Help:
-    """What a user reads of a field. A field without it is no option.
+    """The help text of a field. A field without ``Help`` is not an option of the command line.
 
     Attributes:
-        text: What the option does, and in which unit, in whole sentences.
-        panel: Heading that the option stands under; None is that of its settings.
-        metavar: What stands for the value; None names its type.
-        default: What happens by default, in words, where the default value does not say it.
-        flag: The option, where it is not called as its field.
+        text: What the option does and its unit, in whole sentences.
+        panel: Heading of the option in ``--help``; None takes the heading of its settings class.
+        metavar: Placeholder of the value in ``--help``; None takes the name of the type.
+        default: What happens by default, in words, where the default value does not tell.
+        flag: Name of the option on the command line; None derives it from the field's name.
     """
 
     text: str
@@ -39,12 +39,12 @@ class Help:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """The least value that a number may have."""
+    """The smallest value that a number may have."""
 
     limit: float
 
     def check(self, option: Option, value: Any) -> None:
-        """Raise a UserError if a value is less."""
+        """Raise a UserError if a value is below the limit."""
         if value < self.limit:
             raise UserError(f"{option.flag} {value}: must be at least {self.limit:g}")
 
@@ -63,12 +63,12 @@ class MoreThan:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The names that a text may be, or a function that looks them up where they are registered."""
+    """The accepted values of a text: a tuple of names, or a function that returns the registered ones."""
 
     names: tuple[str, ...] | Callable[[], Iterable[str]]
 
     def check(self, option: Option, value: Any) -> None:
-        """Raise a UserError if a value is none of the names."""
+        """Raise a UserError if a value is not one of the names."""
         names = self.names() if callable(self.names) else self.names
         if value not in names:
             raise unknown(option.name.replace("_", " "), value, names)
@@ -76,14 +76,14 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Option:
-    """A described field.
+    """A field of a settings class, with everything that its annotation declares.
 
     Attributes:
         name: The field's name.
-        type: Its type.
-        default: Its default; ``dataclasses.MISSING`` if it must be given.
-        markers: What the annotation says beside the type.
-        panel: Heading of its settings.
+        type: The field's type.
+        default: The default value; ``dataclasses.MISSING`` if a value is required.
+        markers: The annotation's entries after the type: help text and limits.
+        panel: Heading of the option in ``--help``.
     """
 
     name: str
@@ -93,24 +93,24 @@ class Option:
     panel: str | None
 
     def find(self, kind: type[Marker]) -> Marker | None:
-        """Return the marker of a kind, or None."""
+        """Return the first marker of a class, or None."""
         return next((marker for marker in self.markers if isinstance(marker, kind)), None)
 
     @property
     def help(self) -> Help:
-        """What a user reads of it."""
+        """The help text."""
         found = self.find(Help)
         assert found is not None
         return found
 
     @property
     def flag(self) -> str:
-        """How it is written on the command line, e.g. ``--batch-size``."""
+        """The name of the option on the command line, e.g. ``--batch-size``."""
         found = self.find(Help)
         return (found and found.flag) or f"--{self.name.replace('_', '-')}"
 
     def check(self, value: Any) -> None:
-        """Check a value; None, where the type allows it, keeps to every limit.
+        """Check a value against the limits; None satisfies every limit.
 
         Raises:
             UserError: If the value is not accepted.
@@ -122,7 +122,7 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of settings: a frozen dataclass that checks its fields by what their annotations say.
+    """Base class of settings: a frozen dataclass that checks its fields against their annotations.
 
     Raises:
         UserError: If a value is not accepted.
@@ -136,7 +136,7 @@ class Settings:
 
     @classmethod
     def options(cls) -> tuple[Option, ...]:
-        """Return the fields that are options, in their order."""
+        """Return the fields that are options of the command line, in the order of their definition."""
         return tuple(described for described in _fields(cls) if described.find(Help))
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-#: The described fields of settings that were asked for before.
+#: Cache of ``_fields``: the options of each settings class.
 _FIELDS: dict[type[Settings], tuple[Option, ...]] = {}
 
 

@@ -1,7 +1,8 @@
-"""What a parameter may be: a range of numbers, or one of some choices.
+"""The two kinds of search parameters: a range of numbers and a list of choices.
 
-A space asks for parameters, samplers answer, tables and grids are laid out along them. The arithmetic of
-ranges is here and nowhere else: where a number lies in its range, and what lies at a share of it.
+A space asks for parameters and a sampler gives their values. Grids and recorded tables use the same objects.
+All arithmetic of ranges is in this module: the position of a number in its range, and the number at a given
+position.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two ends, both included.
+    """The numbers between two ends, both included.
 
     >>> Range(1, 32, log=True).grid(5)
     (1, 2, 6, 13, 32)
@@ -24,11 +25,11 @@ class Range:
 
     Attributes:
         low: Lowest value.
-        high: Highest value, if the steps reach it.
-        step: Distance of neighbouring values. None is 1 for whole numbers; of others it means that all values
-            between the ends belong to the range.
-        log: Whether the range is even on a log scale.
-        kind: ``int`` or ``float``. None is ``int`` where both ends are of that type.
+        high: Upper end. It is a value of the range if a whole number of steps leads to it.
+        step: Distance between neighbouring values. None means 1 for whole numbers and, for other numbers,
+            that the range is continuous.
+        log: Whether values are spread evenly on a log scale.
+        kind: ``int`` or ``float``. None takes ``int`` if both ends are of that type, else ``float``.
     """
 
     low: float
@@ -46,34 +47,34 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether its values are whole numbers."""
+        """Whether the values are whole numbers."""
         return self.kind is int
 
     @property
     def endless(self) -> bool:
-        """Whether its values cannot be counted."""
+        """Whether the range is continuous, so that its values cannot be counted."""
         return self.step is None and self.low != self.high
 
     def holds(self, value: Any) -> bool:
-        """Whether a number lies between the ends."""
+        """Return whether a number lies between the ends."""
         return bool(self.low <= value <= self.high)
 
     def clamp(self, value: float) -> float:
-        """Return the nearest number between the ends; of whole numbers, the one that a step reaches below."""
+        """Return the nearest number between the ends; a whole number is also rounded down to a step."""
         inside = min(max(value, self.low), self.high)
         if self.whole and self.step is not None:
             return self.low + (inside - self.low) // self.step * self.step
         return inside
 
     def place(self, value: float) -> float:
-        """Return where in the range a number lies, 0 to 1, on the scale of the range."""
+        """Return the position of a number in the range, from 0 to 1, on the scale of the range."""
         low, high = self.low, self.high
         if self.log:
             value, low, high = math.log(value), math.log(low), math.log(high)
         return (value - low) / (high - low) if high > low else 0.0
 
     def at(self, share: float) -> float:
-        """Return the value at some share of the range, in [0, 1); every step has an equal part of it."""
+        """Return the value at a position in [0, 1); every step covers an equal part of the positions."""
         low, high, step = self.low, self.high, self.step
         if step is None:
             return min(low * (high / low) ** share if self.log else low + (high - low) * share, high)
@@ -83,51 +84,53 @@ class Range:
 
     @property
     def steps(self) -> int:
-        """How many steps there are from the low end on.
+        """The number of whole steps that fit between the low and the high end.
 
         Raises:
             ValueError: If the range has no steps.
         """
         if self.step is None:
             raise ValueError(f"no steps between {self.low:g} and {self.high:g}")
-        # Of floats, the last step may end just above the high end.
+        # Rounding may put the last step of a float range just above the high end.
         return math.floor((self.high - self.low) / self.step + 1e-9)
 
     def grid(self, points: int | None = None) -> tuple[float, ...]:
-        """Return the values that a grid takes of the range, in rising order, both ends among them.
+        """Return the values of the range on a grid, in rising order, with both ends among them.
 
         Args:
-            points: The most values, 2 or more, spread evenly on the scale of the range; None for all.
+            points: Maximum number of values, 2 or more, spread evenly on the scale of the range. None returns
+                all values.
 
         Raises:
-            ValueError: If all are wanted of a range without steps.
+            ValueError: If ``points`` is None and the range has no steps.
         """
         return _grid(self, points)
 
     def nearest(self, value: float, points: int) -> int:
-        """Return the index of the grid's value that is nearest to a number."""
+        """Return the index of the value of ``grid(points)`` that is nearest to a number."""
         values = self.grid(points)
         if self.log:
             return min(range(len(values)), key=lambda index: abs(math.log(values[index] / value)))
         return min(range(len(values)), key=lambda index: abs(values[index] - value))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the range as JSON has it."""
+        """Return the range as a JSON object."""
         kind = "int" if self.whole else "float"
         return {"type": kind, "low": self.low, "high": self.high, "step": self.step, "log": self.log}
 
 
 @dataclass(frozen=True)
 class Choices(Sequence[Any]):
-    """Values of which one is chosen. An Optuna trial takes it wherever it takes a list of choices.
+    """Values of which one is chosen. An Optuna trial accepts the object as a list of choices.
 
     >>> Choices(("frozen", "prompt")).at(0.7)
     'prompt'
 
     Attributes:
         values: The values.
-        ordered: Whether the first is the cheapest in memory and the last the dearest. Of unordered ones, a
-            space looks at each when it is asked for its ends, as other parameters may depend on it.
+        ordered: Whether the values are in order of memory, the cheapest first. ``Space.ends`` takes the first
+            or last value of ordered choices. It takes every value of unordered choices, because other
+            parameters may depend on the value.
     """
 
     values: tuple[Any, ...]
@@ -143,27 +146,27 @@ class Choices(Sequence[Any]):
         return self.values[index]
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is one of the choices."""
+        """Return whether a value is one of the choices."""
         return value in self.values
 
     def at(self, share: float) -> Any:
-        """Return the choice at some share of them, in [0, 1); each has an equal part."""
+        """Return the choice at a position in [0, 1); each choice covers an equal part of the positions."""
         return self.values[int(share * len(self.values))]
 
     def grid(self, points: int | None = None) -> tuple[Any, ...]:
-        """Return the choices that a grid takes, which are all."""
+        """Return all choices; ``points`` is ignored."""
         return self.values
 
     def nearest(self, value: Any, points: int) -> int:
-        """Return the index of a choice."""
+        """Return the index of a choice; ``points`` is ignored."""
         return self.values.index(value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the choices as JSON has them."""
+        """Return the choices as a JSON object."""
         return {"type": "categorical", "choices": list(self.values)}
 
 
-#: What a space asks for.
+#: A search parameter of either kind.
 Parameter = Range | Choices
 
 
@@ -182,5 +185,5 @@ def _grid(asked: Range, points: int | None) -> tuple[float, ...]:
     between = [low * (high / low) ** share if asked.log else low + (high - low) * share for share in shares]
     if step is None:
         return (low, *between, high)
-    # Near the low end of a log scale, two points may share a step.
+    # Near the low end of a log scale, two points may fall on the same step.
     return tuple(dict.fromkeys([low, *(low + round((v - low) / step) * step for v in between), high]))

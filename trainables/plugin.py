@@ -1,4 +1,4 @@
-"""Methods, tasks, spaces and objectives from a user's own Python file."""
+"""Plugins: Python files of a user that add methods, tasks, spaces or objectives."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainables.errors import UserError
 class Plugin:
     """A Python file that registers methods, tasks, spaces or objectives when it runs.
 
-    It travels to other processes and nodes as text, so the file need not exist there; it may import installed
-    packages, but no neighbouring files.
+    The content is sent to other processes and nodes as text, so the file need not exist there. A plugin may
+    import installed packages, but not files of its own folder.
 
     Attributes:
-        path: Where it was read from, for messages.
-        source: Its content.
+        path: The file's path, for messages.
+        source: The file's content.
     """
 
     path: str
@@ -29,10 +29,10 @@ class Plugin:
 
     @classmethod
     def read(cls, path: str | Path) -> Plugin:
-        """Read a file.
+        """Return the plugin in a file.
 
         Raises:
-            UserError: If there is none that can be read.
+            UserError: If the file cannot be read.
         """
         try:
             return cls(str(path), Path(path).read_text(encoding="utf-8"))
@@ -43,14 +43,14 @@ class Plugin:
         """Run the file, unless this process has done so already.
 
         Raises:
-            UserError: If it fails, or registers nothing; the message names the line.
+            UserError: If the file raises an error; the message names the line.
         """
         name = f"paretofuse_plugin_{hashlib.sha256(self.source.encode()).hexdigest()[:12]}"
         if name in sys.modules:
             return
         module = types.ModuleType(name)
         module.__file__ = self.path
-        sys.modules[name] = module  # dataclasses look their module up
+        sys.modules[name] = module  # ``dataclass`` looks up the module of its class
         try:
             exec(compile(self.source, self.path, "exec"), module.__dict__)
         except UserError as error:

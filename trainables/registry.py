@@ -1,4 +1,4 @@
-"""Things by name: fusion methods, spaces, samplers."""
+"""Registries, which map names to fusion methods, tasks, spaces, samplers and the like."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """What is registered under a name, in the order of registration.
+    """A mapping from names to registered objects, in the order of registration.
 
     Args:
-        kind: What the things are called, for messages: ``method``.
+        kind: Noun for the objects in messages, e.g. ``method``.
     """
 
     def __init__(self, kind: str) -> None:
@@ -34,16 +34,16 @@ class Registry(dict[str, T]):
         raise unknown(self._kind, name, self)
 
     def register(self, name: str, thing: T, module: str) -> None:
-        """Put something under a name.
+        """Register an object under a name.
 
         Args:
             name: The name.
-            thing: What is called so.
-            module: The module that registers it; it may do so again, as a user's own file that failed once
-                does.
+            thing: The object.
+            module: Name of the module that registers it. The same module may register a name again, for
+                example a plugin that failed and is loaded once more.
 
         Raises:
-            UserError: If another module has registered something of that name.
+            UserError: If another module has already registered the name.
         """
         if name in self and self._modules.get(name) != module:
             raise UserError(f"there is a {self._kind} '{name}' already; choose another name")
@@ -53,9 +53,9 @@ class Registry(dict[str, T]):
         self._modules[name] = module
 
     def listen(self, listener: Callable[[str, T, str], None]) -> None:
-        """Have a function called with name, thing and module of all that is registered, now and later.
+        """Call a function with name, object and module of every registration, past and future.
 
-        An error that it raises refuses the registration.
+        If the function raises an error, the registration is refused.
         """
         for name, thing in self.items():
             listener(name, thing, self._modules[name])
@@ -63,11 +63,11 @@ class Registry(dict[str, T]):
 
 
 def import_modules(package: str, folder: Iterable[str]) -> None:
-    """Import all modules of a package, in alphabetical order, so that what they register is there.
+    """Import all modules of a package in alphabetical order, so that they register what they define.
 
     Args:
         package: The package's name.
-        folder: Its ``__path__``.
+        folder: The package's ``__path__``.
     """
     for module in pkgutil.iter_modules(folder):
         importlib.import_module(f"{package}.{module.name}")

@@ -1,4 +1,4 @@
-"""What is learnt: one file a task, each of which registers itself; importing this package finds them."""
+"""Tasks, one file each. Importing this package imports all files, and each file registers its task."""
 
 from trainables.registry import import_modules
 from trainables.tasks.base import Direction, LabelColumn, Metric, Task

@@ -1,4 +1,4 @@
-"""What a task is: what is learnt, and how well."""
+"""The base class of tasks: a task defines labels, loss and metrics."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ Direction = Literal["minimize", "maximize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of how well a task is learnt.
+    """A number that tells how well a task is learnt.
 
     Attributes:
-        name: The name that trials report it by, e.g. ``accuracy``.
-        direction: Whether less or more is better.
-        worst: The value from which on a result is worth nothing; None if it depends on the data, in which
-            case the task's guess says it.
+        name: Name of the metric in results, e.g. ``accuracy``.
+        direction: Whether smaller or larger values are better.
+        worst: The value of a worthless result. None means that it depends on the data; ``Task.guess`` must
+            then return it.
         ideal: The best possible value.
-        unit: ``%`` for a share of 1, which people may write as a percentage; empty for a plain number.
+        unit: ``%`` for a fraction between 0 and 1 that people may write as a percentage; empty for a plain
+            number.
         description: One line for listings.
-        short: What a narrow column calls it; its name by default.
-        share_of_rows: Whether it is a share of the samples, each of which is right or wrong: then its
-            standard error over a split is known.
+        short: Name in narrow table columns; an empty text means ``name``.
+        share_of_rows: Whether the metric is the share of samples that are right. Its standard error over a
+            split is known if so.
     """
 
     name: str
@@ -42,13 +43,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """A dataset's label column, of which nothing is read until it is asked for.
+    """A dataset's label column. Labels are read only when ``values`` is called.
 
     Attributes:
-        where: What error messages call it.
+        where: Name of the column in error messages.
         splits: Names of the splits.
-        values: Yields the labels of a split, as they are stored, one array a file.
-        metadata: Returns the value of a key in the dataset's own description, or None.
+        values: Function that takes a split and yields its labels as stored, one array per file.
+        metadata: Function that returns the value of a key in the dataset's description, or None.
     """
 
     where: str
@@ -58,24 +59,24 @@ class LabelColumn:
 
 
 class Task(ABC):
-    """A task over the labels of one dataset: what is learnt, from which labels, and how well.
+    """The learning task of one dataset: its labels, output size, loss and metrics.
 
-    Two tasks of one kind that have the same output size take the same memory.
+    Memory predictions assume that two tasks of one class with equal output size need the same memory.
     """
 
-    #: The name that datasets choose it by.
+    #: The name by which a dataset selects the task.
     name: ClassVar[str]
 
-    #: What ``score`` returns. The first is the default objective.
+    #: The metrics that ``score`` returns. The first is the default objective.
     metrics: ClassVar[tuple[Metric, ...]]
 
-    #: The labels it takes, for error messages.
+    #: The accepted label types, for error messages.
     label_types: ClassVar[str]
 
     @classmethod
     @abstractmethod
     def takes(cls, kind: pa.DataType) -> bool:
-        """Whether labels may be stored as this type."""
+        """Return whether labels may be stored as this type."""
 
     @classmethod
     @abstractmethod
@@ -83,27 +84,27 @@ class Task(ABC):
         """Return the task of a dataset's label column.
 
         Raises:
-            UserError: If the column does not tell what is to be learnt.
+            UserError: If the task cannot be made from the column.
         """
 
     @classmethod
     @abstractmethod
     def of_size(cls, output_size: int) -> Self:
-        """Return a task with so many outputs, without a dataset: enough to predict memory."""
+        """Return a task with this output size and no dataset, which suffices to predict memory."""
 
     @classmethod
     @abstractmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the task that ``to_dict`` has described; other entries are ignored."""
+        """Return the task that ``to_dict`` describes; unknown entries are ignored."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return all that is needed to make the task again, as JSON has it; ``task`` is its name."""
+        """Return a JSON object from which ``from_dict`` restores the task; entry ``task`` is its name."""
 
     @property
     @abstractmethod
     def output_size(self) -> int:
-        """The length D of a method's output for a sample."""
+        """The length D of the vector that a method outputs for a sample."""
 
     @abstractmethod
     def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
@@ -111,62 +112,62 @@ class Task(ABC):
 
         Args:
             values: The labels.
-            where: What error messages call the rows.
-            first: Number of the first row.
+            where: Word for a row in error messages.
+            first: Number of the first row, for error messages.
 
         Raises:
-            UserError: If a label is missing or not of this task; the message names its row.
+            UserError: If a label is missing or invalid for this task; the message names its row.
         """
 
     @abstractmethod
     def decode(self, labels: Tensor) -> list[Any]:
-        """Return labels as they may be stored: what ``encode`` takes."""
+        """Return a tensor of labels as stored labels, which ``encode`` accepts."""
 
     @abstractmethod
     def example_labels(self, rows: int) -> Tensor:
-        """Return labels of the shape and type that ``encode`` gives, in place of real ones."""
+        """Return example labels with the shape and type that ``encode`` returns."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of outputs (B, D), a scalar."""
+        """Return the mean loss of outputs (B, D) as a scalar."""
 
     def teaching(self, outputs: Tensor) -> Tensor:
-        """Return what a model learns in place of labels from another one's outputs (B, D)."""
+        """Return the distillation targets that a teacher's outputs (B, D) give."""
         return outputs.detach().float()
 
     @abstractmethod
     def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
-        """Return the mean loss of outputs (B, D) that are to agree with what ``teaching`` gave, a scalar."""
+        """Return the mean loss of outputs (B, D) against targets from ``teaching``, as a scalar."""
 
     @abstractmethod
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return every metric, by name.
+        """Return the value of every metric, by name.
 
         Args:
-            outputs: Of all samples, shape (N, D), in float32.
-            labels: Their labels.
+            outputs: Outputs for all samples, shape (N, D), in float32.
+            labels: The samples' labels.
         """
 
     @abstractmethod
     def guess(self, labels: Tensor) -> dict[str, float]:
-        """Return what is reached on labels without having learnt anything, by metric.
+        """Return the metrics that guessing reaches on these labels, by name.
 
-        A metric whose ``worst`` depends on the data must be there.
+        Every metric whose ``worst`` is None must be among them.
         """
 
     def summary(self) -> dict[str, Any]:
-        """Return what listings say of the task beside its name, as JSON has it."""
+        """Return the facts that listings show beside the task's name, as a JSON object."""
         return {"outputs": self.output_size}
 
     def to_record(self, guess: Mapping[str, float]) -> dict[str, Any]:
-        """Return what a table of recorded trials keeps of the task.
+        """Return the description of the task in a table of recorded trials.
 
         Args:
-            guess: Of the split that trials were scored on.
+            guess: ``Task.guess`` of the split on which the trials were scored.
         """
         return {"task": self.name, "outputs": self.output_size, "guess": dict(guess)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> tuple[Self, dict[str, float]]:
-        """Return the task and the guess that ``to_record`` has written down."""
+        """Return the task and the guess that ``to_record`` describes."""
         return cls.of_size(record["outputs"]), record["guess"]

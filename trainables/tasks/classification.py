@@ -1,4 +1,4 @@
-"""Classification: one class a sample."""
+"""Classification: each sample has one class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.tasks.registry import register_task
 @register_task
 @dataclass(frozen=True)
 class Classification(Task):
-    """One class a sample. Labels (B,) are class indices, outputs (B, C) are logits.
+    """Each sample has one class. Labels (B,) are class indices and outputs (B, C) are logits.
 
     Attributes:
         classes: Class names, in the order of their indices.
@@ -39,16 +39,16 @@ class Classification(Task):
 
     @classmethod
     def takes(cls, kind: pa.DataType) -> bool:
-        """Whether labels may be stored as this type: strings, integers or booleans."""
+        """Return whether labels may be stored as this type: strings, integers or booleans."""
         known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
         return any(check(kind) for check in known)
 
     @classmethod
     def of_column(cls, column: LabelColumn) -> Self:
-        """Return the task of a column: its classes are those described, or else those that occur.
+        """Return the task of a column, with the classes in the dataset's description or else all that occur.
 
         Raises:
-            UserError: If classes have to be looked up and a label is empty.
+            UserError: If the description lists no classes and a label is empty.
         """
         described = column.metadata("classes")
         if described is not None:
@@ -59,18 +59,18 @@ class Classification(Task):
                 found.update(labels.unique().to_pylist())
         if None in found:
             raise UserError(f"{column.where} has empty labels")
-        if all(type(value) is int for value in found):  # not bool, which is an int
+        if all(type(value) is int for value in found):  # isinstance would accept bool
             return cls.of_size(max(found) + 1)
         return cls(tuple(sorted(map(str, found))))
 
     @classmethod
     def of_size(cls, output_size: int) -> Self:
-        """Return the task of so many classes, which are named by their indices."""
+        """Return the task with this number of classes, named by their indices."""
         return cls(tuple(str(index) for index in range(output_size)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the task that ``to_dict`` has described; other entries are ignored."""
+        """Return the task that ``to_dict`` describes; unknown entries are ignored."""
         return cls(tuple(values["classes"]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,10 +83,10 @@ class Classification(Task):
         return len(self.classes)
 
     def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
-        """Return class indices (N,): integers are indices already, all else is looked up by name.
+        """Return class indices (N,). Integers are taken as indices, other labels as class names.
 
         Raises:
-            UserError: If a label is no class; the message names its row.
+            UserError: If a label is not a class; the message names its row.
         """
         index = {name: number for number, name in enumerate(self.classes)}
         labels = []
@@ -102,7 +102,7 @@ class Classification(Task):
         return [self.classes[label] for label in labels.tolist()]
 
     def example_labels(self, rows: int) -> Tensor:
-        """Return the index of the first class, as often as there are rows."""
+        """Return the index of the first class for every row."""
         return torch.zeros(rows, dtype=torch.long)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -110,30 +110,30 @@ class Classification(Task):
         return F.cross_entropy(outputs.float(), labels)
 
     def teaching(self, outputs: Tensor) -> Tensor:
-        """Return the probabilities (B, C) that logits stand for."""
+        """Return the softmax probabilities (B, C) of logits."""
         return outputs.detach().float().softmax(dim=-1)
 
     def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
-        """Return the mean cross entropy of logits (B, C) to probabilities (B, C)."""
+        """Return the mean cross entropy between logits (B, C) and target probabilities (B, C)."""
         return F.cross_entropy(outputs.float(), taught)
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Return accuracy, macro F1 and the mean loss.
 
-        Macro F1 is the mean over the classes that occur among labels or predictions.
+        Macro F1 is the mean over the classes that occur among the labels or predictions.
         """
         from sklearn.metrics import accuracy_score, f1_score  # takes a while to import
 
         truth, predicted = labels.numpy(), outputs.argmax(dim=1).numpy()
         each = f1_score(truth, predicted, average=None, zero_division=0)
-        return {  # in float32, as the loss is
+        return {  # rounded to float32, like the loss
             "accuracy": float(np.float32(accuracy_score(truth, predicted))),
             "macro_f1": torch.from_numpy(each).float().mean().item(),
             "loss": self.loss(outputs, labels).item(),
         }
 
     def guess(self, labels: Tensor) -> dict[str, float]:
-        """Return the accuracy of always saying the largest class, and the loss of equal logits."""
+        """Return the accuracy of always predicting the most frequent class, and the loss of equal logits."""
         counts = torch.bincount(labels, minlength=self.output_size)
         return self._guess(int(counts.max()) / len(labels))
 
@@ -142,12 +142,12 @@ class Classification(Task):
         return {"classes": self.output_size}
 
     def to_record(self, guess: Mapping[str, float]) -> dict[str, Any]:
-        """Return the number of classes and the share of the largest one."""
+        """Return the number of classes and the share of the most frequent one."""
         return {"classes": self.output_size, "majority": guess["accuracy"]}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> tuple[Self, dict[str, float]]:
-        """Return the task and the guess that ``to_record`` has written down."""
+        """Return the task and the guess that ``to_record`` describes."""
         task = cls.of_size(record["classes"])
         return task, task._guess(record["majority"])
 

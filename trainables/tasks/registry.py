@@ -1,4 +1,4 @@
-"""The tasks there are, by name."""
+"""The registry of tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from trainables.registry import Registry
 from trainables.tasks.base import Task
 
-#: The task of a dataset that does not name its own.
+#: The task of a dataset whose description names none.
 DEFAULT_TASK = "classification"
 
 TASKS: Registry[type[Task]] = Registry("task")
@@ -17,24 +17,24 @@ _T = TypeVar("_T", bound=Task)
 
 
 def register_task(task: type[_T]) -> type[_T]:
-    """Put a task in the registry, under its ``name``; a class decorator.
+    """Register a task class under its ``name``; use as a class decorator.
 
     Raises:
-        UserError: If another module has registered one of that name.
+        UserError: If another module has already registered the name.
     """
     TASKS.register(task.name, task, task.__module__)
     return task
 
 
 def get_task(name: str) -> type[Task]:
-    """Return a registered task.
+    """Return a registered task class.
 
     Raises:
-        UserError: If there is none of that name; the message lists those that exist.
+        UserError: If the name is unknown; the message lists the registered names.
     """
     return TASKS[name]
 
 
 def read_task(values: Mapping[str, Any]) -> Task:
-    """Return the task that ``Task.to_dict`` has described; other entries are ignored."""
+    """Return the task that ``Task.to_dict`` describes; unknown entries are ignored."""
     return get_task(values["task"]).from_dict(values)
