@@ -1,10 +1,10 @@
-"""Training memory: predicted on tensors without content, measured on real ones.
+"""Prediction and measurement of training memory.
 
-The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimisation
-step. ``MemoryPredictor`` finds it by running the step of the real model on fake tensors, which have shapes
-but no content: exact, without a GPU, in a fraction of a second. ``measure_memory`` tracks the same step on
-real tensors. Not counted is what a device's runtime and allocator hold beside the tensors; ``Calibration``
-says what that is.
+The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimization
+step. ``MemoryPredictor`` runs the step of the real model on fake tensors, which have shapes but no content.
+The result is exact, needs no GPU and takes a fraction of a second. ``measure_memory`` tracks the same step on
+real tensors. Neither counts the bytes that a device's runtime and allocator hold beside the tensors;
+``Calibration`` estimates them.
 """
 
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu

@@ -1,10 +1,9 @@
-"""From the bytes of tensors to the bytes that a device has to have.
+"""Conversion of predicted tensor bytes into the bytes that a trial needs on a device.
 
-A prediction counts tensors. A process on a GPU also holds a CUDA context, the libraries' workspaces and what
-the allocator keeps in reserve, and the GPU may run other kernels than those that were predicted with. All of
-this is well described by a line, ``device = slope * predicted + intercept``, whose two numbers are fitted to
-a handful of measured configurations and kept for that kind of device, version of PyTorch and attention
-kernel.
+A prediction counts tensors. A process on a GPU also holds a CUDA context, the libraries' workspaces and the
+allocator's reserve, and the GPU may run kernels other than the predicted ones. A line describes all of this
+well: ``device = slope * predicted + intercept``. Its two numbers are fitted to a few measured configurations
+and stored for that kind of device, version of PyTorch and attention kernel.
 """
 
 from __future__ import annotations
@@ -24,29 +23,30 @@ import torch
 from trainables.cache import cache_dir
 from trainables.units import GIB, MIB
 
-#: What a CUDA context with PyTorch's kernels takes, about; the least that any process on a GPU takes.
+#: Approximate bytes of a CUDA context with PyTorch's kernels. Every process on a GPU needs at least these.
 CUDA_CONTEXT = 512 * MIB
 
-#: Uncalibrated: what the allocator and the libraries add on a GPU, and a Python process on a CPU.
+#: Without a calibration: factor for the allocator and bytes for the libraries on a GPU, or for a Python
+#: process on a CPU.
 GPU_MARGIN, GPU_PROCESS = 1.2, 1 * GIB
 CPU_MARGIN, CPU_PROCESS = 1.1, 1 * GIB
 
-#: Calibrated: how far above the line a configuration may be, beyond what was seen in fitting it.
+#: With a calibration: relative margin above the line, in addition to the largest error seen in fitting.
 CALIBRATED_MARGIN = 0.03
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted line.
+    """A line fitted to measured configurations.
 
     Attributes:
         device: Name of the kind of device.
         torch: Version of PyTorch.
         attention: Attention kernel.
         slope: Bytes on the device for each predicted byte.
-        intercept: Bytes on the device beside those.
+        intercept: Bytes on the device that do not depend on the prediction.
         worst: Largest relative difference between line and measurement among the fitted configurations.
-        points: Number of these.
+        points: Number of fitted configurations.
     """
 
     device: str
@@ -62,7 +62,7 @@ class Calibration:
         return asdict(self)
 
     def device_bytes(self, predicted: int) -> int:
-        """Return the bytes that a prediction stands for on the device."""
+        """Return the estimated bytes on the device for a number of predicted bytes."""
         return round(self.slope * predicted + self.intercept)
 
 
@@ -72,7 +72,7 @@ def fit_line(
     """Fit a line to measured configurations, by least squares of the relative error.
 
     Args:
-        predicted: Predicted bytes of each.
+        predicted: Predicted bytes of each configuration.
         measured: Bytes on the device of each.
         device: Name of the kind of device.
         attention: Attention kernel.
@@ -109,7 +109,7 @@ def local_device() -> str:
 
 
 def save_calibration(calibration: Calibration) -> Path:
-    """Keep a calibration, in place of an earlier one of the same kind; return the file."""
+    """Store a calibration, replace an earlier one of the same kind, and return the file's path."""
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     others = [known for known in load_calibrations() if _kind(known) != _kind(calibration)]
@@ -120,17 +120,17 @@ def save_calibration(calibration: Calibration) -> Path:
 
 
 def load_calibrations() -> list[Calibration]:
-    """Return all calibrations of this user."""
+    """Return all stored calibrations of this user."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return [Calibration(**known) for known in json.loads(_path().read_text())]
     return []
 
 
 def find_calibration(device: str, attention: str) -> Calibration | None:
-    """Return the calibration of a kind of device and a kernel for this version of PyTorch, or None.
+    """Return the calibration for a kind of device, a kernel and this version of PyTorch, or None.
 
     Args:
-        device: Name of the kind of device, or a part of it: ``H100``, as Ray calls it.
+        device: Name of the kind of device, or a part of the name such as Ray's ``H100``.
         attention: Attention kernel.
     """
     wanted = (torch.__version__, attention)

@@ -1,4 +1,4 @@
-"""What frozen layers of an encoder return and take, found out once and put in their place."""
+"""Output and memory of an encoder's frozen layers, recorded once so that predictions need not run them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from trainables.towers import ModalityInput, Sequence, Tower
 
 @dataclass(frozen=True)
 class Encoded:
-    """The tokens that some frozen layers of an encoder return, without their content.
+    """Shape and layout of the tokens that the lowest frozen layers of an encoder return.
 
     Attributes:
-        layer: Number of layers.
-        rise: The most bytes that these layers need at a moment, beyond what is live before the first.
+        layer: Number of layers that were run.
+        rise: Peak bytes while these layers run, beyond the bytes that are live before the first one.
         storage: Bytes of the tokens' storage.
         size: Shape of the tokens.
-        stride: Their stride.
-        offset: Their offset in the storage.
-        dtype: Their type.
+        stride: Stride of the tokens.
+        offset: Offset of the tokens in the storage.
+        dtype: Data type of the tokens.
         masked: Whether there is a padding mask.
     """
 
@@ -37,7 +37,7 @@ class Encoded:
 
     @classmethod
     def of(cls, sequence: Sequence, rise: int) -> Encoded:
-        """Describe a sequence."""
+        """Return the description of a sequence."""
         tokens = sequence.tokens
         return cls(
             sequence.layer,
@@ -51,22 +51,22 @@ class Encoded:
         )
 
     def computed(self, before: Sequence) -> Sequence:
-        """Return the sequence as if the layers had run on the one before."""
+        """Return the sequence that the layers would make of the embedded one."""
         storage = torch.empty(self.storage // self.dtype.itemsize, dtype=self.dtype)
         tokens = storage.as_strided(self.size, self.stride, self.offset)
         return replace(before, tokens=tokens, layer=self.layer)
 
     def cached(self, rows: int) -> Sequence:
-        """Return the sequence as it comes from a cache, which holds float32."""
+        """Return the sequence as a cache would, which holds float32."""
         mask = torch.zeros(rows, self.size[1], dtype=torch.bool) if self.masked else None
         return Sequence(torch.empty(rows, *self.size[1:]), mask, self.layer)
 
 
 def encoded_layers(tower: Tower, setting: TrainingSetting) -> list[Encoded]:
-    """Return an encoder's output after 0, 1, … layers without gradient, and what these take.
+    """Return the output and memory of an encoder after 0, 1, … layers, run without gradient.
 
     Args:
-        tower: The encoder, all of it frozen.
+        tower: The encoder, entirely frozen.
         setting: How steps are run.
     """
     rows = setting.batch_size // setting.gradient_accumulation
@@ -85,12 +85,12 @@ def encoded_layers(tower: Tower, setting: TrainingSetting) -> list[Encoded]:
 def encode_known(
     tower: Tower, encoded: list[Encoded], log: StorageLog, inputs: ModalityInput, stop: int
 ) -> Sequence:
-    """Do what ``Tower.encode`` does, without running frozen layers whose needs are known.
+    """Return the result of ``Tower.encode`` without running frozen layers whose memory is known.
 
     Args:
         tower: The encoder.
-        encoded: Its ``encoded_layers``.
-        log: Told what the layers would have taken.
+        encoded: The encoder's ``encoded_layers``.
+        log: Records the memory that the layers would have taken.
         inputs: See ``Tower.encode``.
         stop: See ``Tower.encode``.
     """

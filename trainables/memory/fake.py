@@ -1,4 +1,4 @@
-"""Fake tensors with a quicker way to the shape of a result."""
+"""Fake tensors with a faster way to find the shape of a result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: What an operation returns: ("nothing",), ("argument", i), ("view", i, size, stride, offset, type) of the
-#: storage of argument i, ("new", size, stride, type), or ("several", tuple or list, what each is).
+#: Description of an operation's result: ("nothing",), ("argument", i), ("view", i, size, stride, offset,
+#: type) for a view of argument i's storage, ("new", size, stride, type), or ("several", tuple or list,
+#: descriptions of the entries).
 _Result = tuple[Any, ...]
 
 
@@ -35,24 +36,24 @@ _QUICK = {
 
 
 class FakeTensors(TorchDispatchMode):
-    """Makes tensors without content: an operation that was met before is answered from memory.
+    """A mode that makes tensors without content and caches the result of every operation.
 
-    ``FakeTensorMode`` knows what every operation returns and remembers it too, but takes several times as
-    long to find it again, for it has to think of dynamic shapes, sparse layouts and other devices. A training
-    step has thousands of operations of a few dozen kinds on dense CPU tensors of fixed shape; whatever is not
-    of that sort goes on to ``FakeTensorMode``.
+    ``FakeTensorMode`` knows the result of every operation and has a cache as well. Its look-up takes several
+    times as long, because it supports dynamic shapes, sparse layouts and other devices. A training step runs
+    thousands of operations of a few dozen kinds on dense CPU tensors of fixed shape. This mode handles those
+    and passes all others on to ``FakeTensorMode``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._fake = FakeTensorMode()
         self._known: dict[Any, _Result] = {}
-        # What a fresh fake tensor's constructor, which takes its time, gives it
+        # The attributes of a new fake tensor: copying them is faster than calling the constructor
         self._blank = dict(FakeTensor(self._fake, torch.empty(0, device="meta"), _CPU).__dict__)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make every tensor a fake one."""
+        """Make all new tensors fake ones."""
         with self._fake, self:
             yield
 
@@ -80,7 +81,7 @@ class FakeTensors(TorchDispatchMode):
         return out
 
     def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Ask PyTorch's own shape function, without what FakeTensorMode does around it."""
+        """Call PyTorch's own shape function directly, without FakeTensorMode's additional work."""
         with in_kernel_invocation_manager(self._fake):
             out = func(*args, **kwargs)
         if isinstance(out, tuple):
@@ -105,7 +106,7 @@ class FakeTensors(TorchDispatchMode):
         return self._wrap(meta)
 
     def _wrap(self, meta: Tensor) -> FakeTensor:
-        """Return a fake CPU tensor for one on the meta device."""
+        """Return a fake CPU tensor that wraps a tensor on the meta device."""
         tensor: FakeTensor = Tensor._make_subclass(
             FakeTensor, meta, False, dispatch_device=True, device_for_backend_keys=_CPU
         )
@@ -114,10 +115,10 @@ class FakeTensors(TorchDispatchMode):
 
 
 def _described(values: Any, tensors: list[FakeTensor]) -> Any:
-    """Return what an operation's result depends on; tensors that are met are added to the list.
+    """Return a cache key for an operation's arguments, and append their tensors to the list.
 
     Raises:
-        TypeError: If a tensor is not a plain one.
+        TypeError: If a tensor is not plain; see ``_is_plain``.
     """
     described: list[Any] = []
     for value in values:
@@ -125,7 +126,7 @@ def _described(values: Any, tensors: list[FakeTensor]) -> Any:
             described.append((value.shape, value.stride(), value.storage_offset(), value.dtype))
             tensors.append(value)
         elif isinstance(value, Tensor):
-            # Among others those whose content is known: FakeTensorMode sees to it that it stays true.
+            # This includes tensors with known content, which FakeTensorMode keeps up to date.
             raise TypeError("not a plain fake tensor")
         elif isinstance(value, tuple | list):
             described.append((type(value), _described(value, tensors)))
@@ -135,12 +136,12 @@ def _described(values: Any, tensors: list[FakeTensor]) -> Any:
 
 
 def _is_plain(tensor: FakeTensor) -> bool:
-    """Whether a tensor is dense, on the CPU, and without known content."""
+    """Return whether a tensor is dense, on the CPU, and without known content."""
     return tensor.constant is None and tensor.fake_device == _CPU and tensor.layout is torch.strided
 
 
 def _result_of(out: Any, tensors: list[FakeTensor]) -> _Result | None:
-    """Describe a result so that it can be made again; None if it cannot."""
+    """Return a description from which a result can be made again, or None if that is impossible."""
     if out is None:
         return ("nothing",)
     if isinstance(out, tuple | list):

@@ -1,4 +1,4 @@
-"""Measure configurations on a device, to learn what predictions mean there."""
+"""Calibration of predictions: measure configurations on a device and fit a line to the results."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trainables.units import MIB
 
 
 def typical_configurations(depth: int) -> list[tuple[str, dict[str, Any]]]:
-    """Return methods and settings from the cheapest to full fine-tuning, some in between.
+    """Return methods and their options, from the cheapest in memory to full fine-tuning.
 
     Args:
-        depth: Layers of the shallowest encoder.
+        depth: Number of layers of the shallowest encoder.
     """
     fused = sorted({1, min(2, depth), depth // 3 or 1, depth // 2 or 1, depth})
     return [
@@ -41,15 +41,16 @@ def typical_configurations(depth: int) -> list[tuple[str, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration, predicted and measured, in bytes.
+    """Predicted and measured bytes of one configuration.
 
     Attributes:
-        method: The method.
-        config: What differs from its defaults.
-        predicted: Bytes of tensors at the peak, as predicted.
-        allocated: The same, measured.
-        reserved: What the allocator held from the device; None on a CPU.
-        device: What counts on the device: reserved and the CUDA context; on a CPU the same as allocated.
+        method: Name of the method.
+        config: The method's options that differ from their defaults.
+        predicted: Predicted bytes of tensors at the peak.
+        allocated: Measured bytes of tensors at the peak.
+        reserved: Peak bytes that the allocator held on the GPU; None on a CPU.
+        device: Bytes that the process takes on the device: ``reserved`` plus the CUDA context on a GPU,
+            ``allocated`` on a CPU.
     """
 
     method: str
@@ -72,9 +73,13 @@ def calibrate_device(
     """Run steps of configurations on this machine's device and fit device bytes to predicted bytes.
 
     Args:
-        predictor: Encoders and setting.
-        configurations: Methods and what differs from their defaults; None takes typical ones.
-        progress: Hears how many of how many are done.
+        predictor: A predictor for the encoders and the setting.
+        configurations: Methods and their options that differ from the defaults; None takes
+            ``typical_configurations``.
+        progress: Called with the number of finished configurations and their total number.
+
+    Returns:
+        The calibration and the points to which it was fitted.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if configurations is None:
@@ -106,9 +111,9 @@ def calibrate_device(
 def measure_configuration(
     predictor: MemoryPredictor, method: str, config: Mapping[str, Any], device: torch.device
 ) -> Measured:
-    """Run a few real optimisation steps of a configuration and return what they took.
+    """Run a few real optimization steps of a configuration and return their memory.
 
-    The encoders' weights are not loaded but allocated: what they are does not matter here.
+    The encoders' weights are zeros, because memory does not depend on their values.
     """
     setting = predictor.setting
     _release()
@@ -148,7 +153,7 @@ def _release() -> None:
 
 
 def _context_bytes() -> int:
-    """What this process takes on the GPU beside its allocator's memory, as the driver says."""
+    """Return the bytes that this process takes on the GPU beside its allocator's, according to the driver."""
     torch.zeros(1, device="cuda") @ torch.zeros(1, device="cuda")  # loads kernels and a workspace
     torch.cuda.synchronize()
     command = ["nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader,nounits"]
@@ -157,5 +162,5 @@ def _context_bytes() -> int:
         used = max(int(line) for line in answer.split()) * MIB
     except (OSError, ValueError, subprocess.SubprocessError):
         free, total = torch.cuda.mem_get_info()
-        used = total - free  # of all processes: too much where there are others
+        used = total - free  # counts all processes, so it is too large if there are others
     return max(used - torch.cuda.memory_reserved(), 0)

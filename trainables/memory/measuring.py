@@ -1,4 +1,4 @@
-"""The memory that steps really take: on a GPU what its allocator says, on a CPU what its tensors are."""
+"""Measured memory of real steps: from the allocator's counters on a GPU, from tracked tensors on a CPU."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from trainables.tasks import Task
 from trainables.towers import ModalityInput
 from trainables.units import GIB
 
-#: Steps that do not count: the first makes the optimiser's state and, on a GPU, the libraries' workspaces.
+#: Number of first steps that are not measured. The first step allocates the optimizer's state and, on a GPU,
+#: the libraries' workspaces.
 WARM_UP = 1
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The peak of optimisation steps, in bytes.
+    """The peak memory of optimization steps, in bytes.
 
     Attributes:
         allocated: Bytes held by tensors.
-        reserved: Bytes that the allocator held from the device; None on a CPU.
+        reserved: Bytes that the allocator held on the GPU; None on a CPU.
     """
 
     allocated: int
@@ -35,14 +36,14 @@ class Measured:
 
 
 class StepMeter:
-    """Takes optimisation steps and measures them.
+    """Runs optimization steps and measures their memory.
 
-    On a GPU every step after the warm-up counts. On a CPU, where no allocator keeps count, the tensors of one
-    step after it are tracked, which makes that step a little slower.
+    On a GPU every step after the warm-up is measured. On a CPU there is no counting allocator, so the tensors
+    of one step after the warm-up are tracked, which makes that step a little slower.
 
     Args:
-        device: Where the steps run.
-        batch_size: Samples of a full batch; smaller ones are not tracked.
+        device: The device on which the steps run.
+        batch_size: Number of samples in a full batch. Smaller batches are not tracked.
     """
 
     def __init__(self, device: torch.device, batch_size: int) -> None:
@@ -60,7 +61,7 @@ class StepMeter:
         setting: TrainingSetting,
         optimizer: torch.optim.Optimizer,
     ) -> Tensor:
-        """Take a step, see ``training_step``; return its mean loss."""
+        """Run a step and return its mean loss; see ``training_step``."""
         on_gpu = self.device.type == "cuda"
         if on_gpu and self._steps == WARM_UP:
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -74,7 +75,7 @@ class StepMeter:
 
     @property
     def measured(self) -> Measured | None:
-        """The peak so far; None before a step was measured."""
+        """The peak so far; None if no step was measured yet."""
         if self.device.type == "cuda" and self._steps > WARM_UP:
             return Measured(
                 torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
@@ -83,23 +84,23 @@ class StepMeter:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Forget what was held on a GPU at most so far."""
+    """Reset the allocator's peak counters of a GPU; do nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def since_reset(device: torch.device) -> dict[str, float]:
-    """Return ``measured_memory``, the GiB that tensors held at most since; nothing on a CPU."""
+    """Return ``measured_memory``, the peak GiB of tensors since ``reset_peak``; empty on a CPU."""
     return {"measured_memory": torch.cuda.max_memory_allocated(device) / GIB} if device.type == "cuda" else {}
 
 
 def limit_memory(granted: int | None) -> None:
-    """Keep this process to a share of its GPU, so that it cannot push out others on the same device.
+    """Limit this process's memory on its GPU, so that other processes on the same GPU keep theirs.
 
-    What the CUDA context takes counts towards the share, but is not the allocator's to limit.
+    The limit includes the CUDA context. The allocator does not control the context, so it gets the rest.
 
     Args:
-        granted: Bytes; None lifts the limit.
+        granted: The limit in bytes; None removes the limit.
     """
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory

@@ -1,4 +1,4 @@
-"""Predictions that outlive a process, in one file of the user's cache folder."""
+"""A store of predictions on disk, in one file of the user's cache folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from trainables.cache import cache_dir
 
-#: What a prediction depends on beside the files of this package.
+#: Packages on whose version a prediction depends.
 _PACKAGES = ("torch", "transformers", "peft")
 
 #: Folders and files of ``trainables`` on which a prediction depends.
@@ -21,10 +21,10 @@ _RELEVANT = ("configuration.py", "elastic.py", "memory", "methods", "step", "sup
 
 
 class PredictionMemo:
-    """Remembers what was computed for a text, for as long as the program and its libraries stay the same.
+    """Stores a computed value for a text, as long as the program and its libraries do not change.
 
-    A file that cannot be used (no room, no permission, locked, damaged) is done without: what it holds can
-    be computed again.
+    If the file cannot be used (no space, no permission, locked, damaged), nothing is stored and no error is
+    raised, because all values can be computed again.
 
     Args:
         path: The file; None takes ``predictions.sqlite`` in the cache folder.
@@ -40,7 +40,7 @@ class PredictionMemo:
             self._database.execute("CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT)")
 
     def get(self, content: str) -> dict[str, Any] | None:
-        """Return what was put for a content, or None."""
+        """Return the value that was stored for a text, or None."""
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
                 query = "SELECT value FROM memo WHERE key = ?"
@@ -51,7 +51,7 @@ class PredictionMemo:
         return None
 
     def put(self, content: str, value: dict[str, Any]) -> None:
-        """Remember a value, made of what JSON knows, for a content."""
+        """Store a value for a text; the value must be a JSON object."""
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute(
@@ -65,7 +65,7 @@ def _key(content: str) -> str:
 
 @cache
 def _program() -> str:
-    """A hash of the source files and library versions that decide a prediction."""
+    """Return a hash of the source files and library versions on which a prediction depends."""
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _PACKAGES).encode())
     root = Path(__file__).parent.parent
     for path in sorted(root.rglob("*.py")):

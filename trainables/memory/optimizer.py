@@ -1,4 +1,4 @@
-"""An optimizer whose step takes what every step but the first takes, with few operations."""
+"""Optimizers for predictions: their step has the memory of any step but the first, with few operations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def make_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimiser the state that it has after a step, by a step of one parameter only."""
+    """Give an optimizer the state that it has after a step, by updating its largest parameter only."""
     parameters = _parameters(optimizer)
     largest = max(parameters, key=lambda p: p.numel())
     largest.grad = torch.zeros_like(largest)
@@ -22,11 +22,11 @@ def make_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def step_decisive_only(optimizer: torch.optim.Optimizer) -> None:
-    """Let a step change only those parameters that decide what the step takes at most.
+    """Make an optimizer's step update only those parameters that determine the step's peak memory.
 
-    Parameters that are stepped one by one need temporaries of their own size, and some of the one before are
-    still there. So only pairs of neighbours matter, and of these only such that no other pair is as large
-    in both; each of them is stepped on its own.
+    If parameters are updated one by one, each needs temporaries of its own size while some temporaries of the
+    previous parameter still exist. The peak therefore depends on pairs of neighbours only. A pair is skipped
+    if both sizes of another pair are at least as large. Each of the other pairs is updated on its own.
     """
     parameters = _parameters(optimizer)
     step = optimizer.step

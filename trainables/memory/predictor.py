@@ -1,4 +1,4 @@
-"""Predicting the memory of configurations, by running their steps on fake tensors."""
+"""Prediction of a configuration's memory, by running its training step on fake tensors."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from trainables.towers import EncoderSource, ModalityInput, Tower, load_tower
 
 @dataclass
 class MemoryPredictor:
-    """Predicts the training memory of configurations over the same encoders and setting.
+    """Predicts the training memory of configurations with the same encoders and setting.
 
-    Encoders are built once, on fake tensors, and what their frozen lower layers take is found out once.
-    Equal configurations are answered from memory, or from the disk.
+    Encoders are built once, on fake tensors, and the memory of their frozen lower layers is recorded once.
+    Each prediction is kept, so that an equal configuration is not run again.
 
     Args:
-        encoders: One resolved encoder a modality; their weights are never loaded.
-        task: What is learnt: decides the size of the output, and the loss.
+        encoders: One resolved encoder per modality. Their weights are never loaded.
+        task: The task, which determines the output size and the loss.
         setting: Batch size, lengths, precision and so on.
-        memo: Predictions of earlier processes; None does without.
+        memo: Store for the predictions of all processes; None keeps them in this object only.
     """
 
     encoders: Mapping[str, EncoderSource]
@@ -57,13 +57,13 @@ class MemoryPredictor:
             encoder.check_sizes(self.setting.sizes)
 
     def changed(self, **changes: Any) -> MemoryPredictor:
-        """Return a predictor for the same encoders in another setting.
+        """Return a predictor for the same encoders and a changed setting.
 
         Args:
-            changes: Fields of the setting.
+            changes: New values for fields of the setting.
 
         Raises:
-            UserError: If the encoders or the setting do not take them.
+            UserError: If the setting or the encoders do not accept the values.
         """
         setting = replace(self.setting, **changes)
         if setting not in self._others:
@@ -74,8 +74,8 @@ class MemoryPredictor:
         """Return the memory of a configuration.
 
         Args:
-            method: A registered method.
-            config: Its configuration, or the fields that differ from the defaults.
+            method: Name of a registered method.
+            config: The method's configuration, or the fields that differ from the defaults.
 
         Raises:
             UserError: If the method or the configuration is invalid for these encoders.
@@ -89,7 +89,7 @@ class MemoryPredictor:
         return self._known[key]
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
-        """Return the memory of a search's configuration, which may change the setting.
+        """Return the memory of a search's configuration, which may change fields of the setting.
 
         Args:
             config: ``method``, ``learning_rate``, the method's fields and fields of the setting.
@@ -97,7 +97,7 @@ class MemoryPredictor:
         return self.changed(**setting_changes(config)).predict(*split_config(config))
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
-        """Return what a search's configuration takes in the search itself, which saves what it can.
+        """Return the memory of a configuration as the search runs it; see ``TrainingSetting.as_run``.
 
         Args:
             config: See ``predict_configuration``.
@@ -109,9 +109,9 @@ class MemoryPredictor:
     def explain(self, method: str, config: Mapping[str, Any]) -> Breakdown:
         """Return the bytes held at the peak, by part of the model and kind; their sum is the memory.
 
-        Parts are the layers and embeddings of each encoder, the method's own modules by their names, the
-        batch (``inputs``), ``fusion`` (activations between the encoders' layers and behind them), the
-        ``backward pass`` and the ``optimiser step``.
+        Parts are the layers and embeddings of each encoder, the method's own modules by name, the batch
+        (``inputs``), ``fusion`` (activations between and after the encoders' layers), the ``backward pass``
+        and the ``optimiser step``.
         """
         built, held = self._held(method, get_method(method).config_class.from_dict(config))
         parts: Breakdown = defaultdict(lambda: dict.fromkeys(KINDS, 0))
@@ -121,14 +121,14 @@ class MemoryPredictor:
         return {part: parts[part] for part in dict.fromkeys(order) if part in parts}
 
     def prefix_layers(self, method: str, config: Mapping[str, Any]) -> dict[str, int]:
-        """Return how many layers of each encoder a configuration leaves frozen and untouched."""
+        """Return the number of layers in each encoder's frozen prefix for a configuration."""
         with self.faking():
             return build_method(method, config, self.context()).prefix_layers()
 
     def encoding_memory(self) -> int:
-        """Return the bytes that running an encoder takes beside the others' weights, without gradient.
+        """Return the bytes that are needed to fill the feature cache.
 
-        That is what filling a cache with its output takes.
+        They are the weights of all encoders plus the largest peak of one encoder that runs without gradient.
         """
         with self.faking():
             weights = sum(p.nbytes for tower in self._encoders().values() for p in tower.parameters())
@@ -136,20 +136,20 @@ class MemoryPredictor:
 
     @contextmanager
     def faking(self) -> Iterator[None]:
-        """Make every tensor a fake one, and leave weights of new modules as they are."""
+        """Make all new tensors fake ones and skip the initialisation of weights."""
         from transformers.initialization import no_init_weights
 
-        with self._fake.active(), _garbage_kept(), no_init_weights():  # there is nothing to initialise
+        with self._fake.active(), _garbage_kept(), no_init_weights():  # fake weights have no content
             yield
 
     def context(self) -> MethodContext:
-        """Return what methods are built over; to be called while ``faking``."""
+        """Return the context from which methods are built; call it while ``faking``."""
         return self.setting.context(self._encoders(), self.task.output_size)
 
     def optimizer(self, method: FusionMethod) -> torch.optim.Optimizer:
-        """Return a method's optimizer, with its state; to be called while ``faking``.
+        """Return a method's optimizer with its state; call it while ``faking``.
 
-        Its step leaves out what does not decide the peak.
+        The optimizer's step skips parameters that do not affect the peak.
         """
         optimizer = self.setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
         make_state(optimizer)
@@ -158,7 +158,7 @@ class MemoryPredictor:
         return optimizer
 
     def encoded(self, modality: str) -> list[Encoded]:
-        """Return an encoder's output after 0, 1, … layers without gradient; call it while ``faking``."""
+        """Return ``encoded_layers`` of a modality's encoder; call it while ``faking``."""
         if modality not in self._encoded:
             matrices = self.context().frozen_matrices
             tower = self._encoders()[modality].fork(matrices=matrices)
@@ -166,11 +166,11 @@ class MemoryPredictor:
         return self._encoded[modality]
 
     def remembered(self, key: str, run: Callable[[], MemoryReport]) -> MemoryReport:
-        """Return what an earlier process has found out, or else find it out.
+        """Return a prediction from the store, or compute and store it.
 
         Args:
-            key: What is predicted, beside the encoders, the task and the setting.
-            run: Finds it out.
+            key: Text that identifies the prediction together with the encoders, the task and the setting.
+            run: Computes the prediction.
         """
         known = self.memo.get(self._content(key)) if self.memo else None
         if known is not None:
@@ -181,7 +181,7 @@ class MemoryPredictor:
         return report
 
     def _content(self, key: str) -> str:
-        """Everything that a prediction depends on beside the program, as one text."""
+        """Return everything that a prediction depends on, except the program, as one text."""
         encoders = {m: encoder.config.to_dict() for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
         return json.dumps([encoders, task, self.setting.to_dict(), key], sort_keys=True, default=str)
@@ -199,7 +199,7 @@ class MemoryPredictor:
         return report_of(*self._held(method, config))
 
     def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings]:
-        """Run a step on fake tensors; return the method and what is held at the peak."""
+        """Run a step on fake tensors; return the method and the bytes held at the peak."""
         setting = self.setting
         with self.faking():
             built = build_method(method, config, self.context())
@@ -222,7 +222,7 @@ class MemoryPredictor:
 
 @contextmanager
 def _garbage_kept() -> Iterator[None]:
-    """Keep the garbage collector from going through the millions of objects of the libraries meanwhile."""
+    """Turn garbage collection off, which would visit millions of objects of the libraries."""
     enabled = gc.isenabled()
     gc.disable()
     try:

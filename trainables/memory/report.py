@@ -1,4 +1,4 @@
-"""What a prediction or a measurement of a step's memory says."""
+"""The report of a step's memory, predicted or measured."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Breakdown = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """The peak of one optimisation step, in bytes, and what is held at that moment.
+    """The peak memory of one optimization step and its parts at that moment, in bytes.
 
     Attributes:
-        total: The peak.
+        total: The peak, which is the sum of the five parts below.
         weights: Parameters and buffers, frozen ones included.
         gradients: Gradients of trained parameters.
-        optimizer: The optimiser's state.
-        activations: The batch, and what the forward pass keeps for the backward pass.
-        temporary: The rest: intermediate results of the operation at work.
+        optimizer: The optimizer's state.
+        activations: The batch and the tensors that the forward pass keeps for the backward pass.
+        temporary: All other tensors: intermediate results of the current operation.
         trainable_parameters: Number of trained scalars.
-        checkpoint: Bytes of the trained weights, which is what a checkpoint holds of the model.
+        checkpoint: Bytes of the trained weights, the only weights that a checkpoint holds.
     """
 
     total: int
@@ -36,16 +36,16 @@ class MemoryReport:
     checkpoint: int
 
     def to_dict(self) -> dict[str, int]:
-        """Return total and parts of the peak, in bytes."""
+        """Return the peak and its parts, in bytes."""
         return {"total": self.total, **{kind: getattr(self, kind) for kind in KINDS}}
 
 
 def report_of(method: FusionMethod, held: Holdings) -> MemoryReport:
-    """Return the report of a step.
+    """Return the report of a method's step.
 
     Args:
-        method: The method whose step it was.
-        held: What is held at the peak.
+        method: The method.
+        held: Bytes held at the peak of the step.
     """
     kinds = {kind: sum(size for (of, _), size in held.items() if of == kind) for kind in KINDS}
     return MemoryReport(

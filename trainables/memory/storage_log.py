@@ -1,4 +1,4 @@
-"""When which tensor storage exists, of what kind it is, and what is held at the peak."""
+"""A log of tensor storages: when each exists and of what kind it is. The peak is computed from the log."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from trainables.towers import current_part
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "temporary")
 
-#: Bytes by kind and by the part of the model that holds them.
+#: Bytes by kind and part of the model.
 Holdings = dict[tuple[str, str | None], int]
 
 _DEVICE_OF = torch.ops.prim.device.default
 
 
 class StorageLog(TorchDispatchMode):
-    """Logs when every tensor storage appears and disappears, and finds the peak afterwards.
+    """Logs when every tensor storage appears and disappears, and computes the peak afterwards.
 
-    The kind of a storage is known only after the fact (what a forward pass leaves behind are activations,
-    the rest were temporaries), so the log is replayed once the step is over.
+    The kind of a storage is known only later: storages that exist after the forward pass are activations,
+    others were temporary. Therefore the log is replayed after the step.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class StorageLog(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and keeping the compiler out costs as much as the rest
+        return False  # nothing is compiled here, and skipping the compiler would double the time
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is _DEVICE_OF and isinstance(args[0], FakeTensor):
-            return args[0].fake_device  # two of three calls on fake tensors ask for nothing else
+            return args[0].fake_device  # a short cut for two of three calls on fake tensors
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
             self._see(out)
@@ -56,29 +56,29 @@ class StorageLog(TorchDispatchMode):
         return out
 
     def note(self, kind: str, tensors: Iterable[Tensor], part: str | None = None) -> None:
-        """Say what kind the storages of these tensors are, and what part of the model they belong to."""
+        """Set the kind of these tensors' storages and the part of the model to which they belong."""
         for tensor in tensors:
             storage = self._see(tensor)
             self._kind[storage] = kind
             self._part[storage] = part
 
     def note_live(self, kind: str) -> None:
-        """Say that all live storages without a kind are of this one."""
+        """Set the kind of all live storages that have none."""
         for storage, _ in self._live.values():
             self._kind.setdefault(storage, kind)
 
     def transient(self, size: int) -> None:
-        """Log temporaries that were there and are gone again."""
+        """Log temporary tensors of a total size in bytes that appear and disappear at this moment."""
         number = len(self._events)
         self._part[number] = current_part()
         self._events += [(number, size), (number, -size)]
 
     def mark(self) -> int:
-        """Return this moment, for ``rise``."""
+        """Return the current position in the log, for ``rise``."""
         return len(self._events)
 
     def rise(self, mark: int) -> int:
-        """Return by how many bytes more than at the mark were live at some moment since."""
+        """Return the largest increase of live bytes since the mark."""
         total = most = 0
         for _, size in self._events[mark:]:
             total += size
@@ -86,7 +86,7 @@ class StorageLog(TorchDispatchMode):
         return most
 
     def peak(self) -> Holdings:
-        """Replay the log and return what is held at the (first) moment of the peak."""
+        """Replay the log and return the bytes held at the peak; if it occurs twice, the first time."""
         total = most = end = 0
         for number, (_, size) in enumerate(self._events):
             total += size

@@ -1,4 +1,4 @@
-"""One optimisation step, with every tensor that it makes on record."""
+"""Tracking of all tensors of one optimization step."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ def measure_memory(
     setting: TrainingSetting,
     task: Task,
 ) -> MemoryReport:
-    """Track one optimisation step of a built method, on whatever tensors it is given.
+    """Return the memory of one optimization step of a built method.
 
-    The optimiser's state exists before the step, as in every step but the first; the method's weights are
-    changed by a step of learning rate 0.
+    The optimizer's state exists before the step, as in every step but the first. The learning rate is 0.
 
     Args:
         method: The method, with weights.
-        inputs: A batch, one entry a modality.
-        labels: Its labels, shape (B,).
-        setting: Optimiser, precision and so on.
-        task: For the loss.
+        inputs: A batch, one entry per modality.
+        labels: The batch's labels, shape (B,).
+        setting: Optimizer, precision and so on.
+        task: The task, which computes the loss.
     """
     optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
     make_state(optimizer)
@@ -54,16 +53,16 @@ def track_step(
     log: StorageLog | None = None,
     most_parts: int | None = None,
 ) -> tuple[Holdings, Tensor]:
-    """Take one optimisation step; return what is held at its peak, and the mean loss.
+    """Run one optimization step; return the bytes held at its peak, and the mean loss.
 
     Args:
         method: The method, in training mode.
-        inputs: A batch, one entry a modality.
-        labels: Its labels, shape (B,).
+        inputs: A batch, one entry per modality.
+        labels: The batch's labels, shape (B,).
         setting: How the step is run.
-        optimizer: The optimiser; it has its state already.
-        task: For the loss.
-        log: A log of this step alone; None makes one.
+        optimizer: The optimizer, which already has its state.
+        task: The task, which computes the loss.
+        log: An empty log; None makes one.
         most_parts: See ``training_step``.
     """
     log = log or StorageLog()
@@ -82,16 +81,16 @@ def track(
     step: Callable[[Callable[[], None]], Tensor],
     log: StorageLog,
 ) -> tuple[Holdings, Tensor]:
-    """Run a step of a method's weights and log it; return what is held at its peak, and the mean loss.
+    """Run and log a step that trains a method; return the bytes held at its peak, and the mean loss.
 
     Args:
         method: The method, in training mode.
-        batch: The tensors of the batch, as far as they exist before the step.
+        batch: Those tensors of the batch that exist before the step.
         setting: How the step is run.
-        optimizer: The optimizer; it has its state already.
-        step: Takes the step. It is given what to call when a forward pass is done and its backward pass is
-            not.
-        log: A log of this step alone.
+        optimizer: The optimizer, which already has its state.
+        step: Runs the step and returns the mean loss. Its argument is a function that it must call after
+            each forward pass, before the backward pass.
+        log: An empty log.
     """
     owned = list(owned_tensors(method))
     owners = {id(tensor): owner for owner, tensor in owned}
@@ -117,7 +116,7 @@ def track(
 
 
 def owned_tensors(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer once, with the part of the model that it belongs to."""
+    """Yield every parameter and buffer once, with the part of the model to which it belongs."""
     seen: set[int] = set()
     modules: list[tuple[str, nn.Module]] = []
     for modality in method.modalities:
@@ -135,7 +134,7 @@ def owned_tensors(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Every tensor in nested mappings and token sequences."""
+    """Yield every tensor in nested mappings and token sequences."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):

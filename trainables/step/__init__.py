@@ -1,7 +1,7 @@
-"""How one optimisation step is run, for training as for memory prediction.
+"""The settings of an optimization step, and the step itself, for training and for memory prediction.
 
-The functions need torch and are imported on first use. The settings are not: the command line reads them at
-every start.
+The functions need torch, so they are imported on first use. The settings are imported at once, because the
+command line reads them at every start.
 """
 
 from __future__ import annotations

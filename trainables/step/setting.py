@@ -1,6 +1,7 @@
-"""Everything that changes the memory and the result of a training step, beside the configuration.
+"""Settings that affect the memory and the result of a training step, beside the configuration.
 
-Torch and the towers are imported where they are used: the command line takes its options from these fields.
+Torch and the towers are imported inside functions, because the command line reads these settings at every
+start.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from trainables.methods import MethodContext
     from trainables.towers import InputSizes, Tower
 
-#: fp32; bf16: bfloat16 autocast; bf16-frozen: autocast, and the frozen weight matrices stored in bfloat16.
+#: fp32; bf16: bfloat16 autocast; bf16-frozen: autocast, with frozen weight matrices stored in bfloat16.
 PRECISIONS = ("fp32", "bf16", "bf16-frozen")
-#: How an optimizer goes through its parameters: one by one, all in a few calls, or in one kernel.
+#: How an optimizer updates its parameters: one by one, all together in a few calls, or in one kernel.
 OPTIMIZER_KERNELS = ("single", "foreach", "fused")
-#: What a step does about the frozen lower layers: runs them, takes their output from a cache while their
-#: weights stay on the device, or takes it from a cache and keeps the weights off the device.
+#: How a step gets the output of the frozen lower layers. computed: it runs them. cached: it reads their
+#: output from a cache, and their weights stay on the device. offloaded: the weights leave the device as well.
 PREFIXES = ("computed", "cached", "offloaded")
-#: Optimizers by name, as their classes in ``torch.optim`` are called.
+#: Class in ``torch.optim`` by name of the optimizer.
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 
-#: Heading of the options that say what a sample is.
+#: Heading in ``--help`` of the options that describe a sample.
 SAMPLES = "Data and encoders"
 
 
@@ -43,7 +44,7 @@ def _attention_kernels() -> Iterable[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings(Settings):
-    """What a user chooses of a training step, whatever the data and the encoders are."""
+    """The settings of a training step that do not depend on the data and the encoders."""
 
     panel: ClassVar[str | None] = "Trials"
 
@@ -112,10 +113,10 @@ class StepSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetting(StepSettings):
-    """How a step is run. Recorded with every trial; predictions are for one of these.
+    """All settings of a training step. They are recorded with every trial, and each prediction is for one.
 
     Raises:
-        UserError: If a value is not among those accepted.
+        UserError: If a value is not accepted.
     """
 
     gradient_checkpointing: Annotated[
@@ -137,7 +138,7 @@ class TrainingSetting(StepSettings):
         Help("Number of tokens that each text is padded to.", metavar="N", panel=SAMPLES),
         AtLeast(1),
     ] = 128
-    #: The side of the square image, in pixels; asked for with the encoders, which know their own.
+    #: Side of the square image in pixels. Its option belongs to the encoders, which supply the default.
     image_size: Annotated[int, AtLeast(1)] = 224
     audio_seconds: Annotated[
         float,
@@ -157,18 +158,18 @@ class TrainingSetting(StepSettings):
 
     @classmethod
     def of(cls, step: StepSettings, **others: Any) -> TrainingSetting:
-        """Return a setting with a user's choices and, by name, all that they leave open."""
+        """Return a setting with a user's choices and further fields, given by name."""
         return cls(**step.to_dict(), **others)
 
     @property
     def sizes(self) -> InputSizes:
-        """Sizes of a sample's inputs."""
+        """The sizes of a sample's inputs."""
         from trainables.towers import InputSizes
 
         return InputSizes(self.text_length, self.image_size, self.audio_seconds, self.feature_length)
 
     def context(self, towers: Mapping[str, Tower], output_size: int) -> MethodContext:
-        """Return what a method is built over, so that its steps run as this setting says."""
+        """Return the context from which a method is built to run under this setting."""
         import torch
 
         from trainables.methods import MethodContext
@@ -184,7 +185,7 @@ class TrainingSetting(StepSettings):
         )
 
     def as_run(self, *, cached: bool) -> TrainingSetting:
-        """Return how a search runs the steps of this setting: with as little work as leads to the same.
+        """Return the setting that a search uses in place of this one, to get the same results with less work.
 
         Args:
             cached: Whether the output of the frozen lower layers is cached.
@@ -193,7 +194,7 @@ class TrainingSetting(StepSettings):
         return dataclasses.replace(self, skip_unused=True, prefix=prefix)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context that forward passes run in."""
+        """Return the context manager for forward passes on a device."""
         if self.precision != "fp32":
             import torch
 
@@ -206,8 +207,8 @@ class TrainingSetting(StepSettings):
 
         kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[self.optimizer])
         options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
-        # Never left to PyTorch: its default is foreach on GPUs only, which needs temporaries as large as
-        # all gradients together, so that the peak would depend on the device.
+        # Both are always given. PyTorch's default is foreach on GPUs only. It needs temporaries as large as
+        # all gradients together, so the peak would depend on the device.
         return kind(
             parameters,
             lr=learning_rate,

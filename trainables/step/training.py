@@ -1,4 +1,4 @@
-"""One optimisation step, as training takes it and memory prediction runs it."""
+"""One optimization step, for training and for memory prediction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def forward_loss(
     task: Task,
     setting: TrainingSetting,
 ) -> Tensor:
-    """Return the loss of a batch, ready for backward."""
+    """Return the loss of a batch, with the method's auxiliary loss, ready for ``backward``."""
     with setting.autocast(labels.device):
         output = method(inputs)
     loss = task.loss(output.outputs, labels)
@@ -39,22 +39,24 @@ def training_step(
     after_forward: Callable[[], None] | None = None,
     most_parts: int | None = None,
 ) -> Tensor:
-    """Forward, backward and optimiser step; gradients are freed afterwards.
+    """Run the forward pass, the backward pass and the optimizer step; free the gradients afterwards.
 
-    With gradient accumulation the batch is run in parts, whose losses are weighted by their samples.
+    With gradient accumulation the batch is run in parts. The loss of each part is weighted by its number of
+    samples.
 
     Args:
         method: The method, in training mode.
-        inputs: A batch, one entry a modality.
-        labels: Its labels, shape (B,).
-        task: For the loss.
+        inputs: A batch, one entry per modality.
+        labels: The batch's labels, shape (B,).
+        task: The task, which computes the loss.
         setting: How the step is run.
-        optimizer: Of the method's trained parameters.
-        after_forward: Called when a forward pass is done and its backward pass is not.
-        most_parts: Leave out parts after these: from the second part on each needs the same memory.
+        optimizer: Optimizer of the method's trained parameters.
+        after_forward: Called after each forward pass, before its backward pass.
+        most_parts: Maximum number of parts to run; None runs all. Two suffice to find the peak of memory,
+            because all parts after the first need the same memory.
 
     Returns:
-        The mean loss of the batch, without gradient.
+        The mean loss of the batch, detached from the graph.
     """
     total = torch.zeros((), device=labels.device)
     parts = _parts(inputs, labels, setting.gradient_accumulation)
@@ -76,7 +78,7 @@ def training_step(
 def _parts(
     inputs: Mapping[str, ModalityInput], labels: Tensor, count: int
 ) -> Iterator[tuple[Mapping[str, ModalityInput], Tensor]]:
-    """Split a batch into ``count`` parts of equal size, the last of which may be smaller."""
+    """Split a batch into ``count`` parts of equal size; the last part may be smaller."""
     if count == 1:
         yield inputs, labels
         return
