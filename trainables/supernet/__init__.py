@@ -1,4 +1,4 @@
-"""Training one set of weights for a whole space, and evaluating its subnets."""
+"""Supernets: training one set of weights for a whole space, and evaluating its subnets."""
 
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.prediction import predict_supernet

@@ -1,4 +1,4 @@
-"""Evaluating many subnets of a supernet, with what they share computed once."""
+"""Evaluation of many subnets of a supernet, with shared computations done once."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from trainables.towers import Sequence
 from trainables.trial.trainer import Tick, no_tick
 from trainables.trial.workbench import Workbench
 
-#: The sequences of all batches of a split.
+#: For each batch of a split, the sequence of each modality.
 Sequences = list[dict[str, Sequence]]
 
 
 class SubnetEvaluator:
     """Evaluates subnets with the weights that they inherit.
 
-    The output of the frozen prefix comes from the cache that training has filled. Where the method tells its
-    forward pass in stages, what stages return is kept, and subnets that agree in the lower stages start
-    from there. Evaluated in an order in which those that agree are neighbours, each stage that several share
-    is run once.
+    The output of the frozen prefix comes from the cache that training has filled. If the method divides its
+    forward pass into stages, the output of stages is kept. A subnet with the same lower stages as an earlier
+    one starts from that output. If subnets with equal stages are evaluated one after the other, each shared
+    stage is run once.
 
     Args:
         bench: Data and encoders.
         setting: How subnets are run.
-        supernet: The supernet; its weights stay as they are.
+        supernet: The supernet, whose weights must not change.
         split: The split to evaluate on.
-        precision: As ``TrainingSetting.precision``, of the subnets alone; None is the setting's.
-        states: Most bytes of sequences that are kept.
+        precision: Precision of the subnets as in ``TrainingSetting``; None takes the setting's.
+        states: Maximum bytes of stage outputs that are kept.
 
     Attributes:
-        stages_run: Stages that were run.
-        stages_shared: Stages whose result was there already.
+        stages_run: Number of stages that were run.
+        stages_shared: Number of stages that were skipped because their output was kept.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SubnetEvaluator:
         self._loaders: dict[str, Loader] = {}
 
     def evaluate(self, config: Mapping[str, Any], tick: Tick = no_tick) -> dict[str, float]:
-        """Return the task's metrics of a subnet; they are infinite or not a number if its output is.
+        """Return the task's metrics for a subnet. If its outputs are not finite, neither are the metrics.
 
         Args:
             config: The method's own fields.
@@ -92,7 +92,7 @@ class SubnetEvaluator:
             return
         root = json.dumps(model.prefix_layers())
         path = [(root, *(stage.key for stage in stages[:length])) for length in range(len(stages) + 1)]
-        # What follows the last stage is small and no one else's.
+        # The output of the last stage is not kept: no other subnet starts from it.
         known = max((n for n in range(1, len(stages)) if path[n] in self._states), default=0)
         start = self._states.get(path[known])
         kept: dict[int, Sequences] = {}
@@ -124,7 +124,7 @@ class SubnetEvaluator:
     def _loader(self, model: FusionMethod) -> Loader:
         key = json.dumps(model.prefix_layers())
         if key not in self._loaders:
-            # As many rows at once as a step runs, so that it takes no more memory than a step
+            # Batches have as many rows as a part of a step, so that they need no more memory than a step
             rows = self.setting.batch_size // self.setting.gradient_accumulation
             self._loaders[key] = self.bench.loader(self.split, model, self.setting, rows)
         return self._loaders[key]

@@ -1,4 +1,4 @@
-"""The memory that training a supernet takes, known before it is spent."""
+"""Prediction of the memory that training a supernet takes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from trainables.towers import ModalityInput
 def predict_supernet(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> MemoryReport:
     """Return the memory of training a supernet: the peak of the heaviest step that may be drawn.
 
-    Of several workers, each takes as much. What they need to share gradients comes on top.
+    Each of several workers takes this much, and in addition the memory to share gradients.
 
     Args:
-        predictor: Encoders, task and setting.
-        method: A registered method.
-        curriculum: Which subnets a step trains; configurations are the method's own fields.
+        predictor: A predictor for the encoders, the task and the setting.
+        method: Name of a registered method.
+        curriculum: The subnets that steps train; their configurations are the method's own fields.
     """
     heaviest = curriculum.heaviest
     module = get_method(method).method.__module__
@@ -81,17 +81,17 @@ def track_supernet_step(
     distill: bool = False,
     log: StorageLog | None = None,
 ) -> tuple[Holdings, Tensor]:
-    """Take one step of a supernet; return what is held at its peak, and the mean loss.
+    """Run one step of a supernet; return the bytes held at its peak, and the mean loss.
 
     Args:
         supernet: The supernet, in training mode.
         configs: The subnets that the step trains.
         load: See ``supernet_step``.
         setting: How the step is run.
-        optimizer: Of the supernet's trained weights; it has its state already.
-        task: For the loss.
+        optimizer: Optimizer of the supernet's trained weights, which already has its state.
+        task: The task, which computes the loss.
         distill: See ``supernet_step``.
-        log: A log of this step alone; None makes one.
+        log: An empty log; None makes one.
     """
 
     def step(after_forward: Callable[[], None]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A supernet being trained on a search's data, without anything of Ray."""
+"""The training of a supernet on a search's data, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SupernetPlan:
     """How a supernet is trained.
 
     Attributes:
-        method: The method.
+        method: Name of the method.
         learning_rate: Peak learning rate.
-        epochs: Passes over the training split.
-        curriculum: Which subnets each step trains.
-        probe: The subnet that is evaluated after each epoch, to see how training gets on.
-        seed: Seed of the initial weights, the order of samples, the subnets and dropout.
+        epochs: Number of passes over the training split.
+        curriculum: The subnets that each step trains.
+        probe: The subnet that is evaluated after each epoch, to follow the progress of training.
+        seed: Seed of the initial weights, of the order of samples, of the subnets and of dropout.
     """
 
     method: str
@@ -45,16 +45,16 @@ class SupernetPlan:
 
 
 class SupernetRun:
-    """A supernet being trained by one of one or more workers.
+    """The training of a supernet in one worker.
 
     Args:
-        spec: What it shares with the search's trials; ``spec.epochs`` is theirs.
-        plan: How it is trained.
-        device: Where.
-        wrap: Makes a module one that shares gradients with the other workers; None if there are none.
-        rank: Number of this worker.
+        spec: Settings that all trials share. Its ``epochs`` is not used; the plan has its own.
+        plan: How the supernet is trained.
+        device: The device on which it is trained.
+        wrap: Wraps a module so that it shares gradients with the other workers; None if there are none.
+        rank: Number of this worker, from 0.
         world: Number of workers.
-        threads: CPU threads of this worker.
+        threads: Number of CPU threads of this worker.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class SupernetRun:
         )
 
     def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
-        """Train one epoch and evaluate one subnet, the plan's probe, on the validation split.
+        """Train one epoch and evaluate the plan's probe on the validation split.
 
         Args:
             tick: Called after each step and each batch of the validation split.
 
         Returns:
-            The task's metrics, ``epoch``, ``train_loss``, ``epoch_seconds``, ``validation_seconds`` and on a
-            GPU ``measured_memory`` (GiB held by tensors at the peak of a step).
+            The task's metrics, ``epoch``, ``train_loss``, ``epoch_seconds``, ``validation_seconds`` and, on a
+            GPU, ``measured_memory``, the peak GiB held by tensors.
         """
         reset_peak(self.device)
         result = self.trainer.train_epoch(tick)
@@ -114,7 +114,7 @@ class SupernetRun:
         }
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the weights, and what training needs to go on."""
+        """Write a checkpoint: the weights, and the state to resume training."""
         self.supernet.weights.save(folder)
         torch.save(self.trainer.state_dict(), folder / "trainer.pt")
 
@@ -125,9 +125,9 @@ class SupernetRun:
         self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
 
     def _load(self, method: FusionMethod, rows: Tensor, generator: torch.Generator | None) -> Batch:
-        """Load rows for a subnet, each modality as far through the frozen layers as it is there."""
+        """Load rows for a subnet, with the cached output of its frozen prefix if there is one."""
         key = json.dumps(method.prefix_layers())
         if key not in self._loaders:
             self._loaders[key] = self.bench.loader("train", method, self.setting)
-            method.train(method.training)  # to fill the cache, encoders were put in evaluation mode
+            method.train(method.training)  # filling the cache has put the encoders in evaluation mode
         return self._loaders[key].batch(rows, generator)

@@ -1,4 +1,4 @@
-"""One optimisation step of a supernet, as training takes it and memory prediction runs it."""
+"""One optimization step of a supernet, for training and for memory prediction."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import part
 
-#: Largest norm of a step's gradient. Deep and shallow subnets share one learning rate, and a few steps of
-#: deep ones at a rate that suits shallow ones are enough to undo what these have learnt.
+#: Maximum norm of a step's gradient. Deep and shallow subnets share one learning rate. Without the limit, a
+#: few steps of deep subnets at a rate for shallow ones can destroy the shared weights.
 MAX_GRADIENT_NORM = 1.0
 
-#: uniform: one random subnet a step; sandwich: the largest, the smallest and a random one.
+#: uniform: a step trains one random subnet; sandwich: it trains the largest, the smallest and a random one.
 PATHS = ("uniform", "sandwich")
 
 Config = Mapping[str, Any]
 
 
 def check_paths(paths: str, *, distill: bool) -> None:
-    """Check which subnets steps are to train.
+    """Check the choice of subnets that steps train.
 
     Raises:
-        UserError: If there are no such paths, or nothing to distil from.
+        UserError: If ``paths`` is unknown, or ``distill`` is used without ``sandwich``.
     """
     if paths not in PATHS:
         raise unknown("paths", paths, PATHS)
@@ -42,19 +42,19 @@ def check_paths(paths: str, *, distill: bool) -> None:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Which subnets each step trains.
+    """The choice of subnets that each step trains.
 
     Attributes:
         paths: ``uniform`` (Chen et al. 2021, AutoFormer, Sec. 3.3) or ``sandwich`` (Yu and Huang 2019,
             Universally slimmable networks, Sec. 3.2).
-        distill: With ``sandwich``: all but the largest subnet learn the largest one's output instead of the
-            labels (the same, Sec. 3.3; Yu et al. 2020, BigNAS).
+        distill: With ``sandwich``: whether all but the largest subnet learn the largest one's output instead
+            of the labels (Yu and Huang 2019, Sec. 3.3; Yu et al. 2020, BigNAS).
         largest: The largest subnet.
-        smallest: The smallest one.
-        draw: Draws one.
+        smallest: The smallest subnet.
+        draw: Draws a subnet at random.
 
     Raises:
-        UserError: If there are no such paths, or nothing to distil from.
+        UserError: If ``paths`` is unknown, or ``distill`` is used without ``sandwich``.
     """
 
     paths: str
@@ -67,20 +67,20 @@ class Curriculum:
         check_paths(self.paths, distill=self.distill)
 
     def subnets(self, seed: int, epoch: int, step: int) -> list[Config]:
-        """Return the subnets of a step, which are the same for every worker."""
+        """Return the subnets of a step. They are the same for every worker."""
         drawn = self.draw(random.Random(f"{seed}/{epoch}/{step}"))
         return [drawn] if self.paths == "uniform" else [self.largest, self.smallest, drawn]
 
     @property
     def heaviest(self) -> list[Config]:
-        """The subnets of the step that takes most memory."""
+        """The subnets of the step that needs the most memory."""
         return [self.largest] if self.paths == "uniform" else [self.largest, self.smallest, self.largest]
 
 
 class Replica(nn.Module):
-    """A supernet as ``DistributedDataParallel`` wraps it: every trained weight takes part in every step.
+    """A supernet in a form that ``DistributedDataParallel`` can wrap: all trained weights are in every graph.
 
-    Weights that a subnet does not have get a gradient of zero, as rows that it leaves out of a weight do.
+    Weights that a subnet does not use get a gradient of zero, like the unused rows of a weight.
     """
 
     def __init__(self, supernet: Supernet) -> None:
@@ -107,27 +107,27 @@ def supernet_step(
     weight: float = 1.0,
     after_forward: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Forward and backward for some subnets on the same rows, then one optimiser step.
+    """Run forward and backward passes of some subnets on the same rows, then one optimizer step.
 
-    Gradients are of the mean over subnets of their mean losses, cut to ``MAX_GRADIENT_NORM``. Weights that
-    none of the subnets has stay as they are, the optimiser's moments included: with gradients of zero, Adam
-    would go on moving the weights of rare layers, and further the rarer they are. With gradient accumulation
-    the rows are run in parts.
+    The loss is the mean over subnets of their mean losses. The norm of its gradient is limited to
+    ``MAX_GRADIENT_NORM``. Weights that no subnet of the step uses do not change, and neither do their
+    optimizer moments: with gradients of zero, Adam would keep moving the weights of rarely drawn layers. With
+    gradient accumulation the rows are run in parts.
 
     Args:
-        replica: A ``Replica``, or one that is wrapped to share gradients with other workers.
-        configs: The subnets; with ``distill`` the largest first.
-        load: Returns some of the rows as a batch for a subnet.
-        rows: How many rows there are.
-        task: For the loss.
+        replica: A ``Replica``, possibly wrapped to share gradients with other workers.
+        configs: The subnets. With ``distill``, the largest comes first.
+        load: Returns a slice of the rows as a batch for a subnet.
+        rows: Number of rows.
+        task: The task, which computes the loss.
         setting: How the step is run.
-        optimizer: Of the supernet's trained weights.
+        optimizer: Optimizer of the supernet's trained weights.
         distill: Whether all but the first subnet learn the first one's output.
-        weight: What the loss counts, compared with other workers'.
-        after_forward: Called when a forward pass is done and its backward pass is not.
+        weight: Weight of this worker's loss relative to the other workers' losses.
+        after_forward: Called after each forward pass, before its backward pass.
 
     Returns:
-        The mean loss over subnets and rows, without gradient.
+        The mean loss over subnets and rows, detached from the graph.
     """
     total = torch.zeros(())
     size = -(-rows // setting.gradient_accumulation)
@@ -163,7 +163,7 @@ def supernet_step(
 
 
 def _limit_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
-    """Take the gradient from weights that no subnet of the step has, and cut that of the others."""
+    """Remove the gradient of weights that no subnet uses, and limit the norm of the others."""
     supernet = cast(Replica, getattr(replica, "module", replica)).supernet
     present = {id(weight) for config in configs for weight in supernet.weights_of(config)}
     weights = supernet.largest.trainable_parameters()
@@ -174,6 +174,6 @@ def _limit_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
 
 
 def _alone(replica: nn.Module, *, alone: bool) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which gradients stay with this worker, where there are others."""
+    """Return a context manager that, if ``alone``, keeps gradients from being shared with other workers."""
     no_sync = getattr(replica, "no_sync", None)
     return no_sync() if alone and no_sync is not None else contextlib.nullcontext()

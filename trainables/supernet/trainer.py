@@ -16,33 +16,33 @@ from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import Task
 from trainables.trial.trainer import CosineTraining, Tick, no_tick
 
-#: Loads rows of a split for a subnet, given a generator for augmentation or None.
+#: Function that loads rows of a split for a subnet. Its last argument is a generator for augmentation.
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
 
 
-#: The share of all steps over which the learning rate rises to its peak. Deep subnets fall apart in the first
-#: steps at a rate that suits shallow ones.
+#: Share of all steps over which the learning rate rises to its peak. Deep subnets diverge in the first steps
+#: at a learning rate that suits shallow ones.
 WARM_UP = 0.2
 
 
 class SupernetTrainer(CosineTraining):
-    """Trains a supernet's weights; the learning rate rises for a while, then falls along a cosine.
+    """Trains a supernet's weights. The learning rate first rises, then falls along a cosine.
 
-    Several workers train on shares of the same batches, so that their number changes nothing but the order
-    of summation, and what dropout draws.
+    Several workers train on shares of the same batches. Their number changes only the order of summation and
+    the random numbers of dropout and augmentation.
 
     Args:
         supernet: The supernet, on its device.
-        setting: Optimiser, precision and so on; ``batch_size`` is that of all workers together.
-        learning_rate: Peak learning rate; it falls to 0 over all epochs.
-        epochs: Passes over the training split that are planned.
-        rows: Rows of the training split.
-        load: Loads some of them for a subnet.
-        curriculum: Which subnets each step trains.
-        seed: Decides the order of the rows, the subnets, dropout and augmentation.
-        task: What is learnt.
-        wrap: Makes the replica one that shares gradients with other workers; None if there are none.
-        rank: Number of this worker.
+        setting: Optimizer, precision and so on. ``batch_size`` is the total of all workers.
+        learning_rate: Peak learning rate. It falls to 0 over all epochs.
+        epochs: Number of planned passes over the training split.
+        rows: Number of rows of the training split.
+        load: Loads some of the rows for a subnet.
+        curriculum: The subnets that each step trains.
+        seed: Seed of the order of the rows, of the subnets, of dropout and of augmentation.
+        task: The task.
+        wrap: Wraps a module so that it shares gradients with the other workers; None if there are none.
+        rank: Number of this worker, from 0.
         world: Number of workers.
     """
 
@@ -84,19 +84,19 @@ class SupernetTrainer(CosineTraining):
             tick: Called after each step.
 
         Returns:
-            ``train_loss``, the mean over this worker's rows and the subnets trained, and ``epoch_seconds``.
+            ``train_loss``, the mean over this worker's rows and all trained subnets; ``epoch_seconds``.
 
         Raises:
             DivergedError: If a loss is not finite.
         """
         started = time.perf_counter()
         seed = self.seed * 10_007 + self.epoch
-        torch.manual_seed(seed * 1_009 + self.rank)  # dropout: a resumed epoch draws what it would have drawn
+        torch.manual_seed(seed * 1_009 + self.rank)  # a resumed epoch gets the same dropout
         self.supernet.train()
         total, seen = torch.zeros((), dtype=torch.float64), 0
         for step, rows in enumerate(self._batches(seed)):
             mine = rows[self.rank :: self.world]
-            if len(rows) < self.world:  # a last batch that does not go round
+            if len(rows) < self.world:  # the last batch has fewer rows than there are workers
                 continue
             configs = self.curriculum.subnets(self.seed, self.epoch, step)
             loss = supernet_step(
@@ -124,7 +124,7 @@ class SupernetTrainer(CosineTraining):
 
     def _loading(self, rows: Tensor, seed: int) -> Callable[[Config, slice], Batch]:
         def load(config: Config, some: slice) -> Batch:
-            # All subnets of a step see the same images
+            # All subnets of a step see the same augmented images
             generator = torch.Generator().manual_seed(seed + some.start * 1_000_003)
             return self.load(self.supernet.shell(config), rows[some], generator)
 

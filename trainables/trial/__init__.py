@@ -1,4 +1,4 @@
-"""One trial: what it is told, how it trains, and what it leaves behind."""
+"""One trial: its assignment, its training and its result."""
 
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun

@@ -1,4 +1,4 @@
-"""What one run of a trial needs to know."""
+"""The assignment of a trial: everything that one run of it needs to know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Checkpoint(Protocol):
-    """A saved trial, wherever it lies: Ray's ``Checkpoint`` is one."""
+    """A saved trial, local or remote. Ray's ``Checkpoint`` has this interface."""
 
     def as_directory(self) -> AbstractContextManager[str]:
         """Return a context that gives the path of a local folder with the checkpoint's files."""
@@ -17,17 +17,17 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """A configuration with all that one run of it needs. What the searcher hands out is what the trial gets.
+    """A configuration with everything that one run of it needs. The searcher makes it, and the trial gets it.
 
     Attributes:
         config: The configuration: ``method``, ``learning_rate`` and the method's own fields.
         seed: Seed of the initial weights, of the order of samples and of dropout.
-        threads: CPU threads to use.
-        trial_id: Name of the trial. It names the folder with the trial's files.
-        leg: How often the trial was handed out, this time included. Each leg has a folder of its own.
+        threads: Number of CPU threads to use.
+        trial_id: Name of the trial and of the folder with its files.
+        leg: Number of this run of the trial, from 1. A resumed trial has the next number and a new folder.
         granted: Bytes of the device that the trial may use; None sets no limit.
-        expected: Bytes of tensors that a step is expected to hold at its peak; None if nobody knows.
-        checkpoint: Where to go on from; None starts anew.
+        expected: Bytes that tensors are expected to hold at the peak of a step; None if unknown.
+        checkpoint: The checkpoint from which to resume; None starts from the beginning.
     """
 
     config: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Whether an error means that memory ran out, and by how much."""
+"""Classification of errors: whether memory ran out, and how many bytes were missing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-#: What errors that have no type of their own say, in lower case. Not in here, because they have other causes
-#: as often: cuDNN's CUDNN_STATUS_NOT_SUPPORTED and CUDNN_STATUS_INTERNAL_ERROR.
+#: Texts, in lower case, by which out-of-memory errors without a type of their own are recognised. cuDNN's
+#: CUDNN_STATUS_NOT_SUPPORTED and CUDNN_STATUS_INTERNAL_ERROR are left out: they often have other causes.
 _TEXTS = (
     "out of memory",  # "CUDA out of memory", "CUDA error: out of memory"; HIP, XPU and MPS say the same
     "out_of_memory",  # CUDA_ERROR_OUT_OF_MEMORY of the driver
@@ -28,7 +28,7 @@ _TRIED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGTP]i?B)", re.IGNORE
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, says that a device or the host ran out of memory."""
+    """Return whether an error, or one of its causes, means that a device or the host ran out of memory."""
     return any(_says_so(link) for link in _chain(error))
 
 
@@ -43,13 +43,13 @@ def tried_to_allocate(error: BaseException) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
+    """Return the first line of an error's text, or the name of its type if the text is empty."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line of an error's text, which in one that carries a traceback is the cause."""
+    """Return the last line of an error's text, which names the cause if the text contains a traceback."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__
 
@@ -64,7 +64,7 @@ def _says_so(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from or while handling."""
+    """Yield the error, then the errors from which or while handling which it was raised."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

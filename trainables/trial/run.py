@@ -29,9 +29,10 @@ class TrialRun:
     """A configuration being trained.
 
     Args:
-        spec: What all trials share.
-        assignment: What this one is to do; without a checkpoint to go on from it starts anew.
-        inherited: A supernet to take the initial weights from; None draws them at random.
+        spec: Settings that all trials share.
+        assignment: The trial's assignment. Training resumes from its checkpoint, if it has one.
+        inherited: A supernet that gives the initial weights; None draws them at random.
+        device: The device on which the trial runs.
     """
 
     spec: TrialSpec
@@ -49,7 +50,7 @@ class TrialRun:
         self.method = self._build().to(self.device)
         train = self.loader("train")
         layers = self.method.prefix_layers()
-        #: Whether steps run as ``setting`` says: the cache may lack the room for a split.
+        #: Whether steps run as ``setting`` states. They do not if the cache has no space for a split.
         self.as_set = self.setting.prefix == "computed" or set(train.features) == set(layers)
         self.trainer = Trainer(
             self.method,
@@ -68,24 +69,24 @@ class TrialRun:
         self.setup_seconds = time.perf_counter() - started
 
     def loader(self, split: str) -> Loader:
-        """Return a split's batches, with the frozen prefix's cached output where the method has one.
+        """Return the batches of a split, with the cached output of the frozen prefix if there is one.
 
         Raises:
-            UserError: If the cache lacks the room for what the setting wants from there.
+            UserError: If the setting requires cached output and the cache has no space for it.
         """
         return self.bench.loader(split, self.method, self.setting)
 
     def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
-        """Train one epoch and evaluate on the validation split; ``stage`` says which of the two it is at.
+        """Train one epoch and evaluate on the validation split. ``stage`` names the current part.
 
         Args:
             tick: Called after each step and each batch of the validation split.
 
         Returns:
-            The task's metrics, ``epoch``, ``train_loss``, ``step_time`` (seconds of a step, the median of the
-            epoch's), ``measured_memory`` (GiB held by tensors at the peak of a step, once one was measured),
-            on a GPU ``reserved_memory``, and where the time went: ``setup_seconds`` (the same in every epoch;
-            cached features are computed here), ``epoch_seconds`` and ``validation_seconds``.
+            The task's metrics; ``epoch``; ``train_loss``; ``step_time``, the epoch's median in seconds;
+            ``measured_memory``, the peak GiB held by tensors, as soon as a step was measured; on a GPU
+            ``reserved_memory`` in GiB; ``epoch_seconds`` and ``validation_seconds``; ``setup_seconds``, which
+            is the same in every epoch and includes filling the feature cache.
         """
         self.stage = "training"
         result = self.trainer.train_epoch(tick)
@@ -109,7 +110,7 @@ class TrialRun:
         return self.trainer.evaluate(self.loader(split))
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the trained weights, the configuration, and what training needs to go on."""
+        """Write a checkpoint: the trained weights, the configuration, and the state to resume training."""
         weights = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
         save_file(weights, folder / "weights.safetensors")
         torch.save(self.trainer.state_dict(), folder / "trainer.pt")
@@ -133,5 +134,5 @@ class TrialRun:
 
 
 def test_metrics(spec: TrialSpec, assignment: Assignment) -> dict[str, float]:
-    """Return the metrics on the test split of a trial's checkpoint."""
+    """Return the test metrics of a trial's checkpoint."""
     return TrialRun(spec, assignment).evaluate("test")

@@ -18,25 +18,25 @@ from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 
-#: Hears that the work has got on.
+#: Function that is called to report progress.
 Tick = Callable[[], None]
 
 
 def no_tick() -> None:
-    """Hear nothing."""
+    """Ignore progress."""
 
 
 class DivergedError(RuntimeError):
-    """The loss became infinite or not a number."""
+    """Raised when the loss or a metric is infinite or not a number."""
 
 
 class _StepClock:
-    """Times steps, from the end of one to the end of the next, without holding them up.
+    """Measures the time from the end of one step to the end of the next, without delaying the steps.
 
-    A GPU works on while the program is ahead of it; there, events among its work tell when each step ended.
+    On a GPU, which lags behind the program, CUDA events record the end of each step.
 
     Args:
-        device: Where the steps run.
+        device: The device on which the steps run.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class _StepClock:
         self.tick()
 
     def tick(self) -> None:
-        """Note the end of a step, or the start of the first."""
+        """Record the end of a step, or the start of the first one."""
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self._device))
@@ -55,10 +55,10 @@ class _StepClock:
             self._times.append(time.perf_counter())
 
     def median(self) -> float:
-        """Return the median of the steps so far, in seconds.
+        """Return the median time of the steps so far, in seconds.
 
-        Unlike the mean it is not moved by the few steps that stand out: the first, the one that is measured,
-        and those in which another trial had the processor.
+        The median ignores the few slow steps: the first one, the one whose memory is measured, and those
+        during which another trial used the processor.
         """
         if self._events:
             self._events[-1].synchronize()
@@ -69,14 +69,14 @@ class _StepClock:
 
 
 class CosineTraining:
-    """What training consists of beside the model: an optimiser, a falling learning rate and the epochs done.
+    """The state of training beside the model: optimizer, cosine learning rate and number of epochs.
 
     Args:
-        setting: Optimiser, precision and so on.
-        parameters: What trains.
-        learning_rate: Peak learning rate; it falls to 0 over all steps.
-        steps: Steps that are planned.
-        warm_up: First steps, over which the learning rate rises to what it falls from.
+        setting: Optimizer, precision and so on.
+        parameters: The trained parameters.
+        learning_rate: Peak learning rate. It falls to 0 over all steps.
+        steps: Number of planned steps.
+        warm_up: Number of first steps over which the learning rate rises.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class CosineTraining:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
 
     def finish_epoch(self, train_loss: float) -> None:
-        """Count an epoch.
+        """Count a finished epoch.
 
         Args:
-            train_loss: Its mean loss.
+            train_loss: Mean loss of the epoch.
 
         Raises:
             DivergedError: If the loss is not finite.
@@ -111,7 +111,7 @@ class CosineTraining:
             raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training needs to go on, beside the trained weights."""
+        """Return everything that is needed to resume training, except the trained weights."""
         return {
             "epoch": self.epoch,
             "optimizer": self.optimizer.state_dict(),
@@ -119,7 +119,7 @@ class CosineTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Restore a state that ``state_dict`` has returned."""
         self.epoch = state["epoch"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -130,15 +130,15 @@ class Trainer(CosineTraining):
 
     Args:
         method: The method, on its device.
-        setting: Optimiser, precision and so on.
-        learning_rate: Peak learning rate; it falls to 0 over all epochs.
-        epochs: Passes over the training split that are planned.
+        setting: Optimizer, precision and so on.
+        learning_rate: Peak learning rate. It falls to 0 over all epochs.
+        epochs: Number of planned passes over the training split.
         train: The training split.
-        seed: Decides the order of the samples, dropout and augmentation.
-        task: What is learnt.
+        seed: Seed of the order of the samples, of dropout and of augmentation.
+        task: The task.
 
     Attributes:
-        meter: Knows the memory that the steps so far took.
+        meter: Measures the memory of the steps.
     """
 
     def __init__(
@@ -165,15 +165,15 @@ class Trainer(CosineTraining):
             tick: Called after each step.
 
         Returns:
-            ``train_loss``, the mean over samples, ``step_time``, the median over steps in seconds, loading of
-            the batch included, and ``epoch_seconds``.
+            ``train_loss``, the mean over samples; ``step_time``, the median over steps in seconds, including
+            the time to load a batch; ``epoch_seconds``.
 
         Raises:
             DivergedError: If a loss is not finite.
         """
         started = time.perf_counter()
         seed = self.seed * 10_007 + self.epoch
-        torch.manual_seed(seed)  # dropout: a resumed epoch draws what it would have drawn
+        torch.manual_seed(seed)  # a resumed epoch gets the same dropout as an uninterrupted one
         self.method.train()
         total = torch.zeros((), dtype=torch.float64)
         seen = 0

@@ -1,8 +1,8 @@
-"""What a worker leaves behind for the case that it dies: why nobody can ask it afterwards.
+"""Notes in files from which the cause of a worker's death can be determined.
 
-A worker that hangs ends itself (so that its trial can go on in another one) and leaves the stacks of its
-threads. A worker that the kernel kills for want of memory cannot say so: what tells its death from any other
-SIGKILL is that the kernel's count of such kills has risen since the worker wrote it down.
+A worker that hangs writes the stacks of its threads and ends itself, so that another worker can resume its
+trial. A worker that the kernel kills because memory ran out cannot write anything. Such a death differs from
+any other SIGKILL in that the kernel's count of out-of-memory kills has risen since the worker recorded it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _KILLS = "oom_kills.txt"
 
 
 class Watchdog:
-    """Ends this process when it makes no progress. The clock needs no GIL, so any hang counts.
+    """Ends this process when it makes no progress. The timer works even if a thread holds the GIL.
 
     Args:
-        folder: Where notes are left, on the worker's own node.
-        timeout: Seconds without a tick.
+        folder: Folder for the notes, on the worker's own node.
+        timeout: Seconds without a tick after which the process ends.
     """
 
     def __init__(self, folder: Path, timeout: float) -> None:
@@ -32,13 +32,13 @@ class Watchdog:
         self._wound = 0.0
 
     def start(self) -> None:
-        """Write down how often the kernel has killed for want of memory; forget an earlier hang."""
+        """Record the kernel's count of out-of-memory kills, and delete the note of an earlier hang."""
         (self.folder / _KILLS).write_text(str(count_oom_kills()))
         (self.folder / _HANG).unlink(missing_ok=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch a block of work, which calls ``tick`` as it gets on."""
+        """Watch a block of work, which must call ``tick`` regularly."""
         with (self.folder / _HANG).open("w") as file:
             self._file = file
             self._wind()
@@ -48,7 +48,7 @@ class Watchdog:
                 faulthandler.cancel_dump_traceback_later()
 
     def tick(self) -> None:
-        """Say that the work has got on; costs next to nothing."""
+        """Report progress; a call takes almost no time."""
         if time.monotonic() - self._wound > min(1.0, self.timeout / 4):
             self._wind()
 
@@ -59,12 +59,12 @@ class Watchdog:
 
 @dataclass(frozen=True)
 class Remains:
-    """What a dead worker left behind.
+    """The cause of a worker's death, as far as its notes show it.
 
     Attributes:
-        killed_for_memory: Whether the kernel has killed a process of this node for want of memory since the
-            worker last wrote its count down.
-        hang: The innermost line of the code that hung, or an empty text.
+        killed_for_memory: Whether the kernel has killed a process of this node because memory ran out, since
+            the worker last recorded the count.
+        hang: The innermost line of the code that hung; empty if nothing hung.
     """
 
     killed_for_memory: bool
@@ -72,10 +72,10 @@ class Remains:
 
 
 def examine(folder: str) -> Remains:
-    """Return what a worker left in its folder; to be called on the node it ran on."""
+    """Read the notes in a worker's folder; call this on the node on which the worker ran."""
     kills, hang = Path(folder, _KILLS), Path(folder, _HANG)
     before = int(kills.read_text()) if kills.exists() else None
-    # The stack of the thread at work comes last, its innermost frame first.
+    # The stack of the working thread comes last, with its innermost frame first.
     stack = hang.read_text().rpartition("Thread 0x")[2] if hang.exists() else ""
     frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
     return Remains(
@@ -85,10 +85,10 @@ def examine(folder: str) -> Remains:
 
 
 def count_oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory, as far as can be seen from here.
+    """Return the number of processes that the kernel has killed because memory ran out.
 
-    The sum of the machine's and the control group's count: the former is not there in every sandbox, and
-    either rises with each kill. 0 where there is none.
+    The result is the sum of the machine's and the control group's count. A container may hide one of them;
+    a hidden count is 0.
     """
     total = 0
     for path in (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events")):

@@ -1,4 +1,4 @@
-"""What the trials of a search have in common, and its data and encoders as a process has them open."""
+"""The settings that all trials of a search share, and the data and encoders that a process has opened."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from trainables.units import GIB
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What all trials of a search have in common.
+    """Settings that all trials of a search share.
 
     Attributes:
-        dataset: Name or folder.
+        dataset: Name or folder of the dataset.
         prepared: Key of the prepared data.
         encoders: Encoder name of each modality.
-        fingerprints: Content hash of each encoder.
+        fingerprints: Content hash of the encoder of each modality.
         setting: How a step is run.
-        epochs: Epochs a trial trains.
+        epochs: Number of epochs that a trial trains.
         augment: Name of the image augmentation.
-        feature_cache: Most bytes of cached prefix outputs; 0 runs the prefix in every step.
-        prefixes: For each modality, the numbers of frozen layers whose output trials may ask for.
-        hang_timeout: Seconds after which a worker ends itself that finishes no step and no validation batch.
-        plugins: Files with methods of the user's own.
+        feature_cache: Maximum bytes of cached output of frozen prefixes; 0 runs the prefixes in every step.
+        prefixes: For each modality, the depths of the frozen prefixes whose output trials may need.
+        hang_timeout: Seconds without a finished step or validation batch after which a worker ends itself.
+        plugins: The user's plugins.
     """
 
     dataset: str
@@ -56,12 +56,12 @@ class TrialSpec:
 
 
 class Workbench:
-    """A spec's data and encoders, opened in this process; its plugins are loaded.
+    """The data and encoders of a search, opened in this process, with its plugins loaded.
 
     Args:
-        spec: What all trials share.
-        device: Where they run.
-        threads: CPU threads that this process uses from now on.
+        spec: Settings that all trials share.
+        device: The device on which trials run.
+        threads: Number of CPU threads that this process uses from now on.
 
     Attributes:
         data: The prepared dataset.
@@ -76,7 +76,7 @@ class Workbench:
         self.data = _open_prepared(spec)
 
     def context(self, setting: TrainingSetting) -> MethodContext:
-        """Return what a method is built over; encoders are loaded once a process."""
+        """Return the context from which a method is built; encoders are loaded once per process."""
         towers = {
             modality: shared_tower(modality, source, setting.attention)
             for modality, source in self.spec.encoders.items()
@@ -86,16 +86,16 @@ class Workbench:
     def loader(
         self, split: str, method: FusionMethod, setting: TrainingSetting, batch_size: int | None = None
     ) -> Loader:
-        """Return a split's batches, with the frozen prefix's cached output where a method has one.
+        """Return the batches of a split, with the cached output of the frozen prefix if there is one.
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            method: The method, for its modalities and its prefix.
+            method: The method, which determines the modalities and the frozen prefix.
             setting: How steps are run.
-            batch_size: Rows a batch; None takes the setting's.
+            batch_size: Rows per batch; None takes the setting's.
 
         Raises:
-            UserError: If the cache lacks the room for what the setting wants from there.
+            UserError: If the setting requires cached output and the cache has no space for it.
         """
         spec = self.spec
         features = {}
@@ -122,7 +122,7 @@ class Workbench:
                     )
         if setting.prefix == "offloaded":
             for module in method.prefix_modules():
-                module.to("cpu")  # computing features has brought it to the device
+                module.to("cpu")  # it was moved to the device to compute the features
         return Loader(
             self.data.split(split),
             method.modalities,
@@ -135,17 +135,17 @@ class Workbench:
 
 @cache
 def shared_tower(modality: str, source: str, attention: str) -> Tower:
-    """Return an encoder, which is loaded once a process."""
+    """Return an encoder, which is loaded once per process."""
     return load_tower(resolve_encoder(modality, source), attention=attention)
 
 
 def default_device() -> str:
-    """Return the kind of device that there is."""
+    """Return ``cuda`` if there is a GPU, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def fast_precision(device: torch.device) -> str:
-    """Return the precision that a device computes fastest in: bf16 where it is native, else fp32."""
+    """Return the fastest precision of a device: bf16 where it is native, else fp32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -157,7 +157,7 @@ def _open_prepared(spec: TrialSpec) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
     if folder.exists():
         return PreparedData(folder)
-    # The first trial on another node than the one the search was started on.
+    # This is the first trial on a node other than the one that started the search.
     encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}
     return prepare(
         open_dataset(spec.dataset),
