@@ -1,12 +1,13 @@
-"""What every task, method and tower must pass, as code that a plugin's tests may call, too.
+"""Checks that every task, method and tower must pass. The tests of a plugin may call them, too.
 
-Nothing here needs pytest. A method is checked by name, over small encoders with random weights::
+The checks do not need pytest. A method is checked by name, over small encoders with random weights::
 
     from trainables.testing import check_method
 
     check_method("my_method")
 
-``method_checks`` and ``tower_checks`` give the same checks one by one, for a test runner to name and choose.
+``method_checks`` and ``tower_checks`` yield the same checks one by one, so that a test runner can name and
+select them.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ __all__ = [
 
 
 def method_checks(name: str) -> Iterator[Check]:
-    """Return all that a method must satisfy: behavior, predicted memory, shared weights.
+    """Yield all checks of a method: behaviour, predicted memory and weight sharing.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
     """
     yield from behavior_checks(name)
     yield from memory_checks(name)
@@ -49,24 +50,24 @@ def method_checks(name: str) -> Iterator[Check]:
 
 
 def check_method(name: str) -> None:
-    """Check all that a method must satisfy; it takes some ten seconds.
+    """Run all checks of a method, which takes about ten seconds.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
 
     Raises:
-        AssertionError: If it does not pass; a note says which check failed.
+        AssertionError: If a check fails; a note names the check.
     """
     run_all(method_checks(name))
 
 
 def check_tower(family: str) -> None:
-    """Check all that a tower must satisfy.
+    """Run all checks of a tower.
 
     Args:
-        family: A registered family of encoders.
+        family: Name of a registered family of encoders.
 
     Raises:
-        AssertionError: If it does not pass; a note says which check failed.
+        AssertionError: If a check fails; a note names the check.
     """
     run_all(tower_checks(family))

@@ -1,4 +1,4 @@
-"""Which configurations of a method are checked, over which encoders, and what the checks share."""
+"""The configurations and encoders with which methods are checked, and functions that the checks share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.towers import Tower
 CLASSES = 5
 ROWS = 6
 
-#: Configurations to run beside each method's default and beside those with one option changed.
+#: Configurations to check in addition to a method's default and to those with one changed option.
 COMBINATIONS: dict[str, list[dict[str, Any]]] = {
     "pmf": [{"n_fusion_layers": 3, "n_fusion_context_prompts": 0, "n_query_prompts": 2}],
     "wander": [{"n_layers": 2, "target_length": 3, "cp": "product_of_sums", "residual": False}],
@@ -29,7 +29,7 @@ COMBINATIONS: dict[str, list[dict[str, Any]]] = {
     "lora": [{"n_layers": 1, "targets": "attention"}],
 }
 
-#: Encoders to run the defaults over: (text, image).
+#: Encoders with which default configurations are checked: (text, image).
 PAIRS = [
     ("bert", "vit"),
     ("distilbert", "dinov2"),
@@ -38,11 +38,11 @@ PAIRS = [
     ("gpt2", "deit"),
 ]
 
-#: Pairs that a method refuses: encoders whose added tokens see nothing of theirs cannot be asked.
+#: Pairs with a causal encoder. Some methods refuse them, because added tokens would not see the input.
 CAUSAL = [("clip_text_model", "clip_vision_model"), ("gpt2", "deit")]
 REFUSED = {"pmf": CAUSAL, "mbt": CAUSAL}
 
-#: Families of three and seven modalities, for methods that take any number.
+#: Encoder families of three and seven modalities, for methods that take any number of them.
 MANY = {
     3: {"text": "bert", "image": "vit", "audio": "hubert"},
     7: {
@@ -58,18 +58,18 @@ MANY = {
 
 
 def default_cases(name: str) -> list[dict[str, Any]]:
-    """Return a method's default configuration, and some in which several options differ from it."""
+    """Return a method's default configuration, and some with several changed options."""
     return [{}, *COMBINATIONS.get(name, [])]
 
 
 def option_cases(name: str) -> list[dict[str, Any]]:
-    """Return configurations with one option changed, each in turn."""
+    """Return one configuration for each option, in which only that option differs from the default."""
     fields = dataclasses.fields(METHODS[name].config_class)
     return [{field.name: field.metadata["other"]} for field in fields]
 
 
 def task() -> Task:
-    """Return the task of all checks."""
+    """Return the task that all checks use."""
     return get_task("classification").of_size(CLASSES)
 
 
@@ -81,7 +81,7 @@ def build(
     dropout: bool = True,
     **context: Any,
 ) -> FusionMethod:
-    """Return a method over tiny towers, with weights that a seed decides."""
+    """Return a method over tiny towers, with weights drawn from a fixed seed."""
     torch.manual_seed(0)
     return build_method(
         name, config, MethodContext(towers or tiny_towers(), CLASSES, SIZES, dropout, **context)
@@ -91,14 +91,14 @@ def build(
 def make_batch(
     towers: dict[str, Tower] | None = None,
 ) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
-    """Return inputs of some towers, and labels."""
+    """Return inputs for some towers, and labels."""
     generator = torch.Generator().manual_seed(2)
     inputs = {m: random_inputs(tower, ROWS, generator) for m, tower in (towers or tiny_towers()).items()}
     return inputs, torch.arange(ROWS) % CLASSES
 
 
 def take_step(method: FusionMethod, optimizer: torch.optim.Optimizer | None = None) -> float:
-    """Run forward and backward, and update where there is an optimizer; return the loss."""
+    """Run the forward and backward pass, and the optimizer's step if one is given; return the loss."""
     inputs, labels = make_batch(dict(method.context.towers))
     if optimizer is not None:
         return training_step(method, inputs, labels, task(), TrainingSetting(), optimizer).item()

@@ -1,4 +1,4 @@
-"""A check as data: whoever runs checks may name, choose and mark them."""
+"""Checks as objects, which a test runner can name, select and mark."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trainables.errors import UserError
 
 @dataclass(frozen=True)
 class Check:
-    """A check of one method, tower, supernet or sampler; calling it runs it.
+    """A check of one method, tower, supernet or sampler. Call the object to run the check.
 
     Attributes:
-        function: Raises ``AssertionError`` if its subject does not pass.
-        arguments: What it is called with; the name of the subject comes first.
-        slow: Whether it is one of many of its kind, or takes seconds.
+        function: Function that raises ``AssertionError`` if its subject fails the check.
+        arguments: The function's arguments. The first is the name of the subject.
+        slow: Whether a quick test run may skip the check.
     """
 
     function: Callable[..., None]
@@ -26,7 +26,7 @@ class Check:
     slow: bool = False
 
     def __call__(self) -> None:
-        """Run it."""
+        """Run the check."""
         self.function(*self.arguments)
 
     def __str__(self) -> str:
@@ -35,10 +35,10 @@ class Check:
 
 
 def run_all(checks: Iterable[Check]) -> None:
-    """Run checks, and say of the first that fails which it is.
+    """Run checks in order, and stop at the first that fails.
 
     Raises:
-        AssertionError: If one fails.
+        AssertionError: If a check fails; a note names the check.
     """
     for check in checks:
         try:
@@ -50,14 +50,14 @@ def run_all(checks: Iterable[Check]) -> None:
 
 @contextmanager
 def refused(pattern: str, error: type[Exception] = UserError) -> Iterator[None]:
-    """Check that what is done here is refused, with a message in which a pattern is found.
+    """Check that the code inside the context raises an error with a certain message.
 
     Args:
-        pattern: A regular expression.
-        error: The kind of error.
+        pattern: Regular expression to find in the message.
+        error: The class of the error.
 
     Raises:
-        AssertionError: If it is done, or refused in other words.
+        AssertionError: If no such error is raised, or its message does not match.
     """
     message = None
     try:

@@ -1,4 +1,4 @@
-"""What supernets of a method with elastic options must satisfy."""
+"""Checks that the supernet of a method with elastic options must pass."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from trainables.testing.tiny import SIZES, tiny_towers
 
 
 def elastic_checks(name: str) -> Iterator[Check]:
-    """Return what the supernet of a method must satisfy; nothing if no weights can be shared.
+    """Yield the checks of a method's supernet; none if the method has no elastic options.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
     """
     if METHODS[name].method.elastic:
         yield Check(check_a_slice_equals_the_model_on_its_own, (name,), slow=True)
@@ -38,19 +38,19 @@ def elastic_checks(name: str) -> Iterator[Check]:
 
 
 def legal(name: str, option: str) -> range:
-    """Return an option's values, the largest one small."""
+    """Return some values of an option, from its lowest one to a small upper limit."""
     meta = next(f.metadata for f in dataclasses.fields(METHODS[name].config_class) if f.name == option)
     return range(meta["low"], (3 if "layers" in option else 4) + 1)
 
 
 def largest(name: str) -> dict[str, Any]:
-    """Return the largest subnet's elastic options."""
+    """Return the elastic options of the largest subnet."""
     options = METHODS[name].method.elastic
     return {option: legal(name, option)[-1] for option in options}
 
 
 def smaller(name: str) -> list[dict[str, Any]]:
-    """Return each elastic option at each value, the others largest; then some where all differ."""
+    """Return subnets that differ from the largest in one option, then some that differ in all options."""
     options, top = METHODS[name].method.elastic, largest(name)
     singles = [{**top, option: value} for option in options for value in legal(name, option)]
     rng = random.Random(0)
@@ -62,13 +62,13 @@ def supernet_of(name: str, pair: tuple[str, str] = PAIRS[0], **context: Any) -> 
     """Return a supernet over tiny towers, with random trained weights."""
     torch.manual_seed(0)
     supernet = Supernet(MethodContext(tiny_towers(pair), CLASSES, SIZES, **context), name, largest(name))
-    for parameter in supernet.largest.trainable_parameters():  # zeros would hide what is wrong
+    for parameter in supernet.largest.trainable_parameters():  # zeros would hide errors
         torch.nn.init.normal_(parameter, std=0.1)
     return supernet
 
 
 def check_a_slice_equals_the_model_on_its_own(name: str) -> None:
-    """Check that subnets are the models that their weights make, also in memory and from a file."""
+    """Check that a subnet equals an ordinary model with its weights, in outputs, size and memory."""
     supernet = supernet_of(name).eval()
     inputs, labels = make_batch()
     for config in smaller(name):
@@ -93,7 +93,7 @@ def check_a_slice_equals_the_model_on_its_own(name: str) -> None:
 
 
 def check_a_slice_does_so_where_layers_differ_in_width(name: str) -> None:
-    """Check the same over encoders whose layers differ in width."""
+    """Check that a subnet equals an ordinary model with its weights if encoder layers differ in width."""
     pair = ("roberta", "swin")
     supernet = supernet_of(name, pair).eval()
     inputs, _ = make_batch(tiny_towers(pair))
@@ -104,9 +104,9 @@ def check_a_slice_does_so_where_layers_differ_in_width(name: str) -> None:
 
 
 def check_a_slice_gets_the_gradients_of_the_model_on_its_own(name: str) -> None:
-    """Check that gradients are those of the model on its own.
+    """Check that a subnet's gradients equal those of an ordinary model with its weights.
 
-    Also where layers are run once more in the backward pass: on the slices, not on other weights.
+    The check uses gradient checkpointing, so layers are run again in the backward pass, on the same slices.
     """
     supernet = supernet_of(name, encoder_dropout=False, gradient_checkpointing=True)
     weights = supernet.largest.trainable_state_dict()
@@ -132,7 +132,7 @@ def check_a_slice_gets_the_gradients_of_the_model_on_its_own(name: str) -> None:
 
 
 def check_training_changes_trained_weights_only(name: str) -> None:
-    """Check that training subnets changes all trained weights, and no others."""
+    """Check that training subnets changes all trained weights and no other weights."""
     supernet = supernet_of(name).train()
     before = {n: v.clone() for n, v in supernet.largest.state_dict().items()}
     trained = set(supernet.largest.trainable_state_dict())
@@ -148,7 +148,7 @@ def check_training_changes_trained_weights_only(name: str) -> None:
 
 
 def check_refuses_what_is_no_subnet(name: str) -> None:
-    """Check that what is larger than the supernet, or differs in what is not elastic, is refused."""
+    """Check that a larger configuration, or one that differs in an option that is not elastic, is refused."""
     supernet = supernet_of(name)
     option = supernet.largest.elastic[-1]
     with refused(r"larger than the supernet|must be"):

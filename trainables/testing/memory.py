@@ -1,4 +1,4 @@
-"""Predicted memory is that of a real step, for a method and its options."""
+"""Checks that the predicted memory of a method equals the memory of a real step."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from trainables.testing.checks import Check
 from trainables.testing.tiny import MODALITIES, SIZES, saved_encoders, tiny_tower
 from trainables.towers import resolve_encoder
 
-#: Settings under which a step is predicted and tracked, for every option of every method.
+#: Settings in which memory is checked for every option of every method.
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"attention": "sdpa", "precision": "bf16", "optimizer": "sgd", "gradient_checkpointing": True},
 ]
-#: More of them, for the defaults.
+#: Further settings, in which only the default cases are checked.
 MORE_SETTINGS: list[dict[str, Any]] = [
     {"gradient_checkpointing": True},
     {"precision": "bf16"},
@@ -42,10 +42,10 @@ MORE_SETTINGS: list[dict[str, Any]] = [
 
 
 def memory_checks(name: str) -> Iterator[Check]:
-    """Return what the prediction of a method's memory must satisfy.
+    """Yield the checks of a method's predicted memory.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
     """
     two = dict(zip(MODALITIES, PAIRS[0], strict=True))
     cases = [(config, False) for config in default_cases(name)]
@@ -68,26 +68,26 @@ def _predicted(name: str, config: Any, families: Any, changes: Any, *, slow: boo
 
 @functools.cache
 def predictor_of(families: tuple[tuple[str, str], ...]) -> MemoryPredictor:
-    """Return a predictor over small encoders, in the default setting."""
+    """Return a predictor for small encoders in the default setting."""
     sources = {m: resolve_encoder(m, str(saved_encoders()[family])) for m, family in families}
     return MemoryPredictor(sources, task(), setting_of())
 
 
 def setting_of(**changes: Any) -> TrainingSetting:
-    """Return the setting of small inputs, with changes."""
+    """Return the setting for small inputs, with changed fields."""
     return TrainingSetting(batch_size=ROWS, **dataclasses.asdict(SIZES), **changes)
 
 
 def check_predicted_memory_is_the_tracked_peak(
     name: str, config: dict[str, Any], families: dict[str, str], changes: dict[str, Any]
 ) -> None:
-    """Check that predicted memory is that of a real step, to the byte, in every part.
+    """Check that predicted memory equals that of a real step, to the byte and in every part.
 
     Args:
-        name: A method.
-        config: Its configuration.
-        families: The encoder of each modality.
-        changes: The training setting, where it differs from the default.
+        name: Name of a method.
+        config: The method's configuration.
+        families: The encoder family of each modality.
+        changes: Fields of the training setting that differ from the default.
     """
     setting = setting_of(**changes)
     predicted = predictor_of(tuple(families.items())).changed(**changes).predict(name, config)
@@ -96,15 +96,15 @@ def check_predicted_memory_is_the_tracked_peak(
     method = build_method(name, config, setting.context(towers, CLASSES))
     given, labels = make_batch({m: method.context.towers[m] for m in method.modalities})
     inputs: dict[str, Any] = dict(given)
-    if setting.prefix != "computed":  # as a cache returns it
+    if setting.prefix != "computed":  # use the output that a cache returns
         for modality, sequence in method.eval().prefix(inputs).items():
             tokens = sequence.tokens.float().contiguous()
             inputs[modality] = dataclasses.replace(sequence, tokens=tokens)
     if setting.prefix == "offloaded":
-        for module in method.prefix_modules():  # so that whatever a step needs of them is missing
+        for module in method.prefix_modules():  # a step that uses them fails
             module.to("meta")
     real = measure_memory(method, inputs, labels, setting, task())
-    assert predicted == real  # to the byte, in every part
+    assert predicted == real  # to the byte and in every part
     assert predicted.total == sum(v for k, v in predicted.to_dict().items() if k != "total")
     assert predicted.trainable_parameters == method.trainable_parameter_count()
     if setting.precision == "bf16-frozen":

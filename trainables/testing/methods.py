@@ -1,4 +1,4 @@
-"""What every fusion method must satisfy."""
+"""Checks that every fusion method must pass."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from trainables.testing.tiny import SIZES, random_inputs, real_length, tiny_towe
 
 
 def behavior_checks(name: str) -> Iterator[Check]:
-    """Return what a method must satisfy, but for memory and shared weights.
+    """Yield the checks of a method's behaviour: all except those of memory and weight sharing.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
     """
     yield Check(check_every_modality_counts, (name,))
     yield Check(check_refuses_unknown_settings, (name,))
@@ -58,7 +58,7 @@ def behavior_checks(name: str) -> Iterator[Check]:
 
 
 def check_frozen_stays_frozen_and_the_rest_trains(name: str, config: dict[str, Any]) -> None:
-    """Check that training changes the trained weights only, and nothing of the towers that others share."""
+    """Check that training changes trained weights only, and leaves the shared towers unchanged."""
     towers = tiny_towers()
     given = {m: {n: v.clone() for n, v in tower.state_dict().items()} for m, tower in towers.items()}
     method = build(name, config, towers)
@@ -69,7 +69,7 @@ def check_frozen_stays_frozen_and_the_rest_trains(name: str, config: dict[str, A
     assert changed == trainable
     assert method.trainable_parameter_count() == sum(before[n].numel() for n in trainable)
     assert set(method.trainable_state_dict()) == trainable
-    # The towers that other methods share are as they were
+    # The towers, which methods share, are unchanged
     for modality, tower in towers.items():
         assert not any(p.requires_grad for p in tower.parameters())
         assert not tower.training
@@ -79,7 +79,7 @@ def check_frozen_stays_frozen_and_the_rest_trains(name: str, config: dict[str, A
 
 
 def check_every_trained_parameter_gets_a_gradient_within_two_steps(name: str, config: dict[str, Any]) -> None:
-    """Check that all that is trained learns, and that nothing frozen gets a gradient."""
+    """Check that every trained parameter gets a gradient, and no frozen one does."""
     method = build(name, config)
     _assert_gradients(method)
     assert not [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None]
@@ -94,7 +94,7 @@ def _assert_gradients(method: FusionMethod) -> None:
         silent -= {n for n, p in method.named_parameters() if p.grad is not None and p.grad.any()}
         optimizer.step()
         optimizer.zero_grad()
-    # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
+    # The bias of attention keys adds the same number to all scores of a query, which softmax cancels.
     assert not {n for n in silent if not ("bias" in n and ("key" in n or "k_" in n))}
 
 
@@ -107,7 +107,7 @@ def check_loss_falls(name: str, config: dict[str, Any]) -> None:
 def check_evaluation_does_not_depend_on_order_size_or_padding(
     name: str, config: dict[str, Any], pair: tuple[str, str]
 ) -> None:
-    """Check that a sample's outputs do not depend on what is around it."""
+    """Check that a sample's outputs do not depend on the other samples of the batch or on padding."""
     towers = tiny_towers(pair)
     if pair in REFUSED.get(name, ()):
         with refused("encoder is causal"):
@@ -123,14 +123,14 @@ def check_evaluation_does_not_depend_on_order_size_or_padding(
         assert torch.allclose(method(flipped).outputs.flip(0), logits, atol=1e-5)
         one = {m: {k: v[1:2] for k, v in tensors.items()} for m, tensors in inputs.items()}
         for tensors in one.values():
-            if "attention_mask" in tensors:  # what is padded is cut off
+            if "attention_mask" in tensors:  # remove the padding
                 length = real_length(tensors["attention_mask"])
                 tensors |= {k: v[:, :length] for k, v in tensors.items()}
         assert torch.allclose(method(one).outputs, logits[1:2], atol=1e-5)
 
 
 def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str, Any]) -> None:
-    """Check that outputs of the frozen lower layers can stand in for inputs."""
+    """Check that a method gives the same outputs from the cached output of its frozen prefix."""
     method = build(name, config).eval()
     inputs, _ = make_batch()
     prefix = method.prefix(inputs)
@@ -141,13 +141,13 @@ def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str,
 
 
 def check_skipping_unused_outputs_changes_nothing(name: str, config: dict[str, Any]) -> None:
-    """Check that layers may leave out what nobody reads."""
+    """Check that skipping unused parts of layers does not change the outputs."""
     results = []
     for skip in (False, True):
         method = build(name, config, dropout=False, skip_unused=skip)
         for module in method.modules():
             if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0  # a method's own: which numbers it draws depends on what is computed
+                module.p = 0.0  # the random numbers of a method's own dropout depend on what is skipped
         if not method.trained_encoders(method.context, method.config):
             train(method, steps=1)
         with torch.no_grad():
@@ -156,7 +156,7 @@ def check_skipping_unused_outputs_changes_nothing(name: str, config: dict[str, A
 
 
 def check_save_and_load(name: str, config: dict[str, Any]) -> None:
-    """Check that a checkpoint loads to the same model, and that it is as long as announced."""
+    """Check that loading a checkpoint gives the same model, and that its size equals the reported one."""
     trained = build(name, config)
     train(trained, steps=2)
     with TemporaryDirectory() as folder:
@@ -171,14 +171,14 @@ def check_save_and_load(name: str, config: dict[str, Any]) -> None:
         assert torch.equal(fresh.eval()(inputs).outputs, trained.eval()(inputs).outputs)
     with refused("another configuration"):
         fresh.load_trainable_state_dict({"other": torch.zeros(1)})
-    # The file is what was announced, behind a header whose length its first eight bytes say
+    # The file has a header, whose length is in the first eight bytes, then as many bytes as announced
     header = int.from_bytes(content[:8], "little")
     announced = measure_memory(fresh, inputs, labels, TrainingSetting(), task()).checkpoint
     assert len(content) == 8 + header + announced
 
 
 def check_gradient_checkpointing_changes_memory_only(name: str, config: dict[str, Any]) -> None:
-    """Check that gradients are the same when layers are run once more in the backward pass."""
+    """Check that gradients are the same with and without gradient checkpointing."""
     gradients = []
     for checkpointing in (False, True):
         method = build(name, config, gradient_checkpointing=checkpointing)
@@ -201,7 +201,7 @@ def check_works_in_bf16_autocast(name: str, config: dict[str, Any]) -> None:
 
 
 def check_gradient_graph_stops_at_the_prefix(name: str, config: dict[str, Any]) -> None:
-    """Check that no layer that is said to be frozen is in the gradient graph."""
+    """Check that no layer of the frozen prefix is in the gradient graph."""
     method = build(name, config)
     touched = []
     for modality, stop in method.prefix_layers().items():
@@ -215,9 +215,9 @@ def check_gradient_graph_stops_at_the_prefix(name: str, config: dict[str, Any]) 
 
 
 def check_every_modality_counts(name: str) -> None:
-    """Check that outputs depend on exactly the modalities that the method says it uses."""
+    """Check that outputs depend on exactly the modalities that the method declares."""
     method = build(name, {})
-    train(method, steps=2)  # some start where the others' contribution is zero
+    train(method, steps=2)  # in some methods, a modality contributes nothing before training
     method.eval()
     inputs, _ = make_batch()
     generator = torch.Generator().manual_seed(3)
@@ -229,7 +229,7 @@ def check_every_modality_counts(name: str) -> None:
 
 
 def check_takes_many_modalities_or_says_why_not(name: str, count: int) -> None:
-    """Check that a method learns from three and seven modalities, or refuses them by their names."""
+    """Check that a method trains with ``count`` modalities, or refuses them with their names."""
     towers = {m: tiny_tower(m, family) for m, family in MANY[count].items()}
     most = METHODS[name].method.n_modalities[1]
     if most is not None and most < count:
@@ -243,13 +243,13 @@ def check_takes_many_modalities_or_says_why_not(name: str, count: int) -> None:
 
 
 def check_refuses_unknown_settings(name: str) -> None:
-    """Check that a setting that there is not is refused by its name."""
+    """Check that an unknown option is refused with its name."""
     with refused("nonsense"):
         build_method(name, {"nonsense": 1}, MethodContext(tiny_towers(), CLASSES))
 
 
 def check_every_option_matters_and_is_checked(name: str, option: str) -> None:
-    """Check that another value changes parameters, memory or the loss, that bad ones are refused."""
+    """Check that another value changes memory or the loss, and that invalid values are refused."""
     config = METHODS[name].config_class
     meta = next(f.metadata for f in dataclasses.fields(config) if f.name == option)
     seen = []
@@ -271,7 +271,7 @@ def check_every_option_matters_and_is_checked(name: str, option: str) -> None:
 
 
 def check_is_described(name: str) -> None:
-    """Check that a method and its options are described, and that its configuration is JSON."""
+    """Check that a method and its options have descriptions, and that its configuration is JSON."""
     spec = METHODS[name]
     assert spec.description
     assert spec.source
@@ -280,7 +280,7 @@ def check_is_described(name: str) -> None:
     json.dumps(spec.config_class().to_dict())
 
 
-#: Run for the default configuration and for combinations of options.
+#: Checks of the default configuration and of ``COMBINATIONS``.
 _OF_DEFAULTS = (
     check_loss_falls,
     check_training_from_a_cached_prefix_is_the_same,
@@ -288,7 +288,7 @@ _OF_DEFAULTS = (
     check_gradient_checkpointing_changes_memory_only,
     check_works_in_bf16_autocast,
 )
-#: Run for each option as well.
+#: Checks of these configurations and of those with one changed option.
 _OF_OPTIONS = (
     check_frozen_stays_frozen_and_the_rest_trains,
     check_every_trained_parameter_gets_a_gradient_within_two_steps,

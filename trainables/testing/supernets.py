@@ -1,4 +1,4 @@
-"""Predicted memory of training a supernet is that of a real step."""
+"""Checks that the predicted memory of training a supernet equals that of a real step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.testing.memory import predictor_of, setting_of
 from trainables.testing.tiny import MODALITIES, tiny_towers
 from trainables.towers import Sequence
 
-#: Whether smaller paths learn from the largest one, and the settings in which steps are tracked.
+#: Checked steps: whether smaller subnets learn from the largest one, and changed fields of the setting.
 _STEPS: list[tuple[bool, dict[str, Any]]] = [
     (False, {"gradient_accumulation": 3, "precision": "bf16", "attention": "sdpa"}),
     (True, {"prefix": "cached", "skip_unused": True, "gradient_checkpointing": True}),
@@ -32,10 +32,10 @@ _STEPS: list[tuple[bool, dict[str, Any]]] = [
 
 
 def supernet_checks(name: str) -> Iterator[Check]:
-    """Return what the prediction of a supernet's memory must satisfy; nothing if no weights can be shared.
+    """Yield the checks of a supernet's predicted memory; none if the method has no elastic options.
 
     Args:
-        name: A registered method.
+        name: Name of a registered method.
     """
     if METHODS[name].method.elastic:
         for distill, changes in _STEPS:
@@ -43,7 +43,7 @@ def supernet_checks(name: str) -> Iterator[Check]:
 
 
 def curriculum_of(name: str, *, distill: bool = False) -> Curriculum:
-    """Return a curriculum of sandwiches over all elastic options."""
+    """Return a ``sandwich`` curriculum over all elastic options."""
     top = largest(name)
 
     def draw(rng: random.Random) -> dict[str, Any]:
@@ -59,14 +59,14 @@ def supernet_of(name: str, setting: TrainingSetting, pair: tuple[str, str] = PAI
 
 
 def fresh(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
-    """Return a copy that the log of a step sees, of a tensor that it does not."""
+    """Return a copy of some rows that a step's log records, although it does not record the original."""
     with _disable_current_modes():
         part = tensor[rows].clone()
     return part.clone()
 
 
 def check_predicted_memory_of_a_supernet(name: str, distill: bool, changes: dict[str, Any]) -> None:
-    """Check that the predicted memory of a step is the tracked peak, to the byte, in every part."""
+    """Check that the predicted memory of a step equals the tracked peak, to the byte and in every part."""
     setting = setting_of(**changes)
     curriculum = curriculum_of(name, distill=distill)
     families = tuple(zip(MODALITIES, PAIRS[0], strict=True))
@@ -82,7 +82,7 @@ def check_predicted_memory_of_a_supernet(name: str, distill: bool, changes: dict
         stored[str(config)] = {m: {**inputs, **given}[m] for m in model.modalities}
 
     def load(config: Any, rows: slice) -> Batch:
-        """Tensors that are new, as those from a memory map."""
+        """Return new tensors, as a memory-mapped dataset does."""
         some: dict[str, Any] = {}
         for modality, tensors in stored[str(config)].items():
             if isinstance(tensors, Sequence):

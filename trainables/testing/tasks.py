@@ -1,4 +1,4 @@
-"""What every task must pass."""
+"""Checks that every task must pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from trainables.errors import UserError
 from trainables.tasks import Task, get_task, read_task
 
-#: Samples, and outputs of a sample where the task leaves the choice.
+#: Number of samples, and number of outputs per sample if the task leaves the choice.
 _ROWS, _OUTPUTS = 6, 3
 
 
@@ -18,10 +18,10 @@ def check_task(task: Task | str) -> None:
     """Run all checks of a task.
 
     Args:
-        task: The task, or the name of a registered one.
+        task: A task, or the name of a registered one.
 
     Raises:
-        AssertionError: If it does not pass.
+        AssertionError: If a check fails.
 
     Example:
         >>> check_task("classification")
@@ -34,7 +34,7 @@ def check_task(task: Task | str) -> None:
 
 
 def check_losses(task: Task) -> None:
-    """Check that losses are finite scalars, also of bfloat16, and that their gradient reaches outputs."""
+    """Check that losses are finite scalars, in bfloat16 as well, and that outputs get their gradient."""
     labels = task.example_labels(_ROWS)
     for dtype in (torch.float32, torch.bfloat16):
         taught = task.teaching(_outputs(task, dtype, seed=1))
@@ -50,7 +50,7 @@ def check_losses(task: Task) -> None:
 
 
 def check_metrics(task: Task) -> None:
-    """Check that scores are of exactly the task's metrics, and that what guessing gets is among them."""
+    """Check that ``score`` returns exactly the task's metrics, and ``guess`` no others."""
     names = [metric.name for metric in task.metrics]
     assert names, "there is no metric"
     assert len(set(names)) == len(names), "a metric is there twice"
@@ -70,7 +70,7 @@ def check_metrics(task: Task) -> None:
 
 
 def check_labels(task: Task) -> None:
-    """Check that labels are encoded as the examples are, and that a missing one is refused by its row."""
+    """Check that encoding undoes decoding, and that a missing label is refused with its row's number."""
     examples = task.example_labels(_ROWS)
     assert len(examples) == _ROWS
     assert examples.ndim in (1, 2)
@@ -88,7 +88,7 @@ def check_labels(task: Task) -> None:
 
 
 def check_description(task: Task) -> None:
-    """Check that the task can be stored and made again."""
+    """Check that the task can be restored from its stored descriptions."""
     described = task.to_dict()
     assert described["task"] == task.name
     again = type(task).from_dict(described)

@@ -1,4 +1,4 @@
-"""Small encoders and inputs: random weights, real code paths, no files but those that are asked for."""
+"""Small encoders with random weights, and inputs for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainables.towers import FAMILIES, InputSizes, Tower
 TEXT_FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "clip_text_model")
 IMAGE_FAMILIES = ("vit", "deit", "dinov2", "swin", "clip_vision_model")
 AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
-#: Those that take the place of an encoder pretrained for one modality.
+#: Families that replace an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
 
 #: Sizes of the inputs that tests give to small models.
@@ -31,8 +31,8 @@ def random_inputs(
 ) -> dict[str, torch.Tensor]:
     """Return random inputs of a tower for ``size`` samples.
 
-    Where the family knows padding, odd rows are real up to 60 % of their length only: ``attention_mask`` is
-    False behind it, and what stands there is what a data set would pad with.
+    If the family has an ``attention_mask``, the last 40 % of odd rows are padding: the mask is False there,
+    and the input has the value with which a dataset would pad.
     """
     inputs = tower.example_inputs(size, sizes)
     for name, value in inputs.items():
@@ -54,7 +54,7 @@ def random_inputs(
 
 
 def real_length(mask: torch.Tensor) -> int:
-    """Return the real length of the rows that ``random_inputs`` pads."""
+    """Return the length without padding of the rows that ``random_inputs`` pads."""
     return mask.shape[1] * 6 // 10
 
 
@@ -70,7 +70,7 @@ def tiny_model(family: str) -> Any:
     text = {"vocab_size": 64, "max_position_embeddings": 40}
     image = {"image_size": 32, "patch_size": 8, "initializer_range": 0.1}
     size = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
-    # 320 samples a frame, as real ones
+    # 320 samples per frame, as in the real encoders
     sound = {
         "conv_dim": (16, 16, 16),
         "conv_kernel": (10, 8, 4),
@@ -113,7 +113,7 @@ def tiny_model(family: str) -> Any:
         "dinov2": lambda: hf.Dinov2Model(
             hf.Dinov2Config(**image, hidden_size=48, num_attention_heads=4, num_hidden_layers=4)
         ),
-        # Maps of 8 x 8 and 4 x 4 patches: both need padding and have shifted windows
+        # The maps have 8 x 8 and 4 x 4 patches. Both need padding and have shifted windows
         "swin": lambda: hf.SwinModel(
             hf.SwinConfig(
                 **{**image, "patch_size": 4},
@@ -132,7 +132,7 @@ def tiny_model(family: str) -> Any:
         "clip_vision_model": lambda: hf.CLIPVisionModel(
             hf.CLIPVisionConfig(**{**size, "hidden_size": 48}, **image, num_hidden_layers=4)
         ),
-        # The base models of the two have a group norm and post-LN layers, the large ones this:
+        # Base models of hubert and wav2vec2 have a group norm and post-LN layers. Large ones have these:
         "hubert": lambda: hf.HubertModel(
             hf.HubertConfig(
                 **size, **sound, num_hidden_layers=3, feat_extract_norm="layer", do_stable_layer_norm=True
@@ -167,13 +167,13 @@ def tiny_model(family: str) -> Any:
 
 
 def encoder_name(encoders: dict[str, Path], family: str) -> str:
-    """Return the name under which the small encoder of a family is found."""
+    """Return the encoder name that resolves to the small encoder of a family."""
     return f"bow:{encoders['bert']}" if family == "bag_of_words" else str(encoders[family])
 
 
 @functools.cache
 def tiny_tower(modality: str, family: str, attention: str = "eager") -> Tower:
-    """Return a tower that checks share: methods do not change what they are given."""
+    """Return a tower that checks share, which is safe because methods do not change their towers."""
     tower = FAMILIES[family].tower(modality, tiny_model(family))
     tower.model.config._attn_implementation = attention
     return tower
@@ -185,7 +185,7 @@ def tiny_towers(pair: tuple[str, str] = ("bert", "vit"), attention: str = "eager
 
 
 def save_encoders(root: Path) -> dict[str, Path]:
-    """Save the small encoders of all families; text ones with a word-level tokeniser.
+    """Save the small encoders of all families; text encoders get a word-level tokeniser.
 
     Args:
         root: A folder that exists.
@@ -206,7 +206,7 @@ def save_encoders(root: Path) -> dict[str, Path]:
     for family in (*TEXT_FAMILIES, *IMAGE_FAMILIES, *AUDIO_FAMILIES, "features"):
         folders[family] = root / family
         tiny_model(family).save_pretrained(folders[family])
-        # GPT-2's has no padding and puts nothing around a text
+        # GPT-2's tokeniser has no padding and adds no special tokens
         tokenizer.post_processor = None if family == "gpt2" else template
         if family == "gpt2":
             PreTrainedTokenizerFast(
@@ -225,7 +225,7 @@ def save_encoders(root: Path) -> dict[str, Path]:
 
 @functools.cache
 def saved_encoders() -> dict[str, Path]:
-    """Return the folders of small encoders that are saved once, and removed when the process ends."""
+    """Return the folders of small encoders, which are saved once and removed when the process ends."""
     root = Path(tempfile.mkdtemp(prefix="paretofuse-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return save_encoders(root)

@@ -1,4 +1,4 @@
-"""What every tower must satisfy."""
+"""Checks that every tower must pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainables.testing.tiny import (
 )
 from trainables.towers import FAMILIES, NONE, Sequence, Tower, load_tower, resolve_encoder
 
-#: What callers may want of a layer.
+#: Outputs that callers may request from a layer.
 WANTED: list[dict[str, Any]] = [
     {"tokens": slice(0, 1), "prompts": NONE},
     {"tokens": slice(0, 4), "prompts": NONE},
@@ -34,20 +34,20 @@ WANTED: list[dict[str, Any]] = [
 ]
 
 
-#: Families that have no layers.
+#: Families without layers.
 _FLAT = ("bag_of_words",)
-#: Families whose padding does count, in the library as here: a group norm is over all frames.
+#: Families whose outputs depend on padding, as in the library, because a group norm covers all frames.
 _PADDING_COUNTS = ("wav2vec2",)
-#: Families whose library forward does not mask what pads an input.
+#: Families whose library model does not mask padding.
 _PADDING_UNMASKED = ("whisper",)
 _ATTENTION = ("eager", "sdpa")
 
 
 def tower_checks(family: str) -> Iterator[Check]:
-    """Return what a tower must satisfy.
+    """Yield the checks of a tower.
 
     Args:
-        family: A registered family of encoders, of which ``tiny_model`` makes a small one.
+        family: Name of a registered family of encoders that ``tiny_model`` supports.
     """
     for attention, padded in product(_ATTENTION, (False, True)):
         if not (padded and family in _PADDING_UNMASKED):
@@ -92,7 +92,7 @@ def _assert_same_mask(one: Sequence, other: Sequence) -> None:
 
 
 def check_steps_equal_the_library_forward(family: str, attention: str, padded: bool) -> None:
-    """Check that all steps together give the library model's own output."""
+    """Check that running all steps gives the output of the library's model."""
     tower = _tower(family, attention)
     inputs = _inputs(tower, padded=padded)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def check_steps_equal_the_library_forward(family: str, attention: str, padded: b
 
 
 def check_steps_are_a_chain(family: str) -> None:
-    """Check that layers can be run in pieces, and not backwards."""
+    """Check that layers can be run in several calls, and that going back is refused."""
     tower = _tower(family)
     inputs = _inputs(tower)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def check_steps_are_a_chain(family: str) -> None:
 
 
 def check_prompts_are_seen_and_can_be_dropped(family: str) -> None:
-    """Check that tokens see prompts, and that dropping prompts' outputs changes no other output."""
+    """Check that tokens attend to prompts, and that dropping the prompts' outputs changes no other output."""
     tower = _tower(family)
     with torch.no_grad():
         before = tower.embed(_inputs(tower))
@@ -136,7 +136,7 @@ def check_prompts_are_seen_and_can_be_dropped(family: str) -> None:
 
 
 def check_blind_prompts_do_not_see_tokens(family: str) -> None:
-    """Check that blind prompts see each other only."""
+    """Check that blind prompts attend to each other only."""
     tower = _tower(family)
     prompts = torch.randn(3, 2, tower.layer_width(0), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -150,7 +150,7 @@ def check_blind_prompts_do_not_see_tokens(family: str) -> None:
 
 
 def check_a_prefix_of_keys_and_values_is_seen(family: str, attention: str) -> None:
-    """Check that tokens see keys and values in front, and that none change nothing."""
+    """Check that tokens attend to prefix tokens, and that prefix tokens of length 0 have no effect."""
     tower = _tower(family, attention)
     generator = torch.Generator().manual_seed(3)
     keys, values = (torch.randn(3, 2, tower.layer_width(0), generator=generator) for _ in range(2))
@@ -160,7 +160,7 @@ def check_a_prefix_of_keys_and_values_is_seen(family: str, attention: str) -> No
         far = tower.layer(0, before, prefix_tokens=(keys, values))
         assert far.tokens.shape == plain.tokens.shape
         assert not torch.allclose(far.tokens, plain.tokens, atol=1e-3)
-        # Copies of what is there change nothing: no prefix at all is the same as one of length 0.
+        # Prefix tokens of length 0 are the same as none
         nothing = tower.layer(0, before, prefix_tokens=(keys[:, :0], values[:, :0]))
     assert torch.allclose(nothing.tokens, plain.tokens, atol=1e-5)
 
@@ -168,7 +168,7 @@ def check_a_prefix_of_keys_and_values_is_seen(family: str, attention: str) -> No
 def check_skipping_unused_outputs_changes_nothing(
     family: str, attention: str, wanted: dict[str, Any]
 ) -> None:
-    """Check that outputs and gradients are the same where unused outputs are left out."""
+    """Check that skipping unused outputs changes neither the other outputs nor gradients."""
     tower = _tower(family, attention)
     results = []
     for skip in (False, True):
@@ -189,7 +189,7 @@ def check_skipping_unused_outputs_changes_nothing(
 
 
 def check_a_fork_shares_weights_and_nothing_else(family: str) -> None:
-    """Check that a fork can be set to training alone, and that a trained one has its own weights."""
+    """Check that a fork has its own training mode, and a trained fork its own weights."""
     tower = _tower(family)
     fork, trained = tower.fork(), tower.fork(trained=True)
     own = dict(tower.named_parameters())
@@ -203,7 +203,7 @@ def check_a_fork_shares_weights_and_nothing_else(family: str) -> None:
 
 
 def check_names_its_matrices_and_sublayers(family: str) -> None:
-    """Check that the names of matrices and sublayers lead to them."""
+    """Check that ``MATRICES`` and ``SUBLAYERS`` name existing modules."""
     tower = _tower(family)
     for layer in tower.layers:
         for path in tower.MATRICES.values():
@@ -216,7 +216,7 @@ def check_names_its_matrices_and_sublayers(family: str) -> None:
 
 
 def check_counts_its_tokens(family: str) -> None:
-    """Check that the number of tokens is known without running anything."""
+    """Check that ``token_count`` equals the number of tokens that running the tower gives."""
     tower = _tower(family)
     for layer in (0, tower.depth):
         with torch.no_grad():
@@ -225,7 +225,7 @@ def check_counts_its_tokens(family: str) -> None:
 
 
 def check_is_frozen_and_deterministic(family: str) -> None:
-    """Check that nothing is trained, and that two runs are the same."""
+    """Check that all parameters are frozen, and that two runs give the same output."""
     tower = _tower(family)
     assert not any(p.requires_grad for p in tower.parameters())
     inputs = _inputs(tower)
@@ -233,7 +233,7 @@ def check_is_frozen_and_deterministic(family: str) -> None:
 
 
 def check_padding_changes_neither_real_tokens_nor_the_pooled_vector(family: str) -> None:
-    """Check that an input that is padded has the outputs of the input that is not."""
+    """Check that an input has the same outputs with and without padding."""
     tower = _tower(family)
     inputs = _inputs(tower)
     length = real_length(inputs["attention_mask"])
@@ -248,7 +248,7 @@ def check_padding_changes_neither_real_tokens_nor_the_pooled_vector(family: str)
 
 
 def check_pooling_reads_the_positions_that_it_says(family: str) -> None:
-    """Check that the pooled vector is the same whether all outputs are there or only those it reads."""
+    """Check that the pooled vector is the same from all outputs and from only those that pooling reads."""
     tower = _tower(family)
     inputs = _inputs(tower)
     with torch.no_grad():
@@ -258,10 +258,10 @@ def check_pooling_reads_the_positions_that_it_says(family: str) -> None:
 
 
 def check_every_parameter_trains_with_the_encoder(family: str) -> None:
-    """Check that a trained fork has no parameter without a gradient."""
+    """Check that every parameter of a trained fork gets a gradient."""
     tower = _tower(family).fork(trained=True)
     (tower.pooled(_inputs(tower)) ** 3).sum().backward()
-    # A bias of the attention's keys shifts all scores of a query alike: softmax cannot see it.
+    # The bias of attention keys adds the same number to all scores of a query, which softmax cancels.
     silent = [
         name
         for name, p in tower.named_parameters()
@@ -271,7 +271,7 @@ def check_every_parameter_trains_with_the_encoder(family: str) -> None:
 
 
 def check_its_training_memory_is_predicted(family: str) -> None:
-    """Check that the predicted memory of training the whole encoder is the measured one."""
+    """Check that the predicted memory of training the whole encoder equals the measured one."""
     setting = TrainingSetting(batch_size=2, **dataclasses.asdict(SIZES))
     modality = FAMILIES[family].modality or "video"
     other = "image" if modality == "text" else "text"
@@ -296,7 +296,7 @@ def check_takes_other_image_sizes(family: str) -> None:
     assert small.tokens.shape[1] < tower.embed({"pixel_values": torch.zeros(1, 3, 32, 32)}).tokens.shape[1]
 
 
-#: Run for every family.
+#: Checks of every family.
 _OF_ALL = (
     check_a_fork_shares_weights_and_nothing_else,
     check_counts_its_tokens,
@@ -305,7 +305,7 @@ _OF_ALL = (
     check_every_parameter_trains_with_the_encoder,
     check_its_training_memory_is_predicted,
 )
-#: Run for families that have layers.
+#: Checks of families that have layers.
 _OF_LAYERED = (
     check_steps_are_a_chain,
     check_prompts_are_seen_and_can_be_dropped,
