@@ -1,7 +1,7 @@
-"""What is explored: one file a space; importing this package fills the registry.
+"""Search spaces, one file each. Importing this package fills the registry.
 
-A method's default space is declared in the method's own file. Here are the spaces of several methods, those
-that need more than a declaration, and what is done with any space.
+A method's default space is declared in the method's own file. This package holds the spaces of several
+methods, the spaces that need more than a declaration, and the functions that work on any space.
 """
 
 from spaces.base import (

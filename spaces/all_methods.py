@@ -1,11 +1,11 @@
-"""Every method at once: one front over all."""
+"""The space of all methods, which gives one front over all of them."""
 
 from __future__ import annotations
 
 from spaces.base import SPACES, Space, register_space, union
 
-#: The order in which methods are tried first: the three papers' own, then what they compare with, cheap
-#: before dear. Methods that are not named here come last.
+#: Order of the methods' first points: the main methods of the three papers come first, then their baselines
+#: from low to high memory. Methods that are not listed come last.
 ORDER = (
     "pmf",
     "wander",
@@ -39,7 +39,7 @@ ORDER = (
 
 
 def _parts() -> list[Space]:
-    """The default space of every method that has one."""
+    """Return the default space of every method that has one."""
     spaces = [space for space in SPACES.values() if space.method]
     rank = {method: number for number, method in enumerate(ORDER)}
     return sorted(spaces, key=lambda space: rank.get(space.method or "", len(ORDER)))

@@ -1,4 +1,4 @@
-"""What a space is: a function that samples configurations, and the points to try first."""
+"""Spaces: a space is a function that samples configurations, with the points to try first."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CHECKPOINTING = "gradient_checkpointing"
 
 @dataclass(frozen=True)
 class Member:
-    """One configuration of a space, and the parameter values that lead to it.
+    """One configuration of a space, and the parameter values that give it.
 
     Attributes:
         config: The configuration.
         values: The parameters' values, by name.
-        parameters: What these were taken from, by name.
+        parameters: The parameters, by name.
     """
 
     config: dict[str, Any]
@@ -40,15 +40,15 @@ class Space:
         name: Name on the command line.
         description: One line for listings.
         sample: Draws a configuration (``method``, ``learning_rate`` and the method's fields) through an
-            Optuna trial; parameters may depend on each other. By convention the low end, or first choice,
-            of every parameter is its cheapest in memory; choices without such an order are ``Choices`` that
-            say so.
-        first_points: Parameter values to evaluate first: the papers' settings.
-        method: The method whose default space this is, if it is one's.
-        parts: Returns the spaces that this one is the union of, if it is one.
-        subnets: Draws a configuration as ``sample`` does, in finer steps: what one supernet serves can be
-            told apart layer by layer. Its parameters are called as the method's options, with a suffix
-            (``n_query_prompts.text.0``) where there are several. None takes ``sample``.
+            Optuna trial. Parameters may depend on each other. The low end, or first choice, of every
+            parameter must need the least memory. Choices without such an order are
+            ``Choices(…, ordered=False)``.
+        first_points: Returns the parameter values to evaluate first: the papers' settings.
+        method: The method whose default space this is; None if it is not a default space.
+        parts: For a union, returns its parts; else None.
+        subnets: Draws a configuration for one-shot search, where options may differ from layer to layer. A
+            parameter has the name of the method's option, with a suffix if the option has several values
+            (``n_query_prompts.text.0``). None takes ``sample``.
     """
 
     name: str
@@ -60,26 +60,31 @@ class Space:
     subnets: Draw | None = None
 
     def smallest(self, context: SpaceContext) -> list[dict[str, Any]]:
-        """Return the configurations with every parameter at its low end: one an unordered choice."""
+        """Return the configurations with every parameter at its low end; see ``ends``."""
         return [member.config for member in self.ends("low", context)]
 
     def largest(self, context: SpaceContext) -> list[dict[str, Any]]:
-        """Return those with every parameter at its high end, in the same order."""
+        """Return the configurations with every parameter at its high end, in the same order."""
         return [member.config for member in self.ends("high", context)]
 
     def parameters(self, context: SpaceContext) -> dict[str, Parameter]:
-        """Return the parameters met on the way to the smallest and largest members, by name."""
+        """Return the parameters of the smallest and largest members, by name."""
         found: dict[str, Parameter] = {}
         for member in (*self.ends("low", context), *self.ends("high", context)):
             found |= member.parameters
         return found
 
     def at(self, values: Mapping[str, Any], context: SpaceContext) -> Member:
-        """Return the member with some parameters' values given, the nearest in range, all others lowest."""
+        """Return the member with the given values, moved into range, and other parameters at their low end."""
         return self.answered(AnsweringTrial(Ends("low", values)), context)
 
     def ends(self, end: str, context: SpaceContext) -> list[Member]:
-        """Return the members with every parameter at its ``low`` or ``high`` end: one an unordered choice."""
+        """Return the members with every parameter at one end, one for each value of unordered choices.
+
+        Args:
+            end: ``low`` or ``high``.
+            context: The encoders' depths and widths.
+        """
         done: list[Member] = []
         todo: list[dict[str, Any]] = [{}]
         while todo:
@@ -94,7 +99,7 @@ class Space:
         return done
 
     def answered(self, trial: AnsweringTrial, context: SpaceContext) -> Member:
-        """Return the member that a trial's answers lead to."""
+        """Return the member that a trial's answers give."""
         return Member(self.sample(trial, context), trial.values, trial.parameters)
 
 
@@ -102,10 +107,10 @@ SPACES: Registry[Space] = Registry("space")
 
 
 def register_space(space: Space) -> Space:
-    """Put a space in the registry.
+    """Register a space under its name, and return it.
 
     Raises:
-        UserError: If another module has registered one of that name.
+        UserError: If another module has already registered the name.
     """
     SPACES.register(space.name, space, sys._getframe(1).f_globals["__name__"])
     return space
@@ -115,7 +120,7 @@ def get_space(name: str) -> Space:
     """Return a registered space.
 
     Raises:
-        UserError: If there is none of that name; the message lists those that exist.
+        UserError: If the name is unknown; the message lists the registered names.
     """
     return SPACES[name]
 
@@ -136,16 +141,16 @@ METHODS.listen(_register_default)
 
 
 def union(name: str, description: str, parts: Callable[[], Sequence[Space]]) -> Space:
-    """Return the union of methods' spaces: first the method, then its own parameters, one front over all.
+    """Return the union of several methods' spaces, in which the method is the first parameter.
 
-    A part's parameter ``x`` is called ``METHOD.x``, so that a sampler never takes one method's for another's.
-    The first point of every part comes first, in the order of the parts, then the second ones.
+    Parameter ``x`` of a part is named ``METHOD.x``, so that samplers keep the methods' parameters apart. The
+    first points are the first point of every part, in the order of the parts, then the second ones and so on.
 
     Args:
         name: Name on the command line.
         description: One line for listings.
-        parts: Returns spaces that have a ``method``; asked anew each time, so that spaces registered later
-            belong to it too.
+        parts: Returns the parts, one space per method. It is called for every sample, so that the union
+            includes spaces that are registered later.
     """
 
     def by_method() -> dict[str, Space]:
@@ -170,12 +175,12 @@ def union(name: str, description: str, parts: Callable[[], Sequence[Space]]) -> 
 
 
 def with_checkpointing(space: Space) -> Space:
-    """Return a space's configurations with and without gradient checkpointing.
+    """Return a space with each configuration of another one, with and without gradient checkpointing.
 
-    Checkpointing is the cheaper choice and comes first; the first points are the papers', without it.
+    Checkpointing needs less memory, so it is the first choice. The first points do not use it.
 
     Args:
-        space: The space; its configurations get a field ``gradient_checkpointing``.
+        space: The space whose configurations get a field ``gradient_checkpointing``.
     """
 
     def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:

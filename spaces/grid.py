@@ -1,4 +1,4 @@
-"""Spaces as grids: a few values of every range, and all members one after the other."""
+"""Grids: spaces with a few values in every range, and the enumeration of all members of a space."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trainables.errors import UserError
 from trainables.methods.space import SpaceContext, Trial, suggest
 from trainables.parameters import Parameter, Range
 
-#: Values that a grid takes of a range.
+#: Default maximum number of values that a grid takes from a range.
 POINTS = 5
 
 
 class EndlessSpace(ValueError):
-    """A space whose members cannot be counted, because of a range without steps."""
+    """Raised when the members of a space cannot be counted because a range has no steps."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,25 @@ class GridSpace(Space):
     """A space whose ranges have a few values each; see ``on_grid``.
 
     Attributes:
-        points: The most values that a range has.
+        points: Maximum number of values in a range.
     """
 
     points: int = POINTS
 
 
 def on_grid(space: Space, points: int = POINTS) -> GridSpace:
-    """Return a space with at most so many values in every range, its low and high end among them.
+    """Return a space with at most ``points`` values in every range, both ends among them.
 
-    Ranges without steps, and those of more than so many steps, are thinned out evenly, on a log scale where
-    the range has one. Parameters keep their names and ranges: a value between two of the grid's, such as one
-    of a first point, is moved to the nearer one.
+    A range with more values, or without steps, is thinned out evenly on its own scale, linear or log.
+    Parameters keep their names and ranges. A value that is not on the grid, for example one of a first point,
+    is moved to the nearest value on the grid.
 
     Args:
         space: The space.
-        points: The most values of a range, 2 or more.
+        points: Maximum number of values in a range, 2 or more.
 
     Raises:
-        UserError: If there are fewer than 2.
+        UserError: If ``points`` is less than 2.
     """
     if points < 2:
         raise UserError(f"grid of {points} points: a range needs at least 2, its two ends")
@@ -61,18 +61,18 @@ def on_grid(space: Space, points: int = POINTS) -> GridSpace:
 
 
 def enumerate_space(space: Space, context: SpaceContext, points: int | None = None) -> Iterator[Member]:
-    """Walk all members of a space, depth first: the parameter that was asked for last changes fastest.
+    """Yield all members of a space, depth first: the parameter that ``sample`` requests last changes fastest.
 
-    Members may differ in their parameters and yet share a configuration, where a space rounds, for example.
+    Members with different parameter values may have the same configuration, for example if the space rounds.
 
     Args:
-        space: The space, with conditional parameters or not.
+        space: The space. It may have conditional parameters.
         context: The encoders' depths and widths.
-        points: Values that ranges without steps are given; None leaves them as they are. Of a space on a
-            grid, all ranges have the grid's values instead.
+        points: Number of values that are taken from a range without steps; None refuses such a range. For a
+            ``GridSpace`` the argument is ignored, and all ranges have the grid's values.
 
     Raises:
-        EndlessSpace: On the way, where a range without steps is met and no number of points was given.
+        EndlessSpace: During iteration, if a range has no steps and ``points`` is None.
     """
     thinned = space.points if isinstance(space, GridSpace) else None
     path: list[int] = []
@@ -88,7 +88,7 @@ def enumerate_space(space: Space, context: SpaceContext, points: int | None = No
 
 
 def count(space: Space, context: SpaceContext, limit: int) -> int | None:
-    """Return how many different configurations a space holds, or None if endless or more than a limit."""
+    """Return the number of different configurations of a space, or None if it is infinite or over the limit."""
     found: set[str] = set()
     try:
         for member in enumerate_space(space, context):
@@ -101,7 +101,7 @@ def count(space: Space, context: SpaceContext, limit: int) -> int | None:
 
 
 def _snapping(trial: Trial, points: int) -> AnsweringTrial:
-    """Return a trial that passes on what it is asked for, and moves numbers to a grid."""
+    """Return a trial that forwards requests to another trial and moves the numbers to a grid."""
 
     def answer(name: str, parameter: Parameter) -> Any:
         value = suggest(trial, name, parameter)
@@ -114,13 +114,13 @@ def _snapping(trial: Trial, points: int) -> AnsweringTrial:
 
 @dataclass
 class _Walk:
-    """Answers with the values that a path names, by index, and the first ones where the path ends.
+    """Answers parameters with the values at given indices, and with the first value after the last index.
 
     Attributes:
-        path: Indices of the values, in the order in which parameters are asked for; grows to the path taken.
-        points: Values of ranges without steps, or None.
-        thinned: The most values of ranges with steps, or None for all.
-        sizes: Number of values of every parameter met.
+        path: Index of each parameter's value, in the order of requests. It grows with further requests.
+        points: Number of values of ranges without steps; None refuses them.
+        thinned: Maximum number of values of ranges with steps; None takes all.
+        sizes: Number of values of each requested parameter.
     """
 
     path: list[int]
@@ -129,10 +129,10 @@ class _Walk:
     sizes: list[int] = field(default_factory=list)
 
     def __call__(self, name: str, parameter: Parameter) -> Any:
-        """Return the path's next value.
+        """Return the next value on the path.
 
         Raises:
-            EndlessSpace: If there are endless ones.
+            EndlessSpace: If the range has no steps and ``points`` is None.
         """
         endless = isinstance(parameter, Range) and parameter.endless
         points = self.points if endless else self.thinned

@@ -1,4 +1,4 @@
-"""The space that the PMF paper studies by hand (Sec. 4.5): L_f, and one length for all prompts."""
+"""The space of the PMF paper's ablation (Sec. 4.5): L_f and one length for all prompts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LENGTHS = (1, 4, 8, 16, 32)
 
 
 def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    """Draw a configuration of ``pmf`` with the translators as wide as the paper's: half an encoder."""
+    """Draw a configuration of ``pmf`` with the paper's translator width: half that of the widest encoder."""
     layers = suggest_layers(trial, context, "n_fusion_layers")
     length = trial.suggest_categorical("prompt_length", LENGTHS)
     return {
@@ -27,7 +27,7 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 
 
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """L_f = depth - 2 with M = 4 (Table 2) and with M = 16, the best of Fig. 5."""
+    """Return L_f = depth - 2 with M = 4 (Table 2) and with M = 16, the best of Fig. 5."""
     layers = min(2, context.depth)
     return [{"n_fusion_layers": layers, "prompt_length": length, "learning_rate": 2e-3} for length in (4, 16)]
 

@@ -14,12 +14,12 @@ MAX_PROMPTS = 32
 
 
 def _width_step(context: SpaceContext) -> int:
-    """An eighth of the widest encoder; the paper's half of it is the fourth step."""
+    """Return an eighth of the widest encoder's width. The paper's translator width is four steps."""
     return max(context.width // 8, 1)
 
 
 def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    """Draw a configuration of ``pmf``; n_fusion_layers runs from 1 to the shallowest encoder's depth."""
+    """Draw a configuration of ``pmf`` that fuses from 1 layer to all layers of the shallowest encoder."""
     step = _width_step(context)
     return {
         "method": "pmf",
@@ -35,8 +35,9 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     """Draw a configuration of ``pmf`` with prompt lengths for each layer and modality.
 
-    Layers are counted from the top, which is 0, so that they are the same ones whatever L_f is; the lowest is
-    asked for first. Their number is drawn on a log scale: what it costs grows faster than what it brings.
+    Layers are numbered from the top, which is 0, so that a number means the same layer for every L_f. The
+    parameters of the lowest layer are requested first. The number of layers is drawn on a log scale, because
+    its cost grows faster than its benefit.
     """
     step = _width_step(context)
     width = trial.suggest_int("translator_width", step, 8 * step, step=step)
@@ -57,7 +58,7 @@ def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 
 
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """The paper's setting (the last two layers fused, M = 4), then the cheapest: an end of the front."""
+    """Return the paper's setting (the last two layers fused, M = 4), then the one with the least memory."""
     return [
         _point(min(2, context.depth), 4, 4 * _width_step(context)),
         _point(1, 1, _width_step(context)),

@@ -1,10 +1,10 @@
-"""All prompt baselines together."""
+"""The space of all prompt baselines."""
 
 from __future__ import annotations
 
 from spaces.base import SPACES, Space, register_space, union
 
-#: The methods that tune prompts and nothing else of the encoders.
+#: The methods that tune prompts and keep the encoders frozen.
 METHODS = (
     "vpt",
     "p_bert",

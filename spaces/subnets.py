@@ -1,4 +1,4 @@
-"""Spaces of subnets: what one supernet can serve."""
+"""Spaces of subnets: the configurations that can share one supernet's weights."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from trainables.parameters import Choices, Parameter
 def subnet_space(space: Space, context: SpaceContext, learning_rate: float | None = None) -> Space:
     """Return the configurations of a space that share one supernet's weights.
 
-    Only what the method calls elastic varies; all else stays as in the space's first point. Where the space
-    says how to draw subnets, it is asked, which may be in finer steps: PMF's prompt lengths for each layer
-    and modality.
+    Only the method's elastic options vary. All other parameters have the values of the space's first point.
+    If the space defines ``subnets``, it is used instead of ``sample``. For PMF, it draws a prompt length for
+    each layer and modality.
 
     Args:
         space: The space of one method.
         context: The encoders' depths and widths.
-        learning_rate: Of all configurations; None takes the first point's.
+        learning_rate: Learning rate of all configurations; None takes the first point's.
 
     Raises:
-        UserError: If the space is not of one method, or nothing of that method is elastic.
+        UserError: If the space has no ``method``, or its method has no elastic options.
     """
     elastic = require_elastic(space)
     draw = space.subnets or space.sample
@@ -48,10 +48,10 @@ def subnet_space(space: Space, context: SpaceContext, learning_rate: float | Non
 
 
 def require_elastic(space: Space) -> tuple[str, ...]:
-    """Return the options of a space's method with which subnets of one supernet may differ.
+    """Return the options of a space's method that may differ between subnets of one supernet.
 
     Raises:
-        UserError: If the space is not of one method, or nothing of that method is elastic.
+        UserError: If the space has no ``method``, or its method has no elastic options.
     """
     elastic = get_method(space.method).method.elastic if space.method else ()
     if not elastic:
@@ -68,12 +68,12 @@ def require_elastic(space: Space) -> tuple[str, ...]:
 
 
 def draw_member(space: Space, context: SpaceContext, rng: random.Random) -> Member:
-    """Draw a member at random: numbers evenly on the scale of their range, choices evenly."""
+    """Draw a member at random: numbers uniformly on the scale of their range, choices uniformly."""
     return space.answered(AnsweringTrial(_drawn(rng)), context)
 
 
 class _Spread(dict[str, Any]):
-    """Values by name, where ``x`` also answers for ``x.text.0``, ``x.image.0`` and so on."""
+    """Values by name, in which a look-up of ``x.text.0`` or ``x.image.0`` returns the value of ``x``."""
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(str(name).partition(".")[0])
@@ -93,17 +93,17 @@ class _Spread(dict[str, Any]):
 
 
 def _fixing(trial: Trial, elastic: tuple[str, ...], fixed: Mapping[str, Any]) -> AnsweringTrial:
-    """Return a trial that passes on what is elastic only.
+    """Return a trial that forwards requests for elastic parameters to another trial.
 
     Args:
-        trial: Is asked.
-        elastic: Names of parameters, or their first parts.
-        fixed: What the others are; their low end if they are not in there.
+        trial: The other trial.
+        elastic: Names of parameters, or their parts before the first dot.
+        fixed: Values of the other parameters. A parameter that is missing here has its low end.
     """
     others = Ends("low", fixed)
 
     def answer(name: str, parameter: Parameter) -> Any:
-        if name == "learning_rate" and name in fixed:  # the user's word, in range or not
+        if name == "learning_rate" and name in fixed:  # a user's value may be out of range
             return fixed[name]
         if name.partition(".")[0] in elastic:
             return suggest(trial, name, parameter)
@@ -118,7 +118,7 @@ def _drawn(rng: random.Random) -> Answer:
     def answer(name: str, parameter: Parameter) -> Any:
         if isinstance(parameter, Choices):
             return rng.choice(parameter.values)
-        if parameter.step is None or parameter.log:  # of whole numbers, each has its part of the scale
+        if parameter.step is None or parameter.log:  # each whole number covers its part of the scale
             return parameter.at(rng.random())
         return parameter.low + rng.randrange(parameter.steps + 1) * parameter.step
 

@@ -1,4 +1,4 @@
-"""What every space must satisfy, for the tests of those who write one.
+"""Checks that every space must pass. The tests of a plugin may call them, too.
 
 >>> from spaces import SpaceContext, get_space
 >>> check_space(get_space("pmf"), SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384}))
@@ -24,12 +24,12 @@ def check_space(space: Space, context: SpaceContext, draws: int = 20, seed: int 
     Args:
         space: The space.
         context: The encoders' depths and widths.
-        draws: Members to draw.
-        seed: Seeds the draws.
+        draws: Number of members to draw.
+        seed: Seed of the draws.
 
     Raises:
-        AssertionError: If something is wrong; it says of what.
-        UserError: If a configuration is none of its method's.
+        AssertionError: If a check fails; the message names the member or parameter.
+        UserError: If a method does not accept a configuration of the space.
     """
     points = space.first_points(context)
     assert points, f"space '{space.name}' has no first points"
@@ -47,7 +47,7 @@ def check_space(space: Space, context: SpaceContext, draws: int = 20, seed: int 
 
 
 def _check_point(point: Mapping[str, Any], member: Member) -> None:
-    """Check that a first point is a member as it stands."""
+    """Check that a first point has exactly the parameters of its member, with values in range."""
     lacking = set(member.values) - set(point)
     assert not lacking, f"first point {point}: no value for {', '.join(sorted(lacking))}"
     extra = set(point) - set(member.values)

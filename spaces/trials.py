@@ -1,4 +1,4 @@
-"""Trials that are not Optuna's: their answers come from a function."""
+"""Objects with the interface of an Optuna trial, whose answers come from a function."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 from trainables.methods.space import Trial, suggest
 from trainables.parameters import Choices, Parameter, Range
 
-#: Answers for a parameter by its name and what it may be.
+#: Function that returns the value of a parameter, given its name and the parameter.
 Answer = Callable[[str, Parameter], Any]
 
 
 class AnsweringTrial:
-    """A trial whose answers a function gives; one that is asked for twice is answered alike, as by Optuna.
+    """A trial whose parameter values come from a function.
+
+    A parameter that is requested again gets the same value again, as with Optuna.
 
     Args:
-        answer: Is asked once for each parameter.
+        answer: Called once for each parameter.
 
     Attributes:
-        parameters: What was asked for: parameters by name.
-        values: What was answered.
+        parameters: The requested parameters, by name.
+        values: The parameters' values, by name.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -36,7 +38,7 @@ class AnsweringTrial:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Return a number between low and high."""
+        """Return a number between low and high, both included."""
         return float(self._asked(name, Range(low, high, step, log, float), float))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
@@ -53,12 +55,12 @@ class AnsweringTrial:
 
 @dataclass
 class Ends:
-    """Answers with one end of every parameter, unless a value is chosen for it.
+    """Answers every parameter with its low or high end, unless a value is chosen for it.
 
     Attributes:
         end: ``low`` or ``high``.
-        chosen: Values by name; of numbers the nearest that the range holds is taken.
-        undecided: The first unordered parameter met that has no value yet.
+        chosen: Chosen values, by name. A number is moved into its range.
+        undecided: Name of the first requested unordered parameter without a chosen value, or None.
     """
 
     end: str
@@ -66,7 +68,7 @@ class Ends:
     undecided: str | None = None
 
     def __call__(self, name: str, parameter: Parameter) -> Any:
-        """Return the end, or the value that is chosen."""
+        """Return the chosen value, or else the end."""
         if isinstance(parameter, Range):
             wanted = self.chosen.get(name, parameter.low if self.end == "low" else parameter.high)
             return parameter.clamp(wanted)
@@ -78,5 +80,5 @@ class Ends:
 
 
 def renamed(trial: Trial, prefix: str) -> AnsweringTrial:
-    """Return a trial that puts a prefix in front of every parameter's name and passes it on."""
+    """Return a trial that forwards requests to another trial, with a prefix before each parameter's name."""
     return AnsweringTrial(lambda name, parameter: suggest(trial, prefix + name, parameter))
