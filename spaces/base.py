@@ -75,7 +75,7 @@ class Space:
         return found
 
     def at(self, values: Mapping[str, Any], context: SpaceContext) -> Member:
-        """Return the member with the given values, moved into range, and other parameters at their low end."""
+        """Return the member with the given values, moved into range, and all other parameters lowest."""
         return self.answered(AnsweringTrial(Ends("low", values)), context)
 
     def ends(self, end: str, context: SpaceContext) -> list[Member]:

@@ -88,7 +88,7 @@ def enumerate_space(space: Space, context: SpaceContext, points: int | None = No
 
 
 def count(space: Space, context: SpaceContext, limit: int) -> int | None:
-    """Return the number of different configurations of a space, or None if it is infinite or over the limit."""
+    """Return the number of different configurations of a space; None if it is infinite or over the limit."""
     found: set[str] = set()
     try:
         for member in enumerate_space(space, context):
