@@ -9,9 +9,9 @@ The CSV file (UTF-8) has a header and the columns ``image`` (file name inside th
     image,text,label
     0001.jpg,a red bicycle at a wall,vehicle
 
-A fourth column, ``split`` (train, validation or test), says where a row goes. Without it about 80 % of the
-rows are for training and 10 % each for validation and test, decided by a hash of the text: the same each time
-this is run, and rows with the same text never fall into different splits.
+An optional fourth column, ``split`` (train, validation or test), names the split of a row. Without it, about
+80 % of the rows are for training and 10 % each for validation and test. A hash of the text decides, so the
+result is the same in every run, and rows with the same text are always in the same split.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A fusion method of one's own: gated multimodal units on frozen encoders (Arevalo et al., 2017, Eq. 1-5).
+"""A plugin with a fusion method: gated multimodal units on frozen encoders (Arevalo et al., 2017, Eq. 1-5).
 
-Every encoder's pooled vector x_m becomes h_m = tanh(W_m x_m); gates z = softmax(W_z [x_1; …; x_M]) decide,
-for each unit, how much each modality counts; outputs = W (sum_m z_m * h_m) + b.
+Every encoder's pooled vector x_m becomes h_m = tanh(W_m x_m). The gates z = softmax(W_z [x_1; …; x_M]) are
+the weights of the modalities in each unit. The outputs are W (sum_m z_m * h_m) + b.
 
     python search.py --plugin examples/gated_fusion.py --space gated_fusion
     python search.py predict --plugin examples/gated_fusion.py --method gated_fusion --set width=128
@@ -28,7 +28,7 @@ from trainables.methods import (
 from trainables.parameters import Range
 from trainables.towers import ModalityInput
 
-WIDTHS = Range(16, 512, log=True)  # what is accepted, and what a search tries
+WIDTHS = Range(16, 512, log=True)  # the accepted values, which a search tries
 
 
 @dataclass(frozen=True)

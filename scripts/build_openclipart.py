@@ -12,25 +12,26 @@ and run the script::
         --out trainables/data/openclipart
 
 It writes ``train.parquet``, ``validation.parquet`` and ``test.parquet``. The result is
-deterministic: the same bytes on every run with the same versions of Pillow and pyarrow (others may
-encode the same rows differently). Nothing is drawn from a random generator: every random-looking
-choice orders rows by a salted hash of their id.
+deterministic: every run with the same versions of Pillow and pyarrow gives the same bytes. Other
+versions may encode the same rows differently. No random generator is used. Wherever an order should
+look random, rows are sorted by a salted hash of their id.
 
 Rules, in this order:
 
-1. A PNG counts when an SVG of the same name exists: its RDF metadata hold title and licence.
+1. A PNG is used if there is an SVG of the same name, whose RDF metadata hold title and licence.
 2. Pages of more than 16 megapixels are left out.
 3. Files with equal PNG bytes are one drawing; its labels are the top folders of all its files.
-4. Left out are: the three icon themes (by folder or by theme title), drawings whose own metadata
-   do not carry a public-domain mark (four are GPL), empty titles, and the generated stars.
-5. Folders that name no topic (``unsorted``, ``logos``, ...) are no labels; a drawing filed nowhere
-   else is left out.
-6. At most 8 drawings per title with its digits removed, in order of path: series of near-copies.
-7. Only drawings with exactly one label, and only classes of at least 40 drawings.
-8. At most 600 drawings per class (only ``signs_and_symbols`` has more).
+4. These are left out: the three icon themes (by folder or by theme title), drawings whose own
+   metadata do not carry a public-domain mark (four are GPL), empty titles, and the generated stars.
+5. Folders that name no topic (``unsorted``, ``logos``, ...) are not labels. A drawing that is in no
+   other folder is left out.
+6. At most 8 drawings are kept per title without digits, in order of path, because series consist of
+   near-copies.
+7. Only drawings with exactly one label are kept, and only classes of at least 40 drawings.
+8. At most 600 drawings are kept per class (only ``signs_and_symbols`` has more).
 
-The split is made by groups: drawings with the same normalised title (lower-cased, no digits, no
-punctuation) or with exactly the same rendered picture never fall into two splits.
+The split is made by groups. Drawings with the same normalised title (lower-cased, no digits, no
+punctuation) or with exactly the same rendered picture are always in the same split.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ WEBP_QUALITY = 80
 SEED = "openclipart-1"
 SPLITS: dict[str, float] = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
-# These folders say how a file came to the library or what it is for, not what it shows.
+# The names of these folders tell where a file comes from or what it is for, not what it shows.
 CATCH_ALL = frozenset({"buttons", "decorations", "logos", "special", "unsorted"})
 ICON_THEME_TITLE = re.compile(
     r"etiquette icons|lemon svg theme|part of the flat icon collection", re.IGNORECASE
@@ -100,7 +101,7 @@ class Drawing:
 
 
 def rank(identifier: str, salt: str) -> str:
-    """Return a sort key that orders identifiers as if shuffled, the same way everywhere."""
+    """Return a sort key that puts identifiers in a random-looking but fixed order."""
     return hashlib.sha256(f"{SEED}/{salt}/{identifier}".encode()).hexdigest()
 
 
@@ -114,12 +115,12 @@ def clean_title(raw: str) -> str:
 
 
 def fold_digits(title: str) -> str:
-    """Return the title lower-cased and without digits: equal for the members of a series."""
+    """Return the title lower-cased and without digits, which is equal for all members of a series."""
     return re.sub(r"\d+", "", title).strip().lower()
 
 
 def normalise_title(title: str) -> str:
-    """Return the title lower-cased, without digits and punctuation: the key of the split."""
+    """Return the title lower-cased, without digits and punctuation, by which the split groups drawings."""
     return " ".join(re.sub(r"[\W\d_]+", " ", title.lower()).split())
 
 
@@ -148,11 +149,11 @@ def read_ar(data: bytes) -> dict[str, bytes]:
 
 
 def read_package(data: bytes, suffix: str) -> dict[str, bytes]:
-    """Read the data files of a Debian package, links resolved.
+    """Return the data files of a Debian package, with links resolved.
 
     Args:
         data: The whole package.
-        suffix: Only files whose name ends like this are returned.
+        suffix: Only files whose name ends with this text are returned.
 
     Returns:
         Mapping of path below ``usr/share/openclipart/`` to content.
@@ -187,13 +188,13 @@ def read_package(data: bytes, suffix: str) -> dict[str, bytes]:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Return width and height from a PNG's header, whatever its size."""
+    """Return width and height from a PNG's header, without decoding the picture."""
     width, height = struct.unpack(">II", data[16:24])
     return width, height
 
 
 def _local(element: ET.Element) -> str:
-    """Return an element's name without its namespace: the library used several of them."""
+    """Return an element's name without its namespace, because the library used several namespaces."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
@@ -212,7 +213,7 @@ def read_metadata(svg: bytes) -> tuple[str, frozenset[str]]:
         if _local(work) != "Work":
             continue
         for child in work:
-            # Only direct children: creator and publisher carry elements called title too.
+            # Only direct children count, because creator and publisher also contain title elements.
             if _local(child) == "title" and not title:
                 title = clean_title("".join(child.itertext()))
             elif _local(child) == "license":
@@ -221,13 +222,13 @@ def read_metadata(svg: bytes) -> tuple[str, frozenset[str]]:
 
 
 def is_public_domain(licences: Iterable[str]) -> bool:
-    """Tell whether a drawing names licences and all of them are public-domain marks."""
+    """Return whether a drawing names licences and all of them are public-domain marks."""
     marks = set(licences)
     return bool(marks) and marks <= PUBLIC_DOMAIN
 
 
 def is_icon_theme(path: str, title: str) -> bool:
-    """Tell whether a file belongs to one of the desktop icon themes, by its folder or title."""
+    """Return whether a file belongs to one of the desktop icon themes, by its folder or title."""
     return "-theme/" in path or ICON_THEME_TITLE.match(title) is not None
 
 
@@ -239,7 +240,7 @@ def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> lis
         svgs: Mapping of ``svg/FOLDER/.../NAME.svg`` to content.
 
     Returns:
-        The drawings with exactly one label, ordered by id, classes limited in size.
+        The drawings with exactly one label, ordered by id, with at most 600 drawings per class.
     """
     copies: dict[str, list[str]] = defaultdict(list)
     stems = sorted(p.removeprefix("png/").removesuffix(".png") for p in pngs)
@@ -282,14 +283,14 @@ def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> lis
 
 
 def crop_to_content(image: Image.Image) -> Image.Image:
-    """Put a drawing on white and crop it to what differs from white.
+    """Put a drawing on a white page and crop it to the area that is not white.
 
     Args:
         image: Picture in any mode.
 
     Returns:
-        RGB picture. A drawing that is white all over is cropped to what is not transparent, and
-        an empty page is returned whole.
+        RGB picture. An entirely white drawing is cropped to the area that is not transparent. An
+        empty page is not cropped.
     """
     rgba = image.convert("RGBA")
     page = Image.new("RGBA", rgba.size, "white")
@@ -301,7 +302,7 @@ def crop_to_content(image: Image.Image) -> Image.Image:
 
 
 def square(image: Image.Image, side: int = SIDE) -> Image.Image:
-    """Centre an RGB picture on a white square and resize that to ``side`` x ``side``."""
+    """Centre an RGB picture on a white square and resize the square to ``side`` x ``side`` pixels."""
     longest = max(image.size)
     page = Image.new("RGB", (longest, longest), "white")
     page.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
@@ -319,10 +320,10 @@ def group_rows(keys: Sequence[Sequence[str]]) -> list[int]:
     """Join rows that share any key.
 
     Args:
-        keys: For each row its keys.
+        keys: The keys of each row.
 
     Returns:
-        For each row the index of its group's first row.
+        For each row, the index of the first row of its group.
     """
     parent = list(range(len(keys)))
 
@@ -343,16 +344,16 @@ def group_rows(keys: Sequence[Sequence[str]]) -> list[int]:
 def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[str]) -> list[str]:
     """Assign whole groups to splits so that every class keeps the wanted shares.
 
-    Greedy: large groups first, each goes where it lowers the distance to the wanted counts most.
-    Groups of equal size are taken in an order that looks random but is fixed.
+    The assignment is greedy. Large groups come first, and each goes to the split where it reduces the
+    distance to the wanted counts most. Groups of equal size come in a random-looking but fixed order.
 
     Args:
-        labels: For each row its class.
-        groups: For each row its group.
-        names: For each row its id, used for the fixed order.
+        labels: The class of each row.
+        groups: The group of each row.
+        names: The id of each row, which determines the fixed order.
 
     Returns:
-        For each row the name of its split.
+        The split of each row.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
@@ -380,7 +381,7 @@ def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[
 
 
 def make_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the dataset's schema with the metadata by which it describes itself."""
+    """Return the dataset's schema with the metadata that describe the dataset."""
     metadata = {
         "paretofuse.task": "classification",
         "paretofuse.classes": json.dumps(sorted(classes)),
@@ -406,7 +407,7 @@ def make_schema(classes: Sequence[str]) -> pa.Schema:
 
 
 def write_parquet(rows: Sequence[Mapping[str, object]], schema: pa.Schema, path: Path) -> None:
-    """Write one split; the pictures are left as they are, since WebP does not compress further."""
+    """Write one split; the pictures are not compressed, because WebP already is."""
     pq.write_table(
         pa.Table.from_pylist(list(rows), schema=schema),
         path,
@@ -422,10 +423,10 @@ def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, Counte
     Args:
         png_package: Content of the openclipart-png package.
         svg_package: Content of the openclipart-svg package.
-        out: Folder for the files, made if needed.
+        out: Folder for the files, which is created if needed.
 
     Returns:
-        For each split the number of rows per class.
+        The number of rows per class, for each split.
     """
     pngs = read_package(png_package, ".png")
     drawings = select_drawings(pngs, read_package(svg_package, ".svg"))
@@ -450,7 +451,7 @@ def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, Counte
             for drawing, image, label, own in zip(drawings, images, labels, splits, strict=True)
             if own == split
         ]
-        # Shuffled, so that reading in order does not mean reading class by class.
+        # Rows are shuffled, so that they are not sorted by class.
         rows.sort(key=lambda row: rank(str(row["id"]), "row"))
         write_parquet(rows, schema, out / f"{split}.parquet")
         result[split] = Counter(str(row["label"]) for row in rows)
@@ -478,7 +479,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: Arguments; those of the process if left out.
+        argv: Command-line arguments; None takes those of the process.
 
     Returns:
         Exit status: 0, or 2 if a package cannot be read or is not the expected one.

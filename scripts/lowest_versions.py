@@ -3,7 +3,7 @@
     python scripts/lowest_versions.py > lowest.txt
     pip install -c lowest.txt -e ".[dev]"
 
-Only what pyproject.toml bounds from below is pinned; what those packages need themselves is left to pip.
+Only packages with a lower bound in pyproject.toml are pinned. pip chooses the versions of all others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BOUNDED = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?[^;]*?>=\s*([0-9]
 
 
 def lowest(requirements: Iterable[str]) -> list[str]:
-    """Return requirements pinned to their lower bounds; those without one are left out.
+    """Return requirements pinned to their lower bounds; requirements without one are left out.
 
     >>> lowest(["ray[tune,train]>=2.60,<3", "typer>=0.16", "types-PyYAML"])
     ['ray==2.60', 'typer==0.16']
@@ -28,7 +28,7 @@ def lowest(requirements: Iterable[str]) -> list[str]:
 
 
 def main() -> None:
-    """Print the constraints of all that is needed to run and to test."""
+    """Print constraints for the packages that are needed to run and test the program."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     for pin in lowest([*project["dependencies"], *project["optional-dependencies"]["dev"]]):
         print(pin)
