@@ -1,12 +1,12 @@
-"""What a search's driver spends on a trial: asking, telling, recording, halving, tracking and the front.
+"""The time that a search's driver spends per trial on asking, telling, recording, halving and tracking.
 
-Recorded trials stand in for training, on a clock of their own: nothing waits, so that the driver's calls
-follow each other as fast as they can while MLflow is written to by its thread. That is the worst case; in a
-search there are minutes between them. All objects are the real ones, called in Ray Tune's order, but no Ray.
+Recorded trials replace training on a simulated clock. Nothing waits, so the driver's calls follow each other
+as fast as possible while a thread writes to MLflow. This is the worst case: in a search there are minutes
+between the calls. All objects are the real ones and are called in Ray Tune's order, but Ray does not run.
 
-Wall is what passes in the driver's calls. It includes the disk, to which each event is flushed (what a flush
-takes is measured, too), and waiting for the interpreter's lock while the tracking thread has it. CPU is what
-the driver's own thread computes.
+Wall time is the time spent in the driver's calls. It includes flushing each event to disk, which is also
+measured alone, and waiting for the interpreter's lock while the tracking thread holds it. CPU time is the
+computing time of the driver's own thread.
 
     python benchmarks/driver_time.py --table benchmarks/tables/pmf_nas.parquet
 """
@@ -50,11 +50,11 @@ GOAL = 20.0  # ms a trial
 SAMPLERS = ("random", "tpe", "nsga2", "evolution")
 SCHEDULERS = ("none", "pareto_asha")
 MEMORY_AT = (1000, 2500, 5000)
-SLOW = 2.0  # seconds until the slow server answers, and then with an error
+SLOW = 2.0  # seconds until the slow server answers with an error
 
 
 class Stopwatch:
-    """Adds up what is spent in calls, by part; what a timed call spends in another one counts there alone."""
+    """Adds up the time of calls by part. The time of a nested timed call counts for the inner call only."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = defaultdict(float)
@@ -63,7 +63,7 @@ class Stopwatch:
         self._thread = threading.get_ident()
 
     def watch(self, thing: Any, names: str, part: str) -> None:
-        """Time calls of a thing's methods as part of something."""
+        """Time the calls of an object's methods, whose names are separated by spaces, as one part."""
         for name in names.split():
             setattr(thing, name, self._timed(getattr(thing, name), part))
 
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 def slow_server() -> str:
-    """Start a server that answers late and badly; return its address."""
+    """Start a server that answers every request late and with an error; return its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -113,7 +113,7 @@ def dead_server() -> str:
 
 
 def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_once: int) -> dict[str, Any]:
-    """Run one search; return what its driver spent."""
+    """Run one search; return the times of its driver."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="driver-", ignore_cleanup_errors=True) as name:
@@ -166,7 +166,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     watch.watch(progress, "started reported ended", "progress")
 
     names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
-    running: list[tuple[float, int, str, int]] = []  # when, then any order, who, epoch
+    running: list[tuple[float, int, str, int]] = []  # time, counter to break ties, trial, epoch
     clock, ended = 0.0, 0
     process, others = psutil.Process(), time.process_time() - time.thread_time()
     last_wall, last_ended, resident = 0.0, 0, {}
@@ -247,13 +247,13 @@ def main() -> None:
     if options.out.exists():
         before = json.loads(options.out.read_text())
         if all(before[name] == document[name] for name in ("table", "at_once")):
-            document["searches"] = before["searches"]  # of those that are not run again
+            document["searches"] = before["searches"]  # searches that are not run again
     parts = ("asking", "telling", "recording", "halving", "tracking", "front", "progress")
     print(
         f"{'ms a trial, wall':44}{'all':>8}{'CPU':>8}{'last 100':>10}{'flush':>8}"
         + "".join(f"{p:>10}" for p in parts)
     )
-    # A process each, so that memory is the search's own
+    # Each search has its own process, so that memory is measured for it alone
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for sampler, scheduler, server, trials in jobs:
             arguments = (options.table, sampler, scheduler, server, trials, options.trials_at_once)

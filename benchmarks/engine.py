@@ -1,26 +1,27 @@
-"""Search engines compared on a table of recorded trials, by what they find for the epochs they spend.
+"""Comparison of search engines on recorded trials: the hypervolume they reach for the epochs they spend.
 
-Nothing is trained. Workers are simulated on a clock on which an epoch takes the seconds it was recorded with.
-The engines are the real objects, asked and told in the order in which Ray Tune (or Syne Tune) does. All may
-propose any configuration of the space, none gets first points, and all pay for every epoch they run. What
-counts is the hypervolume of the trials that ran all epochs, from the search's own reference,
-as a share of what all trials of the table reach together.
+Nothing is trained. Workers are simulated on a clock, on which each epoch takes its recorded time. The engines
+are the real objects, called in the order in which Ray Tune (or Syne Tune) calls them. Every engine may
+propose any configuration of the space, gets no first points and pays for every epoch it runs. Engines are
+compared by the hypervolume of the trials that ran all epochs, from the search's own reference, as a share of
+the hypervolume of all trials in the table.
 
-All choose among the recorded configurations: a proposal becomes the nearest one that the run has not tried
-yet, and the engine is told so, as if that had been its own. (In a search with ``--replay``, the nearest one
-only answers: who looks more closely where it was good gets the same numbers again, for other parameters.)
+All engines choose among the recorded configurations. A proposal is replaced by the nearest configuration that
+the run has not tried yet, and the engine is told the new values as if it had proposed them. (A search with
+``--replay`` does not replace proposals. It answers each with the results of the nearest configuration, so
+proposals that are close to each other get the same results.)
 
-Compared are ours, named SAMPLER/SCHEDULER, with
+The engines of this project are named SAMPLER/SCHEDULER. They are compared with
 
 - ``ray SEARCH+SCHEDULER``: ``OptunaSearch`` (all objectives, its own sampler) or random search, with Ray's
   FIFO or its ASHA on the first objective that training decides;
-- ``syne MOASHA``: Syne Tune's multi-objective ASHA, which searches at random. Its rungs take the order of
-  the trials for their ranks (0.16.0: ``Bracket.on_result`` compares what ``NonDominatedPriority`` returns,
-  the indices in sorted order), so it is also run with ranks, as ``syne MOASHA, ranks``. It takes part where
-  Syne Tune is installed (``pip install syne-tune==0.16.0``).
+- ``syne MOASHA``: Syne Tune's multi-objective ASHA, which searches at random. Its rungs use the sorted order
+  of the trials as if it were their ranks (0.16.0: ``Bracket.on_result`` compares the result of
+  ``NonDominatedPriority``, which is the indices in sorted order). Therefore it is also run with ranks, as
+  ``syne MOASHA, ranks``. It is included if Syne Tune is installed (``pip install syne-tune==0.16.0``).
 
-Each has its own defaults; ``2 from 3`` is a reduction factor of 2 and a first rung after 3 epochs, ``defer``
-a search with ``--defer``.
+Each engine has its own defaults. ``2 from 3`` means a reduction factor of 2 and a first rung after 3 epochs,
+and ``defer`` means a search with ``--defer``.
 
     python benchmarks/engine.py --table benchmarks/tables/pmf_nas.parquet --seeds 20
 """
@@ -76,9 +77,10 @@ from spaces import Space, SpaceContext, get_space
 TARGET = 0.95
 #: Seeds of a sampler that takes a second and more to ask.
 SEEDS = {"gp": 2}
-#: Reduction factors and first rungs, beside everyone's defaults (ours: 2, from a third of the epochs on).
+#: Reduction factors and first rungs to run in addition to each engine's defaults. The defaults of this
+#: project's engines are a factor of 2 and a first rung after a third of the epochs.
 RUNGS = ((3, 1), (2, 2), (2, 3))
-#: What the picture shows, in colours that colour-blind people can tell apart (Okabe and Ito).
+#: Engines in the picture, with colours that colour-blind people can tell apart (Okabe and Ito).
 COLOURS = {
     "ray random+fifo": "#000000",
     "ray optuna+fifo": "#E69F00",
@@ -88,19 +90,19 @@ COLOURS = {
     "ehvi/pareto_asha": "#D55E00",
     "tpe/none": "#0072B2",
 }
-#: Where searches keep their state; in memory where there is such a place.
+#: Folder for the state of searches; a file system in memory if there is one.
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What engines are compared on.
+    """The problem that all engines solve.
 
     Attributes:
         table: The recorded trials.
-        names: The objectives' names.
-        at_once: Trials at once.
-        cap: Epochs that may be spent.
+        names: Names of the objectives.
+        at_once: Number of concurrent trials.
+        cap: Maximum number of epochs that a run may spend.
     """
 
     table: ReplayTable
@@ -110,7 +112,7 @@ class Problem:
 
     @property
     def samples(self) -> int:
-        """Trials that samplers are told to plan for."""
+        """The number of trials for which samplers plan."""
         return self.cap // self.table.epochs
 
     @cached_property
@@ -125,7 +127,7 @@ class Problem:
 
     @cached_property
     def reference(self) -> dict[str, float]:
-        """As a search of the table's space has it."""
+        """The reference values of a search in the table's space."""
         largest = [
             known_values(self.table.nearest(c).memory)
             for c in get_space(self.table.space).largest(self.table.context)
@@ -140,20 +142,20 @@ class Problem:
         return self.hypervolume(set(last))
 
     def values(self, row: Recorded, epoch: int) -> dict[str, float]:
-        """What a trial reports after an epoch."""
+        """Return the objective values that a trial reports after an epoch."""
         return {**row.epochs[epoch - 1], **known_values(row.memory)}
 
     def point(self, values: dict[str, float]) -> tuple[float, ...]:
-        """Values as losses between the ideal, 0, and the reference, 1."""
+        """Return values scaled to losses: 0 is the ideal value and 1 the reference."""
         return normalised(self.objectives, self.reference, values)
 
     def hypervolume(self, points: Collection[tuple[float, ...]]) -> float:
-        """What points dominate."""
+        """Return the hypervolume that points dominate."""
         return hypervolume(list(points), [1.0] * len(self.objectives))
 
 
 class Recordings:
-    """The recorded trials in the course of one run: each is trained once, if there are enough."""
+    """The recorded trials during one run. A trial is used a second time only if all others are used."""
 
     def __init__(self, problem: Problem) -> None:
         self.table = problem.table
@@ -162,11 +164,11 @@ class Recordings:
 
     @property
     def space(self) -> Space:
-        """The table's space without first points, in which a proposal becomes the nearest that is left."""
+        """The table's space without first points. Each proposal is replaced by the nearest unused trial."""
         return dataclasses.replace(self._space, sample=self._sample, first_points=lambda _: [])
 
     def train(self, config: dict[str, Any]) -> Recorded:
-        """Return the trial of a configuration, which no proposal becomes any more."""
+        """Return the trial of a configuration, and mark it as used."""
         method = config["method"]
         index = int(self.table.neighbourhoods[method].distances(config).argmin())
         self._used[method].add(index)
@@ -184,7 +186,7 @@ class Recordings:
 
 
 def move(trial: Any, params: dict[str, Any]) -> None:
-    """Give a trial other values for the parameters that it has, as if they had been its sampler's."""
+    """Replace a trial's parameter values, as if its sampler had proposed the new ones."""
     if isinstance(trial, optuna.Trial):
         for name in [name for name in trial.distributions if name in params]:
             distribution = trial.distributions[name]
@@ -195,25 +197,25 @@ def move(trial: Any, params: dict[str, Any]) -> None:
 
 
 class Engine(ABC):
-    """What decides which trial gets the next epoch. Trials have names, new ones each time they start."""
+    """A search engine, which decides which trial gets the next epoch. A resumed trial has a new name."""
 
     @abstractmethod
     def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
-        """Return the configuration to train next, and the epochs it has behind it; None is to wait."""
+        """Return the configuration to train next and its number of finished epochs, or None to wait."""
 
     @abstractmethod
     def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
-        """Take what a trial reported after an epoch; return whether it goes straight on.
+        """Process a trial's report after an epoch; return whether the trial continues at once.
 
         Args:
-            trial: The trial.
-            values: What it reported.
-            last: Whether it has all its epochs.
+            trial: Name of the trial.
+            values: The reported values.
+            last: Whether the trial has run all its epochs.
         """
 
 
 def simulate(make: Callable[..., Engine], problem: Problem, seed: int) -> list[tuple[int, float]]:
-    """Return the hypervolume that stood after so many epochs, whenever it grew."""
+    """Run an engine; return pairs of spent epochs and hypervolume, one for each increase."""
     recordings = Recordings(problem)
     engine = make(problem, recordings.space, seed)
     running: list[tuple[float, int, str, Recorded, int]] = []
@@ -247,7 +249,7 @@ def simulate(make: Callable[..., Engine], problem: Problem, seed: int) -> list[t
 
 
 class Ours(Engine):
-    """``ParetoSearcher`` with one of the samplers and one of the rules, called as by Ray Tune, too."""
+    """``ParetoSearcher`` with a sampler and a scheduler, called as Ray Tune calls it."""
 
     def __init__(
         self, problem: Problem, space: Space, seed: int, sampler: str, scheduler: str, **rungs: Any
@@ -271,7 +273,7 @@ class Ours(Engine):
             place([Node(cpus=problem.at_once)], problem.cap),
             SearchStore.create(Path(self.folder.name), {}),
         )
-        # Planned like the others' samplers, but not at its end before the epochs are
+        # The sampler plans for as many trials as the others, but the search must not end before the epochs do
         self.searcher.config = config.replace(num_samples=problem.cap)
 
     def ask(self, trial: str) -> tuple[dict[str, Any], int] | None:
@@ -282,7 +284,7 @@ class Ours(Engine):
         return dict(handed["assignment"].config), len(self.history.leg(trial).epochs)
 
     def tell(self, trial: str, values: dict[str, float], *, last: bool) -> bool:
-        """Tell the recorder, and of an end the searcher."""
+        """Tell the recorder, and at the end of a trial also the searcher."""
         if self.searcher.recorder.report(trial, values) and not last:
             return True
         self.searcher.on_trial_complete(trial, values)
@@ -290,7 +292,7 @@ class Ours(Engine):
 
 
 class RayEngine(Engine):
-    """A searcher and a scheduler of Ray Tune, called as its ``TuneController`` does."""
+    """A searcher and a scheduler of Ray Tune, called as its ``TuneController`` calls them."""
 
     def __init__(self, searcher: Any, scheduler: Any) -> None:
         self.searcher = searcher
@@ -319,7 +321,7 @@ class RayEngine(Engine):
 def ray_engine(
     problem: Problem, space: Space, seed: int, searcher: str, factor: float | None, first: int = 1
 ) -> Engine:
-    """Return Ray's own: ``OptunaSearch`` or random search, with FIFO (no factor) or ASHA."""
+    """Return an engine of Ray: ``OptunaSearch`` or random search, with FIFO (no factor) or ASHA."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
     from ray.tune.search.optuna import OptunaSearch
 
@@ -329,7 +331,7 @@ def ray_engine(
         lambda trial: {"config": space.sample(trial, context)},
         metric=list(problem.names),
         mode=["min" if o.direction == "minimize" else "max" for o in problem.objectives],
-        # Random search over a space with conditions, which Ray's own variant generator cannot express
+        # Random search is Optuna's, because Ray's own generator does not support conditional parameters
         sampler=optuna.samplers.RandomSampler(seed=seed) if searcher == "random" else None,
         seed=None if searcher == "random" else seed,
     )
@@ -340,7 +342,7 @@ def ray_engine(
 
 
 class SyneEngine(Engine):
-    """Syne Tune's MOASHA, called as its ``Tuner`` does; it minimises, so it gets losses."""
+    """Syne Tune's MOASHA, called as its ``Tuner`` calls it. It minimises, so it gets losses."""
 
     def __init__(self, problem: Problem, space: Space, seed: int, *, ranks: bool) -> None:
         from syne_tune.backend.trial_status import Trial
@@ -383,7 +385,7 @@ class SyneEngine(Engine):
 
 
 def engines() -> dict[str, Callable[..., Engine]]:
-    """Return makers of all engines, by name."""
+    """Return functions that make the engines, by name."""
     found: dict[str, Callable[..., Engine]] = {
         f"{sampler}/{scheduler}": partial(Ours, sampler=sampler, scheduler=scheduler)
         for sampler, scheduler in itertools.product(SAMPLERS, SCHEDULERS)
@@ -416,19 +418,19 @@ def run(job: tuple[str, int], arguments: tuple[Any, ...]) -> tuple[str, list[tup
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore")
     name, seed = job
-    np.random.seed(seed)  # Ray's ASHA and Syne Tune's draw a bracket of one from it
+    np.random.seed(seed)  # the ASHA of Ray and of Syne Tune draw brackets from it, although there is only one
     started = time.process_time()
     curve = simulate(engines()[name], _problem(*arguments), seed)
     return name, curve, time.process_time() - started
 
 
 def at(curve: list[tuple[int, float]], epochs: int) -> float:
-    """Return what stood after so many epochs."""
+    """Return a curve's value after a number of epochs."""
     return max(value for spent, value in curve if spent <= epochs)
 
 
 def reached(curve: list[tuple[int, float]], value: float) -> int | None:
-    """Return after how many epochs a value was reached, or None."""
+    """Return the number of epochs after which a curve reached a value, or None."""
     return next((spent for spent, found in curve if found >= value), None)
 
 
@@ -440,14 +442,14 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def quantile(values: list[int | None], share: float) -> float | None:
-    """Return a quantile; values that were not reached count as larger than any other."""
+    """Return a quantile; None counts as larger than any number."""
     ordered = sorted(float("inf") if value is None else value for value in values)
     found = ordered[min(int(share * len(ordered)), len(ordered) - 1)]
     return None if found == float("inf") else found
 
 
 def summary(curves: list[list[tuple[int, float]]], full: float, points: list[int]) -> dict[str, Any]:
-    """Return the numbers of one engine, over its seeds."""
+    """Return the statistics of one engine over its seeds."""
     shares = [[at(curve, epochs) / full for curve in curves] for epochs in points]
     needed = [reached(curve, TARGET * full) for curve in curves]
     return {
@@ -479,7 +481,7 @@ def table_of(document: dict[str, Any]) -> str:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Draw mean and interval of some engines over the epochs spent."""
+    """Draw the mean and interval of some engines against the epochs spent."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -514,13 +516,13 @@ def draw(document: dict[str, Any], path: Path) -> None:
 
 
 def verdict(document: dict[str, Any]) -> str:
-    """Say how the best of ours compares with the best of Ray's and Syne Tune's."""
+    """Return a text that compares this project's best engine with the best of Ray and of Syne Tune."""
     lines = []
     rows = document["engines"]
     sides = [[name for name in rows if ("/" in name) is ours] for ours in (True, False)]
     if not all(sides):
         return "nothing to compare"
-    # One of the quickest to 95 % may be so by luck: those that missed it in many runs are left out.
+    # An engine may reach 95 % early by luck, so engines that missed it in many runs are left out.
     steady = [[n for n in side if rows[n]["not_reached"] <= rows[n]["seeds"] / 10] for side in sides]
     if all(steady):
         medians = {name: rows[name]["epochs_to_target"]["0.5"] for side in steady for name in side}
@@ -598,7 +600,7 @@ def main() -> None:
     if options.out.exists():
         before = json.loads(options.out.read_text())
         if all(before.get(key) == document[key] for key in document if key != "engines"):
-            document["engines"] = before["engines"]  # those that were not run again
+            document["engines"] = before["engines"]  # engines that are not run again
     for name in chosen:
         cpu = seconds[name] / len(curves[name])
         document["engines"][name] = {**summary(curves[name], problem.full, points), "cpu_seconds": cpu}

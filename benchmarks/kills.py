@@ -1,19 +1,18 @@
-"""Kills searches at random moments, goes on with them, and counts what was lost, repeated or duplicated.
+"""Kills searches at random moments, resumes them, and counts lost, repeated and duplicated trials.
 
-Recorded trials stand in for training, everything else is real: each search is ``python search.py`` with a Ray
-of its own, and is killed with SIGKILL ten times. In turn it hits the driver alone; the driver and all of Ray;
-and, under a living driver, Ray's raylet or its global control store, after which the driver has to end by
-itself. What is left of the search is then gone on with by ``--resume``, and in the end compared with a search
-that nothing happened to.
+Recorded trials replace training. Everything else is real: each search is ``python search.py`` with its own
+Ray, and is killed with SIGKILL ten times. The kills take turns: the driver alone; the driver and all of Ray;
+Ray's raylet or its global control store, after which the living driver must end by itself. The search is then
+resumed with ``--resume``. In the end it is compared with an undisturbed search.
 
-- Lost is a trial, or an epoch of one, that was in the store after one kill and is not, or is another, later.
-- Repeated is a finished trial that was handed out again, and a configuration that two trials have.
-- Redone are epochs that were reported, but whose checkpoint was not there yet: they are trained again.
-- With several trials at once chance says which ends first, and samplers that learn, and schedulers, decide by
-  what they know then. So only searches that this cannot influence are expected to find the same.
+- Lost: a trial or epoch that was in the store after one kill and is missing or different later.
+- Repeated: a finished trial that was handed out again, or a configuration that two trials have.
+- Redone: epochs that were reported before their checkpoint was written, so that they are trained again.
+- With several concurrent trials, chance decides which ends first. Learning samplers and schedulers depend on
+  that order. Only searches that do not depend on it are expected to find the same front.
 
-The death of a machine cannot be tried like this. Each event is one SQLite transaction, with a write-ahead log
-that is flushed to disk (``synchronous=FULL``) before Ray Tune hears of it.
+This does not test the death of a machine. Each event is one SQLite transaction, with a write-ahead log that
+is flushed to disk (``synchronous=FULL``) before Ray Tune is told of the event.
 
     python benchmarks/kills.py --table benchmarks/tables/pmf_nas.parquet
 """
@@ -43,7 +42,7 @@ from search.records.status import Status
 from search.records.store import SearchStore
 from search.replay import ReplayTable
 
-#: Sampler, scheduler, trials at once, and whether the search finds the same however it was interrupted.
+#: Sampler, scheduler, concurrent trials, and whether an interrupted search must find the same front.
 VARIANTS = (
     ("random", "none", 4, True),
     ("tpe", "none", 1, True),
@@ -51,12 +50,12 @@ VARIANTS = (
     ("tpe", "pareto_asha", 4, False),
 )
 VICTIMS = ("driver", "driver and Ray", "raylet", "driver", "driver and Ray", "gcs_server")
-PATIENCE = 180  # seconds in which a driver has to end that has lost its Ray
+PATIENCE = 180  # seconds within which a driver that has lost its Ray must end
 
 
 @dataclass
 class Counts:
-    """What came of a search that was killed again and again."""
+    """The outcome of a search that was killed repeatedly."""
 
     kills: Counter[str] = field(default_factory=Counter)
     lost: int = 0
@@ -67,7 +66,7 @@ class Counts:
 
 
 def start(settings: dict[str, Any], log: Path) -> subprocess.Popen[bytes]:
-    """Start a search's process; what it says goes to a file."""
+    """Start a search's process and write its output to a file."""
     options = [x for name, value in settings.items() for x in (f"--{name.replace('_', '-')}", str(value))]
     with log.open("wb") as file:
         return subprocess.Popen(
@@ -76,7 +75,7 @@ def start(settings: dict[str, Any], log: Path) -> subprocess.Popen[bytes]:
 
 
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Return all processes that a driver has started, Ray's among them."""
+    """Return all processes that a driver has started, including those of Ray."""
     try:
         return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -84,7 +83,7 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def kill(members: list[psutil.Process]) -> None:
-    """Kill processes, and wait until they are gone."""
+    """Kill processes, and wait until they have ended."""
     for member in members:
         try:
             member.kill()
@@ -94,7 +93,7 @@ def kill(members: list[psutil.Process]) -> None:
 
 
 def strike(victim: str, process: subprocess.Popen[bytes], log: Path, counts: Counts) -> None:
-    """Kill what is to be killed; whatever else of the search is left then ends, too."""
+    """Kill the processes that a kind of victim names; afterwards end the rest of the search, too."""
     others = family(process)
     driver = psutil.Process(process.pid)
     if victim == "driver":
@@ -122,14 +121,14 @@ def strike(victim: str, process: subprocess.Popen[bytes], log: Path, counts: Cou
 
 
 def checkpoints(folder: Path) -> set[str]:
-    """Return the names of all checkpoints that are there; folders come and go meanwhile."""
+    """Return the names of all existing checkpoints, while folders may appear and disappear."""
     return set(glob.glob("trial-*/checkpoint_*", root_dir=folder))
 
 
 def wait(folder: Path, process: subprocess.Popen[bytes], more: int) -> bool:
-    """Wait until so many more checkpoints were saved; return whether the search still runs then.
+    """Wait for a number of further checkpoints; return whether the search still runs afterwards.
 
-    While it runs nobody else can read its store.
+    The function watches checkpoints because the store cannot be read while the search runs.
     """
     there, seen = checkpoints(folder), set[str]()
     while len(seen) < more:
@@ -141,7 +140,7 @@ def wait(folder: Path, process: subprocess.Popen[bytes], more: int) -> bool:
 
 
 def trials(folder: Path) -> dict[str, TrialRecord]:
-    """Return the trials of a search that does not run."""
+    """Return the trials of a search that is not running."""
     store = SearchStore.read(folder)
     found = {name: TrialRecord.from_dict(name, *rest) for name, *rest in store.trials()}
     store.close()
@@ -156,7 +155,7 @@ def saved(record: TrialRecord) -> int:
 
 
 def compare(before: dict[str, TrialRecord], after: dict[str, TrialRecord], counts: Counts) -> None:
-    """Count what happened to trials between two kills."""
+    """Compare the trials before and after a kill, and update the counts."""
     for name, record in before.items():
         later = after.get(name)
         had = (record.config, record.epochs)
@@ -167,7 +166,7 @@ def compare(before: dict[str, TrialRecord], after: dict[str, TrialRecord], count
 
 
 def front(records: dict[str, TrialRecord]) -> list[tuple[str, float, float]]:
-    """Return a search's front: configurations, memory and accuracy."""
+    """Return configuration, memory and accuracy of each member of a search's front."""
     objectives = get_objectives(("memory", "accuracy"))
     history = History(objectives, {"memory": 1.0, "accuracy": 0.0})
     for record in records.values():
@@ -176,7 +175,7 @@ def front(records: dict[str, TrialRecord]) -> list[tuple[str, float, float]]:
 
 
 def runs_too_many(uri: str, name: str, records: dict[str, TrialRecord]) -> tuple[int, int]:
-    """Return how many MLflow runs a search has twice, and how many it lacks."""
+    """Return the number of duplicate and the number of missing MLflow runs of a search."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("paretofuse")
     assert experiment is not None
@@ -196,7 +195,7 @@ def runs_too_many(uri: str, name: str, records: dict[str, TrialRecord]) -> tuple
 def search(
     variant: tuple[str, str, int, bool], place: Path, options: argparse.Namespace, epochs: int
 ) -> dict[str, Any]:
-    """Run one search undisturbed and one that is killed; return how they compare."""
+    """Run one undisturbed search and one that is killed; return their comparison."""
     sampler, scheduler, at_once, same = variant
     storage, uri = place / "runs", f"sqlite:///{place}/mlflow.db"
     settings = {
@@ -219,8 +218,8 @@ def search(
     draw = random.Random(f"{options.seed} {name}")
     counts, before = Counts(), dict[str, TrialRecord]()
     victims = itertools.cycle(VICTIMS)
-    # All kills are to find the search running. It goes on for a dozen seconds after the death of the raylet,
-    # and halving leaves out half of the epochs or more.
+    # The search must still be running at every kill. It runs on for a dozen seconds after the death of the
+    # raylet, and halving skips half of the epochs or more.
     spacing = options.trials * epochs // (options.kills * (2 if scheduler == "none" else 8))
     process = start({**settings, "name": name, "replay_seconds": options.seconds}, log)
     while counts.kills.total() < options.kills:

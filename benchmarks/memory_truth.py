@@ -1,7 +1,7 @@
-"""Predicted against tracked memory, for every method x precision x gradient checkpointing.
+"""Comparison of predicted and tracked memory, for every method x precision x gradient checkpointing.
 
-Each method at its defaults over the included encoders takes one real optimisation step, whose tensors are
-tracked; the prediction of the same step was made on tensors without content.
+Each method, with default options over the included encoders, runs one real optimization step, whose tensors
+are tracked. The prediction of the same step is made on tensors without content.
 
     python benchmarks/memory_truth.py [--json FILE]
 """
@@ -31,7 +31,7 @@ PRECISIONS = ("fp32", "bf16", "bf16-frozen")
 
 
 def compare() -> list[dict[str, Any]]:
-    """Predict and track every method in every setting, in bytes."""
+    """Return the predicted and tracked bytes of every method in every setting."""
     encoders = {m: resolve_encoder(m, n) for m, n in (("text", "minilm"), ("image", "dinov2-small"))}
     predictor = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), SETTING)
     rows = []
@@ -52,7 +52,7 @@ def compare() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Compare, print and write."""
+    """Run the comparison, print it and write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "memory_truth.json")
     arguments = parser.parse_args()

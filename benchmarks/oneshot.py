@@ -1,18 +1,18 @@
 """Compares searching a space by one supernet with searching it trial by trial, at equal compute.
 
-For each seed a one-shot search runs first. What it took, in seconds from start to end on this machine, is
-what the trial-by-trial searches of the same space, data and encoders get (``--time-budget``; a trial that
-runs when it is over does not count). Each search has the machine to itself. Reported are
+For each seed a one-shot search runs first. The trial-by-trial searches of the same space, data and encoders
+then get the same time in seconds, from start to end on this machine (``--time-budget``; a trial that is
+still running at the end does not count). Only one search runs at a time. The script reports
 
 - the hypervolume of the final fronts on the validation split, and of the same configurations on the test
-  split, which no search has seen, both from the reference point that all searches of the space share;
-- seconds, and sample-epochs: rows times epochs of training, of supernet and trials. What evaluating subnets
-  took is part of the seconds;
-- the hypervolume after each trial, and so the share of the one-shot search's seconds after which a
-  trial-by-trial search had what the one-shot search has in the end.
+  split, which no search has seen; both use the reference point that all searches of the space share;
+- seconds, and sample-epochs: rows times epochs of training of the supernet and the trials. The seconds
+  include the evaluation of subnets;
+- the hypervolume after each trial, and from it the share of the one-shot search's seconds after which a
+  trial-by-trial search had reached the one-shot search's final hypervolume.
 
-The caches of data, features and predictions are filled by a short search before anything is measured.
-Searches that ``--json`` holds already, from a run with the same settings, are not run again.
+A short search fills the caches of data, features and predictions before anything is measured. If the file
+``--json`` already has a search from a run with the same settings, the search is not run again.
 
     python benchmarks/oneshot.py --seeds 3 --plot docs/oneshot.png
 """
@@ -36,7 +36,7 @@ from search.records.history import TrialRecord
 from search.records.status import Status
 from search.records.store import SearchStore
 
-#: Trial-by-trial engines: the best that there is here, and the yardstick.
+#: Trial-by-trial engines: the best one of this project, and a baseline.
 ENGINES = {
     "ehvi": ["--sampler", "ehvi", "--scheduler", "none"],
     "random": ["--sampler", "random", "--scheduler", "none"],
@@ -46,7 +46,7 @@ SMALL = ["--text-length", "16", "--image-size", "56", "--batch-size", "16", "--p
 
 
 def run(name: str, folder: Path, arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """Run a search; return its document, when it was started (Unix time) and the seconds it took."""
+    """Run a search; return its document, its start (Unix time) and its duration in seconds."""
     command = [sys.executable, str(Path(__file__).parents[1] / "search.py"), "--name", name, "--json"]
     where = ["--storage-path", str(folder), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
     started = time.time()
@@ -55,7 +55,7 @@ def run(name: str, folder: Path, arguments: list[str]) -> tuple[dict[str, Any], 
 
 
 def measured(folder: Path, name: str, document: dict[str, Any], started: float) -> dict[str, Any]:
-    """Return what a search that was started at a time came to, from its document and its store."""
+    """Return the results of a search, from its document, its store and its start (Unix time)."""
     store = SearchStore.read(folder / name)
     reference, facts = store.fact("reference"), store.fact("facts")
     records = [TrialRecord.from_dict(*trial) for trial in store.trials()]
@@ -98,7 +98,7 @@ def measured(folder: Path, name: str, document: dict[str, Any], started: float) 
 
 
 def reached(curve: list[dict[str, float]], wanted: float) -> float | None:
-    """Return the seconds after which a search had a hypervolume; None if it never had."""
+    """Return the seconds after which a search reached a hypervolume; None if it never did."""
     return next((point["seconds"] for point in curve if point["hypervolume"] >= wanted), None)
 
 
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def kept(path: Path, settings: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the searches that an earlier run with the same settings has written."""
+    """Return the searches that an earlier run with the same settings has recorded."""
     if not path.exists():
         return []
     written = json.loads(path.read_text())
@@ -164,7 +164,7 @@ def kept(path: Path, settings: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def print_row(row: dict[str, Any]) -> None:
-    """Print what a search came to."""
+    """Print the results of a search."""
     print(
         f"{row['engine']:8} seed {row['seed']}  hypervolume {row['hypervolume']:.4f}  "
         f"test {row['test_hypervolume']:.4f}  front {row['front']}  trials {row['trials']:3}  "
@@ -175,7 +175,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 
 def summarise(rows: list[dict[str, Any]]) -> None:
-    """Print means over seeds, and when a search trial by trial had what the one-shot search has."""
+    """Print means over seeds, and when trial-by-trial searches reached the one-shot search's hypervolume."""
     oneshot = {row["seed"]: row for row in rows if row["engine"] == "oneshot"}
     print("\nengine     hypervolume      test  seconds  sample-epochs  had the one-shot search's after")
     for engine in dict.fromkeys(row["engine"] for row in rows):
@@ -192,7 +192,7 @@ def summarise(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path, space: str) -> None:
-    """Draw hypervolumes over minutes, and those of the final fronts on both splits."""
+    """Draw the hypervolumes over time in minutes, and those of the final fronts on both splits."""
     import matplotlib
 
     matplotlib.use("Agg")

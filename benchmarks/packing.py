@@ -1,20 +1,21 @@
-"""How much sooner a list of trials is done when they share devices by memory.
+"""The time that is saved if trials share devices according to their memory.
 
-Draws members of two spaces at random, predicts the memory they take in a search (bert-base and vit-base,
-batch 32, 128 tokens, 224 pixels, fp32, eager attention, cached prefix) and runs 20 of each through Ray Tune
-on two logical GPUs of 24 GiB, twice: packed, with the margin of a device that is not calibrated, and one
-trial a device. Trials only sleep: this shows the placement, not how far trials on one real device slow
-each other down. They sleep for a time proportional to their predicted memory, the less favourable case, since
-the trials that fill a device run longest.
+The script draws members of two spaces at random and predicts their memory in a search (bert-base, vit-base,
+batch 32, 128 tokens, 224 pixels, fp32, eager attention, cached prefix). It runs 20 of each space through Ray
+Tune on two logical GPUs of 24 GiB, twice: packed, with the margin of a device without calibration, and with
+one trial per device. Trials only sleep, so the results show the placement and not how much trials on one real
+device slow each other down. They sleep for a time proportional to their predicted memory. This case favours
+packing less, because the trials that fill a device run longest.
 
-The makespan runs from the start of the first trial to the end of the last. It includes the starts of worker
-processes between the two, which packing pays for: one trial a device, every trial takes over the process of
-the one before it; packed, only a trial with an equal share can, and shares stand idle while processes start.
-The shorter the trials, the more it matters; here they take less than half a minute on average.
+The makespan is the time from the start of the first trial to the end of the last. It includes the starts of
+worker processes in between, which cost more with packing. With one trial per device, every trial reuses the
+process of the previous one. With packing, only a trial with an equal share can do so, and other shares are
+idle while processes start. This matters more for short trials; here they take less than half a minute on
+average.
 
-The same is simulated for 1,000 trials drawn with replacement, without starting processes: as the program does
-it, with trials of equal length, with coarser and finer shares, and with any number of trials waiting for a
-place where ``Placement.full`` lets few wait.
+The same is simulated for 1,000 trials drawn with replacement, without starting processes: as the program
+places trials, with trials of equal length, with coarser and finer shares, and without the limit that
+``Placement.full`` sets to the number of waiting trials.
 
     python benchmarks/packing.py [--json FILE]
 """
@@ -72,14 +73,14 @@ def draw(space: str, seed: int = 0) -> list[int]:
 
 
 class Sleeper(tune.Trainable):
-    """A trial that sleeps, and notes where and when."""
+    """A trial that sleeps, and records its device and times."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take a configuration."""
+        """Store the configuration."""
         self.config = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next one in the same process."""
+        """Store the configuration of the next trial in the same process."""
         self.config = new_config
         return True
 
@@ -99,14 +100,14 @@ class Sleeper(tune.Trainable):
         return {"done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to save."""
+        """Do nothing: there is nothing to save."""
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Nothing to load."""
+        """Do nothing: there is nothing to load."""
 
 
 class Listed(Searcher):
-    """Hands out a list as a search does: the next trial once those before leave room."""
+    """Hands out a list of trials as a search does: the next one as soon as there is space on a device."""
 
     def __init__(self, configs: list[dict[str, Any]], placement: Placement) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class Listed(Searcher):
         self.open: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next trial, None while the cluster is full."""
+        """Return the next trial, or None while the cluster is full."""
         if not self.configs:
             return Searcher.FINISHED
         if self.placement.full(self.placement.of(config["needed"]) for config in self.open.values()):
@@ -126,14 +127,14 @@ class Listed(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Make room."""
+        """Release the trial's share of a device."""
         del self.open[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save."""
+        """Do nothing: there is nothing to save."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 def run(predicted: Sequence[int], seconds_per_gib: float, *, packing: bool) -> dict[str, Any]:
@@ -183,12 +184,12 @@ def run(predicted: Sequence[int], seconds_per_gib: float, *, packing: bool) -> d
 
 
 def simulate(shares: Sequence[float], seconds: Sequence[float], *, waiting: bool = False) -> dict[str, float]:
-    """Place trials in their order on the fullest device that has room; return makespan and fill.
+    """Place trials in order on the fullest device that has enough space; return makespan and use.
 
     Args:
-        shares: Share of a device of each trial.
-        seconds: Its length.
-        waiting: Whether all trials wait for a place from the start, and any that fits may go first.
+        shares: Share of a device that each trial needs.
+        seconds: Length of each trial.
+        waiting: Whether all trials wait from the start, so that any trial that fits may start next.
     """
     room = [1.0] * DEVICES
     todo = list(range(len(shares)))[::-1]
@@ -214,7 +215,7 @@ def simulate(shares: Sequence[float], seconds: Sequence[float], *, waiting: bool
 
 
 def simulations(predicted: Sequence[int]) -> list[dict[str, Any]]:
-    """Simulate a long list, as the program does it and otherwise."""
+    """Simulate a long list of trials, as the program places them and in other ways."""
     chooser = random.Random(0)
     drawn = [chooser.choice(predicted) for _ in range(SIMULATED)]
     rows = []

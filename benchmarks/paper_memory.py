@@ -1,10 +1,10 @@
 """The memory columns of the PMF paper's Tables 2 and 4, predicted without a GPU.
 
-Li et al., CVPR 2023, report the most memory that each method takes in training on UPMC Food-101. Kernel,
-precision and text length are not stated there; predictions are for batch 32, 512 text tokens, 224 pixels, 101
-classes, fp32, eager attention, dropout active and SGD with momentum (batch and optimiser: Sec. 4.3). What can
-be compared is the order and the ratios: the paper's figures contain what CUDA and its allocator hold beside
-the tensors, ours count tensors.
+Li et al., CVPR 2023, report the peak memory of training each method on UPMC Food-101. The paper does not
+state the attention kernel, precision and text length. Predictions are for batch 32, 512 text tokens, 224
+pixels, 101 classes, fp32, eager attention, active dropout and SGD with momentum (batch and optimizer: Sec.
+4.3). Only the order and the ratios can be compared: the paper's figures include the memory of CUDA and its
+allocator, while predictions count tensors only.
 
     python benchmarks/paper_memory.py [--json FILE]
 """
@@ -35,7 +35,7 @@ CLASSES = 101
 BASE = ("bert-base", "vit-base")
 LARGE = ("bert-large", "vit-large")
 
-#: (row, method, text and image encoder, the paper's GB). Table 2, then the two further rows of Table 4.
+#: (row, method, text and image encoder, the paper's GB) for Table 2 and two further rows of Table 4.
 ROWS = [
     ("Linear", "linear", BASE, 3.76),
     ("ViT", "image_only", BASE, 9.36),
@@ -58,7 +58,7 @@ REFERENCE = "LateConcat"
 
 
 def predict() -> list[dict[str, Any]]:
-    """Predict every row, in bytes and as a share of LateConcat."""
+    """Return the prediction of every row, in bytes and as a share of LateConcat's."""
     predictors: dict[tuple[str, str], MemoryPredictor] = {}
     rows = []
     for name, method, pair, paper in ROWS:
@@ -87,7 +87,7 @@ def predict() -> list[dict[str, Any]]:
 
 
 def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the rank correlation, and the errors left after one affine fit, or none."""
+    """Return the rank correlation, the errors after an affine fit, and the errors of the ratios."""
     predicted = np.array([row["predicted_gib"] for row in rows])
     paper = np.array([row["paper_gb"] for row in rows])
     slope, offset = np.polyfit(predicted, paper, 1)

@@ -1,9 +1,9 @@
-"""What predicting memory costs: a configuration, and a search's thousand candidates.
+"""The time that memory predictions take: for one configuration, and for a thousand candidates of a search.
 
-First, the time of one prediction, warm: another member of ``pmf_nas`` over bert-base and vit-base than any
-before, so that nothing but the encoders is known. Then what a search does for a thousand candidates over
-the included encoders: ask Optuna's TPE (which is told a value for each), predict. Then the predictions of
-the same candidates once more, with a new predictor, which finds them on disk.
+First, the script measures one warm prediction: a new member of ``pmf_nas`` over bert-base and vit-base, after
+other members have been predicted, so that only the encoders are known. Then it measures a search's work for a
+thousand candidates over the included encoders: asking Optuna's TPE, which is told a value for each, and
+predicting. Then it predicts the same candidates with a new predictor, which finds the results on disk.
 
     python benchmarks/prediction.py [--candidates 1000] [--json FILE]
 """
@@ -37,13 +37,13 @@ SPACE = get_space("pmf_nas")
 
 
 def predictor(text: str, image: str, memo: PredictionMemo | None) -> MemoryPredictor:
-    """Return a predictor at the default setting."""
+    """Return a predictor in the default setting."""
     encoders = {"text": resolve_encoder("text", text), "image": resolve_encoder("image", image)}
     return MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), TrainingSetting(), memo=memo)
 
 
 def one_by_one(count: int = 60) -> dict[str, float]:
-    """Time warm predictions of random members over base encoders, in seconds."""
+    """Return the seconds of warm predictions of random members over base encoders."""
     warm = predictor("arch:bert-base", "arch:vit-base", None)
     context = SpaceContext.of(warm.encoders)
     study = optuna.create_study(sampler=make_sampler("random", count, seed=0))
@@ -62,7 +62,7 @@ def one_by_one(count: int = 60) -> dict[str, float]:
 
 
 def candidates(count: int, folder: Path) -> dict[str, float]:
-    """Time asking for and predicting candidates, and predicting them again from disk, in seconds."""
+    """Return the seconds of asking for candidates, of predicting them, and of reading the predictions."""
     memo = PredictionMemo(folder / "predictions.sqlite")
     fresh = predictor("minilm", "dinov2-small", memo)
     context = SpaceContext.of(fresh.encoders)
@@ -96,7 +96,7 @@ def candidates(count: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Time, print and write."""
+    """Measure the times, print them and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "prediction.json")

@@ -1,8 +1,8 @@
-"""Trains many configurations of a space and records every epoch: a table that can stand in for training.
+"""Trains many configurations of a space and records every epoch in a table that can replace training.
 
-The table is what ``python search.py --replay FILE`` reads. Configurations are the space's first points, its
-ends and then random ones, drawn evenly over the methods of a space that has several. One that was recorded is
-not trained again, so that the script may be stopped and started at any time.
+``python search.py --replay FILE`` reads the table. The configurations are the space's first points, its ends
+and then random ones, with equally many of each method if the space has several. A recorded configuration is
+not trained again, so the script may be stopped and restarted at any time.
 
     python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 --out FILE
 """
@@ -22,8 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-#: Small enough that a few hundred trainings take an hour or two on two cores: short texts, small images, and
-#: rows of each split drawn at random, as many as this.
+#: Texts are short, images small and rows few, so that a few hundred trainings take an hour or two on two
+#: cores. ROWS is the number of rows that are drawn at random from each split.
 TEXT_LENGTH, IMAGE_SIZE, BATCH, PRECISION = 16, 56, 16, "bf16-frozen"
 ROWS = {"train": 192, "validation": 240, "test": 240}
 ENCODERS = {"text": "minilm", "image": "dinov2-small"}
@@ -48,7 +48,7 @@ def subset(seed: int) -> Path:
 
 
 def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield (parameter values, configuration), each configuration once."""
+    """Yield pairs of parameter values and configuration; every configuration occurs once."""
     import optuna
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -72,7 +72,7 @@ def candidates(space: Any, context: Any, seed: int) -> Iterator[tuple[dict[str, 
 
 
 def train(spec: Any, seed: int, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one row an epoch."""
+    """Train a configuration and return the results of each epoch."""
     from trainables.trial.assignment import Assignment
     from trainables.trial.run import TrialRun
 
@@ -85,7 +85,7 @@ def train(spec: Any, seed: int, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def work(spec: Any, seed: int, jobs: Any, done: Any) -> None:
-    """Train what comes until None comes."""
+    """Train the configurations in a queue until it gives None."""
     import torch
 
     torch.set_num_threads(1)
@@ -93,14 +93,14 @@ def work(spec: Any, seed: int, jobs: Any, done: Any) -> None:
         started = time.perf_counter()
         try:
             rows = train(spec, seed, config)
-        except Exception as error:  # a diverged trial is recorded as what it is: no rows
+        except Exception as error:  # a failed trial is recorded without rows
             rows = []
             print(f"{number}: {type(error).__name__}: {error}", flush=True)
         done.put((number, params, config, rows, time.perf_counter() - started))
 
 
 def main() -> None:
-    """Record what is missing, and write the table."""
+    """Train the configurations that are not recorded yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--space", required=True)
     parser.add_argument("--trials", type=int, required=True)

@@ -1,9 +1,9 @@
 """Wall time of a search against a plain Ray Tune script, for the same configurations.
 
-The plain script is what one writes first: a function trainable under ``OptunaSearch`` that loads its encoders
-in every trial and runs all layers in every step. It uses the same towers, method, data files, resources and
-number of trials at once, so that the difference is what the search does about shared work: encoders kept
-between trials, the frozen prefix computed once, outputs that nobody reads not computed.
+The plain script is a simple first version: a function trainable under ``OptunaSearch`` that loads encoders in
+every trial and runs all layers in every step. It uses the same towers, method, data files, resources and
+number of concurrent trials. The difference is therefore due to the search's shared work: it keeps encoders
+between trials, computes the frozen prefix once and skips unused outputs.
 
     python benchmarks/search_overhead.py [--epochs 2] [--out benchmarks/results/search_overhead.json]
 """
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: n_fusion_layers and prompt length of each trial: the paper's setting and its neighbours.
+#: The configurations of the trials: the paper's number of fused layers and prompt length, and neighbours.
 CONFIGS = [
     {"method": "pmf", "learning_rate": 2e-3, "n_fusion_layers": n, "n_query_prompts": m}
     for n, m in ((2, 4), (1, 4), (3, 4), (2, 8))
@@ -28,7 +28,7 @@ TEXT_LENGTH, IMAGE_SIZE, BATCH = 16, 84, 32
 
 
 def ours(folder: Path, name: str, epochs: int) -> tuple[float, dict[str, float], list[float]]:
-    """Return wall seconds, where they went, and the accuracies by configuration."""
+    """Run the search; return its wall seconds, their parts, and the accuracies by configuration."""
     from search import SearchConfig, run_search
     from spaces import Space, register_space
     from spaces.base import SPACES
@@ -83,7 +83,7 @@ def ours(folder: Path, name: str, epochs: int) -> tuple[float, dict[str, float],
 
 
 def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
-    """Return wall seconds and accuracies of the plain script."""
+    """Run the plain script; return its wall seconds and accuracies."""
     started = time.perf_counter()
     import ray
     from ray import tune
@@ -152,7 +152,8 @@ def main() -> None:
         os.environ["PARETOFUSE_CACHE"] = str(folder / "cache")
         cold, cold_shares, accuracies = ours(folder, "cold", options.epochs)
         warm, warm_shares, _ = ours(folder, "warm", options.epochs)
-        # Last, so that it finds the prepared data and the converted encoder: they are not what is compared.
+        # The plain script runs last, so that it finds the prepared data and the converted encoder, which are
+        # not part of the comparison.
         plain_wall, plain_accuracies = plain(folder, options.epochs)
     rows = [
         {"what": "plain Ray Tune + OptunaSearch", "seconds": plain_wall, "accuracies": plain_accuracies},
