@@ -1,1 +1,1 @@
-"""What is tried next: it asks the sampler, refuses what cannot fit, and tells what came of it."""
+"""The engine decides what is tried next: it asks the sampler, refuses what cannot fit and tells results."""

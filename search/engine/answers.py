@@ -1,4 +1,4 @@
-"""What the sampler is told of configurations, and which of its proposals become trials."""
+"""Answers to the sampler: which proposals become trials, and how configurations did."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from trainables.memory import MemoryReport
 
 
 class Answers:
-    """Gates candidates by what is known of them, and tells Optuna what came of trials.
+    """Gates candidates by what is known before training, and tells Optuna how trials did.
 
     A candidate whose memory (or parameters, or checkpoint) breaks a constraint is told to Optuna as
-    infeasible. A configuration that was tried before is answered from history.
+    infeasible. A configuration that was tried before is answered from the history.
 
-    What Optuna is told of trials that did not run all epochs is comparable with nothing that did, so it never
-    stands beside it: a trial that the rule paused or stopped is told with its values and a violated
-    constraint, ``unfinished``, the share of its epochs that is missing. Samplers rank what violates
-    constraints behind all that does not, and by how much: as Optuna's own samplers rank pruned trials where
-    there is one objective. One that goes on later is taken back until it ends. Trials that ran out of memory
-    or diverged are told as infeasible, those that ended in an error as failed, which samplers do not see.
+    Results of a trial that did not run all epochs are not comparable with results of one that did. A trial
+    that the rule paused or stopped is therefore told with its values and a violated constraint,
+    ``unfinished``: the share of its epochs that is missing. Samplers rank trials that violate constraints
+    behind all others, ordered by the size of the violation. Optuna's own samplers rank pruned trials in the
+    same way if there is one objective. If the trial resumes later, its result is withdrawn until it ends.
+    Trials that ran out of memory or diverged are told as infeasible. Trials that ended in an error are told
+    as failed, and samplers do not see them.
 
     Args:
-        setup: The search's.
-        gate: What trials keep to.
+        setup: The setup of the search.
+        gate: Checks constraints before training.
         candidates: Asks and tells the sampler.
     """
 
@@ -46,7 +47,7 @@ class Answers:
         self.study = candidates.study
 
     def admits(self, candidate: Candidate) -> Candidate | None:
-        """Return a candidate that is new and keeps to what is known, with what was predicted of it."""
+        """Return a new and feasible candidate with its assessment; answer Optuna for any other one."""
         tried = self.history.find(candidate.config)
         if tried is not None:
             self._answer(candidate.number, tried)
@@ -65,37 +66,37 @@ class Answers:
         return self.history.find(config) is not None or canonical(config) in self.history.infeasible
 
     def postpones(self, candidate: Candidate) -> bool:
-        """Return whether even a better result than any so far would hardly be worth a candidate's memory."""
+        """Return whether a candidate would add little to the front even with a new best result."""
         assert candidate.assessment is not None
         return self.setup.config.search.defer and not promises(self.history, candidate.assessment.memory)
 
     def tell(self, record: TrialRecord) -> None:
-        """Tell Optuna how a trial did, under the number that it was asked for."""
+        """Tell Optuna how a trial did, under the number of its proposal."""
         number = self._asked_as(record)
         if number is not None:
             self._answer(number, record)
 
     def take_back(self, record: TrialRecord) -> None:
-        """Take back what Optuna was told of a trial: it runs on."""
+        """Withdraw what Optuna was told about a trial that resumes."""
         number = self._asked_as(record)
         if number is not None:
             self.study.reopen(number)
 
     def catch_up(self, record: TrialRecord) -> None:
-        """Tell Optuna of a trial that was interrupted, unless it was told."""
+        """Tell Optuna how an interrupted trial did, unless it was told before."""
         number = self._asked_as(record)
         if number is not None and not self.study.frozen(number).state.is_finished():
             self._answer(number, record)
 
     def learn(self, prior: Prior) -> None:
-        """Tell Optuna of another search's finished trials."""
+        """Tell Optuna the results of another search's finished trials."""
         for point, values in prior.results:
             trial = self.study.ask(point)
             self.setup.space.sample(trial, self.setup.context)
             self.candidates.tell(trial.number, values, {})
 
     def restore(self) -> None:
-        """Take up the candidates that were found to break constraints."""
+        """Read the candidates that broke constraints from the study into the history."""
         for number in range(len(self.study)):
             kept = self.study.frozen(number).user_attrs.get("infeasible")
             if kept:
@@ -103,13 +104,13 @@ class Answers:
                 self.history.infeasible[canonical(found.config)] = found
 
     def _asked_as(self, record: TrialRecord) -> int | None:
-        """Return the number under which the sampler was asked for a trial, or for the one that it retries."""
+        """Return the number of a trial's proposal; a retry has the number of the trial that it retries."""
         return self.history.trials[record.retry_of].number if record.retry_of else record.number
 
     def _answer(self, number: int, record: TrialRecord) -> None:
-        """Tell Optuna, under a number, how a configuration did."""
+        """Tell Optuna how the configuration of a numbered proposal did."""
         missing = 1 - len(record.epochs) / self.setup.config.trial.epochs
-        # One that failed after it had been paused was told already, and cannot become unseen.
+        # Samplers have seen a trial that was told when it paused: if it fails later, it cannot be hidden.
         told = self.study.frozen(number).values is not None
         partial = bool(record.epochs) and (record.status in (Status.PAUSED, Status.STOPPED) or told)
         ended = (Status.FINISHED, Status.OUT_OF_MEMORY, Status.DIVERGED)
@@ -119,7 +120,7 @@ class Answers:
         known = self.gate.assess(record.config, self.setup.predictor, record.memory)
         violations = dict(known.violations)
         if record.status is Status.OUT_OF_MEMORY:
-            # How much was missing is unknown. With all that it takes as the answer, larger ones are worse.
+            # The number of missing bytes is unknown. The predicted total makes larger trials worse.
             violations[DEVICE_MEMORY] = record.memory.total / GIB
         if record.status is Status.FINISHED or partial:
             violations |= {**self.history.violations(record.values), LACKING: missing}

@@ -1,4 +1,4 @@
-"""What is tried next, for trials and subnets alike: the sampler's proposals without what is known already."""
+"""Candidates for trials and subnets alike: the sampler's proposals without known configurations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from search.records.history import canonical
 from search.setup import Setup
 from spaces.grid import count, enumerate_space
 
-#: Proposals of the sampler in a row of which nothing may come before others are drawn past it …
+#: Rejected proposals in a row after which candidates are taken without the sampler.
 MAX_REJECTED = 100
-#: … and draws in a row before a space that cannot be counted is taken for exhausted.
+#: Most draws from a space that cannot be counted; if none is a candidate, the space counts as exhausted.
 MAX_DRAWS = 400
-#: Proposals in a row that may be put off.
+#: Rejected proposals in a row after which no candidate is put off.
 MAX_DEFERRED = 10
-#: Configurations up to which a space is counted.
+#: A space with more configurations than this is not counted.
 MAX_COUNTED = 10_000
 
 
@@ -28,10 +28,10 @@ class Candidate:
     """A configuration that the sampler proposed.
 
     Attributes:
-        number: Number under which the sampler was asked.
-        values: The parameters' values.
+        number: Number of the proposal in the study.
+        values: Values of the space's parameters.
         config: The configuration.
-        assessment: What is known of it before it is trained, once somebody has asked.
+        assessment: What is known before training; None until the gate has assessed it.
     """
 
     number: int
@@ -46,32 +46,32 @@ class Candidate:
 
 
 class Judge(Protocol):
-    """Knows what was tried, and what a candidate has to keep to."""
+    """Knows which configurations were tried, and decides which candidates are to be tried."""
 
     def admits(self, candidate: Candidate) -> Candidate | None:
-        """Return the candidate, with what was found out of it, if it is to be tried.
+        """Return the candidate, with its assessment if there is one, if it is to be tried.
 
-        If it is not, tell the sampler what is known of it, and return None.
+        Otherwise tell the sampler what is known about it and return None.
         """
 
     def knows(self, config: Mapping[str, Any]) -> bool:
-        """Return whether nothing new would come of a configuration."""
+        """Return whether trying a configuration would bring nothing new."""
 
     def postpones(self, candidate: Candidate) -> bool:
-        """Return whether a candidate that was admitted had better be tried later."""
+        """Return whether an admitted candidate should be tried later."""
 
 
 class Candidates:
-    """Asks the sampler for configurations that are worth trying, and tells it what came of them.
+    """Asks the sampler for configurations that are worth trying, and tells it how they did.
 
     Args:
-        setup: The search's.
+        setup: The setup of the search.
         study: Asks the sampler.
-        constraints: Names of all constraints that the sampler may be told of.
-        listed: Whether the study's points are all there is: nothing is asked of the sampler then.
+        constraints: Names of all constraints that the sampler may be told.
+        listed: Whether only the study's given points are tried, and none that the sampler proposes.
 
     Attributes:
-        exhausted: Whether there seems to be no further candidate.
+        exhausted: Whether no further candidate seems to exist.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Candidates:
         self._listed = listed
 
     def take(self, judge: Judge, wanted: int = 1) -> list[Candidate]:
-        """Return candidates that differ from each other; fewer than are wanted if there seem to be no others.
+        """Return ``wanted`` different candidates, or fewer if no others seem to exist.
 
         Args:
-            judge: Says which proposals are candidates.
-            wanted: How many.
+            judge: Decides which proposals are candidates.
+            wanted: Number of candidates.
         """
         taken: dict[str, Candidate] = {}
         rejected = 0
@@ -99,7 +99,7 @@ class Candidates:
             if rejected < MAX_REJECTED or self._listed:
                 found = self._ask(judge, taken)
                 if found is not None and rejected < MAX_DEFERRED and judge.postpones(found):
-                    self.study.fail(found.number)  # nothing came of it, for now: it may be proposed again
+                    self.study.fail(found.number)  # it has no result, so it may be proposed again
                     found = None
                 if found is not None:
                     taken[found.key] = found
@@ -110,12 +110,14 @@ class Candidates:
         return list(taken.values())
 
     def tell(self, number: int, values: Mapping[str, float], violations: Mapping[str, float]) -> None:
-        """Tell the sampler of a configuration, with all constraints: some samplers want the same of each.
+        """Tell the sampler how a configuration did.
+
+        Every constraint is told, because some samplers need the same constraints for each trial.
 
         Args:
-            number: Number under which it was asked.
-            values: The objectives' values; one that is missing is told as worth nothing.
-            violations: By how much it breaks constraints; those that are missing are satisfied.
+            number: Number of the proposal.
+            values: The objectives' values; the reference value stands for a missing one.
+            violations: By how much it breaks constraints; a missing one counts as satisfied.
         """
         history = self.setup.history
         known = {**history.reference, **values}
@@ -125,21 +127,21 @@ class Candidates:
     def _ask(
         self, judge: Judge, taken: Mapping[str, Candidate], point: Mapping[str, Any] | None = None
     ) -> Candidate | None:
-        """Ask once; None if nothing new comes of the answer."""
+        """Ask the sampler once; return None if its proposal is not a new candidate."""
         trial = self.study.ask(point)
         config = self.setup.space.sample(trial, self.setup.context)
         candidate = Candidate(trial.number, dict(trial.params), config)
         if candidate.key in taken:
-            self.study.fail(trial.number)  # its twin's result is not there yet
+            self.study.fail(trial.number)  # the same configuration was just taken and has no result yet
             return None
         return judge.admits(candidate)
 
     def _take_past_the_sampler(self, judge: Judge, taken: dict[str, Candidate], wanted: int) -> bool:
-        """Take what is left of a space that can be counted, else draw; return whether there was anything."""
+        """Take the rest of a countable space, or draw at random; return whether a candidate was found."""
         before = len(taken)
 
         def ask(point: Mapping[str, Any] | None = None) -> bool:
-            """Ask for another candidate; return whether enough are taken."""
+            """Ask for another candidate; return whether ``wanted`` are taken."""
             found = self._ask(judge, taken, point)
             if found is not None:
                 taken[found.key] = found

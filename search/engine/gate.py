@@ -1,4 +1,4 @@
-"""What is known of a configuration before it is trained, against what it has to keep to."""
+"""The gate: what is known about a configuration before training, compared with the constraints."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trainables.memory import MemoryReport
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of a configuration before it is trained.
+    """What is known about a configuration before it is trained.
 
     Attributes:
-        memory: Its predicted memory.
+        memory: Predicted memory.
         violations: By how much it breaks each constraint. A value <= 0 means that it is satisfied.
-        expected: Bytes of tensors a trial holds at its peak in this search; None if they decided nothing.
+        expected: Peak bytes of a trial's tensors as this search runs it; None if they were not needed.
     """
 
     memory: MemoryReport
@@ -31,19 +31,19 @@ class Assessment:
 
     @property
     def feasible(self) -> bool:
-        """Whether it may be trained."""
+        """Whether the configuration satisfies every constraint and may be trained."""
         return all(violation <= 0 for violation in self.violations.values())
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Says what a configuration breaks before it is trained.
+    """Finds the constraints that a configuration breaks, before it is trained.
 
     Attributes:
-        constraints: What results must keep to.
-        placement: What devices hold; None asks no device.
-        cached: Whether trials take the frozen layers' output from a cache.
-        filling: Bytes that filling it takes.
+        constraints: Constraints of the search; only those known before training are checked.
+        placement: The devices and their memory; with None, no device's memory is checked.
+        cached: Whether trials read the frozen layers' output from a cache.
+        filling: Peak bytes while that cache is filled; 0 without a cache.
     """
 
     constraints: tuple[Constraint, ...]
@@ -60,13 +60,13 @@ class Gate:
         *,
         cached: bool,
     ) -> Gate:
-        """Return a search's."""
+        """Return the gate of a search."""
         return cls(constraints, placement, cached, predictor.encoding_memory() if cached else 0)
 
     def assess(
         self, config: Mapping[str, Any], predictor: Predictor, memory: MemoryReport | None = None
     ) -> Assessment:
-        """Return what is known of a configuration before it is trained.
+        """Return what is known about a configuration before it is trained.
 
         Args:
             config: The configuration.
@@ -88,10 +88,10 @@ class Gate:
         return self.needed_for(self.expected(config, predictor))
 
     def needed_for(self, expected: int) -> int:
-        """Return the bytes that something needs on its device which holds so many at its peak."""
+        """Return the bytes that a trial needs on its device if its tensors take ``expected`` at the peak."""
         assert self.placement is not None
         return self.placement.needed(max(expected, self.filling))
 
     def expected(self, config: Mapping[str, Any], predictor: Predictor) -> int:
-        """Return the bytes of tensors a trial holds at its peak in this search, which saves what it can."""
+        """Return the peak bytes of a trial's tensors as this search runs it."""
         return predictor.predict_as_run(config, cached=self.cached).total

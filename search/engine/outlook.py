@@ -1,4 +1,4 @@
-"""What may become of a configuration that is not trained yet, as a sampler or the searcher sees it."""
+"""What a sampler or the searcher can know about a configuration before it is trained."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from search.setup import Setup
 from spaces import Trial
 from trainables.memory import MemoryReport
 
-#: A candidate is put off which, if it were this much better than the best so far (as a share of the
-#: objective's range), …
+#: Improvement over the best values so far that a candidate is credited with, as a share of the range.
 MARGIN = 0.05
-#: … would add less than this to the hypervolume.
+#: A candidate is put off if it would add less than this to the hypervolume, even with that improvement.
 LEAST_GAIN = 0.01
 
 
 def outlook(setup: Setup, gate: Gate) -> Outlook:
-    """Return what a sampler may know of candidates before it proposes one."""
+    """Return what a sampler may know about candidates before it proposes one."""
     history, objectives = setup.history, setup.history.objectives
 
     def losses(values: Mapping[str, float]) -> tuple[float, ...]:
@@ -52,7 +51,7 @@ def outlook(setup: Setup, gate: Gate) -> Outlook:
 
 
 def promises(history: History, memory: MemoryReport) -> bool:
-    """Return whether a result a little better than all so far would make a candidate worth its memory."""
+    """Return whether a candidate with a slightly better result than the best so far is worth its memory."""
     objectives, reference = history.objectives, history.reference
     front = [history.values(record) for record in history.front()]
     if not front:

@@ -1,4 +1,4 @@
-"""What another search has found out: which of its trials a space can express, and whether they compare."""
+"""Results of another search: which of its trials a space can express, and whether they are comparable."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
 from trainables.parameters import Choices, Parameter
 
-#: Most members that are looked at for one configuration. More than one is needed only where a parameter is
-#: not called what the field is called that it decides.
+#: Most members that are tried to express one configuration. More than one is needed only if a parameter has
+#: another name than the field that it decides.
 MOST_TRIES = 1000
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What another search found.
+    """Results of another search.
 
     Attributes:
-        points: Parameter values to try first.
+        points: Parameter values of its front, to try first.
         results: Parameter values of finished trials, with the objectives' values.
     """
 
@@ -37,14 +37,14 @@ class Prior:
 
 
 def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
-    """Return what another search found, as far as it can be expressed and compared here, and say so in words.
+    """Return the results of another search that this one can use, and a summary in words.
 
     Args:
-        setup: The search that is to know of it.
-        folder: The other search's.
+        setup: The setup of the search that uses the results.
+        folder: The folder of the other search.
 
     Raises:
-        UserError: If no search was started there, or another process has it open.
+        UserError: If no search was started there, or if another process has its store open.
     """
     config = setup.config
     store = SearchStore.read(folder)
@@ -73,14 +73,15 @@ def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
 
 
 def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) -> dict[str, Any]:
-    """Return a configuration of one search as another one states it: with or without gradient checkpointing.
+    """Return a configuration in another search's form: with or without gradient checkpointing.
 
-    It changes what a step takes, not what is learnt; a search that varies it has it in its configurations.
+    Gradient checkpointing changes the memory and time of a step, but not what is learnt. Only a search that
+    varies it has it in its configurations.
 
     Args:
         config: A configuration of the old search.
-        old: The search that it comes from.
-        new: The search that it is for.
+        old: Settings of the search that the configuration comes from.
+        new: Settings of the search that the configuration is for.
     """
     rest = {name: value for name, value in config.items() if name != CHECKPOINTING}
     if new.trial.gradient_checkpointing != "search":
@@ -91,17 +92,17 @@ def restated(config: Mapping[str, Any], old: SearchConfig, new: SearchConfig) ->
 def expressible(
     space: Space, context: SpaceContext, config: Mapping[str, Any], params: Mapping[str, Any] | None = None
 ) -> Member | None:
-    """Return the member of a space that is a configuration, or None if there is none.
+    """Return the member of a space that has a given configuration, or None if there is none.
 
-    A parameter's value is what is called like it, with or without a method in front (``pmf.n_layers``), among
-    ``params`` or else in the configuration. For a parameter of any other name all values of these are tried,
-    and a categorical's choices. Whatever was tried, the member's configuration is exactly the given one.
+    A parameter takes the value of the same name from ``params``, or else from the configuration. A method in
+    front of the parameter's name is ignored (``pmf.n_layers``). If no name matches, all values of these are
+    tried, and all choices of a categorical parameter. The member's configuration always equals the given one.
 
     Args:
         space: The space.
         context: The encoders.
         config: The configuration.
-        params: The parameter values that led to it, in whatever space it comes from.
+        params: Parameter values that led to the configuration in the space that it comes from.
     """
     wanted = canonical(config)
     for known in [{**config, **params}, config] if params else [config]:
@@ -114,19 +115,19 @@ def expressible(
 def _members(
     space: Space, context: SpaceContext, known: Mapping[str, Any], chosen: Mapping[str, Any]
 ) -> Iterator[Member]:
-    """Yield the members with some parameters chosen, and the others at all values that may be meant."""
+    """Yield the members with the chosen parameters and all plausible values of the others."""
     member = space.at(chosen, context)
     name = next((name for name in member.parameters if name not in chosen), None)
     if name is None:
         yield member
         return
-    # Further parameters may depend on this one: they are asked for anew.
+    # The other parameters may depend on this one, so the recursion asks for them again.
     for value in _candidates(name, member.parameters[name], known):
         yield from _members(space, context, known, {**chosen, name: value})
 
 
 def _candidates(name: str, parameter: Parameter, known: Mapping[str, Any]) -> list[Any]:
-    """Return what a parameter's value may be, the likeliest first."""
+    """Return the plausible values of a parameter, the likeliest first."""
     key = name if name in known else name.rpartition(".")[2]
     values = [known[key]] if key in known else list(known.values())
     if isinstance(parameter, Choices):
@@ -142,15 +143,15 @@ def _candidates(name: str, parameter: Parameter, known: Mapping[str, Any]) -> li
 def comparable(
     old: SearchConfig, old_details: Mapping[str, Any], new: SearchConfig, new_details: Mapping[str, Any]
 ) -> list[str]:
-    """Return what makes metrics of one search no guide to those of another; empty if nothing does.
+    """Return the differences that make the metrics of two searches incomparable; empty if there are none.
 
-    Left out is what changes the memory or the speed of training but not what is learnt, and the seed.
+    The seed is not compared, nor are settings that change only the memory or the speed of training.
 
     Args:
         old: Settings of the search that has trained.
-        old_details: What they stood for: resolved sizes, and fingerprints of dataset and encoders.
-        new: Settings of the other.
-        new_details: What they stand for.
+        old_details: Its resolved sizes, and the fingerprints of its dataset and encoders.
+        new: Settings of the new search.
+        new_details: The same details of the new search.
 
     Returns:
         Lines such as ``epochs: 5 there, 8 here``.
@@ -162,7 +163,7 @@ def comparable(
             found.append(f"{what}: {there} there, {here} here")
 
     def compare_content(what: str, key: str, there: str | None, here: str | None) -> None:
-        # The same content under two names is the same; by one name, the contents have to be told apart.
+        # Equal contents under two names are equal. Different contents under one name show their fingerprints.
         contents = [details.get(key) for details in (old_details, new_details)]
         if contents[0] != contents[1]:
             names = (there, here) if there != here else tuple(f"{there} ({text})" for text in contents)

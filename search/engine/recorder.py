@@ -1,4 +1,4 @@
-"""The one place that takes what happens to trials; whoever wants to know of it listens."""
+"""The one place that records what happens to trials, and tells its listeners."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from search.schedulers import Rule
 
 
 class Listener(Protocol):
-    """Hears of a trial once history, rule and store know of the same."""
+    """Hears of an event of a trial after history, rule and store have recorded it."""
 
     def started(self, record: TrialRecord) -> None:
-        """Hear that a worker has begun with a trial."""
+        """Hear that a worker has started a trial."""
 
     def reported(self, record: TrialRecord) -> None:
         """Hear that a trial has reported an epoch, or how it ended."""
@@ -26,16 +26,16 @@ class Listener(Protocol):
 
 
 class Recorder:
-    """Takes each result once, and passes it on in this order: history, rule, store, listeners.
+    """Records each result once, and passes it on in this order: history, rule, store, listeners.
 
     Args:
         history: The trials.
-        rule: Decides which trials go on.
+        rule: Decides which trials continue.
         store: Where trials are kept.
         epochs: Epochs of a complete trial.
 
     Attributes:
-        listeners: Who hears of it, in this order.
+        listeners: Called after each event, in this order.
     """
 
     def __init__(self, history: History, rule: Rule, store: SearchStore, epochs: int) -> None:
@@ -46,7 +46,7 @@ class Recorder:
         self.listeners: list[Listener] = []
 
     def start(self, tune_id: str, worker: str) -> None:
-        """Note which worker has begun with a trial.
+        """Note which worker has started a trial.
 
         Args:
             tune_id: Ray Tune's id of the trial, or of this leg of it.
@@ -58,11 +58,11 @@ class Recorder:
             listener.started(record)
 
     def report(self, tune_id: str, result: Mapping[str, Any]) -> bool:
-        """Take what a trial reported; return whether the rule lets it go on.
+        """Record what a trial reported; return whether the rule lets the trial continue.
 
-        A trial that does not go on has the status ``PAUSED`` or ``STOPPED``. What a trial reports last is not
-        in the store before its checkpoint is, or its end: a search that is interrupted in between has the
-        epoch trained again.
+        A trial that does not continue has the status ``PAUSED`` or ``STOPPED``. The last report of a trial is
+        stored only with its checkpoint or its end. If the search is interrupted before that, the epoch is
+        trained again.
         """
         record = self.history.leg(tune_id)
         self.history.note(record, result)
@@ -74,18 +74,18 @@ class Recorder:
         return goes_on
 
     def save(self, tune_id: str, checkpoint: Any) -> None:
-        """Note where a trial's latest checkpoint lies, and keep what it reported last."""
+        """Note where a trial's latest checkpoint is, and store the trial's last report."""
         record = self.history.leg(tune_id)
         record.checkpoint = checkpoint
         self.keep(record)
 
     def fail(self, tune_id: str, message: str, ending: Ending | None = None, node: str | None = None) -> None:
-        """Note what went wrong with a trial, before it starts again or ends.
+        """Note what went wrong with a trial, before the trial is restarted or ends.
 
         Args:
             tune_id: Ray Tune's id.
             message: One line.
-            ending: How the trial ended, if it is not to start again.
+            ending: How the trial ended; None if it is to be restarted.
             node: Address of the worker's node; None if it is not known.
         """
         record = self.history.leg(tune_id)
@@ -94,15 +94,15 @@ class Recorder:
             record.ending, record.node = ending, node
 
     def restart(self, tune_id: str) -> None:
-        """Count that a trial starts again after an error or the death of its worker."""
+        """Count a restart of a trial after an error or the death of its worker."""
         record = self.history.leg(tune_id)
         record.failures += 1
 
     @contextmanager
     def end(self, record: TrialRecord, *, error: bool) -> Iterator[None]:
-        """Settle how a trial ended. What is done inside is written with it or not at all.
+        """Settle how a trial ended, in one transaction with the body of the ``with`` statement.
 
-        Listeners hear of it last.
+        The listeners are called after the transaction.
 
         Args:
             record: The trial.
@@ -120,14 +120,14 @@ class Recorder:
             listener.ended(record)
 
     def keep(self, record: TrialRecord) -> None:
-        """Write what is known of a trial."""
+        """Write a trial and its latest epoch to the store."""
         with self.store.transaction():
             self.store.put_trial(record.trial_id, record.to_dict())
             if record.epochs:
                 self.store.put_epoch(record.trial_id, len(record.epochs), record.epochs[-1])
 
     def restore(self) -> None:
-        """Take up the trials that the store holds."""
+        """Read the trials from the store into the history, and tell the rule about their epochs."""
         for trial_id, document, epochs in self.store.trials():
             record = TrialRecord.from_dict(trial_id, document, epochs)
             self.history.add(record)
@@ -135,7 +135,7 @@ class Recorder:
                 self._tell_rule(record, epoch)
 
     def _goes_on(self, record: TrialRecord, epoch: int) -> bool:
-        """Ask the rule about a trial's latest epoch; an earlier one that was trained again is not judged."""
+        """Return whether the rule lets a trial continue; epochs that were trained again are not judged."""
         if not epoch or epoch < len(record.epochs) or record.repeat_of is not None:
             return True
         self._tell_rule(record, epoch)
@@ -155,5 +155,5 @@ class Recorder:
             return Status.FAILED
         if len(record.epochs) >= self.epochs:
             return Status.FINISHED
-        # The rule says which, or else the trial was stopped from outside
+        # The rule has set PAUSED or STOPPED, or else the trial was stopped from outside.
         return record.status if record.status is Status.PAUSED else Status.STOPPED

@@ -1,4 +1,4 @@
-"""The searcher: what is tried next, with memory known before a trial starts."""
+"""The searcher: it gives Ray Tune the next trial, whose memory is known before it starts."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from trainables.trial.assignment import Assignment
 
 
 class ParetoSearcher(Searcher):
-    """Hands out trials: those that were begun, then new candidates, then the front's repeats.
+    """Hands out trials: first those that have begun, then new candidates, then repeats of the front.
 
-    A candidate that breaks what is known of it is never started, and a configuration that was tried before is
-    never trained twice, with two exceptions: one that ran out of memory while others were in its way is
-    handed out once more, alone, without counting as another sample; and with ``config.seeds`` above 1 those
-    on the front are repeated with other seeds once no samples are left.
+    A candidate that breaks a constraint known before training is never started. A configuration is trained
+    once, with two exceptions. A trial that ran out of memory because of its neighbours is handed out once
+    more, alone, and does not count as another sample. If ``config.seeds`` is above 1, the configurations on
+    the front are repeated with other seeds once no samples are left.
 
-    All that is needed to go on after an interruption is in the store before Ray Tune hears of it. Samples are
-    counted here: Ray Tune must be given ``num_samples=-1``, or it would count retries.
+    The store holds all that is needed to resume before Ray Tune hears of a trial. The searcher counts samples
+    itself: Ray Tune must be given ``num_samples=-1``, or it would count retries.
 
     Args:
-        setup: The search's settings and what they stand for; its history comes empty.
-        placement: What trials are given.
-        store: Where all is kept; a search that it holds already is gone on with.
-        prior: What another search found.
-        listed: Parameter values of the configurations to train. Nothing else is trained then, whatever the
-            settings say of sampler and samples; a search that is gone on with may be given more of them.
+        setup: Settings of the search and what they stand for; the history must be empty.
+        placement: Decides what share of a device a trial gets.
+        store: Holds the state of the search; a search that it already holds is resumed.
+        prior: Results of another search.
+        listed: Parameter values of the configurations to train. If given, nothing else is trained, and the
+            settings' sampler and number of samples are ignored. A resumed search may be given more of them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ParetoSearcher(Searcher):
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
         )
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
-        self._shares: dict[str, Share] = {}  # what they were given
+        self._shares: dict[str, Share] = {}  # by Tune's trial id, for open trials
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
         self._listed = listed
         prior = prior or Prior()
@@ -94,14 +94,14 @@ class ParetoSearcher(Searcher):
             self.study.save()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle nothing: Ray Tune pickles its searcher, ours lives in the store."""
+        """Pickle nothing: Ray Tune pickles its searcher, but the state of this one is in the store."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the next candidate worth training.
+        """Return what Ray Tune needs to run the next trial.
 
-        None while there is no room for it, or while what an open trial brings may decide what is next;
-        FINISHED once nothing is left to do.
+        The answer is None while no device has room, or while the result of an open trial may decide what
+        comes next. It is ``FINISHED`` once nothing is left to do.
         """
         if self.placement.full(self._shares[tune_id] for tune_id in self._open):
             return None
@@ -118,7 +118,7 @@ class ParetoSearcher(Searcher):
 
         Args:
             trial_id: Ray Tune's id.
-            result: What the trial reported last, which the recorder knows.
+            result: The last report of the trial; not used, because the recorder has it.
             error: Whether it ended in an error.
         """
         record = self._open.pop(trial_id)
@@ -133,16 +133,16 @@ class ParetoSearcher(Searcher):
             self.study.save()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: the recorder has heard of the result already."""
+        """Do nothing: the recorder already has the result."""
 
     def break_off(self, error: str) -> None:
-        """Take back what is open, after Ray Tune broke off because a worker was killed for want of memory.
+        """Take back the open trials after Ray Tune ended because a worker was killed for its memory.
 
-        The trials of killed workers end; the others are handed out again, to go on from their last
+        The trials of killed workers end. The others are handed out again, to resume from their last
         checkpoint.
 
         Args:
-            error: Ray's words, which name the killed workers.
+            error: Ray's error message, which names the killed workers.
         """
         for trial_id, record in list(self._open.items()):
             if record.worker is not None and record.worker in error:
@@ -154,7 +154,7 @@ class ParetoSearcher(Searcher):
                 del self._shares[trial_id]
 
     def assignment(self, record: TrialRecord) -> tuple[Assignment, Share]:
-        """Return what a trial is to do, from its last checkpoint on, and what it asks of the cluster."""
+        """Return a trial's assignment, from its last checkpoint on, and the share that it asks for."""
         if record.expected is None:
             record.expected = self.gate.expected(record.config, self.setup.predictor)
         share = self.placement.of(self.gate.needed_for(record.expected), alone=record.alone)
@@ -172,16 +172,16 @@ class ParetoSearcher(Searcher):
 
     @property
     def planned(self) -> int:
-        """Samples to hand out in all."""
+        """Total number of samples to hand out."""
         return self.config.search.num_samples if self._listed is None else len(self._listed)
 
     @property
     def samples(self) -> int:
-        """Samples handed out so far."""
+        """Number of samples handed out so far."""
         return sum(record.number is not None for record in self.history.trials.values())
 
     def _next(self) -> TrialRecord | None:
-        """Return the trial to hand out next: one that was begun, else a new one."""
+        """Return the trial to hand out next: one that has begun, else a new one, else a repeat."""
         if self._waiting:
             return self._waiting.popleft()
         busy = {record.trial_id for record in self._open.values()}  # paused ones too, until they have saved
@@ -198,7 +198,7 @@ class ParetoSearcher(Searcher):
         return self._repeat()
 
     def _hand_out(self, record: TrialRecord, tune_id: str) -> dict[str, Any]:
-        """Open a trial; return what Ray Tune gets: an ``assignment``, and the ``share`` that it asks for."""
+        """Open a trial; return Ray Tune's configuration: the ``assignment`` and the ``share`` it asks for."""
         for other in self._open.values():
             record.neighbours.append(other)
             other.neighbours.append(record)
@@ -212,7 +212,7 @@ class ParetoSearcher(Searcher):
         return {"assignment": assignment, "share": share}
 
     def _new(self) -> TrialRecord | None:
-        """Return a trial of a configuration that was not tried; None if there seems to be none."""
+        """Return a trial of an untried configuration; None if none seems to exist."""
         found = next(iter(self.candidates.take(self.answers)), None)
         if found is None or found.assessment is None:
             return None
@@ -229,12 +229,12 @@ class ParetoSearcher(Searcher):
         return record
 
     def _repeat(self) -> TrialRecord | None:
-        """Return a trial that repeats one of the front with another seed, until all have their seeds."""
+        """Return a trial that repeats a member of the front with a new seed; None if all have their seeds."""
         if self.config.search.seeds == 1:
             return None
         for first in self.history.front():
             runs = [run for run in self.history.alike(first) if not run.retry_of]
-            if len(runs) < self.config.search.seeds:  # those that failed count, or there might be no end
+            if len(runs) < self.config.search.seeds:  # failed runs count too, or repeats might never end
                 seed = 1 + max(run.seed for run in runs)
                 record = TrialRecord(
                     self.history.next_id(), first.config, first.memory, seed=seed, repeat_of=first.trial_id
@@ -244,7 +244,7 @@ class ParetoSearcher(Searcher):
         return None
 
     def _try_alone(self, first: TrialRecord) -> None:
-        """Queue a trial that ran out of memory once more, with a device to itself."""
+        """Queue a trial that ran out of memory again, with a device to itself."""
         record = TrialRecord(
             self.history.next_id(),
             first.config,
@@ -259,11 +259,11 @@ class ParetoSearcher(Searcher):
         self.recorder.keep(record)
 
     def _restore(self) -> None:
-        """Take up what the store holds."""
+        """Restore the trials and the infeasible candidates from the store."""
         self.recorder.restore()
         self.answers.restore()
         for record in self.history.trials.values():
-            # A trial's last checkpoint is known before its end: the interruption may lie in between.
+            # The store knows a trial's last checkpoint before its end: an interruption may fall in between.
             if record.status is Status.RUNNING and len(record.epochs) < self.config.trial.epochs:
                 self._waiting.append(record)
             elif record.status is Status.RUNNING:
@@ -279,7 +279,7 @@ class ParetoSearcher(Searcher):
             return False
         if record.ending.below_share is not None:
             return record.ending.below_share
-        # Nobody knows whose memory it was: anyone's who, for all we know, was on the same node.
+        # Nobody knows who took the memory: any neighbour that may have been on the same node is blamed.
         return any(
             None in (record.node, other.node) or record.node == other.node for other in record.neighbours
         )

@@ -1,4 +1,4 @@
-"""An Optuna study in memory that can be put back as it was from what is on disk."""
+"""An Optuna study in memory that can be restored from the store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from search.records.store import SearchStore
 
 
 class _Storage(InMemoryStorage):
-    """Optuna's storage in memory, in which a trial that was told may go on."""
+    """Optuna's in-memory storage, in which a finished trial can be reopened."""
 
     def constrain(self, number: int, constraints: Mapping[str, float]) -> None:
-        """Set a trial's constraints, in the place of earlier ones, which Optuna would keep."""
+        """Replace a trial's constraints; Optuna itself would keep earlier ones."""
         with self._lock:
             trial = copy.copy(self._get_trial(number))
             bare = create_trial(state=TrialState.RUNNING, constraints=dict(constraints))
@@ -31,10 +31,10 @@ class _Storage(InMemoryStorage):
             self._set_trial(number, trial)
 
     def reopen(self, number: int) -> None:
-        """Make a trial run again.
+        """Set a trial back to running.
 
-        It keeps its values and constraints until it is told anew. Samplers do not ask running trials for
-        them, but for the parents of a generation, which NSGA-II and NSGA-III chose when it had been told.
+        It keeps its values and constraints until it is told again. Samplers ignore those of running trials,
+        except NSGA-II and NSGA-III, for the parents of a generation that they chose earlier.
         """
         with self._lock:
             trial = copy.copy(self._get_trial(number))
@@ -43,19 +43,19 @@ class _Storage(InMemoryStorage):
 
 
 class DurableStudy:
-    """Asks and tells an Optuna study; ``save`` writes what changed.
+    """Asks and tells an Optuna study; ``save`` writes the changes to the store.
 
-    What is on disk is always the state after a whole event, with the sampler as it was then: a search that
-    was interrupted goes on with the proposals that it would have made. (Optuna's own storages on disk write
-    each parameter by itself, and no sampler.)
+    The store always holds the state after a complete event, including the sampler. An interrupted search
+    therefore resumes with the proposals that it would have made. (Optuna's own storages on disk write each
+    parameter separately, and do not write the sampler.)
 
     Args:
-        store: Where the state is kept; a study that it holds already is put back.
-        objectives: One direction each.
+        store: Holds the state; a study that it already holds is restored.
+        objectives: Their directions are the study's directions.
         sampler: Makes the sampler of a new study.
-        points: Parameter values to ask for before the sampler's; those that a study was given already are
-            not asked for again.
-        seed: Seed of draws past the sampler.
+        points: Parameter values to propose before the sampler is asked; points that the study was given
+            before are not proposed again.
+        seed: Seed of random draws that bypass the sampler.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DurableStudy:
         """Return a new trial, from which a space samples.
 
         Args:
-            point: Parameter values to take; None takes the points given at first, then the sampler's.
+            point: Parameter values to use; None uses the next given point, then the sampler.
         """
         if point is None and self._points_taken < len(self._points):
             point = self._points[self._points_taken]
@@ -104,22 +104,22 @@ class DurableStudy:
 
     @property
     def points_left(self) -> int:
-        """Number of given points that were not asked for yet."""
+        """Number of given points that were not proposed yet."""
         return len(self._points) - self._points_taken
 
     @property
     def sampler(self) -> BaseSampler:
-        """What proposes."""
+        """The study's sampler."""
         return self.study.sampler
 
     @property
     def entropy(self) -> int:
-        """Seed of what is drawn past the sampler now."""
+        """Seed of the next random draw that bypasses the sampler."""
         return self.seed * 1_000_003 + len(self)
 
     @contextmanager
     def at_random(self) -> Iterator[None]:
-        """Pass the sampler by: draw evenly from the space inside."""
+        """Draw uniformly from the space inside the ``with`` statement, without the sampler."""
         sampler = self.study.sampler
         self.study.sampler = RandomSampler(seed=self.entropy)
         try:
@@ -128,32 +128,32 @@ class DurableStudy:
             self.study.sampler = sampler
 
     def frozen(self, number: int) -> FrozenTrial:
-        """Return a trial as Optuna holds it."""
+        """Return Optuna's record of a trial."""
         return self._storage.get_trial(number)
 
     def describe(self, number: int, name: str, value: Any) -> None:
-        """Keep something with a trial, anything JSON holds."""
+        """Keep a value that JSON can hold with a trial."""
         self._storage.set_trial_user_attr(number, name, value)
         self._changed.add(number)
 
     def tell(self, number: int, values: Sequence[float], constraints: Mapping[str, float]) -> None:
-        """Tell a trial's values, and by how much it breaks constraints: a value <= 0 satisfies one."""
+        """Tell a trial's values, and by how much it breaks each constraint: a value <= 0 satisfies it."""
         self._storage.constrain(number, constraints)
         self.study.tell(number, list(values))
         self._changed.add(number)
 
     def fail(self, number: int) -> None:
-        """Tell that nothing came of a trial: samplers do not see it."""
+        """Mark a trial as failed, so that samplers do not see it."""
         self.study.tell(number, state=TrialState.FAIL)
         self._changed.add(number)
 
     def reopen(self, number: int) -> None:
-        """Take back what was told of a trial: it runs on."""
+        """Withdraw what was told about a trial that resumes."""
         self._storage.reopen(number)
         self._changed.add(number)
 
     def save(self) -> None:
-        """Write what changed since it was last called, and the sampler."""
+        """Write the sampler and the trials that changed since the last call."""
         with self.store.transaction():
             for number in sorted(self._changed):
                 self.store.put_asked(number, _document(self.frozen(number)))

@@ -1,1 +1,1 @@
-"""Everything about Ray Tune: the cluster, trials as actors, and what happens when they die."""
+"""Everything about Ray Tune: the cluster, trials as actors, and how their deaths are handled."""

@@ -1,4 +1,4 @@
-"""What becomes of a trial whose worker died, or raised an error that is no result."""
+"""How a trial is handled whose worker died or raised an error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from search.engine.recorder import Recorder
 from search.records.status import Ending, Status
 from trainables.trial.watchdog import Remains, examine
 
-#: What Ray's memory monitor says of a worker that it killed. Ray names "the OOM killer" as a possible cause
-#: of every death, so that nothing follows from these words.
+#: Message of Ray's memory monitor about a worker that it killed. (The words "the OOM killer" prove nothing:
+#: Ray names it as a possible cause of every death.)
 _KILLED_BY_RAY = "killed due to the node running low on memory"
 _ACTOR_DIED = re.compile(r"^The actor (?:died|is dead)", re.MULTILINE)
 _FAILURE = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
@@ -39,14 +39,14 @@ class Failure:
 
 
 class Survival(FIFOScheduler):
-    """Starts trials in their order, and ends those whose worker was killed for want of memory.
+    """Starts trials in their order, and ends those whose worker was killed because memory ran out.
 
-    Ray Tune starts a trial again whose worker died, from its last checkpoint. Where the node ran out of
-    memory that would lead to the same end, and the searcher is to hear of it. Only a scheduler may stop a
-    trial that Ray Tune has put back into its queue: this is why it is one.
+    Ray Tune restarts a trial from its last checkpoint if the worker died. If the node ran out of memory, that
+    would happen again, so the trial is ended and the searcher is told. This class is a scheduler because only
+    a scheduler may stop a trial that Ray Tune has put back into its queue.
 
     Args:
-        recorder: Where the cause is written down.
+        recorder: Records the cause of a failure.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -58,13 +58,13 @@ class Survival(FIFOScheduler):
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Find the cause, before the searcher hears of the failure or the trial is queued again."""
+        """Record the cause, before the searcher hears of the failure or the trial is queued again."""
         failure = diagnose(last_error(trial), trial.storage.trial_working_directory)
         ending = Ending(Status.OUT_OF_MEMORY, "", failure.message) if failure.out_of_memory else None
         self.recorder.fail(trial.trial_id, failure.message, ending, failure.node)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """End a trial that was queued again although memory ran out."""
+        """Stop a trial that was queued again although its memory ran out."""
         if self.recorder.history.leg(trial.trial_id).ending is not None:
             tune_controller.stop_trial(trial)
 
@@ -82,7 +82,7 @@ def diagnose(error: str, folder: str) -> Failure:
 
     Args:
         error: The error's text.
-        folder: Where the worker left its notes, on its node.
+        folder: Folder on the worker's node in which the worker left its notes.
     """
     found = re.search(r"\b(?:ip|IP): ([0-9a-fA-F.:]+)", error)
     node = found[1] if found else None
@@ -101,7 +101,7 @@ def diagnose(error: str, folder: str) -> Failure:
 
 
 def _ask(node: str, folder: str) -> Remains | None:
-    """What a worker left on its node; None if the node is gone too."""
+    """Return what a worker left on its node; None if the node is gone too."""
     if node == ray.util.get_node_ip_address():
         return examine(folder)
     ids = [known["NodeID"] for known in ray.nodes() if known["Alive"] and known["NodeManagerAddress"] == node]

@@ -1,4 +1,4 @@
-"""Ray Tune around a search: the cluster, the scheduler, and what is made of Ray Tune's events."""
+"""Runs a search's trials with Ray Tune: the cluster, the checks before it, and Ray Tune's events."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ from trainables.trial.assignment import folder_name
 
 @contextlib.contextmanager
 def cluster(wanted: str | None) -> Iterator[None]:
-    """Join or start Ray; one that was started here is stopped here.
+    """Join a Ray cluster, or start Ray and stop it at the end.
 
     Args:
-        wanted: Address of the cluster; None starts Ray on this machine, unless the environment names one.
+        wanted: Address of the cluster; None takes ``RAY_ADDRESS``, or else starts Ray on this machine.
+
+    Raises:
+        UserError: If the cluster cannot be joined.
     """
     started = not ray.is_initialized()
     if started:
@@ -58,7 +61,7 @@ def cluster(wanted: str | None) -> Iterator[None]:
 
 
 def require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
-    """Refuse to wait for GPUs on this machine alone, where none will come."""
+    """Raise ``UserError`` if GPUs are asked for, but this machine alone is used and has none."""
     alone = config.backend.address in (None, "local") and not os.environ.get("RAY_ADDRESS")
     asked = config.placement
     if alone and (asked.gpus_per_trial or asked.gpu_memory) and not any(node.gpus for node in nodes):
@@ -67,7 +70,7 @@ def require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
 
 
 def require_room(setup: Setup, placement: Placement) -> None:
-    """Refuse a cluster on which no configuration could ever be placed."""
+    """Raise ``UserError`` if even the space's smallest configuration fits no device of the cluster."""
     if placement.limit is None:
         return
 
@@ -85,18 +88,18 @@ def require_room(setup: Setup, placement: Placement) -> None:
 
 
 class Results(Stopper):
-    """Takes each result, and stops the trials that do not go on.
+    """Has each result recorded, and stops the trials that do not continue.
 
-    Of all that may be given to Ray Tune (2.60), a stopper alone is asked about every result, and before
-    anyone else: scheduler and searcher do not hear of a trial's last one, and callbacks hear of each after
-    these two. So results are recorded here and nowhere else.
+    In Ray Tune (2.60), only a stopper gets every result, and gets it first. Scheduler and searcher do not
+    hear of a trial's last result, and callbacks are called after them. Results are therefore recorded here
+    and nowhere else.
 
-    A trial that the rule holds up is stopped, as far as Ray Tune knows. If the rule may promote it later, the
-    searcher keeps it as paused and hands it out again, to go on from its checkpoint: no worker is held
-    meanwhile, and it survives the end of Ray Tune.
+    For Ray Tune, a trial that the rule pauses is stopped. The searcher keeps it as paused; if the rule
+    promotes it later, the searcher hands it out again, to resume from its checkpoint. A paused trial holds no
+    worker, and it survives the end of Ray Tune.
 
     Args:
-        recorder: What takes them.
+        recorder: Records the results.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -107,20 +110,20 @@ class Results(Stopper):
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take a result; return whether the trial stops."""
+        """Record a result; return whether the trial stops."""
         return not self.recorder.report(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Return False: the searcher says when there is nothing left to do."""
+        """Return False: the searcher decides when the search ends."""
         return False
 
 
 class Events(Callback):
-    """Has the recorder take what else Ray Tune tells of a trial, but for its end, which the searcher takes.
+    """Has a trial's other events recorded, except its end, which the searcher records.
 
     Args:
-        recorder: What takes it.
-        console: Told of errors, and where Ray Tune left their details.
+        recorder: Records the events.
+        console: Shows errors, and where Ray Tune left their details.
     """
 
     def __init__(self, recorder: Recorder, console: Console) -> None:
@@ -128,37 +131,37 @@ class Events(Callback):
         self.console = console
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray Tune pickles its callbacks; what listens to the recorder cannot be, nor need it be.
+        # Ray Tune pickles its callbacks. The recorder's listeners cannot be pickled, and need not be.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note who runs it."""
+        """Record which worker runs a trial."""
         self.recorder.start(trial.trial_id, trial.temporary_state.ray_actor._actor_id.hex())
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Keep where its checkpoint lies."""
+        """Record where a trial's checkpoint is."""
         self.recorder.save(trial.trial_id, trial.checkpoint)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count that it starts again, and say why, unless that was its end."""
+        """Count a restart of a trial and say why, unless the trial has ended."""
         record = self.recorder.history.leg(trial.trial_id)
         if record.status is Status.RUNNING:
             self.recorder.restart(trial.trial_id)
             _say(self.console, record, f"goes on after epoch {len(record.epochs)}: {record.message}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say what happened; the searcher has settled how the trial ended."""
+        """Say what happened to a trial; the searcher has already settled how it ended."""
         record = self.recorder.history.leg(trial.trial_id)
         details = trial.error_file or "no further details"
         _say(self.console, record, f"{record.status}: {record.message} ({details})")
 
 
 class Cleaner:
-    """Says how trials ended that have no result, and removes files that nobody needs any more.
+    """Reports trials that ended without a result, and removes files that are no longer needed.
 
     Args:
-        console: Told what went wrong.
-        folder: The search's folder, or remote address.
+        console: Shows what went wrong.
+        folder: The search's folder or remote address.
     """
 
     def __init__(self, console: Console, folder: str) -> None:
@@ -172,7 +175,7 @@ class Cleaner:
         """Do nothing."""
 
     def ended(self, record: TrialRecord) -> None:
-        """Say what went wrong; of the trial's legs only the last one's checkpoint is kept."""
+        """Say what went wrong, and remove the checkpoints of all legs but the last one."""
         if record.ending is not None:
             _say(self.console, record, record.message)
         if "://" not in self.folder:
@@ -192,14 +195,14 @@ def run_trials(
     tracker: Tracker,
     console: Console,
 ) -> bool:
-    """Run the trials; return whether they came to an end.
+    """Run the trials; return False if the search was interrupted.
 
     Args:
-        setup: The search's.
-        trainable: What Ray Tune runs, as a backend gives it.
-        placement: What trials are given.
-        searcher: Says what is run.
-        tracker: Told of it.
+        setup: The setup of the search.
+        trainable: The trainable that a backend provides for Ray Tune.
+        placement: Decides what share of a device a trial gets.
+        searcher: Hands out the trials.
+        tracker: Records the trials in MLflow.
         console: Where progress is shown.
     """
     config = setup.config
@@ -239,7 +242,7 @@ def run_trials(
                     name=config.run_name,
                     storage_path=location,
                     failure_config=FailureConfig(max_failures=config.placement.max_failures),
-                    # Two: the last one is still there when the store does not know of the next one yet.
+                    # Two are kept, so that the one in the store exists until the store has the next one.
                     checkpoint_config=CheckpointConfig(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
                     ),
@@ -254,8 +257,8 @@ def run_trials(
                 tuner().fit()
                 break
             except RuntimeError as error:
-                # Ray Tune (2.60) takes the death of a worker as an event, but not at the hand of Ray's memory
-                # monitor: it ends all trials and gives up.
+                # Ray Tune (2.60) handles the death of a worker as an event, unless Ray's memory monitor
+                # killed it: then Ray Tune ends all trials and gives up.
                 if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                     raise
                 searcher.break_off(str(error.__cause__))

@@ -1,4 +1,4 @@
-"""The phases of a one-shot search before its best subnets are trained: each is gone on with where it was."""
+"""The phases of a one-shot search before its best subnets are trained; each phase can be resumed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ from search.units import GIB, format_size
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 
-#: The folder of the subnets' store, in the search's.
+#: Folder of the subnets' store, inside the search's folder.
 SUBNETS = "subnets"
 
 
 class OneShot:
-    """Trains a supernet, searches its subnets and says which of them are to be trained on their own.
+    """Trains a supernet, searches its subnets and chooses the subnets to train on their own.
 
     Args:
-        setup: The search's; its space is that of subnets.
+        setup: The setup of the search; its space is that of subnets.
         prepared: Trains trials.
-        placement: What trials are given.
+        placement: Decides what share of a device actors and workers get.
         store: The search's store.
         folder: The search's folder on this machine.
-        tracker: Told of the supernet's training.
+        tracker: Records the supernet's training in MLflow.
         console: Where progress is shown.
+
+    Raises:
+        UserError: If the backend replays recorded trials.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class OneShot:
         self.search: SubnetSearch | None = None
 
     def run(self) -> bool:
-        """Train the supernet and search its subnets, as far as that is not done; False if interrupted."""
+        """Train the supernet and search its subnets, unless that is done; return False if interrupted."""
         try:
             self.weights = self._train()
             self._search(self.weights)
@@ -78,10 +81,10 @@ class OneShot:
         return True
 
     def finals(self) -> list[dict[str, Any]]:
-        """Return the parameter values of the finalists and the random sample, to be trained on their own."""
+        """Return the parameter values of the finalists and of the random sample, to train on their own."""
         assert self.search is not None
         chosen = [*self.search.finalists(self.setup.config.oneshot.finalists), *self.search.sample]
-        # Those that an earlier end had chosen stay: they are trained already.
+        # Subnets that were chosen before the search was resumed stay: they are trained already.
         points: list[dict[str, Any]] = self.store.fact("finals") or []
         for subnet in chosen:
             if subnet.values not in points:
@@ -101,7 +104,7 @@ class OneShot:
         return self.search is not None and self.search.exhausted
 
     def agreement(self) -> RankAgreement:
-        """Return the random sample's inherited and own results in the first objective training decides."""
+        """Return the inherited and own results of the random sample, in the first trained objective."""
         history = self.setup.history
         objective = history.trained_objective
         name = objective.name
@@ -115,7 +118,7 @@ class OneShot:
         return RankAgreement(name, inherited, own, rows)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all subnets that were evaluated, as rows of a table."""
+        """Return all evaluated subnets as rows of a table; memory is in GiB."""
         return [
             {
                 "memory": subnet.memory.total / GIB,
@@ -211,12 +214,12 @@ class OneShot:
             store.close()
 
     def _pool(self, weights: SupernetWeights) -> SubnetPool:
-        """Start as many actors as fit, each with room for the largest subnet."""
+        """Start as many actors as fit, each with memory for the largest subnet."""
         setup, config, placement = self.setup, self.setup.config, self.placement
         largest = setup.space.largest(setup.context)[0]
         needed = self.gate.needed(largest, setup.predictor)
         limit = needed if placement.limit is None else placement.limit
-        # Where the largest subnet fits, all do, and none has to be asked
+        # If the largest subnet fits, all do, and the gate need not check each one.
         gate = replace(self.gate, placement=None) if needed <= limit else self.gate
         share = placement.of(min(needed, limit))
         return SubnetPool(
@@ -230,7 +233,7 @@ class OneShot:
         )
 
     def _best(self) -> str:
-        """The best value of what training decides, in words."""
+        """Return the best value of the first trained objective, in words."""
         assert self.search is not None
         if not self.search.evaluated:
             return ""
@@ -247,5 +250,5 @@ def _created(folder: Path) -> SearchStore:
 
 
 def _inside(storage: str, name: str) -> str:
-    """The search's folder or address."""
+    """Return the search's folder or address."""
     return f"{storage.rstrip('/')}/{name}"

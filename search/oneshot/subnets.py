@@ -1,4 +1,4 @@
-"""Searching a supernet's subnets: evolution over what they reach with the weights that they inherit."""
+"""The search of a supernet's subnets: evolution on the metrics that they reach with inherited weights."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ from trainables.towers import resolve_encoder
 from trainables.trial.outcome import last_line
 from trainables.trial.workbench import TrialSpec, Workbench, default_device, fast_precision
 
-#: Subnets that are proposed together, knowing the results of all before.
+#: Subnets that are proposed together, from the results of all earlier ones.
 GENERATION = 25
-#: Subnets that an actor is given at once.
+#: Subnets that an actor gets at once.
 _CHUNK = 3
-#: The constraint that a subnet breaks whose metrics are not finite.
+#: Name of the constraint that a subnet with a metric that is not finite breaks.
 _DIVERGED = "diverged"
-#: Bytes of sequences that an actor keeps, for subnets that agree in their lower layers.
+#: Bytes of sequences that an actor keeps, to share them among subnets with equal lower layers.
 _STATES = GIB
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A subnet and what is known of it.
+    """A subnet and what is known about it.
 
     Attributes:
-        number: In the order of proposals.
-        values: The parameters' values.
+        number: Number of its proposal.
+        values: Values of the space's parameters.
         config: The configuration.
-        memory: Memory of training it on its own.
-        metrics: With inherited weights, on the validation split; empty if it breaks a constraint, or if they
-            are not finite.
-        violations: By how much it breaks what is known before training.
+        memory: Predicted memory of training it on its own.
+        metrics: Metrics with inherited weights on the validation split; empty if the subnet breaks a
+            constraint, or if one of them is not finite.
+        violations: By how much it breaks each constraint that is known before training.
         sampled: Whether it belongs to the random sample.
     """
 
@@ -74,18 +74,18 @@ class Evaluated:
 
     @property
     def known(self) -> dict[str, float]:
-        """Values of the objectives, as far as they are known."""
+        """The known values of the objectives."""
         return {**self.metrics, **known_values(self.memory)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is to be kept, beside the number and the values."""
+        """Return the attributes to store, without the number and the parameter values."""
         names = ("config", "metrics", "violations", "sampled")
         return {**{name: getattr(self, name) for name in names}, "memory": asdict(self.memory)}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an actor says of a subnet: metrics are empty if it breaks a constraint."""
+    """An actor's result for a subnet; ``metrics`` is empty if the subnet breaks a constraint."""
 
     memory: MemoryReport
     violations: dict[str, float]
@@ -93,12 +93,12 @@ class Answer:
 
 
 class SubnetActor:
-    """Evaluates subnets in a process of its own.
+    """Evaluates subnets in its own process.
 
     Args:
-        spec: What trials share.
-        weights: The supernet's.
-        gate: What is not evaluated.
+        spec: The settings that all trials share.
+        weights: The supernet's weights.
+        gate: Subnets that it finds infeasible are not evaluated.
         threads: CPU threads to use.
         precision: ``auto``, or as ``SubnetEvaluator`` takes it.
     """
@@ -121,15 +121,15 @@ class SubnetActor:
         self._predictor = MemoryPredictor(encoders, task, spec.setting, memo=PredictionMemo())
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
-        """Return what there is to know of some subnets, in the order given."""
+        """Return the answers for subnets, in the given order."""
         return [self._answer(config) for config in configs]
 
     def shared(self) -> tuple[int, int]:
-        """Return how many stages were run, and how many were there already."""
+        """Return the numbers of stages that were run and of stages that were reused."""
         return self._evaluator.stages_run, self._evaluator.stages_shared
 
     def runs_in(self) -> str:
-        """Return the precision that subnets are run in."""
+        """Return the precision of the subnets' forward passes."""
         return self.precision
 
     def _answer(self, config: dict[str, Any]) -> Answer:
@@ -139,18 +139,18 @@ class SubnetActor:
 
 
 class SubnetPool:
-    """Actors that evaluate subnets side by side, each with the supernet's weights from the object store.
+    """Actors that evaluate subnets in parallel, each with the supernet's weights from Ray's object store.
 
-    An actor that dies is replaced, and what it was at is done again.
+    An actor that dies is replaced, and its subnets are evaluated again.
 
     Args:
-        spec: What trials share.
-        weights: The supernet's.
-        gate: What is not evaluated.
-        share: What an actor is given.
+        spec: The settings that all trials share.
+        weights: The supernet's weights.
+        gate: Subnets that it finds infeasible are not evaluated.
+        share: The share of a device that each actor gets.
         size: Number of actors.
         precision: See ``SubnetActor``.
-        failures: Times that actors may die.
+        failures: How many deaths of actors are accepted.
     """
 
     def __init__(
@@ -171,13 +171,13 @@ class SubnetPool:
         self._actors = [self._make() for _ in range(size)]
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
-        """Yield (index, answer) of each configuration, whichever is there first.
+        """Yield the index and the answer of each configuration, as soon as it is ready.
 
         Args:
-            configs: In an order in which those that share most are neighbours.
+            configs: Configurations, ordered so that those with the most in common are neighbours.
 
         Raises:
-            UserError: If actors die more often than they may.
+            UserError: If more actors die than ``failures`` accepts.
         """
         numbered = enumerate(configs)
         running: dict[Any, tuple[int, list[tuple[int, dict[str, Any]]]]] = {}
@@ -205,30 +205,30 @@ class SubnetPool:
             yield from zip((index for index, _ in chunk), answers, strict=True)
 
     def precision(self) -> str:
-        """Return the precision that subnets are run in."""
+        """Return the precision of the subnets' forward passes."""
         found: str = ray.get(self._actors[0].runs_in.remote())
         return found
 
     def shared(self) -> float:
-        """Return which share of the stages that subnets consist of did not have to be run."""
+        """Return the share (0 to 1) of the subnets' stages that were reused, not run."""
         counts = ray.get([actor.shared.remote() for actor in self._actors])
         run, there = (sum(column) for column in zip(*counts, strict=True))
         return there / (run + there) if there else 0.0
 
     def close(self) -> None:
-        """Give back what the actors hold."""
+        """End the actors, which frees their resources."""
         for actor in self._actors:
             ray.kill(actor)
 
 
 class SubnetSearch:
-    """Evolution over subnets, kept on disk after each generation.
+    """Searches subnets, and stores the results after each generation.
 
-    Everything that was proposed is in the store; an interrupted search goes on with the proposals that it
-    would have made. A configuration that is proposed again is answered from what is known.
+    An interrupted search resumes with the proposals that it would have made. A configuration that is proposed
+    again is answered from the known results.
 
     Args:
-        setup: The search's; its space is that of subnets.
+        setup: The setup of the search; its space is that of subnets.
         store: The subnets' store.
     """
 
@@ -269,20 +269,20 @@ class SubnetSearch:
 
     @property
     def sample(self) -> list[Evaluated]:
-        """The random sample, as far as it keeps to the constraints."""
+        """The subnets of the random sample that have metrics."""
         return [subnet for subnet in self.evaluated if subnet.sampled]
 
     def run(self, pool: SubnetPool, heard: Callable[[int], None]) -> None:
-        """Evaluate subnets until as many are done as were asked for, or there are no others.
+        """Evaluate subnets until the planned number is reached or the space is exhausted.
 
         Args:
-            pool: Who evaluates them.
-            heard: Told, after each result, how many there are.
+            pool: Evaluates the subnets.
+            heard: Called after each result, with the number of evaluated subnets.
         """
         wanted = self.setup.config.search.num_samples
         while (before := len(self.evaluated)) < wanted and not self.exhausted:
             proposals = self.candidates.take(self, min(GENERATION, wanted - before))
-            # Spaces ask first for what most depends on: neighbours agree in the lowest layers.
+            # The first parameters decide the lowest layers: sorted, neighbours have equal lowest layers.
             proposals.sort(key=lambda proposal: list(proposal.values.values()))
             answers: dict[int, Answer] = {}
             for index, answer in pool.evaluate([proposal.config for proposal in proposals]):
@@ -294,14 +294,14 @@ class SubnetSearch:
                 self.study.save()
 
     def front(self) -> list[Evaluated]:
-        """Return the evaluated subnets that no other one dominates, with inherited weights."""
+        """Return the subnets that no other one dominates, compared with inherited weights."""
         subnets = self.evaluated
         return [subnets[index] for index in non_dominated(self._losses(subnets))]
 
     def finalists(self, count: int) -> list[Evaluated]:
         """Return the subnets that are worth training on their own.
 
-        They are the front's, far from each other, then the next rank's.
+        Members of the front come first, ordered so that they are far from each other, then the next rank.
         """
         subnets = self.evaluated
         return [subnets[index] for index in priority(self._losses(subnets))[:count]]
@@ -310,7 +310,7 @@ class SubnetSearch:
         return [self.setup.history.losses(subnet.known) for subnet in subnets]
 
     def admits(self, candidate: Candidate) -> Candidate | None:
-        """Return a candidate that was not evaluated; actors say whether it keeps to constraints."""
+        """Return a candidate that was not evaluated; the actors check its constraints."""
         if candidate.key not in self.found:
             return candidate
         self._answer(candidate.number, self.found[candidate.key])
@@ -321,11 +321,11 @@ class SubnetSearch:
         return canonical(config) in self.found
 
     def postpones(self, candidate: Candidate) -> bool:
-        """Return False: to evaluate a subnet costs next to nothing."""
+        """Return False: evaluating a subnet is cheap, so none is put off."""
         return False
 
     def _tell(self, proposal: Candidate, answer: Answer) -> None:
-        """Keep a result and tell Optuna."""
+        """Keep a result and tell it to Optuna."""
         metrics, violations = answer.metrics, dict(answer.violations)
         if not all(map(math.isfinite, metrics.values())):
             metrics, violations[_DIVERGED] = {}, 1.0
@@ -338,13 +338,13 @@ class SubnetSearch:
         self._answer(subnet.number, subnet)
 
     def _answer(self, number: int, subnet: Evaluated) -> None:
-        """Tell Optuna, under a number, how a subnet did; of one without metrics what is worth nothing."""
+        """Tell Optuna how the subnet of a numbered proposal did; reference values stand for no metrics."""
         self.candidates.tell(number, subnet.known, subnet.violations)
 
 
 def _sampler(config: SearchConfig) -> BaseSampler:
     if (
         config.search.sampler == "evolution"
-    ):  # children that keep a parent's lowest layers share its sequences
+    ):  # children that keep a parent's lowest layers reuse its sequences
         return EvolutionSampler(GENERATION, config.search.seed, keep_first=True)
     return make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)

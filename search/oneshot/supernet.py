@@ -1,4 +1,4 @@
-"""Training the supernet: by Ray Train, with its memory known and gated before it starts."""
+"""Training of the supernet with Ray Train; its memory is predicted and checked before it starts."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from trainables.supernet.step import Curriculum
 from trainables.trial.outcome import last_line
 from trainables.trial.workbench import TrialSpec
 
-#: Name of the supernet's record, which is of this kind, and of its folder.
+#: Name of the supernet's record and of its folder, and the record's kind.
 SUPERNET = "supernet"
-#: Most parts that a batch is split into to make the supernet's step fit.
+#: Most parts that a batch is split into so that the supernet's step fits.
 _MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
 class SupernetJob:
-    """What the workers that train a supernet are told; it travels to other machines.
+    """A job for the workers that train a supernet; it is sent to other machines.
 
     Attributes:
-        spec: What the search's trials share; the setting is the supernet's.
+        spec: The settings that all trials share, with the setting of the supernet's step.
         space: Name of the space.
         context: The encoders' depths and widths.
         learning_rate: Peak learning rate.
@@ -66,7 +66,7 @@ class SupernetJob:
     seed: int
 
     def plan(self) -> SupernetPlan:
-        """Return how the supernet is trained; spaces of plugins are known once these are loaded."""
+        """Return the plan of the training; plugins are loaded first, because they may register the space."""
         for plugin in self.spec.plugins:
             plugin.load()
         space = subnet_space(get_space(self.space), self.context, self.learning_rate)
@@ -88,14 +88,14 @@ class SupernetJob:
 
 @dataclass(frozen=True)
 class SupernetOrder:
-    """A supernet to be trained, with what it takes.
+    """A supernet to train, with the memory and the devices that it needs.
 
     Attributes:
-        job: What workers are told.
-        config: Its largest subnet, as trials are configured.
+        job: The workers' job.
+        config: Configuration of the largest subnet.
         memory: Predicted memory of a worker, in the search's setting.
-        expected: Bytes a worker takes in the search itself.
-        share: What a worker is given.
+        expected: Peak bytes of a worker as this search runs it.
+        share: The share of a device that each worker gets.
         workers: Number of workers.
     """
 
@@ -110,17 +110,17 @@ class SupernetOrder:
 def order_supernet(
     setup: Setup, prepared: PreparedTraining, placement: Placement, gate: Gate, say: Callable[[str], None]
 ) -> SupernetOrder:
-    """Find how the supernet keeps to the budget and fits a device: in as few parts a step as do.
+    """Split the supernet's steps into as few parts as keep to the budget and fit a device.
 
     Args:
-        setup: The search's; its space is that of subnets.
-        prepared: What trains.
-        placement: What devices hold.
-        gate: What is not started.
-        say: Told if steps are to run in more parts than was asked for.
+        setup: The setup of the search; its space is that of subnets.
+        prepared: The backend that trains the supernet.
+        placement: The devices and their memory.
+        gate: Gives the bytes that a worker needs on its device.
+        say: Called with a message if steps run in more parts than the settings ask for.
 
     Raises:
-        UserError: If it does not fit at all.
+        UserError: If the supernet does not fit in any number of parts.
     """
     config = setup.config
     largest = setup.space.largest(setup.context)[0]
@@ -174,14 +174,14 @@ def train_supernet(
     Args:
         order: What to train.
         config: The search's settings.
-        folder: The search's folder, or remote address; checkpoints go into ``supernet`` there.
+        folder: The search's folder or remote address; checkpoints go into its folder ``supernet``.
         heard: Called with the results of each epoch.
 
     Returns:
         The last checkpoint.
 
     Raises:
-        UserError: If workers failed more often than ``max_failures``.
+        UserError: If workers fail more often than ``max_failures``.
     """
     from ray.train.torch import TorchTrainer
 
@@ -202,7 +202,7 @@ def train_supernet(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    # Not in this thread, so that Ctrl-C reaches it, and not Ray's handler.
+    # Ray trains in another thread, so that Ctrl-C reaches this one and not Ray's handler.
     outcome: dict[str, Any] = {}
 
     def fit() -> None:
@@ -229,7 +229,7 @@ def train_supernet(
 
 
 class _Mailbox:
-    """Where the first worker leaves results for the driver; Ray Train itself tells it the last one only."""
+    """Passes the first worker's results to the driver; Ray Train itself passes on only the last one."""
 
     def __init__(self) -> None:
         self._results: list[dict[str, float]] = []
@@ -239,7 +239,7 @@ class _Mailbox:
         self._results.append(result)
 
     def take(self) -> list[dict[str, float]]:
-        """Return what was left since the last time."""
+        """Return the results that were left since the last call."""
         taken, self._results = self._results, []
         return taken
 
@@ -278,7 +278,7 @@ def _work(told: dict[str, Any]) -> None:
 
 @contextmanager
 def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
-    """Give a checkpoint, if this is the worker that writes them."""
+    """Yield a checkpoint if this is the first worker, which writes them; else None."""
     if not first:
         yield None
         return
@@ -290,10 +290,10 @@ def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
 def _predicted(
     setup: Setup, predictor: MemoryPredictor, setting: TrainingSetting, plan: SupernetPlan
 ) -> tuple[MemoryReport, int]:
-    """Return the memory of a worker in the search's setting, and bytes in the search itself.
+    """Return a worker's memory in the search's setting, and its peak bytes as this search runs it.
 
-    Workers that share gradients hold those of all trained weights, in buckets, whatever a step trains. At the
-    peak some of them are there anyway; that is not taken into account.
+    Workers that share gradients hold buckets with the gradients of all trained weights, even if a step trains
+    only some of them. The gradients that a step holds at its peak anyway are counted twice.
     """
     report = predict_supernet(predictor.changed(**setting.to_dict()), plan.method, plan.curriculum)
     as_run = setting.as_run(cached=setup.config.trial.feature_cache)
@@ -304,7 +304,7 @@ def _predicted(
 
 
 def _too_tight(setup: Setup, placement: Placement, memory: MemoryReport, needed: int) -> list[str]:
-    """Return what the supernet breaks, in words."""
+    """Return the limits that the supernet breaks, in words."""
     values = known_values(memory)
     budgets = [c for c in setup.history.constraints if c.name == "memory"]
     broken = [str(constraint) for constraint in budgets if constraint.violation(values) > 0]
