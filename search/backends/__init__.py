@@ -1,1 +1,1 @@
-"""What stands behind a search's trials: training, or recorded ones. Setup and what is above it may use it."""
+"""Backends run trials: by training, or from a recording. Setup and the layers above may use them."""

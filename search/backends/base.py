@@ -1,4 +1,4 @@
-"""What a search asks of whatever runs its trials."""
+"""The interface of a backend, which runs a search's trials."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.trial.assignment import Assignment
 
-#: Returns the metrics on the test split of a trial's checkpoint.
+#: Returns the metrics of a trial's checkpoint on the test split.
 Scorer = Callable[[Assignment], dict[str, float]]
 
 
 class Predictor(Protocol):
-    """Says what memory configurations take."""
+    """Predicts the memory of configurations."""
 
     @property
     def setting(self) -> TrainingSetting:
-        """How steps are run."""
+        """The setting of a training step."""
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
         """Return the memory of an ordinary step."""
@@ -37,14 +37,14 @@ class Predictor(Protocol):
         """
 
     def encoding_memory(self) -> int:
-        """Return the bytes that filling the cache takes."""
+        """Return the peak bytes while the cache is filled."""
 
 
 class Prepared(Protocol):
     """A backend that is ready to run trials."""
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
-        """Return what Ray Tune runs.
+        """Return the trainable for Ray Tune.
 
         Args:
             inherited: A supernet to take the initial weights from; None draws them at random.
@@ -52,15 +52,15 @@ class Prepared(Protocol):
 
     @property
     def scorer(self) -> Scorer | None:
-        """Scores a trial on the test split; it travels to other machines. None if there is no such split."""
+        """Scores a trial on the test split, on any machine; None if there are no test results."""
 
 
 class Backend(Protocol):
-    """What stands behind a search's trials."""
+    """Provides all that a search needs to run its trials."""
 
     @property
     def context(self) -> SpaceContext:
-        """What the space depends on: the encoders' depths and widths."""
+        """The depths and widths of the encoders, on which the space depends."""
 
     @property
     def predictor(self) -> Predictor:
@@ -68,15 +68,15 @@ class Backend(Protocol):
 
     @property
     def task(self) -> Task:
-        """What is learnt."""
+        """The task that is learnt."""
 
     @property
     def guess(self) -> Mapping[str, float]:
-        """What is reached on the validation split without having learnt anything, by metric."""
+        """Values on the validation split without having learnt anything, by metric."""
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What the settings stand for: sizes, counts, fingerprints."""
+        """Resolved settings: sizes, counts and fingerprints."""
 
     def prepare(self, space: Space, console: Console) -> Prepared:
-        """Make everything ready that the trials of a space need."""
+        """Prepare everything that the trials of a space need."""

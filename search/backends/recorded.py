@@ -1,4 +1,4 @@
-"""Recorded trials stand in for training."""
+"""A backend that replays recorded trials and trains nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainables.tasks import Task
 
 @dataclass(frozen=True)
 class ReplayBackend:
-    """Trials report what others once reported. It is ready to run them as it is.
+    """A backend whose trials report recorded results. It needs no preparation.
 
     Attributes:
         config: The search's settings.
@@ -32,10 +32,10 @@ class ReplayBackend:
 
     @classmethod
     def of(cls, config: SearchConfig) -> ReplayBackend:
-        """Read the table that settings name.
+        """Read the table that the settings name.
 
         Raises:
-            UserError: If there is none, or if it cannot answer the search.
+            UserError: If there is none, or if it lacks results that the search needs.
         """
         table = ReplayTable.read(config.backend.replay or "")
         table.require(config.search.space, config.trial.epochs)
@@ -46,36 +46,36 @@ class ReplayBackend:
 
     @property
     def context(self) -> SpaceContext:
-        """As it was when the table was recorded."""
+        """The depths and widths of the encoders when the table was recorded."""
         return self.table.context
 
     @property
     def predictor(self) -> ReplayPredictor:
-        """Answers with the memory that was predicted when the table was recorded."""
+        """Returns the memory that was predicted when the table was recorded."""
         return ReplayPredictor(self.table)
 
     @property
     def task(self) -> Task:
-        """As it was when the table was recorded."""
+        """The task of the recorded trials."""
         return self.table.task
 
     @property
     def guess(self) -> Mapping[str, float]:
-        """As it was when the table was recorded."""
+        """Values without having learnt anything, when the table was recorded."""
         return self.table.guess
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What tells the table from others."""
+        """The table's fingerprint, and facts about its task."""
         described = {f"dataset.{name}": value for name, value in self.table.task.summary().items()}
         return {"replay.fingerprint": self.table.fingerprint, **described}
 
     def prepare(self, space: Space, console: Console) -> ReplayBackend:
-        """Return the same: there is nothing to prepare."""
+        """Return this backend itself: there is nothing to prepare."""
         return self
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
-        """Return what reports a recorded trial; nothing can be inherited."""
+        """Return the trainable that reports recorded trials; ``inherited`` is not used."""
         return tune.with_parameters(
             ReplayTrial,
             table=self.table,

@@ -30,11 +30,11 @@ _T = TypeVar("_T")
 
 
 class FusionTrial(tune.Trainable):
-    """Ray Tune's view of a ``TrialRun``: one epoch a step, all objectives every epoch.
+    """Ray Tune's view of a ``TrialRun``: each step is one epoch and reports all objectives.
 
-    A worker keeps its process, and so its encoders, from one trial to the next. Running out of memory and
-    diverging are results, with which the trial is done: see ``Ending``. Any other error is raised, and Ray
-    Tune starts the trial again from its last checkpoint.
+    A worker keeps its process, and thus its encoders, from one trial to the next. A trial that runs out of
+    memory or diverges reports that as its last result: see ``Ending``. Any other error is raised, and Ray
+    Tune restarts the trial from its last checkpoint.
     """
 
     def setup(
@@ -48,8 +48,8 @@ class FusionTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next configuration in the same process.
 
-        It is built in the first step: Ray Tune starts a trial again whose worker died in a step, but not one
-        whose worker died here.
+        The trial is built in its first step, because Ray Tune restarts a trial whose worker died in a step,
+        but not one whose worker died here.
         """
         self._assignment: Assignment = new_config["assignment"]
         self._run: TrialRun | None = None
@@ -58,7 +58,7 @@ class FusionTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and save it: what is reported can be gone on from."""
+        """Train one epoch and save it, so that every reported epoch can be resumed from."""
         watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
         watchdog.start()
         if self._ending is not None:
@@ -66,17 +66,17 @@ class FusionTrial(tune.Trainable):
         return self._survive(lambda: self._epoch(watchdog))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Hand over what the step saved; a trial that ended without a result leaves nothing."""
+        """Copy the files that the last step saved; a trial that ended without a result has none."""
         if self._saved is not None:
-            # Links, as the same epoch may be asked for twice; both are temporary folders.
+            # Links between two temporary folders, not moves: Ray Tune may ask for the same epoch twice.
             shutil.copytree(self._saved.name, checkpoint_dir, copy_function=os.link, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Read a checkpoint."""
+        """Load a checkpoint."""
         self._survive(lambda: self._build().load(Path(checkpoint)))
 
     def cleanup(self) -> None:
-        """Let go of everything; Ray Tune calls it when the worker ends."""
+        """Release the trial; Ray Tune calls this when the worker ends."""
         self._run = self._saved = None
 
     def _build(self) -> TrialRun:
@@ -101,7 +101,7 @@ class FusionTrial(tune.Trainable):
         return {**result, "done": run.trainer.epoch >= self._spec.epochs}
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
-        """Return what the work returns, or how it ended the trial; the process can take another one then."""
+        """Return the result of ``work``, or the ending of the trial; the process can run another trial."""
         try:
             return work()
         except Exception as error:
@@ -117,7 +117,7 @@ class FusionTrial(tune.Trainable):
                 message=first_line(error),
                 below_share=_below_share(error, self._assignment.granted),
             )
-        # Out here the error is gone, and with its frames the step's tensors.
+        # Outside the except clause the error is gone, and so are its frames, which held the step's tensors.
         self._ending, self._run, self._saved = ending, None, None
         gc.collect()
         if torch.cuda.is_available():
@@ -126,7 +126,7 @@ class FusionTrial(tune.Trainable):
 
 
 def _below_share(error: Exception, granted: int | None) -> bool | None:
-    """Whether this process would have stayed within its share of the device, had it got what it asked for."""
+    """Return whether this process would be within its share even with the memory that it asked for."""
     if granted is None or not torch.cuda.is_available():
         return None
     return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted - CUDA_CONTEXT

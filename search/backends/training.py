@@ -1,4 +1,4 @@
-"""Trials are trained."""
+"""The backend that trains trials."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from trainables.trial.workbench import TrialSpec
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """Data and encoders are ready for trials.
+    """A training backend with prepared data and encoders.
 
     Attributes:
-        spec: What all trials have in common.
+        spec: The settings that all trials share.
         predictor: Predicts memory.
     """
 
@@ -41,7 +41,7 @@ class PreparedTraining:
     predictor: MemoryPredictor
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
-        """Return what trains a trial."""
+        """Return the trainable that trains a trial."""
         return tune.with_parameters(FusionTrial, spec=self.spec, inherited=inherited)
 
     @property
@@ -52,11 +52,11 @@ class PreparedTraining:
 
 @dataclass(frozen=True)
 class TrainingBackend:
-    """Trials are trained on a dataset, over encoders.
+    """A backend that trains trials on a dataset, on top of encoders.
 
     Attributes:
         config: The search's settings.
-        dataset: The data.
+        dataset: The dataset.
         encoders: The encoder of each modality.
         predictor: Predicts memory.
     """
@@ -68,10 +68,10 @@ class TrainingBackend:
 
     @classmethod
     def of(cls, config: SearchConfig) -> TrainingBackend:
-        """Look up and check what settings name.
+        """Look up and check the dataset and the encoders that the settings name.
 
         Raises:
-            UserError: If something does not exist, or cannot be used.
+            UserError: If one of them does not exist or cannot be used.
         """
         dataset = open_dataset(config.data.dataset)
         encoders = {
@@ -91,22 +91,22 @@ class TrainingBackend:
 
     @cached_property
     def context(self) -> SpaceContext:
-        """The encoders' depths and widths."""
+        """The depths and widths of the encoders, on which the space depends."""
         return SpaceContext.of(self.encoders)
 
     @property
     def task(self) -> Task:
-        """The dataset's."""
+        """The task of the dataset."""
         return self.dataset.task
 
     @cached_property
     def guess(self) -> Mapping[str, float]:
-        """What guessing gets."""
+        """Values on the validation split without having learnt anything, by metric."""
         return self.task.guess(self.dataset.labels("validation"))
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
-        """Sizes, and what tells dataset and encoders from others."""
+        """Resolved sizes, counts of rows, and the fingerprints of dataset and encoders."""
         dataset, setting = self.dataset, self.predictor.setting
         return {
             "resolved.text_length": setting.text_length,
@@ -118,7 +118,7 @@ class TrainingBackend:
         }
 
     def prepare(self, space: Space, console: Console) -> PreparedTraining:
-        """Prepare the data."""
+        """Prepare the dataset for the encoders."""
         config, dataset, setting = self.config, self.dataset, self.predictor.setting
         with console.status(f"preparing '{dataset.name}'") as status:
             data = prepare(
@@ -132,7 +132,7 @@ class TrainingBackend:
             )
         named, trial = config.data.dataset, config.trial
         spec = TrialSpec(
-            # Workers run in folders of their own: relative paths would mean something else there.
+            # Workers run in other folders, in which a relative path would not be found.
             dataset=named if named in DATASETS else str(Path(named).resolve()),
             prepared=data.key,
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
@@ -148,7 +148,7 @@ class TrainingBackend:
         return PreparedTraining(spec, self.predictor)
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
-        """The frozen depths that the space's members may have, between its smallest and largest members."""
+        """Return the numbers of frozen layers, by modality, that members of the space can have."""
         found: dict[str, set[int]] = {modality: set() for modality in self.encoders}
         for ends in zip(space.smallest(self.context), space.largest(self.context), strict=True):
             depths = [self.predictor.prefix_layers(*split_config(end)) for end in ends]

@@ -1,1 +1,1 @@
-"""What has happened: trials, their results and the store on disk. The only truth about a search."""
+"""Trials, their results and the store on disk: the authoritative record of a search."""

@@ -1,4 +1,4 @@
-"""What a search has seen: trials, infeasible candidates, front and hypervolume."""
+"""The history of a search: trials, infeasible candidates, front and hypervolume."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from search.goals.pareto import Front, hypervolume
 from search.records.status import Ending, Status
 from trainables.memory import MemoryReport
 
-#: What Ray Tune adds to the numbers that a trial reports.
+#: Names of the numbers that Ray Tune adds to a trial's report.
 _TUNES_OWN = frozenset((*AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER))
 
 
 def canonical(config: Mapping[str, Any]) -> str:
-    """Return the one text that equal configurations share."""
+    """Return a text that is the same for equal configurations."""
     return json.dumps(config, sort_keys=True)
 
 
 def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a result that the trial itself reported, without what Ray Tune adds to them."""
+    """Return the numbers of a result that the trial itself reported, without those that Ray Tune adds."""
     return {
         name: float(value)
         for name, value in result.items()
@@ -37,7 +37,7 @@ def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-#: Attributes of a trial that are kept as they are.
+#: Attributes of a trial that are stored unchanged.
 _KEPT = (
     "config",
     "number",
@@ -61,30 +61,30 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        trial_id: Its name: ``trial-000``, ``trial-001``, … in the order in which they were first handed out.
+        trial_id: The trial's name: ``trial-000``, ``trial-001``, … in the order of creation.
         config: The configuration.
-        memory: Its predicted memory.
-        number: Number under which the sampler was asked for it; None for repeats and second attempts.
-        status: Where it stands.
-        seed: Seed of its initial weights and of the order of samples.
-        alone: Whether it has a device, or a node's memory, to itself.
-        retry_of: Name of the trial whose configuration it takes up because memory ran out, or None.
-        repeat_of: Name of the trial that it repeats with another seed, or None.
-        legs: Times that it was handed to Ray Tune: once more after each pause, or after the search was
-            interrupted.
+        memory: Predicted memory.
+        number: Number of the sampler's proposal; None for repeats and retries.
+        status: The trial's status.
+        seed: Seed of the initial weights and of the order of samples.
+        alone: Whether the trial has a device, or a node's memory, to itself.
+        retry_of: Name of the trial that this one retries because memory ran out, or None.
+        repeat_of: Name of the trial that this one repeats with another seed, or None.
+        legs: How often the trial was handed to Ray Tune: again after each pause or interruption of the
+            search.
         epochs: Results of each epoch so far; ``time`` is when it was reported, in seconds since 1970.
-        failures: Times that it was started again after an error or the death of its worker.
-        ending: How it ended, unless with a result or in an error.
-        node: Address of the node it last reported from, or None.
-        worker: Ray's id of the actor that runs it, or None.
-        neighbours: Trials that ran, or waited to, at a time when it did.
-        run_id: MLflow's id of the child run, once there is one.
+        failures: How often the trial was restarted after an error or the death of its worker.
+        ending: How the trial ended without a result; None otherwise, and for errors.
+        node: Address of the node that the trial last reported from, or None.
+        worker: Ray's id of the actor that runs the trial, or None.
+        neighbours: Trials that were running or waiting at the same time.
+        run_id: MLflow's id of the child run; None until it exists.
         test: Metrics on the test split, for members of the front.
-        inherited: Metrics before training, with weights inherited from a supernet, where there was one.
-        message: What happened, if it did not finish.
-        kind: ``trial``; or ``supernet``, if it is the training of one.
+        inherited: Metrics before training, with weights inherited from a supernet; empty without one.
+        message: What happened, if the trial did not finish.
+        kind: ``trial``, or ``supernet`` for the training of a supernet.
         checkpoint: Ray's handle on the latest checkpoint.
-        expected: Bytes of tensors it is expected to hold at its peak; None until somebody has asked.
+        expected: Expected peak bytes of the trial's tensors; None until they are asked for.
         key: The configuration as text.
     """
 
@@ -118,10 +118,10 @@ class TrialRecord:
 
     @property
     def memory_error(self) -> float | None:
-        """How far the memory that the trial took is from what it was expected to take, relative to that.
+        """Relative error of the measured memory against the expected memory; None if it was not measured.
 
-        Expected is what the search itself takes: it does not compute what nobody reads and takes the frozen
-        layers' output from a cache, so that this is less than the memory that a configuration stands for.
+        Expected memory is that of a trial as this search runs it. It is less than the memory objective of the
+        configuration, because the search skips unused outputs and caches the frozen layers' output.
         """
         for epoch in self.epochs:
             if {"expected_memory", "measured_memory"} <= set(epoch):
@@ -130,15 +130,15 @@ class TrialRecord:
 
     @property
     def values(self) -> dict[str, float]:
-        """The latest value of every metric, and of what is known without training."""
+        """The latest value of every metric, and the values that are known without training."""
         return self.values_at(len(self.epochs))
 
     def values_at(self, epoch: int) -> dict[str, float]:
-        """Return the values after an epoch (1 is the first), and of what is known without training."""
+        """Return the values after an epoch (1 is the first), and those that are known without training."""
         return {**(self.epochs[epoch - 1] if epoch else {}), **known_values(self.memory)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is to be kept of the trial, beside its epochs, as JSON holds it."""
+        """Return the trial without its epochs, as a JSON document to store."""
         return {
             **{name: getattr(self, name) for name in _KEPT},
             "memory": asdict(self.memory),
@@ -161,7 +161,7 @@ class TrialRecord:
 
 
 def checkpoint_address(checkpoint: Checkpoint | None) -> str | None:
-    """Return where a checkpoint lies: a path, or an address of the kind that storage paths have."""
+    """Return where a checkpoint is: a local path, or an address such as ``s3://bucket/path``."""
     if checkpoint is None:
         return None
     kind = checkpoint.filesystem.type_name if checkpoint.filesystem else "local"
@@ -173,7 +173,7 @@ def checkpoint_address(checkpoint: Checkpoint | None) -> str | None:
 
 @dataclass(frozen=True)
 class Infeasible:
-    """A candidate that was never started: what is known of it breaks a constraint."""
+    """A candidate that was never started, because it breaks a constraint known before training."""
 
     config: dict[str, Any]
     memory: MemoryReport
@@ -183,10 +183,10 @@ class History:
     """All trials and candidates of a search.
 
     Args:
-        objectives: What is compared.
+        objectives: The objectives by which trials are compared.
         reference: See ``search.goals.objectives.reference_values``.
-        constraints: What members of the front keep to.
-        reported: What reports say of every trial, beside the objectives.
+        constraints: Constraints that members of the front satisfy.
+        reported: Objectives that reports show for every trial, in addition to ``objectives``.
 
     Attributes:
         inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
@@ -200,7 +200,7 @@ class History:
         reported: tuple[Objective, ...] = (),
     ) -> None:
         self.objectives = objectives
-        #: What reports say of a trial.
+        #: Objectives that reports show for every trial.
         self.shown = tuple({o.name: o for o in (*reported, *objectives)}.values())
         self.reference = dict(reference)
         self.constraints = constraints
@@ -213,7 +213,7 @@ class History:
         self._front: Front[str] = Front()
 
     def add(self, record: TrialRecord) -> None:
-        """Take up a trial."""
+        """Add a trial."""
         record.inherited = record.inherited or self.inherited.get(record.key, {})
         self.trials[record.trial_id] = record
         self._by_config.setdefault(record.key, []).append(record)
@@ -223,15 +223,15 @@ class History:
             self._rank(record)
 
     def asked_as(self, number: int) -> TrialRecord | None:
-        """Return the trial for which the sampler was asked under a number, if there is one."""
+        """Return the trial of the sampler's numbered proposal, or None."""
         return self._by_number.get(number)
 
     def next_id(self) -> str:
-        """Return the name of the trial that comes next."""
+        """Return the name of the next trial."""
         return f"trial-{len(self.trials):03d}"
 
     def start_leg(self, record: TrialRecord, tune_id: str) -> None:
-        """Note under which of its ids Ray Tune runs a trial from now on."""
+        """Note the id under which Ray Tune runs a trial from now on."""
         record.legs += 1
         self._legs[tune_id] = record
 
@@ -240,7 +240,7 @@ class History:
         return self._legs[tune_id]
 
     def note(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
-        """Take up what a trial reported: an epoch, or how it ended; hearing it twice changes nothing."""
+        """Add a trial's report: an epoch, or how it ended; the same report twice changes nothing."""
         record.node = result.get("node_ip", record.node)
         record.ending = Ending.from_result(result) or record.ending
         numbers = reported_numbers(result)
@@ -248,7 +248,7 @@ class History:
             record.epochs.append({**numbers, "time": time.time()})
 
     def settle(self, record: TrialRecord, status: Status) -> None:
-        """Note how a trial ended; a finished one may extend the front."""
+        """Set the status of a trial that ended; a finished one may extend the front."""
         record.status = status
         if status is Status.FINISHED:
             for objective in self.objectives:
@@ -258,57 +258,57 @@ class History:
             self._rank(record)
 
     def close(self) -> bool:
-        """Take what runs or is paused as stopped; return whether anything ran."""
+        """Mark running and paused trials as stopped; return whether any was running."""
         running = self.by_status(Status.RUNNING)
         for record in (*running, *self.by_status(Status.PAUSED)):
             record.status = Status.STOPPED
         return bool(running)
 
     def by_status(self, status: Status) -> list[TrialRecord]:
-        """Return the trials of a status, in the order they were started."""
+        """Return the trials of a status, in the order of creation."""
         return [record for record in self.trials.values() if record.status is status]
 
     def find(self, config: Mapping[str, Any]) -> TrialRecord | None:
-        """Return the latest trial of a configuration that repeats no other one, if there was one."""
+        """Return the latest trial of a configuration that is no repeat, or None."""
         known = reversed(self._by_config.get(canonical(config), []))
         return next((record for record in known if record.repeat_of is None), None)
 
     def alike(self, record: TrialRecord) -> list[TrialRecord]:
-        """Return all trials of a trial's configuration, itself among them."""
+        """Return all trials of a trial's configuration, including the trial itself."""
         return self._by_config.get(record.key, [record])
 
     def finished(self, record: TrialRecord) -> list[TrialRecord]:
-        """Return the finished trials of a trial's configuration: one a seed."""
+        """Return the finished trials of a trial's configuration: one for each seed."""
         return [other for other in self.alike(record) if other.status is Status.FINISHED]
 
     def values(self, record: TrialRecord) -> dict[str, float]:
-        """Return a configuration's values: means over its finished trials, which differ in their seeds."""
+        """Return a configuration's values: means over its finished trials, one for each seed."""
         runs = self.finished(record)
         if len(runs) < 2:
             return (runs[0] if runs else record).values
         return _across([run.values for run in runs], statistics.fmean)
 
     def spreads(self, record: TrialRecord) -> dict[str, float]:
-        """Return standard deviations over a configuration's finished trials; empty if there is but one."""
+        """Return standard deviations over a configuration's finished trials; empty if fewer than two."""
         runs = [run.values for run in self.finished(record)]
         return _across(runs, statistics.stdev) if len(runs) > 1 else {}
 
     def front(self) -> list[TrialRecord]:
         """Return one finished trial of each configuration that no other one dominates.
 
-        Compared are means over seeds; what breaks a constraint is not on the front. Best first objective
-        first, equal ones in the order in which they were started, whichever finished first.
+        Means over seeds are compared. A configuration that breaks a constraint is not on the front. The front
+        is sorted by its losses, the first objective first; equal members are in the order of creation.
         """
         members = sorted(self._front.members, key=lambda member: (member[1], len(member[0]), member[0]))
         return [self.trials[trial_id] for trial_id, _ in members]
 
     @property
     def trained_objective(self) -> Objective:
-        """The first objective that training decides; the first one if it decides none."""
+        """The first objective that is decided by training, or else the first objective."""
         return next((o for o in self.objectives if not o.known), self.objectives[0])
 
     def best_of_methods(self) -> list[TrialRecord]:
-        """Return the finished trial of each method that is best in the first objective training decides."""
+        """Return the finished trial of each method that is best in ``trained_objective``, best first."""
         objective = self.trained_objective
         finished = [r for r in self.by_status(Status.FINISHED) if r.repeat_of is None]
         ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
@@ -318,7 +318,7 @@ class History:
         return list(best.values())
 
     def hypervolume(self) -> float:
-        """Return the share, 0 to 1, of the box from the reference to the ideal point that is dominated."""
+        """Return the share (0 to 1) of the box from the ideal to the reference that the front dominates."""
         points = [normalised(self.objectives, self.reference, self.values(r)) for r in self.front()]
         return hypervolume(points, [1.0] * len(self.objectives))
 
@@ -328,15 +328,15 @@ class History:
         return {o.name: min((v[o.name] for v in front), key=o.loss) for o in self.objectives if front}
 
     def losses(self, values: Mapping[str, float]) -> tuple[float, ...]:
-        """Return the objectives' values with the sign that makes less better."""
+        """Return the objectives' values as losses: those to maximise are negated."""
         return tuple(o.loss(values[o.name]) for o in self.objectives)
 
     def violations(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return by how much values break each constraint that can be checked; at most 0 is kept."""
+        """Return each constraint's violation, if its value is known; <= 0 means that it is satisfied."""
         return {str(c): c.violation(values) for c in self.constraints if c.name in values}
 
     def _rank(self, record: TrialRecord) -> None:
-        """Compare a finished trial with the front."""
+        """Compare a finished trial with the front, and add it if no member dominates it."""
         firsts = [record]
         if len(self.finished(record)) > 1:  # its configuration's means have changed
             firsts = [runs[0] for runs in (self.finished(r[0]) for r in self._by_config.values()) if runs]

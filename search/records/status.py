@@ -1,4 +1,4 @@
-"""Where a trial stands, and how it ended if it has no result: what workers report and history reads."""
+"""The status of a trial, and the ending of one without a result: workers report it, the history reads it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """Where a trial stands. Each member equals its text, which is what stores and documents hold."""
+    """The status of a trial. Each member equals its text, which stores and documents hold."""
 
     #: It was handed out and has not ended.
     RUNNING = "running"
-    #: Others went on in its place; it may go on later.
+    #: The rule paused it in favour of other trials; it may be resumed later.
     PAUSED = "paused"
     #: It was running or paused when the search ended, or a rule stopped it.
     STOPPED = "stopped"
@@ -23,7 +23,7 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     #: A loss or a metric became infinite or not a number.
     DIVERGED = "diverged"
-    #: It ended in an error, or its worker died, more often than it may be started again.
+    #: It ended in errors, or its worker died, more often than it may be restarted.
     FAILED = "failed"
     #: Memory ran out beside other trials, and its configuration was handed out once more.
     RETRIED = "retried"
@@ -34,7 +34,7 @@ class Status(StrEnum):
         return self.value.replace("_", " ")
 
 
-#: Statuses of trials that came to an end of their own without a result.
+#: Statuses of trials that ended by themselves without a result.
 UNFINISHED = (Status.OUT_OF_MEMORY, Status.DIVERGED, Status.FAILED)
 
 
@@ -44,10 +44,10 @@ class Ending:
 
     Attributes:
         status: ``OUT_OF_MEMORY`` or ``DIVERGED``.
-        stage: Where: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if nobody knows.
+        stage: Where it ended: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if unknown.
         message: The first line of the error.
-        below_share: Whether the trial had less memory than it was granted, so that others were in its way;
-            None if that cannot be known.
+        below_share: Whether the trial had less memory than it was granted, because other trials took too
+            much; None if that is unknown.
     """
 
     status: Status
@@ -62,16 +62,16 @@ class Ending:
         return f"{self.status.words}{where}: {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes as JSON holds them."""
+        """Return the attributes as a JSON document."""
         return asdict(self)
 
     def to_result(self) -> dict[str, Any]:
-        """Return what the trial reports to Ray Tune; it is done with that."""
+        """Return the trial's last result for Ray Tune."""
         return {**self.to_dict(), "done": True}
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> Ending | None:
-        """Return the ending that a trial reported; None if the result is an epoch's."""
+        """Return the ending that a trial reported; None if the result is that of an epoch."""
         return cls.from_dict(result) if "status" in result else None
 
     @classmethod

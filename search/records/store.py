@@ -1,4 +1,4 @@
-"""What a search has on disk: one SQLite file, in which every event is one transaction."""
+"""The store of a search on disk: one SQLite file, in which every event is one transaction."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CREATE TABLE epochs (trial_id TEXT, epoch INTEGER, document TEXT, PRIMARY KEY (t
 
 
 class SearchStore:
-    """The state of a search: its settings, what the sampler asked for, trials and their epochs.
+    """The state of a search: its settings, the sampler's proposals, trials and their epochs.
 
-    A process that is killed leaves what it had committed, and a machine that loses power too. While a store
-    is open nobody else can open it: the operating system lets go of the lock when the process ends, however
-    it ends.
+    Committed transactions survive if the process is killed or the machine loses power. While a store is open,
+    no other process can open it. The operating system releases the lock when the process ends, however it
+    ends.
 
-    Use ``create`` or ``open``.
+    Use ``create``, ``open`` or ``read`` to make one.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -42,11 +42,11 @@ class SearchStore:
 
     @classmethod
     def create(cls, folder: Path, facts: Mapping[str, Any]) -> SearchStore:
-        """Start the store of a new search, or all at once fail to.
+        """Create the store of a new search, in one transaction.
 
         Args:
-            folder: The search's folder; it is made.
-            facts: Values that ``fact`` returns, anything JSON holds.
+            folder: The search's folder; it is created.
+            facts: Values that ``fact`` returns, by name; they must be valid in JSON.
         """
         folder.mkdir(parents=True, exist_ok=True)
         store = cls._opened(folder)
@@ -62,7 +62,7 @@ class SearchStore:
         """Open the store of a search that was started before.
 
         Raises:
-            UserError: If there is none, another process has it open, or it is not of this version.
+            UserError: If there is none, if another process has it open, or if another version wrote it.
         """
         if not (folder / FILE).exists():
             raise UserError(f"{folder}: no search was started there; {_others(folder)}")
@@ -86,10 +86,10 @@ class SearchStore:
 
     @classmethod
     def read(cls, folder: Path) -> SearchStore:
-        """Return a copy in memory of a store, to read only.
+        """Return a copy of a store in memory, only for reading.
 
         Raises:
-            UserError: If there is none, or another process has it open.
+            UserError: If there is none, or if another process has it open.
         """
         if not (folder / FILE).exists():
             raise UserError(f"{folder}: no search was started there; {_others(folder)}")
@@ -100,12 +100,12 @@ class SearchStore:
         return cls(folder / FILE, copy)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file and release its lock."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all that is written inside happen together or not at all; may be nested."""
+        """Write everything inside the ``with`` statement together or not at all; may be nested."""
         if self._depth == 0:
             self._connection.execute("BEGIN")
         self._depth += 1
@@ -121,23 +121,23 @@ class SearchStore:
             self._connection.execute("COMMIT")
 
     def fact(self, name: str) -> Any:
-        """Return a value by name; None if there is none."""
+        """Return a value by its name; None if there is none."""
         row = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
         return row[0] if isinstance(row[0], bytes) else json.loads(row[0])
 
     def put_facts(self, facts: Mapping[str, Any]) -> None:
-        """Write values by name: bytes, or anything JSON holds."""
+        """Write values by name: bytes, or values that are valid in JSON."""
         rows = [(name, v if isinstance(v, bytes) else json.dumps(v)) for name, v in facts.items()]
         self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def put_asked(self, number: int, document: Mapping[str, Any]) -> None:
-        """Write what the sampler was asked, and told, under a number."""
+        """Write a numbered proposal of the sampler, with what the sampler was told about it."""
         self._connection.execute("INSERT OR REPLACE INTO asked VALUES (?, ?)", (number, json.dumps(document)))
 
     def asked(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield what was asked, in order."""
+        """Yield the numbers and documents of the sampler's proposals, in order."""
         for number, document in self._connection.execute("SELECT * FROM asked ORDER BY number"):
             yield number, json.loads(document)
 
@@ -154,7 +154,7 @@ class SearchStore:
         )
 
     def trials(self) -> Iterator[tuple[str, dict[str, Any], list[dict[str, float]]]]:
-        """Yield trials with their epochs, in the order of their names."""
+        """Yield the name, the document and the epochs of each trial, in the order of their names."""
         epochs: dict[str, list[dict[str, float]]] = {}
         for trial_id, document in self._connection.execute(
             "SELECT trial_id, document FROM epochs ORDER BY trial_id, epoch"
@@ -166,14 +166,14 @@ class SearchStore:
             yield trial_id, json.loads(document), epochs.get(trial_id, [])
 
     def _sign(self) -> None:
-        """Say who has the store open; only for messages."""
+        """Write down which process has the store open, for error messages."""
         signature = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M")}
         (self.path.parent / "driver.json").write_text(json.dumps(signature))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
-    # Exclusive, a write-ahead log needs no shared memory, which network file systems do not have.
+    # In exclusive mode, a write-ahead log needs no shared memory, which network file systems lack.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

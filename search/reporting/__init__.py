@@ -1,1 +1,1 @@
-"""What people get to see: progress, tables, pictures, MLflow."""
+"""Everything that a search shows to people: progress, tables, pictures, MLflow."""

@@ -16,14 +16,14 @@ _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
 
 
 def plot_front(history: History, path: Path, title: str) -> None:
-    """Draw all finished trials over the first two objectives, the front joined by steps.
+    """Draw all finished trials over the first two objectives; steps join the front.
 
-    The most that may be spent of what is known before training is drawn as a line, if it is the x axis.
+    If the x axis has an upper bound that is checked before training, it is drawn as a line.
 
     Args:
         history: The search's trials.
         path: PNG (or SVG, PDF) file to write.
-        title: Above the axes.
+        title: Title above the axes.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""A search's runs in MLflow: found or created, and written to only where they differ from what is so."""
+"""The runs of a search in MLflow: they are found or created, and only differences are written to them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SEARCH_ID = "paretofuse.search_id"
 
 
 class SearchRuns:
-    """The run of a search and those of its trials.
+    """The run of a search and the runs of its trials.
 
-    Each method writes what MLflow lacks; one that failed can be called again. A server that does not answer
-    makes it raise what MLflow raises.
+    Each method writes what MLflow lacks. A method that failed can be called again. If the server does not
+    answer, a method raises MLflow's exception.
 
     Args:
-        experiment: Where the runs are.
+        experiment: The experiment that holds the runs.
         about: The search.
     """
 
@@ -44,11 +44,11 @@ class SearchRuns:
         self._parent: HeldRun | None = None
         self._children: dict[str, HeldRun] = {}
         self._described = False
-        self._unsure: set[str] = set()  # trials whose run was asked for, and no answer heard
+        self._unsure: set[str] = set()  # trials whose run was requested, without an answer so far
 
     @property
     def parent(self) -> HeldRun:
-        """The search's run; the first time, it is taken up with those of its trials, or created."""
+        """The search's run; on first use it is found, with the runs of its trials, or created."""
         if self._parent is None:
             self._parent = self._take_up() or self._create_parent()
         return self._parent
@@ -65,14 +65,14 @@ class SearchRuns:
         self._described = True
 
     def run_of(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
-        """Return a trial's run; the first time, it is created."""
+        """Return a trial's run; on first use it is created."""
         run = self._children.get(snapshot.trial_id)
         if run is None:
             run = self._children[snapshot.trial_id] = self._find_child(snapshot, on_front)
         return run
 
     def write_trial(self, snapshot: Snapshot, on_front: bool) -> None:
-        """Write a trial."""
+        """Write a trial to its run."""
         run = self.run_of(snapshot, on_front)
         metrics: list[Metric] = []
         params: list[Param] = []
@@ -81,7 +81,7 @@ class SearchRuns:
             params += [Param(name, str(value)) for name, value in snapshot.params.items()]
         epochs = [epoch for epoch in snapshot.epochs if epoch["epoch"] > run.epochs]
         for epoch in epochs:
-            # The number last: where MLflow holds it, it holds the epoch.
+            # The epoch's number is written last: if MLflow holds it, it holds the whole epoch.
             values = {name: value for name, value in epoch.items() if name not in ("time", "epoch")}
             values = {**values, **snapshot.known, "epoch": epoch["epoch"]}
             metrics += _metrics(values, epoch["time"], step=int(epoch["epoch"]))
@@ -94,12 +94,12 @@ class SearchRuns:
         run.set_status(self._client, _STATUS.get(snapshot.status, "FAILED"), snapshot.changed)
 
     def write_points(self, points: Iterable[Point]) -> None:
-        """Write how the search stood."""
+        """Write the search's progress at several times."""
         metrics = [metric for point in points for metric in _metrics(point.values, point.time, point.trials)]
         self.parent.log(self._client, {}, metrics)
 
     def wrongly_tagged(self, front: frozenset[str]) -> list[str]:
-        """Return the trials whose runs say otherwise than a front whether they are on it."""
+        """Return the trials whose tag ``front`` differs from their membership in the given front."""
         return [
             trial_id
             for trial_id, run in self._children.items()
@@ -107,7 +107,7 @@ class SearchRuns:
         ]
 
     def tag_front(self, trial_id: str, on_front: bool) -> None:
-        """Write whether a trial is on the front."""
+        """Write the tag that says whether a trial is on the front."""
         self._children[trial_id].log(self._client, {"front": _front_tag(on_front)})
 
     def write_text(self, name: str, text: str) -> None:
@@ -120,16 +120,16 @@ class SearchRuns:
 
     def list_tables(self, names: Iterable[str]) -> None:
         """Have MLflow show documents as tables."""
-        # MLflow's own log_table would append to those of an earlier end.
+        # MLflow's own log_table would append to the tables that an earlier end of the search wrote.
         tables = [{"path": name, "type": "table"} for name in names]
         self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
 
     def end(self, status: str, when: float) -> None:
-        """Write how and when, in seconds since 1970, the search ended."""
+        """Write the search's final status and its time, in seconds since 1970."""
         self.parent.set_status(self._client, status, when)
 
     def _take_up(self) -> HeldRun | None:
-        """Take up the search's run and those of its trials, if they are there."""
+        """Find the search's run and the runs of its trials; return None if there is none."""
         found = self._experiment.search_runs(f"tags.`{_SEARCH_ID}` = '{self._about.search_id}'")
         if not found:
             return None
@@ -148,7 +148,7 @@ class SearchRuns:
         return HeldRun.of(self._experiment.create_run(self._about.name, tags))
 
     def _find_child(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
-        """Have a trial's run created, unless that was tried before and the answer did not arrive."""
+        """Create a trial's run, or find the run of an earlier request whose answer did not arrive."""
         trial_id, parent_id = snapshot.trial_id, self.parent.run_id
         if trial_id in self._unsure:
             found = self._experiment.search_runs(
@@ -165,14 +165,14 @@ class SearchRuns:
 
 @dataclass
 class HeldRun:
-    """What MLflow holds of a run.
+    """The part of a run that MLflow already holds.
 
     Attributes:
-        run_id: MLflow's id.
-        status: MLflow's.
-        tags: Its tags.
-        described: Whether its parameters, and what is known from the start, are there.
-        epochs: Number of the last epoch that is there.
+        run_id: MLflow's id of the run.
+        status: MLflow's status of the run.
+        tags: The run's tags.
+        described: Whether MLflow holds its parameters and the metrics known from the start.
+        epochs: Number of the last epoch that MLflow holds.
         test: Metrics on the test split, by the metric's name.
     """
 
@@ -185,7 +185,7 @@ class HeldRun:
 
     @classmethod
     def of(cls, run: Run) -> HeldRun:
-        """Read a run."""
+        """Return what MLflow holds of a run."""
         metrics = run.data.metrics
         return cls(
             run_id=run.info.run_id,
@@ -203,7 +203,7 @@ class HeldRun:
         metrics: list[Metric] | None = None,
         params: list[Param] | None = None,
     ) -> None:
-        """Write metrics, parameters, and the tags that are new or others."""
+        """Write metrics, parameters, and the tags that are new or have changed."""
         new = {name: value for name, value in tags.items() if self.tags.get(name) != value}
         if new or metrics or params:
             entries = [RunTag(name, value) for name, value in new.items()]
@@ -211,7 +211,7 @@ class HeldRun:
         self.tags |= new
 
     def set_status(self, client: MlflowClient, status: str, when: float) -> None:
-        """Write the status, if it is another; ``when`` is the run's end, if it is one."""
+        """Write the status if it has changed; ``when`` is the end of the run, for a final status."""
         if status == self.status:
             return
         if RunStatus.is_terminated(RunStatus.from_string(status)):
@@ -230,5 +230,5 @@ def _front_tag(on_front: bool) -> str:
 
 
 def _fullest(runs: list[Run]) -> Run:
-    """Return the run that was written to, or the oldest; there is one, unless requests crossed."""
+    """Return the run with the most parameters, else the oldest; several exist only if requests crossed."""
     return max(runs, key=lambda run: len(run.data.params))

@@ -1,4 +1,4 @@
-"""The place in MLflow that a search is written to, and what its errors mean."""
+"""The MLflow experiment that a search is written to, and the meaning of MLflow's errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-_PAGE = 200  # runs asked for at once: with their parameters, half a megabyte
+_PAGE = 200  # runs in one request: with their parameters, half a megabyte
 _LONGEST_REASON = 160  # characters
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment on a server, or in a database.
+    """An experiment on a server or in a database.
 
     Attributes:
-        client: Reaches it.
-        experiment_id: MLflow's id.
+        client: MLflow's client for it.
+        experiment_id: MLflow's id of the experiment.
     """
 
     client: MlflowClient
@@ -36,7 +36,7 @@ class Experiment:
         """Find an experiment, or create it.
 
         Raises:
-            ValueError: If it is deleted.
+            ValueError: If the experiment is deleted.
             Exception: If the address is wrong, or the server does not answer; see ``is_mistake``.
         """
         if _is_database(uri):
@@ -50,11 +50,11 @@ class Experiment:
         return cls(client, experiment.experiment_id if experiment else client.create_experiment(name))
 
     def require_answer(self) -> None:
-        """Raise what the server raises if it does not answer."""
+        """Ask the server for the experiment; raise MLflow's exception if it does not answer."""
         self.client.get_experiment(self.experiment_id)
 
     def create_run(self, name: str, tags: Mapping[str, str], started: float | None = None) -> Run:
-        """Create a run; ``started`` is in seconds since 1970, None is now."""
+        """Create a run; ``started`` is in seconds since 1970, and None means now."""
         all_tags = {MLFLOW_RUN_NAME: name, "mlflow.user": os.environ.get("USER", "unknown"), **tags}
         start_time = None if started is None else int(started * 1000)
         return self.client.create_run(self.experiment_id, start_time, all_tags)
@@ -78,7 +78,7 @@ class Experiment:
 
 
 def is_mistake(error: Exception, uri: str) -> bool:
-    """Whether an address is at fault with which an experiment could not be opened, not an outage."""
+    """Return whether an error of ``Experiment.open`` means a wrong address, not an outage."""
     if not uri.startswith(("http://", "https://")):
         return True
     if not isinstance(error, MlflowException) or isinstance(error, InvalidUrlException):
@@ -88,7 +88,7 @@ def is_mistake(error: Exception, uri: str) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server answered that it will not: asked again, it would say the same."""
+    """Return whether the server refused a request, so that repeating the request is useless."""
     if not isinstance(error, MlflowException):
         return False
     status = error.get_http_status_code()
@@ -96,7 +96,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Return an error in one line."""
+    """Return an error's text in one line."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 
@@ -106,7 +106,7 @@ def _is_database(uri: str) -> bool:
 
 
 def _require_database(uri: str) -> None:
-    """Raise what is wrong with a database: MLflow itself would try a wrong one again for minutes."""
+    """Raise the error of a database that cannot be opened; MLflow itself would retry for minutes."""
     url = make_url(uri)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)

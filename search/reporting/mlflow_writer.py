@@ -1,4 +1,4 @@
-"""A thread that writes to MLflow what there is to say of a search, and outlasts outages of the server."""
+"""A thread that writes the news of a search to MLflow, and survives outages of the server."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from search.reporting.mlflow_server import Experiment, is_mistake, is_refusal, r
 from search.reporting.news import About, Final, Point, Snapshot
 from trainables.errors import UserError
 
-_OPENING = 5.0  # seconds that the search waits for a wrong address to show
-_ROUND = 1.0  # seconds between writes, so that what a trial reports meanwhile goes into one
+_OPENING = 5.0  # seconds that the search waits to see whether the address is wrong
+_ROUND = 1.0  # seconds between writes, so that one write takes all reports in between
 _LONGEST = 30.0  # seconds between attempts to reach a server that does not answer
-_TRIES = 5  # times that what fails though the server answers is tried
+_TRIES = 5  # attempts at a write that fails although the server answers
 
 
 class Outbox:
-    """What is still to be written: the search adds to it, the thread takes away from it.
+    """News to be written: the search adds to it, and the thread removes from it.
 
     Attributes:
-        trials: The latest snapshot of each trial that there is news of.
-        points: How the search stood.
+        trials: The latest snapshot of each trial with news.
+        points: The search's progress at several times.
         front: Names of the trials on the front.
-        final: What is said last, once it is known.
+        final: The final news; None until the search ends.
         changed: Set when something was added.
     """
 
@@ -40,59 +40,59 @@ class Outbox:
         self.changed.set()
 
     def put(self, snapshot: Snapshot) -> None:
-        """Add a trial as it is now, in place of an earlier snapshot of it."""
+        """Add a snapshot of a trial, which replaces an earlier one."""
         with self._lock:
             self.trials[snapshot.trial_id] = snapshot
         self.changed.set()
 
     def put_standing(self, front: frozenset[str], point: Point | None = None) -> None:
-        """Add how the search stands."""
+        """Set the current front, and add a point of progress."""
         with self._lock:
             self.front = front
             self.points += [point] if point else []
         self.changed.set()
 
     def put_final(self, final: Final) -> None:
-        """Add what is said last: nothing is added after it."""
+        """Add the final news; nothing may be added after it."""
         with self._lock:
             self.final = final
         self.changed.set()
 
     def snapshot(self) -> tuple[list[Point], Final | None]:
-        """Return points and final as they are now."""
+        """Return the current points and final news."""
         with self._lock:
             return list(self.points), self.final
 
     def take_trial(self, snapshot: Snapshot) -> None:
-        """Remove a snapshot, unless there is more recent news of its trial."""
+        """Remove a snapshot, unless a newer one has replaced it."""
         with self._lock:
             if self.trials[snapshot.trial_id] is snapshot:
                 del self.trials[snapshot.trial_id]
 
     def take_points(self, count: int) -> None:
-        """Remove the oldest points."""
+        """Remove the ``count`` oldest points."""
         with self._lock:
             del self.points[:count]
 
 
 class MlflowWriter:
-    """Writes an outbox to MLflow, from a thread of its own.
+    """Writes an outbox to MLflow, in its own thread.
 
-    The thread compares what MLflow holds with the outbox and writes the difference. While a server does not
-    answer, that difference waits. What a server refuses, or what fails ``_TRIES`` times though it answers, is
-    left out, and the rest is written.
+    The thread compares MLflow with the outbox and writes the difference. While the server does not answer,
+    the difference stays in the outbox. A write that the server refuses, or that fails ``_TRIES`` times
+    although the server answers, is skipped, and the rest is written.
 
     Args:
         uri: MLflow's address.
         experiment: The experiment's name.
         about: The search.
-        outbox: What is to be written.
-        found: Told of each trial the id of its run, as soon as it is there; called from the thread.
-        warn: Told, in one line each, of outages and of what MLflow refuses; called from the thread.
+        outbox: The news to write.
+        found: Called from the thread with each trial's name and the id of its run, once the run exists.
+        warn: Called from the thread with one line about each outage, and about each write that is skipped.
 
     Attributes:
         parent_id: MLflow's id of the search's run; None until the server has answered.
-        away: Whether the server did not answer the last time.
+        away: Whether the server did not answer the last request.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class MlflowWriter:
         self._mistake: Exception | None = None
 
     def start(self) -> None:
-        """Start the thread, and wait for a while to see whether the address is right.
+        """Start the thread, and wait up to ``_OPENING`` seconds to see whether the address is right.
 
         Raises:
-            UserError: If the address is wrong: of an unknown kind, of a database that cannot be opened, of a
-                server that refuses. A server that does not answer is no mistake.
+            UserError: If the address is of an unknown kind, the database cannot be opened, or the server
+                refuses. A server that does not answer raises nothing.
         """
         threading.Thread(target=self._run, name="mlflow", daemon=True).start()
         self._opened.wait(_OPENING)
@@ -140,7 +140,7 @@ class MlflowWriter:
             raise UserError(f"--tracking-uri {self._uri}: cannot be used ({reason(self._mistake)})")
 
     def wait(self, patience: float) -> None:
-        """Wait until the outbox is written, at most ``patience`` seconds; not while the server is away."""
+        """Wait up to ``patience`` seconds until all trials are written; return if the server is away."""
         deadline = time.monotonic() + patience
         while (self._outbox.trials or self.parent_id is None) and time.monotonic() < deadline:
             if self.away:
@@ -149,10 +149,10 @@ class MlflowWriter:
             time.sleep(0.05)
 
     def close(self, patience: float) -> bool:
-        """Let the thread end once all is written; the outbox holds what is said last.
+        """End the thread once everything is written; the outbox must hold the final news.
 
         Args:
-            patience: Seconds to wait; what is not written by then, is not.
+            patience: Seconds to wait; anything not written by then is dropped.
 
         Returns:
             Whether MLflow took everything.
@@ -164,7 +164,7 @@ class MlflowWriter:
         self._outbox.changed.set()
         return finished and not self._skipped
 
-    # From here on, all runs in the thread.
+    # All methods below run in the thread.
 
     def _run(self) -> None:
         delay = _ROUND
@@ -203,7 +203,7 @@ class MlflowWriter:
         Raises:
             Exception: If the server does not answer.
         """
-        # Before the trials: once there is a final, all there is to say of them is in the outbox.
+        # Read before the trials: if the final news is there, all news of trials is in the outbox, too.
         points, final = self._outbox.snapshot()
         if self._experiment is None:
             self._experiment = Experiment.open(self._uri, self._name)
@@ -224,7 +224,7 @@ class MlflowWriter:
         return left
 
     def _write_trials(self, runs: SearchRuns) -> bool:
-        """Write the trials there is news of; return whether all of it is written."""
+        """Write the trials with news; return whether all of them are written."""
         done = True
         for trial_id in list(self._outbox.trials):
             if self._given_up.is_set():
@@ -242,7 +242,7 @@ class MlflowWriter:
         runs.write_trial(snapshot, snapshot.trial_id in self._outbox.front)
 
     def _try(self, what: str, write: Callable[[], object]) -> bool:
-        """Write something; return whether that is done with, be it that MLflow refuses it for good.
+        """Run a write; return whether it is done, which it also is if it is skipped for good.
 
         Raises:
             Exception: If the server does not answer.
@@ -254,7 +254,7 @@ class MlflowWriter:
         except Exception as error:
             if not is_refusal(error):
                 assert self._experiment is not None
-                self._experiment.require_answer()  # raises where the server is the cause
+                self._experiment.require_answer()  # raises if the server is the cause
                 self._tries[what] += 1
                 if self._tries[what] < _TRIES:
                     return False
@@ -265,7 +265,7 @@ class MlflowWriter:
         return True
 
     def _finish(self, runs: SearchRuns, final: Final) -> bool:
-        """Write the end's documents and status; return whether all of it is written."""
+        """Write the final documents and the final status; return whether all are written."""
         done = True
         for name, text in final.texts.items():
             done &= self._try(name, partial(runs.write_text, name, text))

@@ -1,4 +1,4 @@
-"""What there is to say of a search, as data that does not change: no thread, no client."""
+"""The news of a search as immutable data, without threads and clients."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LONGEST_MESSAGE = 4000  # characters
 
 @dataclass(frozen=True)
 class About:
-    """The search itself.
+    """A description of the search.
 
     Attributes:
-        search_id: What tells it from all others, and stays when it is resumed.
-        name: Its name.
-        tags: Tags.
-        params: Parameters: settings, what they stood for, environment.
+        search_id: Unique id of the search; a resumed search keeps it.
+        name: The search's name.
+        tags: Tags of the search's run.
+        params: Parameters of the search's run: settings, resolved settings, environment.
         settings: The settings as a JSON document.
     """
 
@@ -40,7 +40,7 @@ class About:
 
     @classmethod
     def of(cls, config: SearchConfig, details: Mapping[str, Any], search_id: str) -> About:
-        """Describe a search by its settings and by what these stood for."""
+        """Describe a search by its settings and its resolved details."""
         environment = {f"version.{name}": version(name) for name in _PACKAGES}
         environment |= {"version.python": platform.python_version(), "platform": platform.platform()}
         return cls(
@@ -54,17 +54,17 @@ class About:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A trial as it was at a time.
+    """A trial at one moment.
 
     Attributes:
         trial_id: The trial's name.
-        status: The trial's.
-        started: When it was first heard of, in seconds since 1970.
-        changed: When its status was first seen, in seconds since 1970.
-        params: Parameters.
-        tags: Tags.
+        status: The trial's status.
+        started: Time of the trial's first snapshot, in seconds since 1970.
+        changed: Time of the first snapshot with this status, in seconds since 1970.
+        params: Parameters of the trial's run.
+        tags: Tags of the trial's run.
         predicted: Metrics known from the start.
-        known: Metrics that hold for each epoch.
+        known: Metrics that are equal for every epoch.
         epochs: As in ``TrialRecord``.
         test: As in ``TrialRecord``, by the metric's name.
     """
@@ -84,13 +84,13 @@ class Snapshot:
     def of(
         cls, record: TrialRecord, now: float, earlier: Snapshot | None = None, retried_as: str | None = None
     ) -> Snapshot:
-        """Take a trial's.
+        """Return a snapshot of a trial.
 
         Args:
             record: The trial.
             now: The time, in seconds since 1970.
             earlier: A snapshot of the same trial that this one replaces, or None.
-            retried_as: Name of the trial that took up its configuration because memory ran out, or None.
+            retried_as: Name of the trial that retries this one because memory ran out, or None.
         """
         tags = {
             "kind": record.kind,
@@ -130,7 +130,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Point:
-    """How the search stood: at a time, in seconds since 1970, after some finished trials."""
+    """The search's progress at a time (in seconds since 1970), after a number of finished trials."""
 
     time: float
     trials: int
@@ -138,7 +138,7 @@ class Point:
 
     @classmethod
     def of(cls, history: History, now: float) -> Point:
-        """Count trials and measure the front."""
+        """Count the trials and measure the front."""
         counts = Counter(record.status for record in history.trials.values())
         values = {
             "hypervolume": history.hypervolume(),
@@ -153,14 +153,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Final:
-    """What is said last.
+    """The final news of a search.
 
     Attributes:
         status: How the search ended: ``FINISHED``, ``KILLED`` or ``FAILED``.
-        when: Time, in seconds since 1970.
+        when: Time of the end, in seconds since 1970.
         texts: Documents by name.
-        tables: Names of those that are tables.
-        picture: A file, or None.
+        tables: Names of the documents that are tables.
+        picture: A picture file to attach, or None.
     """
 
     status: str
@@ -178,7 +178,7 @@ class Final:
         picture: Path | None,
         now: float,
     ) -> Final:
-        """Make the documents: tables that have rows, and what was never started."""
+        """Make the documents: the tables that have rows, and the candidates that were never started."""
         texts = {name: _table(rows) for name, rows in tables.items() if rows}
         shown = tuple(texts)
         infeasible = [
@@ -191,12 +191,12 @@ class Final:
 
 
 def front_members(history: History) -> frozenset[str]:
-    """Return the names of the front's trials, with their repeats."""
+    """Return the names of the trials on the front and of their repeats."""
     return frozenset(run.trial_id for first in history.front() for run in history.finished(first))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Return rows in the format of MLflow's tables, each configuration's parameters as columns."""
+    """Return rows in the format of MLflow's tables, with a column for each field of a configuration."""
     flat = [{**{k: v for k, v in row.items() if k != "config"}, **row["config"]} for row in rows]
     columns = list(dict.fromkeys(column for row in flat for column in row))
     return json.dumps({"columns": columns, "data": [[row.get(column) for column in columns] for row in flat]})

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs."""
+"""The progress of a running search, shown in the terminal."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from search.records.history import History, TrialRecord
 from search.records.status import UNFINISHED, Status
 from search.units import format_duration
 
-#: Where a terminal cannot be redrawn, at most one line in so many seconds.
+#: Least seconds between two lines if the output cannot be redrawn.
 _QUIET_SECONDS = 60.0
 
 
 class Progress:
-    """One live view in a terminal; elsewhere a plain line a minute. Always on standard error.
+    """Shows progress: a live view in a terminal, elsewhere at most one plain line a minute.
 
     Args:
-        history: What the view shows.
-        num_samples: Trials planned.
-        epochs: Epochs a trial.
-        time_budget: Seconds after which no more training is done.
+        console: Where progress is shown.
+        history: The search's trials.
+        num_samples: Number of planned trials.
+        epochs: Epochs of a complete trial.
+        time_budget: Seconds after which training ends; None sets no limit.
     """
 
     def __init__(
@@ -57,25 +58,25 @@ class Progress:
             self._live.stop()
 
     def started(self, record: TrialRecord) -> None:
-        """Say how the search stands, if it is time to: a trial was started."""
+        """Show progress, if it is due: a trial was started."""
         self.update()
 
     def reported(self, record: TrialRecord) -> None:
-        """Say how the search stands, if it is time to: a trial reported an epoch."""
+        """Show progress, if it is due: a trial reported an epoch."""
         self.update()
 
     def ended(self, record: TrialRecord) -> None:
-        """Say how the search stands, if it is time to: a trial ended."""
+        """Show progress, if it is due: a trial ended."""
         self.update()
 
     def update(self) -> None:
-        """Say how the search stands, if it is time to."""
+        """Print a line if the output is no terminal and a line is due."""
         if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
             self._said = time.monotonic()
             self.console.print(" | ".join(f"{name} {value}" for name, value in self.facts()), soft_wrap=True)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return what is shown, as names and values."""
+        """Return the facts to show, as pairs of a name and a value."""
         history = self.history
         running, paused = history.by_status(Status.RUNNING), history.by_status(Status.PAUSED)
         samples = [record for record in history.trials.values() if record.number is not None]
@@ -107,11 +108,11 @@ class Progress:
         return facts
 
     def _left(self, elapsed: float, planned: int) -> float | None:
-        """Return the seconds that so many epochs will take, judged by those so far; None without any."""
+        """Estimate the seconds for ``planned`` epochs from the epochs so far; None before the first one."""
         epochs = sum(len(record.epochs) for record in self.history.trials.values()) - self._before
         if not epochs:
             return None
-        if self._preparing is None:  # what went before the first epoch, caching too, does not come again
+        if self._preparing is None:  # preparation before the first epoch happens only once
             done = (record.epochs[-1] for record in self.history.trials.values() if record.epochs)
             latest = max(done, key=lambda epoch: epoch["time"])
             training = latest.get("epoch_seconds", elapsed) + latest.get("validation_seconds", 0.0)
@@ -131,13 +132,13 @@ class Progress:
 
 
 class Steps:
-    """Counts steps of one kind: one live line in a terminal; elsewhere plain ones, at most one a minute.
+    """Counts steps: a live line in a terminal, elsewhere at most one plain line a minute.
 
     Args:
-        console: Where to.
-        name: What is counted.
-        planned: Steps in all.
-        done: Steps that were done before.
+        console: Where the line is shown.
+        name: Name of the steps.
+        planned: Total number of steps.
+        done: Number of steps that were done before.
     """
 
     def __init__(self, console: Console, name: str, planned: int, done: int = 0) -> None:
@@ -158,12 +159,12 @@ class Steps:
             self._status.stop()
 
     def update(self, done: int, what: str, *, always: bool = False) -> None:
-        """Say how many are done.
+        """Show how many steps are done.
 
         Args:
-            done: How many.
-            what: More to say.
-            always: Also where lines are not redrawn, and however soon after the last one.
+            done: Number of steps that are done.
+            what: Text to show after the number.
+            always: Whether to print a plain line even if none is due.
         """
         now = time.monotonic()
         text = f"{self.name}: {done} of {self.planned}, {what}"
@@ -178,5 +179,5 @@ class Steps:
 
 
 def error_console() -> Console:
-    """Return the console for everything but results."""
+    """Return a console on standard error, for everything except results."""
     return Console(file=sys.stderr, highlight=False)

@@ -1,4 +1,4 @@
-"""The front, the best of each method, and memory, as the rows of documents."""
+"""The front, the best trial of each method, and memory, as rows of documents."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from search.records.status import Status
 
 
 def front_rows(history: History) -> list[dict[str, Any]]:
-    """Return the front as the rows of the JSON document, see ``SearchResult.to_dict``.
+    """Return the front as rows of the JSON document, see ``SearchResult.to_dict``.
 
-    Figures are means over the trials of a configuration, ``seeds`` their number, and with several of them
-    ``spread`` holds standard deviations.
+    Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
+    several, ``spread`` holds their standard deviations.
     """
     return [_row(record, history) for record in history.front()]
 
 
 def method_rows(history: History) -> list[dict[str, Any]]:
-    """Return the best finished trial of each method, best first, as rows like the front's.
+    """Return the best finished trial of each method, best first, as rows like those of the front.
 
-    Best is by the first objective that training decides; each row also has ``trials``, how many of the
-    method's trials finished, and ``on_front``.
+    Trials are compared by the first objective that training decides. Each row also has ``trials``, the number
+    of the method's finished trials, and ``on_front``.
     """
     front = {record.trial_id for record in history.front()}
     trials = Counter(record.config["method"] for record in history.by_status(Status.FINISHED))
@@ -38,7 +38,7 @@ def method_rows(history: History) -> list[dict[str, Any]]:
 
 
 def memory_rows(history: History) -> list[dict[str, Any]]:
-    """Return predicted and measured memory of every trial that was measured, in GiB."""
+    """Return predicted and measured memory, in GiB, of every trial whose memory was measured."""
     return [
         {
             "trial_id": record.trial_id,

@@ -1,4 +1,4 @@
-"""The front and the best of each method as tables for the terminal, and lines that go with them."""
+"""The front and the best trial of each method as tables for the terminal, with lines of text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.goals.agreement import RankAgreement
 from search.goals.objectives import PARAMS, Objective
 from search.goals.quantities import quantity_of
 
-#: Headings of parameters, where they are not their names.
+#: Headings of parameters, if they differ from the names.
 _HEADINGS = {
     "n_fusion_layers": "L_f",
     "n_query_prompts": "QP",
@@ -25,12 +25,12 @@ _HEADINGS = {
     "gradient_checkpointing": "grad.\nckpt.",
 }
 
-#: Before the names of metrics with weights inherited from a supernet.
+#: Prefix of the names of metrics with weights inherited from a supernet.
 _INHERITED = "inherited_"
 
 
 def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say how far measured memory was from the expected, over the rows of ``memory_rows``."""
+    """Return a line about the error of predicted memory, over the rows of ``memory_rows``."""
     errors = sorted(abs(row["error"]) for row in rows)
     if not errors:
         return "memory was not measured: no trial came as far as its second full batch"
@@ -42,7 +42,7 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tau_line(agreement: RankAgreement) -> str:
-    """Say how well inherited results rank subnets, and whether there is anything to rank."""
+    """Return a line about how well inherited results rank subnets, and whether their own results differ."""
     name, tau = agreement.objective, agreement.tau
     if tau is None:
         return (
@@ -69,22 +69,23 @@ def front_table(
     title: str,
     width: int,
 ) -> tuple[Table, list[str]]:
-    """Return the front as a table for the terminal, and the lines that are to follow it.
+    """Return the front as a table for the terminal, and the lines to print after it.
 
-    Settings have columns. Where these say too little or do not fit, lines have the settings of each member.
+    Each setting has a column. If the columns do not fit or cannot show every setting, a line for each member
+    gives its settings.
 
     Args:
-        rows: As ``front_rows`` returns them.
-        objectives: What the rows say of each trial, see ``History.shown``.
-        depths: Layers of each encoder, to show L_f for each.
-        title: Above the table.
+        rows: Rows of ``front_rows``.
+        objectives: Objectives in the rows, see ``History.shown``.
+        depths: Number of layers of each encoder, to show L_f for each.
+        title: Title above the table.
         width: Columns of the terminal.
     """
     lines = [settings_line(row) for row in rows]
     figures = _figures(rows, objectives)
     if len({row["config"]["method"] for row in rows}) > 1:
         return _front_table(rows, figures, depths, title, ["method"]), lines
-    # A supernet has one learning rate, which all that is trained from it shares
+    # All subnets of a supernet share its learning rate.
     inherited = any(figure.key.startswith(_INHERITED) for figure in figures)
     left_out = ("method", "learning_rate") if inherited else ("method",)
     keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
@@ -103,7 +104,7 @@ def _front_table(
     title: str,
     keys: Sequence[str],
 ) -> Table:
-    """Return the front with a column for each of some fields of the configuration."""
+    """Return the front as a table, with a column for each of the configuration's fields in ``keys``."""
     table = _table(title, [figure.heading for figure in figures])
     for key in keys:
         justify: JustifyMethod = "left" if key == "method" else "right"
@@ -123,11 +124,11 @@ def _heading(name: str) -> str:
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table:
-    """Return the best of each method as a table for the terminal; what training decides comes first.
+    """Return the best trial of each method as a table; objectives that training decides come first.
 
     Args:
-        rows: As ``method_rows`` returns them.
-        objectives: What the rows say of each trial, see ``History.shown``.
+        rows: Rows of ``method_rows``.
+        objectives: Objectives in the rows, see ``History.shown``.
     """
     in_order = sorted(objectives, key=lambda objective: objective.known)
     figures = [f for f in _figures(rows, in_order) if not f.key.startswith(_INHERITED)]
@@ -155,12 +156,12 @@ def _table(title: str, headings: Sequence[str]) -> Table:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A column of values of an objective.
+    """A column with the values of an objective.
 
     Attributes:
         objective: The objective.
-        key: Where a row has the value.
-        where: The first line of the heading: with what weights or on what split it is measured; may be empty.
+        key: Name of the value in a row.
+        where: First line of the heading, which names the split or the weights; may be empty.
     """
 
     objective: Objective
@@ -169,13 +170,13 @@ class _Figure:
 
     @property
     def heading(self) -> str:
-        """Short words, one a line, with the unit below."""
+        """The heading: one short word in each line, and the unit in the last line."""
         name = self.objective.short or self.objective.name
         words = (self.where, *name.replace("_", " ").split(), quantity_of(self.objective).symbol)
         return "\n".join(word for word in words if word)
 
     def cell(self, row: Mapping[str, Any]) -> str:
-        """Return a row's value, with its standard deviation over seeds if there are several, unless exact."""
+        """Return a row's value as text, with its standard deviation over seeds if it has one."""
         if row.get(self.key) is None:
             return "-"
         write = quantity_of(self.objective).cell
@@ -184,7 +185,7 @@ class _Figure:
 
 
 def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[_Figure]:
-    """Return the columns of objectives, the trained parameters last, which every row has."""
+    """Return the columns of the objectives; the number of trained parameters comes last."""
     figures = []
     for objective in objectives:
         name = objective.name
@@ -212,7 +213,7 @@ def settings_line(row: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Return a setting as text; one for each layer of each modality as ``text 4 2 1 image 8 8 2``."""
+    """Return a setting as text; values by layer and modality become ``text 4 2 1 image 8 8 2``."""
     if isinstance(value, Mapping):
         return " ".join(f"{modality} {' '.join(map(str, of))}" for modality, of in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -223,7 +224,7 @@ def _cell(key: str, value: Any, depths: Mapping[str, int]) -> str:
         return "-"
     if key == "n_fusion_layers":
         return "/".join(str(depth - value) for depth in depths.values())
-    if isinstance(value, Mapping):  # one for each layer of each modality
+    if isinstance(value, Mapping):  # a value for each layer of each modality
         numbers = [number for of_layers in value.values() for number in of_layers]
         return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}-{max(numbers)}"
     return f"{value:g}" if isinstance(value, float) else str(value)

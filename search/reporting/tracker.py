@@ -1,4 +1,4 @@
-"""MLflow: one parent run a search, one child run a trial, the front tagged; written beside the search."""
+"""Records a search in MLflow: one parent run for the search, one child run for each trial."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from search.reporting.news import About, Final, Point, Snapshot, front_members
 
 
 class Tracker:
-    """Has a search written to MLflow, by a thread of its own: the search never waits for it.
+    """Writes a search to MLflow in its own thread, so that the search never waits for MLflow.
 
     The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
-    and the front as table and picture. Each child holds one trial: parameters, every objective each epoch,
-    predicted memory with its parts, and tags: ``front`` (true or false), so that the filter
-    ``tags.front = "true"`` leaves the front; ``kind`` and ``status``, as in ``TrialRecord``; ``infeasible``,
-    true if it ran out of memory; ``stage`` and ``message``, what happened where; ``legs``, how often it was
-    handed out; ``failures``, how often it was started again; ``retry_of`` and ``retried_as``, a trial's id,
-    where a configuration was tried again alone; ``repeat_of``, a trial's id, where its configuration was
-    trained again with another seed, which is a parameter then.
+    and the front as table and picture. Each child run holds one trial: its parameters, every objective in
+    each epoch, predicted memory with its parts, and these tags:
 
-    At most one snapshot a trial waits to be written. The tags ``paretofuse.search_id`` and ``trial_id`` say
-    whose a run is, so that a search that goes on, or that did not hear the answer to its request for a run,
-    takes up the run that is there. Metrics carry the time at which they were reported: MLflow keeps one that
-    is written twice once. Parameters of a run that has some are left alone; MLflow does not let them change.
+    - ``front``: true or false; the filter ``tags.front = "true"`` selects the front.
+    - ``kind``, ``status``: as in ``TrialRecord``.
+    - ``infeasible``: true if the trial ran out of memory.
+    - ``stage``, ``message``: where and how it ended, if it has no result.
+    - ``legs``, ``failures``: how often it was handed out, and how often it was restarted.
+    - ``retry_of``, ``retried_as``: the other trial's id, if a configuration was tried again alone.
+    - ``repeat_of``: the first trial's id, if its configuration was trained again with another seed. The run
+      then has the seed as a parameter.
+
+    At most one snapshot of each trial waits to be written. The tags ``paretofuse.search_id`` and ``trial_id``
+    identify a run. A search that was resumed, or whose request for a run got no answer, finds the existing
+    run by them. Each metric carries the time at which it was reported, so MLflow keeps it once even if it is
+    written twice. The parameters of a run are written once, because MLflow does not let them change.
 
     Args:
         config: The search's settings.
-        history: Its trials; those that it holds already are written, too.
-        details: More parameters of the parent: what was resolved (sizes, fingerprints).
-        search_id: What tells this search from all others, and stays when it is resumed.
-        warn: Told, in one line each, of outages and of what MLflow refuses; called from the thread.
+        history: The search's trials; those that it already holds are written, too.
+        details: Further parameters of the parent run: resolved sizes, fingerprints.
+        search_id: Unique id of the search; a resumed search keeps it.
+        warn: Called from the thread with one line about each outage, and about each write that is skipped.
 
     Raises:
-        UserError: If the address is wrong: of an unknown kind, of a database that cannot be opened, of a
-            server that refuses. A server that does not answer is no mistake.
+        UserError: If the address is of an unknown kind, the database cannot be opened, or the server refuses.
+            A server that does not answer raises nothing.
     """
 
     def __init__(
@@ -74,20 +78,20 @@ class Tracker:
         return self._writer.parent_id
 
     def started(self, record: TrialRecord) -> None:
-        """Have it written that a trial was started."""
+        """Queue the start of a trial for MLflow."""
         self.update(record)
 
     def reported(self, record: TrialRecord) -> None:
-        """Have it written what a trial reported."""
+        """Queue a trial's report for MLflow."""
         self.update(record)
 
     def ended(self, record: TrialRecord) -> None:
-        """Have it written how a trial ended, and how the search stands now."""
+        """Queue the end of a trial, and the progress of the search, for MLflow."""
         self.update(record)
         self.progress()
 
     def update(self, record: TrialRecord) -> None:
-        """Have a trial written as it is now."""
+        """Queue the current state of a trial for MLflow."""
         if record.retry_of and record.retry_of not in self._retried:
             self._retried[record.retry_of] = record.trial_id
             self.update(self._history.trials[record.retry_of])
@@ -97,12 +101,12 @@ class Tracker:
         self._outbox.put(Snapshot.of(record, time.time(), earlier, self._retried.get(trial_id)))
 
     def progress(self) -> None:
-        """Have it written how the search stands: counts, front and hypervolume."""
+        """Queue the progress of the search for MLflow: counts, front and hypervolume."""
         point = Point.of(self._history, time.time())
         self._outbox.put_standing(front_members(self._history), point)
 
     def wait(self, patience: float = 10.0) -> None:
-        """Wait until MLflow holds what it was told so far, so that runs have ids; not if it is away."""
+        """Wait up to ``patience`` seconds until MLflow holds all trials; return if the server is away."""
         self._writer.wait(patience)
 
     def close(
@@ -117,8 +121,8 @@ class Tracker:
         Args:
             status: ``FINISHED``, ``KILLED`` (interrupted) or ``FAILED``.
             tables: Rows of trials by the artifact's name.
-            picture: A file to attach, or None.
-            patience: Seconds to wait for MLflow; what is not written by then, is not.
+            picture: A picture file to attach, or None.
+            patience: Seconds to wait for MLflow; anything not written by then is dropped.
 
         Returns:
             Whether MLflow took everything.
@@ -130,5 +134,5 @@ class Tracker:
         return self._writer.close(patience)
 
     def _note_run(self, trial_id: str, run_id: str) -> None:
-        """Tell a trial which run is its own; called from the thread."""
+        """Note the id of a trial's run; called from the thread."""
         self._records[trial_id].run_id = run_id
