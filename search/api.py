@@ -1,4 +1,4 @@
-"""Wires a search together and runs it: the Python API behind the command line."""
+"""Sets up a search and runs it: the Python API behind the command line."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         console: Where progress is shown; None is standard error.
 
     Returns:
-        The front and the counts.
+        The result, with the front and the counts.
 
     Raises:
-        UserError: If the settings, the data or the encoders cannot be used; nothing is left behind.
+        UserError: If the settings, the data or the encoders cannot be used; no search is left behind then.
     """
     console = console or error_console()
     folder = _folder(config.storage.storage_path, config.run_name)
@@ -66,21 +66,24 @@ def resume_search(
     console: Console | None = None,
     **changes: Any,
 ) -> SearchResult:
-    """Go on with a search that was interrupted, or extend one that came to its end.
+    """Resume a search that was interrupted, or extend one that has finished.
 
-    Finished trials stay as they are; those that ran go on from their last checkpoint, under the same MLflow
-    runs.
+    Finished trials stay unchanged. Trials that were running resume from their last checkpoint, in the same
+    MLflow runs.
 
     Args:
         name: The search's name.
-        storage_path: Where it lies.
-        num_samples: Trials to run in all, or ``+20`` for twenty more than before; None as before.
+        storage_path: Folder or remote address that holds the search.
+        num_samples: Total number of trials, or ``+20`` for twenty more than before; None keeps the number.
         console: Where progress is shown; None is standard error.
-        **changes: Settings to change, by name. docs/options.md says which may change; the others are refused
-            if they differ.
+        **changes: Settings to change, by name. docs/options.md lists the settings that may change.
+
+    Returns:
+        The result, with the front and the counts.
 
     Raises:
-        UserError: If there is no such search, somebody else is running it, or what it runs on has changed.
+        UserError: If there is no such search, if another process runs it, if a setting may not change, or if
+            the dataset or an encoder has changed.
     """
     console = console or error_console()
     folder = _folder(storage_path, name)
@@ -98,7 +101,7 @@ def resume_search(
 
 
 def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console) -> SearchResult:
-    """Run a search that is set up; without a store it is a new one."""
+    """Run a search that is set up; without a store, start a new one."""
     config, history = setup.config, setup.history
     prepared = setup.backend.prepare(setup.space, console)
     folder = _folder(config.storage.storage_path, config.run_name)
@@ -123,10 +126,10 @@ def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console
 
 
 def _placement(setup: Setup) -> Placement:
-    """Return what trials are given on the cluster that was joined.
+    """Return the placement of trials on the cluster that was joined.
 
     Raises:
-        UserError: If no trial could ever run there.
+        UserError: If no trial could run on the cluster.
     """
     config = setup.config
     nodes = find_nodes(config.placement.gpu_memory)
@@ -146,7 +149,7 @@ def _placement(setup: Setup) -> Placement:
 
 @contextmanager
 def _tracker(setup: Setup, search_id: str, console: Console) -> Iterator[Tracker]:
-    """Give what writes to MLflow; a search that breaks off inside has failed there."""
+    """Yield the tracker; if an exception ends the search, mark it as failed in MLflow."""
     tracker = Tracker(setup.config, setup.history, setup.details, search_id, lambda text: _say(console, text))
     try:
         yield tracker
@@ -158,7 +161,7 @@ def _tracker(setup: Setup, search_id: str, console: Console) -> Iterator[Tracker
 
 @contextmanager
 def _kept(setup: Setup, store: SearchStore | None, search_id: str) -> Iterator[SearchStore]:
-    """Give the store, with the settings as they are now; a new search's is created, and closed."""
+    """Yield the store, with the current settings; for a new search, create it, and close it at the end."""
     config = setup.config
     folder = _folder(config.storage.storage_path, config.run_name)
     with ExitStack() as stack:
@@ -172,7 +175,7 @@ def _kept(setup: Setup, store: SearchStore | None, search_id: str) -> Iterator[S
 
 
 def _folder(storage_path: str, name: str) -> Path:
-    """The search's folder on this machine; beside the trials unless those are stored remotely."""
+    """Return the search's folder on this machine, in the cache if the trials are stored remotely."""
     if "://" in storage_path:
         return cache_dir() / "searches" / name
     return Path(storage_path).resolve() / name
@@ -183,7 +186,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Refuse to go on where trials would not be comparable with those that were trained."""
+    """Raise ``UserError`` if new trials would not be comparable with those that were trained."""
     differences = [
         f"{fact} was {there.get(fact, 'absent')} and is {here.get(fact, 'absent')} now"
         for fact in dict.fromkeys((*there, *here))
@@ -197,7 +200,7 @@ def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -
 
 
 def _prior(setup: Setup, console: Console) -> Prior:
-    """Return what the search to start warm from has found; nothing if there is none."""
+    """Return the results of the search that ``warm_start`` names; empty if it names none."""
     config = setup.config
     if config.search.warm_start is None:
         return Prior()
@@ -207,7 +210,7 @@ def _prior(setup: Setup, console: Console) -> Prior:
 
 
 def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> None:
-    """Score the front, and the best of each method, on the test split, which the search itself never sees."""
+    """Score the front, and the best trial of each method, on the test split, which the search never uses."""
     history = searcher.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
@@ -226,7 +229,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> N
 
 
 def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
-    """Score a trial, in a process of its own."""
+    """Score a trial in its own process."""
     return scorer(assignment)
 
 
@@ -239,10 +242,10 @@ def _finish(
     interrupted: bool,
     exhausted: bool = False,
 ) -> SearchResult:
-    """Write what the search has found, here and to MLflow; return it."""
+    """Write the search's result to its folder and to MLflow, and return it."""
     config, history = setup.config, setup.history
     folder = _folder(config.storage.storage_path, config.run_name)
-    tracker.wait()  # for the runs' ids
+    tracker.wait()  # the result holds the ids of the runs
     result = SearchResult.of(setup, folder, oneshot, interrupted=interrupted, exhausted=exhausted)
     picture = folder / "front.png" if history.front() else None
     if picture:

@@ -1,4 +1,4 @@
-"""Figures for pictures that are written to files; the process and its windows are left alone."""
+"""Figures for picture files, which change no state of the process and open no window."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 def new_figure(width: float, height: float) -> tuple[Any, Any]:
     """Return an empty figure with axes: ``matplotlib.figure.Figure`` and ``matplotlib.axes.Axes``.
 
-    It is not pyplot's: pyplot would keep it until it is closed, and its backend is the whole process's.
+    The figure is made without pyplot, which would keep it until it is closed, and whose backend belongs to
+    the whole process.
 
     Args:
-        width: In inches.
-        height: In inches.
+        width: Width in inches.
+        height: Height in inches.
     """
     from matplotlib.figure import Figure
 

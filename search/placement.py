@@ -1,17 +1,17 @@
-"""Placement: what a trial asks of the cluster, decided by the memory it needs.
+"""Placement: the resources that a trial requests from the cluster, decided by the memory it needs.
 
-Where there are GPUs, a trial asks for the share of one that its bytes make up, so that small trials lie
-side by side on a device and large ones get it whole. Ray keeps the books (shares on a device never add up
-to more than one) but enforces nothing on the device; ``Share.granted`` says what a trial must keep to. On
-nodes without GPUs a trial asks for CPU cores and for Ray's ``memory``.
+On GPUs, a trial requests the share of a device that its bytes take, so that small trials share a device and
+large ones get a whole one. Ray ensures that the shares on a device never add up to more than one, but it
+does not limit the memory of a trial on the device; ``Share.granted`` is that limit. On nodes without GPUs, a
+trial requests CPU cores and Ray's ``memory``.
 
-In a cluster of several kinds of GPU a trial asks for the share of the smallest device that holds it, and a
-label selector keeps it off the kinds that are too small: ``ray.io/accelerator-type`` among those that are
-large enough. Ray sets this label on every node with NVIDIA GPUs, nodes that come later included, and it has
-few values, so that requests stay equal. The alternatives do less: the resources ``accelerator_type:X`` can
-name one kind, never "any of these", and the label ``ray.io/node-id`` shuts out nodes that come later, such
-as a replaced Spot instance. With one kind of GPU no label is asked for, and any autoscaler can serve the
-request.
+In a cluster with several kinds of GPU, a trial requests the share of the smallest device that holds it. A
+label selector excludes the kinds that are too small: ``ray.io/accelerator-type`` must be one of the kinds
+that are large enough. Ray sets this label on every node with NVIDIA GPUs, including nodes that join later. It
+has few values, so that many requests are equal. The alternatives are weaker: the resource
+``accelerator_type:X`` can name only one kind, and the label ``ray.io/node-id`` excludes nodes that join
+later, such as a replaced Spot instance. With one kind of GPU, no label is requested, so any autoscaler can
+serve the request.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from search.units import format_size
 from trainables.errors import UserError
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu
 
-#: Shares of a device are multiples of 1/16. Ray Tune hands a worker process on, with the encoders it has
-#: loaded, only to a trial with an equal request; with shares as fine as the predictions no two were equal.
+#: Shares of a device are multiples of 1 / STEPS. Ray Tune reuses a worker process, with its loaded encoders,
+#: only for a trial with an equal request; with shares as fine as the predictions, no two would be equal.
 STEPS = 16
 
 _KIND = "ray.io/accelerator-type"
@@ -48,9 +48,9 @@ class Node:
 
     Attributes:
         cpus: CPU cores that Ray may give to trials.
-        memory: Bytes of main memory that Ray may give to trials, or None if it keeps no count.
+        memory: Bytes of main memory that Ray may give to trials, or None if Ray does not count it.
         gpus: Number of GPUs.
-        accelerator: Kind of GPU in Ray's words (``A10G``), empty if Ray knows none.
+        accelerator: Ray's name of the kind of GPU (``A10G``), empty if Ray knows none.
         gpu_memory: Bytes of one GPU that programs can use, or None if unknown.
     """
 
@@ -63,15 +63,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial asks for.
+    """The resources that one trial requests.
 
     Attributes:
-        resources: As Ray names them; at most one GPU, and ``memory`` in bytes.
+        resources: Amounts by Ray's names; at most one GPU, and ``memory`` in bytes.
         labels: Selectors of the node's labels.
-        size: The same in devices, or in ordinary trials' worth where it runs on CPU cores.
-        granted: Bytes the trial may use: of the device, or of the node's main memory where it runs on CPU
-            cores. None if unknown.
-        threads: CPU threads the trial may use.
+        size: Size of the share: in devices on GPUs, in ordinary trials on CPU cores.
+        granted: Bytes that the trial may use, of the device or (on CPU cores) of the node's main memory; None
+            if unknown.
+        threads: Number of CPU threads that the trial may use.
     """
 
     resources: dict[str, float]
@@ -81,7 +81,7 @@ class Share:
     threads: int
 
     def request(self) -> tune.PlacementGroupFactory:
-        """Return the request as Ray Tune takes it."""
+        """Return the request in Ray Tune's form."""
         selector = {"bundle_label_selector": [self.labels]} if self.labels else {}
         return tune.PlacementGroupFactory([self.resources], **selector)
 
@@ -93,12 +93,12 @@ class Share:
 
 
 class Placement(ABC):
-    """Decides what each trial of a search asks for.
+    """Decides the share that each trial of a search requests.
 
     Attributes:
-        concurrent: Most trials at once, those that wait for a place included.
-        capacity: Sizes of shares that the cluster holds at once; infinite where it is to grow.
-        note: What the user should know about the decision, or None.
+        concurrent: Most trials at once, including those that wait for resources.
+        capacity: Total size of the shares that fit the cluster at once; infinite if the cluster can grow.
+        note: A message for the user about the decision, or None.
     """
 
     concurrent: int
@@ -108,7 +108,7 @@ class Placement(ABC):
     @property
     @abstractmethod
     def summary(self) -> str:
-        """What a trial gets, for people."""
+        """The resources of a trial, in words."""
 
     @property
     @abstractmethod
@@ -124,35 +124,35 @@ class Placement(ABC):
         """Return the share of a trial.
 
         Args:
-            needed: Bytes the trial needs on its device.
-            alone: Whether it gets the whole device (or node), whatever it needs.
+            needed: Bytes that the trial needs on its device.
+            alone: Whether the trial gets the whole device (or node).
 
         Raises:
-            ValueError: If no device holds it: ``needed`` is above the limit.
+            ValueError: If ``needed`` is above the limit, so that no device holds the trial.
         """
 
     @abstractmethod
     def worker(self, needed: int, count: int) -> Share:
-        """Return the share of one of several workers that train one model together, with nothing beside it.
+        """Return the share of one of several workers that train one model together, without other trials.
 
         Args:
-            needed: Bytes a worker needs on its device.
+            needed: Bytes that a worker needs on its device.
             count: Number of workers.
 
         Raises:
-            ValueError: If no device holds it: ``needed`` is above the limit.
+            ValueError: If ``needed`` is above the limit, so that no device holds a worker.
         """
 
     def full(self, shares: Iterable[Share]) -> bool:
         """Return whether these shares fill the cluster.
 
-        How many trials fit depends on which they are. A sampler that is asked for the next one only while
-        this is false knows the results of nearly all trials before, and cannot keep a large trial waiting
-        by handing out small ones. Simulated, letting any number of trials wait makes a search some 5 %
+        The number of trials that fit depends on their shares. If the sampler is asked for the next trial only
+        while this is false, it knows the results of nearly all earlier trials, and small trials cannot keep
+        a large one waiting. In a simulation, letting any number of trials wait makes a search about 5 %
         shorter (``benchmarks/packing.py``).
 
         Args:
-            shares: Those of the trials that run or wait for a place.
+            shares: The shares of the trials that run or wait for resources.
         """
         return sum(share.size for share in shares) > self.capacity - 1 / (2 * STEPS)
 
@@ -163,9 +163,9 @@ class GpuKind:
 
     Attributes:
         accelerator: Ray's name of the kind, empty if it has none.
-        memory: Bytes of the smallest of them, or None if unknown.
-        cpus: CPU cores a GPU, on the node that has fewest.
-        calibration: What predictions mean there, if that was measured.
+        memory: Bytes of the smallest of these GPUs, or None if unknown.
+        cpus: Least number of CPU cores per GPU on a node.
+        calibration: Measured relation between predicted and needed memory on this kind, or None.
     """
 
     accelerator: str
@@ -176,7 +176,7 @@ class GpuKind:
 
 @dataclass(frozen=True)
 class GpuPlacement(Placement):
-    """Trials on GPUs.
+    """Places trials on GPUs.
 
     Attributes:
         kinds: Kinds of GPU, smallest first.
@@ -191,17 +191,17 @@ class GpuPlacement(Placement):
 
     @property
     def summary(self) -> str:
-        """``1 GPU a trial``, or that trials share GPUs by memory."""
+        """The resources of a trial, in words: ``1 GPU a trial`` or ``sharing GPUs by memory``."""
         return "sharing GPUs by memory" if self.fixed is None else f"{self.fixed:g} GPU a trial"
 
     @property
     def limit(self) -> int | None:
-        """Bytes of the largest device, or of the fixed share of it."""
+        """Bytes of the largest device, or of the fixed share of that device; None if unknown."""
         largest = self.kinds[-1].memory
         return None if largest is None else int(largest * (self.fixed or 1.0))
 
     def needed(self, predicted: int) -> int:
-        """Return the bytes by the calibrations of the kinds, whichever says most."""
+        """Return the most bytes that the calibration of any kind gives."""
         return max(needed_on_gpu(predicted, kind.calibration) for kind in self.kinds)
 
     def of(self, needed: int, *, alone: bool = False) -> Share:
@@ -215,7 +215,7 @@ class GpuPlacement(Placement):
             share = most
         else:
             share = max(1, math.ceil(needed / smallest * STEPS)) / STEPS
-        # A node's cores are divided as its GPUs are, rounded to what Ray counts in.
+        # A node's cores are divided like its GPUs, and rounded down to Ray's unit of 1/10000.
         cpus = math.floor(min(kind.cpus for kind in holding) * share * 10_000) / 10_000
         return Share(
             resources={"CPU": cpus, "GPU": share} if cpus else {"GPU": share},
@@ -236,14 +236,15 @@ class GpuPlacement(Placement):
 
 @dataclass(frozen=True)
 class CpuPlacement(Placement):
-    """Trials on CPU cores.
+    """Places trials on CPU cores.
 
     Attributes:
-        cores: Cores of an ordinary trial.
-        most_cores: Cores of the largest node.
-        memories: Main memory of each node with so many cores as a trial has, in bytes, smallest first; empty
-            if trials are not to be placed by it.
-        unit: Main memory of an ordinary trial; larger ones ask for multiples, so that requests stay equal.
+        cores: Number of cores of a trial.
+        most_cores: Number of cores of the largest node.
+        memories: Bytes of main memory of each node with enough cores for a trial, smallest first; empty if
+            trials are not placed by memory.
+        unit: Bytes of main memory of an ordinary trial; larger trials request multiples, so that many
+            requests are equal.
     """
 
     cores: int
@@ -256,34 +257,34 @@ class CpuPlacement(Placement):
 
     @property
     def summary(self) -> str:
-        """``1 CPU core a trial``."""
+        """The resources of a trial, in words: ``1 CPU core a trial``."""
         return f"{self.cores} CPU core{'s' if self.cores > 1 else ''} a trial"
 
     @property
     def limit(self) -> int | None:
-        """Main memory of the largest node."""
+        """Bytes of main memory of the largest node; None if trials are not placed by memory."""
         return self.memories[-1] if self.memories else None
 
     def needed(self, predicted: int) -> int:
-        """Return the bytes of the trial's process."""
+        """Return the bytes that the trial's process needs."""
         return needed_on_cpu(predicted)
 
     def of(self, needed: int, *, alone: bool = False) -> Share:
-        """Return cores, and memory on one node."""
+        """Return the share of a trial: cores, and memory on one node."""
         if not self.memories:
             cores = self.most_cores if alone else self.cores
             return Share({"CPU": cores}, {}, cores / self.cores, None, cores)
         holding = [memory for memory in self.memories if needed <= memory]
         if not holding:
             raise ValueError(f"{needed} bytes are needed, the largest node has {self.limit}")
-        # On a node larger than what is asked for there would be neighbours: alone takes the largest.
+        # A node with memory left could run neighbours, so ``alone`` requests all memory of the largest node.
         units = max(1, math.ceil(needed / self.unit)) * self.unit
         memory = self.memories[-1] if alone else min(units, holding[0])
         resources: dict[str, float] = {"CPU": self.cores, "memory": memory}
         return Share(resources, {}, memory / self.unit, memory, self.cores)
 
     def worker(self, needed: int, count: int) -> Share:
-        """Return an even part of the cores of a node."""
+        """Return an equal part of the cores of the largest node."""
         cores = max(1, self.most_cores // count)
         return Share({"CPU": cores}, {}, cores / self.cores, None, cores)
 
@@ -291,13 +292,13 @@ class CpuPlacement(Placement):
 def find_nodes(gpu_memory: int | None = None) -> list[Node]:
     """Return the machines of the Ray cluster that this process has joined.
 
-    The size of GPUs is asked of their node's ``nvidia-smi``, without taking a GPU or touching CUDA: what a
-    driver and firmware keep for themselves is not counted, and of several GPUs on a node the smallest
-    counts. It stays unknown where there is no answer, or where a GPU is split into MIG devices, whose sizes
-    it does not list.
+    The size of GPUs comes from ``nvidia-smi`` on their node, without taking a GPU or touching CUDA. Memory
+    that driver and firmware reserve does not count. Of several GPUs on a node, the smallest one counts. The
+    size is unknown if there is no answer, or if a GPU is split into MIG devices, whose sizes ``nvidia-smi``
+    does not list.
 
     Args:
-        gpu_memory: The user's word on the size of every GPU, in bytes; nodes are not asked then.
+        gpu_memory: Bytes of every GPU, as given by the user; None asks the nodes.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     owners = [node["NodeID"] for node in alive if node["Resources"].get("GPU")]
@@ -324,19 +325,19 @@ def place(
     packing: bool = True,
     attention: str = "eager",
 ) -> Placement:
-    """Decide how a search's trials are placed: on GPUs where there are any, else on CPU cores.
+    """Decide how a search's trials are placed: on GPUs if there are any, else on CPU cores.
 
-    On a cluster whose GPU nodes are still to come, ``gpu_memory`` or ``gpus_per_trial`` must be given: asking
-    for GPUs is what makes an autoscaler start them.
+    On a cluster that has not started its GPU nodes yet, ``gpu_memory`` or ``gpus_per_trial`` must be given,
+    because an autoscaler starts GPU nodes only when GPUs are requested.
 
     Args:
         nodes: The cluster's machines, from ``find_nodes``.
-        num_samples: Trials planned.
-        max_concurrent: Most trials at once, or None for as many as fit.
-        gpus_per_trial: Share of a GPU that every trial gets, 0 for none; None packs them by memory.
-        gpu_memory: The user's word on the size of a GPU, in bytes; see ``find_nodes``.
-        packing: Whether trials are placed by the memory they need; if not, each gets a GPU of its own, or
-            on nodes without GPUs its cores and no count of memory.
+        num_samples: Number of planned trials.
+        max_concurrent: Most trials at once; None runs as many as fit.
+        gpus_per_trial: Share of a GPU that every trial gets, 0 for none; None packs trials by memory.
+        gpu_memory: Bytes of a GPU, as given by the user; see ``find_nodes``.
+        packing: Whether trials are placed by the memory they need. If not, each trial gets a whole GPU, or on
+            nodes without GPUs its cores, whatever memory it needs.
         attention: Attention kernel, for which calibrations are looked up.
 
     Raises:
@@ -350,26 +351,26 @@ def place(
         return _on_cores(nodes, most, packing=packing)
     fixed = gpus_per_trial if gpus_per_trial or packing else 1.0
     if not owners:
-        # One core beside each GPU is all that can be taken for granted of nodes that are still to come.
+        # Only one core beside each GPU can be assumed for nodes that are not started yet.
         return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most)
     kinds, note = _kinds(owners, attention)
     if fixed is None and kinds[0].memory is None:
         fixed = 1.0
         note = "the memory of the GPUs could not be found: one trial a GPU; --gpu-memory says it"
     devices = sum(node.gpus for node in owners)
-    if max_concurrent:  # whoever says how many lets them wait for nodes that are still to come
+    if max_concurrent:  # an explicit number of trials may wait for nodes that are not started yet
         return GpuPlacement(kinds, fixed, most, note=note)
     a_device = STEPS if fixed is None else int(1 / fixed)
     return GpuPlacement(kinds, fixed, min(most, devices * a_device), devices, note)
 
 
 def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...], str | None]:
-    """Group GPUs by what a label can select, smallest first, and say where sizes were levelled down."""
+    """Group GPUs by the label that selects them, smallest first; return the kinds and a note, or None."""
     groups: dict[str, list[Node]] = {}
     for node in owners:
         groups.setdefault(node.accelerator, []).append(node)
     if "" in groups or any(node.gpu_memory is None for node in owners):
-        groups = {"": list(owners)}  # nothing to tell them apart by
+        groups = {"": list(owners)}  # no label tells them apart
     kinds = []
     note = None
     for accelerator, members in groups.items():
@@ -386,7 +387,7 @@ def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...],
 
 
 def _on_cores(nodes: Sequence[Node], most: int, *, packing: bool) -> CpuPlacement:
-    """Divide cores and main memory: one core a trial wastes least; fewer trials than cores share them out."""
+    """Divide cores and main memory: one core for each trial, or more if there are fewer trials than cores."""
     cores = most_cores = max([1, *(int(node.cpus) for node in nodes)])
     while cores > 1 and sum(int(node.cpus) // cores for node in nodes) < most:
         cores -= 1
@@ -400,8 +401,8 @@ def _on_cores(nodes: Sequence[Node], most: int, *, packing: bool) -> CpuPlacemen
 
 
 def _ask(owners: Sequence[str]) -> dict[str, int | None]:
-    """Ask nodes for the size of their smallest GPU; those that give no answer are left out."""
-    # A function of the standard library: the worker need not import this package, and torch with it.
+    """Return the size of each node's smallest GPU; nodes without an answer are left out."""
+    # This runs a function of the standard library, so the worker imports neither this package nor torch.
     task = ray.remote(num_cpus=0, max_retries=0)(subprocess.check_output)
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(owner, soft=False)).remote(
@@ -423,7 +424,7 @@ def usable_memory(answer: str) -> int | None:
     """Return the bytes that programs can use on the smallest GPU that ``nvidia-smi`` lists.
 
     Args:
-        answer: Lines of total MiB, reserved MiB and MIG mode; what does not apply reads ``[N/A]``.
+        answer: Lines of total MiB, reserved MiB and MIG mode; a value that does not apply is ``[N/A]``.
     """
     sizes = []
     for total, reserved, mig in csv.reader(answer.splitlines(), skipinitialspace=True):

@@ -1,4 +1,4 @@
-"""What a search changes in the whole process, which is as it was once the search has returned."""
+"""Changes that a search makes to the whole process, and undoes when it returns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import optuna
 
 from trainables.cache import cache_dir
 
-#: Variables that libraries read, each set unless the user has set it. Ray's workers inherit them.
+#: Environment variables that libraries read; the user's values win. Ray's workers inherit them.
 _DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # The tracker waits for MLflow itself, and does not repeat a request for a new run blindly.
+    # The tracker retries by itself, so that a request for a new run is not repeated blindly.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
@@ -38,21 +38,21 @@ _LEVELS = {
 #: Loggers whose levels libraries set while a search runs.
 _SET_BY_LIBRARIES = ("ray", "transformers")
 
-#: Signals that Ray Tune (2.60) and Ray take over and do not give back: with SIGINT in Ray Tune's hands, the
-#: first Ctrl-C after a search would do nothing.
+#: Signals whose handlers Ray Tune (2.60) and Ray replace and do not restore. With Ray Tune's handler of
+#: SIGINT, the first Ctrl-C after a search would do nothing.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
-#: Seconds that a thread may keep the interpreter while another one waits for it. After each flush to the disk
-#: the search would wait so long for the thread that writes to MLflow; Python's default is ten times as long.
+#: Seconds that a thread may keep the interpreter while another one waits. After each flush to the disk, the
+#: search may wait this long for the thread that writes to MLflow. Python's default is ten times as long.
 _SWITCH = 0.0005
 
 
 @contextmanager
 def prepared_process() -> Iterator[None]:
-    """Prepare this process for a search; put everything back at the end.
+    """Prepare this process for a search, and restore its state at the end.
 
-    It has to be entered before Ray is started: Ray's workers get the environment of the process that starts
-    it. Searches that run in several threads of one process at once would restore each other's state.
+    Enter it before Ray is started, because Ray's workers get the environment of the process that starts Ray.
+    Do not run searches in several threads of one process at once: they would restore each other's state.
     """
     with ExitStack() as stack:
         stack.enter_context(_environment())
@@ -64,7 +64,7 @@ def prepared_process() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    # A relative path would be another one in the workers' folders.
+    # The path of the cache is absolute, because workers run in other folders.
     wanted = {
         **{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()},
         _CACHE: str(cache_dir()),
@@ -109,8 +109,8 @@ def _switch_interval() -> Iterator[None]:
 
 @contextmanager
 def _signal_handlers() -> Iterator[None]:
-    # Only the main thread may install handlers, so that there is nothing to put back in others. None stands
-    # for a handler that was not installed by Python and cannot be put back.
+    # Only the main thread may install handlers, so other threads have nothing to restore. None stands for a
+    # handler that was not installed by Python and cannot be restored.
     before: dict[Any, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}

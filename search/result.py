@@ -1,4 +1,4 @@
-"""What a search has come to: the Python API's result, and the JSON document of ``--json``."""
+"""The result of a search, for the Python API and as the JSON document of ``--json``."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class SearchResult:
     Attributes:
         name: The search's name.
         space: The space's name.
-        parent_run_id: MLflow's id of the search; None if the server has not answered yet.
-        trials: Trials that ran all epochs.
-        infeasible: Candidates above the budget, never started.
-        out_of_memory: Trials that ran out of memory, alone or within their share of a device.
-        diverged: Trials whose loss or metrics became infinite or not a number.
-        failed: Trials that ended in an error, or whose worker died, once more than ``max_failures``.
+        parent_run_id: MLflow's id of the search's run; None if the server has not answered yet.
+        trials: Number of trials that ran all epochs.
+        infeasible: Number of candidates that broke a constraint before training and were never started.
+        out_of_memory: Number of trials that ran out of memory, alone or within their share of a device.
+        diverged: Number of trials whose loss or metrics became infinite or not a number.
+        failed: Number of trials with more than ``max_failures`` errors or deaths of their worker.
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
-        front: The front, cheapest first; one document a member.
-        methods: The best trial of each method, best first; documents as the front's.
+        front: The front, best in the first objective first; one document for each member.
+        methods: The best trial of each method, best first; documents like those of the front.
         interrupted: Whether Ctrl-C ended the search.
         exhausted: Whether the space held no further feasible configuration.
-        errors: What happened to each trial that failed.
-        depths: Layers of each encoder.
-        folder: Where results lie.
+        errors: The message of each trial that failed.
+        depths: Number of layers of each encoder.
+        folder: The search's folder on this machine.
         memory: Predicted and measured memory of each trial, see ``memory_rows``.
-        objectives: What the documents of ``front`` and ``methods`` say of each trial.
+        objectives: The objectives in the documents of ``front`` and ``methods``.
         tracking_uri: MLflow's address.
-        strategy: How the space was searched.
-        evaluated: With ``oneshot``: subnets evaluated with inherited weights.
-        agreement: With ``oneshot``: the random sample's inherited and own results.
+        strategy: The search strategy: ``trials`` or ``oneshot``.
+        evaluated: With ``oneshot``: number of subnets evaluated with inherited weights.
+        agreement: With ``oneshot``: inherited and own results of the random sample; else None.
     """
 
     name: str
@@ -69,20 +69,20 @@ class SearchResult:
 
     @property
     def kendall_tau(self) -> float | None:
-        """Kendall's tau of inherited against own results; None if the sample's do not tell it."""
+        """Kendall's tau of inherited against own results; None if it is unknown."""
         return self.agreement.tau if self.agreement else None
 
     @classmethod
     def of(
         cls, setup: Setup, folder: Path, oneshot: OneShot | None, *, interrupted: bool, exhausted: bool
     ) -> SearchResult:
-        """Return what a search has come to, but for MLflow's id.
+        """Return the result of a search, without ``parent_run_id``.
 
         Args:
-            setup: The search's, with its history.
-            folder: Where results lie.
-            oneshot: What went before trials, if anything did.
-            interrupted: See the attribute.
+            setup: The setup of the search, with its history.
+            folder: The search's folder on this machine.
+            oneshot: The phases before trials, for a one-shot search.
+            interrupted: Whether Ctrl-C ended the search.
             exhausted: Whether there was no further configuration to train.
         """
         config, history = setup.config, setup.history
@@ -110,7 +110,7 @@ class SearchResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the documented JSON document."""
+        """Return the JSON document of ``--json``."""
         names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
         names += ["hypervolume", "front", "methods", "memory"]
         if self.strategy == "oneshot":

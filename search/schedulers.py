@@ -1,7 +1,7 @@
-"""Which trials go on: successive halving over several objectives, and a median rule.
+"""Rules that decide which trials continue: successive halving over several objectives, and a median rule.
 
-A *rule* is told what trials report and says at its milestones which of them go on. What it says depends on
-what it was told alone, not on the order, so that a rule that is told everything again decides as before.
+A *rule* is told every report of the trials, and decides at its milestones which trials continue. Decisions
+depend only on the reports, not on their order, so a rule that is told all reports again decides as before.
 """
 
 from __future__ import annotations
@@ -26,43 +26,44 @@ SCHEDULERS = {
     "median": "stop what is worse than the median of others, in the first objective that training decides",
 }
 
-#: Of a reduction factor: below it, nearly everything goes on everywhere.
+#: Least reduction factor; with a smaller one, nearly every trial would continue at every rung.
 MIN_REDUCTION_FACTOR = 1.1
 
-#: Trials that the median rule compares with at least.
+#: Least number of other trials with which the median rule compares a trial.
 MIN_OTHERS = 3
 
 Losses = tuple[float, ...]
 
 
 class Rule(Protocol):
-    """Decides which trials go on.
+    """Decides which trials continue.
 
     Attributes:
         milestones: Epochs at which trials are compared, all before the last one.
-        pauses: Whether a trial that does not go straight on may be promoted later. If not, it has stopped.
+        pauses: Whether a trial that does not continue is paused and may be promoted later. Otherwise it is
+            stopped.
     """
 
     milestones: tuple[int, ...]
     pauses: bool
 
     def note(self, trial: str, epoch: int, losses: Losses) -> None:
-        """Take up what a trial reached after an epoch; hearing it twice changes nothing.
+        """Note a trial's losses after an epoch; the same report twice changes nothing.
 
         Args:
             trial: The trial's id.
-            epoch: Counted from 1. What is no milestone is ignored.
-            losses: One value an objective, less is better.
+            epoch: The epoch, counted from 1.
+            losses: One loss for each objective; less is better.
         """
 
     def goes_on(self, trial: str, epoch: int) -> bool:
-        """Return whether a trial whose ``epoch`` was just noted may go straight on."""
+        """Return whether a trial whose ``epoch`` was just noted continues at once."""
 
     def promote(self, waiting: Mapping[str, int]) -> str | None:
-        """Return the paused trial that goes on next, or None if none is good enough so far.
+        """Return the paused trial to resume next, or None if none is good enough so far.
 
         Args:
-            waiting: For each paused trial the milestone after which it paused.
+            waiting: The milestone at which each paused trial was paused, by the trial's id.
         """
 
 
@@ -74,19 +75,20 @@ def make_rule(
     min_epochs: int,
     guessing: Mapping[str, float] | None = None,
 ) -> Rule:
-    """Return a rule.
+    """Return a rule by its name.
 
     Args:
         name: A name in ``SCHEDULERS``.
-        objectives: What the losses are of, in their order.
+        objectives: The objectives of the losses, in their order.
         epochs: Epochs of a complete trial.
-        reduction_factor: Above 1, not necessarily whole: one in so many trials goes on at each rung.
+        reduction_factor: Number above 1, not necessarily whole: one in this many trials continues at each
+            rung.
         min_epochs: The first rung, or the first epoch at which the median rule compares.
         guessing: Values that a trial reaches without having learnt anything, for objectives that have such
-            a value, e.g. ``{"accuracy": 0.1}`` for ten classes of a size. See ``ParetoASHA``.
+            a value, e.g. ``{"accuracy": 0.1}`` for ten equally large classes. See ``ParetoASHA``.
 
     Raises:
-        UserError: If a value is out of range, or nothing that training decides is left to compare.
+        UserError: If a value is out of range, or if training decides none of the objectives.
     """
     if name not in SCHEDULERS:
         raise unknown("scheduler", name, SCHEDULERS)
@@ -96,7 +98,7 @@ def make_rule(
         )
     if not 1 <= min_epochs <= epochs:
         raise UserError(f"--min-epochs {min_epochs}: give a number from 1 to the {epochs} epochs of a trial")
-    if name == "none":  # halving without a milestone lets everything pass
+    if name == "none":  # halving without milestones lets every trial continue
         return ParetoASHA(objectives, (), reduction_factor)
     trained = [i for i, objective in enumerate(objectives) if not objective.known]
     if not trained:
@@ -114,7 +116,7 @@ def make_rule(
 
 
 def rungs(epochs: int, reduction_factor: float, min_epochs: int) -> tuple[int, ...]:
-    """Return the distinct epochs below ``epochs`` of min_epochs * reduction_factor**k, rounded, halves up."""
+    """Return the distinct values below ``epochs`` of min_epochs * reduction_factor**k, rounded half up."""
     found, level = [], float(min_epochs)
     while (epoch := math.floor(level + 0.5)) < epochs:
         found.append(epoch)
@@ -123,32 +125,33 @@ def rungs(epochs: int, reduction_factor: float, min_epochs: int) -> tuple[int, .
 
 
 class ParetoASHA:
-    """Asynchronous successive halving over several objectives, of the kind that pauses and promotes.
+    """Asynchronous successive halving over several objectives, which pauses and promotes trials.
 
-    Of the n trials that reached a milestone, its *rung*, the best floor(n / reduction factor) go on, and all
-    trials of the rung's front whatever their number. The best are found by rank and within the rank at which
-    the places run out by an epsilon-net, so that all parts of the trade-off are represented. A trial that is
-    not among them pauses, and goes on once the rung has filled so far that it is.
+    The trials that reached a milestone are its *rung*. Of n trials in a rung, the best floor(n / reduction
+    factor) continue, and in any case all trials on the rung's front. The best trials are found by rank. In
+    the rank at which the places run out, an epsilon-net chooses, so that all parts of the trade-off are
+    represented. A trial that is not among the best is paused, and resumes once the rung has enough trials.
 
-    Front members take their places first, and those beyond the places go on in addition. If the front took
-    no places, as many others would go on besides, and little would be saved.
+    Members of the front take places first; members beyond the places continue in addition. If the front took
+    no places, as many other trials would continue as well, and little would be saved.
 
-    The cheapest configurations are on every front however bad they are, and memory is free to know: they must
-    not crowd out the rest. So a trial that does not beat guessing, in at least one of the objectives that
-    have such a value, ranks behind all that do: it is on the front only while nothing is better, and gets
-    only places that these leave. And the epsilon-net begins with the best in what training decides.
+    The cheapest configurations are on every front, however bad they are, because their memory is known. They
+    must not displace the others. A trial that does not beat guessing in any objective with such a value
+    therefore ranks behind all trials that do: it counts as a member of the front only if no trial beats
+    guessing, and otherwise gets only places that are left. The epsilon-net starts with the trial that is best
+    in the first objective that training decides.
 
-    A trial with a value that is infinite or not a number never goes on, but counts among the n.
+    A trial with a value that is infinite or not a number never continues, but it counts among the n.
 
     Source: Li et al., A system for massively parallel hyperparameter tuning (2020), Algorithm 2; Schmucker
     et al., Multi-objective asynchronous successive halving (2021), arXiv:2106.12639.
 
     Args:
-        objectives: What the losses are of, in their order.
-        milestones: Epochs of the rungs, rising.
-        reduction_factor: Above 1.
+        objectives: The objectives of the losses, in their order.
+        milestones: Epochs of the rungs, in rising order.
+        reduction_factor: Number above 1; see ``make_rule``.
         guessing: See ``make_rule``.
-        compared: Indices of the objectives that are looked at; by default all.
+        compared: Indices of the objectives that are compared; by default all.
         by: A name in ``search.goals.ranking.SPREADS``.
     """
 
@@ -174,7 +177,7 @@ class ParetoASHA:
         self._rungs = {epoch: _Rung(len(self._columns), reduction_factor, by) for epoch in milestones}
 
     def note(self, trial: str, epoch: int, losses: Losses) -> None:
-        """Take up what a trial reached at a rung."""
+        """Note a trial's losses at a rung; other epochs are ignored."""
         if epoch in self._rungs:
             learnt = not self._floors or any(losses[i] < floor for i, floor in self._floors)
             self._rungs[epoch].add(trial, tuple(losses[i] for i in self._columns), learnt)
@@ -184,7 +187,7 @@ class ParetoASHA:
         return epoch not in self._rungs or trial in self._rungs[epoch].best()
 
     def promote(self, waiting: Mapping[str, int]) -> str | None:
-        """Return the best of those waiting that are good enough, from the highest rung that has any."""
+        """Return the best paused trial that may continue, from the highest rung that has one."""
         for epoch in reversed(self.milestones):
             rung = self._rungs[epoch]
             candidates = rung.best().intersection(trial for trial, at in waiting.items() if at == epoch)
@@ -203,7 +206,7 @@ class _Rung:
         self._best: frozenset[str] | None = None
 
     def add(self, trial: str, losses: Losses, learnt: bool) -> None:
-        """Take up a trial, unless it is there."""
+        """Add a trial, unless the rung has it."""
         if trial in self._trials:
             return
         self._trials.add(trial)
@@ -212,7 +215,7 @@ class _Rung:
             (self._learnt if learnt else self._guessing).add(trial, losses)
 
     def best(self) -> frozenset[str]:
-        """Return the trials that may go on."""
+        """Return the trials that may continue."""
         if self._best is None:
             places = math.floor(len(self._trials) / self._factor + 1e-9)  # 33 / 1.1 is just below 30
             if self._learnt:
@@ -224,7 +227,7 @@ class _Rung:
         return self._best
 
     def first(self, candidates: frozenset[str]) -> str | None:
-        """Return which of some of the best comes first."""
+        """Return the first of the given trials, which must be among the best."""
         return self._learnt.first(candidates) or self._guessing.first(candidates)
 
 
@@ -240,12 +243,12 @@ class _Group:
         return len(self._names)
 
     def add(self, trial: str, losses: Losses) -> None:
-        """Take up a trial."""
+        """Add a trial."""
         self._names.append(trial)
         self._ranking.add(losses)
 
     def best(self, places: int, *, ranks: int) -> list[str]:
-        """Return as many trials as there are places, or all of the first few ranks if these are more."""
+        """Return the ``places`` best trials, or all trials of the first ``ranks`` ranks if these are more."""
         sizes = np.bincount(self._ranking.ranks).cumsum()
         whole = max(ranks, int(np.searchsorted(sizes, places, side="right")))
         best = [self._names[i] for i in np.flatnonzero(self._ranking.ranks < whole)]
@@ -254,7 +257,7 @@ class _Group:
         return best
 
     def first(self, candidates: frozenset[str]) -> str | None:
-        """Return which of those candidates that are here comes first."""
+        """Return the first of the candidates that belong to this group, or None."""
         ranked = zip(self._names, self._ranking.ranks.tolist(), strict=True)
         ranks = {trial: rank for trial, rank in ranked if trial in candidates}
         if not ranks:
@@ -264,7 +267,7 @@ class _Group:
         return found.pop() if len(found) == 1 else next(t for t in self._spread(best) if t in found)
 
     def _spread(self, rank: int) -> Iterator[str]:
-        """Yield the trials of a rank, best first; equal ones by name, for their arrival must not matter."""
+        """Yield the trials of a rank, best first; equal ones by name, since their arrival must not matter."""
         points = self._ranking.points
         layer = np.flatnonzero(self._ranking.ranks == rank)
         ordered = sorted(layer.tolist(), key=lambda i: (*points[i].tolist(), self._names[i]))
@@ -273,16 +276,16 @@ class _Group:
 
 
 class MedianRule:
-    """Stops a trial whose best is worse than what the median of the others averaged so far.
+    """Stops a trial whose best loss is worse than the median of the other trials' running averages.
 
-    A trial stops after an epoch if its smallest loss is above the median of the running averages, up to that
-    epoch, of the others that reached it, as soon as there are three. Stopped trials count among the others.
-    A loss that is infinite or not a number is the worst there is.
+    A trial stops after an epoch if its smallest loss is above the median of the others' average losses up to
+    that epoch. At least three other trials must have reached the epoch; stopped trials count among them. A
+    loss that is infinite or not a number counts as the worst.
 
     Source: Golovin et al., Google Vizier: a service for black-box optimization (2017), Section 3.2.1.
 
     Args:
-        column: Index of the objective that is looked at.
+        column: Index of the objective that is compared.
         milestones: Epochs after which trials may be stopped.
     """
 
@@ -295,7 +298,7 @@ class MedianRule:
         self._averages: dict[int, dict[str, float]] = {}
 
     def note(self, trial: str, epoch: int, losses: Losses) -> None:
-        """Take up what a trial reached; every epoch counts."""
+        """Note a trial's losses; every epoch counts."""
         curve = self._curves.setdefault(trial, {})
         if epoch in curve:
             return
@@ -304,14 +307,14 @@ class MedianRule:
             self._averages.setdefault(later, {})[trial] = fmean(_up_to(curve, later))
 
     def goes_on(self, trial: str, epoch: int) -> bool:
-        """Return whether a trial's best is no worse than the median of the others' averages."""
+        """Return whether a trial's best loss is no worse than the median of the others' averages."""
         if epoch not in self.milestones:
             return True
         others = [average for other, average in self._averages[epoch].items() if other != trial]
         return len(others) < MIN_OTHERS or min(_up_to(self._curves[trial], epoch)) <= median(others)
 
     def promote(self, waiting: Mapping[str, int]) -> str | None:
-        """Return None: what was stopped stays so."""
+        """Return None: a stopped trial is never resumed."""
         return None
 
 

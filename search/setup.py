@@ -1,4 +1,4 @@
-"""What a search is made of: everything that its settings name, looked up and checked."""
+"""The setup of a search: everything that its settings name, looked up and checked."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Setup:
     Attributes:
         config: The settings.
         space: The space.
-        history: Empty.
-        rule: Decides which trials go on.
-        details: What the settings stood for: sizes, fingerprints, reference values; parameters in MLflow.
-        backend: What stands behind trials.
+        history: The history, which is empty.
+        rule: Decides which trials continue.
+        details: Resolved settings: sizes, fingerprints, reference values. They become parameters in MLflow.
+        backend: Runs the trials.
     """
 
     config: SearchConfig
@@ -48,22 +48,22 @@ class Setup:
 
     @property
     def context(self) -> SpaceContext:
-        """What the space depends on: the encoders' depths and widths."""
+        """The depths and widths of the encoders, on which the space depends."""
         return self.backend.context
 
     @property
     def predictor(self) -> Predictor:
-        """Predicts memory."""
+        """The backend's predictor of memory."""
         return self.backend.predictor
 
     @property
     def setting(self) -> TrainingSetting:
-        """How a step is run."""
+        """The setting of a training step."""
         return self.predictor.setting
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What must not change while a search is interrupted."""
+        """Facts that must be the same when the search is resumed."""
         ranges = self.space.parameters(self.context)
         return {
             **{name: value for name, value in self.details.items() if not name.startswith("reference.")},
@@ -75,7 +75,7 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
     """Look up and check everything that a search's settings name.
 
     Raises:
-        UserError: If something does not exist, or cannot be used.
+        UserError: If something does not exist or cannot be used.
     """
     space = get_space(config.search.space)
     if config.trial.gradient_checkpointing == "search":
@@ -93,7 +93,7 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
 
 
 def _compared(config: SearchConfig, space: Space, backend: Backend, console: Console) -> tuple[History, Rule]:
-    """Return an empty history and the rule."""
+    """Return an empty history and the rule, with the objectives and constraints of the settings."""
     context, predictor, guess = backend.context, backend.predictor, backend.guess
     task = backend.task
     objectives = get_objectives(config.search.objectives, task.name)
@@ -117,7 +117,7 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
 
 
 def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, constraint: Constraint) -> None:
-    """Refuse a constraint to which no configuration keeps."""
+    """Raise ``UserError`` if even the space's smallest configuration breaks a constraint."""
 
     def value(config: dict[str, Any]) -> float:
         return known_values(predictor.predict_configuration(config))[constraint.name]
@@ -133,7 +133,7 @@ def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, co
 def cheapest(
     space: Space, context: SpaceContext, cost: Callable[[dict[str, Any]], float], enough: float
 ) -> float:
-    """Return what the cheapest of a space's smallest members costs, or the first that costs little enough."""
+    """Return the least cost of a space's smallest members; stop at the first cost <= ``enough``."""
     found: list[float] = []
     for config in space.smallest(context):
         found.append(cost(config))
@@ -145,7 +145,7 @@ def cheapest(
 def _largest(
     space: Space, context: SpaceContext, predictor: Predictor, console: Console
 ) -> list[MemoryReport]:
-    """Predict the space's largest configurations; of a space of many methods there are many."""
+    """Predict the memory of the space's largest configurations; each method of a space has its own."""
     ends = space.largest(context)
     with console.status(f"predicting the memory of space '{space.name}'") as status:
         reports = []

@@ -40,12 +40,12 @@ def parse_duration(text: str) -> float:
 
 
 def write_size(size: int) -> str:
-    """Return bytes as ``parse_size`` reads them, without rounding: ``8GiB``, ``1000B``."""
+    """Return the text that ``parse_size`` reads as the given bytes, without rounding: ``8GiB``, ``1000B``."""
     return _in_largest(size, {"GiB": GIB, "MiB": 2**20, "KiB": 2**10, "B": 1})
 
 
 def write_duration(seconds: float) -> str:
-    """Return seconds as ``parse_duration`` reads them, without rounding: ``15m``, ``0.5s``."""
+    """Return the text that ``parse_duration`` reads as the given seconds, unrounded: ``15m``, ``0.5s``."""
     return _in_largest(seconds, {"d": 86400, "h": 3600, "m": 60, "s": 1})
 
 
@@ -57,7 +57,7 @@ def _in_largest(value: float, units: dict[str, int]) -> str:
 
 
 def format_size(size: float) -> str:
-    """Return bytes in the unit a person would use: ``343 MiB``, ``8.72 GiB``."""
+    """Return bytes in MiB or GiB, rounded: ``343 MiB``, ``8.72 GiB``."""
     return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 

@@ -1,1 +1,1 @@
-"""What is good: objectives, constraints, dominance. Imports nothing else of ``search`` but units."""
+"""Objectives, constraints and dominance. This package imports nothing else from ``search`` but units."""

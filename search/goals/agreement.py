@@ -1,4 +1,4 @@
-"""How far the ranking of subnets by inherited weights can be trusted."""
+"""Agreement between the ranking of subnets by inherited weights and their ranking after training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.stats import kendalltau
 
 
 def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | None:
-    """Return Kendall's tau-b of two rankings: 1 if they agree, 0 if they have nothing to do with each other.
+    """Return Kendall's tau-b of two rankings: 1 if they agree, 0 if they are unrelated.
 
-    None if there are fewer than two subnets, or all are equal in one of the two.
+    The result is None if there are fewer than two subnets, or if all are equal in one of the rankings.
 
     Args:
-        inherited: A metric of each subnet with the weights that it inherits.
-        own: The same after training on its own.
+        inherited: A metric of each subnet with inherited weights.
+        own: The same metric after each subnet was trained on its own.
     """
     if len(inherited) < 2:
         return None
@@ -27,13 +27,13 @@ def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | Non
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """A random sample of subnets, with inherited weights and trained on their own.
+    """Results of a random sample of subnets, with inherited weights and trained on their own.
 
     Attributes:
-        objective: What they are ranked by.
-        inherited: Its value of each subnet with inherited weights.
-        own: Its value of each after training on its own.
-        rows: Rows of the validation split, of which the objective is a share; None if it is no share of rows.
+        objective: Name of the objective by which subnets are ranked.
+        inherited: The objective's value of each subnet with inherited weights.
+        own: The objective's value of each subnet after training on its own.
+        rows: Number of rows of the validation split, if the objective is a share of them; else None.
     """
 
     objective: str
@@ -43,16 +43,16 @@ class RankAgreement:
 
     @property
     def tau(self) -> float | None:
-        """Kendall's tau-b of the two; None if it is not defined."""
+        """Kendall's tau-b of the two rankings; None if it is not defined."""
         return kendall_tau(self.inherited, self.own)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the subnets' own results; at least two are needed."""
+        """Standard deviation of the subnets' own results; it needs at least two subnets."""
         return stdev(self.own)
 
     @property
     def uncertainty(self) -> float | None:
-        """Standard error of a share of so many rows; None of what is no share of rows."""
+        """Standard error of the objective as a share of ``rows``; None if it is no share of rows."""
         mean = fmean(self.own)
         return math.sqrt(mean * (1 - mean) / self.rows) if self.rows else None

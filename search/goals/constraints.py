@@ -1,4 +1,4 @@
-"""What a result must keep to: ``memory<=8GiB``, ``params<=5M``, ``accuracy>=60%``."""
+"""Constraints on results: ``memory<=8GiB``, ``params<=5M``, ``accuracy>=60%``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Constraint:
 
     Attributes:
         objective: The objective.
-        bound: The value that may just be reached, above 0, in the objective's unit.
+        bound: The bound, above 0, in the objective's unit; it satisfies the constraint itself.
         direction: ``<=`` or ``>=``.
     """
 
@@ -32,13 +32,13 @@ class Constraint:
 
     @property
     def known(self) -> bool:
-        """Whether it can be judged before anything is trained."""
+        """Whether the constraint can be checked before training."""
         return self.objective.known
 
     def violation(self, values: Mapping[str, float]) -> float:
-        """Return by how much values miss the bound, relative to it; 0 or less if it is kept.
+        """Return by how much values miss the bound, as a share of it; <= 0 if the constraint is satisfied.
 
-        Being relative, the violations of several constraints can be added.
+        Relative violations of several constraints can be added.
 
         Args:
             values: The objectives' values, in their units.
@@ -51,10 +51,10 @@ class Constraint:
 
 
 def parse_constraint(text: str) -> Constraint:
-    """Return the constraint of a text like ``memory<=8GiB``.
+    """Return the constraint that a text such as ``memory<=8GiB`` describes.
 
     Raises:
-        UserError: If it is not a bound on one of the objectives.
+        UserError: If the text is not a bound on one of the objectives.
     """
     match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([^<>=]+?)\s*", text)
     if match is None:
@@ -70,10 +70,10 @@ def parse_constraint(text: str) -> Constraint:
 
 
 def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
-    """Return the constraints of several texts, each once.
+    """Return the constraints that several texts describe, without duplicates.
 
     Raises:
-        UserError: If one is not a constraint, or no value could keep two of them.
+        UserError: If a text is not a constraint, or if no value can satisfy two of them.
     """
     constraints = tuple(dict.fromkeys(parse_constraint(text) for text in texts))
     for upper in constraints:

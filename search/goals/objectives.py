@@ -1,6 +1,6 @@
-"""What a search can minimise or maximise, as data: the rest of the program reads it and knows no name.
+"""Objectives, which a search minimises or maximises, as data: the rest of the program needs no names.
 
-An objective is one entry here, or one call of ``register_objective``; a task brings its metrics.
+An objective is one entry here, or one call of ``register_objective``. A task adds its metrics.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from trainables.errors import UserError, unknown
 from trainables.memory import MemoryReport
 from trainables.tasks import TASKS, Direction, Metric
 
-#: An objective without a worst value is worth nothing from so many times the first finished trial's distance
-#: from the ideal on. For step times: the first trial runs a paper's setting; fusing every layer at the
-#: greatest sizes takes seven or eight times as long.
+#: For an objective without a worst value, the reference is this many times as far from the ideal as the first
+#: finished trial. For step times, the first trial runs a paper's setting; fusing every layer at the largest
+#: sizes takes seven or eight times as long.
 FROM_FIRST = 10.0
 
 
@@ -25,21 +25,23 @@ class Objective:
     """One objective.
 
     Attributes:
-        name: As trials report it.
+        name: Name under which trials report it.
         direction: ``minimize`` or ``maximize``.
-        worst: The value from which on a result is worth nothing. None if it depends on the search: for what
-            is known before training, the budget or what the space's largest configuration has; else what
-            guessing reaches, if the task says that; else see ``late_reference``.
+        worst: A result of this value or worse adds nothing to the hypervolume. None if it depends on the
+            search. For a value known before training it is then the budget, or that of the space's largest
+            configuration; otherwise the value of guessing, if the task has one; otherwise see
+            ``late_reference``.
         ideal: The best possible value.
-        unit: Of the values, and how people write them, see ``search.goals.quantities``: ``GiB``, ``MiB``,
-            ``s``, ``%`` for a share of 1, ``parameters``; any other one is shown behind plain numbers.
+        unit: Unit of the values, which decides how they are written (see ``search.goals.quantities``):
+            ``GiB``, ``MiB``, ``s``, ``%`` for a share of 1, or ``parameters``. Any other unit is shown after
+            plain numbers.
         description: One line for listings.
-        value: Returns the value from what is known of a configuration before it is trained; None if training
-            decides it, so that trials report it.
-        tested: Whether the front is measured by it on the test split, too: so it is with a task's metrics.
-        share_of_rows: Whether it is a share of the split's rows, each of which is right or wrong.
-        title: What a picture's axis calls it; its name by default.
-        short: What a table's column calls it; its name by default.
+        value: Returns the value from the memory report of a configuration; None if training decides the
+            value, so that trials report it.
+        tested: Whether the front is also evaluated on the test split, as for a task's metrics.
+        share_of_rows: Whether the value is a share of the split's rows, each of which is right or wrong.
+        title: Name on a picture's axis; ``name`` by default.
+        short: Heading of a table's column; ``name`` by default.
     """
 
     name: str
@@ -56,16 +58,16 @@ class Objective:
 
     @property
     def known(self) -> bool:
-        """Whether it is exact before anything is trained."""
+        """Whether the value is exact before training."""
         return self.value is not None
 
     def loss(self, value: float) -> float:
-        """Return the value with the sign that makes less better."""
+        """Return a value as a loss, for which less is better: values to maximise are negated."""
         return value if self.direction == "minimize" else -value
 
     @classmethod
     def of(cls, metric: Metric) -> Objective:
-        """Return the objective that a task's metric is."""
+        """Return the objective for a task's metric."""
         return cls(
             metric.name,
             metric.direction,
@@ -91,7 +93,7 @@ def _checkpoint(report: MemoryReport) -> float:
     return report.checkpoint / MIB
 
 
-#: The objective that the program is about.
+#: Predicted training memory, which every report shows.
 MEMORY = Objective(
     "memory",
     "minimize",
@@ -100,7 +102,7 @@ MEMORY = Objective(
     value=_memory,
     title="predicted training memory",
 )
-#: What every row of a report holds, too, as ``trainable_parameters``.
+#: Number of trained parameters, which every row of a report holds as ``trainable_parameters``.
 PARAMS = Objective(
     "params",
     "minimize",
@@ -110,7 +112,7 @@ PARAMS = Objective(
     short="trained params",
 )
 
-#: Objectives of every search, by name; those of its task come on top.
+#: Objectives of every search, by name; the metrics of its task come in addition.
 OBJECTIVES = {
     objective.name: objective
     for objective in (
@@ -134,14 +136,15 @@ OBJECTIVES = {
 
 
 def register_objective(objective: Objective) -> Objective:
-    """Make an objective one of those that a search can be told by name.
+    """Register an objective, so that a search can use it by its name.
 
-    What trials report can be registered as it is (e.g. ``epoch_seconds``); what is known before training
-    brings a ``value``.
+    Any number that trials report can be an objective (e.g. ``epoch_seconds``). An objective that is known
+    before training needs a ``value``.
 
     Raises:
-        UserError: If the name is taken or no word, if the unit could not be told from a number before it, if
-            the worst value is no worse than the ideal, or if a known one is maximised and has no worst value.
+        UserError: If the name is taken or is not a word, if the unit could be read as part of a number, if
+            the worst value is not worse than the ideal, or if the objective is known before training, is
+            maximised and has no worst value.
     """
     name, worst = objective.name, objective.worst
     if not re.fullmatch(r"\w+", name):
@@ -163,7 +166,7 @@ def register_objective(objective: Objective) -> Objective:
 
 
 def available_objectives(task: str | None = None) -> dict[str, Objective]:
-    """Return the objectives of a task by name; without one, those of all tasks."""
+    """Return the objectives of a task, or of all tasks, by name."""
     kinds = TASKS.values() if task is None else [TASKS[task]]
     metrics = [Objective.of(metric) for kind in kinds for metric in kind.metrics]
     found = dict(OBJECTIVES)
@@ -177,10 +180,10 @@ def get_objectives(names: Sequence[str], task: str | None = None) -> tuple[Objec
 
     Args:
         names: Their names.
-        task: Whose metrics they may be; None is any task's.
+        task: Task whose metrics are accepted; None accepts those of every task.
 
     Raises:
-        UserError: If one does not exist, is named twice, or there are none.
+        UserError: If a name does not exist or occurs twice, or if there are no names.
     """
     if not names or len(set(names)) != len(names):
         raise UserError(f"--objectives {','.join(names)}: name each of one or more objectives once")
@@ -192,28 +195,28 @@ def get_objectives(names: Sequence[str], task: str | None = None) -> tuple[Objec
 
 
 def always_reported(task: str) -> tuple[Objective, ...]:
-    """Return what reports say of every trial, whatever is searched for: memory, the task's first metric."""
+    """Return the objectives that every report shows: memory and the task's first metric."""
     return MEMORY, Objective.of(TASKS[task].metrics[0])
 
 
 def known_values(memory: MemoryReport) -> dict[str, float]:
-    """Return what is known without training, e.g. memory in GiB, trained parameters, checkpoint in MiB."""
+    """Return the values known before training, e.g. memory in GiB, parameters, checkpoint in MiB."""
     return {o.name: o.value(memory) for o in OBJECTIVES.values() if o.value is not None}
 
 
 def reference_values(
     objectives: Sequence[Objective], largest: Mapping[str, float], guess: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return, for each objective, the value from which on a result is worth nothing.
+    """Return the reference of each objective: a result at its reference or worse adds nothing.
 
-    The hypervolume is measured from this point, so it stays fixed during a search. What is not known before a
-    trial has finished is not among those returned, see ``late_reference``.
+    The hypervolume is measured from this point, which stays fixed during a search. Objectives whose reference
+    is unknown before a trial has finished are left out, see ``late_reference``.
 
     Args:
         objectives: The objectives.
-        largest: For each of those that are known, the budget, or a tenth more than the space's largest
-            configuration has.
-        guess: What is reached without having learnt anything, as far as the task says it.
+        largest: For each objective known before training, the budget, or 1.1 times the value of the space's
+            largest configuration.
+        guess: Values without having learnt anything, for the metrics for which the task gives one.
     """
     depends = {**guess, **largest}
     found = {}
@@ -225,14 +228,14 @@ def reference_values(
 
 
 def late_reference(objective: Objective, first: Mapping[str, float]) -> float | None:
-    """Return the reference of an objective that ``reference_values`` leaves out; from then on it is fixed.
+    """Return the reference of an objective that ``reference_values`` leaves out; it is fixed from now on.
 
     Args:
         objective: The objective.
         first: Values of the first trial that finished.
 
     Returns:
-        The reference; None if the trial is at the ideal, so that it says nothing of the scale.
+        The reference; None if the trial has reached the ideal, which gives no scale.
     """
     value, ideal = first[objective.name], objective.ideal
     return ideal + FROM_FIRST * (value - ideal) if objective.loss(value) > objective.loss(ideal) else None
@@ -243,8 +246,7 @@ def normalised(
 ) -> tuple[float, ...]:
     """Return values as losses on a scale where the reference is 1 and the ideal is 0.
 
-    An objective that has no reference yet stands at it, at 1: until the first trial has finished, the
-    hypervolume is 0.
+    An objective without a reference has the loss 1, so the hypervolume is 0 until the first trial finishes.
     """
 
     def loss(objective: Objective) -> float:

@@ -1,6 +1,7 @@
 """Dominance, fronts and hypervolume: small exact functions.
 
-All take objective values as *losses*: every column is to be minimised. ``search.goals.objectives`` converts.
+All functions take objective values as *losses*, for which less is better in every column.
+``search.goals.objectives`` converts values to losses.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ def non_dominated(points: Sequence[Point]) -> list[int]:
 
 
 class Front(Generic[Key]):
-    """A front that grows point by point, each at a cost proportional to the front's size.
+    """A front that grows point by point; adding one takes time proportional to the front's size.
 
-    Its members are those that ``non_dominated`` finds among all points added.
+    Its members are the points that ``non_dominated`` finds among all added points.
     """
 
     def __init__(self) -> None:
         self._members: list[tuple[tuple[float, ...], Key]] = []
 
     def add(self, key: Key, point: Point) -> bool:
-        """Take up a point; return whether it is on the front, which drops those that it dominates."""
+        """Add a point and remove the members that it dominates; return whether it is on the front."""
         losses = tuple(point)
         if any(x != x for x in losses) or any(dominates(other, losses) for other, _ in self._members):
             return False
@@ -54,21 +55,21 @@ class Front(Generic[Key]):
 
     @property
     def members(self) -> list[tuple[Key, tuple[float, ...]]]:
-        """Keys and points, in lexicographic order of the losses; equal points as they were added."""
+        """Keys and losses, in lexicographic order of the losses; equal points in the order of adding."""
         return [(key, losses) for losses, key in self._members]
 
     @property
     def keys(self) -> list[Key]:
-        """Keys alone, in the same order."""
+        """Keys of the members, in the order of ``members``."""
         return [key for _, key in self._members]
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
-    """Return the volume that the points dominate, up to a reference point (exact, any dimension).
+    """Return the exact volume that points dominate, up to a reference point, in any dimension.
 
     Args:
         points: Losses, N points of K objectives.
-        reference: K values; what is not better than it in every objective counts nothing.
+        reference: K losses; a point that is not better in every objective adds nothing.
     """
     if not len(points):
         return 0.0
@@ -78,12 +79,12 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
 
 
 def matrix(points: Sequence[Point]) -> Array:
-    """Return the points as rows, a table without columns if there are none."""
+    """Return points as the rows of an array; without points, its shape is (0, 0)."""
     return np.asarray(points, dtype=np.float64) if len(points) else np.empty((0, 0))
 
 
 def distinct_rows(values: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Return the distinct rows in lexicographic order, and for each row which of them it is."""
+    """Return the distinct rows in lexicographic order, and for each row its index among them."""
     if not len(values):
         return values, np.empty(0, dtype=np.intp)
     order = np.lexsort(values.T[::-1])
@@ -95,10 +96,10 @@ def distinct_rows(values: Array) -> tuple[Array, NDArray[np.intp]]:
 
 
 def on_front(distinct: Array) -> NDArray[np.bool_]:
-    """Return which of distinct rows in lexicographic order are on their front.
+    """Return a mask of the rows on the front, for distinct rows in lexicographic order.
 
-    No row dominates an earlier one. So an earlier one dominates a row unless the row is better in a column
-    other than the first.
+    No row dominates an earlier row. An earlier row dominates a row unless the row is better in a column other
+    than the first.
     """
     front = np.zeros(len(distinct), dtype=np.bool_)
     if distinct.shape[1] == 2 and len(distinct):
@@ -114,7 +115,7 @@ def on_front(distinct: Array) -> NDArray[np.bool_]:
 
 
 def dominated_volume(inside: Array, corner: Array) -> float:
-    """Return the volume between points and a corner that all of them dominate."""
+    """Return the volume that points dominate, up to a corner that is worse than all of them."""
     if not len(inside):
         return 0.0
     if len(corner) == 1:
@@ -124,7 +125,7 @@ def dominated_volume(inside: Array, corner: Array) -> float:
         front = front[on_front(front)]
         widths = np.diff(front[:, 0], append=corner[0])
         return float(widths @ (corner[1] - front[:, 1]))
-    levels = np.unique(inside[:, -1])  # slice by slice along the last
+    levels = np.unique(inside[:, -1])  # slice by slice along the last objective
     heights = np.diff(levels, append=corner[-1])
     return sum(
         float(height) * dominated_volume(inside[inside[:, -1] <= level, :-1], corner[:-1])

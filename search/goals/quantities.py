@@ -1,4 +1,4 @@
-"""How people write the values of an objective: it follows from the unit."""
+"""How the values of an objective are read and written, by its unit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from trainables.errors import UserError
 
 @dataclass(frozen=True)
 class Quantity:
-    """Values of one unit, as people write them.
+    """Reads and writes the values of one unit.
 
     Attributes:
-        read: Returns a text's value.
-        units: What a suffix is worth, from the largest to the least; the objective's own unit is worth 1.
-        symbol: What stands beside the name where values are shown as bare numbers; empty where it would be
-            wrong (a share of 1 is not shown as a percentage) or say nothing new.
-        brief: Returns the text of a value in a message.
-        cell: Returns the text of a value in a table.
+        read: Returns the value of a text.
+        units: Value of each suffix, from the largest to the smallest; the objective's own unit has value 1.
+        symbol: Unit shown next to the name if values are shown as bare numbers. It is empty if a unit would
+            be wrong (a share of 1 is not shown as a percentage) or would say nothing new.
+        brief: Returns a value as text for a message.
+        cell: Returns a value as text for a table.
     """
 
     read: Callable[[str], float]
@@ -32,7 +32,7 @@ class Quantity:
     cell: Callable[[float], str] = "{:.3f}".format
 
     def write(self, value: float) -> str:
-        """Return the shortest text for a value in which a number of 1 or more has at most three decimals."""
+        """Return the shortest exact text for a value, with a number >= 1 of at most three decimals."""
         texts = []
         for suffix, unit in self.units.items():
             number = f"{float(Fraction(repr(value)) / unit):.3f}".rstrip("0").rstrip(".")
@@ -43,7 +43,7 @@ class Quantity:
 
 
 def quantity_of(objective: Objective) -> Quantity:
-    """Return how an objective's values are written."""
+    """Return the quantity that reads and writes an objective's values."""
     known = _QUANTITIES.get(objective.unit)
     if known is not None:
         return known
@@ -53,7 +53,7 @@ def quantity_of(objective: Objective) -> Quantity:
 
 
 def _sizes(symbol: str, unit: int) -> Quantity:
-    """Sizes with their unit: a number alone could be bytes as well as the objective's own unit."""
+    """Return the quantity of sizes; a number needs a unit, as it could be bytes or the objective's unit."""
 
     def read(text: str) -> float:
         if re.fullmatch(r"[\d.]+", text):
@@ -71,7 +71,7 @@ def _sizes(symbol: str, unit: int) -> Quantity:
 def _numbers(
     kind: str, examples: str, units: Mapping[str, Fraction], most: float = float("inf"), symbol: str = ""
 ) -> Quantity:
-    """Decimal numbers with a unit; those without are in the objective's own."""
+    """Return the quantity of decimal numbers; a number without a unit is in the objective's own unit."""
     accepted = {suffix.lower(): unit for suffix, unit in units.items()} | {"": Fraction(1)}
 
     def read(text: str) -> float:

@@ -1,6 +1,6 @@
-"""Ranks by dominance, and orders within a rank: who comes first where there is room for a few.
+"""Ranks by dominance, and orders within a rank, to choose a few of many points.
 
-All take objective values as *losses*, as ``search.goals.pareto`` does.
+All functions take objective values as *losses*, as ``search.goals.pareto`` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from search.goals.pareto import Array, Point, distinct_rows, dominated_volume, matrix, on_front
 
-#: How far beyond the worst point the hypervolume is measured, in ranges of the points: far enough for the
-#: ends of a front to count, near enough for them not to outweigh its middle.
+#: Distance from the worst point to the default reference of the hypervolume, as a share of the points' range.
+#: It is large enough for the ends of a front to count, and too small for them to outweigh its middle.
 MARGIN = 0.1
 
 
@@ -43,14 +43,14 @@ def ranks(points: Sequence[Point]) -> list[int]:
 class Ranking:
     """``ranks`` kept up to date while finite points are added.
 
-    A new point shifts others by one rank at most, and only those that it dominates.
+    A new point shifts other points by at most one rank, and only points that it dominates.
 
     Args:
         dimensions: Number of objectives.
 
     Attributes:
-        points: (N, K), in the order they were added.
-        ranks: (N,), the rank of each.
+        points: The points, of shape (N, K), in the order of adding.
+        ranks: The rank of each point, of shape (N,).
     """
 
     def __init__(self, dimensions: int) -> None:
@@ -58,7 +58,7 @@ class Ranking:
         self.ranks = np.empty(0, dtype=np.intp)
 
     def add(self, point: Point) -> None:
-        """Take up a point."""
+        """Add a point and update all ranks."""
         new = np.asarray(point, dtype=np.float64)
         no_worse = np.all(self.points <= new, axis=1)
         no_better = np.all(self.points >= new, axis=1)
@@ -68,12 +68,12 @@ class Ranking:
         self.ranks = np.append(self.ranks, rank)
 
     def _shift(self, entering: Array, rank: int, dominated: NDArray[np.intp]) -> None:
-        """Drop by a rank what points that enter it dominate, then what these dominate in the next one."""
+        """Move points that ``entering`` dominates to the next rank, and repeat that rank by rank."""
         shifted = [dominated[:0]]
         while len(entering):
             layer = dominated[self.ranks[dominated] == rank]
             layer = layer[np.any(np.all(self.points[layer, None] >= entering, axis=2), axis=1)]
-            if len(layer) == np.count_nonzero(self.ranks == rank):  # a whole rank: so all that follow, too
+            if len(layer) == np.count_nonzero(self.ranks == rank):  # a whole rank moves: so do all later ones
                 shifted.append(np.flatnonzero(self.ranks >= rank))
                 break
             shifted.append(layer)
@@ -84,13 +84,13 @@ class Ranking:
 def priority(
     points: Sequence[Point], reference: Point | None = None, *, by: str = "epsilon_net"
 ) -> list[int]:
-    """Return the points' indices, best first: by rank, and within a rank so that the first are spread well.
+    """Return the points' indices, best first: by rank, and within a rank so that the first are well spread.
 
-    ``epsilon_net`` begins with the point that is best in the first objective and goes on with the one that is
-    farthest from all chosen before. ``hypervolume`` goes on with the one that adds most to the volume that
-    they dominate. Both see the objectives on a scale on which these points range from 0 to 1. The order
-    depends on the points, not on theirs: ties go to the lexicographically smaller one. Points with a value
-    that is infinite or not a number come last.
+    ``epsilon_net`` starts with the point that is best in the first objective, and then takes the point that
+    is farthest from all chosen ones. ``hypervolume`` always takes the point that adds most to the dominated
+    volume. Both scale each objective so that the points range from 0 to 1. The result does not depend on the
+    order in which points are given: of equally good points, the lexicographically smaller one comes first.
+    Points with a value that is infinite or not a number come last.
 
     Source: Salinas et al., A multi-objective perspective on jointly tuning hardware and hyperparameters
     (2021), arXiv:2106.05680; Schmucker et al., Multi-objective asynchronous successive halving (2021),
@@ -98,8 +98,7 @@ def priority(
 
     Args:
         points: Losses, N points of K objectives.
-        reference: For ``hypervolume``: the point from which it is measured; by default a tenth of the range
-            beyond the worst.
+        reference: The reference point for ``hypervolume``; by default a tenth of the range beyond the worst.
         by: A name in ``SPREADS``.
     """
     values = matrix(points)
@@ -114,7 +113,7 @@ def priority(
 
 
 def spread(layer: Array, among: Array, reference: Point | None = None, *, by: str) -> Iterator[int]:
-    """Yield the indices of points of one rank, in the order of ``priority``, each worked out when asked for.
+    """Yield the indices of points of one rank, in the order of ``priority``; each is computed on demand.
 
     Args:
         layer: Finite losses of one rank, in lexicographic order.
@@ -130,7 +129,7 @@ def spread(layer: Array, among: Array, reference: Point | None = None, *, by: st
 
 
 def _epsilon_net(points: Array, _: Array) -> Iterator[int]:
-    """Yield the first point, then always the one farthest from those before."""
+    """Yield the first point, and then always the one that is farthest from all before."""
     distance = np.full(len(points), np.inf)
     for _step in range(len(points)):
         chosen = int(distance.argmax())
@@ -140,13 +139,13 @@ def _epsilon_net(points: Array, _: Array) -> Iterator[int]:
 
 
 def _greedy_hypervolume(points: Array, reference: Array) -> Iterator[int]:
-    """Yield always the point that adds the largest volume to those before."""
+    """Yield the points, each of which adds the largest volume to those before."""
 
     def gain(index: int) -> float:
         point = points[index]
         if (point >= reference).any():
             return 0.0
-        # Of the box between the point and the reference, the part that no chosen one dominates.
+        # The gain is the part of the box between point and reference that no chosen point dominates.
         return float((reference - point).prod()) - dominated_volume(
             np.maximum(points[chosen], point), reference
         )
@@ -156,7 +155,7 @@ def _greedy_hypervolume(points: Array, reference: Array) -> Iterator[int]:
     heapq.heapify(heap)
     while heap:
         _, index = heapq.heappop(heap)
-        # What a point adds only shrinks as others are chosen: one that still leads is the best.
+        # A point's gain only shrinks as others are chosen: a point that still leads is the best.
         entry = (-gain(index), index)
         if heap and entry > heap[0]:
             heapq.heappush(heap, entry)
@@ -165,7 +164,7 @@ def _greedy_hypervolume(points: Array, reference: Array) -> Iterator[int]:
             chosen.append(index)
 
 
-#: Orders within a rank, from well-spread first.
+#: Orders within a rank, by name; each puts well-spread points first.
 SPREADS: dict[str, Callable[[Array, Array], Iterator[int]]] = {
     "epsilon_net": _epsilon_net,
     "hypervolume": _greedy_hypervolume,

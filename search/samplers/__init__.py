@@ -1,9 +1,9 @@
-"""What proposes the next configuration: Optuna's samplers, and ours for what Optuna has none for.
+"""Samplers propose the next configuration: those of Optuna, and further ones that Optuna lacks.
 
-Each has a file here; importing this package imports them all, which fills the registry.
+Each sampler has a file here. Importing this package imports all of them, which fills the registry.
 
-All of them can be pickled at any moment. What they have learned lies in the study's trials and attributes, so
-that one that is unpickled onto a rebuilt study goes on exactly as it would have. A trial's parameters must be
+Every sampler can be pickled at any moment. What it has learned is in the study's trials and attributes, so an
+unpickled sampler on a rebuilt study continues with the same proposals. All parameters of a trial must be
 drawn before the next trial is asked for.
 """
 
@@ -25,19 +25,19 @@ __all__ = ["SAMPLERS", "SamplerSpec", "make_sampler", "register_sampler"]
 def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
     """Return an Optuna sampler for any number of objectives.
 
-    ``gp`` needs trials that all carry the same constraints. ``gp``, ``nsga2`` and ``nsga3`` model the
-    parameters that all trials share and draw those that depend on another one's value at random; the others
-    know all parameters.
+    ``gp`` needs trials that all have the same constraints. ``gp``, ``nsga2`` and ``nsga3`` model only the
+    parameters that all trials share; they draw parameters that depend on another one's value at random. The
+    other samplers model all parameters.
 
     Args:
         name: One of ``SAMPLERS``.
-        num_samples: Trials planned; start-up trials and generations are a share of them.
+        num_samples: Number of planned trials; start-up trials and generations are a share of it.
         seed: Random seed.
 
     Raises:
-        UserError: If there is none of that name; the message lists those that exist.
+        UserError: If no sampler has that name; the message lists the names.
     """
     with warnings.catch_warnings():
-        # NSGA-III is called experimental since Optuna 3.2, the groups of TPE since 2.8.
+        # Optuna calls NSGA-III and the groups of TPE experimental, since versions 3.2 and 2.8.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[name].make(num_samples, seed)

@@ -1,4 +1,4 @@
-"""What the samplers share."""
+"""Constants, functions and a base class that samplers share."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trainables.parameters import Choices, Parameter, Range
 
-#: The constraint that says which share of its epochs a trial lacks (of one that diverged, all) …
+#: Name of the constraint that holds the share of a trial's epochs that is missing; 1 for one that diverged.
 LACKING = "unfinished"
-#: … and the one that devices' memory sets.
+#: Name of the constraint that the memory of the devices sets.
 DEVICE_MEMORY = "device memory"
 
 
 class DefineByRun(BaseSampler):
-    """A sampler that decides parameter by parameter, in the order in which a space asks."""
+    """A sampler that decides each parameter alone, in the order in which a space asks."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return that no parameters are decided together beforehand."""
+        """Return no parameters, because none are decided together beforehand."""
         return {}
 
     def sample_relative(
@@ -38,12 +38,12 @@ class DefineByRun(BaseSampler):
 
 
 def asked_before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Return the trials with lower numbers: those asked for before, as waiting ones are asked for first."""
+    """Return the trials with lower numbers, which were asked for before: enqueued trials come first."""
     return study.get_trials(deepcopy=False)[: trial.number]
 
 
 def barren(trials: Sequence[FrozenTrial], limit: int) -> int:
-    """Return how many of the last trials, up to a limit, taught nothing: failed, or repeated another."""
+    """Return how many of the last trials in a row, up to a limit, failed or repeated an earlier one."""
     for streak, trial in enumerate(reversed(trials)):
         earlier = trials[: trial.number]
         if streak == limit or not (trial.state is TrialState.FAIL or _repeats(trial, earlier)):
@@ -52,7 +52,7 @@ def barren(trials: Sequence[FrozenTrial], limit: int) -> int:
 
 
 def _repeats(trial: FrozenTrial, earlier: Sequence[FrozenTrial]) -> bool:
-    """Whether a trial has an earlier one's values and parameters, but for floats: those may be rounded."""
+    """Return whether an earlier trial has the same values and parameters; floats may differ by rounding."""
     if trial.state is not TrialState.COMPLETE:
         return False
     exact = {
@@ -68,7 +68,7 @@ def _repeats(trial: FrozenTrial, earlier: Sequence[FrozenTrial]) -> bool:
 
 
 def parameter_of(distribution: BaseDistribution) -> Parameter:
-    """Return what an Optuna distribution says that a parameter may be."""
+    """Return the parameter that an Optuna distribution describes."""
     if isinstance(distribution, CategoricalDistribution):
         return Choices(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -77,7 +77,7 @@ def parameter_of(distribution: BaseDistribution) -> Parameter:
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:
-    """Return a parameter as Optuna has it."""
+    """Return the Optuna distribution of a parameter."""
     if isinstance(parameter, Choices):
         return CategoricalDistribution(parameter.values)
     if parameter.whole:

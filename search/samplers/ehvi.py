@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement, of which the part that is known before training is not guessed."""
+"""Expected hypervolume improvement, with exact values for objectives that are known before training."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ from trainables.parameters import Choices, Parameter
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a search knows of candidates before they are trained, and of trials while they are.
+    """What a search knows about candidates before training, and about trials during training.
 
     Attributes:
         names: The objectives' names.
-        exact: For each objective, whether ``known`` gives its value.
+        exact: For each objective, whether ``known`` returns its value.
         epochs: Epochs of a complete trial.
-        losses: Normalised losses of all objectives, 0 the ideal and 1 the reference, from values by name.
+        losses: Returns normalised losses of all objectives from values by name; the ideal is 0 and the
+            reference 1.
         draw: Samples a configuration of the space from a trial.
-        known: Values of a configuration that are exact before training; None if it was tried before or breaks
-            a constraint.
-        runs: Losses after each epoch so far of the trial that was asked for under a number; a list a seed.
+        known: Returns the values of a configuration that are exact before training; None if the configuration
+            was tried before or breaks a constraint.
+        runs: Returns the losses after each epoch so far of a trial with a given number; one list for each
+            seed.
     """
 
     names: Sequence[str]
@@ -59,34 +61,35 @@ class Outlook:
 
 
 class HypervolumeSampler(BaseSampler):
-    """Takes the candidate of which the largest growth of the hypervolume can be expected.
+    """Proposes the candidate with the largest expected growth of the hypervolume.
 
-    What training decides is predicted by Gaussian processes (Matérn kernels). The share of its epochs that a
-    trial has run is one more parameter, asked for at 1: so trials that still run, or were paused, inform the
-    prediction from their first epoch on, and yet never stand for finished ones.
+    Gaussian processes (Matérn kernels) predict the objectives that training decides. The share of its epochs
+    that a trial has run is a further parameter of the models, and predictions are made for a share of 1.
+    Running and paused trials thus inform the prediction from their first epoch on, without counting as
+    finished ones.
 
-    What is known before training is exact. As it takes a while to compute for large encoders, it is
-    predicted, too, for the whole pool of candidates, and computed only for those that seem best, until the
-    best one is known to be.
+    Objectives that are known before training are exact. Computing them takes time for large encoders, so
+    they are first predicted for the whole pool of candidates, and then computed for the most promising ones
+    until the best candidate is exact.
 
-    Running trials count as if they had brought what is expected of them, so that those that start at once
-    differ.
+    Running trials count as if they had the results that are expected of them, so trials that start at the
+    same time differ.
 
     Args:
-        startup: Trials that are drawn at random, before there are as many results.
+        startup: Number of trials with results before candidates are chosen; earlier ones are random.
         seed: Random seed.
     """
 
-    #: Candidates to choose from; half are drawn from the whole space, half are members of the front with some
-    #: parameters drawn anew.
+    #: Number of candidates; half are drawn from the whole space, half are members of the front with some
+    #: parameters drawn again.
     POOL = 256
-    #: Chance of a parameter to be drawn anew.
+    #: Probability that a parameter is drawn again.
     MUTATION = 0.3
-    #: Candidates of the pool whose known values are computed, at most.
+    #: Most candidates of the pool whose exact values are computed.
     LOOKED_AT = 8
-    #: Places of the unit cube at which the growth is measured.
+    #: Number of places in the unit cube at which the growth is measured.
     PLACES = 2048
-    #: Results that predictions rest on, the latest.
+    #: Number of latest results on which predictions rest.
     RESULTS = 600
 
     def __init__(self, startup: int, seed: int) -> None:
@@ -97,15 +100,15 @@ class HypervolumeSampler(BaseSampler):
         self._chosen: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle no outlook: whoever restores the sampler attaches one."""
+        """Leave out the outlook: the code that restores a sampler attaches a new one."""
         return {**self.__dict__, "_outlook": None}
 
     def attach(self, outlook: Outlook) -> None:
-        """Let the sampler see candidates. Before that it draws at random."""
+        """Give the sampler the outlook that it needs; without one it draws at random."""
         self._outlook = outlook
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Choose a candidate; return its parameters' distributions, none to draw at random."""
+        """Choose a candidate; return its parameters' distributions, or none to draw at random."""
         self._chosen = {}
         asked = asked_before(study, trial)
         given = "fixed_params" in trial.system_attrs
@@ -130,7 +133,7 @@ class HypervolumeSampler(BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _choose(self, outlook: Outlook, asked: Sequence[FrozenTrial]) -> _Candidate | None:
-        """Return the candidate to try; None before there are results, or if all that seem good were tried."""
+        """Return the candidate to try; None with too few results, or if the best candidates are refused."""
         results = [result for trial in asked for result in _results(trial, outlook)]
         if len({result.trial.number for result in results}) < self._startup:
             return None
@@ -144,7 +147,7 @@ class HypervolumeSampler(BaseSampler):
 
         encode = _Encoding([*asked, *pool])
         seed = int(self._rng.integers(2**31))
-        constant = _constant(results, asked, outlook)  # … in training: one result a trial is all there is
+        constant = _constant(results, asked, outlook)  # known objectives do not change in training
         models = [
             _model(encode, (constant if exact else results)[-self.RESULTS :], index, seed)
             for index, exact in enumerate(outlook.exact)
@@ -164,7 +167,7 @@ class HypervolumeSampler(BaseSampler):
         spread: np.ndarray,
         places: np.ndarray,
     ) -> _Candidate | None:
-        """Return the best candidate with exact values in the place of predicted ones, wherever it matters."""
+        """Return the best candidate after replacing predicted by exact values for the most promising ones."""
         exact = np.array(outlook.exact)
         growth = expected_growth(mean, spread, places)
         seen: dict[int, float] = {}
@@ -182,7 +185,7 @@ class HypervolumeSampler(BaseSampler):
         return pool[max(seen, key=seen.__getitem__)] if seen else None
 
     def _pool(self, outlook: Outlook, elite: Sequence[dict[str, Any]]) -> list[_Candidate]:
-        """Draw candidates."""
+        """Draw the pool of candidates; half of them are close to the members of ``elite``."""
         pool = []
         for number in range(self.POOL):
             near = elite[number // 2 % len(elite)] if elite and number % 2 else {}
@@ -191,18 +194,19 @@ class HypervolumeSampler(BaseSampler):
 
 
 def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the hypervolume that points are expected to add to a front's.
+    """Return the hypervolume that each point is expected to add to that of a front.
 
-    Of a point with independent normal losses, it is the integral, over all that the front does not dominate,
-    of the probability to dominate it (Emmerich et al. 2006); here a sum over evenly spread places.
+    The losses of a point are independent and normal. The expected growth is the integral of the probability
+    that the point dominates a place, over all places that the front does not dominate (Emmerich et al. 2006).
+    It is computed as a sum over evenly spread places.
 
     Args:
         mean: Expected losses, of shape (points, objectives).
-        spread: Their standard deviations; 0 is exact.
-        places: Those that the front does not dominate, of shape (places, objectives).
+        spread: Their standard deviations, of the same shape; 0 means that a loss is exact.
+        places: Places that the front does not dominate, of shape (places, objectives).
 
     Returns:
-        As many places as each point is expected to dominate.
+        The expected number of places that each point dominates, of shape (points,).
     """
     spread = np.maximum(spread, 1e-9)
     return np.asarray(ndtr((places[None] - mean[:, None]) / spread[:, None]).prod(2).sum(1))
@@ -210,7 +214,7 @@ def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) ->
 
 @dataclass(frozen=True)
 class _Result:
-    """Losses of a trial after a share of its epochs; ``stands`` after all, if it breaks no constraint."""
+    """Losses of a trial after a share of its epochs; ``stands`` if it is complete and feasible."""
 
     trial: FrozenTrial
     share: float
@@ -219,7 +223,7 @@ class _Result:
 
 
 def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
-    """Return a trial's results after all, half, a quarter … of its epochs, and after the last that it ran."""
+    """Return a trial's results after all, half, a quarter … of its epochs, and after its latest epoch."""
     all_epochs = outlook.epochs
     shown = {math.ceil(all_epochs / 2**halvings) for halvings in range(all_epochs.bit_length())}
     told = trial.state is TrialState.COMPLETE and "infeasible" not in trial.user_attrs
@@ -231,15 +235,15 @@ def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
         if epoch in shown or epoch == len(run)
     ]
     lacking = trial.constraints.get(LACKING, 0.0)
-    if told and lacking >= 1:  # it diverged: that is told as the worst there is
+    if told and lacking >= 1:  # it diverged, and was told with the worst values
         found.append(_Result(trial, 1.0, _losses(trial, outlook)))
-    elif told and not found and trial.constraints.get(DEVICE_MEMORY, 0.0) <= 0:  # another search's
+    elif told and not found and trial.constraints.get(DEVICE_MEMORY, 0.0) <= 0:  # a trial of another search
         found.append(_Result(trial, 1 - lacking, _losses(trial, outlook), stands))
     return found
 
 
 def _constant(results: Sequence[_Result], asked: Sequence[FrozenTrial], outlook: Outlook) -> list[_Result]:
-    """Return one result of each trial, and of each candidate that broke a constraint before it started."""
+    """Return one result for each trial, and for each candidate that broke a constraint before training."""
     of_trials = {result.trial.number: replace(result, share=1.0) for result in results}
     refused = [
         _Result(trial, 1.0, _losses(trial, outlook))
@@ -254,18 +258,18 @@ def _losses(trial: FrozenTrial, outlook: Outlook) -> tuple[float, ...]:
 
 
 class _Model:
-    """A Gaussian process; what it says of inputs is free of their noise.
+    """A Gaussian process; its predictions do not include the noise of results.
 
     Args:
-        inputs: Of shape (results, parameters), each 0 to 1.
-        values: A result each.
+        inputs: Encoded parameters from 0 to 1, of shape (results, parameters).
+        values: One value for each result, of shape (results,).
         seed: Chooses the results from which the length scales are learnt, if there are many.
     """
 
-    #: Results from which the length scales are learnt at most: it takes the cube of their number.
+    #: Most results from which the length scales are learnt: the time grows with the cube of their number.
     LEARNT_FROM = 200
-    #: Columns up to which each has a length scale of its own. In larger spaces, such as that of all methods
-    #: (a column for each choice), all share one: dozens cannot be learnt from dozens of results.
+    #: Most columns for which each has its own length scale. In larger spaces, such as that of all methods (a
+    #: column for each choice), all share one: dozens of scales cannot be learnt from dozens of results.
     MOST_SCALES = 16
 
     def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int) -> None:
@@ -276,13 +280,13 @@ class _Model:
         kernel += WhiteKernel(0.1, (1e-2, 1.0))
         some = np.random.default_rng(seed).permutation(len(values))[: self.LEARNT_FROM]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer, too
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is acceptable
             learnt = GaussianProcessRegressor(kernel).fit(inputs[some], values[some]).kernel_
         self._process = GaussianProcessRegressor(learnt, optimizer=None).fit(inputs, values)
         self._noise = learnt.k2.noise_level
 
     def __call__(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return means and standard deviations."""
+        """Return the predicted means and standard deviations, each of shape (inputs,)."""
         mean, spread = self._process.predict(inputs, return_std=True)
         spread = np.sqrt(np.maximum(spread**2 - self._noise, 1e-6))
         return mean * self._scale + self._mean, spread * self._scale
@@ -301,7 +305,7 @@ def _predict(models: Sequence[_Model], inputs: np.ndarray) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A configuration that might be tried, with its parameters as an Optuna trial holds them."""
+    """A configuration that may be proposed, with its parameters in Optuna's form."""
 
     config: dict[str, Any]
     params: dict[str, Any]
@@ -317,9 +321,9 @@ def _candidate(
     """Draw a candidate at random.
 
     Args:
-        rng: Draws.
-        near: Values to keep, …
-        mutation: … unless they are drawn anew, with this chance.
+        rng: Random generator.
+        near: Parameter values to keep.
+        mutation: Probability that a value of ``near`` is drawn again and not kept.
         draw: Samples a configuration from a trial.
     """
 
@@ -336,13 +340,15 @@ def _candidate(
 
 
 class _Encoding:
-    """Trials' parameters as numbers: a column a number, 0 to 1 over its range, and one a choice.
+    """Encodes trials' parameters as rows of numbers.
+
+    A number has one column, with 0 to 1 over its range. A choice has one column for each of its values.
 
     Args:
-        trials: All that are to be encoded.
+        trials: All trials that will be encoded.
     """
 
-    #: Where a number lies that a trial does not have: a range away from those that have it.
+    #: Code of a number that a trial does not have: one range away from the trials that have it.
     ABSENT = -1.0
 
     def __init__(self, trials: Sequence[FrozenTrial | _Candidate]) -> None:
@@ -355,7 +361,7 @@ class _Encoding:
     def __call__(
         self, trials: Sequence[FrozenTrial | _Candidate], shares: float | Sequence[float]
     ) -> np.ndarray:
-        """Return a row a trial, with the share of its epochs for the last column."""
+        """Return one row for each trial; the last column is the share of its epochs."""
         rows = np.array([self._row(trial.params) for trial in trials])
         return np.column_stack([rows, np.broadcast_to(shares, len(rows))])
 

@@ -1,4 +1,4 @@
-"""Evolution, with the current front for parents."""
+"""Evolution, with members of the current front as parents."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ from trainables.parameters import Choices, Range
 
 
 class EvolutionSampler(DefineByRun):
-    """Evolution of configurations, gene by gene, for spaces of choices and numbers, conditional ones too.
+    """Evolution of configurations, in which each parameter is a gene; the space may be conditional.
 
-    After some random trials, parents are drawn from the current front; while that is small, the best of the
-    recent trials join it, so that old ones die out (Real et al. 2019, Algorithm 1). Half of the children have
-    each gene from either of two parents, half are one parent with some genes changed, one at least (Chen et
-    al. 2021, AutoFormer). A gene that no parent has is drawn at random.
+    After some random trials, parents are drawn from the current front. While the front is small, the best of
+    the recent trials join it, so that old ones die out (Real et al. 2019, Algorithm 1). Half of the children
+    take each gene from one of two parents. The other half are one parent with at least one gene changed (Chen
+    et al. 2021, AutoFormer). A gene that no parent has is drawn at random.
 
-    No child is ever drawn twice over to find a new one. Instead, trials in a row that brought nothing new
-    make mutations more frequent, until half of the genes change.
+    A child that repeats an earlier trial is not drawn again. Instead, mutations become more frequent after
+    several trials in a row without a new result, until half of the genes change.
 
     Args:
-        startup: Trials drawn at random at first.
+        startup: Number of random trials at the start.
         seed: Random seed.
-        keep_first: Whether a child has the genes that are asked for first, up to a random one, from one
-            parent as they are. What depends on these alone is then the same as the parent's.
+        keep_first: Whether a child keeps one parent's first genes, up to a random one, unchanged. Anything
+            that depends only on these genes is then equal for both.
     """
 
-    #: The chance of a gene to change (AutoFormer: 0.2 for the depth, 0.4 for the rest).
+    #: Probability that a gene changes (AutoFormer: 0.2 for the depth, 0.4 for the rest).
     MUTATION = 0.2
-    #: The same after many trials that taught nothing. More would tie a child to its parents' opposites.
+    #: Probability after many trials without a new result. Above 0.5, children would resemble their parents'
+    #: opposites.
     MOST_MUTATION = 0.5
-    #: The fewest parents to draw from, where there are as many.
+    #: Least number of parents to draw from, if there are as many.
     PARENTS = 8
-    #: The trials before, of which the best fill up the parents.
+    #: Number of recent trials, of which the best fill up the parents.
     RECENT = 40
-    #: How far a number moves to a neighbour at most: a share of its range, on the range's scale.
+    #: Largest move of a number to a neighbour: a share of its range, on the range's scale.
     NEIGHBOURHOOD = 0.1
 
     def __init__(self, startup: int, seed: int, *, keep_first: bool = False) -> None:
@@ -59,13 +60,13 @@ class EvolutionSampler(DefineByRun):
         self._plan = _Plan(-1)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle no results: they are read anew from the study's trials."""
+        """Leave out the results: they are read again from the study's trials."""
         return {**self.__dict__, "_results": _Results()}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a gene: a parent's, changed or not, or a random one."""
+        """Return a gene: that of a parent, possibly changed, or a random one."""
         if self._plan.number != trial.number:
             self._plan = self._planned(study, trial)
         plan, parameter = self._plan, parameter_of(param_distribution)
@@ -102,7 +103,7 @@ class EvolutionSampler(DefineByRun):
         mutation = min(self.MUTATION * max(1, streak), self.MOST_MUTATION)
         parent = pool[self._rng.integers(len(pool))]
         kept = int(self._rng.integers(len(parent.params))) if self._keep_first and parent.params else 0
-        # From parents that differ in fewer genes comes nothing but one of them.
+        # A child of two parents that differ in only one gene would equal one of them.
         mates = [other.params for other in pool if _differences(parent.params, other.params) >= 2]
         if mates and self._rng.random() < 0.5:
             mate = mates[self._rng.integers(len(mates))]
@@ -113,7 +114,7 @@ class EvolutionSampler(DefineByRun):
         return _Plan(trial.number, (parent.params,), mutation, changing, kept)
 
     def _moved(self, value: float, within: Range) -> float:
-        """Return a value near another one, and never that one, unless rounding makes it so."""
+        """Return a value near another one; it differs unless rounding makes both equal."""
         low, high, step = within.low, within.high, within.step
         up = value < high and (value <= low or self._rng.random() < 0.5)
         share = self._rng.uniform(0, self.NEIGHBOURHOOD) * (1 if up else -1)
@@ -129,14 +130,14 @@ class EvolutionSampler(DefineByRun):
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a child comes about.
+    """How a child is made.
 
     Attributes:
         number: The trial's number.
         parents: The parents' genes: two to cross, one to mutate, none for a random trial.
-        mutation: The chance of a gene to change.
-        changing: The gene that changes in any case.
-        kept: How many of the genes asked for first are the first parent's.
+        mutation: Probability that a gene changes.
+        changing: A gene that always changes, or None.
+        kept: Number of first genes that are kept from the first parent.
     """
 
     number: int
@@ -158,7 +159,7 @@ class _Result:
 
 
 class _Results:
-    """The complete trials of a study and their front, kept up as trials finish, in whatever order they do."""
+    """The complete trials of a study and their front, updated as trials finish in any order."""
 
     def __init__(self) -> None:
         self._seen: list[FrozenTrial] = []
@@ -166,7 +167,7 @@ class _Results:
         self._front: Front[int] = Front()
 
     def read(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
-        """Take in what finished since the last time, or finished anew: a paused trial may have gone on."""
+        """Read the trials that finished since the last call, or finished again after a pause."""
         news = [t for n, t in enumerate(trials) if n >= len(self._seen) or self._seen[n] is not t]
         self._seen = list(trials)
         for trial in news:
@@ -183,11 +184,11 @@ class _Results:
                 self._front.add(number, losses)
 
     def parents(self, wanted: int, recent: int) -> list[_Result]:
-        """Return the front, and if it is small, the next best of so many recent trials; none twice.
+        """Return the front, filled up with the best recent trials if it is small; genes occur only once.
 
         Args:
-            wanted: How many to return at least, if there are as many.
-            recent: How many trials, beside the front's, to choose them from.
+            wanted: Least number to return, if there are as many.
+            recent: Number of recent trials, besides the front, from which the front is filled up.
         """
         known: set[frozenset[tuple[str, Any]]] = set()
         pool = list(self._new(sorted(self._front.keys), known))
@@ -201,7 +202,7 @@ class _Results:
         return pool + [*feasible, *infeasible][: wanted - len(pool)]
 
     def _new(self, numbers: Iterable[int], known: set[frozenset[tuple[str, Any]]]) -> Iterator[_Result]:
-        """Yield the results whose genes are not known yet."""
+        """Yield the results whose genes are not in ``known``, and add the genes to it."""
         for number in numbers:
             result = self._all[number]
             genes = frozenset(result.params.items())
@@ -211,7 +212,7 @@ class _Results:
 
 
 def _differences(mine: dict[str, Any], other: dict[str, Any]) -> int:
-    """Return in how many of their common genes two parents differ."""
+    """Return the number of common genes in which two parents differ."""
     return sum(name in other and other[name] != gene for name, gene in mine.items())
 
 

@@ -1,4 +1,4 @@
-"""Optuna's Gaussian processes, without the work that is of no use."""
+"""Optuna's Gaussian processes, without useless proposals."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from search.samplers.registry import register_sampler, startup_trials
 
 
 class GaussianProcessSampler(GPSampler):
-    """Optuna's sampler, which spares itself seconds of work where it is of no use.
+    """Optuna's sampler, except that proposals which would be useless are not computed.
 
-    Its best proposal may be a configuration that was tried before. The answer changes little in the model:
-    the next proposal would be the same, and the one after that. So the one after a trial that taught nothing
-    is random. And a trial whose values are given, as those of the first points are, gets no proposal at all.
+    The best proposal may be a configuration that was tried before. Its result hardly changes the model, so
+    the next proposals would be the same. After a trial that taught nothing, the proposal is therefore random.
+    If a trial's values are given, as those of the first points are, no proposal is computed either.
     """
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the parameters to model."""
+        """Return the distributions of the parameters to model; none for a random proposal."""
         space = super().infer_relative_search_space(study, trial)
         given = "fixed_params" in trial.system_attrs
         return {} if given or barren(asked_before(study, trial), limit=1) else space

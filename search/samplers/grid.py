@@ -1,4 +1,4 @@
-"""Every point of a grid."""
+"""A sampler that proposes every point of a grid."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from spaces.grid import POINTS
 
 
 class GridSampler(DefineByRun):
-    """Every point of a grid once, in random order; random points after that.
+    """Proposes every point of a grid once, in random order, and random points after that.
 
     The grid is that of ``spaces.grid.on_grid``: all choices, and a few values of every range. It grows as
-    parameters are met, so conditional ones are fine. Every branch that is not exhausted has the same chance,
-    whatever its size: a search that ends early has seen as much of each method. Trials that are not on the
-    grid, such as a space's first points, count for the nearest point.
+    parameters are met, so conditional parameters are supported. Every branch that is not exhausted has the
+    same probability, whatever its size: a search that ends early has seen as much of each method. A trial
+    that is not on the grid, such as one of a space's first points, counts for the nearest point.
 
-    (Optuna's ``BruteForceSampler`` takes no ranges without steps, and stops the study when it is done.)
+    (Optuna's ``BruteForceSampler`` needs ranges with steps, and stops the study when it is done.)
 
     Args:
         seed: Random seed.
-        points: The most values of a range.
+        points: Most values of a range.
     """
 
     def __init__(self, seed: int, points: int = POINTS) -> None:
@@ -38,13 +38,13 @@ class GridSampler(DefineByRun):
         self._noted = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle no tree: it is made anew from the study's trials."""
+        """Leave out the tree: it is built again from the study's trials."""
         return {**self.__dict__, "_tree": _Branch(), "_noted": 0}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a value below which not all points of the grid were taken, any one if there is none."""
+        """Return a value whose branch has points left, or any value if no branch has."""
         asked = asked_before(study, trial)
         for other in asked[self._noted :]:
             self._note(other)
@@ -60,7 +60,7 @@ class GridSampler(DefineByRun):
         return values[left[self._rng.integers(len(left))]]
 
     def _note(self, trial: FrozenTrial) -> None:
-        """Take a trial's point from the tree, and the branches that it was the last point of."""
+        """Remove a trial's point from the tree, and each branch whose last point it was."""
         params = dict(trial.params)
         branch, path = self._tree, []
         while params:
@@ -69,7 +69,7 @@ class GridSampler(DefineByRun):
                 asked = parameter_of(trial.distributions[branch.name])
                 branch.left = list(range(len(asked.grid(self._points))))
             if branch.name not in params:
-                return  # the space is not the same function any more
+                return  # the space has changed since
             asked = parameter_of(trial.distributions[branch.name])
             index = asked.nearest(params.pop(branch.name), self._points)
             if index not in branch.left:
@@ -85,12 +85,12 @@ class GridSampler(DefineByRun):
 
 @dataclass
 class _Branch:
-    """The part of a grid below some values.
+    """The part of a grid that follows some chosen values.
 
     Attributes:
-        name: The parameter asked for next, once known.
-        left: Indices of its values below which points are left.
-        below: The parts below its values, as far as met and not exhausted.
+        name: The parameter that is asked for next; None until it is known.
+        left: Indices of the parameter's values that have points left.
+        below: The branches of its values, by index, that were met and are not exhausted.
     """
 
     name: str | None = None

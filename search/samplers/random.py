@@ -1,4 +1,4 @@
-"""Random points."""
+"""Optuna's random sampler."""
 
 from __future__ import annotations
 

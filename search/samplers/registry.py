@@ -1,4 +1,4 @@
-"""Samplers by name."""
+"""The registry of samplers by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 
 from trainables.registry import Registry
 
-#: Makes a sampler, given the number of trials planned and a random seed.
+#: Makes a sampler from the number of planned trials and a random seed.
 MakeSampler = Callable[[int, int], BaseSampler]
 
 
@@ -20,7 +20,7 @@ class SamplerSpec:
     Attributes:
         name: Name on the command line.
         description: One line for listings.
-        make: Makes one.
+        make: Makes a sampler.
     """
 
     name: str
@@ -34,15 +34,15 @@ SAMPLERS: Registry[SamplerSpec] = Registry("sampler")
 def register_sampler(name: str, description: str) -> Callable[[MakeSampler], MakeSampler]:
     """Return a decorator that puts a sampler in the registry.
 
-    It decorates a function that takes the number of trials planned and a random seed. Start-up trials and
-    generations are a share of the trials planned: see ``startup_trials`` and ``population_size``.
+    It decorates a function that takes the number of planned trials and a random seed. Start-up trials and
+    generations are a share of the planned trials: see ``startup_trials`` and ``population_size``.
 
     Args:
         name: Name on the command line.
         description: One line for listings.
 
     Raises:
-        UserError: If another module has registered one of that name.
+        UserError: If another module has registered a sampler of that name.
     """
 
     def register(make: MakeSampler) -> MakeSampler:
@@ -53,10 +53,10 @@ def register_sampler(name: str, description: str) -> Callable[[MakeSampler], Mak
 
 
 def startup_trials(num_samples: int) -> int:
-    """Return how many trials to draw at random before a sampler learns, of so many planned."""
+    """Return how many of the planned trials are random, before a sampler learns from results."""
     return max(4, min(10, num_samples // 4))
 
 
 def population_size(num_samples: int) -> int:
-    """Return how large a generation is, of so many trials planned."""
+    """Return the size of a generation, for a number of planned trials."""
     return max(4, min(50, num_samples // 4))

@@ -1,4 +1,4 @@
-"""Points that cover a space evenly."""
+"""A sampler whose points cover a space evenly."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from search.samplers.registry import register_sampler
 
 
 class SobolSampler(DefineByRun):
-    """Scrambled Sobol points (Owen 1998), for conditional spaces too.
+    """Proposes scrambled Sobol points (Owen 1998), also in conditional spaces.
 
-    Trial n has point n of one sequence, and the parameter that it asks for as its k-th has coordinate k:
-    parameters that exclude each other share a coordinate. Within one choice of a parameter, points are still
-    spread evenly. (Optuna's own sampler gives points to the parameters of the first trial only.)
+    Trial n gets point n of one sequence, and its k-th parameter gets coordinate k. Parameters that exclude
+    each other thus share a coordinate, and the points are spread evenly within each choice of a parameter,
+    too. (Optuna's own sampler covers only the parameters of the first trial.)
 
     Args:
         seed: Random seed of the scrambling.
     """
 
-    #: Coordinates of a point; a parameter after that many has an earlier one's.
+    #: Coordinates of a point; further parameters reuse the first coordinates.
     DIMENSIONS = 64
 
     def __init__(self, seed: int) -> None:
@@ -38,7 +38,7 @@ class SobolSampler(DefineByRun):
         """Return the value at the trial's next coordinate."""
         if self._point[0] != trial.number:
             engine = qmc.Sobol(self.DIMENSIONS, scramble=True, seed=self._seed)
-            if trial.number:  # SciPy takes no step of 0
+            if trial.number:  # SciPy does not accept a step of 0
                 engine.fast_forward(trial.number)
             self._point = (trial.number, engine.random(1)[0].tolist())
         share = self._point[1][len(trial.params) % self.DIMENSIONS]

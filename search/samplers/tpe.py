@@ -12,6 +12,6 @@ def _make(num_samples: int, seed: int) -> BaseSampler:
     return TPESampler(
         seed=seed,
         multivariate=True,
-        group=True,  # parameters that depend on another one's value are modelled together too
+        group=True,  # parameters that depend on another one's value are modelled together, too
         n_startup_trials=startup_trials(num_samples),
     )
