@@ -337,7 +337,7 @@ def place(
         gpus_per_trial: Share of a GPU that every trial gets, 0 for none; None packs trials by memory.
         gpu_memory: Bytes of a GPU, as given by the user; see ``find_nodes``.
         packing: Whether trials are placed by the memory they need. If not, each trial gets a whole GPU, or on
-            nodes without GPUs its cores, whatever memory it needs.
+            nodes without GPUs its cores, and memory is not counted.
         attention: Attention kernel, for which calibrations are looked up.
 
     Raises:

@@ -1,7 +1,7 @@
-"""A table of recorded trials that stands in for training, so that searches are compared in seconds.
+"""A table of recorded trials that replaces training, so that searches can be compared in seconds.
 
-``benchmarks/record_table.py`` makes such tables. A configuration is answered by the recorded one that is
-nearest to it, so that the whole space can be searched; what a trial reports is what was once measured.
+``benchmarks/record_table.py`` makes such tables. Each configuration gets the results of the nearest recorded
+one, so that the whole space can be searched. Trials report only values that were once measured.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from trainables.step.setting import TrainingSetting
 from trainables.tasks import DEFAULT_TASK, Task, get_task
 from trainables.trial.assignment import Assignment
 
-#: Columns that say which configuration a row is of; those of its memory start with ``memory.``.
+#: Columns that identify the configuration of a row; columns of its memory start with ``memory.``.
 _IDENTITY = ("number", "params", "config")
 _MEMORY = "memory."
-#: Where a parameter lies that a configuration does not have: a range or more away from those that have it.
+#: Code of a parameter that a configuration does not have: at least one range away from those that have it.
 _ABSENT = -1.0
 
 
@@ -43,8 +43,8 @@ class Recorded:
     Attributes:
         params: Values of the space's parameters.
         config: The configuration.
-        memory: Its predicted memory.
-        epochs: What the trial reported after each epoch.
+        memory: Predicted memory.
+        epochs: The trial's report after each epoch.
     """
 
     params: dict[str, Any]
@@ -54,15 +54,15 @@ class Recorded:
 
 
 class Neighbourhood:
-    """Finds the recorded configuration of one method that is nearest to another one.
+    """Finds the recorded configuration of one method that is nearest to a given one.
 
-    Numbers are scaled to their range in the space, logarithmically where the space draws them so; whatever
-    is no number counts 0 where it is equal and 1 where it is not. Distances are Euclidean, and of equally
-    near ones the first recorded answers.
+    Numbers are scaled to their range in the space, on a logarithmic scale if the space draws them so. A
+    setting that is no number adds 0 if it is equal and 1 if it is not. Distances are Euclidean. Of equally
+    near configurations, the first recorded one is returned.
 
     Args:
         rows: The recorded configurations.
-        parameters: The space's by name, as ``Space.parameters`` gives them.
+        parameters: The space's parameters by name, see ``Space.parameters``.
     """
 
     def __init__(self, rows: Sequence[Recorded], parameters: Mapping[str, Parameter]) -> None:
@@ -79,7 +79,7 @@ class Neighbourhood:
         return self.rows[int(self.distances(config).argmin())]
 
     def distances(self, config: Mapping[str, Any]) -> np.ndarray:
-        """Return the distance to each of the recorded configurations."""
+        """Return the distance to each recorded configuration, of shape (rows,)."""
         numbers = ((self._numbers - np.array(self._scaled(config))) ** 2).sum(axis=1)
         choices = (self._choices != np.array(self._chosen(config), dtype=object)).sum(axis=1)
         return np.sqrt(numbers + choices)
@@ -92,7 +92,7 @@ class Neighbourhood:
 
 
 def _place(value: float | None, within: Range) -> float:
-    """Where in its range a number lies, 0 to 1, or where one that is missing does."""
+    """Return the place of a number in its range, 0 to 1, or the code of a missing one."""
     return _ABSENT if value is None else within.place(value)
 
 
@@ -101,17 +101,17 @@ class ReplayTable:
     """Recorded trials of a space.
 
     Attributes:
-        path: The file.
-        fingerprint: Hash of its content.
+        path: Path of the file.
+        fingerprint: Hash of the file's content.
         space: Name of the space.
         dataset: Name of the dataset.
-        task: What is learnt.
-        guess: What is reached on the validation split without having learnt anything, by metric.
-        context: What the space depends on.
-        setting: How steps were run.
-        epochs: Epochs that every trial was trained.
-        rows: The trials.
-        neighbourhoods: Finds the nearest of a method.
+        task: The task that was learnt.
+        guess: Values on the validation split without having learnt anything, by metric.
+        context: The depths and widths of the encoders, on which the space depends.
+        setting: The setting of the recorded training steps.
+        epochs: Number of epochs for which every trial was trained.
+        rows: The recorded trials.
+        neighbourhoods: Finds the nearest recorded configuration, by method.
     """
 
     path: str
@@ -131,7 +131,7 @@ class ReplayTable:
         """Read a table.
 
         Raises:
-            UserError: If there is no such file, if it is no such table, or if its space is unknown.
+            UserError: If the file does not exist, if it is not such a table, or if its space is unknown.
         """
         if not Path(path).is_file():
             raise UserError(f"--replay {path}: there is no such file; benchmarks/record_table.py makes one")
@@ -166,18 +166,18 @@ class ReplayTable:
 
     @cached_property
     def metrics(self) -> frozenset[str]:
-        """Names of what trials report, beside ``memory`` and ``params``."""
+        """Names of the numbers that trials report, without ``memory`` and ``params``."""
         return frozenset(self.rows[0].epochs[-1])
 
     def require(self, space: str, epochs: int) -> None:
-        """Refuse a search that the table cannot answer.
+        """Check that the table can answer a search.
 
         Args:
             space: Name of the space that is searched.
             epochs: Epochs of a complete trial.
 
         Raises:
-            UserError: If the table is of another space, of fewer epochs, or without one of the methods.
+            UserError: If the table is of another space, has fewer epochs, or lacks one of the methods.
         """
         if space != self.space:
             raise UserError(f"--replay {self.path}: is of space '{self.space}', not of '{space}'")
@@ -190,10 +190,10 @@ class ReplayTable:
             )
 
     def nearest(self, config: Mapping[str, Any]) -> Recorded:
-        """Return the recorded configuration of the same method that is nearest, see ``Neighbourhood``.
+        """Return the nearest recorded configuration of the same method, see ``Neighbourhood``.
 
         Raises:
-            UserError: If none of the method was recorded.
+            UserError: If no configuration of the method was recorded.
         """
         if config["method"] not in self.neighbourhoods:
             raise UserError(f"--replay {self.path}: holds no trial of {config['method']}; record more trials")
@@ -201,11 +201,11 @@ class ReplayTable:
 
 
 def _recorded(table: pa.Table, epochs: int) -> tuple[Recorded, ...]:
-    """The trials of a table with a row an epoch.
+    """Return the trials of a table that has one row for each epoch.
 
     Raises:
         KeyError: If a column is missing.
-        ValueError: If a trial has not all epochs, or there is none.
+        ValueError: If a trial lacks epochs, or if there is no trial.
     """
     memory = [field.name for field in fields(MemoryReport)]
     known = {*_IDENTITY, *(_MEMORY + name for name in memory)}
@@ -242,13 +242,13 @@ def _by_method(rows: Sequence[Recorded], name: str, context: SpaceContext) -> di
 
 @dataclass(frozen=True)
 class ReplayPredictor:
-    """Memory as it was predicted when the table was recorded, in the place of ``MemoryPredictor``."""
+    """Replaces ``MemoryPredictor``: returns the memory that was predicted when the table was recorded."""
 
     table: ReplayTable
 
     @property
     def setting(self) -> TrainingSetting:
-        """How steps were run."""
+        """The setting of the recorded training steps."""
         return self.table.setting
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
@@ -256,19 +256,19 @@ class ReplayPredictor:
         return self.table.nearest(config).memory
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
-        """Return the same: how much less a search holds was not recorded."""
+        """Return the same memory, because the memory of a step as a search runs it was not recorded."""
         return self.predict_configuration(config)
 
     def encoding_memory(self) -> int:
-        """Return 0: nothing is encoded."""
+        """Return 0, because nothing is encoded."""
         return 0
 
 
 class ReplayTrial(tune.Trainable):
-    """Reports what a recorded trial reported, an epoch a step, in the place of ``FusionTrial``.
+    """Replaces ``FusionTrial``: each step reports an epoch of a recorded trial.
 
-    Its checkpoint is a file with the number of epochs. A configuration is only ever answered by one recorded
-    training: with another seed it reports the same, as any other value would be made up.
+    The checkpoint is a file with the number of epochs. A configuration is always answered by one recorded
+    trial. With another seed it reports the same values, since any others would be invented.
     """
 
     def setup(
@@ -277,10 +277,10 @@ class ReplayTrial(tune.Trainable):
         """Take the first configuration.
 
         Args:
-            config: As ``ParetoSearcher`` hands it out.
+            config: Configuration that ``ParetoSearcher`` hands out.
             table: The recorded trials.
-            epochs: Epochs of a complete trial; None is all that were recorded.
-            seconds: How long an epoch takes.
+            epochs: Epochs of a complete trial; None means all recorded epochs.
+            seconds: Duration of an epoch in seconds.
         """
         self._table = table
         self._epochs = epochs or table.epochs
@@ -305,9 +305,9 @@ class ReplayTrial(tune.Trainable):
         return {**result, "done": self._epoch >= self._epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write how far it is."""
+        """Write the number of reported epochs."""
         (Path(checkpoint_dir) / "replay.json").write_text(json.dumps({"epoch": self._epoch}))
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Go on from there."""
+        """Read the number of reported epochs, and resume after them."""
         self._epoch = json.loads((Path(checkpoint) / "replay.json").read_text())["epoch"]

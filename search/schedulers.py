@@ -57,7 +57,7 @@ class Rule(Protocol):
         """
 
     def goes_on(self, trial: str, epoch: int) -> bool:
-        """Return whether a trial whose ``epoch`` was just noted continues at once."""
+        """Return whether a trial whose ``epoch`` was just noted continues without a pause."""
 
     def promote(self, waiting: Mapping[str, int]) -> str | None:
         """Return the paused trial to resume next, or None if none is good enough so far.
@@ -116,7 +116,11 @@ def make_rule(
 
 
 def rungs(epochs: int, reduction_factor: float, min_epochs: int) -> tuple[int, ...]:
-    """Return the distinct values below ``epochs`` of min_epochs * reduction_factor**k, rounded half up."""
+    """Return the distinct values below ``epochs`` of min_epochs * reduction_factor**k, rounded half up.
+
+    >>> rungs(27, 3, 1)
+    (1, 3, 9)
+    """
     found, level = [], float(min_epochs)
     while (epoch := math.floor(level + 0.5)) < epochs:
         found.append(epoch)

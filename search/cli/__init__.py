@@ -1,4 +1,4 @@
-"""The command line. No logic here: it parses, calls the API and prints."""
+"""The command line: it parses options, calls the API and prints results."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ app.callback(invoke_without_command=True)(search)
 for command in (predict, explain, calibrate, methods, spaces, datasets, encoders):
     app.command()(command)
 
-#: Typer carries its own copy of click; this is the base of all its complaints about arguments.
+#: Base class of Typer's errors about arguments, from Typer's own copy of click.
 _UsageError: Any = typer.BadParameter.__base__
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     try:
         code = app(standalone_mode=False)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Measure what predictions mean on this machine's device."""
+"""The command ``calibrate``: fit predictions to measurements on this machine's device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
     EncoderSettings,
     ClassSettings,
     TrainingSetting,
-    # Whole steps of two encoders are measured.
+    # Complete steps of two encoders are measured, so these settings do not apply.
     without=("prefix", "skip_unused", "audio_seconds", "feature_length"),
 )
 def calibrate(given: Given) -> None:

@@ -1,4 +1,4 @@
-"""Where the bytes of a configuration are."""
+"""The command ``explain``: the memory of a configuration by the parts of the model."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from search.units import format_size
 from trainables.options import Help, Settings
 from trainables.step.setting import TrainingSetting
 
-#: Characters of the longest bar.
+#: Length of the longest bar, in characters.
 _BAR = 11
 
-#: Headings that would take more room than what stands below them.
+#: Headings that are wider than the values in their column, with a line break.
 _HEADINGS = {
     "gradients": "gradi-\nents",
     "optimizer": "opti-\nmizer",
@@ -36,13 +36,13 @@ _HEADINGS = {
     "temporary": "tempo-\nrary",
 }
 
-#: Bytes from which on a size is not 0 MiB.
+#: Least bytes of a size that is shown: smaller ones would be 0 MiB.
 _SHOWN = 2**19
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSettings(Settings):
-    """The picture beside the table."""
+    """Settings of the picture that is drawn in addition to the table."""
 
     plot: Annotated[
         Path | None,
@@ -89,7 +89,7 @@ def explain(given: Given) -> None:
 
 
 def _grouped(parts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Put neighbouring layers of an encoder that hold the same into one row."""
+    """Merge neighbouring layers of an encoder that hold the same bytes into one row."""
     rows: list[tuple[list[str], dict[str, int]]] = []
     for part, held in parts.items():
         stem, _, index = part.rpartition(" ")

@@ -1,4 +1,4 @@
-"""What exists: methods, spaces, data sets, encoders."""
+"""Commands that list methods, spaces, data sets and encoders."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def spaces(
     console = Console(highlight=False)
     for row in rows:
         console.print(f"[bold]{row['name']}[/bold]  {row['description']}", soft_wrap=True)
-        # A union's parameters are those of its methods, which are listed under their own names
+        # A union has the parameters of its methods, which are listed with each method's own space.
         own = {key: value for key, value in row["parameters"].items() if name or "." not in key}
         for key, value in own.items():
             console.print(f"    {key:<28}{_range(value)}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands take their options from the fields of settings: signature, help and values are made here."""
+"""Makes the options of commands from the fields of settings: signature, help texts and values."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _OPTIONS: dict[_Command, tuple[Option, ...]] = {}
 
 @dataclass(frozen=True)
 class Given:
-    """What stood on the command line, by field; everything else has its default.
+    """The values that were given on the command line; all other fields have their defaults.
 
     Attributes:
-        values: The values, as the fields' types have them.
+        values: The given values by field, with the fields' types.
     """
 
     values: dict[str, Any]
 
     def make(self, settings: type[_Made]) -> _Made:
-        """Return settings with what was given of them.
+        """Return settings with their given values.
 
         Raises:
             UserError: If a value is not accepted.
@@ -46,13 +46,14 @@ class Given:
 
 
 def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[[_Command], _Command]:
-    """Return a decorator for a command that takes the fields of settings as options.
+    """Return a decorator for a command whose options are the fields of settings.
 
-    The command is called with ``given`` and with its own parameters, which stand before the options.
+    The command is called with ``given`` and with its own parameters, which precede the options in the help
+    text.
 
     Args:
         settings: The settings, in the order of the help text.
-        without: Fields that are no options of this command.
+        without: Fields that this command does not take as options.
     """
     options = [option for kind in settings for option in kind.options() if option.name not in without]
 
@@ -87,13 +88,13 @@ def options_of(command: Callable[..., None]) -> tuple[Option, ...]:
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stood on the command line."""
+    """Return whether an option was given on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _read(option: Option, text: Any) -> Any:
-    """Return a field's value from what Typer made of the command line."""
+    """Return a field's value from the value that Typer has parsed."""
     written = option.find(Written)
     if written is not None:
         return written.parse(text)
@@ -101,7 +102,7 @@ def _read(option: Option, text: Any) -> Any:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    """Return an option as Typer expects it among a command's parameters."""
+    """Return an option in Typer's form, as a parameter of a command."""
     written, default = option.find(Written), option.default
     kind: Any = str if written else list[str] if is_repeated(option) else option.type
     if default in (None, (), dataclasses.MISSING):
@@ -123,12 +124,12 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def is_repeated(option: Option) -> bool:
-    """Whether an option is given once for each of its values."""
+    """Return whether an option is given once for each of its values."""
     return get_origin(option.type) is tuple and option.find(Written) is None
 
 
 def metavar(option: Option) -> str | None:
-    """Return what stands for an option's value in help texts; None is the name of its type."""
+    """Return the placeholder of an option's value in help texts; None means the name of its type."""
     written, one_of = option.find(Written), option.find(OneOf)
     if option.help.metavar or written:
         return option.help.metavar or (written and written.metavar)
@@ -136,7 +137,7 @@ def metavar(option: Option) -> str | None:
 
 
 def default_in_words(option: Option) -> str | None:
-    """Return an option's default as people read it; None if it has none."""
+    """Return an option's default in words; None if it has none."""
     if option.help.default:
         return option.help.default
     if option.default in (None, (), dataclasses.MISSING):
@@ -147,14 +148,14 @@ def default_in_words(option: Option) -> str | None:
 
 
 def _show(option: Option, value: Any) -> Any:
-    """Return a value as it is written on the command line."""
+    """Return a value in the form in which it is written on the command line."""
     written = option.find(Written)
     return written.show(value) if written and value is not None else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output(Settings):
-    """How a command answers."""
+    """Settings of a command's output."""
 
     as_json: Annotated[
         bool,
@@ -170,11 +171,11 @@ def named_values(option: str, texts: Sequence[str], example: str) -> dict[str, s
 
     Args:
         option: The option's name, for messages.
-        texts: What was given.
-        example: What would be accepted, for messages.
+        texts: The given texts.
+        example: An accepted text, for messages.
 
     Raises:
-        UserError: If one is not of that form.
+        UserError: If a text is not of that form.
     """
     values = {}
     for text in texts:

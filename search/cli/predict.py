@@ -1,4 +1,4 @@
-"""What a configuration costs."""
+"""The command ``predict``: the memory of a configuration or of a space."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SizingSettings(Settings):
-    """What is asked beside the memory of one configuration."""
+    """Settings for questions about a whole space or about the largest value of a setting."""
 
     panel: ClassVar[str | None] = "How much fits"
 
@@ -124,7 +124,7 @@ def predict(given: Given) -> None:
 
 
 def _check_modes(sizing: SizingSettings, *, one_configuration: bool) -> None:
-    """Refuse options that say nothing together."""
+    """Raise ``UserError`` if options do not go together, or if a needed one is missing."""
     if sizing.space is not None and (one_configuration or sizing.maximise is not None):
         raise UserError("--space is about all its members; leave out --method, --set and --max")
     if sizing.plot is not None and sizing.space is None:

@@ -1,4 +1,4 @@
-"""From the options of a command to what it predicts with."""
+"""Makes the memory predictor that a command's options describe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MethodSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSettings(Settings):
-    """What is learnt, as far as memory depends on it."""
+    """The part of the task on which memory depends."""
 
     panel: ClassVar[str | None] = SAMPLES
 
@@ -68,7 +68,7 @@ def make_predictor(given: Given) -> MemoryPredictor:
     """Return the predictor that a command's options describe.
 
     Raises:
-        UserError: If they do not go together.
+        UserError: If an encoder does not exist, or if the options do not go together.
     """
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
@@ -90,7 +90,7 @@ def make_predictor(given: Given) -> MemoryPredictor:
 
 
 def describe(predictor: MemoryPredictor) -> dict[str, Any]:
-    """Return what predictions are for, as documents have it."""
+    """Return the setting, the task and the encoders of predictions, for JSON documents."""
     return {
         **predictor.setting.to_dict(),
         **predictor.task.summary(),
@@ -105,11 +105,11 @@ def encoder_names(predictor: MemoryPredictor) -> str:
 
 @dataclass(frozen=True)
 class OnDevice:
-    """What a prediction means on a device.
+    """The memory on a device that follows from a prediction.
 
     Attributes:
-        document: For programs.
-        sentence: For people.
+        document: The facts as a JSON document.
+        sentence: The facts as a sentence.
     """
 
     document: dict[str, Any]
@@ -117,15 +117,15 @@ class OnDevice:
 
 
 def on_a_device(predicted: int, attention: str, device: str | None) -> OnDevice:
-    """Return what a prediction means on a device, and whether that device was calibrated.
+    """Return the memory on a device that follows from a prediction, and whether the device was calibrated.
 
     Args:
-        predicted: Bytes.
+        predicted: Predicted bytes.
         attention: Attention kernel.
-        device: Name of the kind of device or part of it; None is this machine's.
+        device: Name of the kind of device, or a part of it; None is this machine's device.
 
     Raises:
-        UserError: If a device was named that was not calibrated.
+        UserError: If the named device was not calibrated.
     """
     from trainables.memory.calibration import find_calibration, load_calibrations, local_device, needed_on_gpu
 

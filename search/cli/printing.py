@@ -1,4 +1,4 @@
-"""What several commands print: JSON documents and lists of things that have a name."""
+"""Functions that print JSON documents and lists, for several commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def print_json(document: Any) -> None:
 
 @contextlib.contextmanager
 def stdout_kept_for_json(as_json: bool) -> Iterator[None]:
-    """Send what libraries print to standard error, so that standard output holds the document alone."""
+    """Redirect libraries' output to standard error, so that standard output holds only the document."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield
 
@@ -29,7 +29,7 @@ def print_list(
     as_json: bool,
     shown: Mapping[str, Callable[[dict[str, Any]], str]] | None = None,
 ) -> None:
-    """Print objects as JSON or as a table of name, description and what ``shown`` formats."""
+    """Print rows as JSON, or as a table of name, description and the columns that ``shown`` formats."""
     if as_json:
         print_json(rows)
         return

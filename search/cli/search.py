@@ -1,4 +1,4 @@
-"""The search itself, and how its result is printed."""
+"""The main command, which runs or resumes a search and prints its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.options import Help, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeSettings(Settings):
-    """Which search to go on with."""
+    """The search to resume."""
 
     panel = SearchSettings.panel
 

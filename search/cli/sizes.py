@@ -1,4 +1,4 @@
-"""What `predict` says about a whole space, and about the largest value of a setting."""
+"""The answers of ``predict`` about a whole space, and about the largest value of a setting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
 
-#: Batch sizes of a picture; with gradient accumulation the multiples of its parts near them.
+#: Batch sizes of a picture; with gradient accumulation, they are rounded down to multiples of its parts.
 _BATCH_SIZES = (4, 8, 16, 32, 64, 128, 256)
 
 
@@ -33,16 +33,16 @@ def show_space(
     as_json: bool,
     setting: Mapping[str, Any],
 ) -> None:
-    """Print which part of a space fits, or without a limit how much memory its members take.
+    """Print the share of a space that fits, or without a limit the memory of its members.
 
     Args:
-        name: The space.
-        predictor: Predicts its members.
-        limit: Bytes that a member may take.
-        members: How many to draw.
-        picture: Where to draw memory over a parameter and batch size.
-        as_json: Print a document instead of tables.
-        setting: What the predictions are for, as the document has it.
+        name: Name of the space.
+        predictor: Predicts the memory of members.
+        limit: Bytes that a member may take, or None.
+        members: Number of members to draw.
+        picture: File for a picture of memory by a parameter and the batch size, or None.
+        as_json: Whether to print a JSON document instead of tables.
+        setting: The description of the predictor for the document, see ``describe``.
     """
     from search.reporting.progress import error_console
     from search.sizing.charts import check_picture, plot_grid
@@ -103,13 +103,13 @@ def show_largest(
     """Print the largest value that some settings can have together, and why it is not larger.
 
     Args:
-        names: The settings.
-        predictor: Knows all others.
-        method: The method.
-        config: Its configuration.
-        limit: Bytes that may be taken.
-        as_json: Print a document instead.
-        setting: What the predictions are for, as the document has it.
+        names: Names of the settings.
+        predictor: Predictor with the encoders and all other settings.
+        method: Name of the method.
+        config: Configuration of the method.
+        limit: Bytes that are available.
+        as_json: Whether to print a JSON document instead of text.
+        setting: The description of the predictor for the document, see ``describe``.
     """
     from search.reporting.progress import error_console
     from search.sizing.extent import find_largest_setting
@@ -140,7 +140,7 @@ def _title(name: str, predictor: MemoryPredictor) -> str:
 
 
 def _dearest(space: Space, reaches: Sequence[Reach]) -> str:
-    """The parameter that moves most memory at the first point."""
+    """Return the parameter that changes memory most at the first point."""
     moved = {reach.parameter: reach.first.moved for reach in reaches if reach.first}
     parameter = max(moved, key=lambda name: moved[name], default=None)
     if parameter is None or not moved[parameter]:
@@ -296,7 +296,7 @@ def _table() -> Table:
 
 
 def _shown(memory: int, limit: int | None) -> str:
-    """A size, red where it does not fit."""
+    """Return a size as text, in red if it does not fit."""
     size = format_size(memory)
     return size if limit is None or memory <= limit else f"[red]{size}[/red]"
 

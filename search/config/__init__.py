@@ -1,4 +1,4 @@
-"""The settings of a search: what the command line parses into and the Python API takes."""
+"""The settings of a search, for the command line and for the Python API."""
 
 from search.config.blocks import (
     BackendSettings,

@@ -1,6 +1,6 @@
 """The settings of trials, data, devices and results.
 
-Nothing heavy is imported with this module: the command line reads all fields before it does anything.
+This module imports nothing slow, because the command line reads all fields before it does anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENCODER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Extensions(Settings):
-    """What the user has added to the program."""
+    """Extensions of the program by the user."""
 
     plugins: Annotated[
         tuple[str, ...],
@@ -40,7 +40,7 @@ class Extensions(Settings):
     ] = ()
 
     def load(self) -> None:
-        """Run the files, unless this process has done so already.
+        """Run the plugins' files, unless this process has run them already.
 
         Raises:
             UserError: If a file cannot be loaded.
@@ -51,7 +51,7 @@ class Extensions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSettings(Settings):
-    """How a trial is trained, beside its steps."""
+    """How a trial is trained, except for its optimisation steps."""
 
     panel: ClassVar[str | None] = "Trials"
 
@@ -99,7 +99,7 @@ class TrialSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """What trials are trained on."""
+    """The dataset on which trials are trained."""
 
     panel: ClassVar[str | None] = SAMPLES
 
@@ -192,7 +192,7 @@ class TrackingSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSettings(Settings):
-    """What carries out the trials: a Ray cluster, or a table of recorded trials."""
+    """Where trials run: on a Ray cluster, or from a table of recorded trials."""
 
     panel: ClassVar[str | None] = _WHERE
 
@@ -221,7 +221,7 @@ class BackendSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementSettings(Settings):
-    """What a trial gets of the devices, and when it is given up."""
+    """The share of a device that a trial gets, and when a trial counts as failed."""
 
     panel: ClassVar[str | None] = _WHERE
 

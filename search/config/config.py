@@ -1,4 +1,4 @@
-"""A whole search's settings, its blocks together: what one block cannot check, JSON, and resuming."""
+"""All settings of a search: the blocks, checks across blocks, JSON, and changes when a search is resumed."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from trainables.step.setting import StepSettings
 if TYPE_CHECKING:
     from search.goals.objectives import Objective
 
-#: Samplers that propose subnets: fast ones, and those that know no more than they are told.
+#: Samplers that can propose subnets: they are fast, and learn only from what they are told.
 SUBNET_SAMPLERS = ("evolution", "nsga2", "nsga3", "qmc", "random")
 
 
 @dataclass(frozen=True, init=False)
 class SearchConfig:
-    """A search, before it runs. Saved as ``config.json`` beside the results.
+    """All settings of a search, which are saved as ``config.json`` with the results.
 
-    It is made from the settings of all blocks by name, ``SearchConfig(space="pmf_nas", num_samples=10)``, and
-    they are read from their block, ``config.search.num_samples``. docs/options.md lists them all.
+    The constructor takes the fields of all blocks by name: ``SearchConfig(space="pmf_nas", num_samples=10)``.
+    Each value is an attribute of its block: ``config.search.num_samples``. docs/options.md lists all fields.
 
     Args:
         space: Name of the space.
         **settings: Fields of the blocks; those left out have their defaults.
 
     Raises:
-        UserError: If a value is not among those accepted.
+        UserError: If a value is not accepted, or if values do not go together.
     """
 
     extensions: Extensions
@@ -68,7 +68,7 @@ class SearchConfig:
             defaults = {option.name: default_with(option, strategy) for option in options}
             values = block(**{key: given.pop(key, default) for key, default in defaults.items()})
             if isinstance(values, Extensions):
-                values.load()  # first, because the others may name what it registers
+                values.load()  # first, because other blocks may name things that plugins register
             made[name] = values
         if given:
             raise TypeError(f"SearchConfig() got an unexpected keyword argument {next(iter(given))!r}")
@@ -79,7 +79,7 @@ class SearchConfig:
 
     @classmethod
     def blocks(cls) -> dict[str, type[Settings]]:
-        """Return the blocks by attribute, in the order of the command line."""
+        """Return the blocks' classes by attribute, in the order of the command line."""
         hints = get_type_hints(cls)
         return {name: kind for name, kind in hints.items() if issubclass(kind, Settings)}
 
@@ -89,7 +89,7 @@ class SearchConfig:
         return {option.name: option for block in cls.blocks().values() for option in block.options()}
 
     def _check(self) -> None:
-        """Refuse what does not go together."""
+        """Raise ``UserError`` if settings do not go together."""
         from search.goals.constraints import parse_constraints
         from search.goals.objectives import get_objectives
         from search.schedulers import make_rule
@@ -117,10 +117,10 @@ class SearchConfig:
             self._check_oneshot((*objectives, *(constraint.objective for constraint in constraints)))
 
     def _check_oneshot(self, objectives: Iterable[Objective]) -> None:
-        """Refuse what a one-shot search cannot do.
+        """Raise ``UserError`` if a one-shot search cannot use the settings.
 
         Args:
-            objectives: The search's, those of constraints among them.
+            objectives: The search's objectives, including those of constraints.
         """
         from trainables.supernet.step import check_paths
 
@@ -141,13 +141,13 @@ class SearchConfig:
 
     @property
     def run_name(self) -> str:
-        """The search's name."""
+        """The search's name; by default it is made from the space and the time."""
         made = time.strftime(f"{self.search.space}-%Y%m%d-%H%M%S", time.localtime(self.created))
         return self.storage.name or made
 
     @property
     def first_rung(self) -> int:
-        """Epochs before a scheduler compares trials."""
+        """Number of epochs after which a scheduler first compares trials."""
         least = self.search.min_epochs
         return least if least is not None else max(1, round(self.trial.epochs / 3))
 
@@ -161,10 +161,10 @@ class SearchConfig:
 
     @classmethod
     def from_json(cls, text: str) -> SearchConfig:
-        """Read what ``to_json`` wrote.
+        """Read settings from a document that ``to_json`` wrote.
 
         Raises:
-            UserError: If another version wrote it, with settings that this one does not have.
+            UserError: If another version wrote it, with settings that this version does not have.
         """
         values: dict[str, Any] = json.loads(text)
         unknown = values.keys() - cls.options().keys() - {"created"}
@@ -181,11 +181,11 @@ class SearchConfig:
         """Return the settings with which this search is resumed.
 
         Args:
-            num_samples: As in ``SearchConfig``, or ``+20`` for so many more; None as before.
-            **changes: Settings that were given anew.
+            num_samples: Total number of samples, or ``+20`` for twenty more; None keeps the number.
+            **changes: Settings that were given again.
 
         Raises:
-            UserError: If one differs that must stay as it is.
+            UserError: If a setting differs that may not change.
         """
         values, options = self.to_dict(), self.options()
         for name, value in changes.items():
@@ -199,16 +199,16 @@ class SearchConfig:
 
 
 def default_with(option: Option, strategy: str) -> Any:
-    """Return an option's default with a strategy."""
+    """Return an option's default for a search strategy."""
     other = option.find(DefaultWith)
     return other.value if other and other.strategy == strategy else option.default
 
 
 def more_samples(wanted: int | str | None, before: int | None = None) -> int:
-    """Return how many samples are wanted in all, where ``+20`` means so many more than before.
+    """Return the total number of samples; ``+20`` means twenty more than before.
 
     Raises:
-        UserError: If it is no such number.
+        UserError: If the text is not such a number.
     """
     text = str(before if wanted is None else wanted)
     if not text.removeprefix("+").isdecimal() or (text.startswith("+") and before is None):

@@ -1,6 +1,6 @@
 """The settings of how a space is explored, trial by trial and with a supernet.
 
-Nothing heavy is imported with this module: the command line reads all fields before it does anything.
+This module imports nothing slow, because the command line reads all fields before it does anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from search.config.markers import (
 )
 from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
 
-#: What subnets are evaluated in.
+#: Number formats in which subnets can be evaluated.
 SUBNET_PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -39,7 +39,7 @@ def _schedulers() -> Iterable[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(Settings):
-    """What is searched for, and how."""
+    """The space, the objectives, and how the space is searched."""
 
     panel: ClassVar[str | None] = "Search"
 
@@ -173,7 +173,7 @@ class SearchSettings(Settings):
 
     @property
     def all_constraints(self) -> tuple[str, ...]:
-        """The constraints, ``max_memory`` among them."""
+        """The constraints, including that of ``max_memory``."""
         budget = () if self.max_memory is None else (f"memory<={self.max_memory}B",)
         return (*budget, *self.constraints)
 

@@ -1,4 +1,4 @@
-"""What a search's settings say of their fields, beside help and limits."""
+"""Markers of the fields of a search's settings, in addition to help texts and limits."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from search.units import parse_duration, parse_size, write_duration, write_size
 
-#: trials: every configuration is trained on its own; oneshot: one supernet serves them all.
+#: With trials, every configuration is trained on its own; with oneshot, all subnets share one supernet.
 STRATEGIES = ("trials", "oneshot")
 
 
 @dataclass(frozen=True)
 class Only:
-    """The field means something with one strategy only."""
+    """The field has a meaning only with one strategy."""
 
     strategy: str
 
 
 @dataclass(frozen=True)
 class DefaultWith:
-    """With one strategy the field's default is another one."""
+    """The field has another default with one strategy."""
 
     strategy: str
     value: Any
@@ -34,12 +34,12 @@ class Changeable:
 
 @dataclass(frozen=True)
 class Written:
-    """How people write a value on the command line.
+    """The form in which a value is written on the command line.
 
     Attributes:
-        metavar: What stands for such a value in help texts.
-        parse: From the text to the value; raises a UserError.
-        show: From the value to a text that ``parse`` accepts.
+        metavar: Placeholder of such a value in help texts.
+        parse: Returns the value of a text, or raises ``UserError``.
+        show: Returns a text that ``parse`` accepts for a value.
     """
 
     metavar: str
@@ -55,5 +55,5 @@ def split_names(text: str) -> tuple[str, ...]:
 SIZE = Written("SIZE", parse_size, write_size)
 DURATION = Written("TIME", parse_duration, write_duration)
 NAMES = Written("NAME[,NAME]", split_names, ",".join)
-#: A number, or ``+20`` for so many more than before; ``search.config.more_samples`` reads it.
+#: A number, or ``+20`` for twenty more than before; ``search.config.more_samples`` reads it.
 COUNT = Written("N", str, str)

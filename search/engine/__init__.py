@@ -1,1 +1,1 @@
-"""The engine decides what is tried next: it asks the sampler, refuses what cannot fit and tells results."""
+"""The engine chooses the next trial: it asks the sampler, refuses what cannot fit and tells results."""

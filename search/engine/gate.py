@@ -1,4 +1,4 @@
-"""The gate: what is known about a configuration before training, compared with the constraints."""
+"""The gate: it checks the constraints of a configuration that are known before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.memory import MemoryReport
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known about a configuration before it is trained.
+    """Facts about a configuration that are known before it is trained.
 
     Attributes:
         memory: Predicted memory.
@@ -66,7 +66,7 @@ class Gate:
     def assess(
         self, config: Mapping[str, Any], predictor: Predictor, memory: MemoryReport | None = None
     ) -> Assessment:
-        """Return what is known about a configuration before it is trained.
+        """Return the memory and the violations of a configuration that are known before training.
 
         Args:
             config: The configuration.

@@ -1,4 +1,4 @@
-"""What a sampler or the searcher can know about a configuration before it is trained."""
+"""The knowledge of a sampler and of the searcher about a configuration before it is trained."""
 
 from __future__ import annotations
 

@@ -53,6 +53,9 @@ class Constraint:
 def parse_constraint(text: str) -> Constraint:
     """Return the constraint that a text such as ``memory<=8GiB`` describes.
 
+    >>> round(parse_constraint("memory<=8GiB").violation({"memory": 10.0}), 2)
+    0.25
+
     Raises:
         UserError: If the text is not a bound on one of the objectives.
     """

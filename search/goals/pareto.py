@@ -28,6 +28,9 @@ def non_dominated(points: Sequence[Point]) -> list[int]:
 
     Equal points do not dominate each other: all of them are returned. Points with NaN are never on the
     front.
+
+    >>> non_dominated([(1, 3), (2, 2), (3, 3)])
+    [0, 1]
     """
     values = matrix(points)
     valid = np.flatnonzero(~np.isnan(values).any(axis=1))
@@ -66,6 +69,9 @@ class Front(Generic[Key]):
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
     """Return the exact volume that points dominate, up to a reference point, in any dimension.
+
+    >>> hypervolume([(1, 3), (2, 2)], (4, 4))
+    5.0
 
     Args:
         points: Losses, N points of K objectives.

@@ -338,7 +338,7 @@ class SubnetSearch:
         self._answer(subnet.number, subnet)
 
     def _answer(self, number: int, subnet: Evaluated) -> None:
-        """Tell Optuna how the subnet of a numbered proposal did; reference values stand for no metrics."""
+        """Tell Optuna how the subnet of a numbered proposal did; missing values are their references."""
         self.candidates.tell(number, subnet.known, subnet.violations)
 
 

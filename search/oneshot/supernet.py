@@ -110,7 +110,7 @@ class SupernetOrder:
 def order_supernet(
     setup: Setup, prepared: PreparedTraining, placement: Placement, gate: Gate, say: Callable[[str], None]
 ) -> SupernetOrder:
-    """Split the supernet's steps into as few parts as keep to the budget and fit a device.
+    """Split the supernet's steps into the fewest parts that satisfy the budget and fit a device.
 
     Args:
         setup: The setup of the search; its space is that of subnets.
@@ -172,7 +172,7 @@ def train_supernet(
     """Train a supernet, from its last checkpoint if it has one.
 
     Args:
-        order: What to train.
+        order: The supernet to train.
         config: The search's settings.
         folder: The search's folder or remote address; checkpoints go into its folder ``supernet``.
         heard: Called with the results of each epoch.

@@ -36,7 +36,7 @@ from trainables.parameters import Choices, Parameter
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a search knows about candidates before training, and about trials during training.
+    """The knowledge of a search about candidates before training, and about trials during training.
 
     Attributes:
         names: The objectives' names.

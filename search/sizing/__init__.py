@@ -1,1 +1,1 @@
-"""How much fits: memory over spaces and settings, without a search."""
+"""Sizing: how much of a space or of a setting fits into memory, without a search."""

@@ -1,4 +1,4 @@
-"""Pictures of memory: a space over a parameter and the batch size, a configuration by its parts."""
+"""Pictures of memory: of a space by a parameter and the batch size, and of a configuration by its parts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from search.sizing.extent import Grid
 from search.units import GIB, format_size
 from trainables.errors import UserError
 
-#: File types, by suffix.
+#: Accepted suffixes of picture files.
 SUFFIXES = (".png", ".svg", ".pdf")
 _LIMIT = "#b23a48"
 
-#: Colours of what bytes are held for.
+#: Colour of each kind of bytes.
 KIND_COLOURS = {
     "weights": "#4c6a92",
     "gradients": "#b23a48",
@@ -25,7 +25,7 @@ KIND_COLOURS = {
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a picture that could not be written.
+    """Check that a picture can be written.
 
     Raises:
         UserError: If its suffix is none of ``SUFFIXES``, or if its folder does not exist.
@@ -44,9 +44,9 @@ def plot_grid(
     Args:
         grid: The memory.
         path: Picture to write, see ``check_picture``.
-        title: Above the axes.
-        depths: Layers of each encoder, to show L_f where the parameter is the number of fused layers.
-        limit: Bytes; cells above it are outside the contour.
+        title: Title above the axes.
+        depths: Layers of each encoder, to show L_f if the parameter is the number of fused layers.
+        limit: Limit in bytes; cells above it are outside the contour.
     """
     import numpy as np
     from matplotlib.collections import LineCollection
@@ -56,7 +56,7 @@ def plot_grid(
     rows, columns = gib.shape
     figure, axes = new_figure(1.9 + 0.66 * columns, 1.6 + 0.34 * rows)
     norm = LogNorm(gib.min(), max(gib.max(), gib.min() * 1.01))
-    # Numbers grow from the bottom up, names are read from the top down
+    # Numbers grow from bottom to top; names are read from top to bottom.
     origin = "lower" if isinstance(grid.values[0], int | float) else "upper"
     axes.imshow(gib, origin=origin, aspect="auto", cmap="YlGnBu", norm=norm)
     for row in range(rows):
@@ -86,7 +86,7 @@ def plot_grid(
 
 
 def _edges(fits: Sequence[Sequence[bool]]) -> list[list[tuple[float, float]]]:
-    """The edges (two points each) between cells that fit and cells that do not."""
+    """Return the edges (two points each) between cells that fit and cells that do not."""
     edges = []
     for y, row in enumerate(fits):
         for x, inside in enumerate(row):
@@ -104,12 +104,12 @@ def _label(parameter: str, value: object, depths: Mapping[str, int]) -> str:
 
 
 def plot_breakdown(parts: Mapping[str, Mapping[str, int]], path: Path, title: str) -> None:
-    """Draw the bytes of a configuration as stacked bars, a bar for each part of the model.
+    """Draw the bytes of a configuration as stacked bars, one bar for each part of the model.
 
     Args:
         parts: Bytes by part and kind, see ``MemoryPredictor.explain``.
         path: Picture to write, see ``check_picture``.
-        title: Above the axes.
+        title: Title above the axes; the total is added to it.
     """
     names = list(parts)
     figure, axes = new_figure(7.2, 1.3 + 0.19 * len(names))

@@ -1,7 +1,7 @@
-"""How much of a space fits into a limit, and how far one setting can go.
+"""How much of a space fits into a limit, and how large one setting can be.
 
-Everything rests on predictions of single configurations. Memory need not grow with every setting
-everywhere, so nothing is concluded from a configuration's neighbours: what is reported to fit was itself
+Everything rests on predictions of single configurations. Memory does not always grow with a setting, so
+nothing is concluded from neighbouring configurations: each configuration that is reported to fit was itself
 predicted to fit.
 """
 
@@ -24,14 +24,14 @@ from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodConfig
 from trainables.parameters import Choices, Parameter
 
-#: Predicts the memory of a configuration in bytes.
+#: Predicts the memory of a configuration, in bytes.
 Cost = Callable[[Mapping[str, Any]], int]
 
-#: Steps that a setting without an upper end is raised by, at most.
+#: Most steps by which a setting without an upper end is raised.
 _MOST_STEPS = 2**20
-#: Parameters that draws differ in evenly; a space that asks for more would be an unusual one.
+#: Number of coordinates of a draw, and thus the most parameters of a space.
 _DIMENSIONS = 1024
-#: Values tried of a parameter that is no whole number, its ends included.
+#: Number of values that are tried for a real-valued parameter, including its ends.
 _FLOAT_VALUES = 17
 
 
@@ -45,14 +45,14 @@ class Sized:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much memory the members of a space take.
+    """The memory that the members of a space take.
 
     Attributes:
-        smallest: The cheapest of all that were predicted.
-        first: The space's first point: a paper's setting.
-        largest: The dearest of all that were predicted.
-        drawn: Members drawn evenly.
-        fitting: How many of these fit.
+        smallest: The predicted member with the least memory.
+        first: The space's first point, which is a paper's setting.
+        largest: The predicted member with the most memory.
+        drawn: Number of members that were drawn evenly.
+        fitting: Number of drawn members that fit.
     """
 
     smallest: Sized
@@ -63,15 +63,15 @@ class Extent:
 
     @property
     def share(self) -> float:
-        """Share of the space that fits."""
+        """Share (0 to 1) of the space that fits."""
         return self.fitting / self.drawn
 
     @property
     def standard_error(self) -> float:
         """Standard error of the share.
 
-        That of independent draws, which even ones are a little better than; with half a draw added on
-        either side (Jeffreys), so that it is not 0 where all draws agree.
+        It is that of independent draws; even draws are slightly better. Half a draw is added on either side
+        (Jeffreys), so that it is not 0 if all draws agree.
         """
         share = (self.fitting + 0.5) / (self.drawn + 1)
         return math.sqrt(share * (1 - share) / self.drawn)
@@ -79,12 +79,12 @@ class Extent:
 
 @dataclass(frozen=True)
 class Slice:
-    """What one parameter does to the memory while all others stay as they are.
+    """The effect of one parameter on memory while all others are fixed.
 
     Attributes:
-        low: Memory at the parameter's low end, in bytes; of choices without an order the least.
-        high: Memory at its high end; of choices without an order the most.
-        fits: The largest of its values that fits; of choices without an order all that do.
+        low: Bytes at the parameter's low end; for unordered choices, the least bytes.
+        high: Bytes at the parameter's high end; for unordered choices, the most bytes.
+        fits: The largest value that fits; for unordered choices, all values that fit.
     """
 
     low: int
@@ -93,20 +93,21 @@ class Slice:
 
     @property
     def moved(self) -> int:
-        """Bytes between the ends."""
+        """Difference between both ends, in bytes."""
         return abs(self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far one parameter can go.
+    """The values that one parameter can take, and their effect on memory.
 
     Attributes:
-        parameter: Its name.
-        values: All its values, cheapest first; of a real-valued one some, its ends included.
-        ordered: Whether they have an order of cost, as all numbers do.
-        smallest: With all others at their smallest; None where the space does not ask for it then.
-        first: With all others at the first point's values; None likewise.
+        parameter: Name of the parameter.
+        values: All values, cheapest first; for a real-valued parameter some values, including the ends.
+        ordered: Whether the values are ordered by cost, as numbers always are.
+        smallest: The slice with all other parameters at their smallest; None if the space does not ask for
+            this parameter there.
+        first: The slice with all other parameters at the first point; None likewise.
     """
 
     parameter: str
@@ -117,7 +118,7 @@ class Reach:
 
     @property
     def idle(self) -> bool:
-        """Whether the parameter was tried and moved nothing: a learning rate, for one."""
+        """Whether the parameter was tried and did not change memory, as with a learning rate."""
         tried = [part for part in (self.smallest, self.first) if part]
         return bool(tried) and not any(part.moved for part in tried)
 
@@ -128,10 +129,10 @@ class Largest:
 
     Attributes:
         value: The value.
-        memory: Its memory in bytes.
-        next_value: The one above it; None where the range was not left.
-        next_memory: What that takes; None where there is no such value.
-        reason: Why there is none.
+        memory: Memory at this value, in bytes.
+        next_value: The next larger value, which does not fit; None if the range ended first.
+        next_memory: Memory at the next value, in bytes; None if that value is invalid.
+        reason: Why there is no larger valid value.
     """
 
     value: int
@@ -143,13 +144,13 @@ class Largest:
 
 @dataclass(frozen=True)
 class Grid:
-    """Memory over a parameter and the batch size, all other parameters at the first point.
+    """Memory by a parameter and the batch size, with all other parameters at the first point.
 
     Attributes:
-        parameter: Its name.
-        values: Its values, a row each.
-        batch_sizes: A column each.
-        memory: Bytes.
+        parameter: Name of the parameter.
+        values: Values of the parameter, one for each row.
+        batch_sizes: Batch sizes, one for each column.
+        memory: Bytes, by row and column.
     """
 
     parameter: str
@@ -161,14 +162,14 @@ class Grid:
 def measure_extent(
     space: Space, context: SpaceContext, cost: Cost, limit: int | None = None, draws: int = 256
 ) -> Extent:
-    """Predict the ends of a space and, where there is a limit, the share of it that fits.
+    """Predict the ends of a space and, with a limit, the share of it that fits.
 
     Args:
-        space: The space; not a union, of which each part has an extent.
-        context: The encoders.
-        cost: Predicts a configuration.
-        limit: Bytes that a member may take; without one nothing is drawn.
-        draws: Members to draw: a scrambled Sobol sequence over the parameters, each even on its own scale.
+        space: The space; for a union, measure each part instead.
+        context: Depths and widths of the encoders.
+        cost: Predicts the bytes of a configuration.
+        limit: Bytes that a member may take; None draws no members.
+        draws: Number of members to draw, see ``draw``.
     """
     first = _first(space, context).config
     configs = [first, *space.smallest(context), *space.largest(context)]
@@ -181,13 +182,13 @@ def measure_extent(
 
 
 def measure_reaches(space: Space, context: SpaceContext, cost: Cost, limit: int | None = None) -> list[Reach]:
-    """Predict, for each parameter of a space, what it does to the memory and how far it can go.
+    """Predict, for each parameter of a space, its effect on memory and its largest value that fits.
 
     Args:
         space: The space; not a union.
-        context: The encoders.
-        cost: Predicts a configuration.
-        limit: Bytes that a member may take; without one every value fits.
+        context: Depths and widths of the encoders.
+        cost: Predicts the bytes of a configuration.
+        limit: Bytes that a member may take; with None, every value fits.
     """
     smallest = min(space.ends("low", context), key=lambda member: cost(member.config))
     first = _first(space, context)
@@ -205,14 +206,14 @@ def measure_grid(
     parameter: str,
     most_values: int = 12,
 ) -> Grid:
-    """Predict the memory over a parameter and the batch size, all others at the space's first point.
+    """Predict memory by a parameter and the batch size, with all others at the space's first point.
 
     Args:
         space: The space.
-        context: The encoders.
-        costs: Predicts a configuration at a batch size.
-        parameter: The parameter; ``method`` of a union, whose parts then stand at their first points.
-        most_values: How many of its values are shown, at most.
+        context: Depths and widths of the encoders.
+        costs: Predicts the bytes of a configuration, by batch size.
+        parameter: The parameter; for a union it is ``method``, with each part at its first point.
+        most_values: Most values of the parameter in the grid.
     """
     if space.parts is not None:
         configs = {part.method or part.name: _first(part, context).config for part in space.parts()}
@@ -232,15 +233,15 @@ def find_largest(
     """Find the largest value that fits, by doubling and then bisection.
 
     Args:
-        name: What the value is called, for messages.
-        cost: Predicts a value's memory in bytes; raises UserError for values that there are none of.
-        limit: Bytes that may be taken.
+        name: Name of the value, for messages.
+        cost: Predicts the bytes at a value; it raises ``UserError`` for an invalid value.
+        limit: Bytes that are available.
         low: The smallest value.
-        high: The largest, where it is known.
-        step: Distance of two values.
+        high: The largest value; None if it is unknown.
+        step: Distance between two values.
 
     Raises:
-        UserError: If not even the smallest fits, or is none.
+        UserError: If the smallest value does not fit or is invalid.
     """
     memory: dict[int, int] = {}
     reasons: dict[int, str] = {}
@@ -271,7 +272,7 @@ def find_largest(
         return Largest(at(good), memory[good], reason=end)
 
     def guess(good: int, bad: int) -> int:
-        """On the line between the two: memory is nearly linear in most settings."""
+        """Interpolate linearly between the two: memory is nearly linear in most settings."""
         if bad not in memory or memory[bad] <= memory[good]:
             return (good + bad) // 2
         return good + (limit - memory[good]) * (bad - good) // (memory[bad] - memory[good])
@@ -287,19 +288,19 @@ def find_largest_setting(
 
     Args:
         names: Settings of the training step or of the method that are whole numbers.
-        predictor: Knows encoders and all other settings.
-        method: The method.
-        config: Its configuration; the fields named do not matter.
-        limit: Bytes that may be taken.
+        predictor: Predictor with the encoders and all other settings.
+        method: Name of the method.
+        config: Configuration of the method; its values of the named settings are ignored.
+        limit: Bytes that are available.
 
     Raises:
-        UserError: If a name is no such setting, or if nothing fits.
+        UserError: If a name is no such setting, or if no value fits.
     """
     own = _whole_fields(config)
     accumulation = predictor.setting.gradient_accumulation
     ranges: dict[str, tuple[int, int | None]] = {"batch_size": (accumulation, None)}
     if "text" in predictor.encoders:
-        ranges["text_length"] = (2, None)  # a token at either end
+        ranges["text_length"] = (2, None)  # a special token at either end
     ranges |= own
     for name in names:
         if name not in ranges:
@@ -317,7 +318,7 @@ def find_largest_setting(
 
 
 def _whole_fields(config: MethodConfig) -> dict[str, tuple[int, int | None]]:
-    """The method's settings that are whole numbers, with their least and greatest values."""
+    """Return the method's settings that are whole numbers, with their least and greatest values."""
     hints = get_type_hints(type(config))
     found = {}
     for item in dataclasses.fields(config):
@@ -332,19 +333,19 @@ def draw(space: Space, context: SpaceContext, number: int, seed: int = 0) -> Ite
 
     Args:
         space: The space.
-        context: The encoders.
-        number: How many.
+        context: Depths and widths of the encoders.
+        number: Number of configurations.
         seed: Seed of the scrambling.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # any number is evenly spread, a power of 2 best
+        warnings.simplefilter("ignore", UserWarning)  # any number is spread evenly, a power of 2 best
         points = qmc.Sobol(_DIMENSIONS, scramble=True, seed=seed).random(number)
     for point in points.tolist():
         yield space.sample(AnsweringTrial(_along(point)), context)
 
 
 def _along(point: Sequence[float]) -> Answer:
-    """Return a function that reads its answers off a point of the unit cube."""
+    """Return a function that answers with the coordinates of a point in the unit cube, in order."""
     coordinates = iter(point)
     return lambda name, parameter: parameter.at(next(coordinates))
 
@@ -352,7 +353,7 @@ def _along(point: Sequence[float]) -> Answer:
 def _slice(
     space: Space, context: SpaceContext, cost: Cost, anchor: Member, name: str, limit: int | None
 ) -> Slice | None:
-    """Move one parameter away from a member; the range is the one that it has there."""
+    """Vary one parameter of a member over the range that the parameter has there."""
     if name not in anchor.parameters:
         return None
     parameter = anchor.parameters[name]
@@ -377,7 +378,7 @@ def _slice(
 
 
 def _values(parameter: Parameter) -> Sequence[Any]:
-    """The values of a parameter, cheapest first, as its space says."""
+    """Return the values of a parameter, cheapest first."""
     if isinstance(parameter, Choices):
         return parameter.values
     if parameter.whole:  # there may be millions
@@ -392,14 +393,14 @@ def _ordered(parameter: Parameter) -> bool:
 def _bisect(
     good: int, bad: int, fits: Callable[[int], bool], guess: Callable[[int, int], int] | None = None
 ) -> tuple[int, int]:
-    """Narrow down to a neighbouring pair of which the first was found to fit and the second was not.
+    """Return two neighbouring indices, of which the first was found to fit and the second was not.
 
     Args:
-        good: Fits.
-        bad: Does not.
-        fits: Tries another one.
-        guess: Where the limit is likely to lie between the two; every other try is in the middle all the
-            same, so that wrong guesses at most double the tries.
+        good: An index that fits.
+        bad: A larger index that does not fit.
+        fits: Tries an index.
+        guess: Guesses the index of the limit between both. Every second try is in the middle, so that wrong
+            guesses at most double the number of tries.
     """
     tries = 0
     while bad - good > 1:

@@ -1,12 +1,12 @@
-"""What every sampler and objective must pass, as code that authors may call from an installed package.
+"""Checks that every sampler and objective must pass; authors can call them from an installed package.
 
-Nothing here needs pytest, nor Ray to run::
+They need neither pytest nor a running Ray::
 
     from search.testing import check_sampler
 
     check_sampler("my_sampler")
 
-``sampler_checks`` gives the same checks one by one, for a test runner to name and choose.
+``sampler_checks`` yields the same checks one by one, so that a test runner can name and select them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["check_objective", "check_sampler", "sampler_checks"]
 
 
 def check_sampler(name: str) -> None:
-    """Check all that a sampler must satisfy.
+    """Run all checks of a sampler.
 
     Args:
-        name: A registered sampler.
+        name: Name of a registered sampler.
 
     Raises:
-        AssertionError: If it does not pass; a note says which check failed.
+        AssertionError: If a check fails; a note names the check.
     """
     run_all(sampler_checks(name))

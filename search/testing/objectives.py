@@ -1,4 +1,4 @@
-"""What every objective must do: be bounded, ranked, reported and drawn by what its entry says of it."""
+"""Checks that every objective must pass: its entry must suffice to constrain, rank, report and draw it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from search.reporting.tables import front_table, methods_table
 from search.units import GIB
 from trainables.memory import MemoryReport
 
-#: What Ray Tune adds to a trial's report: nothing of it is the trial's.
+#: Values that Ray Tune adds to a trial's report.
 _FROM_TUNE = {
     "training_iteration": 1,
     "time_this_iter_s": 0.5,
@@ -55,7 +55,7 @@ _FROM_TUNE = {
 
 @contextlib.contextmanager
 def registered(objective: Objective) -> Iterator[Objective]:
-    """Register an objective for the duration of a block."""
+    """Register an objective inside the ``with`` statement."""
     register_objective(objective)
     try:
         yield objective
@@ -64,13 +64,13 @@ def registered(objective: Objective) -> Iterator[Objective]:
 
 
 def check_objective(objective: Objective) -> None:
-    """Run all checks.
+    """Run all checks of an objective.
 
     Args:
-        objective: One that is registered, or a task's metric.
+        objective: A registered objective, or that of a task's metric.
 
     Raises:
-        AssertionError: If the objective does not do what it must.
+        AssertionError: If a check fails.
     """
     assert available_objectives().get(objective.name) == objective, "it is not registered"
     check_scale(objective)
@@ -79,7 +79,7 @@ def check_objective(objective: Objective) -> None:
 
 
 def check_scale(objective: Objective) -> None:
-    """The ideal is 0, the worst value is 1, and what is better lies lower, in its direction."""
+    """Check that the ideal is scaled to 0 and the reference to 1, and that better values are smaller."""
     assert objective.direction in ("minimize", "maximize")
     values = _example_values(objective)
     losses = [objective.loss(value) for value in values]
@@ -94,7 +94,7 @@ def check_scale(objective: Objective) -> None:
 
 
 def check_constraints(objective: Objective) -> None:
-    """A bound is written in the objective's unit, is read as it was written, and tells what keeps to it."""
+    """Check that a bound is written and read in the objective's unit, and separates good from bad values."""
     best, *_, worst = _example_values(objective)
     kept = "<=" if objective.direction == "minimize" else ">="
     bound = (best + worst) / 2
@@ -107,11 +107,11 @@ def check_constraints(objective: Objective) -> None:
 
 
 def check_reports(objective: Objective) -> None:
-    """Front, hypervolume, documents, tables and picture show it; what a trial reports of it is kept."""
+    """Check that reported values are kept, and that front, documents, tables and picture show them."""
     history, records = _searched(objective)
     name, values = objective.name, [record.values[objective.name] for record in history.trials.values()]
     assert values == _example_values(objective)
-    for record in records:  # MLflow gets an epoch's numbers, and what is known
+    for record in records:  # epochs hold only reported numbers
         assert set(record.epochs[-1]) == {"epoch", "time"} | (set() if objective.known else {name})
 
     front = history.front()
@@ -172,7 +172,7 @@ def _example_reports(objective: Objective) -> list[MemoryReport]:
 
 
 def _reference(objective: Objective, values: Sequence[float]) -> dict[str, float]:
-    """Return the reference of a search in which these are the values, best first."""
+    """Return the reference of a search with the given values, best first."""
     reference = reference_values((objective,), {objective.name: 1.1 * max(values)}, {})
     if not objective.known and objective.worst is None:
         late = late_reference(objective, {objective.name: values[0]})
@@ -182,7 +182,7 @@ def _reference(objective: Objective, values: Sequence[float]) -> dict[str, float
 
 
 def _searched(objective: Objective) -> tuple[History, list[TrialRecord]]:
-    """Return what a search found that compared an objective and another one: the example values in order."""
+    """Return the history of a search by two objectives whose trials have the example values, in order."""
     other = OBJECTIVES["params"] if objective == MEMORY else MEMORY
     values, reports = _example_values(objective), _example_reports(objective)
     others = [known_values(report)[other.name] for report in reports]

@@ -1,4 +1,4 @@
-"""What every sampler must hold in a search: asked, refused, told and restored by the searcher."""
+"""Checks that every sampler must pass, when a searcher asks, refuses, tells and restores it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TUNE_IDS = map(str, count())
 
 
 def _sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
-    """A space with everything in it: a choice, whole numbers, log ranges, a conditional parameter."""
+    """Sample a space with a choice, whole numbers, logarithmic ranges and a conditional parameter."""
     kind = trial.suggest_categorical("kind", ["plain", "gated"])
     config = {"method": kind, "n_fusion_layers": trial.suggest_int("n_fusion_layers", 1, 6)}
     if kind == "gated":
@@ -54,7 +54,7 @@ MIXED = Space("mixed", "", _sample, lambda _: [{"kind": "plain", "n_fusion_layer
 
 
 def _few(trial: Any, context: SpaceContext) -> dict[str, Any]:
-    """Seven configurations, of which one is alone on its side."""
+    """Sample a space of seven configurations, of which one is alone in its branch."""
     layers = trial.suggest_int("n_fusion_layers", 1, 3)
     width = trial.suggest_int("translator_width", 1, 3) if layers > 1 else 0
     return {"method": "pmf", "n_fusion_layers": layers, "translator_width": width, "learning_rate": 1e-3}
@@ -64,7 +64,7 @@ FEW = Space("few", "", _few, lambda _: [{"n_fusion_layers": 2}])
 
 
 def accuracy_of(config: dict[str, Any]) -> float:
-    """What training would give: more with more layers, most at a middling rate, and never the same twice."""
+    """Return a made-up accuracy: it grows with the layers, is best at a rate of 1e-3, and never repeats."""
     layers, width = config.get("n_fusion_layers", 1), config.get("translator_width", 0)
     off = abs(1 - config["learning_rate"] / 1e-3)
     noise = zlib.crc32(canonical(config).encode()) / 2**32
@@ -72,7 +72,7 @@ def accuracy_of(config: dict[str, Any]) -> float:
 
 
 def start(searcher: ParetoSearcher) -> tuple[str, dict[str, Any]]:
-    """Have a trial handed out; return Tune's id and the configuration."""
+    """Ask for a trial; return Ray Tune's id and the configuration."""
     tune_id = next(TUNE_IDS)
     handed = searcher.suggest(tune_id)
     assert isinstance(handed, dict)
@@ -80,7 +80,7 @@ def start(searcher: ParetoSearcher) -> tuple[str, dict[str, Any]]:
 
 
 def play(searcher: ParetoSearcher, trials: int) -> list[dict[str, Any]]:
-    """Train one after the other; return the configurations."""
+    """Run trials one after the other; return their configurations."""
     configs = []
     for _ in range(trials):
         tune_id, config = start(searcher)
@@ -90,25 +90,25 @@ def play(searcher: ParetoSearcher, trials: int) -> list[dict[str, Any]]:
 
 
 def told_as_best(searcher: ParetoSearcher) -> set[tuple[float, ...]]:
-    """The values that Optuna takes for the best."""
+    """Return the values of Optuna's best trials."""
     return {tuple(trial.values) for trial in searcher.study.study.best_trials}
 
 
 def on_the_front(searcher: ParetoSearcher) -> set[tuple[float, ...]]:
-    """The same of history, which knows what finished and keeps to the constraints."""
+    """Return the values of the front, which holds only finished trials that satisfy the constraints."""
     names = [objective.name for objective in searcher.history.objectives]
     return {tuple(record.values[name] for name in names) for record in searcher.history.front()}
 
 
 class Make(Protocol):
-    """Starts a search with a sampler, or goes on with one."""
+    """Starts or resumes a search with a sampler."""
 
     def __call__(self, space: Space = MIXED, **settings: Any) -> ParetoSearcher:
         """Return the searcher."""
 
 
 def searching_with(sampler: str) -> Make:
-    """Return what starts searches with a sampler."""
+    """Return a function that starts searches with a sampler."""
 
     def make(space: Space = MIXED, **settings: Any) -> ParetoSearcher:
         space = on_grid(space) if sampler == "grid" else space
@@ -118,13 +118,13 @@ def searching_with(sampler: str) -> Make:
 
 
 def enough_for(sampler: str) -> int:
-    """Return how many trials take a sampler beyond its start: 4 random ones, or the first generation of 4."""
-    return 5 if sampler == "gp" else 16  # at up to a second each
+    """Return a number of trials beyond a sampler's start: 4 random trials, or a first generation of 4."""
+    return 5 if sampler == "gp" else 16  # each takes up to a second
 
 
 @contextmanager
 def silent_optuna() -> Iterator[None]:
-    """Check that Optuna has nothing to say to a user meanwhile."""
+    """Check that Optuna warns about nothing inside the ``with`` statement, except deprecations."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         warnings.simplefilter("error", ExperimentalWarning)
@@ -134,12 +134,12 @@ def silent_optuna() -> Iterator[None]:
 
 
 def sampler_checks(name: str) -> Iterator[Check]:
-    """Return what a sampler must satisfy.
+    """Yield the checks of a sampler.
 
     Args:
-        name: A registered sampler.
+        name: Name of a registered sampler.
     """
-    # NSGA settles ties among parents by the order of the last objective, which is another one here.
+    # NSGA breaks ties among parents by the order of the last objective, which differs between both searches.
     if "nsga" not in name:
         yield Check(check_to_maximise_is_to_minimise_the_negative, (name, ()))
         yield Check(check_to_maximise_is_to_minimise_the_negative, (name, ("params",)), slow=True)
@@ -153,7 +153,7 @@ def sampler_checks(name: str) -> Iterator[Check]:
 
 
 def check_to_maximise_is_to_minimise_the_negative(sampler: str, others: tuple[str, ...]) -> None:
-    """Check that to maximize a metric gives the trials that minimizing its negative does."""
+    """Check that maximizing a metric gives the same trials as minimizing its negative."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     maximised = search(objectives=("memory", "accuracy", *others))
@@ -172,16 +172,16 @@ def check_what_learns_goes_where_both_directions_point(sampler: str) -> None:
 
 @silent_optuna()
 def check_first_points_come_first_and_conditional_parameters_are_those_of_the_choice(sampler: str) -> None:
-    """Check that first points come first, and that parameters are those of the choice that was made."""
+    """Check that first points come first, and that a trial has only the parameters of its choice."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     space = get_space("all_methods")
     points = space.first_points(CONTEXT)
     searcher = search(space, num_samples=100)
     configs = play(searcher, len(points) + enough)
-    if sampler != "grid":  # which moves them to the nearest of its own
+    if sampler != "grid":  # the grid replaces them by its nearest points
         assert configs[: len(points)] == [space.at(point, CONTEXT).config for point in points]
-    if sampler != "gp":  # whose five may well all be of the method that looks best
+    if sampler != "gp":  # its five trials may all be of the method that looks best
         assert len({config["method"] for config in configs[len(points) :]}) > 1
     for trial in searcher.study.study.trials:
         method = trial.params["method"]
@@ -189,7 +189,7 @@ def check_first_points_come_first_and_conditional_parameters_are_those_of_the_ch
 
 
 def check_what_is_known_is_kept_to_and_what_is_measured_counts_on_the_front(sampler: str) -> None:
-    """Check that nothing above a budget is started, and that what breaks a constraint is not best."""
+    """Check that no trial above a budget starts, and that a trial that breaks a constraint is not best."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     searcher = search(max_memory=600 * MIB, constraints=("params<=1300", "accuracy>=52%"))
@@ -211,7 +211,7 @@ def check_what_is_known_is_kept_to_and_what_is_measured_counts_on_the_front(samp
 
 
 def check_no_configuration_comes_twice_though_many_are_open(sampler: str) -> None:
-    """Check that open trials are not proposed again."""
+    """Check that configurations of open trials are not handed out again."""
     search = searching_with(sampler)
     searcher = search(FEW)
     open_ones = [start(searcher) for _ in range(4)]
@@ -224,7 +224,7 @@ def check_no_configuration_comes_twice_though_many_are_open(sampler: str) -> Non
 
 
 def check_a_small_space_is_seen_whole_and_then_ends(sampler: str) -> None:
-    """Check that each configuration of a small space comes once, and that the search then ends."""
+    """Check that each configuration of a small space is tried once, and that the search then ends."""
     search = searching_with(sampler)
     searcher = search(FEW)
     configs = play(searcher, 7)
@@ -234,13 +234,13 @@ def check_a_small_space_is_seen_whole_and_then_ends(sampler: str) -> None:
     assert searcher.suggest("more") == Searcher.FINISHED
     assert searcher.candidates.exhausted
     values = {canonical(record.config): record.values for record in searcher.history.trials.values()}
-    for trial in searcher.study.study.trials:  # repeats are answered from history
+    for trial in searcher.study.study.trials:  # repeats are answered from the history
         config = searcher.setup.space.at(trial.params, CONTEXT).config
         assert trial.values == [values[canonical(config)][name] for name in ("memory", "accuracy")]
 
 
 def check_a_space_of_which_nothing_is_feasible_ends(sampler: str) -> None:
-    """Check that a search ends in which nothing may be started."""
+    """Check that a search ends if no configuration is feasible."""
     search = searching_with(sampler)
     searcher = search(FEW, max_memory=250 * MIB)
     assert searcher.suggest("any") == Searcher.FINISHED
@@ -252,7 +252,7 @@ def check_a_space_of_which_nothing_is_feasible_ends(sampler: str) -> None:
 
 @silent_optuna()
 def check_every_kind_of_end_is_lived_with(sampler: str) -> None:
-    """Check that trials may end in every way, and are told as what they are."""
+    """Check that trials may end in every way, and that each is told correctly."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     searcher = search(max_memory=700 * MIB, num_samples=100, epochs=2)
@@ -264,10 +264,10 @@ def check_every_kind_of_end_is_lived_with(sampler: str) -> None:
                 finish(searcher, tune_id, accuracy_of(config))
             case "out_of_memory":
                 end(searcher, tune_id, out_of_memory(below_share=False))
-            case "stopped":  # so good, it would be the best of all
+            case "stopped":  # its accuracy would be the best of all
                 searcher.recorder.report(tune_id, result(1, 0.99))
                 searcher.on_trial_complete(tune_id)
-            case "diverged":  # a metric that is no number
+            case "diverged":  # a metric is not a number
                 searcher.recorder.report(tune_id, result(1, accuracy_of(config)))
                 end(searcher, tune_id, DIVERGED)
             case "failed":
@@ -285,7 +285,7 @@ def check_every_kind_of_end_is_lived_with(sampler: str) -> None:
 
 
 def check_a_search_of_failures_goes_on(sampler: str) -> None:
-    """Check that a search goes on after trials that all failed."""
+    """Check that a search continues after its first trials have all failed."""
     search = searching_with(sampler)
     searcher = search()
     for _ in range(8):
@@ -294,7 +294,7 @@ def check_a_search_of_failures_goes_on(sampler: str) -> None:
 
 
 def check_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(sampler: str) -> None:
-    """Check that paused trials are not best, and are told again when they go on."""
+    """Check that paused trials are never best, and are told again after they resume."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     searcher = search(num_samples=enough, epochs=3, scheduler="asha", reduction_factor=2)
@@ -307,8 +307,7 @@ def check_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(sampler:
         assert asked.state is TrialState.RUNNING
         promoted += record.legs > 1
         while record.status == Status.RUNNING:
-            # Each trial is a little worse than the one before, and what is early looks better than what is
-            # late.
+            # Each trial is slightly worse than the one before, and early epochs are better than late ones.
             report(searcher, tune_id, 0.9 - 0.01 * record.number - 0.1 * len(record.epochs))
         record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
         told = searcher.study.frozen(record.number)
@@ -353,7 +352,7 @@ def check_trials_go_on_and_fail_while_others_are_asked_for(sampler: str) -> None
 
 
 def restored(searcher: ParetoSearcher, make: Callable[..., ParetoSearcher]) -> ParetoSearcher:
-    """A second searcher, from what the disk would hold if the first one were killed now."""
+    """Return a second searcher, from the files that would be left if the first one were killed now."""
     folder = searcher.store.path.parent
     copy = folder / "copy"
     copy.mkdir()
@@ -363,7 +362,7 @@ def restored(searcher: ParetoSearcher, make: Callable[..., ParetoSearcher]) -> P
 
 
 def check_restored_it_goes_on_as_it_would_have(sampler: str, space: Space) -> None:
-    """Check that a search that was killed proposes what it would have proposed."""
+    """Check that a search that was killed resumes with the proposals that it would have made."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
 
@@ -408,7 +407,7 @@ def check_restored_it_goes_on_as_it_would_have(sampler: str, space: Space) -> No
 
 
 def check_a_seed_decides(sampler: str) -> None:
-    """Check that a seed gives the same trials again, and another seed others."""
+    """Check that the same seed gives the same trials, and another seed gives others."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     configs = play(search(seed=1), enough)
@@ -416,9 +415,9 @@ def check_a_seed_decides(sampler: str) -> None:
     assert play(search(seed=2), 4) != configs[:4]
 
 
-#: Those that learn within sixty trials.
+#: Samplers that learn within sixty trials.
 _LEARNING = ("tpe", "nsga2", "nsga3", "evolution")
-#: Run for every sampler.
+#: Checks that run for every sampler.
 _OF_ALL = (
     check_first_points_come_first_and_conditional_parameters_are_those_of_the_choice,
     check_what_is_known_is_kept_to_and_what_is_measured_counts_on_the_front,

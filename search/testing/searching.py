@@ -1,4 +1,4 @@
-"""A searcher without Ray that trains nothing, and what drives it as Ray Tune would."""
+"""A searcher that needs no Ray and trains nothing, and functions that drive it like Ray Tune."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MIB, GIB = 2**20, 2**30
 CPU = Node(cpus=8)
 GPU = Node(cpus=8, gpus=1, gpu_memory=4 * GIB)
 
-#: What a trial reports that diverged.
+#: Report of a trial that diverged.
 DIVERGED = Ending(Status.DIVERGED, "validation", "the loss became nan").to_result()
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -45,7 +45,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class FakeBackend:
-    """Says what a searcher asks; runs nothing."""
+    """A backend that answers a searcher and runs nothing."""
 
     predictor: CountingPredictor = field(default_factory=lambda: CountingPredictor())
     context: SpaceContext = CONTEXT
@@ -54,12 +54,12 @@ class FakeBackend:
     task: Task = field(default_factory=lambda: get_task("classification").of_size(2))
 
     def prepare(self, space: Space, console: Console) -> Prepared:
-        """Refuse: nothing is trained."""
+        """Raise ``NotImplementedError``, because nothing is trained."""
         raise NotImplementedError
 
 
 class CountingPredictor:
-    """Memory grows with the fused layers; counts how often it is asked."""
+    """Predicts memory that grows with the fused layers, and counts how often it is asked."""
 
     setting = TrainingSetting(prefix="computed")
 
@@ -68,16 +68,16 @@ class CountingPredictor:
         self.as_run: Counter[str] = Counter()
 
     def encoding_memory(self) -> int:
-        """Return what computing the frozen layers takes: nothing."""
+        """Return 0, because no layer is computed."""
         return 0
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
-        """Count that it was asked, and predict."""
+        """Count the call, and predict."""
         self.as_run[canonical(config)] += 1
         return self._report(config)
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
-        """Count that it was asked, and predict."""
+        """Count the call, and predict."""
         self.asked[canonical(config)] += 1
         return self._report(config)
 
@@ -97,10 +97,10 @@ def make_searcher(
     listed: Sequence[Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> ParetoSearcher:
-    """Return a searcher over a fake predictor; a folder that holds a search already is gone on with.
+    """Return a searcher with a fake predictor; if ``folder`` already holds a search, it is resumed.
 
-    Without a folder it has one of its own as long as it is used, in memory where there is such a place: every
-    event waits for the disk.
+    Without ``folder``, the store is in a temporary folder that is removed with the searcher. The folder is in
+    memory if possible, because every event waits for the disk.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     named = space if isinstance(space, str) else "pmf_nas"
@@ -146,17 +146,17 @@ def make_searcher(
 
 
 def result(epoch: int, accuracy: float, **others: float) -> dict[str, Any]:
-    """Return what a trial reports after an epoch."""
+    """Return the report of a trial after an epoch."""
     return {"epoch": epoch, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1 - accuracy, **others}
 
 
 def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
-    """Return what a trial reports that ran out of memory."""
+    """Return the report of a trial that ran out of memory."""
     return Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share).to_result()
 
 
 def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:
-    """Run a trial to its end, whatever the rule says, in the order in which Ray Tune tells of it."""
+    """Run a trial to its end, ignoring the rule, with events in Ray Tune's order."""
     record = searcher.history.leg(tune_id)
     epochs = searcher.config.trial.epochs
     for epoch in range(len(record.epochs) + 1, epochs):
@@ -165,14 +165,14 @@ def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: fl
 
 
 def end(searcher: ParetoSearcher, tune_id: str, reported: dict[str, Any]) -> TrialRecord:
-    """Report a trial's last result as Ray Tune does: to its stopper; then end the trial."""
+    """Report a trial's last result to the stopper, as Ray Tune does, and end the trial."""
     Results(searcher.recorder)(tune_id, reported)
     searcher.on_trial_complete(tune_id, reported)
     return searcher.history.leg(tune_id)
 
 
 def report(searcher: ParetoSearcher, tune_id: str, accuracy: float) -> TrialRecord:
-    """Report a trial's next epoch as Ray Tune does; end the trial if it is the last or the rule says so."""
+    """Report a trial's next epoch as Ray Tune does; end the trial if the epochs or the rule say so."""
     record = searcher.history.leg(tune_id)
     reported = result(len(record.epochs) + 1, accuracy)
     stops = Results(searcher.recorder)(tune_id, reported)
