@@ -51,7 +51,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     if folder.exists():
         raise UserError(
             f"--name {config.run_name}: {folder.parent} holds a search of that name already; "
-            f"go on with it by --resume {config.run_name}"
+            f"resume it with --resume {config.run_name}"
         )
     setup = set_up(config, console)
     return _run(setup, None, _prior(setup, console), console)

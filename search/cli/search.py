@@ -28,7 +28,7 @@ class ResumeSettings(Settings):
     resume: Annotated[
         str | None,
         Help(
-            "Go on with a search that was interrupted in any way. With --num-samples +20 it is extended by "
+            "Resume a search, however it was interrupted. With --num-samples +20 it is extended by "
             "twenty trials.",
             metavar="NAME",
         ),

@@ -51,7 +51,7 @@ class Extensions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSettings(Settings):
-    """How a trial is trained, except for its optimisation steps."""
+    """How a trial is trained, except for its optimization steps."""
 
     panel: ClassVar[str | None] = "Trials"
 

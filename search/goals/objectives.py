@@ -129,7 +129,7 @@ OBJECTIVES = {
             "step_time",
             "minimize",
             unit="s",
-            description="seconds of an optimisation step, as the search ran it",
+            description="seconds of an optimization step, as the search ran it",
         ),
     )
 }

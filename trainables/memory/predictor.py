@@ -111,7 +111,7 @@ class MemoryPredictor:
 
         Parts are the layers and embeddings of each encoder, the method's own modules by name, the batch
         (``inputs``), ``fusion`` (activations between and after the encoders' layers), the ``backward pass``
-        and the ``optimiser step``.
+        and the ``optimizer step``.
         """
         built, held = self._held(method, get_method(method).config_class.from_dict(config))
         parts: Breakdown = defaultdict(lambda: dict.fromkeys(KINDS, 0))

@@ -69,7 +69,7 @@ def training_step(
         with part("backward pass"):
             loss.backward()
         total += loss.detach()
-    with part("optimiser step"):
+    with part("optimizer step"):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total

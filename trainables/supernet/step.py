@@ -155,7 +155,7 @@ def supernet_step(
                     (loss * weight).backward()
             total = total.to(loss.device) + loss.detach()
             del batch, outputs, aux_loss, loss
-    with part("optimiser step"):
+    with part("optimizer step"):
         _limit_gradients(replica, configs)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
