@@ -31,7 +31,8 @@ class Check:
 
     def __str__(self) -> str:
         name = self.function.__name__.removeprefix("check_")
-        return "-".join([name, *map(str, self.arguments)])
+        # Test ids have to be the same in each process: the text of an object may hold its address
+        return "-".join([name, *(str(getattr(argument, "name", argument)) for argument in self.arguments)])
 
 
 def run_all(checks: Iterable[Check]) -> None:
