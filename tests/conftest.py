@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ pytest.register_assert_rewrite("trainables.testing", "spaces.testing", "search.t
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that works in the background has it so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for path in (EXAMPLE_PLUGIN, *config.getoption("--plugin")):
         Plugin.read(path).load()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,15 +15,14 @@ from typing import Any
 
 import optuna
 import pytest
-from mlflow.tracking import MlflowClient
 
-from search import SearchConfig, run_search
 from search.process import prepared_process
 from trainables.cache import cache_dir
 
 LOGGERS = ("alembic", "mlflow", "optuna", "ray", "ray.train", "ray.tune", "transformers")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-TABLE = Path(__file__).parents[2] / "benchmarks" / "tables" / "pmf_nas.parquet"
+ROOT = Path(__file__).parents[2]
+TABLE = ROOT / "benchmarks" / "tables" / "pmf_nas.parquet"
 
 
 def state() -> dict[str, Any]:
@@ -109,23 +110,38 @@ def test_workers_are_told_of_the_cache_by_an_absolute_path(tmp_path, monkeypatch
     assert os.environ["PARETOFUSE_CACHE"] == "here"
 
 
+#: A search in a process of its own, because the Ray that it starts would get in the way of other tests' Ray.
+SEARCH = """
+import json, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from search import SearchConfig, run_search
+from tests.search.test_process import state
+
+before = state()
+assert run_search(SearchConfig(**json.loads(sys.argv[1]))).trials == 2
+assert state() == before
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
 @pytest.mark.ray
 def test_ctrl_c_works_after_a_search_as_before_it(workplace) -> None:
-    uri = f"sqlite:///{workplace}/mlflow.db"
-    MlflowClient(uri).create_experiment("paretofuse", str(workplace / "artifacts"))
-    before = state()
-    result = run_search(
-        SearchConfig(
-            space="pmf_nas",
-            replay=str(TABLE),
-            epochs=2,
-            num_samples=2,
-            sampler="random",
-            storage_path=str(workplace / "runs"),
-            tracking_uri=uri,
-        )
-    )
-    assert result.trials == 2
-    assert state() == before
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+    settings = {
+        "space": "pmf_nas",
+        "replay": str(TABLE),
+        "epochs": 2,
+        "num_samples": 2,
+        "sampler": "random",
+        "storage_path": str(workplace / "runs"),
+        "tracking_uri": f"sqlite:///{workplace}/mlflow.db",
+    }
+    command = [sys.executable, "-c", SEARCH, json.dumps(settings)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "interrupted"
