@@ -38,15 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class _Together(LoadScopeScheduling):
     """Says which tests share a process, where tests run in several.
 
-    Files with whole searches share one, because these share one Ray. The tests of any other file stay
-    together for the sake of its fixtures, except for those of the conformance suites, which have none of
-    their own and fill up the time that is left.
+    A folder's files with whole searches share one, because the searches of a process share one Ray. The tests
+    of any other file stay together for the sake of its fixtures, except for those of the conformance suites,
+    which have none of their own and fill up the time that is left.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = ROOT / nodeid.partition("::")[0]
         if _uses_ray(path):
-            return "ray"
+            return f"ray in {path.parent}"
         return nodeid if CONFORMANCE in path.parents else str(path)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +26,7 @@ from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.oneshot import strategy
 from search.oneshot.strategy import OneShot
-from search.oneshot.subnets import Answer, SubnetSearch
+from search.oneshot.subnets import Answer, SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
 from search.placement import Node, find_nodes
 from search.placement import place as place_trials
@@ -236,13 +233,26 @@ def phased(settings) -> dict[str, Any]:
 
 
 @pytest.mark.ray
-def test_interrupted_it_goes_on_where_it_was(phased, workplace, ray_address, empty_store) -> None:
+def test_interrupted_it_goes_on_where_it_was(
+    phased, workplace, ray_address, empty_store, monkeypatch
+) -> None:
     """In the middle of evaluation; the supernet's training and trials are interrupted in other tests."""
+    evaluate = SubnetPool.evaluate
+    generations: list[int] = []
+
+    def interrupted(pool: SubnetPool, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+        generations.append(len(configs))
+        for answer in evaluate(pool, configs):
+            if len(generations) == 2:  # as Ctrl-C does, after the first generation was stored
+                raise KeyboardInterrupt
+            yield answer
+
     folder, storage = Path(phased["storage_path"]) / "interrupted", phased["storage_path"]
     heard = io.StringIO()
     console = Console(file=heard, width=200)
     with ray_in(workplace, ray_address, empty_store):
-        with ctrl_c_in(folder, "subnets"):
+        with monkeypatch.context() as patch:
+            patch.setattr(SubnetPool, "evaluate", interrupted)
             cut = run_search(SearchConfig(**phased, name="interrupted"), console=console)
         assert cut.interrupted
         assert "the supernet's steps run in 4 parts, to keep to memory<=20MB" in heard.getvalue()
@@ -329,26 +339,6 @@ def check_ended(folder: Path, document: dict[str, Any], uri: str) -> None:
     repeats = [record for record in trials.values() if record.repeat_of]
     assert repeats
     assert all(record.values["loss"] != trials[record.repeat_of].values["loss"] for record in repeats)
-
-
-@contextmanager
-def ctrl_c_in(folder: Path, phase: str) -> Iterator[None]:
-    """Interrupt this process as soon as a search is in the middle of a phase."""
-
-    def wait() -> None:
-        while not ended.wait(0.05):
-            if reached(folder, phase):
-                os.kill(os.getpid(), signal.SIGINT)
-                return
-
-    ended = threading.Event()
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def on_disk(folder: Path) -> dict[str, Any]:
