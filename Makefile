@@ -28,13 +28,13 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 demo: install  ## search PMF on the included data and show the front (about 6 minutes on 2 cores)
 	@$(BIN)/python search.py $(DEMO)
 
-test: install  ## run the tests (8 minutes on 2 cores)
+test: install  ## run the tests (about 10 minutes on 2 cores)
 	@$(TESTS) -m "not full"
 
-test-fast: install  ## run those that need neither Ray nor many cases (2 minutes)
+test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)
 	@$(TESTS) -m "not ray and not slow and not full"
 
-test-full: install  ## run all, with long and whole ones, and in fresh environments (30 minutes)
+test-full: install  ## run all, with long and whole ones, and in fresh environments
 	@$(TESTS)
 
 test-lowest: lowest.txt  ## run test-fast with the lowest versions that pyproject.toml allows
