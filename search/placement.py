@@ -28,7 +28,7 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.units import format_size
+from search.units import MIB, format_size
 from trainables.errors import UserError
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu
 
@@ -37,7 +37,6 @@ from trainables.memory.calibration import Calibration, find_calibration, needed_
 STEPS = 16
 
 _KIND = "ray.io/accelerator-type"
-_MIB = 2**20
 _PROBE = ("nvidia-smi", "--query-gpu=memory.total,memory.reserved,mig.mode.current")
 _PROBE_SECONDS = 60.0
 
@@ -431,4 +430,4 @@ def usable_memory(answer: str) -> int | None:
         if not total.isdecimal() or mig == "Enabled":
             return None
         sizes.append(int(total) - (int(reserved) if reserved.isdecimal() else 0))
-    return min(sizes, default=0) * _MIB or None
+    return min(sizes, default=0) * MIB or None

@@ -41,7 +41,7 @@ def parse_duration(text: str) -> float:
 
 def write_size(size: int) -> str:
     """Return the text that ``parse_size`` reads as the given bytes, without rounding: ``8GiB``, ``1000B``."""
-    return _in_largest(size, {"GiB": GIB, "MiB": 2**20, "KiB": 2**10, "B": 1})
+    return _in_largest(size, {"GiB": GIB, "MiB": MIB, "KiB": 2**10, "B": 1})
 
 
 def write_duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.cli.printing import print_json
-from search.units import GIB, format_size
+from search.units import GIB, MIB, format_size
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def show_largest(
 def _why(found: Largest, limit: int) -> str:
     if found.next_memory is not None:
         over = found.next_memory - limit
-        excess = "less than 1 MiB" if over < 2**20 else format_size(over)
+        excess = "less than 1 MiB" if over < MIB else format_size(over)
         return f"{found.next_value:,} takes {format_size(found.next_memory)}, {excess} too much"
     return f"nothing above: {found.reason}"
 

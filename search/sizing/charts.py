@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.pictures import new_figure
 from search.sizing.extent import Grid
-from search.units import GIB, format_size
+from search.units import GIB, MIB, format_size
 from trainables.errors import UserError
 
 #: Accepted suffixes of picture files.
@@ -115,7 +115,7 @@ def plot_breakdown(parts: Mapping[str, Mapping[str, int]], path: Path, title: st
     figure, axes = new_figure(7.2, 1.3 + 0.19 * len(names))
     left = [0.0] * len(names)
     for kind, colour in KIND_COLOURS.items():
-        sizes = [parts[name][kind] / 2**20 for name in names]
+        sizes = [parts[name][kind] / MIB for name in names]
         if any(sizes):
             axes.barh(names, sizes, left=left, color=colour, label=kind, height=0.8)
             left = [start + size for start, size in zip(left, sizes, strict=True)]

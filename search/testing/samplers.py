@@ -24,8 +24,6 @@ from search.records.status import Status
 from search.testing.searching import (
     CONTEXT,
     DIVERGED,
-    GIB,
-    MIB,
     end,
     finish,
     make_searcher,
@@ -33,6 +31,7 @@ from search.testing.searching import (
     report,
     result,
 )
+from search.units import GIB, MIB
 from spaces import Space, SpaceContext, get_space
 from spaces.grid import on_grid
 from trainables.testing import Check

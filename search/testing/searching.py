@@ -27,13 +27,13 @@ from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.schedulers import Rule, make_rule
 from search.setup import Setup
+from search.units import GIB, MIB
 from spaces import Space, SpaceContext, get_space
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task, get_task
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
-MIB, GIB = 2**20, 2**30
 CPU = Node(cpus=8)
 GPU = Node(cpus=8, gpus=1, gpu_memory=4 * GIB)
 

@@ -17,18 +17,8 @@ from search.engine.searcher import ParetoSearcher
 from search.placement import Node
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
-from search.testing.searching import (
-    DIVERGED,
-    GIB,
-    GPU,
-    MIB,
-    end,
-    finish,
-    make_searcher,
-    out_of_memory,
-    report,
-    result,
-)
+from search.testing.searching import DIVERGED, GPU, end, finish, make_searcher, out_of_memory, report, result
+from search.units import GIB, MIB
 from spaces import Space, SpaceContext
 
 TUNE_IDS = map(str, count())
