@@ -147,11 +147,11 @@ def trials(folder: Path) -> dict[str, TrialRecord]:
     return found
 
 
-def saved(record: TrialRecord) -> int:
+def saved(record: TrialRecord, folder: Path) -> int:
     """Return the epoch of a trial's last checkpoint."""
     if record.checkpoint is None:
         return 0
-    return int(json.loads((Path(record.checkpoint.path) / "replay.json").read_text())["epoch"])
+    return int(json.loads((folder / record.checkpoint / "replay.json").read_text())["epoch"])
 
 
 def compare(before: dict[str, TrialRecord], after: dict[str, TrialRecord], counts: Counts) -> None:
@@ -230,7 +230,9 @@ def search(
         strike(victim, process, log, counts)
         now = trials(storage / name)
         compare(before, now, counts)
-        counts.redone += sum(len(r.epochs) - saved(r) for r in now.values() if r.status is Status.RUNNING)
+        counts.redone += sum(
+            len(r.epochs) - saved(r, storage / name) for r in now.values() if r.status is Status.RUNNING
+        )
         ended = Counter(record.status for record in now.values())
         print(f"  {whole}: {victim} killed, {dict(ended)}", flush=True)
         before = now

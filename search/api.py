@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,20 @@ from search.execution.tuning import cluster, require_gpus, require_room, run_tri
 from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
+from search.records.files import write_whole
+from search.records.place import DEFAULT_STORAGE, FILE, Place, absolute
 from search.records.store import SearchStore
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
-from trainables.cache import cache_dir
 from trainables.errors import UserError
 from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import last_line
+
+_LONGEST_NAME = 200  # characters
+_NAME = re.compile(rf"[^\W_][\w.-]{{0,{_LONGEST_NAME - 1}}}")
 
 
 @prepared_process()
@@ -47,21 +53,28 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         UserError: If the settings, the data or the encoders cannot be used; no search is left behind then.
     """
     console = console or error_console()
-    folder = _folder(config.storage.storage_path, config.run_name)
-    if folder.exists():
-        raise UserError(
-            f"--name {config.run_name}: {folder.parent} holds a search of that name already; "
-            f"resume it with --resume {config.run_name}"
-        )
+    config = _with_free_name(config)
     setup = set_up(config, console)
-    return _run(setup, None, _prior(setup, console), console)
+    prior = _prior(setup, console)
+    store = SearchStore.create(
+        config.place.folder,
+        {
+            "search_id": uuid.uuid4().hex,
+            "place": config.place.address,
+            "config": config.to_json(),
+            "facts": setup.facts,
+            "reference": setup.history.reference,
+        },
+    )
+    with closing(store), _discarded_unless_begun(store):
+        return _run(setup, store, prior, console)
 
 
 @prepared_process()
 def resume_search(
-    name: str,
+    search: str,
     *,
-    storage_path: str = "runs",
+    storage_path: str | None = None,
     num_samples: str | int | None = None,
     console: Console | None = None,
     **changes: Any,
@@ -69,11 +82,13 @@ def resume_search(
     """Resume a search that was interrupted, or extend one that has finished.
 
     Finished trials stay unchanged. Trials that were running resume from their last checkpoint, in the same
-    MLflow runs.
+    MLflow runs. All results are written to the folder that was read, even if it was moved or renamed. If the
+    folder was copied and the original is still there, the copy becomes a search of its own.
 
     Args:
-        name: The search's name.
-        storage_path: Folder or remote address that holds the search.
+        search: The search's name, or the path or remote address of its folder.
+        storage_path: Folder or remote address that holds the search, if ``search`` is a name; None is
+            ``runs``.
         num_samples: Total number of trials, or ``+20`` for twenty more than before; None keeps the number.
         console: Where progress is shown; None is standard error.
         **changes: Settings to change, by name. docs/options.md lists the settings that may change.
@@ -86,43 +101,78 @@ def resume_search(
             the dataset or an encoder has changed.
     """
     console = console or error_console()
-    folder = _folder(storage_path, name)
-    store = SearchStore.open(folder)
-    try:
-        old = SearchConfig.from_json(store.fact("config"))
-        config = old.resumed(num_samples=num_samples, storage_path=storage_path, **changes)
-        setup = set_up(config, console)
-        _require_unchanged(name, store.fact("facts"), setup.facts)
-        setup.history.reference.update(store.fact("reference"))
+    place = Place.of(search, storage_path or DEFAULT_STORAGE)
+    if storage_path is not None and place != Place(absolute(storage_path), search):
+        raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
+    with closing(SearchStore.open(place.folder)) as store:
+        old = SearchConfig.from_json(store.fact("config")).replace(
+            name=place.name, storage_path=place.storage
+        )
+        setup = set_up(old.resumed(num_samples=num_samples, **changes), console)
+        _require_unchanged(place, store.fact("facts"), setup.facts)
         begun = store.fact("sampler") is not None
         return _run(setup, store, Prior() if begun else _prior(setup, console), console)
-    finally:
-        store.close()
 
 
-def _run(setup: Setup, store: SearchStore | None, prior: Prior, console: Console) -> SearchResult:
-    """Run a search that is set up; without a store, start a new one."""
-    config, history = setup.config, setup.history
+def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> SearchResult:
+    """Run a search that is set up, in an open store.
+
+    The folder and MLflow are changed only after the search's history has been restored.
+    """
+    config, history, place = setup.config, setup.history, setup.config.place
+    history.restore(store)
     prepared = setup.backend.prepare(setup.space, console)
-    folder = _folder(config.storage.storage_path, config.run_name)
-    search_id = store.fact("search_id") if store else uuid.uuid4().hex
     with cluster(config.backend.address):
         placement = _placement(setup)
-        with _tracker(setup, search_id, console) as tracker, _kept(setup, store, search_id) as kept:
+        with store.transaction():
+            by_trials = config.search.strategy == "trials"
+            searcher = ParetoSearcher(setup, placement, store, prior) if by_trials else None
+            copied_from = _settle(setup, store, console)
+        write_whole(place.folder / "config.json", config.to_json())
+        with _tracker(setup, store, copied_from, console) as tracker:
+            store.put_facts({"begun": True})
             oneshot = None
-            if config.search.strategy == "oneshot":
-                oneshot = OneShot(setup, prepared, placement, kept, folder, tracker, console)
+            if searcher is None:
+                oneshot = OneShot(setup, prepared, placement, store, tracker, console)
                 if not oneshot.run():
                     return _finish(setup, tracker, console, oneshot, interrupted=True)
-            searcher = ParetoSearcher(setup, placement, kept, prior, oneshot.finals() if oneshot else None)
+                searcher = ParetoSearcher(setup, placement, store, prior, oneshot.finals())
             for record in history.trials.values():
                 tracker.update(record)
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
             finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
-            if prepared.scorer is not None:
-                _score_test(prepared.scorer, searcher, console)
+            if finished and prepared.scorer is not None:
+                finished = _score_test(prepared.scorer, searcher, console)
             exhausted = searcher.candidates.exhausted
             return _finish(setup, tracker, console, oneshot, interrupted=not finished, exhausted=exhausted)
+
+
+def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
+    """Write down the settings and the place of a search; return the id of the search that it is a copy of.
+
+    A search is where its folder is. If the place where the store was last written still holds a search of the
+    same id, this folder is a copy and becomes a search of its own. Otherwise the folder was moved.
+    """
+    place, search_id = setup.config.place, store.fact("search_id")
+    before = Place.of(store.fact("place"))
+    copied_from = None
+    if before != place and not _same(before.folder, place.folder):
+        if SearchStore.id_at(before.folder) == search_id:
+            copied_from = search_id
+            store.put_facts({"search_id": uuid.uuid4().hex})
+            for record in setup.history.trials.values():
+                record.run_id = None
+                store.put_trial(record.trial_id, record.to_dict())
+            _say(console, f"{place} is a copy of {before}, and becomes a search of its own")
+        else:
+            _say(console, f"search '{before.name}' was moved from {before} to {place}")
+    store.put_facts({"config": setup.config.to_json(), "place": place.address})
+    return copied_from
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one folder."""
+    return os.path.exists(one) and os.path.samefile(one, other)
 
 
 def _placement(setup: Setup) -> Placement:
@@ -148,44 +198,64 @@ def _placement(setup: Setup) -> Placement:
 
 
 @contextmanager
-def _tracker(setup: Setup, search_id: str, console: Console) -> Iterator[Tracker]:
-    """Yield the tracker; if an exception ends the search, mark it as failed in MLflow."""
+def _tracker(
+    setup: Setup, store: SearchStore, copied_from: str | None, console: Console
+) -> Iterator[Tracker]:
+    """Yield the tracker; if an exception ends the search, say so in MLflow."""
+    search_id = store.fact("search_id")
     tracker = Tracker(setup.config, setup.history, setup.details, search_id, lambda text: _say(console, text))
     try:
         yield tracker
-    except BaseException:
+    except BaseException as error:
         setup.history.close()
-        tracker.close("FAILED", {}, None)
+        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", {}, None)
         raise
 
 
 @contextmanager
-def _kept(setup: Setup, store: SearchStore | None, search_id: str) -> Iterator[SearchStore]:
-    """Yield the store, with the current settings; for a new search, create it, and close it at the end."""
-    config = setup.config
-    folder = _folder(config.storage.storage_path, config.run_name)
-    with ExitStack() as stack:
-        if store is None:
-            facts = {"facts": setup.facts, "reference": setup.history.reference}
-            store = SearchStore.create(folder, {"search_id": search_id, "config": config.to_json(), **facts})
-            stack.callback(store.close)
-        store.put_facts({"config": config.to_json()})
-        (folder / "config.json").write_text(config.to_json())
-        yield store
+def _discarded_unless_begun(store: SearchStore) -> Iterator[None]:
+    """Remove the store of a new search if an exception ends it before anything was done."""
+    try:
+        yield
+    except BaseException:
+        if store.fact("begun") is None:
+            store.discard()
+        raise
 
 
-def _folder(storage_path: str, name: str) -> Path:
-    """Return the search's folder on this machine, in the cache if the trials are stored remotely."""
-    if "://" in storage_path:
-        return cache_dir() / "searches" / name
-    return Path(storage_path).resolve() / name
+def _with_free_name(config: SearchConfig) -> SearchConfig:
+    """Return the settings of a new search with a name that no other search has.
+
+    Raises:
+        UserError: If the settings name a folder that exists, or that cannot be the name of one.
+    """
+    name, place = config.storage.name, config.place
+    if name is None:
+        made = [place.name, *(f"{place.name}-{number}" for number in range(2, 100))]
+        free = next(name for name in made if not os.path.lexists(replace(place, name=name).folder))
+        return config.replace(name=free, storage_path=place.storage)
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"--name {name[:40]!r}: use up to {_LONGEST_NAME} letters, digits, '-', '_' and '.'; the first "
+            "character must be a letter or a digit"
+        )
+    if os.path.exists(place.folder / FILE):
+        raise UserError(
+            f"--name {name}: {place.folder.parent} holds a search of that name already; go on with it by "
+            f"`{place.resume_command}`, or choose another name"
+        )
+    if os.path.lexists(place.folder):
+        raise UserError(
+            f"--name {name}: {place.folder} exists already and holds no search; choose another name"
+        )
+    return config.replace(storage_path=place.storage)
 
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+def _require_unchanged(place: Place, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Raise ``UserError`` if new trials would not be comparable with those that were trained."""
     differences = [
         f"{fact} was {there.get(fact, 'absent')} and is {here.get(fact, 'absent')} now"
@@ -194,8 +264,8 @@ def _require_unchanged(name: str, there: dict[str, Any], here: dict[str, Any]) -
     ]
     if differences:
         raise UserError(
-            f"--resume {name}: {'; '.join(differences)}; start a new search, with --warm-start {name} to use "
-            "what this one has found"
+            f"--resume {place.name}: {'; '.join(differences)}; start a new search, with "
+            f"--warm-start {place.argument} to use what this one has found"
         )
 
 
@@ -204,28 +274,38 @@ def _prior(setup: Setup, console: Console) -> Prior:
     config = setup.config
     if config.search.warm_start is None:
         return Prior()
-    prior, summary = read_prior(setup, _folder(config.storage.storage_path, config.search.warm_start))
+    place = Place.of(config.search.warm_start, config.storage.storage_path)
+    prior, summary = read_prior(setup, place.folder)
     _say(console, f"warm start from '{config.search.warm_start}': {summary}")
     return prior
 
 
-def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> None:
-    """Score the front, and the best trial of each method, on the test split, which the search never uses."""
+def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> bool:
+    """Score the front, and the best trial of each method, on the test split, which the search never uses.
+
+    Trials that have a score are not scored again. Return False if Ctrl-C ended it.
+    """
     history = searcher.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
     score = ray.remote(_scored)
-    with console.status(f"scoring the {len(scored)} best trials on the test split"):
-        assigned = [searcher.assignment(record) for record in scored]
-        futures = [score.options(**share.options()).remote(scorer, of_one) for of_one, share in assigned]
-        for record, future in zip(scored, futures, strict=True):
-            try:
-                record.test = ray.get(future)
-                searcher.recorder.keep(record)
-            except ray.exceptions.RayError as error:
-                what = f"{record.trial_id} has no test score: {last_line(error)}"
-                console.print(what, markup=False, soft_wrap=True)
+    futures: list[Any] = []
+    try:
+        with console.status(f"scoring the {len(scored)} best trials on the test split"):
+            assigned = [searcher.assignment(record) for record in scored]
+            futures += [score.options(**share.options()).remote(scorer, of_one) for of_one, share in assigned]
+            for record, future in zip(scored, futures, strict=True):
+                try:
+                    record.test = ray.get(future)
+                    searcher.recorder.keep(record)
+                except ray.exceptions.RayError as error:
+                    _say(console, f"{record.trial_id} has no test score: {last_line(error)}")
+    except KeyboardInterrupt:
+        for future in futures:
+            ray.cancel(future, force=True)
+        return False
+    return True
 
 
 def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
@@ -244,17 +324,17 @@ def _finish(
 ) -> SearchResult:
     """Write the search's result to its folder and to MLflow, and return it."""
     config, history = setup.config, setup.history
-    folder = _folder(config.storage.storage_path, config.run_name)
+    place = config.place
     tracker.wait()  # the result holds the ids of the runs
-    result = SearchResult.of(setup, folder, oneshot, interrupted=interrupted, exhausted=exhausted)
-    picture = folder / "front.png" if history.front() else None
+    result = SearchResult.of(setup, oneshot, interrupted=interrupted, exhausted=exhausted)
+    picture = place.folder / "front.png" if history.front() else None
     if picture:
         plot_front(history, picture, f"{config.run_name} on {config.data.dataset}")
     tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
     if oneshot is not None:
         tables["subnets.json"] = oneshot.rows()
     if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
-        _say(console, f"not all is in MLflow yet; --resume {config.run_name} writes the rest")
+        _say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
     result = replace(result, parent_run_id=tracker.parent_id)
     result.write()
     return result

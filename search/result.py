@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from search.goals.agreement import RankAgreement
 from search.goals.objectives import Objective
 from search.oneshot import OneShot
+from search.records.files import write_whole
+from search.records.place import Place
 from search.records.status import UNFINISHED, Status
 from search.reporting.rows import front_rows, memory_rows, method_rows
 from search.setup import Setup
@@ -35,7 +36,7 @@ class SearchResult:
         exhausted: Whether the space held no further feasible configuration.
         errors: The message of each trial that failed.
         depths: Number of layers of each encoder.
-        folder: The search's folder on this machine.
+        place: Where the search is.
         memory: Predicted and measured memory of each trial, see ``memory_rows``.
         objectives: The objectives in the documents of ``front`` and ``methods``.
         tracking_uri: MLflow's address.
@@ -59,7 +60,7 @@ class SearchResult:
     exhausted: bool
     errors: list[str]
     depths: dict[str, int]
-    folder: str
+    place: Place
     memory: list[dict[str, Any]]
     objectives: tuple[Objective, ...]
     tracking_uri: str
@@ -68,19 +69,21 @@ class SearchResult:
     agreement: RankAgreement | None = None
 
     @property
+    def folder(self) -> str:
+        """The search's folder on this machine."""
+        return str(self.place.folder)
+
+    @property
     def kendall_tau(self) -> float | None:
         """Kendall's tau of inherited against own results; None if it is unknown."""
         return self.agreement.tau if self.agreement else None
 
     @classmethod
-    def of(
-        cls, setup: Setup, folder: Path, oneshot: OneShot | None, *, interrupted: bool, exhausted: bool
-    ) -> SearchResult:
+    def of(cls, setup: Setup, oneshot: OneShot | None, *, interrupted: bool, exhausted: bool) -> SearchResult:
         """Return the result of a search, without ``parent_run_id``.
 
         Args:
             setup: The setup of the search, with its history.
-            folder: The search's folder on this machine.
             oneshot: The phases before trials, for a one-shot search.
             interrupted: Whether Ctrl-C ended the search.
             exhausted: Whether there was no further configuration to train.
@@ -100,7 +103,7 @@ class SearchResult:
             exhausted=oneshot.exhausted if oneshot else exhausted,
             errors=[record.message for record in history.by_status(Status.FAILED)],
             depths=dict(setup.context.depths),
-            folder=str(folder),
+            place=config.place,
             memory=memory_rows(history),
             objectives=history.shown,
             tracking_uri=config.tracking.tracking_uri,
@@ -119,4 +122,4 @@ class SearchResult:
 
     def write(self) -> None:
         """Write the document into the search's folder."""
-        (Path(self.folder) / "result.json").write_text(json.dumps(self.to_dict(), indent=1))
+        write_whole(self.place.folder / "result.json", json.dumps(self.to_dict(), indent=1))

@@ -28,7 +28,7 @@ ROOMS = {
         ("testing",),
     ),
     "search": (
-        ("units", "pictures", "process"),
+        ("units", "pictures", "invocation", "process"),
         ("goals",),
         ("samplers",),
         ("schedulers",),

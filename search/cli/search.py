@@ -15,6 +15,7 @@ from rich.console import Console
 from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, stdout_kept_for_json
 from search.config import SearchConfig, SearchSettings, more_samples
+from search.invocation import program
 from trainables.errors import UserError
 from trainables.options import Help, Settings
 
@@ -28,9 +29,9 @@ class ResumeSettings(Settings):
     resume: Annotated[
         str | None,
         Help(
-            "Resume a search, however it was interrupted. With --num-samples +20 it is extended by "
-            "twenty trials.",
-            metavar="NAME",
+            "Resume a search, however it was interrupted: the one of this name in --storage-path, or the one "
+            "in this folder, wherever it was moved. With --num-samples +20 it is extended by twenty trials.",
+            metavar="NAME|FOLDER",
         ),
     ] = None
 
@@ -42,7 +43,7 @@ def search(context: typer.Context, given: Given) -> None:
         return
     resume, as_json = given.make(ResumeSettings).resume, given.make(Output).as_json
     if resume is None and "space" not in given:
-        raise UserError("--space is missing; `python search.py spaces` lists the spaces")
+        raise UserError(f"--space is missing; `{program()} spaces` lists the spaces")
     values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
     if resume is None:
         if "num_samples" in values:
@@ -91,7 +92,7 @@ def _print_result(result: Any) -> None:
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
     if result.interrupted:
-        console.print(f"go on: python search.py --resume {result.name}", highlight=False, soft_wrap=True)
+        console.print(f"go on: {result.place.resume_command}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):
         console.print(f"failed: {message}", highlight=False, markup=False)
     picture = Path(result.folder) / "front.png"

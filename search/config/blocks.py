@@ -6,12 +6,11 @@ This module imports nothing slow, because the command line reads all fields befo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
+from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
-from trainables.errors import UserError
 from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
 from trainables.plugin import Plugin
 from trainables.step.setting import SAMPLES
@@ -162,18 +161,7 @@ class StorageSettings(Settings):
             "as s3://BUCKET/runs.",
             metavar="FOLDER",
         ),
-        Changeable(),
-    ] = "runs"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.name is not None and (not self.name or set(self.name) & set('/\\:*?"<>| ')):
-            raise UserError(f"--name '{self.name}': use letters, digits, '-', '_' and '.'")
-
-    @property
-    def location(self) -> str:
-        """The storage path, absolute unless it is a remote address."""
-        return self.storage_path if "://" in self.storage_path else str(Path(self.storage_path).resolve())
+    ] = DEFAULT_STORAGE
 
 
 @dataclass(frozen=True, kw_only=True)

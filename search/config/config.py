@@ -20,6 +20,7 @@ from search.config.blocks import (
 )
 from search.config.exploring import OneShotSettings, SearchSettings
 from search.config.markers import Changeable, DefaultWith, Only
+from search.records.place import Place, absolute
 from trainables.errors import UserError
 from trainables.options import Option, Settings
 from trainables.step.setting import StepSettings
@@ -146,6 +147,11 @@ class SearchConfig:
         return self.storage.name or made
 
     @property
+    def place(self) -> Place:
+        """Where the search is."""
+        return Place(absolute(self.storage.storage_path), self.run_name)
+
+    @property
     def first_rung(self) -> int:
         """Number of epochs after which a scheduler first compares trials."""
         least = self.search.min_epochs
@@ -193,7 +199,7 @@ class SearchConfig:
                 before = "without" if values[name] in (None, ()) else f"with {_shown(values[name])}"
                 raise UserError(
                     f"{options[name].flag} {_shown(value)}: search '{self.run_name}' was started {before}; "
-                    f"leave it out, or start a new search with --warm-start {self.run_name}"
+                    f"leave it out, or start a new search with --warm-start {self.place.argument}"
                 )
         return self.replace(num_samples=more_samples(num_samples, self.search.num_samples), **changes)
 

@@ -73,8 +73,13 @@ class Recorder:
             listener.reported(record)
         return goes_on
 
-    def save(self, tune_id: str, checkpoint: Any) -> None:
-        """Note where a trial's latest checkpoint is, and store the trial's last report."""
+    def save(self, tune_id: str, checkpoint: str) -> None:
+        """Note where a trial's latest checkpoint is, and store the trial's last report.
+
+        Args:
+            tune_id: Ray Tune's id.
+            checkpoint: Path of the checkpoint in the search's folder.
+        """
         record = self.history.leg(tune_id)
         record.checkpoint = checkpoint
         self.keep(record)
@@ -126,12 +131,10 @@ class Recorder:
             if record.epochs:
                 self.store.put_epoch(record.trial_id, len(record.epochs), record.epochs[-1])
 
-    def restore(self) -> None:
-        """Read the trials from the store into the history, and tell the rule about their epochs."""
-        for trial_id, document, epochs in self.store.trials():
-            record = TrialRecord.from_dict(trial_id, document, epochs)
-            self.history.add(record)
-            for epoch in range(1, len(epochs) + 1):
+    def catch_up(self) -> None:
+        """Tell the rule about the epochs of the trials that the history holds."""
+        for record in self.history.trials.values():
+            for epoch in range(1, len(record.epochs) + 1):
                 self._tell_rule(record, epoch)
 
     def _goes_on(self, record: TrialRecord, epoch: int) -> bool:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from search.engine.answers import Answers
@@ -38,7 +39,8 @@ class ParetoSearcher(Searcher):
     itself: Ray Tune must be given ``num_samples=-1``, or it would count retries.
 
     Args:
-        setup: Settings of the search and what they stand for; the history must be empty.
+        setup: Settings of the search and what they stand for; the history holds the trials
+            of the store.
         placement: Decides what share of a device a trial gets.
         store: Holds the state of the search; a search that it already holds is resumed.
         prior: Results of another search.
@@ -166,7 +168,7 @@ class ParetoSearcher(Searcher):
             leg=record.legs,
             granted=share.granted,
             expected=record.expected,
-            checkpoint=record.checkpoint,
+            checkpoint=Checkpoint(self.config.place.inside(record.checkpoint)) if record.checkpoint else None,
         )
         return assignment, share
 
@@ -259,8 +261,8 @@ class ParetoSearcher(Searcher):
         self.recorder.keep(record)
 
     def _restore(self) -> None:
-        """Restore the trials and the infeasible candidates from the store."""
-        self.recorder.restore()
+        """Take up the trials that the history holds, and the infeasible candidates in the store."""
+        self.recorder.catch_up()
         self.answers.restore()
         for record in self.history.trials.values():
             # The store knows a trial's last checkpoint before its end: an interruption may fall in between.

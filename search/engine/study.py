@@ -79,7 +79,8 @@ class DurableStudy:
         self._changed: set[int] = set()
         self._points: list[dict[str, Any]] = []
         if saved is not None:
-            self._restore()
+            with store.restoring():
+                self._restore()
         self._points += [dict(point) for point in points if dict(point) not in self._points]
         store.put_facts({"points": self._points})
         self._points_taken = store.fact("points_taken") or 0

@@ -23,6 +23,7 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.survival import Survival
 from search.placement import Node, Placement
 from search.records.history import TrialRecord
+from search.records.place import inner_path
 from search.records.status import Status
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
@@ -140,7 +141,7 @@ class Events(Callback):
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record where a trial's checkpoint is."""
-        self.recorder.save(trial.trial_id, trial.checkpoint)
+        self.recorder.save(trial.trial_id, inner_path(trial.checkpoint.path))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a restart of a trial and say why, unless the trial has ended."""
@@ -221,10 +222,8 @@ def run_trials(
     with Progress(
         console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
     ) as progress:
-        location = config.storage.location
-        folder = location if "://" in location else str(Path(location) / config.run_name)
         recorder = searcher.recorder
-        recorder.listeners += [tracker, progress, Cleaner(console, folder)]
+        recorder.listeners += [tracker, progress, Cleaner(console, config.place.address)]
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(
@@ -239,8 +238,8 @@ def run_trials(
                     trial_dirname_creator=lambda trial: trial.config["assignment"].folder,
                 ),
                 run_config=RunConfig(
-                    name=config.run_name,
-                    storage_path=location,
+                    name=config.place.name,
+                    storage_path=config.place.storage,
                     failure_config=FailureConfig(max_failures=config.placement.max_failures),
                     # Two are kept, so that the one in the store exists until the store has the next one.
                     checkpoint_config=CheckpointConfig(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ray.train import Checkpoint
 from rich.console import Console
 
 from search.backends.base import Prepared
@@ -17,8 +18,9 @@ from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement
 from search.records.history import TrialRecord
+from search.records.place import FILE
 from search.records.status import Status
-from search.records.store import FILE, SearchStore
+from search.records.store import SearchStore
 from search.reporting.progress import Steps
 from search.reporting.tracker import Tracker
 from search.setup import Setup
@@ -38,7 +40,6 @@ class OneShot:
         prepared: Trains trials.
         placement: Decides what share of a device actors and workers get.
         store: The search's store.
-        folder: The search's folder on this machine.
         tracker: Records the supernet's training in MLflow.
         console: Where progress is shown.
 
@@ -52,7 +53,6 @@ class OneShot:
         prepared: Prepared,
         placement: Placement,
         store: SearchStore,
-        folder: Path,
         tracker: Tracker,
         console: Console,
     ) -> None:
@@ -65,7 +65,7 @@ class OneShot:
             setup.history.constraints, placement, setup.predictor, cached=setup.config.trial.feature_cache
         )
         self.store = store
-        self.folder = folder
+        self.folder = setup.config.place.folder
         self.tracker = tracker
         self.console = console
         self.weights: SupernetWeights | None = None
@@ -138,7 +138,9 @@ class OneShot:
         else:
             record = self._train_anew(kept)
         self.tracker.update(record)
-        with record.checkpoint.as_directory() as folder:
+        assert record.checkpoint is not None
+        checkpoint = Checkpoint(self.setup.config.place.inside(record.checkpoint))
+        with checkpoint.as_directory() as folder:
             return SupernetWeights.load(Path(folder))
 
     def _train_anew(self, kept: dict[str, Any] | None) -> TrialRecord:
@@ -171,9 +173,7 @@ class OneShot:
                 self._keep(record)
                 self.tracker.update(record)
 
-            record.checkpoint = train_supernet(
-                order, config, _inside(config.storage.location, config.run_name), heard
-            )
+            record.checkpoint = train_supernet(order, config, heard)
         record.status = Status.FINISHED
         self._keep(record)
         return record
@@ -247,8 +247,3 @@ class OneShot:
 
 def _created(folder: Path) -> SearchStore:
     return SearchStore.create(folder, {})
-
-
-def _inside(storage: str, name: str) -> str:
-    """Return the search's folder or address."""
-    return f"{storage.rstrip('/')}/{name}"

@@ -21,6 +21,7 @@ from search.config import SearchConfig
 from search.engine.gate import Gate
 from search.goals.objectives import known_values
 from search.placement import Placement, Share
+from search.records.place import inner_path
 from search.setup import Setup
 from search.units import format_size
 from spaces import SpaceContext, get_space
@@ -167,18 +168,17 @@ def order_supernet(
 
 
 def train_supernet(
-    order: SupernetOrder, config: SearchConfig, folder: str, heard: Callable[[dict[str, float]], None]
-) -> Checkpoint:
+    order: SupernetOrder, config: SearchConfig, heard: Callable[[dict[str, float]], None]
+) -> str:
     """Train a supernet, from its last checkpoint if it has one.
 
     Args:
         order: The supernet to train.
         config: The search's settings.
-        folder: The search's folder or remote address; checkpoints go into its folder ``supernet``.
         heard: Called with the results of each epoch.
 
     Returns:
-        The last checkpoint.
+        The path of the last checkpoint in the search's folder; checkpoints go into its folder ``supernet``.
 
     Raises:
         UserError: If workers fail more often than ``max_failures``.
@@ -197,7 +197,7 @@ def train_supernet(
         ),
         run_config=ray.train.RunConfig(
             name=SUPERNET,
-            storage_path=folder,
+            storage_path=config.place.address,
             failure_config=ray.train.FailureConfig(max_failures=config.placement.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -221,11 +221,10 @@ def train_supernet(
         error = outcome["error"]
         causes = [*getattr(error, "worker_failures", {}).values(), error]
         raise UserError(
-            f"the supernet's training failed: {last_line(causes[0])}; --resume {config.run_name} goes on "
-            "from its last epoch"
+            f"the supernet's training failed: {last_line(causes[0])}; `{config.place.resume_command}` "
+            "resumes from its last epoch"
         ) from error
-    checkpoint: Checkpoint = outcome["result"].checkpoint
-    return checkpoint
+    return inner_path(outcome["result"].checkpoint.path)
 
 
 class _Mailbox:

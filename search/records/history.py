@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
 
-from ray.tune import Checkpoint
 from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
 from search.goals.constraints import Constraint
 from search.goals.objectives import Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
 from search.records.status import Ending, Status
+from search.records.store import SearchStore
 from trainables.memory import MemoryReport
 
 #: Names of the numbers that Ray Tune adds to a trial's report.
@@ -53,6 +53,7 @@ _KEPT = (
     "inherited",
     "message",
     "kind",
+    "checkpoint",
 )
 
 
@@ -83,7 +84,7 @@ class TrialRecord:
         inherited: Metrics before training, with weights inherited from a supernet; empty without one.
         message: What happened, if the trial did not finish.
         kind: ``trial``, or ``supernet`` for the training of a supernet.
-        checkpoint: Ray's handle on the latest checkpoint.
+        checkpoint: Path of the latest checkpoint in the search's folder, or None.
         expected: Expected peak bytes of the trial's tensors; None until they are asked for.
         key: The configuration as text.
     """
@@ -109,7 +110,7 @@ class TrialRecord:
     inherited: dict[str, float] = field(default_factory=dict)
     message: str = ""
     kind: str = "trial"
-    checkpoint: Any = None
+    checkpoint: str | None = None
     expected: int | None = field(default=None, compare=False)
     key: str = field(init=False, repr=False)
 
@@ -143,7 +144,6 @@ class TrialRecord:
             **{name: getattr(self, name) for name in _KEPT},
             "memory": asdict(self.memory),
             "ending": self.ending.to_dict() if self.ending else None,
-            "checkpoint": checkpoint_address(self.checkpoint),
         }
 
     @classmethod
@@ -155,20 +155,8 @@ class TrialRecord:
             "memory": MemoryReport(**document["memory"]),
             "status": Status(document["status"]),
             "ending": Ending.from_dict(document["ending"]) if document["ending"] else None,
-            "checkpoint": Checkpoint(document["checkpoint"]) if document["checkpoint"] else None,
         }
         return cls(trial_id=trial_id, epochs=epochs, **{**document, **changed})
-
-
-def checkpoint_address(checkpoint: Checkpoint | None) -> str | None:
-    """Return where a checkpoint is: a local path, or an address such as ``s3://bucket/path``."""
-    if checkpoint is None:
-        return None
-    kind = checkpoint.filesystem.type_name if checkpoint.filesystem else "local"
-    scheme = {"s3": "s3://", "gcs": "gs://", "gs": "gs://", "abfs": "abfs://", "hdfs": "hdfs://"}.get(
-        kind, ""
-    )
-    return f"{scheme}{checkpoint.path}"
 
 
 @dataclass(frozen=True)
@@ -221,6 +209,17 @@ class History:
             self._by_number[record.number] = record
         if record.status is Status.FINISHED:
             self._rank(record)
+
+    def restore(self, store: SearchStore) -> None:
+        """Read the trials and the reference values from a store; nothing is written.
+
+        Raises:
+            UserError: If the store is damaged.
+        """
+        with store.restoring():
+            self.reference |= store.fact("reference") or {}
+            for trial_id, document, epochs in store.trials():
+                self.add(TrialRecord.from_dict(trial_id, document, epochs))
 
     def asked_as(self, number: int) -> TrialRecord | None:
         """Return the trial of the sampler's numbered proposal, or None."""

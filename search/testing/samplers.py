@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
-from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from search.engine.searcher import ParetoSearcher
@@ -308,7 +307,7 @@ def check_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew(sampler:
         while record.status == Status.RUNNING:
             # Each trial is slightly worse than the one before, and early epochs are better than late ones.
             report(searcher, tune_id, 0.9 - 0.01 * record.number - 0.1 * len(record.epochs))
-        record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
+        record.checkpoint = f"{record.trial_id}/{len(record.epochs)}"
         told = searcher.study.frozen(record.number)
         assert told.values == [record.values["memory"], record.values["accuracy"]]
         assert math.isclose(told.constraints["unfinished"], 1 - len(record.epochs) / 3, abs_tol=1e-9)
@@ -341,7 +340,7 @@ def check_trials_go_on_and_fail_while_others_are_asked_for(sampler: str) -> None
                 failed += 1
                 continue
         report(searcher, tune_id, zlib.crc32(record.trial_id.encode()) / 2**32)
-        record.checkpoint = Checkpoint(f"/{record.trial_id}/{len(record.epochs)}")
+        record.checkpoint = f"{record.trial_id}/{len(record.epochs)}"
         if record.status == Status.RUNNING:
             running.append(tune_id)
     assert reopened

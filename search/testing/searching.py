@@ -133,10 +133,12 @@ def make_searcher(
         {},
         FakeBackend(),
     )
+    store = SearchStore.open(folder) if resumed else SearchStore.create(folder, {})
+    history.restore(store)
     searcher = ParetoSearcher(
         setup,
         place([node], config.search.num_samples),
-        SearchStore.open(folder) if resumed else SearchStore.create(folder, {}),
+        store,
         prior,
         listed,
     )

@@ -20,7 +20,8 @@ def test_survives_json() -> None:
 def test_is_named_after_space_and_time() -> None:
     assert SearchConfig(space="linear").run_name.startswith("linear-20")
     assert (
-        SearchConfig(space="linear", storage_path="s3://bucket/runs").storage.location == "s3://bucket/runs"
+        SearchConfig(space="linear", storage_path="s3://bucket/runs", name="t").place.address
+        == "s3://bucket/runs/t"
     )
 
 

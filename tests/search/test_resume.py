@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,6 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from mlflow.tracking import MlflowClient
-from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from search import SearchConfig, run_search
@@ -56,14 +57,14 @@ def _events(searcher: ParetoSearcher) -> Iterator[None]:
         assert isinstance(handed, dict)
         yield
         record = searcher.history.leg(tune_id)
-        saved = int(record.checkpoint.path.rsplit("-", 1)[1]) if record.checkpoint else 0
+        saved = int(record.checkpoint.rsplit("-", 1)[1]) if record.checkpoint else 0
         stops = False
         while not stops:
             saved += 1
             reported = result(saved, _accuracy(handed["assignment"].config, saved))
             stops = not searcher.recorder.report(tune_id, reported) or saved == EPOCHS
             yield
-            searcher.recorder.save(tune_id, Checkpoint(f"/checkpoint-{saved}"))
+            searcher.recorder.save(tune_id, f"trial/checkpoint-{saved}")
             yield
         end(searcher, tune_id, reported)
         yield
@@ -115,7 +116,7 @@ def test_a_trial_whose_end_was_not_heard_of_is_not_trained_on(tmp_path) -> None:
         searcher.suggest(f"leg{number}")
         searcher.recorder.report(f"leg{number}", result(1, 0.5))
     searcher.recorder.report("leg0", result(2, 0.6))
-    searcher.recorder.save("leg0", Checkpoint("/checkpoint-2"))
+    searcher.recorder.save("leg0", "trial/checkpoint-2")
     searcher.store.close()
 
     resumed = make_searcher(folder=tmp_path, epochs=2, num_samples=2)
@@ -290,14 +291,14 @@ def _trials(folder: Path) -> dict[str, TrialRecord]:
     return {name: TrialRecord.from_dict(name, *rest) for name, *rest in store.trials()}
 
 
-def _stopped_in_the_middle(trials: Mapping[str, TrialRecord]) -> None:
+def _stopped_in_the_middle(trials: Mapping[str, TrialRecord], folder: Path) -> None:
     """Some ran; at most the epoch after the last checkpoint is to be done again."""
     running = [record for record in trials.values() if record.status == Status.RUNNING]
     assert running
     for record in running:
         saved = 0
         if record.checkpoint is not None:
-            saved = json.loads((Path(record.checkpoint.path) / "replay.json").read_text())["epoch"]
+            saved = json.loads((folder / record.checkpoint / "replay.json").read_text())["epoch"]
         assert 0 <= len(record.epochs) - saved <= 1
 
 
@@ -337,7 +338,7 @@ def _interrupted_and_ended(name: str, before: Mapping[str, TrialRecord], whole: 
     with _ctrl_c_at(folder, 10):
         assert resume_search(name, storage_path=storage).interrupted
     interrupted = _trials(folder)
-    _stopped_in_the_middle(interrupted)
+    _stopped_in_the_middle(interrupted, folder)
     _unchanged(before, interrupted)
 
     ended = resume_search(name, storage_path=storage, replay_seconds=0)
@@ -359,7 +360,7 @@ def test_interrupted_twice_it_is_the_search_in_one(whole, settings, place) -> No
     with _ctrl_c_at(folder, 5):
         assert run_search(SearchConfig(**settings, replay_seconds=0.3, name="interrupted")).interrupted
     interrupted = _trials(folder)
-    _stopped_in_the_middle(interrupted)
+    _stopped_in_the_middle(interrupted, folder)
     _interrupted_and_ended("interrupted", interrupted, whole, place)
 
 
@@ -374,7 +375,7 @@ def test_killed_with_all_of_ray_it_is_the_search_in_one(whole, settings, place) 
         assert {"gcs_server", "raylet"} <= names
         assert kill_family(process) == []
     killed = _trials(folder)
-    _stopped_in_the_middle(killed)
+    _stopped_in_the_middle(killed, folder)
     _interrupted_and_ended("killed", killed, whole, place)
 
 
@@ -392,7 +393,7 @@ def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
         process.kill()
         process.wait()
     killed = _trials(folder)
-    _stopped_in_the_middle(killed)
+    _stopped_in_the_middle(killed, folder)
     paused = {name: record for name, record in killed.items() if record.status == Status.PAUSED}
     assert paused
 
@@ -453,6 +454,104 @@ def test_a_space_that_changed_is_refused(whole, settings, monkeypatch) -> None:
     monkeypatch.setitem(SPACES, "pmf_nas", changed)
     with pytest.raises(UserError, match=r"--resume whole: parameter dropout was absent and is \{.*\} now; "):
         resume_search("whole", storage_path=settings["storage_path"])
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the content of all files of a search, except the note about the latest driver."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "driver.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _on_the_front(uri: str, parent_id: str | None) -> set[str]:
+    runs = MlflowClient(uri).search_runs(
+        ["1"], f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.front = 'true'"
+    )
+    return {run.info.run_id for run in runs}
+
+
+@pytest.mark.ray
+def test_a_moved_search_goes_on_where_it_is(whole, settings, place, tmp_path, monkeypatch) -> None:
+    # The folder from which the search is resumed holds another one of its first name.
+    moved, beside = tmp_path / "new place" / "renamed", tmp_path / "runs" / "moving"
+    shutil.copytree(whole.folder, beside)
+    untouched = _files(beside)
+    with _ctrl_c_at(place / "runs" / "moving", 5):
+        first = run_search(SearchConfig(**settings, replay_seconds=0.3, name="moving"))
+    assert first.interrupted
+    before = _trials(place / "runs" / "moving")
+    moved.parent.mkdir()
+    shutil.move(place / "runs" / "moving", moved)
+    monkeypatch.chdir(tmp_path)
+    ended = resume_search("new place/renamed", replay_seconds=0)
+    after = _trials(moved)
+    _unchanged(before, after)
+    assert not any(record.failures for record in after.values()), "each checkpoint was found"
+    assert all((moved / str(record.checkpoint)).is_dir() for record in after.values())
+    assert (ended.name, ended.folder, ended.trials) == ("renamed", str(moved), 10)
+    assert ended.parent_run_id == first.parent_run_id
+    assert _found(ended.front) == _found(whole.front)
+    assert _files(beside) == untouched
+    assert not (place / "runs" / "moving").exists()
+
+
+@pytest.mark.ray
+def test_a_copy_becomes_a_search_of_its_own(whole, settings, place, capsys) -> None:
+    original, copy = Path(whole.folder), place / "runs" / "backup"
+    shutil.copytree(original, copy)
+    untouched, front = _files(original), _on_the_front(settings["tracking_uri"], whole.parent_run_id)
+    longer = resume_search("backup", storage_path=settings["storage_path"], num_samples="+1")
+    assert f"{copy} is a copy of {original}, and becomes a search of its own" in capsys.readouterr().err
+    assert longer.trials == whole.trials + 1
+    assert len(_trials(copy)) == whole.trials + 1
+    assert _files(original) == untouched
+    assert longer.parent_run_id != whole.parent_run_id
+    assert _on_the_front(settings["tracking_uri"], whole.parent_run_id) == front
+    _one_run_a_trial(settings["tracking_uri"], "backup", _trials(copy), longer.parent_run_id)
+    assert SearchStore.id_at(copy) not in (None, SearchStore.id_at(original))
+    again = resume_search("backup", storage_path=settings["storage_path"])
+    assert again.parent_run_id == longer.parent_run_id, "it is a copy only once"
+
+
+@pytest.mark.ray
+def test_what_cannot_be_restored_is_not_touched(whole, settings, place) -> None:
+    damaged = place / "runs" / "damaged"
+    shutil.copytree(whole.folder, damaged)
+    with closing(sqlite3.connect(damaged / "search.sqlite")) as connection, connection:
+        connection.execute("UPDATE asked SET document = '{}' WHERE number = 3")
+    client = MlflowClient(settings["tracking_uri"])
+    untouched, runs = _files(damaged), client.search_runs(["1"], max_results=500)
+    with pytest.raises(UserError, match="damaged"):
+        resume_search("damaged", storage_path=settings["storage_path"])
+    assert {n: c for n, c in _files(damaged).items() if n != "search.sqlite-wal"} == untouched
+    now = client.search_runs(["1"], max_results=500)
+    assert [run.to_dictionary() for run in now] == [run.to_dictionary() for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *(
+            (name, "use up to 200 letters, digits")
+            for name in ("..", ".", "a\nb", "x" * 300, "-x", "a/b", "a b")
+        ),
+        ("folder", "exists already and holds no search; choose another name$"),
+        ("taken", "holds a search of that name already; go on with it by `paretofuse --resume .*/taken`, or"),
+    ],
+)
+def test_a_name_that_no_new_search_can_have_is_refused_at_once(name, message, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["paretofuse"])
+    (tmp_path / "folder").mkdir()
+    SearchStore.create(tmp_path / "taken", {}).close()
+    config = SearchConfig(space="pmf_nas", name=name, storage_path=str(tmp_path))
+    with pytest.raises(UserError, match=message) as refused:
+        run_search(config)
+    assert "\n" not in str(refused.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]
+
+
+def test_a_path_needs_no_storage_path() -> None:
+    with pytest.raises(UserError, match="--storage-path other: --resume a/b is a path already; leave it out"):
+        resume_search("a/b", storage_path="other")
 
 
 @pytest.mark.ray

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.tune import Checkpoint
-
 from search.execution.tuning import Results
 from search.records.history import TrialRecord
 from search.records.status import Status
@@ -42,11 +40,11 @@ def test_each_result_is_heard_once_after_history_and_store() -> None:
     stopper = Results(searcher.recorder)
     assert not stopper("a", result(1, 0.4))
     searcher.on_trial_result("a", result(1, 0.4))
-    searcher.recorder.save("a", Checkpoint("/1"))
+    searcher.recorder.save("a", "1")
     searcher.recorder.fail("a", "its worker died")
     searcher.recorder.restart("a")
     assert not stopper("a", result(2, 0.5))
-    searcher.recorder.save("a", Checkpoint("/2"))
+    searcher.recorder.save("a", "2")
     searcher.on_trial_complete("a", result(2, 0.5))
     assert hearing.heard == [
         ("started", "running", 0, 0),
@@ -65,7 +63,7 @@ def test_what_the_rule_holds_up_stops_and_is_kept_with_its_checkpoint() -> None:
         searcher.recorder.listeners = [hearing] if tune_id == "b" else []
         stops = Results(searcher.recorder)(tune_id, result(1, accuracy))
     assert stops
-    searcher.recorder.save("b", Checkpoint("/1"))
+    searcher.recorder.save("b", "1")
     searcher.on_trial_complete("b", result(1, 0.1))
     assert hearing.heard == [("reported", "paused", 1, 0), ("ended", "paused", 1, 1)]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 
 from search.engine.prior import Prior
@@ -235,12 +234,14 @@ def test_when_tune_breaks_off_the_killed_end_and_the_others_go_on() -> None:
     killed, other = (searcher.history.leg(name) for name in configs)
     killed.worker, other.worker = "153a755f", "5e7894a1"
     searcher.recorder.report("other", {"epoch": 1, "accuracy": 0.4, "loss": 1.0})
-    other.checkpoint = Checkpoint("/where/it/was")
+    other.checkpoint = "where/it/was"
     words = "1 worker(s) were killed …\nSelected to kill: (Actor(153a755f): …, pid=1)"
     searcher.break_off(words)
     assert (killed.status, killed.message[:13]) == ("retried", "out of memory")
     goes_on = _assigned(searcher, "new")
-    assert (goes_on.config, goes_on.checkpoint) == (configs["other"], other.checkpoint)
+    assert goes_on.config == configs["other"]
+    assert goes_on.checkpoint is not None
+    assert goes_on.checkpoint.path == searcher.config.place.inside("where/it/was")
     assert _start(searcher, "again")[1].alone
     end(searcher, "new", {"epoch": 2, "accuracy": 0.5, "loss": 1.0})
     assert searcher.history.leg("new") is other
@@ -492,7 +493,7 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
     for accuracy in (0.4, 0.45, 0.3, 0.2):
         tune_id, record = _start(searcher)
         report(searcher, tune_id, accuracy)
-        record.checkpoint = Checkpoint(f"/{record.trial_id}")
+        record.checkpoint = f"{record.trial_id}"
         records.append(record)
     assert [record.status for record in records] == ["running", *["paused"] * 4]
     second = records[2]
@@ -507,7 +508,9 @@ def test_what_was_begun_goes_on_before_anything_new() -> None:
     _, waiting = _start(searcher)
     assert waiting is running
     handed = _assigned(searcher, "of six, two")
-    assert (handed.trial_id, handed.leg, handed.checkpoint) == ("trial-002", 2, second.checkpoint)
+    assert (handed.trial_id, handed.leg) == ("trial-002", 2)
+    assert second.checkpoint is not None
+    assert handed.checkpoint.path == searcher.config.place.inside(second.checkpoint)
     assert second.status == Status.RUNNING
     told = searcher.study.frozen(second.number)
     assert told.state is TrialState.RUNNING

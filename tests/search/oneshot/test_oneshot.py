@@ -196,7 +196,7 @@ class TestOnRay:
         return {**settings, **where}
 
     def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
-        options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1}
+        options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1, "name": "workers"}
         setup = set_up(SearchConfig(**options), Console(quiet=True))
         prepared = setup.backend.prepare(setup.space, Console(quiet=True))
         assert isinstance(prepared, PreparedTraining)
@@ -207,9 +207,9 @@ class TestOnRay:
         one = order_supernet(single, prepared, placement, gate, print).memory
         assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []
-        checkpoint = train_supernet(order, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
+        checkpoint = train_supernet(order, setup.config, heard.append)
         assert [result["epoch"] for result in heard] == [1]
-        two = SupernetWeights.load(Path(checkpoint.path)).state
+        two = SupernetWeights.load(setup.config.place.folder / checkpoint).state
         alone = SupernetRun(prepared.spec, order.job.plan(), torch.device("cpu"))
         alone.epoch()
         assert all(
@@ -217,7 +217,7 @@ class TestOnRay:
         )
         # Started once more for two epochs, it goes on from its last checkpoint.
         longer = replace(order, job=replace(order.job, epochs=2))
-        train_supernet(longer, setup.config, f"{on_ray['storage_path']}/workers", heard.append)
+        train_supernet(longer, setup.config, heard.append)
         assert [result["epoch"] for result in heard] == [1, 2]
 
 
