@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import ray
@@ -23,7 +23,9 @@ from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
 from search.records.files import write_whole
-from search.records.place import DEFAULT_STORAGE, FILE, Place, absolute
+from search.records.opening import created_store, holds_search, opened_store, read_store
+from search.records.opening import search_id as search_id_at
+from search.records.place import DEFAULT_STORAGE, Place, absolute
 from search.records.store import SearchStore
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console
@@ -56,17 +58,14 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     config = _with_free_name(config)
     setup = set_up(config, console)
     prior = _prior(setup, console)
-    store = SearchStore.create(
-        config.place.folder,
-        {
-            "search_id": uuid.uuid4().hex,
-            "place": config.place.address,
-            "config": config.to_json(),
-            "facts": setup.facts,
-            "reference": setup.history.reference,
-        },
-    )
-    with closing(store), _discarded_unless_begun(store):
+    facts = {
+        "search_id": uuid.uuid4().hex,
+        "place": config.place.address,
+        "config": config.to_json(),
+        "facts": setup.facts,
+        "reference": setup.history.reference,
+    }
+    with created_store(config.place, facts, partial(_say, console)) as store:
         return _run(setup, store, prior, console)
 
 
@@ -104,7 +103,7 @@ def resume_search(
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
     if storage_path is not None and place != Place(absolute(storage_path), search):
         raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
-    with closing(SearchStore.open(place.folder)) as store:
+    with opened_store(place, partial(_say, console)) as store:
         old = SearchConfig.from_json(store.fact("config")).replace(
             name=place.name, storage_path=place.storage
         )
@@ -156,8 +155,8 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
     place, search_id = setup.config.place, store.fact("search_id")
     before = Place.of(store.fact("place"))
     copied_from = None
-    if before != place and not _same(before.folder, place.folder):
-        if SearchStore.id_at(before.folder) == search_id:
+    if before != place and not _same(before, place):
+        if search_id_at(before) == search_id:
             copied_from = search_id
             store.put_facts({"search_id": uuid.uuid4().hex})
             for record in setup.history.trials.values():
@@ -170,9 +169,11 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
     return copied_from
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(one: Place, other: Place) -> bool:
     """Return whether two paths lead to one folder."""
-    return os.path.exists(one) and os.path.samefile(one, other)
+    if one.remote or other.remote:
+        return False
+    return os.path.exists(one.folder) and os.path.samefile(one.folder, other.folder)
 
 
 def _placement(setup: Setup) -> Placement:
@@ -212,17 +213,6 @@ def _tracker(
         raise
 
 
-@contextmanager
-def _discarded_unless_begun(store: SearchStore) -> Iterator[None]:
-    """Remove the store of a new search if an exception ends it before anything was done."""
-    try:
-        yield
-    except BaseException:
-        if store.fact("begun") is None:
-            store.discard()
-        raise
-
-
 def _with_free_name(config: SearchConfig) -> SearchConfig:
     """Return the settings of a new search with a name that no other search has.
 
@@ -239,12 +229,12 @@ def _with_free_name(config: SearchConfig) -> SearchConfig:
             f"--name {name[:40]!r}: use up to {_LONGEST_NAME} letters, digits, '-', '_' and '.'; the first "
             "character must be a letter or a digit"
         )
-    if os.path.exists(place.folder / FILE):
+    if holds_search(place):
         raise UserError(
-            f"--name {name}: {place.folder.parent} holds a search of that name already; go on with it by "
+            f"--name {name}: {place.storage} holds a search of that name already; go on with it by "
             f"`{place.resume_command}`, or choose another name"
         )
-    if os.path.lexists(place.folder):
+    if not place.remote and os.path.lexists(place.folder):
         raise UserError(
             f"--name {name}: {place.folder} exists already and holds no search; choose another name"
         )
@@ -275,7 +265,8 @@ def _prior(setup: Setup, console: Console) -> Prior:
     if config.search.warm_start is None:
         return Prior()
     place = Place.of(config.search.warm_start, config.storage.storage_path)
-    prior, summary = read_prior(setup, place.folder)
+    with closing(read_store(place)) as store:
+        prior, summary = read_prior(setup, store)
     _say(console, f"warm start from '{config.search.warm_start}': {summary}")
     return prior
 

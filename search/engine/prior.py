@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
@@ -36,18 +35,14 @@ class Prior:
     results: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
 
 
-def read_prior(setup: Setup, folder: Path) -> tuple[Prior, str]:
+def read_prior(setup: Setup, store: SearchStore) -> tuple[Prior, str]:
     """Return the results of another search that this one can use, and a summary in words.
 
     Args:
         setup: The setup of the search that uses the results.
-        folder: The folder of the other search.
-
-    Raises:
-        UserError: If no search was started there, or if another process has its store open.
+        store: The store of the other search.
     """
     config = setup.config
-    store = SearchStore.read(folder)
     old = SearchConfig.from_json(store.fact("config"))
     differences = comparable(old, store.fact("facts"), config, setup.details)
     if any(o.unit == "s" and not o.known for o in setup.history.objectives):

@@ -8,6 +8,7 @@ import os
 import platform
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ class SearchStore:
         self._file = file
         self._made = made
         self._depth = 0
+        self._lock = threading.RLock()
+        self._barred: str | None = None
 
     @classmethod
     def create(cls, folder: Path, facts: Mapping[str, Any]) -> SearchStore:
@@ -128,6 +131,26 @@ class SearchStore:
         return store
 
     @classmethod
+    def of_bytes(cls, content: bytes, shown: str) -> SearchStore:
+        """Return a store in memory from the content that ``next_revision`` returned.
+
+        Args:
+            content: The content.
+            shown: Where it comes from, for messages.
+
+        Raises:
+            UserError: If another version wrote it, or if it is damaged.
+        """
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        try:
+            connection.deserialize(content)
+        except sqlite3.DatabaseError as error:
+            raise _damaged(Path(shown), error) from error
+        store = cls(Path(shown), connection)
+        store._check()
+        return store
+
+    @classmethod
     def id_at(cls, folder: Path) -> str | None:
         """Return the id of the search in a folder, which another process may run; None if there is none."""
         try:
@@ -157,6 +180,12 @@ class SearchStore:
         Raises:
             UserError: If the disk does not take it.
         """
+        with self._lock:
+            yield from self._transaction()
+
+    def _transaction(self) -> Iterator[None]:
+        if self._barred is not None:
+            raise UserError(self._barred)
         try:
             if self._depth == 0:
                 self._connection.execute("BEGIN")
@@ -175,6 +204,29 @@ class SearchStore:
                     f"{self.path}: cannot be written ({error}); all that was written before is kept"
                 ) from error
             raise
+
+    def bar(self, reason: str) -> None:
+        """Refuse all further transactions, with a line that says why; may be called from another thread."""
+        self._barred = reason
+
+    @property
+    def changes(self) -> int:
+        """Number of changes since the store was opened."""
+        return self._connection.total_changes
+
+    def next_revision(self) -> tuple[bytes, int]:
+        """Return the content after the last transaction as a new revision, and the number of changes so far.
+
+        May be called from another thread. The fact ``revision`` grows by one, here and in the content.
+        """
+        with self._lock:
+            self.put_facts({"revision": (self.fact("revision") or 0) + 1})
+            copy = sqlite3.connect(":memory:")
+            with contextlib.closing(copy):
+                self._connection.backup(copy)
+                content = bytearray(copy.serialize())
+            content[18:20] = b"\1\1"  # no write-ahead log, which a database in memory cannot have
+            return bytes(content), self.changes
 
     def fact(self, name: str) -> Any:
         """Return a value by its name; None if there is none."""

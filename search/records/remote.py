@@ -1,0 +1,232 @@
+"""The copy of a store at a remote address, beside the trials, and the claim of the process that runs it.
+
+A store is a file on the driver's disk, because SQLite needs one. If the trials are at a remote address such
+as ``s3://bucket/runs/mine``, a copy of the store is kept there. It is replaced while the search runs, so that
+the search can be resumed on another machine after the loss of this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from pyarrow import fs
+
+from search.records.place import FILE, Place
+from search.records.store import SearchStore
+from trainables.errors import UserError
+
+#: Seconds between two copies of the store, if it has changed.
+COPY_SECONDS = 10.0
+#: Seconds between two renewals of a claim.
+RENEW_SECONDS = 60.0
+#: Age of a claim in seconds after which its process counts as dead.
+EXPIRY_SECONDS = 300.0
+
+_CLAIMS = "drivers"
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A search's folder at a remote address.
+
+    Attributes:
+        place: The place of the search.
+    """
+
+    place: Place
+
+    def read_store(self) -> bytes | None:
+        """Return the copy of the store; None if there is none."""
+        with self._reached():
+            try:
+                with self._filesystem.open_input_stream(self._path(FILE)) as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file; it becomes visible as a whole."""
+        with self._reached(), self._filesystem.open_output_stream(self._path(name)) as stream:
+            stream.write(content)
+
+    def claims(self) -> dict[str, datetime]:
+        """Return the names of all claims, with the times (of the storage's clock) of their last renewal."""
+        folder = fs.FileSelector(self._path(_CLAIMS), allow_not_found=True)
+        with self._reached():
+            found = self._filesystem.get_file_info(folder)
+        return {info.base_name: info.mtime for info in found if info.type is fs.FileType.File}
+
+    def claimant(self, name: str) -> dict[str, Any]:
+        """Return what a process wrote into its claim; empty if the claim is gone."""
+        try:
+            with self._filesystem.open_input_stream(self._path(_CLAIMS, name)) as stream:
+                document = json.loads(bytes(stream.read()))
+        except (OSError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def claim(self, name: str) -> None:
+        """Write or renew a claim of this process."""
+        signature = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M")}
+        self.write(f"{_CLAIMS}/{name}", json.dumps(signature).encode())
+
+    def release(self, name: str) -> None:
+        """Remove a claim."""
+        with self._reached(), suppress(FileNotFoundError):
+            self._filesystem.delete_file(self._path(_CLAIMS, name))
+
+    @cached_property
+    def _found(self) -> tuple[fs.FileSystem, str]:
+        with self._reached():
+            filesystem, path = fs.FileSystem.from_uri(self.place.address)
+            return filesystem, path
+
+    @property
+    def _filesystem(self) -> fs.FileSystem:
+        return self._found[0]
+
+    def _path(self, *names: str) -> str:
+        return "/".join((self._found[1], *names))
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, NotImplementedError) as error:  # Arrow's own errors are among these
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{self.place.address}: cannot be used ({reason})") from error
+
+
+@contextmanager
+def claimed(folder: RemoteFolder) -> Iterator[str]:
+    """Claim a remote search for this process, and release it at the end.
+
+    A claim is a file with a name of its own. A process writes its claim and then lists all of them. If there
+    is another one that has not expired, the process withdraws. Of two processes, at least one sees the claim
+    of the other, so never do both go on. Ages are differences of the storage's own times; the clocks of
+    machines play no part.
+
+    Yields:
+        The claim's name.
+
+    Raises:
+        UserError: If another process has claimed the search, or if the address cannot be used.
+    """
+    name = f"{uuid.uuid4().hex}.json"
+    folder.claim(name)
+    try:
+        times = folder.claims()
+        for other, renewed in times.items():
+            if other == name:
+                continue
+            claimant = folder.claimant(other)
+            age = times[name] - renewed
+            if age > timedelta(seconds=EXPIRY_SECONDS) or _ended_here(claimant):
+                folder.release(other)
+            else:
+                raise UserError(_held(folder.place, claimant, timedelta(seconds=EXPIRY_SECONDS) - age))
+        yield name
+    finally:
+        with suppress(UserError):
+            folder.release(name)
+
+
+class RemoteCopy:
+    """Keeps the copy of a store up to date and the claim alive, in a thread.
+
+    Args:
+        folder: The remote folder.
+        store: The store to copy.
+        claim: The claim's name.
+        warn: Called from the thread with one line when the address cannot be reached.
+    """
+
+    def __init__(
+        self, folder: RemoteFolder, store: SearchStore, claim: str, warn: Callable[[str], None]
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._claim = claim
+        self._warn = warn
+        self._copied = -1
+        self._renewed = time.time()
+        self._away = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="remote store", daemon=True)
+
+    def __enter__(self) -> RemoteCopy:
+        self._copy()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._copy()
+        except UserError as error:
+            self._warn(f"{error}; the store there is not the latest, that of this machine is")
+
+    def _run(self) -> None:
+        while not self._ended.wait(COPY_SECONDS):
+            try:
+                self._copy()
+                if time.time() - self._renewed > RENEW_SECONDS:
+                    self._renew()
+                self._away = False
+            except UserError as error:
+                if not self._away:
+                    self._warn(f"{error}; the search goes on")
+                self._away = True
+
+    def _copy(self) -> None:
+        # A search that comes to nothing before it begins leaves nothing behind.
+        if self._store.changes != self._copied and self._store.fact("begun"):
+            content, changes = self._store.next_revision()
+            self._folder.write(FILE, content)
+            self._copied = changes
+
+    def _renew(self) -> None:
+        claims = self._folder.claims()
+        # If this process was asleep for long, another one may have taken it for dead.
+        late = time.time() - self._renewed > EXPIRY_SECONDS / 2
+        if self._claim not in claims or (late and len(claims) > 1):
+            self._store.bar(f"{self._folder.place}: another process has taken over this search")
+            self._ended.set()
+            return
+        self._folder.claim(self._claim)
+        self._renewed = time.time()
+
+
+def _ended_here(claimant: dict[str, Any]) -> bool:
+    """Return whether a claim is that of a process of this machine that has ended."""
+    if claimant.get("host") != platform.node() or not isinstance(claimant.get("pid"), int):
+        return False
+    try:
+        os.kill(claimant["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _held(place: Place, claimant: dict[str, Any], left: timedelta) -> str:
+    names = {"pid", "host", "since"} <= claimant.keys()
+    who = "process {pid} on {host} since {since}".format(**claimant) if names else "another process"
+    minutes = max(1, round(left.total_seconds() / 60))
+    return (
+        f"{place.address}: is being run by {who}; if that machine is gone, the search can be resumed in "
+        f"{minutes} minute{'s' if minutes > 1 else ''}"
+    )
