@@ -57,6 +57,8 @@ def opened_store(place: Place, warn: Warn) -> Iterator[SearchStore]:
     with ExitStack() as stack:
         if place.remote:
             folder = RemoteFolder(place)
+            if not holds_search(place):
+                raise UserError(f"{place}: no search was started there")
             claim = stack.enter_context(claimed(folder))
             _fetch(folder)
         store = SearchStore.open(place.folder)
