@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from pyarrow import fs
 
 
 @contextmanager
@@ -28,7 +28,8 @@ def s3_server() -> Iterator[dict[str, str]]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            boto3.client("s3").create_bucket(Bucket="bucket")
+            here = {"endpoint_override": f"{host}:{port}", "scheme": "http"}
+            fs.S3FileSystem(**here, allow_bucket_creation=True).create_dir("bucket")
         yield variables
     finally:
         server.stop()

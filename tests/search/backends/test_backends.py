@@ -51,4 +51,4 @@ def test_a_supernet_is_not_replayed(tmp_path) -> None:
     setup = set_up(SearchConfig(space="pmf_nas", replay=str(table), epochs=2), QUIET)
     unused: Any = None
     with pytest.raises(UserError, match="recorded trials cannot stand in"):
-        OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, tmp_path, unused, QUIET)
+        OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, unused, QUIET)

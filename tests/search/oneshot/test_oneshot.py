@@ -281,12 +281,12 @@ def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatc
     tracker: Any = SimpleNamespace(update=lambda record: None)
     for epoch in (1, 2):
 
-        def train(order: Any, config: Any, folder: str, heard: Callable[[dict[str, float]], None]) -> None:
+        def train(order: Any, config: Any, heard: Callable[[dict[str, float]], None]) -> None:
             heard({"epoch": epoch, "train_loss": 1 / epoch, "loss": 1.0, "accuracy": 0.5})  # noqa: B023
             raise KeyboardInterrupt
 
         monkeypatch.setattr(strategy, "train_supernet", train)
-        search = OneShot(setup, prepared, placement, store, tmp_path / "search", tracker, Console(quiet=True))
+        search = OneShot(setup, prepared, placement, store, tracker, Console(quiet=True))
         assert search.run() is False
         epochs = store.fact("supernet")["epochs"]
         assert [(known["epoch"], known["train_loss"]) for known in epochs] == [(1, 1.0), (2, 0.5)][:epoch]
