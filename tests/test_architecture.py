@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("trainables", "spaces", "search")
 ROOMS = {
     "trainables": (
-        ("errors", "cache", "plugin", "configuration", "options", "parameters", "registry", "units"),
+        ("errors", "notices", "units"),
+        ("disk",),
+        ("cache", "plugin", "configuration", "options", "parameters", "registry"),
         ("towers",),
         ("methods",),
         ("tasks",),

@@ -13,6 +13,14 @@ class UserError(Exception):
     """
 
 
+class DiskFullError(UserError):
+    """A disk or quota is full. The message names the folder, and says what to do.
+
+    The name of this class appears in the last line of the error's text even where the class itself is lost,
+    as in errors of Ray's workers.
+    """
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not in a registry.
 

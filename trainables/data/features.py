@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Collection
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 
-from trainables.cache import cache_dir
+from trainables.cache import ADVICE, building, cache_dir, checked, publish, ready
+from trainables.cache.entries import last_used, partials, remove, size_of
 from trainables.data.prepared import PreparedData, PreparedSplit
+from trainables.data.source import SPLITS
+from trainables.disk import disk_full, free_space, reserve, size_text
+from trainables.errors import UserError
 from trainables.step.setting import TrainingSetting
 from trainables.towers import ModalityInput, Sequence, Tower
+from trainables.units import GIB
+
+#: Bytes of a file's header, at most, and how often features are computed again that another process removes.
+_HEADER, _TRIES = 256, 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,10 @@ class PrefixFeatures:
         return Sequence(torch.from_numpy(self.tokens[rows.numpy()]), self.mask(rows), self.layer)
 
 
+class NoRoomError(UserError):
+    """The cache cannot take features. The message says which, and what is in the way."""
+
+
 class FeatureCache:
     """Files of prefix outputs in the user's cache folder, with a limit on their total size.
 
@@ -47,8 +62,9 @@ class FeatureCache:
     attention kernel and the precision.
 
     Args:
-        limit: Largest size of all files together in bytes. The least recently used files are removed to make
-            room for new ones. A split that is larger than the limit is not cached.
+        limit: Largest size of all files together in bytes, also of those that are being written. The least
+            recently used files are removed to make room for new ones. A split that is larger than the limit,
+            or than the space on the disk, is not cached.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,7 +82,7 @@ class FeatureCache:
         encoder: str,
         device: torch.device,
         others: Collection[int] = (),
-    ) -> PrefixFeatures | None:
+    ) -> PrefixFeatures:
         """Return a split's tokens after ``layer`` layers. They are computed if the cache lacks them.
 
         Args:
@@ -80,95 +96,182 @@ class FeatureCache:
             others: Numbers of layers that other trials may need. Tokens after these layers are stored too if
                 they are computed on the way and no other file has to be removed for them.
 
-        Returns:
-            The features, or None if they are larger than the limit.
+        Raises:
+            NoRoomError: If they are larger than the limit or the space on the disk, or if they have to be
+                computed and the cache may not be written.
         """
         rows = data.split(split)
-        what = "|".join([data.key, encoder, tower.modality, setting.attention, setting.precision])
-        stem = f"{hashlib.sha256(what.encode()).hexdigest()[:16]}-{split}"
-        path = self._path(stem, layer)
-        try:
-            if not path.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                # Only one process at a time computes layers of a split; the next one can reuse its files
-                with FileLock(self.folder / f"{stem}.lock"):
-                    if not path.exists() and not self._build(
-                        stem, rows, tower, layer, setting, device, others
-                    ):
-                        return None
-            os.utime(path)
-            tokens = np.load(path, mmap_mode="r")
-        except FileNotFoundError:
-            # Another process removed the file in the meantime to make room
-            return None
-        return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
+        files = _Files(self.folder, data.key, split, tower.modality, encoder, setting)
+        what = f"the {tower.modality} features of the {split} split"
+        for _ in range(_TRIES):
+            try:
+                if not ready(files.path(layer), files.stem):
+                    # Only one process at a time computes layers of a split; the next one can reuse its files
+                    with building(self.folder, files.stem) as scratch:
+                        if not checked(files.path(layer)):
+                            self._build(scratch, files, rows, tower, layer, setting, device, others)
+            except UserError as error:
+                raise NoRoomError(f"{what} cannot be cached: {error}") from error
+            with contextlib.suppress(FileNotFoundError):  # another process may have made room
+                tokens = np.load(files.path(layer), mmap_mode="r")
+                return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
+        raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
 
-    def _path(self, stem: str, layer: int) -> Path:
-        return self.folder / f"{stem}-{layer:02d}.npy"
+    def check(
+        self,
+        key: str,
+        encoders: Mapping[str, str],
+        prefixes: Mapping[str, Collection[int]],
+        setting: TrainingSetting,
+    ) -> None:
+        """Remove the damaged ones of the files that a search may read, and say so.
+
+        Args:
+            key: The key of the prepared data.
+            encoders: Fingerprint of the encoder of each modality.
+            prefixes: Numbers of layers whose output may be read, by modality.
+            setting: Setting with the attention kernel and the precision.
+        """
+        for modality, layers in prefixes.items():
+            for split in SPLITS:
+                files = _Files(self.folder, key, split, modality, encoders[modality], setting)
+                there = [path for path in map(files.path, sorted(layers)) if os.path.exists(path)]
+                if not all(ready(path, files.stem) for path in there):
+                    with building(self.folder, files.stem):
+                        for path in there:
+                            checked(path)
 
     def _build(
         self,
-        stem: str,
+        scratch: Path,
+        files: _Files,
         rows: PreparedSplit,
         tower: Tower,
         layer: int,
         setting: TrainingSetting,
         device: torch.device,
         others: Collection[int],
-    ) -> bool:
-        """Compute a layer's file from the deepest lower layer on file. Return False if it does not fit."""
-        lower = max((i for i in range(layer) if self._path(stem, i).exists()), default=None)
+    ) -> None:
+        """Compute a layer's file from the deepest lower layer on file."""
+        lower = next((i for i in reversed(range(layer)) if checked(files.path(i))), None)
         below = None
         if lower is not None:
-            tokens = np.load(self._path(stem, lower), mmap_mode="r")
+            tokens = np.load(files.path(lower), mmap_mode="r")
             below = PrefixFeatures(tokens, lower, _mask_of(rows, tower.modality))
+        on_the_way = {i for i in others if (-1 if lower is None else lower) < i < layer}
         size = self._size(rows, tower, setting)
-        stored = sorted({layer, *(i for i in others if (-1 if lower is None else lower) < i < layer)})
-        if self._used() + size * len(stored) > self.limit:
-            stored = [layer]
-        if not self._make_room(size * len(stored)):
-            return False
-        partial = {i: self._path(stem, i).with_suffix(".partial") for i in stored}
-        files: dict[int, np.memmap] = {}
-        tower.to(device).eval()
-        # The batches of a training step, so that this takes no more memory than a step
-        for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
-            first = int(index[0])
-            inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
-            sequence: ModalityInput = to_device(inputs, device)
-            for i in stored:
-                with torch.no_grad(), setting.autocast(device):
-                    sequence = tower.encode(sequence, i)
-                tokens = sequence.tokens.float().cpu().numpy()
-                if i not in files:
-                    shape = (len(rows), *tokens.shape[1:])
-                    files[i] = np.lib.format.open_memmap(partial[i], "w+", tokens.dtype, shape)
-                files[i][first : first + len(index)] = tokens
-        for i, file in files.items():
-            file.flush()
-            os.replace(partial[i], self._path(stem, i))
-        return True
+        with contextlib.ExitStack() as stack:
+            opened = self._reserve(scratch, files, layer, on_the_way, size, stack)
+            tower.to(device).eval()
+            # The batches of a training step, so that this takes no more memory than a step
+            for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
+                inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
+                sequence: ModalityInput = to_device(inputs, device)
+                for i, file in opened.items():
+                    with torch.no_grad(), setting.autocast(device):
+                        sequence = tower.encode(sequence, i)
+                    _append(file, sequence.tokens.float().cpu().numpy(), len(rows))
+            for file in opened.values():
+                file.truncate()  # deeper layers may have fewer tokens than were reserved
+        for i in opened:
+            publish(scratch / files.path(i).name, files.path(i))
 
     def _size(self, rows: PreparedSplit, tower: Tower, setting: TrainingSetting) -> int:
+        """Return the bytes of a file, at most; no layer has more values than the first one gets."""
         device = next(tower.parameters()).device
         with torch.no_grad(), setting.autocast(device):
             one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), device), 0)
-        return len(rows) * one.tokens.numel() * 4
+        return len(rows) * one.tokens.numel() * 4 + _HEADER
 
-    def _used(self) -> int:
-        return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+    def _reserve(
+        self,
+        scratch: Path,
+        files: _Files,
+        layer: int,
+        on_the_way: Collection[int],
+        size: int,
+        stack: contextlib.ExitStack,
+    ) -> dict[int, IO[bytes]]:
+        """Open new files of ``size`` bytes each, for a layer and, where there is room, for others before it.
 
-    def _make_room(self, size: int) -> bool:
-        if size > self.limit:
-            return False
-        files = [(path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.npy")]
-        used = sum(file_size for _, file_size, _ in files)
-        for _, file_size, path in sorted(files):
-            if used + size <= self.limit:
+        The space is reserved before anything is computed, and written without a memory map. A process that
+        writes to a memory map is killed when the disk is full.
+        """
+        with FileLock(self.folder / "room.lock"):
+            stored = sorted({layer, *on_the_way})
+            if self._excess(size * len(stored)) > 0:
+                stored = [layer]
+            self._make_room(size * len(stored))
+            opened: dict[int, IO[bytes]] = {}
+            for i in stored:
+                opened[i] = stack.enter_context((scratch / files.path(i).name).open("wb"))
+                reserve(opened[i], size)
+        return opened
+
+    def _excess(self, size: int) -> int:
+        """Return the bytes that have to be removed before ``size`` more can be written."""
+        used = sum(map(size_of, [*self.folder.glob("*.npy"), *partials(self.folder)]))
+        return max(used + size - self.limit, size - _usable_space(self.folder))
+
+    def _make_room(self, size: int) -> None:
+        """Remove the least recently used files until ``size`` bytes can be written.
+
+        Raises:
+            DiskFullError: If there is not enough space on the disk.
+            UserError: If the limit does not allow it.
+        """
+        files = sorted((last_used(path), size_of(path), path) for path in self.folder.glob("*.npy"))
+        removable = sum(file_size for _, file_size, _ in files)
+        if size - _usable_space(self.folder) > removable:
+            raise disk_full(self.folder, ADVICE, size)
+        excess = self._excess(size)
+        if excess > removable:
+            others = " with what other trials are writing" if self.limit >= size else ""
+            raise UserError(
+                f"they take {size_text(size)}, which{others} is more than the cache of "
+                f"{size_text(self.limit)}; see --feature-cache-size"
+            )
+        for _, file_size, path in files:
+            if excess <= 0:
                 break
-            path.unlink(missing_ok=True)  # processes that have mapped the file can still read it
-            used -= file_size
-        return True
+            with contextlib.suppress(OSError):  # it may be another user's
+                remove(path, used=True)  # processes that have mapped the file can still read it
+                excess -= file_size
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of one split and encoder, one for each number of layers."""
+
+    folder: Path
+    key: str
+    split: str
+    modality: str
+    encoder: str
+    setting: TrainingSetting
+
+    @property
+    def stem(self) -> str:
+        setting = self.setting
+        what = "|".join([self.key, self.encoder, self.modality, setting.attention, setting.precision])
+        return f"{hashlib.sha256(what.encode()).hexdigest()[:16]}-{self.split}"
+
+    def path(self, layer: int) -> Path:
+        return self.folder / f"{self.stem}-{layer:02d}.npy"
+
+
+def _append(file: IO[bytes], tokens: np.ndarray, rows: int) -> None:
+    """Write the next tokens (B, T, D) to a file of NumPy's format that will have ``rows`` rows."""
+    if file.tell() == 0:
+        described = np.lib.format.dtype_to_descr(tokens.dtype)
+        header = {"descr": described, "fortran_order": False, "shape": (rows, *tokens.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, header)
+    file.write(np.ascontiguousarray(tokens).data)
+
+
+def _usable_space(folder: Path) -> int:
+    """Return the bytes that the cache may still write. Some are left for logs and checkpoints."""
+    return free_space(folder) - min(GIB, shutil.disk_usage(folder).total // 20)
 
 
 def to_device(inputs: object, device: torch.device) -> Sequence | dict[str, Tensor]:

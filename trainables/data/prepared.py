@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,11 +21,17 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from trainables.cache import build_once, cache_dir
+from trainables.cache import ADVICE, build_once, cache_dir
+from trainables.cache.entries import entries_of, last_used, remove, size_of
 from trainables.data.source import SPLITS, Dataset, image_bytes
+from trainables.disk import disk_full, free_space
 from trainables.errors import UserError
 from trainables.tasks import Task, read_task
 from trainables.towers import EncoderSource
+from trainables.units import GIB
+
+#: Largest size of all prepared datasets together in bytes.
+LIMIT = 32 * GIB
 
 _FORMAT = 2  # increase when the layout below changes
 _ROWS = 512
@@ -128,6 +135,7 @@ def prepare(
         progress: Called with (split, rows done, rows of the split).
 
     Raises:
+        DiskFullError: If the disk has no space for it.
         UserError: If the dataset lacks a modality or a row cannot be read. The message names the row.
     """
     dataset.require(encoders)
@@ -146,15 +154,17 @@ def prepare(
     }
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
-    def build(folder: Path) -> None:
-        folder.mkdir()
-        for split in SPLITS:
-            _write_split(dataset, split, encoders, info, folder / f"{split}.arrow", progress)
-        (folder / "prepared.json").write_text(json.dumps(info))
+    folder = cache_dir() / "prepared"
 
-    folder = cache_dir() / "prepared" / key
-    build_once(folder, build)
-    return PreparedData(folder)
+    def build(target: Path) -> None:
+        _make_room(folder, sum(map(dataset.count, SPLITS)) * _row_bytes(info))
+        target.mkdir()
+        for split in SPLITS:
+            _write_split(dataset, split, encoders, info, target / f"{split}.arrow", progress)
+        (target / "prepared.json").write_text(json.dumps(info))
+
+    build_once(folder / key, build)
+    return PreparedData(folder / key)
 
 
 def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
@@ -250,6 +260,33 @@ def _write_split(
             done += len(batch[dataset.label])
             if progress:
                 progress(split, done, total)
+
+
+def _row_bytes(info: Mapping[str, Any]) -> int:
+    """Return about how many bytes a row takes."""
+    image = 3 * info["image_size"] ** 2 if "image" in info["modalities"] else 0
+    return image + 4 * info["text_length"] + 16
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Remove the prepared data that were not used for longest until more fit the limit and the disk.
+
+    What a process uses stays. New data are prepared even if they exceed the limit, because no trial can run
+    without them.
+
+    Raises:
+        DiskFullError: If the disk has less than ``size`` bytes left.
+    """
+    entries = entries_of(folder)
+    excess = max(sum(map(size_of, entries)) + size - LIMIT, size - free_space(folder))
+    for entry in sorted(entries, key=last_used):
+        if excess <= 0:
+            break
+        entry_size = size_of(entry)
+        with contextlib.suppress(OSError):  # it may be another user's
+            excess -= entry_size if remove(entry) else 0
+    if free_space(folder) < size:
+        raise disk_full(folder, ADVICE, size)
 
 
 def _regular(

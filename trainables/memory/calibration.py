@@ -8,9 +8,7 @@ and stored for that kind of device, version of PyTorch and attention kernel.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.cache import cache_dir
+from trainables.cache import ADVICE, cache_dir, make_folder
+from trainables.disk import move_synced, writing
+from trainables.notices import tell
 from trainables.units import GIB, MIB
 
 #: Approximate bytes of a CUDA context with PyTorch's kernels. Every process on a GPU needs at least these.
@@ -109,21 +109,30 @@ def local_device() -> str:
 
 
 def save_calibration(calibration: Calibration) -> Path:
-    """Store a calibration, replace an earlier one of the same kind, and return the file's path."""
+    """Store a calibration, replace an earlier one of the same kind, and return the file's path.
+
+    Raises:
+        UserError: If the cache folder cannot be written.
+    """
     path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     others = [known for known in load_calibrations() if _kind(known) != _kind(calibration)]
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(known) for known in (*others, calibration)], indent=1))
-    os.replace(partial, path)
+    with writing(path.parent, ADVICE):
+        partial.write_text(json.dumps([asdict(known) for known in (*others, calibration)], indent=1))
+        move_synced(partial, path)
     return path
 
 
 def load_calibrations() -> list[Calibration]:
-    """Return all stored calibrations of this user."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    """Return all stored calibrations of this user; a damaged file is left out, with a line that says so."""
+    try:
         return [Calibration(**known) for known in json.loads(_path().read_text())]
-    return []
+    except OSError:
+        return []
+    except (ValueError, TypeError, AttributeError) as error:
+        tell(f"{_path()} is damaged ({error}) and not used; run `calibrate` again")
+        return []
 
 
 def find_calibration(device: str, attention: str) -> Calibration | None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
+import zlib
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainables.cache import cache_dir
+from trainables.cache import cache_dir, make_folder
+from trainables.errors import UserError
+from trainables.notices import tell
 
 #: Packages on whose version a prediction depends.
 _PACKAGES = ("torch", "transformers", "peft")
@@ -23,8 +27,8 @@ _RELEVANT = ("configuration.py", "elastic.py", "memory", "methods", "step", "sup
 class PredictionMemo:
     """Stores a computed value for a text, as long as the program and its libraries do not change.
 
-    If the file cannot be used (no space, no permission, locked, damaged), nothing is stored and no error is
-    raised, because all values can be computed again.
+    If the file cannot be used (no space, no permission, locked), nothing is stored and no error is raised,
+    because all values can be computed again. A damaged file is set aside, with a line that says so.
 
     Args:
         path: The file; None takes ``predictions.sqlite`` in the cache folder.
@@ -33,30 +37,60 @@ class PredictionMemo:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_dir() / "predictions.sqlite"
         self._database: sqlite3.Connection | None = None
-        with contextlib.suppress(OSError, sqlite3.Error):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=5, isolation_level=None)
-            self._database.execute("PRAGMA synchronous = OFF")
-            self._database.execute("CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT)")
+        with contextlib.suppress(OSError, UserError):
+            make_folder(self.path.parent)
+            self._open()
 
     def get(self, content: str) -> dict[str, Any] | None:
         """Return the value that was stored for a text, or None."""
-        if self._database is not None:
-            with contextlib.suppress(sqlite3.Error):
-                query = "SELECT value FROM memo WHERE key = ?"
-                row = self._database.execute(query, (_key(content),)).fetchone()
-                if row:
-                    value: dict[str, Any] = json.loads(row[0])
-                    return value
-        return None
+        row = self._run("SELECT value FROM memo WHERE key = ?", (_key(content),))
+        if row is None:
+            return None
+        checksum, _, text = row[0].partition(" ")
+        if checksum != _checksum(text):
+            self._set_aside("a prediction in it is not what was written")
+            return None
+        value: dict[str, Any] = json.loads(text)
+        return value
 
     def put(self, content: str, value: dict[str, Any]) -> None:
         """Store a value for a text; the value must be a JSON object."""
-        if self._database is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._database.execute(
-                    "INSERT OR REPLACE INTO memo VALUES (?, ?)", (_key(content), json.dumps(value))
-                )
+        text = json.dumps(value)
+        stored = f"{_checksum(text)} {text}"
+        self._run("INSERT OR REPLACE INTO memo VALUES (?, ?)", (_key(content), stored))
+
+    def _open(self) -> None:
+        self._database = sqlite3.connect(self.path, timeout=5, isolation_level=None)
+        self._run("PRAGMA synchronous = OFF")
+        self._run("CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT)")
+
+    def _run(self, statement: str, values: tuple[str, ...] = ()) -> Any:
+        """Run a statement and return its first row; None if there is none or the file cannot be used."""
+        if self._database is None:
+            return None
+        try:
+            return self._database.execute(statement, values).fetchone()
+        except sqlite3.OperationalError:  # no space, no permission, locked
+            return None
+        except sqlite3.DatabaseError as error:
+            self._set_aside(str(error))
+            return None
+
+    def _set_aside(self, reason: str) -> None:
+        """Rename a damaged file and go on with a new one."""
+        assert self._database is not None
+        self._database.close()
+        self._database = None
+        tell(f"{self.path} was damaged ({reason}); its predictions are made again")
+        with contextlib.suppress(OSError):
+            os.replace(self.path, self.path.with_suffix(".damaged"))
+            for suffix in ("-journal", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self._open()
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _key(content: str) -> str:

@@ -7,17 +7,20 @@ from functools import cache
 
 import torch
 
-from trainables.cache import cache_dir
+from trainables.cache import cache_dir, ready
 from trainables.data import (
     FeatureCache,
     Loader,
+    NoRoomError,
     PreparedData,
     get_augmentation,
     open_dataset,
     prepare,
 )
-from trainables.errors import UserError
+from trainables.disk import is_disk_full
+from trainables.errors import DiskFullError, UserError
 from trainables.methods import FusionMethod, MethodContext
+from trainables.notices import tell
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
@@ -95,31 +98,30 @@ class Workbench:
             batch_size: Rows per batch; None takes the setting's.
 
         Raises:
-            UserError: If the setting requires cached output and the cache has no space for it.
+            DiskFullError: If the setting requires cached output and the disk has no space for it.
+            UserError: If the setting requires cached output and the cache cannot take it.
         """
         spec = self.spec
         features = {}
         if setting.prefix != "computed":
             cache = FeatureCache(spec.feature_cache)
             for modality, layer in method.prefix_layers().items():
-                found = cache.features(
-                    self.data,
-                    split,
-                    method.tower(modality),
-                    layer,
-                    setting,
-                    encoder=spec.fingerprints[modality],
-                    device=self.device,
-                    others=spec.prefixes.get(modality, ()),
-                )
-                if found is not None:
-                    features[modality] = found
-                elif spec.setting.prefix != "computed":
-                    raise UserError(
-                        f"--prefix {spec.setting.prefix}: the {modality} features of the {split} split "
-                        f"do not fit into the cache of {spec.feature_cache / GIB:.1f} GiB; see "
-                        "--feature-cache-size"
+                try:
+                    features[modality] = cache.features(
+                        self.data,
+                        split,
+                        method.tower(modality),
+                        layer,
+                        setting,
+                        encoder=spec.fingerprints[modality],
+                        device=self.device,
+                        others=spec.prefixes.get(modality, ()),
                     )
+                except NoRoomError as error:
+                    if spec.setting.prefix != "computed":
+                        kind = DiskFullError if is_disk_full(error) else UserError
+                        raise kind(f"--prefix {spec.setting.prefix}: {error}") from error
+                    tell(f"{error}. Every step computes them, which takes longer.")
         if setting.prefix == "offloaded":
             for module in method.prefix_modules():
                 module.to("cpu")  # it was moved to the device to compute the features
@@ -155,7 +157,7 @@ def fast_precision(device: torch.device) -> str:
 
 def _open_prepared(spec: TrialSpec) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
-    if folder.exists():
+    if ready(folder):
         return PreparedData(folder)
     # This is the first trial on a node other than the one that started the search.
     encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.trainables.data.test_source import columns, png, write_dataset
-from trainables.cache import cache_dir
-from trainables.data import SPLITS, FeatureCache, PreparedData, open_dataset, prepare
+from trainables.cache import building, cache_dir
+from trainables.cache import manifest as manifests
+from trainables.cache.entries import partials
+from trainables.data import SPLITS, FeatureCache, NoRoomError, PreparedData, open_dataset, prepare
 from trainables.data.features import PrefixFeatures
+from trainables.disk import is_disk_full
 from trainables.step.setting import TrainingSetting
 from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder
 
@@ -61,7 +65,7 @@ def _features(
     setting: TrainingSetting | None = None,
     encoder: str = "weights",
     others: tuple[int, ...] = (),
-) -> PrefixFeatures | None:
+) -> PrefixFeatures:
     return FeatureCache(limit).features(
         data,
         split,
@@ -92,7 +96,6 @@ def test_equals_the_tower_run_online(
 ) -> None:
     tower = load_tower(encoders[modality])
     found = _features(data, tower, layer)
-    assert found is not None
     rows = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs(modality, rows), layer)
@@ -113,7 +116,6 @@ def test_tower_goes_on_from_cached_tokens(
 ) -> None:
     tower = load_tower(encoders[modality])
     found = _features(data, tower, 1)
-    assert found is not None
     rows = torch.tensor([69, 0, 7])
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs(modality, rows), tower.depth)
@@ -126,10 +128,9 @@ def test_deeper_layer_starts_from_a_cached_one(
     data: PreparedData, encoders: dict[str, EncoderSource], modality: str
 ) -> None:
     tower = load_tower(encoders[modality])
-    assert _features(data, tower, 1) is not None
+    _features(data, tower, 1)
     lower, upper = _calls(tower, 0), _calls(tower, 2)
     deeper = _features(data, tower, 3)
-    assert deeper is not None
     assert sum(upper) == N
     assert lower == []
     rows = torch.arange(N)
@@ -145,8 +146,6 @@ def test_second_call_computes_nothing(data: PreparedData, encoders: dict[str, En
     assert sum(calls) == N
     second = _features(data, tower, 1)
     assert sum(calls) == N
-    assert first is not None
-    assert second is not None
     assert (first.tokens == second.tokens).all()
 
 
@@ -155,11 +154,10 @@ def test_layers_that_others_may_ask_for_are_stored_on_the_way(
 ) -> None:
     tower = load_tower(encoders["image"])
     calls = _calls(tower, 0)
-    assert _features(data, tower, 3, others=(1, 2, 3, 4)) is not None
+    _features(data, tower, 3, others=(1, 2, 3, 4))
     stored = len(_files(cache_dir()))
     assert stored == 3, "layer 4 is not on the way to layer 3"
     ready = _features(data, tower, 1)
-    assert ready is not None
     assert sum(calls) == N
     rows = torch.arange(N)
     with torch.no_grad():
@@ -172,9 +170,8 @@ def test_others_are_not_stored_where_room_is_short(
 ) -> None:
     tower = load_tower(encoders["image"])
     first = _features(data, tower, 0)
-    assert first is not None
     limit = 3 * first.tokens.nbytes
-    assert _features(data, tower, 3, limit=limit, others=(1, 2, 3)) is not None
+    _features(data, tower, 3, limit=limit, others=(1, 2, 3))
     assert len(_files(cache_dir())) == 2
 
 
@@ -184,10 +181,11 @@ def test_split_larger_than_the_limit_is_not_cached(
     tower = load_tower(encoders["image"])
     calls = _calls(tower, 0)
     size = N * 17 * tower.width * 4  # 16 patches and [CLS], float32
-    assert _features(data, tower, 1, limit=size - 1) is None
+    with pytest.raises(NoRoomError, match=r"image features of the train split .* see --feature-cache-size"):
+        _features(data, tower, 1, limit=size - 1)
     assert _files(cache) == set()
     assert calls == []
-    assert _features(data, tower, 1, limit=size + 1024) is not None
+    _features(data, tower, 1, limit=size + 1024)
 
 
 def test_least_recently_used_makes_room(
@@ -197,18 +195,17 @@ def test_least_recently_used_makes_room(
     size = N * 17 * tower.width * 4
     limit = 2 * size + 1024
     for age, split in ((300, "train"), (200, "validation")):
-        assert _features(data, tower, 1, split, limit=limit) is not None
-        (file,) = (cache / "features").glob(f"*-{split}-*.npy")
+        _features(data, tower, 1, split, limit=limit)
+        (file,) = (cache / "features").glob(f"*-{split}-*.npy.manifest")
         then = file.stat().st_mtime - age
         os.utime(file, (then, then))
     train = _features(data, tower, 1, "train", limit=limit)  # older, but used again
-    assert _features(data, tower, 1, "test", limit=limit) is not None
+    _features(data, tower, 1, "test", limit=limit)
     assert {name.split("-")[1] for name in _files(cache)} == {"train", "test"}
 
     # What is in use stays readable when its file is removed.
-    assert _features(data, tower, 2, "test", limit=size + 1024) is not None
+    _features(data, tower, 2, "test", limit=size + 1024)
     assert {name.split("-")[1] for name in _files(cache)} == {"test"}
-    assert train is not None
     assert train.sequence(torch.arange(N)).tokens.shape == (N, 17, tower.width)
 
 
@@ -226,7 +223,129 @@ def test_everything_that_changes_the_tokens_has_its_own_file(
         _features(data, eager, 1, encoder="other weights"),
         _features(data, load_tower(encoders["image"]), 1),
     ]
-    assert None not in found
     assert len(_files(cache)) == len(found)
     _features(data, eager, 1, setting=TrainingSetting(batch_size=4, encoder_dropout=False))
     assert len(_files(cache)) == len(found)
+
+
+def _other_process() -> None:
+    manifests._compared.clear()
+
+
+def test_damaged_features_are_computed_again(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tower = load_tower(encoders["image"])
+    expected = torch.tensor(_features(data, tower, 2, others=(1,)).tokens)
+    for layer in (1, 2):
+        (file,) = (cache / "features").glob(f"*-{layer:02d}.npy")
+        size = file.stat().st_size
+        with file.open("r+b") as opened:  # what follows the header, as a disk may leave it
+            opened.seek(128)
+            opened.write(bytes(size - 128))
+        _other_process()
+        found = _features(data, tower, layer)
+        if layer == 2:
+            assert torch.equal(torch.tensor(found.tokens), expected)
+        assert f"{file.name} was damaged" in capfd.readouterr().err
+    assert float(abs(_features(data, tower, 1).tokens).max()) > 0
+
+
+def test_a_damaged_lower_layer_is_not_built_upon(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    _features(data, tower, 1)
+    (file,) = (cache / "features").glob("*-01.npy")
+    content = bytearray(file.read_bytes())
+    content[1000:] = bytes(len(content) - 1000)
+    file.write_bytes(content)
+    _other_process()
+    found = _features(data, tower, 2)
+    with torch.no_grad():
+        tokens = tower.encode(data.split("train").inputs("image", torch.arange(N)), 2).tokens
+    assert (found.sequence(torch.arange(N)).tokens - tokens).abs().max() < 1e-5
+
+
+def test_a_search_finds_damaged_features_before_its_trials(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tower = load_tower(encoders["image"])
+    for layer in (1, 2):
+        _features(data, tower, layer)
+    (file,) = (cache / "features").glob("*-train-02.npy")
+    file.write_bytes(file.read_bytes()[:-4096])
+    _other_process()
+    files = FeatureCache(GIB)
+    files.check(data.key, {"image": "weights"}, {"image": (0, 1, 2)}, TrainingSetting())
+    assert {name[-6:] for name in _files(cache)} == {"01.npy"}
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{file} was damaged ({file.name} has " in line
+
+
+def test_a_full_disk_is_one_line_and_kills_nobody(
+    data: PreparedData,
+    encoders: dict[str, EncoderSource],
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
+    tower = load_tower(encoders["image"])
+    first = torch.tensor(_features(data, tower, 1).tokens)
+    (small_disk / "others").write_bytes(bytes(2**21 - 2**17 - 2 * first.nbytes))
+    for split in ("validation", "test"):  # the least recently used one makes room
+        _features(data, tower, 1, split)
+    assert {name.split("-")[1] for name in _files(cache_dir())} == {"validation", "test"}
+    for path in (small_disk / "cache" / "features").glob("*.npy"):
+        path.unlink()
+    (small_disk / "rest").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(NoRoomError, match=r"no space left on the disk or quota of .* needed\)") as caught:
+        _features(data, tower, 1)
+    assert is_disk_full(caught.value)
+    assert "\n" not in str(caught.value)
+    assert partials(small_disk / "cache" / "features") == []
+    (small_disk / "others").unlink()
+    assert torch.equal(torch.tensor(_features(data, tower, 1).tokens), first)
+
+
+def test_space_is_reserved_before_anything_is_computed(
+    data: PreparedData,
+    encoders: dict[str, EncoderSource],
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another program fills the disk while features are computed."""
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
+    tower = load_tower(encoders["image"])
+
+    def fill(*_: object) -> None:
+        if not (small_disk / "others").exists():
+            (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 65536))
+
+    tower.layers[0].register_forward_hook(fill)
+    tokens = _features(data, tower, 1).tokens
+    assert (small_disk / "others").exists()
+    with torch.no_grad():
+        expected = tower.encode(data.split("train").inputs("image", torch.arange(N)), 1).tokens
+    assert (torch.tensor(tokens) - expected).abs().max() < 1e-5
+
+
+def test_what_is_being_written_counts_and_what_the_dead_left_does_not(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    tower = load_tower(encoders["image"])
+    size = _features(data, tower, 1).tokens.nbytes
+    folder = cache / "features"
+    limit = 2 * size + 1024
+    with building(folder, "of another process") as scratch:
+        (scratch / "x.npy").write_bytes(bytes(size))
+        with pytest.raises(NoRoomError, match="with what other trials are writing"):
+            _features(data, tower, 1, "test", limit=size + 1024)
+        _features(data, tower, 1, "test", limit=limit)
+        assert {name.split("-")[1] for name in _files(cache)} == {"test"}, "the older one made room"
+    left = folder / ".killed.partial"
+    left.mkdir()
+    (left / "x.npy").write_bytes(bytes(size))
+    _features(data, tower, 1, "train", limit=limit)
+    assert not left.exists()
+    assert {name.split("-")[1] for name in _files(cache)} == {"train", "test"}

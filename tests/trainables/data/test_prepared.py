@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import torch
 from PIL import Image, features
 
 from tests.trainables.data.test_source import columns, png, write_dataset
-from trainables.data import SPLITS, PreparedData, open_dataset, prepare, typical_text_length
-from trainables.errors import UserError
+from trainables.cache.entries import entries_of, partials, release, size_of
+from trainables.cache.manifest import manifest_path
+from trainables.data import SPLITS, PreparedData, open_dataset, prepare, prepared, typical_text_length
+from trainables.errors import DiskFullError, UserError
 from trainables.towers import EncoderSource, resolve_encoder
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -48,7 +51,7 @@ def _prepare(
 
 
 def _left_in(cache: Path) -> list[Path]:
-    return [path for path in (cache / "prepared").iterdir() if path.suffix != ".lock"]
+    return entries_of(cache / "prepared") + partials(cache / "prepared")
 
 
 def _picture(width: int, height: int) -> Image.Image:
@@ -293,3 +296,66 @@ def test_typical_text_length_cuts_at_most_one_text_in_a_hundred(
     texts = [" ".join(["red"] * (28 if i < long else 4)) for i in range(n)]
     folder = write_dataset(tmp_path / "data", train=columns(n, text=texts))
     assert typical_text_length(open_dataset(str(folder)), encoders["text"]) == expected
+
+
+@pytest.mark.parametrize("file", ["prepared.json", "train.arrow"])
+@pytest.mark.parametrize("harm", ["cut", "zeroed"])
+def test_damaged_data_are_prepared_again(
+    tmp_path: Path,
+    encoders: dict[str, EncoderSource],
+    capfd: pytest.CaptureFixture[str],
+    file: str,
+    harm: str,
+) -> None:
+    folder = write_dataset(tmp_path / "data")
+    data = _prepare(folder, encoders)
+    path = data.folder / file
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if harm == "cut" else bytes(len(content)))
+    _prepare(folder, encoders)
+    assert path.read_bytes() == content
+    assert f"cache entry {data.folder} was damaged" in capfd.readouterr().err
+
+
+def test_a_damaged_text_length_is_counted_again(
+    tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    dataset = open_dataset(str(write_dataset(tmp_path / "data")))
+    length = typical_text_length(dataset, encoders["text"])
+    (path,) = entries_of(cache / "text_lengths")
+    path.write_bytes(bytes(path.stat().st_size))
+    assert typical_text_length(dataset, encoders["text"]) == length
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    tmp_path: Path,
+    encoders: dict[str, EncoderSource],
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
+    folder = write_dataset(tmp_path / "data")
+    (small_disk / "others").write_bytes(bytes(2**21 - 2**17))
+    with pytest.raises(DiskFullError, match=r"no space left .* \(0.1 MiB free, 0.4 MiB needed\)"):
+        _prepare(folder, encoders, size=128)
+    assert _left_in(small_disk / "cache") == []
+    (small_disk / "others").unlink()
+    assert len(_prepare(folder, encoders, size=128).split("train")) == 3
+
+
+def test_the_least_recently_used_data_make_room_unless_a_process_uses_them(
+    tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_dataset(tmp_path / "data")
+    sizes = (16, 17, 18, 19)
+    keys = {}
+    for age, size in zip((300, 400, 200), sizes, strict=False):
+        data = _prepare(folder, encoders, size=size)
+        keys[size] = data.key
+        path = manifest_path(data.folder)
+        then = path.stat().st_mtime - age
+        os.utime(path, (then, then))
+    monkeypatch.setattr(prepared, "LIMIT", sum(map(size_of, entries_of(cache / "prepared"))))
+    release(cache / "prepared" / keys[16])  # the others are in use by this process
+    new = _prepare(folder, encoders, size=19)
+    assert {path.name for path in entries_of(cache / "prepared")} == {keys[17], keys[18], new.key}
