@@ -18,6 +18,7 @@ from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
+from trainables.notices import pending
 from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
 from trainables.trial.run import TrialRun
@@ -25,6 +26,9 @@ from trainables.trial.trainer import DivergedError
 from trainables.trial.watchdog import Watchdog
 from trainables.trial.workbench import TrialSpec
 from trainables.units import GIB
+
+#: Key of the lines for the user in a result.
+NOTICES = "notices"
 
 _T = TypeVar("_T")
 
@@ -98,7 +102,7 @@ class FusionTrial(tune.Trainable):
         expected = self._assignment.expected
         if run.as_set and expected is not None:
             result["expected_memory"] = expected / GIB
-        return {**result, "done": run.trainer.epoch >= self._spec.epochs}
+        return {**result, NOTICES: pending(), "done": run.trainer.epoch >= self._spec.epochs}
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
         """Return the result of ``work``, or the ending of the trial; the process can run another trial."""

@@ -16,7 +16,7 @@ from search.backends.trainable import FusionTrial
 from search.config import SearchConfig
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
-from trainables.data import DATASETS, Dataset, open_dataset, prepare, typical_text_length
+from trainables.data import DATASETS, Dataset, FeatureCache, open_dataset, prepare, typical_text_length
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryPredictor
 from trainables.memory.memo import PredictionMemo
@@ -145,6 +145,10 @@ class TrainingBackend:
             hang_timeout=config.placement.hang_timeout,
             plugins=tuple(Plugin.read(path) for path in config.extensions.plugins),
         )
+        if spec.feature_cache:
+            # Here the user sees what is damaged; the trials of this machine need not look again.
+            cache = FeatureCache(spec.feature_cache)
+            cache.check(spec.prepared, spec.fingerprints, spec.prefixes, spec.setting)
         return PreparedTraining(spec, self.predictor)
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.stopper import Stopper
 from rich.console import Console
 
+from search.backends.trainable import NOTICES
 from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
@@ -130,6 +131,7 @@ class Events(Callback):
     def __init__(self, recorder: Recorder, console: Console) -> None:
         self.recorder = recorder
         self.console = console
+        self._shown: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles its callbacks. The recorder's listeners cannot be pickled, and need not be.
@@ -138,6 +140,15 @@ class Events(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record which worker runs a trial."""
         self.recorder.start(trial.trial_id, trial.temporary_state.ray_actor._actor_id.hex())
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Show what a worker wants the user to know; each line once, although every worker may say it."""
+        for line in result.get(NOTICES, ()):
+            if line not in self._shown:
+                self._shown.add(line)
+                self.console.print(line, markup=False, soft_wrap=True)
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record where a trial's checkpoint is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from rich.console import Console
 
 from search import SearchConfig, resume_search, run_search
 from search.config import SearchConfig as SearchConfigClass
@@ -243,3 +245,14 @@ def test_ctrl_c_ends_with_the_front_so_far(settings, ray_address) -> None:
     assert "--resume stopped" in out
     assert "Traceback" not in out + err
     assert client.get_run(parents[0].info.run_id).info.status == "KILLED"
+
+
+def test_what_workers_say_is_shown_once(settings) -> None:
+    shown = io.StringIO()
+    little = {"num_samples": 2, "epochs": 1, "feature_cache_size": 1000, "max_memory": None}
+    result = run_search(SearchConfig(**settings | little, name="little"), console=Console(file=shown))
+    assert result.trials == 2
+    lines = [line for line in shown.getvalue().splitlines() if "cannot be cached" in line]
+    assert lines
+    assert len(lines) == len(set(lines))
+    assert all("see --feature-cache-size. Every step computes them" in line for line in lines)

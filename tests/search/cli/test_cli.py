@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from search import cli
 from spaces import SPACES, union
@@ -338,3 +340,47 @@ def test_predictions_say_whether_they_are_calibrated(call, tiny_encoders) -> Non
     document = json.loads(out)
     assert {point["method"] for point in document["points"]} > {"linear", "pmf", "lora", "late_concat"}
     assert f"calibrated on {document['calibration']['device']}" in call("predict", *encoders, *sizes)[1]
+
+
+def _search_of(squares: Path, tiny_encoders: dict[str, Path]) -> list[str]:
+    return [
+        *("--space", "pmf_nas", "--dataset", str(squares), "--image-size", "32"),
+        *("--text-encoder", str(tiny_encoders["bert"]), "--image-encoder", str(tiny_encoders["vit"])),
+    ]
+
+
+def _refused(call, cache: Path | str, arguments: list[str], monkeypatch) -> str:
+    """Run a search that cannot use its cache, and return its only line."""
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(cache))
+    code, out, err = call(*arguments)
+    (line,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert not Path("runs").exists()
+    return line
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/null/below", "/proc/nothing"])
+def test_a_cache_that_cannot_be_used_is_one_line(call, place, squares, tiny_encoders, monkeypatch) -> None:
+    line = _refused(call, place, _search_of(squares, tiny_encoders), monkeypatch)
+    assert line.startswith("error: ")
+    assert place in line
+    assert "set PARETOFUSE_CACHE" in line
+
+
+def test_a_read_only_cache_is_one_line_if_something_is_missing(
+    call, small_disk, squares, tiny_encoders, monkeypatch
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    line = _refused(call, small_disk, _search_of(squares, tiny_encoders), monkeypatch)
+    assert line == (
+        f"error: {small_disk}/text_lengths cannot be written (Read-only file system); set PARETOFUSE_CACHE "
+        "to another folder"
+    )
+
+
+def test_a_cache_on_a_full_disk_is_one_line(call, small_disk, squares, tiny_encoders, monkeypatch) -> None:
+    (small_disk / "others").write_bytes(bytes(2**21 - 2**16))
+    arguments = [*_search_of(squares, tiny_encoders), "--text-length", "8"]
+    line = _refused(call, small_disk, arguments, monkeypatch)
+    assert line.startswith(f"error: no space left on the disk or quota of {small_disk}/prepared (")
