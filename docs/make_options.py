@@ -36,7 +36,8 @@ COMMANDS = """
 ## Predictions
 
 `python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. The commands that list something,
-`methods`, `spaces`, `datasets` and `encoders`, have few options, which their `--help` explains.
+`methods`, `spaces`, `datasets` and `encoders`, have few options, which their `--help` explains. So does
+that of [`cache`](data.md#where-it-is-kept).
 
 | option | commands | default | meaning |
 |---|---|---|---|

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from search.cli.cache import cache
 from search.cli.calibrate import calibrate
 from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
@@ -30,7 +31,7 @@ app = typer.Typer(
     ),
 )
 app.callback(invoke_without_command=True)(search)
-for command in (predict, explain, calibrate, methods, spaces, datasets, encoders):
+for command in (predict, explain, calibrate, methods, spaces, datasets, encoders, cache):
     app.command()(command)
 
 #: Base class of Typer's errors about arguments, from Typer's own copy of click.

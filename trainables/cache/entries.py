@@ -155,15 +155,38 @@ def partials(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.partial"))
 
 
-def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary folders whose process has ended, and return them."""
-    removed = []
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary folders whose process has ended."""
     for path in partials(folder):
-        name = path.name.removeprefix(".").removesuffix(".partial")
-        with contextlib.suppress(Timeout, OSError), FileLock(_lock_path(folder, name), timeout=0):
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(path)
-    return removed
+        with contextlib.suppress(OSError):
+            remove_leftover(path)
+
+
+def remove_leftover(path: Path) -> bool:
+    """Remove a temporary folder if its process has ended; return whether it did.
+
+    Raises:
+        OSError: If it may not be removed.
+    """
+    try:
+        with FileLock(_lock_of_partial(path), timeout=0):
+            shutil.rmtree(path)
+    except Timeout:
+        return False
+    except FileNotFoundError:  # another process was faster
+        pass
+    return True
+
+
+def building_now(path: Path) -> bool:
+    """Return whether a process is building in a temporary folder."""
+    try:
+        with FileLock(_lock_of_partial(path), timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 def remove(entry: Path, *, used: bool = False) -> bool:
@@ -259,6 +282,10 @@ def _compare(entry: Path) -> str | None:
     if reason is None:
         note_compared(entry)
     return reason
+
+
+def _lock_of_partial(path: Path) -> Path:
+    return _lock_path(path.parent, path.name.removeprefix(".").removesuffix(".partial"))
 
 
 def _lock_path(folder: Path, name: str) -> Path:

@@ -14,6 +14,9 @@ import ray
 
 from search import cli
 from spaces import SPACES, union
+from trainables.cache.entries import release
+from trainables.data import open_dataset, typical_text_length
+from trainables.towers import resolve_encoder
 
 
 @pytest.fixture
@@ -384,3 +387,46 @@ def test_a_cache_on_a_full_disk_is_one_line(call, small_disk, squares, tiny_enco
     arguments = [*_search_of(squares, tiny_encoders), "--text-length", "8"]
     line = _refused(call, small_disk, arguments, monkeypatch)
     assert line.startswith(f"error: no space left on the disk or quota of {small_disk}/prepared (")
+
+
+def test_the_cache_is_shown_and_cleared(call, squares, tiny_encoders, workplace) -> None:
+    dataset = open_dataset(str(squares))
+    typical_text_length(dataset, resolve_encoder("text", str(tiny_encoders["bert"])))
+    (length,) = (path for path in (workplace / "cache" / "text_lengths").glob("*.json"))
+    code, out, _ = call("cache")
+    assert code == 0
+    assert str(workplace / "cache") in out
+    code, out, err = call("cache", "--json", "--older-than", "7d")
+    document = json.loads(out)
+    assert (code, err, document["removed"]) == (0, "", [])
+    rows = {row["kind"]: row for row in document["kinds"]}
+    assert rows["text_lengths"] | {"unused_seconds": 0} == {
+        "kind": "text_lengths",
+        "description": "default text lengths of datasets",
+        "entries": 1,
+        "bytes": length.stat().st_size,
+        "in_use": 1,
+        "unused_seconds": 0,
+    }
+    assert rows["prepared"]["entries"] == 0
+    _, out, _ = call("cache", "--clear", "text_lengths")
+    assert f"kept {length} (in use)" in out.splitlines()
+    release(length)
+    _, out, _ = call("cache", "--clear", "text_lengths")
+    assert f"removed {length} (0 MiB)" in out.splitlines()
+    assert not length.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["everything"], ["unknown kind of cache entry 'everything'", "prepared", "features"]),
+        (["--older-than", "-3d"], ["'-3d' is not a duration"]),
+        (["--max-size", "0"], ["'0' is not a size"]),
+    ],
+)
+def test_mistakes_about_the_cache_are_one_line(call, arguments, expected) -> None:
+    code, out, err = call("cache", *arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert all(text in line for text in expected)
