@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -144,10 +145,11 @@ class Events(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Show what a worker wants the user to know; each line once, although every worker may say it."""
+        """Show what a worker wants the user to know, once, even if others say it with other figures."""
         for line in result.get(NOTICES, ()):
-            if line not in self._shown:
-                self._shown.add(line)
+            words = re.sub(r"[\d.]+", "", line)
+            if words not in self._shown:
+                self._shown.add(words)
                 self.console.print(line, markup=False, soft_wrap=True)
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -27,6 +29,8 @@ from trainables.notices import tell
 
 #: Manifests that this process holds open, with a shared lock, because it uses their entries.
 _held: dict[Path, IO[bytes]] = {}
+#: Numbers of objects for which entries are held, where it is not for as long as the process runs.
+_users: Counter[Path] = Counter()
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> bool:
@@ -245,9 +249,22 @@ def size_of(path: Path) -> int:
     return total
 
 
+def hold_for(entry: Path, user: object) -> None:
+    """Hold an entry that is ``ready`` only for as long as this object, and others given before, exist."""
+    _users[entry] += 1
+    weakref.finalize(user, _leave, entry)
+
+
+def _leave(entry: Path) -> None:
+    _users[entry] -= 1
+    if not _users[entry]:
+        del _users[entry]
+        release(entry)
+
+
 def release(entry: Path) -> None:
-    """Stop holding an entry, so that it may be removed."""
-    if held := _held.pop(entry, None):
+    """Stop holding an entry, so that it may be removed, unless an object needs it."""
+    if not _users[entry] and (held := _held.pop(entry, None)):
         held.close()
 
 

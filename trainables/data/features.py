@@ -17,7 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from trainables.cache import ADVICE, building, cache_dir, checked, publish, ready
-from trainables.cache.entries import last_used, partials, remove, size_of
+from trainables.cache.entries import hold_for, in_use, last_used, partials, release, remove, size_of
 from trainables.data.prepared import PreparedData, PreparedSplit
 from trainables.data.source import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
@@ -114,6 +114,7 @@ class FeatureCache:
                 raise NoRoomError(f"{what} cannot be cached: {error}") from error
             with contextlib.suppress(FileNotFoundError):  # another process may have made room
                 tokens = np.load(files.path(layer), mmap_mode="r")
+                hold_for(files.path(layer), tokens)
                 return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
         raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
 
@@ -140,6 +141,8 @@ class FeatureCache:
                     with building(self.folder, files.stem):
                         for path in there:
                             checked(path)
+                for path in there:
+                    release(path)
 
     def _build(
         self,
@@ -157,6 +160,7 @@ class FeatureCache:
         below = None
         if lower is not None:
             tokens = np.load(files.path(lower), mmap_mode="r")
+            hold_for(files.path(lower), tokens)
             below = PrefixFeatures(tokens, lower, _mask_of(rows, tower.modality))
         on_the_way = {i for i in others if (-1 if lower is None else lower) < i < layer}
         size = self._size(rows, tower, setting)
@@ -221,8 +225,11 @@ class FeatureCache:
             UserError: If the limit does not allow it.
         """
         files = sorted((last_used(path), size_of(path), path) for path in self.folder.glob("*.npy"))
+        shortage = size - _usable_space(self.folder)
+        if shortage > 0:  # what a process has mapped takes space even after it was removed
+            files = [file for file in files if not in_use(file[-1])]
         removable = sum(file_size for _, file_size, _ in files)
-        if size - _usable_space(self.folder) > removable:
+        if shortage > removable:
             raise disk_full(self.folder, ADVICE, size)
         excess = self._excess(size)
         if excess > removable:

@@ -296,6 +296,11 @@ def test_a_full_disk_is_one_line_and_kills_nobody(
     for split in ("validation", "test"):  # the least recently used one makes room
         _features(data, tower, 1, split)
     assert {name.split("-")[1] for name in _files(cache_dir())} == {"validation", "test"}
+    mapped = [_features(data, tower, 1, split) for split in ("validation", "test")]
+    with pytest.raises(NoRoomError):
+        _features(data, tower, 1)
+    assert len(_files(cache_dir())) == 2, "to remove them would not have helped"
+    del mapped
     for path in (small_disk / "cache" / "features").glob("*.npy"):
         path.unlink()
     (small_disk / "rest").write_bytes(bytes(shutil.disk_usage(small_disk).free))
