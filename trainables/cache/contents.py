@@ -107,7 +107,7 @@ def contents(kinds: Collection[str] = ()) -> list[Item]:
         found += [("partial", path) for path in partials(top / name)]
     found += [("predictions", path) for path in sorted(top.glob("predictions.*")) if "-" not in path.name]
     found += [("calibrations", path) for path in sorted(top.glob("calibrations.json"))]
-    found += [("searches", path) for path in entries_of(top / "searches")]
+    found += [("searches", path.parent) for path in sorted((top / "searches").rglob("search.sqlite"))]
     items = []
     for kind, path in found:
         with contextlib.suppress(FileNotFoundError):  # another process may have removed it

@@ -11,8 +11,6 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 #: Bytes that are summed to one number, and bytes that are read at a time.
 _PAGE, _LOT = 4096, 2**20
 
@@ -61,6 +59,8 @@ def checksum(path: Path) -> int:
     be read; a CRC or hash of all bytes would take more than a hundredth of the time in which a GPU computes
     features. It finds what a power cut or a disk does: pages that are zeroed, old, swapped or changed.
     """
+    import numpy as np  # not above, because every command line imports this module
+
     crc = 0
     buffer = np.zeros(_LOT, np.uint8)
     with path.open("rb") as file:

@@ -104,7 +104,7 @@ def test_repeated_options_keep_their_order(asked) -> None:
     assert config.search.constraints == ("params<=5M", "memory<=1GiB")
 
 
-@pytest.mark.parametrize("command", [cli.search, cli.predict, cli.explain, cli.calibrate])
+@pytest.mark.parametrize("command", [cli.search, cli.predict, cli.explain, cli.calibrate, cli.cache])
 def test_help_is_written_in_sentences(command) -> None:
     for option in options_of(command):
         text = option.help.text

@@ -16,6 +16,7 @@ from trainables.memory.memo import PredictionMemo
 
 DAY = 86_400
 SIZE = 1000
+FAR = "searches/s3/bucket/runs/far"
 
 
 def _entry(folder: Path, name: str, days: float) -> Path:
@@ -39,8 +40,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         _entry(folder / kind, f"{kind}-old", 10 * days)
     PredictionMemo().put("a", {"total": 3})
     (folder / "calibrations.json").write_text("[]")
-    (folder / "searches" / "far").mkdir(parents=True)
-    sqlite3.connect(folder / "searches" / "far" / "search.sqlite").close()
+    (folder / FAR).mkdir(parents=True)
+    (folder / FAR / "search.sqlite").touch()
     left = folder / "features" / ".killed.partial"
     left.mkdir()
     (left / "data").write_bytes(bytes(SIZE))
@@ -83,7 +84,7 @@ def test_size_takes_the_least_recently_used(cache: Path) -> None:
 
 def test_all_but_what_cannot_be_computed_again(cache: Path) -> None:
     shrink()
-    assert _names(cache) == {"predictions.sqlite", "calibrations.json", "searches/far"}
+    assert _names(cache) == {"predictions.sqlite", "calibrations.json", FAR}
     assert PredictionMemo().get("a") is None
     files = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert {path.name for path in files} == {"predictions.sqlite", "calibrations.json", "search.sqlite"}
@@ -95,7 +96,7 @@ def test_all_but_what_cannot_be_computed_again(cache: Path) -> None:
 def test_what_is_in_use_stays(cache: Path) -> None:
     entry = cache / "prepared" / "prepared-old"
     build_once(entry, lambda _: pytest.fail("it is there"))
-    running = sqlite3.connect(cache / "searches" / "far" / "search.sqlite", isolation_level=None)
+    running = sqlite3.connect(cache / FAR / "search.sqlite", isolation_level=None)
     running.execute("PRAGMA locking_mode = EXCLUSIVE")
     running.execute("BEGIN EXCLUSIVE")
     with building(cache / "features", "x"):

@@ -194,6 +194,7 @@ def test_another_user_reads_what_there_is_and_is_told_what_cannot_be_written(
         folder.chmod(folder.stat().st_mode | 0o055)
     code = f"""
 import os
+import numpy  # the other user may have no access to the virtual environment
 from pathlib import Path
 from trainables.cache import build_once
 from trainables.errors import UserError
