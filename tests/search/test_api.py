@@ -249,7 +249,13 @@ def test_ctrl_c_ends_with_the_front_so_far(settings, ray_address) -> None:
 
 def test_what_workers_say_is_shown_once(settings) -> None:
     shown = io.StringIO()
-    little = {"num_samples": 2, "epochs": 1, "feature_cache_size": 1000, "max_memory": None}
+    little = {
+        "space": "linear",
+        "num_samples": 2,
+        "epochs": 1,
+        "feature_cache_size": 1000,
+        "max_memory": None,
+    }
     result = run_search(SearchConfig(**settings | little, name="little"), console=Console(file=shown))
     assert result.trials == 2
     lines = [line for line in shown.getvalue().splitlines() if "cannot be cached" in line]
