@@ -17,7 +17,7 @@ ROOMS = {
     "trainables": (
         ("errors", "notices", "units"),
         ("disk",),
-        ("cache", "plugin", "configuration", "options", "parameters", "registry"),
+        ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds"),
         ("towers",),
         ("methods",),
         ("tasks",),

@@ -50,6 +50,18 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """The largest value that a number may have."""
+
+    limit: float
+
+    def check(self, option: Option, value: Any) -> None:
+        """Raise a UserError if a value is above the limit."""
+        if value > self.limit:
+            raise UserError(f"{option.flag} {value}: must be at most {self.limit}")
+
+
+@dataclass(frozen=True)
 class MoreThan:
     """A limit that a number must exceed."""
 
@@ -116,7 +128,7 @@ class Option:
             UserError: If the value is not accepted.
         """
         for marker in self.markers:
-            if value is not None and isinstance(marker, AtLeast | MoreThan | OneOf):
+            if value is not None and isinstance(marker, AtLeast | AtMost | MoreThan | OneOf):
                 marker.check(self, value)
 
 

@@ -19,7 +19,8 @@ from search.config.markers import (
     DefaultWith,
     Only,
 )
-from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
+from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
+from trainables.seeds import MAX_SEED
 
 #: Number formats in which subnets can be evaluated.
 SUBNET_PRECISIONS = ("auto", "fp32", "bf16")
@@ -159,7 +160,12 @@ class SearchSettings(Settings):
         Only("trials"),
         Changeable(),
     ] = None
-    seed: Annotated[int, Help("Seed of the sampler and of the trials.", metavar="N")] = 0
+    seed: Annotated[
+        int,
+        Help("Seed of the sampler and of the trials, from 0 to 2^63 - 1.", metavar="N"),
+        AtLeast(0),
+        AtMost(MAX_SEED),
+    ] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,6 +24,7 @@ from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY, LACKING
 from search.samplers.ehvi import HypervolumeSampler
 from search.setup import Setup
+from trainables.seeds import derive_seed
 from trainables.trial.assignment import Assignment
 
 
@@ -237,7 +238,7 @@ class ParetoSearcher(Searcher):
         for first in self.history.front():
             runs = [run for run in self.history.alike(first) if not run.retry_of]
             if len(runs) < self.config.search.seeds:  # failed runs count too, or repeats might never end
-                seed = 1 + max(run.seed for run in runs)
+                seed = derive_seed(self.config.search.seed, "repeat", len(runs))
                 record = TrialRecord(
                     self.history.next_id(), first.config, first.memory, seed=seed, repeat_of=first.trial_id
                 )

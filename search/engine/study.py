@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.goals.objectives import Objective
 from search.records.store import SearchStore
+from trainables.seeds import derive_seed
 
 
 class _Storage(InMemoryStorage):
@@ -116,7 +117,7 @@ class DurableStudy:
     @property
     def entropy(self) -> int:
         """Seed of the next random draw that bypasses the sampler."""
-        return self.seed * 1_000_003 + len(self)
+        return derive_seed(self.seed, "past the sampler", len(self))
 
     @contextmanager
     def at_random(self) -> Iterator[None]:

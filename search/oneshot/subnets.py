@@ -34,6 +34,7 @@ from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
+from trainables.seeds import derive_seed, short_seed
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.towers import resolve_encoder
 from trainables.trial.outcome import last_line
@@ -237,7 +238,7 @@ class SubnetSearch:
         self.setup = setup
         self.store = store
         self.found: dict[str, Evaluated] = {}
-        rng = random.Random(f"{config.search.seed}/sample")
+        rng = random.Random(derive_seed(config.search.seed, "sample"))
         sample = [draw_member(setup.space, setup.context, rng) for _ in range(config.oneshot.tau_samples)]
         self._sample = {canonical(member.config) for member in sample}
         first = setup.space.first_points(setup.context)
@@ -346,5 +347,5 @@ def _sampler(config: SearchConfig) -> BaseSampler:
     if (
         config.search.sampler == "evolution"
     ):  # children that keep a parent's lowest layers reuse its sequences
-        return EvolutionSampler(GENERATION, config.search.seed, keep_first=True)
+        return EvolutionSampler(GENERATION, short_seed(config.search.seed), keep_first=True)
     return make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)

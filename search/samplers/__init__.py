@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 
 from search.samplers.registry import SAMPLERS, SamplerSpec, register_sampler
 from trainables.registry import import_modules
+from trainables.seeds import short_seed
 
 import_modules(__name__, __path__)
 
@@ -32,7 +33,7 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
     Args:
         name: One of ``SAMPLERS``.
         num_samples: Number of planned trials; start-up trials and generations are a share of it.
-        seed: Random seed.
+        seed: Seed of the search.
 
     Raises:
         UserError: If no sampler has that name; the message lists the names.
@@ -40,4 +41,4 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         # Optuna calls NSGA-III and the groups of TPE experimental, since versions 3.2 and 2.8.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name].make(num_samples, seed)
+        return SAMPLERS[name].make(num_samples, short_seed(seed))

@@ -33,6 +33,7 @@ from search.testing.searching import (
 from search.units import GIB, MIB
 from spaces import Space, SpaceContext, get_space
 from spaces.grid import on_grid
+from trainables.seeds import MAX_SEED
 from trainables.testing import Check
 
 GPUS = Node(cpus=8, gpus=4, gpu_memory=4 * GIB)
@@ -405,12 +406,13 @@ def check_restored_it_goes_on_as_it_would_have(sampler: str, space: Space) -> No
 
 
 def check_a_seed_decides(sampler: str) -> None:
-    """Check that the same seed gives the same trials, and another seed gives others."""
+    """Check that the same seed gives the same trials, and another seed, however large, gives others."""
     search = searching_with(sampler)
     enough = enough_for(sampler)
     configs = play(search(seed=1), enough)
     assert play(search(seed=1), enough) == configs
     assert play(search(seed=2), 4) != configs[:4]
+    assert play(search(seed=MAX_SEED), 4) != configs[:4]
 
 
 #: Samplers that learn within sixty trials.

@@ -16,6 +16,7 @@ from trainables.data import Batch, Loader
 from trainables.elastic import Supernet, SupernetWeights
 from trainables.memory.measuring import reset_peak, since_reset
 from trainables.methods import FusionMethod
+from trainables.seeds import short_seed
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.step import Curriculum
 from trainables.supernet.trainer import SupernetTrainer
@@ -72,7 +73,7 @@ class SupernetRun:
         self.setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         self.device = device
         context = self.bench.context(self.setting)
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(short_seed(plan.seed))
         self.supernet = Supernet(context, plan.method, plan.curriculum.largest).to(device)
         self._probe = plan.probe
         self._loaders: dict[str, Loader] = {}

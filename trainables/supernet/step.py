@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trainables.data.loader import Batch
 from trainables.elastic import Supernet
 from trainables.errors import UserError, unknown
+from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import part
@@ -68,7 +69,7 @@ class Curriculum:
 
     def subnets(self, seed: int, epoch: int, step: int) -> list[Config]:
         """Return the subnets of a step. They are the same for every worker."""
-        drawn = self.draw(random.Random(f"{seed}/{epoch}/{step}"))
+        drawn = self.draw(random.Random(derive_seed(seed, "subnet", epoch, step)))
         return [drawn] if self.paths == "uniform" else [self.largest, self.smallest, drawn]
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainables.data.loader import Batch
 from trainables.elastic import Supernet
 from trainables.methods import FusionMethod
+from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import Task
@@ -90,19 +91,19 @@ class SupernetTrainer(CosineTraining):
             DivergedError: If a loss is not finite.
         """
         started = time.perf_counter()
-        seed = self.seed * 10_007 + self.epoch
-        torch.manual_seed(seed * 1_009 + self.rank)  # a resumed epoch gets the same dropout
+        seed, epoch = self.seed, self.epoch
+        torch.manual_seed(derive_seed(seed, "dropout", epoch, self.rank))  # a resumed epoch gets the same
         self.supernet.train()
         total, seen = torch.zeros((), dtype=torch.float64), 0
-        for step, rows in enumerate(self._batches(seed)):
+        for step, rows in enumerate(self._batches(derive_seed(seed, "rows", epoch))):
             mine = rows[self.rank :: self.world]
             if len(rows) < self.world:  # the last batch has fewer rows than there are workers
                 continue
-            configs = self.curriculum.subnets(self.seed, self.epoch, step)
+            configs = self.curriculum.subnets(seed, epoch, step)
             loss = supernet_step(
                 self.replica,
                 configs,
-                self._loading(mine, (seed * 1_009 + self.rank) * 100_003 + step),
+                self._loading(mine, derive_seed(seed, "augmentation", epoch, self.rank, step)),
                 len(mine),
                 self.task,
                 self.setting,
@@ -125,7 +126,7 @@ class SupernetTrainer(CosineTraining):
     def _loading(self, rows: Tensor, seed: int) -> Callable[[Config, slice], Batch]:
         def load(config: Config, some: slice) -> Batch:
             # All subnets of a step see the same augmented images
-            generator = torch.Generator().manual_seed(seed + some.start * 1_000_003)
+            generator = torch.Generator().manual_seed(derive_seed(seed, some.start))
             return self.load(self.supernet.shell(config), rows[some], generator)
 
         return load

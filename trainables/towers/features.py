@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
+from trainables.seeds import MAX_SEED
 from trainables.towers.base import Family, InputSizes, Sequence
 from trainables.towers.vit import ViTTower
 
@@ -92,12 +94,14 @@ def features_config(name: str) -> Any:
 def _number(name: str, key: str, text: str) -> Any:
     """Return an option's value: a probability for ``dropout``, a whole number for all others."""
     least = _OPTIONS[key][2]
-    kind, accepted = (float, "0 to less than 1") if key == "dropout" else (int, f"at least {least}")
+    below = {"dropout": 1, "seed": MAX_SEED + 1}.get(key, math.inf)
+    kind = float if key == "dropout" else int
+    accepted = f"at least {least}" if below == math.inf else f"{least} to less than {below}"
     try:
         value = kind(text)
     except ValueError:
         value = -1
-    if value < least or (key == "dropout" and value >= 1):
+    if not least <= value < below:
         raise UserError(f"encoder '{name}': {key}={text} must be {accepted}")
     return value
 

@@ -16,6 +16,7 @@ from trainables.data import Loader
 from trainables.elastic import SupernetWeights
 from trainables.memory.measuring import Measured
 from trainables.methods import FusionMethod, build_method
+from trainables.seeds import short_seed
 from trainables.trial.assignment import Assignment
 from trainables.trial.trainer import Tick, Trainer, no_tick
 from trainables.trial.workbench import TrialSpec, Workbench, default_device
@@ -125,7 +126,7 @@ class TrialRun:
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
         context = self.bench.context(self.setting)
-        torch.manual_seed(self.assignment.seed)
+        torch.manual_seed(short_seed(self.assignment.seed))
         method = build_method(name, fields, context)
         if self.inherited is not None:
             supernet = self.inherited.supernet(context)

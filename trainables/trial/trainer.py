@@ -15,6 +15,7 @@ from torch import nn
 from trainables.data.loader import Loader
 from trainables.memory.measuring import StepMeter
 from trainables.methods import FusionMethod
+from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 
@@ -172,13 +173,13 @@ class Trainer(CosineTraining):
             DivergedError: If a loss is not finite.
         """
         started = time.perf_counter()
-        seed = self.seed * 10_007 + self.epoch
-        torch.manual_seed(seed)  # a resumed epoch gets the same dropout as an uninterrupted one
+        # A resumed epoch gets the same dropout as an uninterrupted one.
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
         self.method.train()
         total = torch.zeros((), dtype=torch.float64)
         seen = 0
         clock = _StepClock(self.train_loader.device)
-        for batch in self.train_loader.shuffled(seed):
+        for batch in self.train_loader.shuffled(derive_seed(self.seed, "rows", self.epoch)):
             loss = self.meter.step(
                 self.method, batch.inputs, batch.labels, self.task, self.setting, self.optimizer
             )

@@ -71,6 +71,8 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--constraint", "params<=5M", "--constraint", "params>=6M"], ["params<=5M", "params>=6M"]),
         (["--num-samples", "+3"], ["--num-samples +3", "--resume"]),
         (["--seeds", "0"], ["--seeds 0", "at least 1"]),
+        (["--seed", "-1"], ["--seed -1", "at least 0"]),
+        (["--seed", "9223372036854775808"], ["--seed 9223372036854775808", "at most 9223372036854775807"]),
         (["--warm-start", "nothing"], ["nothing", "holds no searches"]),
         (["--replay", "table.parquet"], ["--replay table.parquet", "no such file"]),
         (["--num-samples", "0"], ["--num-samples 0", "at least 1"]),

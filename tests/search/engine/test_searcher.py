@@ -19,6 +19,7 @@ from search.records.status import Status
 from search.testing.searching import DIVERGED, GPU, end, finish, make_searcher, out_of_memory, report, result
 from search.units import GIB, MIB
 from spaces import Space, SpaceContext
+from trainables.seeds import MAX_SEED, derive_seed
 
 TUNE_IDS = map(str, count())
 
@@ -174,6 +175,33 @@ def test_a_repeat_is_told_how_the_first_one_ended() -> None:
     assert all(trial.constraints["device memory"] > 0 for trial in searcher.study.study.trials)
 
 
+@pytest.mark.parametrize("seed", [0, 4295, 20261126, 2**31, MAX_SEED])
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "drawn"])
+def test_with_any_seed_a_space_is_seen_whole(seed, counted) -> None:
+    """The rest of a space that cannot be counted is drawn at random, and another seed draws others."""
+
+    def sample(trial: Any, context: SpaceContext) -> dict[str, Any]:
+        if not counted:
+            trial.suggest_float("unused", 0, 1)
+        return _layers(trial, context)
+
+    def seen(seed: int) -> tuple[list[int], list[dict[str, Any]]]:
+        searcher = make_searcher(Space("six", "", sample, lambda _: []), sampler="random", seed=seed)
+        layers = []
+        while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+            assert isinstance(handed, dict)
+            layers.append(handed["assignment"].config["n_fusion_layers"])
+            assert handed["assignment"].seed == seed
+            finish(searcher, tune_id, 0.5)
+        assert searcher.candidates.exhausted
+        return layers, [trial.params for trial in searcher.study.study.trials]
+
+    layers, asked = seen(seed)
+    assert sorted(layers) == [1, 2, 3, 4, 5, 6]
+    assert seen(seed) == (layers, asked)
+    assert seen((seed + 1) % MAX_SEED)[1] != asked
+
+
 def test_a_full_cluster_is_not_asked_for_more() -> None:
     searcher = make_searcher(node=GPU)
     searcher.suggest("a")
@@ -293,12 +321,17 @@ def test_front_and_hypervolume() -> None:
 # several seeds
 
 
+#: The seeds of a configuration's runs in a search with seed 0.
+SEEDS = [0, *(derive_seed(0, "repeat", number) for number in (1, 2))]
+
+
 def _run_all(searcher: ParetoSearcher, accuracies: dict[int, list[float]]) -> list[tuple[int, int]]:
-    """Train to the end of the search, with accuracies by layers and seed; return layers and seeds."""
+    """Train to the end of the search, with accuracies by layers and run; return layers and runs."""
     ran = []
     while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
         assert isinstance(handed, dict)
-        ran.append((handed["assignment"].config["n_fusion_layers"], handed["assignment"].seed))
+        assignment = handed["assignment"]
+        ran.append((assignment.config["n_fusion_layers"], SEEDS.index(assignment.seed)))
         finish(searcher, tune_id, accuracies[ran[-1][0]][ran[-1][1]])
     return ran
 
@@ -334,7 +367,7 @@ def test_of_one_seed_nothing_is_repeated() -> None:
 def test_repeats_that_fail_come_to_an_end_and_change_nothing() -> None:
     searcher = make_searcher(LAYERS, num_samples=1, seeds=3)
     finish(searcher, _start(searcher)[0], 0.5)
-    for seed in (1, 2):
+    for seed in SEEDS[1:]:
         tune_id, record = _start(searcher)
         assert record.seed == seed
         searcher.on_trial_complete(tune_id, error=True)
@@ -347,7 +380,8 @@ def test_a_repeat_for_which_there_was_no_memory_keeps_its_seed() -> None:
     finish(searcher, _start(searcher)[0], 0.5)
     end(searcher, _start(searcher)[0], out_of_memory(below_share=True))
     tune_id, again = _start(searcher)
-    assert (again.seed, again.alone, again.repeat_of, again.retry_of) == (1, True, "trial-000", "trial-001")
+    assert (again.seed, again.alone) == (SEEDS[1], True)
+    assert (again.repeat_of, again.retry_of) == ("trial-000", "trial-001")
     finish(searcher, tune_id, 0.7)
     assert searcher.suggest("more") == Searcher.FINISHED
     assert searcher.history.values(again)["accuracy"] == pytest.approx(0.6)

@@ -17,6 +17,7 @@ from trainables.configuration import split_config
 from trainables.data import open_dataset, prepare
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
+from trainables.seeds import MAX_SEED
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.run import SupernetPlan, SupernetRun
@@ -95,6 +96,14 @@ def test_workers_draw_the_same_subnets_which_change_from_step_to_step() -> None:
     largest, smallest, _ = plan_of(paths="sandwich").curriculum.subnets(0, 0, 0)
     assert largest["n_fusion_layers"] == 3
     assert smallest["n_fusion_layers"] == 1
+
+
+@pytest.mark.parametrize("seed", [20261126, MAX_SEED])
+def test_any_seed_trains_a_supernet_and_decides_how(spec, seed) -> None:
+    def loss(seed: int) -> float:
+        return SupernetRun(spec, dataclasses.replace(plan_of(epochs=1), seed=seed), CPU).epoch()["train_loss"]
+
+    assert loss(seed) == loss(seed) != loss(seed - 1)
 
 
 def test_refuses_unknown_paths_and_distilling_from_nothing() -> None:

@@ -88,6 +88,8 @@ def test_takes_sequences_up_to_its_length() -> None:
         ("dim", "dim= must be at least 1"),
         ("dim=6,width=10,heads=4", "width=10 must be a multiple of heads=4"),
         ("dim=6,dropout=1", "dropout=1 must be 0 to less than 1"),
+        ("dim=6,dropout=nan", "dropout=nan must be 0 to less than 1"),
+        ("dim=6,seed=9223372036854775808", "must be 0 to less than 9223372036854775808"),
     ],
 )
 def test_names_are_checked(options, message) -> None:

@@ -14,6 +14,7 @@ from tests.trials import PMF, Saved
 from trainables.errors import UserError
 from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
+from trainables.seeds import MAX_SEED
 from trainables.towers import resolve_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun, test_metrics
@@ -48,6 +49,15 @@ def test_a_resumed_trial_is_the_uninterrupted_one(trial_spec, tmp_path) -> None:
     resumed = TrialRun(trial_spec, PMF)
     resumed.load(tmp_path)
     assert [_numbers(resumed.epoch()) for _ in range(2)] == expected[1:]
+
+
+@pytest.mark.parametrize("seed", [4295, 20261126, MAX_SEED])
+def test_any_seed_trains_and_decides_how(trial_spec, seed) -> None:
+    def losses(seed: int) -> list[float]:
+        run = TrialRun(trial_spec, replace(PMF, seed=seed))
+        return [run.epoch()["train_loss"] for _ in range(2)]
+
+    assert losses(seed) == losses(seed) != losses(seed - 1)
 
 
 def test_checkpoint_holds_trained_weights_only(trial_spec, tmp_path) -> None:
