@@ -17,6 +17,7 @@ from search.goals.constraints import Constraint, parse_constraints
 from search.goals.objectives import always_reported, get_objectives, known_values, reference_values
 from search.goals.quantities import quantity_of
 from search.records.history import History
+from search.samplers import make_sampler
 from search.schedulers import Rule, make_rule
 from spaces import Space, SpaceContext, get_space, with_checkpointing
 from spaces.grid import on_grid
@@ -77,6 +78,7 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
     Raises:
         UserError: If something does not exist or cannot be used.
     """
+    make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)  # or refuse to
     space = get_space(config.search.space)
     if config.trial.gradient_checkpointing == "search":
         space = with_checkpointing(space)

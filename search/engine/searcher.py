@@ -76,11 +76,10 @@ class ParetoSearcher(Searcher):
         self.study = DurableStudy(
             store,
             history.objectives,
-            lambda: make_sampler(
-                config.search.sampler if listed is None else "random",
-                config.search.num_samples,
-                config.search.seed,
+            lambda planned: make_sampler(
+                config.search.sampler if listed is None else "random", planned, config.search.seed
             ),
+            config.search.num_samples,
             [*setup.space.first_points(setup.context), *prior.points] if listed is None else listed,
             config.search.seed,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.goals.objectives import Objective
 from search.records.store import SearchStore
+from search.samplers import restore_state, state_of
+from trainables.errors import UserError
 from trainables.seeds import derive_seed
 
 
@@ -53,17 +54,22 @@ class DurableStudy:
     Args:
         store: Holds the state; a study that it already holds is restored.
         objectives: Their directions are the study's directions.
-        sampler: Makes the sampler of a new study.
+        sampler: Makes a sampler for a number of planned trials.
+        planned: Number of planned trials; a study that is restored keeps the number that it began with.
         points: Parameter values to propose before the sampler is asked; points that the study was given
             before are not proposed again.
         seed: Seed of random draws that bypass the sampler.
+
+    Raises:
+        UserError: If the sampler does not accept the state in the store.
     """
 
     def __init__(
         self,
         store: SearchStore,
         objectives: Sequence[Objective],
-        sampler: Callable[[], BaseSampler],
+        sampler: Callable[[int], BaseSampler],
+        planned: int,
         points: Sequence[Mapping[str, Any]],
         seed: int,
     ) -> None:
@@ -71,17 +77,18 @@ class DurableStudy:
         self.seed = seed
         self._storage = _Storage()
         saved = store.fact("sampler")
+        self._planned = planned if saved is None else self._begun_with(saved)
         self.study = optuna.create_study(
             storage=self._storage,
             directions=[StudyDirection[o.direction.upper()] for o in objectives],
-            sampler=sampler() if saved is None else pickle.loads(saved),
+            sampler=sampler(self._planned),
         )
         self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
         self._changed: set[int] = set()
         self._points: list[dict[str, Any]] = []
         if saved is not None:
             with store.restoring():
-                self._restore()
+                self._restore(saved["state"])
         self._points += [dict(point) for point in points if dict(point) not in self._points]
         store.put_facts({"points": self._points})
         self._points_taken = store.fact("points_taken") or 0
@@ -160,14 +167,30 @@ class DurableStudy:
             for number in sorted(self._changed):
                 self.store.put_asked(number, _document(self.frozen(number)))
             facts = {
-                "sampler": pickle.dumps(self.study.sampler),
+                "sampler": {"planned": self._planned, "state": state_of(self.study.sampler)},
                 "study": self._storage.get_study_system_attrs(self._study_id),
                 "points_taken": self._points_taken,
             }
             self.store.put_facts(facts)
         self._changed.clear()
 
-    def _restore(self) -> None:
+    def _begun_with(self, saved: Any) -> int:
+        """Return the number of trials that were planned when the study began."""
+        if isinstance(saved, dict) and isinstance(saved.get("planned"), int) and "state" in saved:
+            return int(saved["planned"])
+        raise self._unfit("it is none")
+
+    def _unfit(self, reason: object) -> UserError:
+        return UserError(
+            f"{self.store.path}: the sampler cannot continue from its stored state ({reason}); the file is "
+            f"damaged, or another version than Optuna {optuna.__version__} wrote it"
+        )
+
+    def _restore(self, state: Any) -> None:
+        try:
+            restore_state(self.study.sampler, state)
+        except ValueError as error:
+            raise self._unfit(error) from error
         for _, document in self.store.asked():
             self.study.add_trial(_trial(document))
         for name, value in self.store.fact("study").items():

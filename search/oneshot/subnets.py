@@ -245,7 +245,8 @@ class SubnetSearch:
         self.study = DurableStudy(
             store,
             setup.history.objectives,
-            lambda: _sampler(config),
+            lambda planned: _sampler(config, planned),
+            config.search.num_samples,
             [*(member.values for member in sample), *first],
             config.search.seed,
         )
@@ -343,9 +344,9 @@ class SubnetSearch:
         self.candidates.tell(number, subnet.known, subnet.violations)
 
 
-def _sampler(config: SearchConfig) -> BaseSampler:
+def _sampler(config: SearchConfig, planned: int) -> BaseSampler:
     if (
         config.search.sampler == "evolution"
     ):  # children that keep a parent's lowest layers reuse its sequences
         return EvolutionSampler(GENERATION, short_seed(config.search.seed), keep_first=True)
-    return make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)
+    return make_sampler(config.search.sampler, planned, config.search.seed)

@@ -2,9 +2,9 @@
 
 Each sampler has a file here. Importing this package imports all of them, which fills the registry.
 
-Every sampler can be pickled at any moment. What it has learned is in the study's trials and attributes, so an
-unpickled sampler on a rebuilt study continues with the same proposals. All parameters of a trial must be
-drawn before the next trial is asked for.
+The state of every sampler can be read as JSON between any two proposals. What it has learned is in the
+study's trials and attributes, so a new sampler with that state, on a rebuilt study, continues with the same
+proposals. All parameters of a trial must be drawn before the next trial is asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
 from search.samplers.registry import SAMPLERS, SamplerSpec, register_sampler
+from search.samplers.state import KeepsState, restore_state, state_of
 from trainables.registry import import_modules
 from trainables.seeds import short_seed
 
 import_modules(__name__, __path__)
 
-__all__ = ["SAMPLERS", "SamplerSpec", "make_sampler", "register_sampler"]
+__all__ = [
+    "SAMPLERS",
+    "KeepsState",
+    "SamplerSpec",
+    "make_sampler",
+    "register_sampler",
+    "restore_state",
+    "state_of",
+]
 
 
 def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
@@ -36,9 +45,11 @@ def make_sampler(name: str, num_samples: int, seed: int) -> BaseSampler:
         seed: Seed of the search.
 
     Raises:
-        UserError: If no sampler has that name; the message lists the names.
+        UserError: If no sampler has that name; the message lists the names. If its state cannot be stored.
     """
     with warnings.catch_warnings():
         # Optuna calls NSGA-III and the groups of TPE experimental, since versions 3.2 and 2.8.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name].make(num_samples, short_seed(seed))
+        made = SAMPLERS[name].make(num_samples, short_seed(seed))
+    state_of(made)
+    return made

@@ -99,10 +99,6 @@ class HypervolumeSampler(BaseSampler):
         self._outlook: Outlook | None = None
         self._chosen: dict[str, Any] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the outlook: the code that restores a sampler attaches a new one."""
-        return {**self.__dict__, "_outlook": None}
-
     def attach(self, outlook: Outlook) -> None:
         """Give the sampler the outlook that it needs; without one it draws at random."""
         self._outlook = outlook

@@ -59,10 +59,6 @@ class EvolutionSampler(DefineByRun):
         self._results = _Results()
         self._plan = _Plan(-1)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the results: they are read again from the study's trials."""
-        return {**self.__dict__, "_results": _Results()}
-
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:

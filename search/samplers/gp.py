@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import torch
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import Study
@@ -24,6 +28,36 @@ class GaussianProcessSampler(GPSampler):
         space = super().infer_relative_search_space(study, trial)
         given = "fixed_params" in trial.system_attrs
         return {} if given or barren(asked_before(study, trial), limit=1) else space
+
+    def own_state(self) -> dict[str, Any]:
+        """Return the parameters of the last kernels, from which the next ones are fitted."""
+        return {name: _kernels(getattr(self, name)) for name in _CACHES}
+
+    def restore_own(self, state: dict[str, Any]) -> None:
+        """Take over kernels."""
+        for name in _CACHES:
+            setattr(self, name, _cache(state[name]))
+
+
+#: Attributes of Optuna's sampler with the last models of the objectives and of the constraints.
+_CACHES = ("_gprs_cache_list", "_constraints_gprs_cache_list")
+#: The parts of such a model that the next fit reads.
+_KERNEL = ("inverse_squared_lengthscales", "kernel_scale", "noise_var")
+
+
+def _kernels(cache: list[Any] | None) -> list[dict[str, Any]] | None:
+    if cache is None:
+        return None
+    return [{name: getattr(model, name).detach().tolist() for name in _KERNEL} for model in cache]
+
+
+def _cache(kernels: list[dict[str, Any]] | None) -> list[Any] | None:
+    if kernels is None:
+        return None
+    return [
+        SimpleNamespace(**{name: torch.tensor(kernel[name], dtype=torch.float64) for name in _KERNEL})
+        for kernel in kernels
+    ]
 
 
 @register_sampler(

@@ -37,10 +37,6 @@ class GridSampler(DefineByRun):
         self._tree = _Branch()
         self._noted = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the tree: it is built again from the study's trials."""
-        return {**self.__dict__, "_tree": _Branch(), "_noted": 0}
-
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:

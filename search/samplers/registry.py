@@ -37,6 +37,10 @@ def register_sampler(name: str, description: str) -> Callable[[MakeSampler], Mak
     It decorates a function that takes the number of planned trials and a random seed. Start-up trials and
     generations are a share of the planned trials: see ``startup_trials`` and ``population_size``.
 
+    An interrupted search makes the sampler anew, for the same number and seed, and gives it back its random
+    generators. These must be attributes of the sampler, or of samplers of Optuna inside it. A sampler that
+    changes anything else with its proposals has the methods of ``KeepsState``.
+
     Args:
         name: Name on the command line.
         description: One line for listings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import warnings
@@ -20,6 +21,7 @@ from search.engine.searcher import ParetoSearcher
 from search.placement import Node
 from search.records.history import canonical
 from search.records.status import Status
+from search.samplers import state_of
 from search.testing.searching import (
     CONTEXT,
     DIVERGED,
@@ -405,6 +407,23 @@ def check_restored_it_goes_on_as_it_would_have(sampler: str, space: Space) -> No
     assert told_as_best(first) == told_as_best(second) == on_the_front(second)
 
 
+def check_its_state_is_json_from_which_a_new_one_goes_on(sampler: str) -> None:
+    """Check that a new sampler with the state of another one, read from JSON, makes the same proposals.
+
+    It is made for as many trials as the other one, although the search is resumed with more.
+    """
+    search = searching_with(sampler)
+    enough = enough_for(sampler)
+    first = search()
+    play(first, enough)
+    state = json.loads(json.dumps(state_of(first.study.sampler)))
+    assert first.store.fact("sampler")["state"] == state
+    second = restored(first, lambda folder: search(folder=folder, num_samples=100))
+    assert state_of(second.study.sampler) == state
+    first.config = second.config  # so that both have samples left
+    assert play(second, enough // 2) == play(first, enough // 2)
+
+
 def check_a_seed_decides(sampler: str) -> None:
     """Check that the same seed gives the same trials, and another seed, however large, gives others."""
     search = searching_with(sampler)
@@ -427,5 +446,6 @@ _OF_ALL = (
     check_every_kind_of_end_is_lived_with,
     check_a_search_of_failures_goes_on,
     check_a_paused_trial_stands_beside_no_finished_one_and_is_told_anew,
+    check_its_state_is_json_from_which_a_new_one_goes_on,
     check_a_seed_decides,
 )
