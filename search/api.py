@@ -104,7 +104,7 @@ def resume_search(
     if storage_path is not None and place != Place(absolute(storage_path), search):
         raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
     with opened_store(place, partial(_say, console)) as store:
-        old = SearchConfig.from_json(store.fact("config")).replace(
+        old = SearchConfig.from_json(store.fact("config"), store.path).replace(
             name=place.name, storage_path=place.storage
         )
         setup = set_up(old.resumed(num_samples=num_samples, **changes), console)

@@ -73,11 +73,13 @@ class Setup:
 
 
 def set_up(config: SearchConfig, console: Console) -> Setup:
-    """Look up and check everything that a search's settings name.
+    """Load a search's plugins, then look up and check everything that its settings name.
 
     Raises:
         UserError: If something does not exist or cannot be used.
     """
+    config.load()
+    config.check()
     make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)  # or refuse to
     space = get_space(config.search.space)
     if config.trial.gradient_checkpointing == "search":

@@ -87,6 +87,16 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """The accepted values of a text: the names in a registry, to which plugins may add.
+
+    A value is checked by ``Settings.check``, after the plugins were loaded.
+    """
+
+    names: Callable[[], Iterable[str]]
+
+
+@dataclass(frozen=True)
 class Option:
     """A field of a settings class, with everything that its annotation declares.
 
@@ -145,6 +155,17 @@ class Settings:
     def __post_init__(self) -> None:
         for described in _fields(type(self)):
             described.check(getattr(self, described.name))
+
+    def check(self) -> None:
+        """Look up the names in these settings; plugins that register some of them must have been loaded.
+
+        Raises:
+            UserError: If nothing is registered under a name.
+        """
+        for described in _fields(type(self)):
+            found = described.find(Registered)
+            if found is not None:
+                OneOf(found.names).check(described, getattr(self, described.name))
 
     @classmethod
     def options(cls) -> tuple[Option, ...]:

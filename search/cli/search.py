@@ -49,6 +49,8 @@ def search(context: typer.Context, given: Given) -> None:
         if "num_samples" in values:
             values["num_samples"] = more_samples(values["num_samples"])
         config = SearchConfig(**values)
+        config.load()
+        config.check()  # before the slow imports
     from search.api import resume_search, run_search
 
     with stdout_kept_for_json(as_json):

@@ -5,6 +5,7 @@ This module imports nothing slow, because the command line reads all fields befo
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -32,11 +33,17 @@ class Extensions(Settings):
         tuple[str, ...],
         Help(
             "Python file that registers methods, spaces or other parts of your own. The option may be "
-            "repeated.",
+            "repeated. With --resume, it says where the files are now.",
             metavar="FILE",
             flag="--plugin",
         ),
+        Changeable(),
     ] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # A relative path would name another file when the search is resumed from another folder.
+        object.__setattr__(self, "plugins", tuple(map(os.path.abspath, self.plugins)))
 
     def load(self) -> None:
         """Run the plugins' files, unless this process has run them already.

@@ -26,6 +26,8 @@ from trainables.options import Option, Settings
 from trainables.step.setting import StepSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from search.goals.objectives import Objective
 
 #: Samplers that can propose subnets: they are fast, and learn only from what they are told.
@@ -39,12 +41,15 @@ class SearchConfig:
     The constructor takes the fields of all blocks by name: ``SearchConfig(space="pmf_nas", num_samples=10)``.
     Each value is an attribute of its block: ``config.search.num_samples``. docs/options.md lists all fields.
 
+    Settings are data: making or reading them runs no plugin. ``load`` runs the plugins. ``check`` looks up
+    the names, of which plugins may have registered some. ``run_search`` and ``resume_search`` call both.
+
     Args:
         space: Name of the space.
         **settings: Fields of the blocks; those left out have their defaults.
 
     Raises:
-        UserError: If a value is not accepted, or if values do not go together.
+        UserError: If a value is not accepted.
     """
 
     extensions: Extensions
@@ -67,16 +72,12 @@ class SearchConfig:
         for name, block in self.blocks().items():
             options = block.options()
             defaults = {option.name: default_with(option, strategy) for option in options}
-            values = block(**{key: given.pop(key, default) for key, default in defaults.items()})
-            if isinstance(values, Extensions):
-                values.load()  # first, because other blocks may name things that plugins register
-            made[name] = values
+            made[name] = block(**{key: given.pop(key, default) for key, default in defaults.items()})
         if given:
             raise TypeError(f"SearchConfig() got an unexpected keyword argument {next(iter(given))!r}")
         for name, values in made.items():
             object.__setattr__(self, name, values)
         object.__setattr__(self, "created", time.time() if created is None else created)
-        self._check()
 
     @classmethod
     def blocks(cls) -> dict[str, type[Settings]]:
@@ -89,8 +90,25 @@ class SearchConfig:
         """Return all options by name."""
         return {option.name: option for block in cls.blocks().values() for option in block.options()}
 
-    def _check(self) -> None:
-        """Raise ``UserError`` if settings do not go together."""
+    def load(self) -> None:
+        """Run the plugins, unless this process has run them already.
+
+        Raises:
+            UserError: If a plugin cannot be loaded.
+        """
+        self.extensions.load()
+
+    def check(self) -> None:
+        """Check the names in the settings, and whether the settings go together.
+
+        Raises:
+            UserError: If nothing is registered under a name, or if settings do not go together.
+        """
+        for name in self.blocks():
+            getattr(self, name).check()
+        self._check_together()
+
+    def _check_together(self) -> None:
         from search.goals.constraints import parse_constraints
         from search.goals.objectives import get_objectives
         from search.schedulers import make_rule
@@ -166,18 +184,32 @@ class SearchConfig:
         return json.dumps({**self.to_dict(), "name": self.run_name, "created": self.created}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> SearchConfig:
+    def from_json(cls, text: Any, source: Path | None = None) -> SearchConfig:
         """Read settings from a document that ``to_json`` wrote.
 
+        Args:
+            text: The document.
+            source: The file that holds it, for messages.
+
         Raises:
-            UserError: If another version wrote it, with settings that this version does not have.
+            UserError: If it is no such document, or if another version wrote it.
         """
-        values: dict[str, Any] = json.loads(text)
-        unknown = values.keys() - cls.options().keys() - {"created"}
+        where = "" if source is None else f"{source}: "
+        try:
+            values: dict[str, Any] = dict(json.loads(text))
+            created = float(values.pop("created"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{where}no settings of a search ({type(error).__name__}: {error})") from error
+        unknown = values.keys() - cls.options().keys()
         if unknown:
-            raise UserError(f"settings of another version: this one has no {', '.join(sorted(unknown))}")
+            raise UserError(
+                f"{where}settings of another version: this one has no {', '.join(sorted(unknown))}"
+            )
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        try:
+            return cls(**{**values, **lists}, created=created)
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"{where}settings of another version: {error}") from error
 
     def replace(self, **changes: Any) -> SearchConfig:
         """Return these settings with some changed, by name."""

@@ -19,7 +19,7 @@ from search.config.markers import (
     DefaultWith,
     Only,
 )
-from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
+from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Registered, Settings
 from trainables.seeds import MAX_SEED
 
 #: Number formats in which subnets can be evaluated.
@@ -90,7 +90,7 @@ class SearchSettings(Settings):
             metavar="NAME",
         ),
         DefaultWith("oneshot", "evolution"),
-        OneOf(_samplers),
+        Registered(_samplers),
     ] = "ehvi"
     scheduler: Annotated[
         str,
@@ -167,8 +167,13 @@ class SearchSettings(Settings):
         AtMost(MAX_SEED),
     ] = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Look up the sampler, the space, the objectives and the constraints.
+
+        Raises:
+            UserError: If one of them does not exist.
+        """
+        super().check()
         from search.goals.constraints import parse_constraints
         from search.goals.objectives import get_objectives
         from spaces import get_space

@@ -38,12 +38,22 @@ class Prior:
 def read_prior(setup: Setup, store: SearchStore) -> tuple[Prior, str]:
     """Return the results of another search that this one can use, and a summary in words.
 
+    The other search may be anybody's: its settings and results are read, and none of its plugins is run.
+
     Args:
         setup: The setup of the search that uses the results.
         store: The store of the other search.
+
+    Raises:
+        UserError: If the store is damaged or of another version.
     """
+    with store.restoring():
+        return _read(setup, store)
+
+
+def _read(setup: Setup, store: SearchStore) -> tuple[Prior, str]:
     config = setup.config
-    old = SearchConfig.from_json(store.fact("config"))
+    old = SearchConfig.from_json(store.fact("config"), store.path)
     differences = comparable(old, store.fact("facts"), config, setup.details)
     if any(o.unit == "s" and not o.known for o in setup.history.objectives):
         differences.append("step times are other ones on another day")

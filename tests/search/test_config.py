@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from search import SearchConfig
 from search.config import SearchConfig as Config
 from search.goals.objectives import get_objectives, normalised, reference_values
+from spaces import SPACES
 from trainables.errors import UserError
 from trainables.step.setting import TrainingSetting
 
@@ -59,8 +62,8 @@ def test_on_a_resume_changes_only_what_no_result_depends_on() -> None:
 
 def test_refuses_augmentation_with_cached_features() -> None:
     with pytest.raises(UserError, match="--no-feature-cache"):
-        SearchConfig(space="pmf_nas", augment="flip")
-    SearchConfig(space="pmf_nas", augment="flip", feature_cache=False)
+        SearchConfig(space="pmf_nas", augment="flip").check()
+    SearchConfig(space="pmf_nas", augment="flip", feature_cache=False).check()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_refuses_augmentation_with_cached_features() -> None:
 )
 def test_refuses_what_cannot_be(settings, words) -> None:
     with pytest.raises(UserError, match=words):
-        SearchConfig(space="pmf_nas", **settings)
+        SearchConfig(space="pmf_nas", **settings).check()
 
 
 def test_objectives_share_one_scale() -> None:
@@ -92,7 +95,55 @@ def test_objectives_share_one_scale() -> None:
     assert normalised(objectives, reference, reference) == pytest.approx((1, 1, 1))
 
 
-def test_settings_of_another_version_are_refused_in_a_line() -> None:
-    values = {**json.loads(SearchConfig(space="pmf_nas").to_json()), "colour": "red"}
-    with pytest.raises(UserError, match="settings of another version: this one has no colour"):
-        SearchConfig.from_json(json.dumps(values))
+MARKING = """
+from pathlib import Path
+Path({marker!r}).touch()
+from spaces import Space, register_space
+register_space(Space("of_a_plugin", "", lambda trial, context: {{}}, lambda context: []))
+"""
+
+
+def test_settings_are_data_and_run_no_plugin(tmp_path, monkeypatch) -> None:
+    marker, plugin = tmp_path / "was run", tmp_path / "marking.py"
+    plugin.write_text(MARKING.format(marker=str(marker)))
+    monkeypatch.chdir(tmp_path)
+    config = SearchConfig(space="of_a_plugin", plugins=("marking.py",))
+    config = SearchConfig.from_json(config.replace(num_samples=3).to_json()).resumed("+5", seeds=2)
+    assert not marker.exists()
+    assert config.extensions.plugins == (str(plugin),), "the same file when resumed from elsewhere"
+    with pytest.raises(UserError, match="unknown space 'of_a_plugin'"):
+        config.check()
+    with mock.patch.dict(SPACES):
+        config.load()
+        config.check()
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no settings of a search"),
+        ("", "no settings of a search"),
+        ("[1, 2]", "no settings of a search"),
+        ("{}", "no settings of a search"),
+        ({"colour": "red", "name": 3}, "settings of another version: this one has no colour"),
+        ({"created": "noon"}, "no settings of a search"),
+        ({"created": None}, "no settings of a search"),
+        ({"space": None}, "unknown space 'None'"),
+        ({"epochs": "five"}, "settings of another version"),
+        ({"epochs": 0}, "--epochs 0: must be at least 1"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_version_are_refused_in_a_line(text, message) -> None:
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads(SearchConfig(space="pmf_nas").to_json()), **text})
+    with pytest.raises(UserError, match=f"^[^\n]*{message}[^\n]*$"):
+        SearchConfig.from_json(text).check()
+
+
+def test_a_document_without_a_space_is_refused_with_the_name_of_its_file() -> None:
+    values = json.loads(SearchConfig(space="pmf_nas").to_json())
+    del values["space"]
+    with pytest.raises(UserError, match=r"^/runs/a/search\.sqlite: settings of another version: "):
+        SearchConfig.from_json(json.dumps(values), Path("/runs/a/search.sqlite"))

@@ -12,7 +12,7 @@ from search import SearchConfig, cli
 from search.cli.options import options_of
 from search.config.markers import Only
 from trainables.errors import UserError
-from trainables.options import OneOf, Option
+from trainables.options import OneOf, Option, Registered
 
 #: Values other than the default, as written and as meant, where none can be made from the field.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -68,7 +68,7 @@ def _other(option: Option, plugin: str) -> tuple[list[str], Any]:
     if option.name in VALUES:
         text, value = VALUES[option.name]
         return [option.flag, text], value
-    one_of = option.find(OneOf)
+    one_of = option.find(OneOf) or option.find(Registered)
     if one_of is not None:
         names = one_of.names() if callable(one_of.names) else one_of.names
         value = next(name for name in sorted(names, reverse=True) if name != option.default)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
 from search import SearchConfig
-from search.engine.prior import comparable, expressible, restated
+from search.engine.prior import comparable, expressible, read_prior, restated
+from search.records.store import FILE, SearchStore
+from search.testing.searching import finish, make_searcher
 from spaces import Member, Space, SpaceContext, Trial, get_space, with_checkpointing
+from trainables.errors import UserError
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
 PMF_NAS = {
@@ -164,3 +169,51 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         "optimizer: adamw there, sgd here",
         "augmentation: none there, flip here",
     ]
+
+
+def a_search_of_somebody_else(folder: Path, marker: Path) -> dict[str, Any]:
+    """Write the store of a search in a space that a plugin registers; return its settings."""
+    plugin = folder.parent / "theirs.py"
+    plugin.write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    searcher = make_searcher(folder=folder, epochs=1)
+    for trial, changes in enumerate(({}, {"method": "of_a_plugin"})):
+        handed = searcher.suggest(str(trial))
+        assert isinstance(handed, dict)
+        record = finish(searcher, str(trial), 0.6 + trial / 10)
+        record.config = {**record.config, **changes}
+        searcher.recorder.keep(record)
+    config = searcher.config.replace(
+        space="of_a_plugin", plugins=(str(plugin),), sampler="of_a_plugin", objectives=("of_a_plugin",)
+    )
+    searcher.store.put_facts({"config": config.to_json(), "facts": {}})
+    searcher.store.close()
+    return config.to_dict()
+
+
+def test_a_warm_start_runs_nothing_and_takes_what_it_can_express(tmp_path) -> None:
+    marker = tmp_path / "was run"
+    a_search_of_somebody_else(tmp_path / "theirs", marker)
+    mine = make_searcher(epochs=1).setup
+    prior, summary = read_prior(mine, SearchStore.read(tmp_path / "theirs"))
+    assert not marker.exists()
+    assert [values["accuracy"] for _, values in prior.results] == [0.6]
+    assert summary.startswith("1 finished trials lie in space 'pmf_nas'")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"config": None},
+        {"config": json.dumps({"space": "x", "created": 1, "colour": "red"})},
+        {"facts": None},
+        {"facts": 3},
+    ],
+    ids=str,
+)
+def test_a_damaged_or_newer_search_is_refused_in_a_line(tmp_path, facts) -> None:
+    a_search_of_somebody_else(tmp_path / "theirs", tmp_path / "was run")
+    store = SearchStore.open(tmp_path / "theirs")
+    store.put_facts(facts)
+    store.close()
+    with pytest.raises(UserError, match=rf"^[^\n]*theirs/{FILE}: [^\n]*$"):
+        read_prior(make_searcher(epochs=1).setup, SearchStore.read(tmp_path / "theirs"))

@@ -62,7 +62,7 @@ from trainables.supernet.run import SupernetRun
 )
 def test_refuses_what_does_not_go_together(changes, message) -> None:
     with pytest.raises(UserError, match=message):
-        SearchConfig(**{"space": "pmf_nas", "strategy": "oneshot", **changes})
+        SearchConfig(**{"space": "pmf_nas", "strategy": "oneshot", **changes}).check()
 
 
 @pytest.mark.parametrize("space", ["all_methods", "linear", "sf_op"])
