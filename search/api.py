@@ -22,6 +22,7 @@ from search.execution.tuning import cluster, require_gpus, require_room, run_tri
 from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
+from search.records import versions
 from search.records.files import write_whole
 from search.records.opening import created_store, holds_search, opened_store, read_store
 from search.records.opening import search_id as search_id_at
@@ -64,6 +65,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         "config": config.to_json(),
         "facts": setup.facts,
         "reference": setup.history.reference,
+        "versions": versions.installed(),
     }
     with created_store(config.place, facts, partial(_say, console)) as store:
         return _run(setup, store, prior, console)
@@ -96,8 +98,8 @@ def resume_search(
         The result, with the front and the counts.
 
     Raises:
-        UserError: If there is no such search, if another process runs it, if a setting may not change, or if
-            the dataset or an encoder has changed.
+        UserError: If there is no such search, if it is another user's, if another process runs it, if a
+            setting may not change, or if the dataset or an encoder has changed.
     """
     console = console or error_console()
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
@@ -107,6 +109,9 @@ def resume_search(
         old = SearchConfig.from_json(store.fact("config"), store.path).replace(
             name=place.name, storage_path=place.storage
         )
+        changed = versions.changes(place.name, store.fact("versions"))
+        if changed is not None:
+            _say(console, changed)
         setup = set_up(old.resumed(num_samples=num_samples, **changes), console)
         _require_unchanged(place, store.fact("facts"), setup.facts)
         begun = store.fact("sampler") is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search.records.files import write_whole
+from search.records.ownership import require_own
 from search.records.place import FILE
 from trainables.errors import UserError
 
@@ -94,10 +95,11 @@ class SearchStore:
         """Open the store of a search that was started before.
 
         Raises:
-            UserError: If there is none, if another process has it open, if another version wrote it, or if it
-                is damaged.
+            UserError: If there is none, if it is not the user's own, if another process has it open, if
+                another version wrote it, or if it is damaged.
         """
         _require(folder)
+        require_own(folder / FILE)
         store = cls(folder / FILE, _opened(folder), _file_id(folder / FILE))
         try:
             store._check()
@@ -112,7 +114,7 @@ class SearchStore:
         """Return a copy of a store in memory. Nothing is written, so it may be another user's search.
 
         Raises:
-            UserError: As ``open``, or if the store cannot be read.
+            UserError: As ``open``, but for the owner, or if the store cannot be read.
         """
         _require(folder)
         copy = sqlite3.connect(":memory:", isolation_level=None)

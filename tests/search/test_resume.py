@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -26,6 +27,7 @@ import pytest
 import ray
 from mlflow.tracking import MlflowClient
 from ray.tune.search import Searcher
+from rich.console import Console
 
 from search import SearchConfig, run_search
 from search.api import resume_search
@@ -33,9 +35,10 @@ from search.engine.searcher import ParetoSearcher
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
 from search.records.store import SearchStore
+from search.records.versions import installed
 from search.reporting import mlflow_writer
 from search.testing.searching import CONTEXT, end, finish, make_searcher, out_of_memory, result
-from spaces import Space
+from spaces import SPACES, Space
 from tests.search.on_ray import kill_family, ray_in
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
@@ -442,9 +445,25 @@ def test_what_cannot_be_gone_on_with_is_refused(whole, settings, tmp_path) -> No
 
 
 @pytest.mark.ray
-def test_a_space_that_changed_is_refused(whole, settings, monkeypatch) -> None:
-    from spaces import SPACES
+def test_another_version_is_named(whole, settings, monkeypatch) -> None:
+    store = SearchStore.open(Path(whole.folder))
+    before = store.fact("versions")
+    assert before == installed()
+    store.put_facts({"versions": {**before, "optuna": "4.0"}})
+    store.close()
+    monkeypatch.delitem(SPACES, "pmf_nas")  # the search is not resumed
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(UserError, match="unknown space 'pmf_nas'"):
+        resume_search("whole", storage_path=settings["storage_path"], console=console)
+    said = console.file.getvalue()
+    assert said == f"search 'whole' was started with optuna 4.0; this is {before['optuna']}\n"
+    store = SearchStore.open(Path(whole.folder))
+    store.put_facts({"versions": before})
+    store.close()
 
+
+@pytest.mark.ray
+def test_a_space_that_changed_is_refused(whole, settings, monkeypatch) -> None:
     space = SPACES["pmf_nas"]
 
     def sample(trial: Any, context: Any) -> dict[str, Any]:
