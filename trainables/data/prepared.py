@@ -203,7 +203,9 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder.location, padding_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(
+            encoder.location, padding_side="right", trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
     if tokenizer.pad_token is None:

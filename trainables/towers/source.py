@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -246,8 +247,13 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
             return family.tower(source.modality, model_class(config))
     try:
         model: nn.Module = model_class.from_pretrained(
-            location, config=config, dtype=torch.float32, **family.options()
+            location, config=config, dtype=torch.float32, weights_only=True, **family.options()
         )
+    except UnpicklingError as error:
+        raise UserError(
+            f"encoder '{source.name}': its weights are pickled with objects that would run code; use weights "
+            "in a safetensors file"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
     return family.tower(source.modality, model)
@@ -281,8 +287,13 @@ def _read_config(location: str, modality: str, name: str) -> Any:
     # Without this check, transformers retries an unreachable hub for half a minute
     unreachable = not Path(location).is_dir() and not _hub_reachable()
     try:
-        return AutoConfig.from_pretrained(location, local_files_only=unreachable)
+        return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):  # the option of transformers that its message asks for
+            raise UserError(
+                f"encoder '{name}': comes with code of its own, which is never run; supported: "
+                f"{', '.join(FAMILIES)}"
+            ) from error
         bundled = ", ".join(known for known, e in BUNDLED.items() if e.modality == modality)
         reason = "the hub cannot be reached from here" if unreachable else _first_line(error)
         raise UserError(

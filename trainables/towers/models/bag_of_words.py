@@ -30,7 +30,7 @@ class BagOfWordsModel(nn.Module):
             config: The configuration of the word embeddings.
             **options: Further arguments of ``AutoModel.from_pretrained``.
         """
-        model = AutoModel.from_pretrained(location, **options)
+        model = AutoModel.from_pretrained(location, trust_remote_code=False, **options)
         encoder = getattr(model, "text_model", model)  # a CLIP folder holds two encoders
         return cls(config, encoder.get_input_embeddings())
 
