@@ -22,7 +22,7 @@ from trainables.errors import UserError
 
 _VERSION = 3
 _SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE asked (number INTEGER PRIMARY KEY, document TEXT);
 CREATE TABLE trials (trial_id TEXT PRIMARY KEY, document TEXT) WITHOUT ROWID;
 CREATE TABLE epochs (trial_id TEXT, epoch INTEGER, document TEXT, PRIMARY KEY (trial_id, epoch))
@@ -233,13 +233,11 @@ class SearchStore:
     def fact(self, name: str) -> Any:
         """Return a value by its name; None if there is none."""
         row = next(self._rows("SELECT value FROM facts WHERE name = ?", name), None)
-        if row is None:
-            return None
-        return row[0] if isinstance(row[0], bytes) else self._decode(row[0])
+        return None if row is None else self._decode(row[0])
 
     def put_facts(self, facts: Mapping[str, Any]) -> None:
-        """Write values by name: bytes, or values that are valid in JSON."""
-        rows = [(name, v if isinstance(v, bytes) else json.dumps(v)) for name, v in facts.items()]
+        """Write values, which must be valid in JSON, by name."""
+        rows = [(name, json.dumps(value)) for name, value in facts.items()]
         self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def put_asked(self, number: int, document: Mapping[str, Any]) -> None:
