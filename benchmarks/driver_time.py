@@ -201,9 +201,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
             resident[str(ended)] = process.memory_info().rss / 2**20
     written = time.process_time() - time.thread_time() - others
     started = time.perf_counter()
-    took_all = tracker.close(
-        "FINISHED", {}, None, patience=0 if "http" in config.tracking.tracking_uri else 120
-    )
+    took_all = tracker.close("FINISHED", {}, None, patience=0 if config.tracking.address.is_server else 120)
     trials = len(searcher.history.trials)
     total = sum(watch.wall.values())
     return {

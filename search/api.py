@@ -123,8 +123,8 @@ def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> Se
 
     The folder and MLflow are changed only after the search's history has been restored.
     """
-    config, history, place = setup.config, setup.history, setup.config.place
-    history.restore(store)
+    config, place = setup.config, setup.config.place
+    setup.history.restore(store)
     prepared = setup.backend.prepare(setup.space, console)
     with cluster(config.backend.address):
         placement = _placement(setup)
@@ -137,12 +137,12 @@ def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> Se
             store.put_facts({"begun": True})
             oneshot = None
             if searcher is None:
+                tracker.begin()
                 oneshot = OneShot(setup, prepared, placement, store, tracker, console)
                 if not oneshot.run():
                     return _finish(setup, tracker, console, oneshot, interrupted=True)
                 searcher = ParetoSearcher(setup, placement, store, prior, oneshot.finals())
-            for record in history.trials.values():
-                tracker.update(record)
+            tracker.begin()
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
             finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
             if finished and prepared.scorer is not None:
@@ -159,11 +159,11 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
     """
     place, search_id = setup.config.place, store.fact("search_id")
     before = Place.of(store.fact("place"))
-    copied_from = None
+    copied_from: str | None = store.fact("copied_from")
     if before != place and not _same(before, place):
         if search_id_at(before) == search_id:
             copied_from = search_id
-            store.put_facts({"search_id": uuid.uuid4().hex})
+            store.put_facts({"search_id": uuid.uuid4().hex, "copied_from": copied_from})
             for record in setup.history.trials.values():
                 record.run_id = None
                 store.put_trial(record.trial_id, record.to_dict())
@@ -209,7 +209,8 @@ def _tracker(
 ) -> Iterator[Tracker]:
     """Yield the tracker; if an exception ends the search, say so in MLflow."""
     search_id = store.fact("search_id")
-    tracker = Tracker(setup.config, setup.history, setup.details, search_id, lambda text: _say(console, text))
+    warn = partial(_say, console)
+    tracker = Tracker(setup.config, setup.history, setup.details, search_id, warn, copied_from)
     try:
         yield tracker
     except BaseException as error:

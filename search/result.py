@@ -106,7 +106,7 @@ class SearchResult:
             place=config.place,
             memory=memory_rows(history),
             objectives=history.shown,
-            tracking_uri=config.tracking.tracking_uri,
+            tracking_uri=str(config.tracking.address),
             strategy=config.search.strategy,
             evaluated=oneshot.evaluated if oneshot else 0,
             agreement=oneshot.agreement() if oneshot else None,

@@ -81,6 +81,7 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
     config.load()
     config.check()
     make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)  # or refuse to
+    config.tracking.address.with_credentials()
     space = get_space(config.search.space)
     if config.trial.gradient_checkpointing == "search":
         space = with_checkpointing(space)

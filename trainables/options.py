@@ -97,6 +97,17 @@ class Registered:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The form in which a field's value is kept, e.g. an absolute path for a relative one.
+
+    Attributes:
+        form: Returns that form of a value. A value that has the form already stays unchanged.
+    """
+
+    form: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
 class Option:
     """A field of a settings class, with everything that its annotation declares.
 
@@ -131,6 +142,11 @@ class Option:
         found = self.find(Help)
         return (found and found.flag) or f"--{self.name.replace('_', '-')}"
 
+    def kept(self, value: Any) -> Any:
+        """Return the form in which a value is kept; None stays None."""
+        marker = self.find(Kept)
+        return value if marker is None or value is None else marker.form(value)
+
     def check(self, value: Any) -> None:
         """Check a value against the limits; None satisfies every limit.
 
@@ -146,6 +162,8 @@ class Option:
 class Settings:
     """Base class of settings: a frozen dataclass that checks its fields against their annotations.
 
+    Fields that are marked with ``Kept`` are brought into that form first.
+
     Raises:
         UserError: If a value is not accepted.
     """
@@ -154,6 +172,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for described in _fields(type(self)):
+            if described.find(Kept):
+                value = described.kept(getattr(self, described.name))
+                object.__setattr__(self, described.name, value)
             described.check(getattr(self, described.name))
 
     def check(self) -> None:

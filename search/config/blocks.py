@@ -5,14 +5,15 @@ This module imports nothing slow, because the command line reads all fields befo
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
+from search.config.address import DEFAULT, TrackingAddress
 from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
+from search.config.paths import absolute, absolute_dataset, absolute_encoder, all_absolute
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
-from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
+from trainables.options import AtLeast, Help, Kept, MoreThan, OneOf, Settings
 from trainables.plugin import Plugin
 from trainables.step.setting import SAMPLES
 
@@ -37,13 +38,9 @@ class Extensions(Settings):
             metavar="FILE",
             flag="--plugin",
         ),
+        Kept(all_absolute),
         Changeable(),
     ] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # A relative path would name another file when the search is resumed from another folder.
-        object.__setattr__(self, "plugins", tuple(map(os.path.abspath, self.plugins)))
 
     def load(self) -> None:
         """Run the plugins' files, unless this process has run them already.
@@ -112,6 +109,7 @@ class DataSettings(Settings):
     dataset: Annotated[
         str,
         Help("Name of an included dataset, or a folder of Parquet files.", metavar="NAME|FOLDER"),
+        Kept(absolute_dataset),
     ] = "openclipart"
     text_length: Annotated[
         int | None,
@@ -131,10 +129,14 @@ class EncoderSettings(Settings):
     panel: ClassVar[str | None] = SAMPLES
 
     text_encoder: Annotated[
-        str, Help(_ENCODER.format("Text", "arch:bert-base and arch:bert-large"), metavar="NAME|FOLDER")
+        str,
+        Help(_ENCODER.format("Text", "arch:bert-base and arch:bert-large"), metavar="NAME|FOLDER"),
+        Kept(absolute_encoder),
     ] = "minilm"
     image_encoder: Annotated[
-        str, Help(_ENCODER.format("Image", "arch:vit-base and arch:vit-large"), metavar="NAME|FOLDER")
+        str,
+        Help(_ENCODER.format("Image", "arch:vit-base and arch:vit-large"), metavar="NAME|FOLDER"),
+        Kept(absolute_encoder),
     ] = "dinov2-small"
     image_size: Annotated[
         int | None,
@@ -178,11 +180,33 @@ class TrackingSettings(Settings):
     panel: ClassVar[str | None] = _WHERE
 
     tracking_uri: Annotated[
-        str, Help("Address of an MLflow server or database.", metavar="URI"), Changeable()
-    ] = "sqlite:///mlflow.db"
+        str | None,
+        Help(
+            "Address of an MLflow server or database; by default the one in MLFLOW_TRACKING_URI, if that is "
+            "set. A password in it is neither stored nor shown.",
+            metavar="URI",
+            default=DEFAULT,
+        ),
+        Changeable(),
+    ] = None
     experiment: Annotated[str, Help("MLflow experiment that the runs belong to.", metavar="NAME")] = (
         "paretofuse"
     )
+    #: The address with its secrets; ``tracking_uri`` is the same without them.
+    address: TrackingAddress = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given: Any = self.tracking_uri
+        if given is None:
+            given = TrackingAddress.by_default()
+        address = given if isinstance(given, TrackingAddress) else TrackingAddress.parse(given)
+        object.__setattr__(self, "address", address)
+        object.__setattr__(self, "tracking_uri", str(address))
+        super().__post_init__()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields to store by name, without secrets."""
+        return {"tracking_uri": self.tracking_uri, "experiment": self.experiment}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +231,7 @@ class BackendSettings(Settings):
             "trying out samplers and schedulers.",
             metavar="FILE",
         ),
+        Kept(absolute),
         Only("trials"),
     ] = None
     replay_seconds: Annotated[

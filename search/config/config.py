@@ -179,6 +179,10 @@ class SearchConfig:
         """Return the settings of all blocks by name."""
         return {key: value for name in self.blocks() for key, value in getattr(self, name).to_dict().items()}
 
+    def _values(self) -> dict[str, Any]:
+        """Return all settings by name, with the secrets that ``to_dict`` leaves out."""
+        return {**self.to_dict(), "tracking_uri": self.tracking.address}
+
     def to_json(self) -> str:
         """Return the settings as a JSON document."""
         return json.dumps({**self.to_dict(), "name": self.run_name, "created": self.created}, indent=1)
@@ -213,7 +217,7 @@ class SearchConfig:
 
     def replace(self, **changes: Any) -> SearchConfig:
         """Return these settings with some changed, by name."""
-        return SearchConfig(**{**self.to_dict(), "created": self.created, **changes})
+        return SearchConfig(**{**self._values(), "created": self.created, **changes})
 
     def resumed(self, num_samples: int | str | None = None, **changes: Any) -> SearchConfig:
         """Return the settings with which this search is resumed.
@@ -227,7 +231,7 @@ class SearchConfig:
         """
         values, options = self.to_dict(), self.options()
         for name, value in changes.items():
-            if value != values[name] and not options[name].find(Changeable):
+            if options[name].kept(value) != values[name] and not options[name].find(Changeable):
                 before = "without" if values[name] in (None, ()) else f"with {_shown(values[name])}"
                 raise UserError(
                     f"{options[name].flag} {_shown(value)}: search '{self.run_name}' was started {before}; "

@@ -121,6 +121,7 @@ class Recorder:
             record.neighbours = []
             self.keep(record)
             self.store.put_facts({"reference": self.history.reference})
+            self.store.put_point(self.history.mark().to_dict())
         for listener in self.listeners:
             listener.ended(record)
 

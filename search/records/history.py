@@ -15,6 +15,7 @@ from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS
 from search.goals.constraints import Constraint
 from search.goals.objectives import Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
+from search.records.points import Point
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from trainables.memory import MemoryReport
@@ -178,6 +179,7 @@ class History:
 
     Attributes:
         inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
+        points: The search's progress after each end of a trial.
     """
 
     def __init__(
@@ -195,6 +197,7 @@ class History:
         self.inherited: dict[str, dict[str, float]] = {}
         self.trials: dict[str, TrialRecord] = {}
         self.infeasible: dict[str, Infeasible] = {}
+        self.points: list[Point] = []
         self._legs: dict[str, TrialRecord] = {}
         self._by_config: dict[str, list[TrialRecord]] = {}
         self._by_number: dict[int, TrialRecord] = {}
@@ -211,13 +214,14 @@ class History:
             self._rank(record)
 
     def restore(self, store: SearchStore) -> None:
-        """Read the trials and the reference values from a store; nothing is written.
+        """Read the trials, the progress and the reference values from a store; nothing is written.
 
         Raises:
             UserError: If the store is damaged.
         """
         with store.restoring():
             self.reference |= store.fact("reference") or {}
+            self.points += map(Point.from_dict, store.points())
             for trial_id, document, epochs in store.trials():
                 self.add(TrialRecord.from_dict(trial_id, document, epochs))
 
@@ -255,6 +259,11 @@ class History:
                     late = late_reference(objective, record.values)
                     self.reference |= {} if late is None else {objective.name: late}
             self._rank(record)
+
+    def mark(self) -> Point:
+        """Add the search's progress now to ``points``, and return it."""
+        self.points.append(Point.of(self, time.time()))
+        return self.points[-1]
 
     def close(self) -> bool:
         """Mark running and paused trials as stopped; return whether any was running."""

@@ -27,12 +27,13 @@ CREATE TABLE asked (number INTEGER PRIMARY KEY, document TEXT);
 CREATE TABLE trials (trial_id TEXT PRIMARY KEY, document TEXT) WITHOUT ROWID;
 CREATE TABLE epochs (trial_id TEXT, epoch INTEGER, document TEXT, PRIMARY KEY (trial_id, epoch))
     WITHOUT ROWID;
+CREATE TABLE points (number INTEGER PRIMARY KEY, document TEXT);
 """
 _DRIVER = "driver.json"
 
 
 class SearchStore:
-    """The state of a search: its settings, the sampler's proposals, trials and their epochs.
+    """The state of a search: its settings, the sampler's proposals, trials, their epochs, and its progress.
 
     Committed transactions survive if the process is killed or the machine loses power. While a store is open,
     no other process can open it. The operating system releases the lock when the process ends, however it
@@ -308,6 +309,15 @@ class SearchStore:
         (found,) = next(self._rows("PRAGMA quick_check(1)"))
         if found != "ok":
             raise _damaged(self.path, found)
+
+    def put_point(self, document: Mapping[str, Any]) -> None:
+        """Add the search's progress at a time."""
+        self._connection.execute("INSERT INTO points (document) VALUES (?)", (json.dumps(document),))
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield the search's progress at several times, in order."""
+        for (document,) in self._connection.execute("SELECT document FROM points ORDER BY number"):
+            yield json.loads(document)
 
     def _sign(self) -> None:
         """Write down which process has the store open, for error messages."""

@@ -12,9 +12,10 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 
+from search.records.points import Point
 from search.records.status import Status
 from search.reporting.mlflow_server import Experiment
-from search.reporting.news import About, Point, Snapshot
+from search.reporting.news import About, Snapshot
 
 #: MLflow's status of a child run; any other trial's is FAILED.
 _STATUS = {
@@ -24,6 +25,9 @@ _STATUS = {
     Status.STOPPED: "KILLED",
 }
 _SEARCH_ID = "paretofuse.search_id"
+_COPIED_FROM = "paretofuse.copied_from"
+_LAST = "hypervolume"  # the metric of a point that is written last
+_POINTS = 50  # points of progress in one request
 
 
 class SearchRuns:
@@ -44,6 +48,7 @@ class SearchRuns:
         self._parent: HeldRun | None = None
         self._children: dict[str, HeldRun] = {}
         self._described = False
+        self._points: set[tuple[int, int]] = set()  # steps and times of the points that MLflow holds
         self._unsure: set[str] = set()  # trials whose run was requested, without an answer so far
 
     @property
@@ -94,9 +99,21 @@ class SearchRuns:
         run.set_status(self._client, _STATUS.get(snapshot.status, "FAILED"), snapshot.changed)
 
     def write_points(self, points: Iterable[Point]) -> None:
-        """Write the search's progress at several times."""
-        metrics = [metric for point in points for metric in _metrics(point.values, point.time, point.trials)]
-        self.parent.log(self._client, {}, metrics)
+        """Write the search's progress at several times, except for the points that MLflow holds."""
+        lacking = [point for point in points if _step_and_time(point) not in self._points]
+        for start in range(0, len(lacking), _POINTS):
+            some = lacking[start : start + _POINTS]
+            # The hypervolume is written last: if MLflow holds it, it holds the whole point.
+            ordered = [
+                dict(sorted(point.values.items(), key=lambda item: item[0] == _LAST)) for point in some
+            ]
+            metrics = [
+                metric
+                for point, values in zip(some, ordered, strict=True)
+                for metric in _metrics(values, point.time, point.trials)
+            ]
+            self.parent.log(self._client, {}, metrics)
+            self._points |= set(map(_step_and_time, some))
 
     def wrongly_tagged(self, front: frozenset[str]) -> list[str]:
         """Return the trials whose tag ``front`` differs from their membership in the given front."""
@@ -140,11 +157,18 @@ class SearchRuns:
         self._children = {
             trial_id: HeldRun.of(_fullest(runs)) for trial_id, runs in children.items() if trial_id
         }
+        held = self._client.get_metric_history(parent.run_id, _LAST)
+        self._points = {(metric.step, metric.timestamp) for metric in held}
         parent.set_status(self._client, "RUNNING", time.time())
         return parent
 
     def _create_parent(self) -> HeldRun:
         tags = {_SEARCH_ID: self._about.search_id, **self._about.tags}
+        if self._about.copied_from:
+            tags[_COPIED_FROM] = self._about.copied_from
+            found = self._experiment.search_runs(f"tags.`{_SEARCH_ID}` = '{self._about.copied_from}'")
+            if found:
+                tags[f"{_COPIED_FROM}_run"] = _fullest(found).info.run_id
         return HeldRun.of(self._experiment.create_run(self._about.name, tags))
 
     def _find_child(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
@@ -219,6 +243,10 @@ class HeldRun:
         else:
             client.update_run(self.run_id, status)
         self.status = status
+
+
+def _step_and_time(point: Point) -> tuple[int, int]:
+    return point.trials, int(point.time * 1000)
 
 
 def _metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric]:

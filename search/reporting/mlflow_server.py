@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +10,51 @@ from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.exceptions import InvalidUrlException, MlflowException
-from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
+from mlflow.utils.uri import is_local_uri
+
+from search.config.address import TrackingAddress
+from search.reporting.mlflow_database import is_database, make_private_folder, open_database
 
 _PAGE = 200  # runs in one request: with their parameters, half a megabyte
 _LONGEST_REASON = 160  # characters
+_EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
+
+
+class Mask(logging.Filter):
+    """Hides the secrets of an address in what MLflow logs.
+
+    Args:
+        address: The address.
+    """
+
+    def __init__(self, address: TrackingAddress) -> None:
+        super().__init__()
+        self._address = address
+        self._handlers: list[logging.Handler] = []
+
+    def put_on(self) -> None:
+        """Begin to filter."""
+        if self._address.secrets:
+            self._handlers = [*logging.getLogger("mlflow").handlers, *logging.getLogger().handlers]
+            for handler in self._handlers:
+                handler.addFilter(self)
+
+    def take_off(self) -> None:
+        """End to filter."""
+        for handler in self._handlers:
+            handler.removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hide the secrets in a record; every record passes."""
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        record.msg, record.args, record.exc_info, record.exc_text = self._address.masked(text), (), None, None
+        return True
 
 
 @dataclass(frozen=True)
@@ -32,22 +70,42 @@ class Experiment:
     experiment_id: str
 
     @classmethod
-    def open(cls, uri: str, name: str) -> Experiment:
+    def open(cls, address: TrackingAddress, name: str) -> Experiment:
         """Find an experiment, or create it.
 
         Raises:
             ValueError: If the experiment is deleted.
             Exception: If the address is wrong, or the server does not answer; see ``is_mistake``.
         """
-        if _is_database(uri):
-            _require_database(uri)
-        client = MlflowClient(uri)
+        if is_database(address):
+            return open_database(address, lambda: cls._opened(address, name))
+        return cls._opened(address, name)
+
+    @classmethod
+    def _opened(cls, address: TrackingAddress, name: str) -> Experiment:
+        client = MlflowClient(address.full)
         experiment = client.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
             raise ValueError(
                 f"experiment '{name}' is deleted there; restore it or choose another --experiment"
             )
-        return cls(client, experiment.experiment_id if experiment else client.create_experiment(name))
+        if experiment is not None:
+            return cls(client, experiment.experiment_id)
+        try:
+            created = cls(client, client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != _EXISTS:
+                raise
+            return cls._opened(address, name)  # another search has created it in the meantime
+        if is_database(address):
+            created._keep_private()
+        return created
+
+    def _keep_private(self) -> None:
+        """Create the folder of the experiment's artifacts, which MLflow would let everybody read."""
+        location = self.client.get_experiment(self.experiment_id).artifact_location
+        if is_local_uri(location):
+            make_private_folder(Path(local_file_uri_to_path(location)))
 
     def require_answer(self) -> None:
         """Ask the server for the experiment; raise MLflow's exception if it does not answer."""
@@ -77,9 +135,9 @@ class Experiment:
                 return found
 
 
-def is_mistake(error: Exception, uri: str) -> bool:
+def is_mistake(error: Exception, address: TrackingAddress) -> bool:
     """Return whether an error of ``Experiment.open`` means a wrong address, not an outage."""
-    if not uri.startswith(("http://", "https://")):
+    if not address.is_server:
         return True
     if not isinstance(error, MlflowException) or isinstance(error, InvalidUrlException):
         return True
@@ -95,23 +153,7 @@ def is_refusal(error: Exception) -> bool:
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
 
-def reason(error: Exception) -> str:
-    """Return an error's text in one line."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+def reason(error: Exception, address: TrackingAddress) -> str:
+    """Return an error's text in one line, without the secrets of an address."""
+    text = (address.masked(str(error)).strip() or type(error).__name__).splitlines()[0]
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
-
-
-def _is_database(uri: str) -> bool:
-    return uri.split(":", 1)[0].split("+")[0] in DATABASE_ENGINES
-
-
-def _require_database(uri: str) -> None:
-    """Raise the error of a database that cannot be opened; MLflow itself would retry for minutes."""
-    url = make_url(uri)
-    if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
+from search.config.address import TrackingAddress
+from search.records.points import Point
 from search.reporting.mlflow_runs import SearchRuns
-from search.reporting.mlflow_server import Experiment, is_mistake, is_refusal, reason
-from search.reporting.news import About, Final, Point, Snapshot
+from search.reporting.mlflow_server import Experiment, Mask, is_mistake, is_refusal, reason
+from search.reporting.news import About, Final, Snapshot
 from trainables.errors import UserError
 
 _OPENING = 5.0  # seconds that the search waits to see whether the address is wrong
 _ROUND = 1.0  # seconds between writes, so that one write takes all reports in between
 _LONGEST = 30.0  # seconds between attempts to reach a server that does not answer
+_ENDING = 5.0  # seconds that the end of the search's run may take, when not all is written
 _TRIES = 5  # attempts at a write that fails although the server answers
 
 
@@ -45,11 +48,11 @@ class Outbox:
             self.trials[snapshot.trial_id] = snapshot
         self.changed.set()
 
-    def put_standing(self, front: frozenset[str], point: Point | None = None) -> None:
-        """Set the current front, and add a point of progress."""
+    def put_standing(self, front: frozenset[str], points: Iterable[Point] = ()) -> None:
+        """Set the current front, and add points of progress."""
         with self._lock:
             self.front = front
-            self.points += [point] if point else []
+            self.points += points
         self.changed.set()
 
     def put_final(self, final: Final) -> None:
@@ -83,7 +86,7 @@ class MlflowWriter:
     although the server answers, is skipped, and the rest is written.
 
     Args:
-        uri: MLflow's address.
+        address: MLflow's address.
         experiment: The experiment's name.
         about: The search.
         outbox: The news to write.
@@ -97,7 +100,7 @@ class MlflowWriter:
 
     def __init__(
         self,
-        uri: str,
+        address: TrackingAddress,
         experiment: str,
         about: About,
         outbox: Outbox,
@@ -106,7 +109,7 @@ class MlflowWriter:
     ) -> None:
         self.parent_id: str | None = None
         self.away = False
-        self._uri = uri
+        self._address = address
         self._name = experiment
         self._about = about
         self._outbox = outbox
@@ -117,10 +120,13 @@ class MlflowWriter:
         self._tries: Counter[str] = Counter()
         self._skipped: set[str] = set()
 
+        self._mask = Mask(address)
         self._opened = threading.Event()
+        self._begun = threading.Event()
         self._closing = threading.Event()
         self._given_up = threading.Event()
         self._done = threading.Event()
+        self._ended = threading.Event()
         self._starting = threading.Lock()
         self._started = False
         self._mistake: Exception | None = None
@@ -132,12 +138,20 @@ class MlflowWriter:
             UserError: If the address is of an unknown kind, the database cannot be opened, or the server
                 refuses. A server that does not answer raises nothing.
         """
+        self._mask.put_on()
         threading.Thread(target=self._run, name="mlflow", daemon=True).start()
         self._opened.wait(_OPENING)
         with self._starting:
             self._started = True
         if self._mistake is not None:
-            raise UserError(f"--tracking-uri {self._uri}: cannot be used ({reason(self._mistake)})")
+            self._mask.take_off()
+            why = reason(self._mistake, self._address)
+            raise UserError(f"{self._address.origin} {self._address}: cannot be used ({why})")
+
+    def begin(self) -> None:
+        """Let the thread write; until then, it only opens the experiment."""
+        self._begun.set()
+        self._outbox.changed.set()
 
     def wait(self, patience: float) -> None:
         """Wait up to ``patience`` seconds until all trials are written; return if the server is away."""
@@ -151,6 +165,8 @@ class MlflowWriter:
     def close(self, patience: float) -> bool:
         """End the thread once everything is written; the outbox must hold the final news.
 
+        Without ``begin``, there is nothing to write.
+
         Args:
             patience: Seconds to wait; anything not written by then is dropped.
 
@@ -159,9 +175,11 @@ class MlflowWriter:
         """
         self._closing.set()
         self._outbox.changed.set()
-        finished = self._done.wait(patience)
+        finished = not self._begun.is_set() or self._done.wait(patience)
         self._given_up.set()
         self._outbox.changed.set()
+        self._ended.wait(0 if self.away else _ENDING)
+        self._mask.take_off()
         return finished and not self._skipped
 
     # All methods below run in the thread.
@@ -176,13 +194,15 @@ class MlflowWriter:
             except Exception as error:
                 self._note_mistake(error)
                 if not self.away and self._mistake is None:
+                    why = reason(error, self._address)
                     self._warn(
-                        f"MLflow does not answer ({reason(error)}); the search goes on, and what it finds "
-                        "is written once MLflow does"
+                        f"MLflow does not answer ({why}); the search goes on, and what it finds is written "
+                        "once MLflow does"
                     )
                 left, delay, self.away = True, min(2 * delay, _LONGEST), True
             self._opened.set()
             if self._done.is_set() or self._mistake is not None:
+                self._ended.set()
                 return
             if left:
                 self._outbox.changed.set()
@@ -190,11 +210,22 @@ class MlflowWriter:
                 self._closing.wait(delay)
             elif left:
                 self._given_up.wait(min(delay, 1.0))
+        self._end_anyway()
+
+    def _end_anyway(self) -> None:
+        """Close the search's run, although not everything is written; nobody goes on to write to it."""
+        _, final = self._outbox.snapshot()
+        try:
+            if self._runs is not None and final is not None and not self.away:
+                self._runs.end(final.status, final.when)
+        except Exception as error:
+            self._warn(f"MLflow shows the search as running ({reason(error, self._address)})")
+        self._ended.set()
 
     def _note_mistake(self, error: Exception) -> None:
         """Keep an error for ``start`` to raise, if it shows that the address is wrong."""
         with self._starting:
-            if not self._started and self._experiment is None and is_mistake(error, self._uri):
+            if not self._started and self._experiment is None and is_mistake(error, self._address):
                 self._mistake = error
 
     def _write(self) -> bool:
@@ -206,8 +237,10 @@ class MlflowWriter:
         # Read before the trials: if the final news is there, all news of trials is in the outbox, too.
         points, final = self._outbox.snapshot()
         if self._experiment is None:
-            self._experiment = Experiment.open(self._uri, self._name)
+            self._experiment = Experiment.open(self._address, self._name)
         self._opened.set()
+        if not self._begun.is_set():
+            return False
         runs = self._runs = self._runs or SearchRuns(self._experiment, self._about)
         self.parent_id = runs.parent.run_id
         left = not self._try("the search's settings", runs.describe)
@@ -259,7 +292,7 @@ class MlflowWriter:
                 if self._tries[what] < _TRIES:
                     return False
             self._skipped.add(what)
-            self._warn(f"MLflow does not take {what} ({reason(error)}); the rest is written")
+            self._warn(f"MLflow does not take {what} ({reason(error, self._address)}); the rest is written")
         else:
             self._tries.pop(what, None)
         return True

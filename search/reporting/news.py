@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from typing import Any
 
 from search.config import SearchConfig
 from search.records.history import History, TrialRecord
-from search.records.status import UNFINISHED, Status
+from search.records.status import Status
 from search.units import GIB
 
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
@@ -30,6 +29,7 @@ class About:
         tags: Tags of the search's run.
         params: Parameters of the search's run: settings, resolved settings, environment.
         settings: The settings as a JSON document.
+        copied_from: Id of the search that this one is a copy of, or None.
     """
 
     search_id: str
@@ -37,9 +37,16 @@ class About:
     tags: dict[str, str]
     params: dict[str, Any]
     settings: str
+    copied_from: str | None = None
 
     @classmethod
-    def of(cls, config: SearchConfig, details: Mapping[str, Any], search_id: str) -> About:
+    def of(
+        cls,
+        config: SearchConfig,
+        details: Mapping[str, Any],
+        search_id: str,
+        copied_from: str | None = None,
+    ) -> About:
         """Describe a search by its settings and its resolved details."""
         environment = {f"version.{name}": version(name) for name in _PACKAGES}
         environment |= {"version.python": platform.python_version(), "platform": platform.platform()}
@@ -49,6 +56,7 @@ class About:
             tags={"kind": "search", "space": config.search.space, "dataset": config.data.dataset},
             params={**config.to_dict(), **details, **environment},
             settings=config.to_json(),
+            copied_from=copied_from,
         )
 
 
@@ -126,29 +134,6 @@ class Snapshot:
             epochs=tuple(record.epochs),
             test={f"test.{name}": float(value) for name, value in record.test.items()},
         )
-
-
-@dataclass(frozen=True)
-class Point:
-    """The search's progress at a time (in seconds since 1970), after a number of finished trials."""
-
-    time: float
-    trials: int
-    values: dict[str, float]
-
-    @classmethod
-    def of(cls, history: History, now: float) -> Point:
-        """Count the trials and measure the front."""
-        counts = Counter(record.status for record in history.trials.values())
-        values = {
-            "hypervolume": history.hypervolume(),
-            "front_size": len(history.front()),
-            "trials": counts[Status.FINISHED],
-            "infeasible": len(history.infeasible),
-            **{str(status): counts[status] for status in UNFINISHED},
-            **{f"best.{name}": value for name, value in history.best().items()},
-        }
-        return cls(now, counts[Status.FINISHED], {name: float(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
+from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
 from search.reporting.mlflow_writer import MlflowWriter, Outbox
-from search.reporting.news import About, Final, Point, Snapshot, front_members
+from search.reporting.news import About, Final, Snapshot, front_members
 
 
 class Tracker:
     """Writes a search to MLflow in its own thread, so that the search never waits for MLflow.
+
+    A new tracker only opens the experiment. Runs are found, created and changed from the first ``begin`` on,
+    for which the history must be complete.
 
     The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
     and the front as table and picture. Each child run holds one trial: its parameters, every objective in
@@ -36,14 +40,16 @@ class Tracker:
 
     Args:
         config: The search's settings.
-        history: The search's trials; those that it already holds are written, too.
+        history: The search's trials.
         details: Further parameters of the parent run: resolved sizes, fingerprints.
         search_id: Unique id of the search; a resumed search keeps it.
         warn: Called from the thread with one line about each outage, and about each write that is skipped.
+        copied_from: Id of the search that this one is a copy of, or None. It becomes the tag
+            ``paretofuse.copied_from``, and the run of that search ``paretofuse.copied_from_run``.
 
     Raises:
-        UserError: If the address is of an unknown kind, the database cannot be opened, or the server refuses.
-            A server that does not answer raises nothing.
+        UserError: If credentials are missing, the address is of an unknown kind, the database cannot be
+            opened, or the server refuses. A server that does not answer raises nothing.
     """
 
     def __init__(
@@ -53,29 +59,33 @@ class Tracker:
         details: Mapping[str, Any],
         search_id: str,
         warn: Callable[[str], None],
+        copied_from: str | None = None,
     ) -> None:
         self._history = history
         self._records: dict[str, TrialRecord] = {}
         self._retried: dict[str, str] = {}
         self._outbox = Outbox()
-        about = About.of(config, details, search_id)
+        self._told = 0  # points that are in the outbox, or have left it
+        about = About.of(config, details, search_id, copied_from)
+        address = config.tracking.address.with_credentials()
         self._writer = MlflowWriter(
-            config.tracking.tracking_uri,
-            config.tracking.experiment,
-            about,
-            self._outbox,
-            self._note_run,
-            warn,
+            address, config.tracking.experiment, about, self._outbox, self._note_run, warn
         )
-        for record in history.trials.values():
-            self.update(record)
-        self._outbox.put_standing(front_members(history))
         self._writer.start()
+        if address.origin == VARIABLE:
+            warn(f"MLflow: {address}, from {VARIABLE}")
 
     @property
     def parent_id(self) -> str | None:
         """MLflow's id of the parent run; None until the server has answered."""
         return self._writer.parent_id
+
+    def begin(self) -> None:
+        """Find or create the search's run, and queue all trials and points of the history."""
+        for record in self._history.trials.values():
+            self.update(record)
+        self.progress()
+        self._writer.begin()
 
     def started(self, record: TrialRecord) -> None:
         """Queue the start of a trial for MLflow."""
@@ -101,9 +111,10 @@ class Tracker:
         self._outbox.put(Snapshot.of(record, time.time(), earlier, self._retried.get(trial_id)))
 
     def progress(self) -> None:
-        """Queue the progress of the search for MLflow: counts, front and hypervolume."""
-        point = Point.of(self._history, time.time())
-        self._outbox.put_standing(front_members(self._history), point)
+        """Queue the progress of the search for MLflow: the front, and the points that were not queued."""
+        points = self._history.points[self._told :]
+        self._told += len(points)
+        self._outbox.put_standing(front_members(self._history), points)
 
     def wait(self, patience: float = 10.0) -> None:
         """Wait up to ``patience`` seconds until MLflow holds all trials; return if the server is away."""
@@ -116,7 +127,7 @@ class Tracker:
         picture: Path | None,
         patience: float = 30.0,
     ) -> bool:
-        """Write all that is left and close the parent run.
+        """Write all that is left and close the parent run; before ``begin``, write nothing.
 
         Args:
             status: ``FINISHED``, ``KILLED`` (interrupted) or ``FAILED``.
@@ -129,7 +140,7 @@ class Tracker:
         """
         for record in self._history.trials.values():
             self.update(record)
-        self._outbox.put_standing(front_members(self._history))
+        self.progress()
         self._outbox.put_final(Final.of(self._history, status, tables, picture, time.time()))
         return self._writer.close(patience)
 

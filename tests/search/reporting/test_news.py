@@ -7,7 +7,7 @@ import json
 from search.goals.objectives import get_objectives
 from search.records.history import History, Infeasible, TrialRecord
 from search.records.status import Ending, Status
-from search.reporting.news import Final, Point, Snapshot, front_members
+from search.reporting.news import Final, Snapshot, front_members
 from search.units import GIB
 from trainables.memory.predictor import MemoryReport
 
@@ -62,13 +62,8 @@ def test_tags_say_what_became_of_a_trial() -> None:
     assert snapshot.params["seed"] == 3
 
 
-def test_a_point_counts_and_measures() -> None:
+def test_the_front_is_those_that_are_on_it() -> None:
     history = make_history(trial(status=Status.FINISHED), trial("trial-001", status=Status.FAILED))
-    point = Point.of(history, now=5.0)
-    assert (point.time, point.trials) == (5.0, 1)
-    assert point.values["front_size"] == point.values["trials"] == point.values["failed"] == 1
-    assert point.values["best.accuracy"] == 0.5
-    assert point.values["hypervolume"] == history.hypervolume() > 0
     assert front_members(history) == {"trial-000"}
 
 

@@ -32,6 +32,7 @@ from trainables.memory import MemoryReport
 CALLS = (
     "get_experiment_by_name",
     "get_experiment",
+    "get_metric_history",
     "search_runs",
     "create_run",
     "log_batch",
@@ -126,10 +127,25 @@ def train(record: TrialRecord) -> None:
     record.epochs.append({**values, **memory, "time": 1_700_000_000.5 + number})
 
 
-def make_tracker(uri: str, history: History, warnings: list[str] | None = None) -> Tracker:
+def make_tracker(
+    uri: str | None, history: History, warnings: list[str] | None = None, **given: Any
+) -> Tracker:
+    """Return a tracker that has begun."""
+    tracker = opened_tracker(uri, history, warnings, **given)
+    tracker.begin()
+    return tracker
+
+
+def opened_tracker(
+    uri: str | None,
+    history: History,
+    warnings: list[str] | None = None,
+    search_id: str = "id-of-mine",
+    **given: Any,
+) -> Tracker:
     warn = (warnings if warnings is not None else []).append
     config = SearchConfig(space="pmf_nas", name="mine", tracking_uri=uri)
-    return Tracker(config, history, {"dataset.fingerprint": "f00"}, "id-of-mine", warn)
+    return Tracker(config, history, {"dataset.fingerprint": "f00"}, search_id, warn, **given)
 
 
 def runs(uri: str) -> tuple[list[Run], dict[str, Run]]:
@@ -164,6 +180,7 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
         tracker.update(first)
     history.settle(first, Status.FINISHED)
     tracker.update(first)
+    history.mark()
     tracker.progress()
     full = add(
         history, status=Status.RETRIED, message="no room", ending=Ending(Status.OUT_OF_MEMORY, "training", "")
@@ -176,6 +193,7 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     for record in (full, retry, repeat, paused, stopped):
         tracker.update(record)
     history.settle(repeat, Status.FINISHED)
+    history.mark()
     tracker.progress()
     first.test = {"accuracy": 0.25}
     history.infeasible["x"] = Infeasible({"method": "pmf"}, first.memory)
@@ -240,6 +258,7 @@ def test_what_it_hears_of_a_trial_is_written(uri) -> None:
     tracker.reported(record)
     wait_for(lambda: "accuracy" in runs(uri)[1]["trial-000"].data.metrics)
     history.settle(record, Status.FINISHED)
+    history.mark()
     tracker.ended(record)
     wait_for(lambda: runs(uri)[1]["trial-000"].info.status == "FINISHED")
     wait_for(lambda: runs(uri)[0][0].data.metrics.get("trials") == 1)
@@ -265,11 +284,13 @@ def test_the_front_is_told_again_when_it_moves(uri) -> None:
     worse = add(history, 1)
     history.settle(worse, Status.FINISHED)
     tracker.update(worse)
+    history.mark()
     tracker.progress()
     wait_for(lambda: worse.run_id and runs(uri)[1]["trial-000"].data.tags["front"] == "true")
     better = add(history, 3, memory=worse.memory)
     history.settle(better, Status.FINISHED)
     tracker.update(better)
+    history.mark()
     tracker.progress()
     assert tracker.close("KILLED", {}, None)
     (parent,), children = runs(uri)
@@ -297,6 +318,7 @@ def test_a_server_that_is_not_there_costs_nothing(workplace) -> None:
         assert time.monotonic() - started < 3
         record = add(history)
         assert typical(tracker, record) < 1e-3
+        history.mark()
         tracker.progress()
         started = time.monotonic()
         assert not tracker.close("FINISHED", {}, None, patience=0.5)
@@ -363,6 +385,7 @@ def test_a_server_that_comes_up_late_gets_all(uri, server) -> None:
     history, warnings = make_history(), []
     tracker = make_tracker("http://mlflow", history, warnings)
     tracker.update(add(history, 2))
+    history.mark()
     tracker.progress()
     server.down = False
     assert tracker.close("FINISHED", {}, None)
@@ -386,6 +409,7 @@ def test_answers_that_are_lost_leave_nothing_twice(uri, server) -> None:
     train(record)
     history.settle(record, Status.FINISHED)
     tracker.update(record)
+    history.mark()
     tracker.progress()
     assert tracker.close("FINISHED", {}, None)
     assert server.lose == set()
