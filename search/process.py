@@ -23,6 +23,7 @@ _DEFAULTS = {
     # The tracker retries by itself, so that a request for a new run is not repeated blindly.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
 _CACHE = "PARETOFUSE_CACHE"

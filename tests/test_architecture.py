@@ -30,7 +30,7 @@ ROOMS = {
         ("testing",),
     ),
     "search": (
-        ("units", "pictures", "invocation", "process"),
+        ("units", "pictures", "invocation", "process", "confidential"),
         ("goals",),
         ("samplers",),
         ("schedulers",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from rich.console import Console
 
 from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, stdout_kept_for_json
+from search.confidential import blot_argument
 from search.config import SearchConfig, SearchSettings, more_samples
+from search.config.address import TrackingAddress
 from search.invocation import program
 from trainables.errors import UserError
 from trainables.options import Help, Settings
@@ -45,6 +48,8 @@ def search(context: typer.Context, given: Given) -> None:
     if resume is None and "space" not in given:
         raise UserError(f"--space is missing; `{program()} spaces` lists the spaces")
     values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
+    if "tracking_uri" in values:
+        values["tracking_uri"] = _private_address(values["tracking_uri"])
     if resume is None:
         if "num_samples" in values:
             values["num_samples"] = more_samples(values["num_samples"])
@@ -63,6 +68,14 @@ def search(context: typer.Context, given: Given) -> None:
         raise typer.Exit(130)
     if not result.trials:
         raise typer.Exit(1)
+
+
+def _private_address(text: str) -> TrackingAddress:
+    """Return the given address, and take its secrets out of the list of processes."""
+    address = TrackingAddress.parse(text)
+    if address.secrets:
+        blot_argument(text)
+    return address
 
 
 def _print_result(result: Any) -> None:
@@ -102,7 +115,7 @@ def _print_result(result: Any) -> None:
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
     mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
     uri = result.tracking_uri
-    where = uri if uri.startswith("http") else f"{mlflow} ui --backend-store-uri {uri}"
+    where = uri if uri.startswith("http") else f"{mlflow} ui --backend-store-uri {shlex.quote(uri)}"
     console.print(
         f"compare: {where}   (filter the front: tags.front = 'true')", highlight=False, soft_wrap=True
     )

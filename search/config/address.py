@@ -73,7 +73,7 @@ class TrackingAddress:
                     f"{origin}: the path {url.database} cannot be written in an address; choose one "
                     "without '%' and '?'"
                 )
-        query, secrets = {}, [] if url.password is None else [str(url.password)]
+        query, secrets = {}, [] if url.password is None else [str(url.password), _raw_password(text)]
         for name, value in url.query.items():
             hide = _SECRET_KEY.search(name)
             query[name] = HIDDEN if hide else value
@@ -95,13 +95,13 @@ class TrackingAddress:
         secrets: list[str] = []
         netloc = parts.netloc
         if parts.password is not None:
-            secrets.append(unquote(parts.password))
+            secrets += [unquote(parts.password), parts.password]
             netloc = f"{parts.username}:{HIDDEN}@{netloc.rpartition('@')[2]}"
         query = []
         for pair in filter(None, parts.query.split("&")):
             name, _, value = pair.partition("=")
             hide = _SECRET_KEY.search(name)
-            secrets += [unquote(value)] if hide else []
+            secrets += [unquote(value), value] if hide else []
             query.append(f"{name}={HIDDEN}" if hide else pair)
         shown = urlunsplit(parts._replace(netloc=netloc, query="&".join(query)))
         return cls(text, shown, tuple(secrets), origin)
@@ -179,6 +179,11 @@ class TrackingAddress:
         parts = urlsplit(self._shown)
         scheme = parts.scheme.partition("+")[0]
         return scheme, parts.hostname, parts.port, parts.path.rstrip("/")
+
+
+def _raw_password(text: str) -> str:
+    """Return the password of a database's address as it was written."""
+    return text.partition("://")[2].rpartition("@")[0].partition(":")[2]
 
 
 def _database_file(path: str | None, text: str, origin: str) -> str:

@@ -19,6 +19,7 @@ from ray.tune.stopper import Stopper
 from rich.console import Console
 
 from search.backends.trainable import NOTICES
+from search.confidential import credentials_withheld
 from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
@@ -52,7 +53,8 @@ def cluster(wanted: str | None) -> Iterator[None]:
         if address == "local":
             options["include_dashboard"] = False
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            with credentials_withheld():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error

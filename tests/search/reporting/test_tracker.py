@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 import statistics
@@ -506,3 +507,150 @@ def test_a_search_killed_while_a_run_was_made_takes_it_up(uri, server, run) -> N
     assert parent.data.params["space"] == "pmf_nas"
     assert children["trial-000"].data.params["method"] == "pmf"
     assert steps(uri, children["trial-000"], "accuracy") == [1]
+
+
+def finish_some(history: History, count: int = 3) -> None:
+    for _ in range(count):
+        history.settle(add(history, 1), Status.FINISHED)
+        history.mark()
+
+
+def series(uri: str, run: Run, metric: str = "hypervolume") -> list[tuple[int, float]]:
+    found = MlflowClient(uri).get_metric_history(run.info.run_id, metric)
+    return sorted((entry.step, entry.value) for entry in found)
+
+
+def test_before_it_begins_it_changes_nothing(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history)
+    finish_some(history)
+    assert tracker.close("FINISHED", {}, None)
+    before = runs(uri)
+    server.calls.clear()
+    # As when a search is resumed, and something fails before its trials are read from the store.
+    tracker = opened_tracker("http://mlflow", make_history())
+    time.sleep(0.1)
+    assert tracker.close("FAILED", {}, None)
+    assert set(server.calls) == {"get_experiment_by_name"}
+    (parent,), children = runs(uri)
+    assert parent.to_dictionary() == before[0][0].to_dictionary()
+    assert {name: run.to_dictionary() for name, run in children.items()} == {
+        name: run.to_dictionary() for name, run in before[1].items()
+    }
+
+
+def test_a_new_search_that_ends_before_it_begins_has_no_run(uri) -> None:
+    tracker = opened_tracker(uri, make_history())
+    assert tracker.close("FAILED", {}, None)
+    assert runs(uri) == ([], {})
+
+
+def test_a_search_that_fails_as_it_begins_is_closed(uri) -> None:
+    tracker = make_tracker(uri, make_history())
+    assert tracker.close("FAILED", {}, None)
+    (parent,), _ = runs(uri)
+    assert parent.info.status == "FAILED"
+
+
+def test_a_search_whose_news_are_not_all_written_is_closed(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history)
+    wait_for(lambda: tracker.parent_id)
+    server.delay = 0.2
+    for _ in range(20):
+        tracker.update(add(history, 1))
+    assert not tracker.close("KILLED", {}, None, patience=1.0)
+    (parent,), children = runs(uri)
+    assert parent.info.status == "KILLED"
+    assert len(children) < 20
+
+
+def test_progress_that_mlflow_never_heard_of_is_written_after_a_resume(uri, server) -> None:
+    history = make_history()
+    undisturbed = make_tracker("http://mlflow", history, search_id="another")
+    finish_some(history)
+    assert undisturbed.close("FINISHED", {}, None)
+    (whole,), _ = runs(uri)
+    MlflowClient(uri).delete_run(whole.info.run_id)
+    for record in history.trials.values():
+        MlflowClient(uri).delete_run(record.run_id or "")
+
+    server.down = True
+    assert not make_tracker("http://mlflow", history).close("KILLED", {}, None, patience=0.2)
+    server.down = False
+    tracker = make_tracker("http://mlflow", history)
+    assert tracker.close("FINISHED", {}, None)
+    (parent,), _ = runs(uri)
+    for metric in whole.data.metrics:
+        assert series(uri, parent, metric) == series(uri, whole, metric)
+    assert [step for step, _ in series(uri, parent)] == [1, 2, 3]
+    # MLflow has all of it: nothing is written again, except for what is new.
+    server.calls.clear()
+    tracker = make_tracker("http://mlflow", history)
+    finish_some(history, 1)
+    tracker.progress()
+    assert tracker.close("FINISHED", {}, None)
+    assert [step for step, _ in series(uri, parent)] == [1, 2, 3, 4]
+
+
+def test_a_long_outage_fits_into_mlflow_s_requests(uri, server) -> None:
+    history = make_history()
+    for number in range(300):
+        history.mark()
+        point = history.points[-1]
+        history.points[-1] = type(point)(1e9 + number, number, point.values)
+    assert make_tracker("http://mlflow", history).close("FINISHED", {}, None)
+    (parent,), _ = runs(uri)
+    assert [step for step, _ in series(uri, parent)] == list(range(300))
+
+
+def test_a_copy_is_tied_to_the_first(uri) -> None:
+    assert make_tracker(uri, make_history()).close("FINISHED", {}, None)
+    (first,), _ = runs(uri)
+    for name, original in (("copy", "id-of-mine"), ("orphan", "id-of-nobody")):
+        copied = make_tracker(uri, make_history(), search_id=name, copied_from=original)
+        assert copied.close("FINISHED", {}, None)
+    tags = {run.data.tags["paretofuse.search_id"]: run.data.tags for run in runs(uri)[0]}
+    assert tags["copy"]["paretofuse.copied_from"] == "id-of-mine"
+    assert tags["copy"]["paretofuse.copied_from_run"] == first.info.run_id
+    assert tags["orphan"]["paretofuse.copied_from"] == "id-of-nobody"
+    assert not {"paretofuse.copied_from_run"} & tags["orphan"].keys()
+    assert not {"paretofuse.copied_from"} & tags["id-of-mine"].keys()
+
+
+def test_it_says_that_the_address_is_from_the_variable(uri, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    warnings: list[str] = []
+    assert make_tracker(None, make_history(), warnings).close("FINISHED", {}, None)
+    assert warnings == [f"MLflow: {uri}, from MLFLOW_TRACKING_URI"]
+    assert len(runs(uri)[0]) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://here")
+    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI ftp://here: cannot be used"):
+        make_tracker(None, make_history())
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_password_is_in_no_message_and_no_log(uri, server, capfd, away) -> None:
+    def speaks(uri: str) -> Any:
+        logging.getLogger("mlflow").error("cannot reach %s", uri, exc_info=ValueError(uri))
+        error = MlflowException(f"API request to {uri} failed; geheim, gehe%40im")
+        raise error if away else ValueError(str(error))
+
+    history, warnings = make_history(), []
+    handlers = logging.getLogger("mlflow").handlers
+    filters = [handler.filters[:] for handler in handlers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_server, "MlflowClient", speaks)
+        tracker = None
+        try:
+            tracker = make_tracker("http://me:gehe%40im@mlflow", history, warnings)
+        except UserError as error:
+            warnings.append(str(error))
+        if tracker:
+            tracker.close("FAILED", {}, None, patience=0.1)
+    assert len(warnings) == 1
+    assert "API request to http://***@mlflow failed; geheim, ***" in warnings[0]
+    out, err = capfd.readouterr()
+    assert "cannot reach http://" in err
+    assert not any(secret in text for secret in ("gehe%40im", "gehe@im") for text in (out, err, *warnings))
+    assert [handler.filters[:] for handler in handlers] == filters
