@@ -48,8 +48,9 @@ def search(context: typer.Context, given: Given) -> None:
     if resume is None and "space" not in given:
         raise UserError(f"--space is missing; `{program()} spaces` lists the spaces")
     values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
-    if "tracking_uri" in values:
-        values["tracking_uri"] = _private_address(values["tracking_uri"])
+    uri = values.get("tracking_uri")
+    if uri is not None and TrackingAddress.parse(uri).secrets:
+        blot_argument(uri)
     if resume is None:
         if "num_samples" in values:
             values["num_samples"] = more_samples(values["num_samples"])
@@ -68,14 +69,6 @@ def search(context: typer.Context, given: Given) -> None:
         raise typer.Exit(130)
     if not result.trials:
         raise typer.Exit(1)
-
-
-def _private_address(text: str) -> TrackingAddress:
-    """Return the given address, and take its secrets out of the list of processes."""
-    address = TrackingAddress.parse(text)
-    if address.secrets:
-        blot_argument(text)
-    return address
 
 
 def _print_result(result: Any) -> None:

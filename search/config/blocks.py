@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from search.config.address import DEFAULT, TrackingAddress
 from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
-from search.config.paths import absolute, absolute_dataset, absolute_encoder, all_absolute
+from search.config.paths import absolute_dataset, absolute_encoder, absolute_file, absolute_files
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
 from trainables.options import AtLeast, Help, Kept, MoreThan, OneOf, Settings
@@ -38,7 +38,7 @@ class Extensions(Settings):
             metavar="FILE",
             flag="--plugin",
         ),
-        Kept(all_absolute),
+        Kept(absolute_files),
         Changeable(),
     ] = ()
 
@@ -231,7 +231,7 @@ class BackendSettings(Settings):
             "trying out samplers and schedulers.",
             metavar="FILE",
         ),
-        Kept(absolute),
+        Kept(absolute_file),
         Only("trials"),
     ] = None
     replay_seconds: Annotated[

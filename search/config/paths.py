@@ -1,4 +1,7 @@
-"""Paths in settings, which are kept absolute: a search may be resumed from another folder."""
+"""Paths in settings, which are kept absolute: a search may be resumed from another folder.
+
+What does not exist stays as it was written, so that the message that refuses it shows what the user wrote.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ def absolute(path: str) -> str:
     return os.path.realpath(path) if path and "\0" not in path else path
 
 
-def all_absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the absolute paths of files."""
-    return tuple(map(absolute, paths))
+def absolute_file(path: str) -> str:
+    """Return the absolute path of a file; one that does not exist stays as it is."""
+    return absolute(path) if os.path.exists(path) else path
+
+
+def absolute_files(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the absolute paths of files; those that do not exist stay as they are."""
+    return tuple(map(absolute_file, paths))
 
 
 def absolute_dataset(name: str) -> str:

@@ -11,7 +11,8 @@ from trainables.errors import UserError
 def test_what_is_there_is_kept_by_its_absolute_path(workplace, monkeypatch) -> None:
     for name in ("data", "bert", "elsewhere"):
         (workplace / name).mkdir()
-    (workplace / "own.py").write_text("")
+    for name in ("own.py", "table.parquet"):
+        (workplace / name).write_text("")
     given = {
         "dataset": "data",
         "text_encoder": "bow:bert",
