@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
 
-from search.config.paths import absolute
+from search.records.place import absolute
 from trainables.errors import UserError
 
 DEFAULT = "sqlite:///mlflow.db"

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 
-
-def absolute(path: str) -> str:
-    """Return the absolute path of a file or folder; what cannot be a path stays as it is."""
-    return os.path.realpath(path) if path and "\0" not in path else path
+from search.records.place import absolute
 
 
 def absolute_file(path: str) -> str:

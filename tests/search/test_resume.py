@@ -523,6 +523,9 @@ def test_a_copy_becomes_a_search_of_its_own(whole, settings, place, capsys) -> N
     assert longer.trials == len(_trials(copy)) == len(_trials(original)) + 1
     assert _files(original) == untouched
     assert longer.parent_run_id != whole.parent_run_id
+    tags = MlflowClient(settings["tracking_uri"]).get_run(longer.parent_run_id).data.tags
+    assert tags["paretofuse.copied_from"] == SearchStore.id_at(original)
+    assert tags["paretofuse.copied_from_run"] == whole.parent_run_id
     assert _on_the_front(settings["tracking_uri"], whole.parent_run_id) == front
     _one_run_a_trial(settings["tracking_uri"], "backup", _trials(copy), longer.parent_run_id)
     assert SearchStore.id_at(copy) not in (None, SearchStore.id_at(original))

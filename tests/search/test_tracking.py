@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.search.on_ray import kill_family
+from search import SearchConfig, resume_search, run_search
+from tests.search.on_ray import kill_family, ray_in
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "benchmarks" / "tables" / "pmf_nas.parquet"
@@ -89,6 +90,27 @@ def series(client: MlflowClient, name: str) -> dict[str, list[tuple[int, float]]
         metric: client.get_metric_history(parent.info.run_id, metric) for metric in parent.data.metrics
     }
     return {name: [(entry.step, entry.value) for entry in found] for name, found in metrics.items()}
+
+
+@pytest.mark.ray
+def test_resumed_from_another_folder_it_goes_on_where_it_was(
+    tmp_path, ray_address, empty_store, monkeypatch
+) -> None:
+    shutil.copy(TABLE, tmp_path / "table.parquet")
+    with ray_in(tmp_path, ray_address, empty_store):
+        settings = {"space": "pmf_nas", "replay": "table.parquet", "epochs": 2, "sampler": "random"}
+        settings |= {"tracking_uri": "sqlite:///mlflow.db", "name": "mine", "num_samples": 2}
+        first = run_search(SearchConfig(**settings))
+        assert first.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://not-this-one")
+        again = resume_search("../runs/mine", num_samples="+1")
+    assert (again.trials, again.parent_run_id) == (3, first.parent_run_id)
+    assert again.tracking_uri == first.tracking_uri
+    assert not list((tmp_path / "elsewhere").iterdir())
+    found = series(MlflowClient(first.tracking_uri), "mine")
+    assert [step for step, _ in found["hypervolume"]] == [1, 2, 3]
 
 
 @pytest.mark.full
