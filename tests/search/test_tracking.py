@@ -182,7 +182,7 @@ print(json.dumps(asked))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("wanted", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_mlflow_reports_nothing_to_its_makers_unless_the_user_wants_it(
     workplace, empty_store, wanted
 ) -> None:

@@ -50,14 +50,14 @@ def together(*programs: str) -> list[subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 2, 3))])
 def test_two_first_searches_at_once_take_turns(workplace, attempt) -> None:
     for done in together(OPEN, OPEN):
         assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
     assert len(MlflowClient("sqlite:///place/mlflow.db").search_experiments()) == 2  # Default is the other
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_waits_for_another_program_that_makes_the_tables(workplace) -> None:
     (workplace / "place").mkdir()
     search, _ = together(OPEN, f"import time, sys; sys.argv[1] = float(sys.argv[1]) - 1\n{OTHER}")
