@@ -316,8 +316,8 @@ class SearchStore:
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield the search's progress at several times, in order."""
-        for (document,) in self._connection.execute("SELECT document FROM points ORDER BY number"):
-            yield json.loads(document)
+        for (document,) in self._rows("SELECT document FROM points ORDER BY number"):
+            yield self._decode(document)
 
     def _sign(self) -> None:
         """Write down which process has the store open, for error messages."""
