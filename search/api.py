@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import ray
 from rich.console import Console
 
 from search.backends.base import Scorer
 from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior
 from search.engine.searcher import ParetoSearcher
+from search.execution.scoring import score_on_test
 from search.execution.tuning import cluster, require_gpus, require_room, run_trials
 from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
@@ -34,8 +34,6 @@ from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
 from trainables.errors import UserError
-from trainables.trial.assignment import Assignment
-from trainables.trial.outcome import last_line
 
 _LONGEST_NAME = 200  # characters
 _NAME = re.compile(rf"[^\W_][\w.-]{{0,{_LONGEST_NAME - 1}}}")
@@ -286,28 +284,23 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
     scored = [run for run in runs if run.checkpoint and not run.test]
-    score = ray.remote(_scored)
-    futures: list[Any] = []
+    limits = searcher.config.placement
     try:
         with console.status(f"scoring the {len(scored)} best trials on the test split"):
-            assigned = [searcher.assignment(record) for record in scored]
-            futures += [score.options(**share.options()).remote(scorer, of_one) for of_one, share in assigned]
-            for record, future in zip(scored, futures, strict=True):
-                try:
-                    record.test = ray.get(future)
-                    searcher.recorder.keep(record)
-                except ray.exceptions.RayError as error:
-                    _say(console, f"{record.trial_id} has no test score: {last_line(error)}")
+            for index, found in score_on_test(
+                scorer,
+                [searcher.assignment(record) for record in scored],
+                hang_timeout=limits.hang_timeout,
+                max_failures=limits.max_failures,
+            ):
+                if isinstance(found, str):
+                    _say(console, f"{scored[index].trial_id} has no test score: {found}")
+                else:
+                    scored[index].test = found
+                    searcher.recorder.keep(scored[index])
     except KeyboardInterrupt:
-        for future in futures:
-            ray.cancel(future, force=True)
         return False
     return True
-
-
-def _scored(scorer: Scorer, assignment: Assignment) -> dict[str, float]:
-    """Score a trial in its own process."""
-    return scorer(assignment)
 
 
 def _finish(

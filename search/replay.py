@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ray import tune
 
+from search.checkpoints import DurableTrial
 from spaces import SpaceContext, get_space
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.parameters import Parameter, Range
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import DEFAULT_TASK, Task, get_task
-from trainables.trial.assignment import Assignment
+from trainables.trial.checkpoint import seal
 
 #: Columns that identify the configuration of a row; columns of its memory start with ``memory.``.
 _IDENTITY = ("number", "params", "config")
@@ -264,7 +264,7 @@ class ReplayPredictor:
         return 0
 
 
-class ReplayTrial(tune.Trainable):
+class ReplayTrial(DurableTrial):
     """Replaces ``FusionTrial``: each step reports an epoch of a recorded trial.
 
     The checkpoint is a file with the number of epochs. A configuration is always answered by one recorded
@@ -289,25 +289,23 @@ class ReplayTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next configuration in the same process."""
-        assignment: Assignment = new_config["assignment"]
-        self._row = self._table.nearest(assignment.config)
+        self.assign(new_config["assignment"])
+        self._row = self._table.nearest(self.assignment.config)
         self._epoch = 0
-        if assignment.checkpoint is not None:
-            with assignment.checkpoint.as_directory() as folder:
-                self.load_checkpoint(folder)
         return True
 
     def step(self) -> dict[str, Any]:
         """Report the next epoch."""
+        remark = self.resume(self._load)
         time.sleep(self._seconds)
         result = self._row.epochs[self._epoch]
         self._epoch += 1
-        return {**result, "done": self._epoch >= self._epochs}
+        return {**result, **remark, "done": self._epoch >= self._epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the number of reported epochs."""
         (Path(checkpoint_dir) / "replay.json").write_text(json.dumps({"epoch": self._epoch}))
+        seal(Path(checkpoint_dir))
 
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Read the number of reported epochs, and resume after them."""
-        self._epoch = json.loads((Path(checkpoint) / "replay.json").read_text())["epoch"]
+    def _load(self, folder: Path) -> None:
+        self._epoch = json.loads((folder / "replay.json").read_text())["epoch"]

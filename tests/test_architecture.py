@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("trainables", "spaces", "search")
 ROOMS = {
     "trainables": (
-        ("errors", "notices", "units"),
+        ("errors", "notices", "progress", "units"),
         ("disk",),
         ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds"),
         ("towers",),
@@ -37,6 +37,7 @@ ROOMS = {
         ("records",),
         ("placement",),
         ("config",),
+        ("checkpoints",),
         ("replay",),
         ("backends",),
         ("setup",),

@@ -111,6 +111,11 @@ def sync(path: Path) -> None:
     if path.is_dir():
         for below in path.iterdir():
             sync(below)
+    sync_entry(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Wait until a file is on the disk, or the names of what is in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,6 +18,8 @@ from trainables.errors import UserError
 from trainables.methods import FusionMethod, FusionOutput, MethodConfig, MethodContext, build_method
 from trainables.towers import ModalityInput
 
+#: File that describes the supernet beside its weights.
+DESCRIPTION = "supernet.json"
 #: Number of shells that are kept: the largest and the smallest subnet, which recur, and a few others.
 _KEPT = 4
 
@@ -39,13 +41,13 @@ class SupernetWeights:
     @classmethod
     def load(cls, folder: Path) -> SupernetWeights:
         """Read a supernet that ``save`` has written."""
-        described = json.loads((folder / "supernet.json").read_text())
+        described = json.loads((folder / DESCRIPTION).read_text())
         return cls(described["method"], described["config"], load_file(folder / "weights.safetensors"))
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors``, a checkpoint of the largest subnet, and ``supernet.json``."""
         save_file({k: v.contiguous().cpu() for k, v in self.state.items()}, folder / "weights.safetensors")
-        (folder / "supernet.json").write_text(json.dumps({"method": self.method, "config": self.config}))
+        (folder / DESCRIPTION).write_text(json.dumps({"method": self.method, "config": self.config}))
 
     def supernet(self, context: MethodContext) -> Supernet:
         """Return the supernet with these weights over the towers of a context."""

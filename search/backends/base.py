@@ -10,12 +10,13 @@ from rich.console import Console
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryReport
+from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.trial.assignment import Assignment
 
-#: Returns the metrics of a trial's checkpoint on the test split.
-Scorer = Callable[[Assignment], dict[str, float]]
+#: Returns the metrics of a trial's checkpoint on the test split. It reports progress by calling a function.
+Scorer = Callable[[Assignment, Tick], dict[str, float]]
 
 
 class Predictor(Protocol):

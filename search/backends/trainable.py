@@ -12,14 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
-from ray import tune
 
+from search.checkpoints import DurableTrial
 from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
 from trainables.notices import pending
-from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
 from trainables.trial.run import TrialRun
 from trainables.trial.trainer import DivergedError
@@ -33,12 +32,13 @@ NOTICES = "notices"
 _T = TypeVar("_T")
 
 
-class FusionTrial(tune.Trainable):
+class FusionTrial(DurableTrial):
     """Ray Tune's view of a ``TrialRun``: each step is one epoch and reports all objectives.
 
     A worker keeps its process, and thus its encoders, from one trial to the next. A trial that runs out of
     memory or diverges reports that as its last result: see ``Ending``. Any other error is raised, and Ray
-    Tune restarts the trial from its last checkpoint.
+    Tune restarts the trial from its last checkpoint. A worker that makes no progress ends itself, whatever it
+    is at: building, loading, training, evaluating or saving.
     """
 
     def setup(
@@ -55,19 +55,22 @@ class FusionTrial(tune.Trainable):
         The trial is built in its first step, because Ray Tune restarts a trial whose worker died in a step,
         but not one whose worker died here.
         """
-        self._assignment: Assignment = new_config["assignment"]
+        self.assign(new_config["assignment"])
+        self._watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
         self._run: TrialRun | None = None
         self._saved: TemporaryDirectory[str] | None = None
-        self._ending: Ending | None = None
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch and save it, so that every reported epoch can be resumed from."""
-        watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
-        watchdog.start()
-        if self._ending is not None:
-            return self._ending.to_result()
-        return self._survive(lambda: self._epoch(watchdog))
+        self._watchdog.start()
+        with self._watchdog.watching():
+            return self._survive(self._epoch)
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save the trial; see ``DurableTrial``."""
+        with self._watchdog.watching():
+            return super().save(checkpoint_dir)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Copy the files that the last step saved; a trial that ended without a result has none."""
@@ -75,34 +78,28 @@ class FusionTrial(tune.Trainable):
             # Links between two temporary folders, not moves: Ray Tune may ask for the same epoch twice.
             shutil.copytree(self._saved.name, checkpoint_dir, copy_function=os.link, dirs_exist_ok=True)
 
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Load a checkpoint."""
-        self._survive(lambda: self._build().load(Path(checkpoint)))
-
     def cleanup(self) -> None:
         """Release the trial; Ray Tune calls this when the worker ends."""
         self._run = self._saved = None
 
-    def _build(self) -> TrialRun:
+    def _epoch(self) -> dict[str, Any]:
         if self._run is None:
-            limit_memory(self._assignment.granted)
-            self._run = TrialRun(self._spec, self._assignment, self._inherited)
-        return self._run
-
-    def _epoch(self, watchdog: Watchdog) -> dict[str, Any]:
-        run = self._build()
-        with watchdog.watching():
-            result = run.epoch(watchdog.tick)
+            limit_memory(self.assignment.granted)
+            tick = self._watchdog.tick
+            self._run = TrialRun(self._spec, self.assignment, self._inherited, tick=tick)
+        run = self._run
+        remark = self.resume(run.load, run.tick)
+        result = run.epoch()
         bad = [f"{name} became {value}" for name, value in result.items() if not math.isfinite(value)]
         if bad:
             raise DivergedError(f"{', '.join(bad)} in epoch {run.trainer.epoch}")
         run.stage = "checkpoint"
         self._saved = TemporaryDirectory()
         run.save(Path(self._saved.name))
-        expected = self._assignment.expected
+        expected = self.assignment.expected
         if run.as_set and expected is not None:
             result["expected_memory"] = expected / GIB
-        return {**result, NOTICES: pending(), "done": run.trainer.epoch >= self._spec.epochs}
+        return {**result, **remark, NOTICES: pending(), "done": run.trainer.epoch >= self._spec.epochs}
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
         """Return the result of ``work``, or the ending of the trial; the process can run another trial."""
@@ -119,10 +116,10 @@ class FusionTrial(tune.Trainable):
                 status,
                 stage=self._run.stage if self._run is not None else "building",
                 message=first_line(error),
-                below_share=_below_share(error, self._assignment.granted),
+                below_share=_below_share(error, self.assignment.granted),
             )
         # Outside the except clause the error is gone, and so are its frames, which held the step's tensors.
-        self._ending, self._run, self._saved = ending, None, None
+        self._run = self._saved = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

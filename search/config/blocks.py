@@ -276,7 +276,8 @@ class PlacementSettings(Settings):
     max_failures: Annotated[
         int,
         Help(
-            "Number of times that a trial which died or hung is started again from its last checkpoint.",
+            "Number of times that a trial which died or hung is started again from its last checkpoint. The "
+            "same holds for a supernet's training and the evaluation of subnets.",
             metavar="N",
         ),
         AtLeast(0),
@@ -284,7 +285,10 @@ class PlacementSettings(Settings):
     ] = 2
     hang_timeout: Annotated[
         float,
-        Help("A trial that finishes no step for this time counts as hung."),
+        Help(
+            "A worker that makes no progress for this time counts as hung, and is replaced. Each step, each "
+            "batch and each part of building a model is progress."
+        ),
         DURATION,
         MoreThan(0),
         Changeable(),

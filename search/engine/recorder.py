@@ -66,6 +66,7 @@ class Recorder:
         """
         record = self.history.leg(tune_id)
         self.history.note(record, result)
+        record.message = result.get("remark", record.message)
         goes_on = self._goes_on(record, int(result.get("epoch", 0)))
         if goes_on and record.ending is None and len(record.epochs) < self.epochs:
             self.keep(record)

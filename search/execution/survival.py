@@ -69,6 +69,16 @@ class Survival(FIFOScheduler):
             tune_controller.stop_trial(trial)
 
 
+def notes_folder(name: str) -> Path:
+    """Return a folder for the notes of a watchdog, in the folder that Ray has for this session.
+
+    Args:
+        name: A name that no other process of the session has. The folder has the same path on each node.
+    """
+    session = ray._private.worker._global_node.get_session_dir_path()
+    return Path(session, "watchdogs", name)
+
+
 def last_error(trial: Any) -> str:
     """Return the text of a Ray Tune trial's latest error, empty if there is none."""
     path = trial.error_file
@@ -95,9 +105,23 @@ def diagnose(error: str, folder: str) -> Failure:
     if remains is not None and remains.killed_for_memory:
         return Failure(f"the kernel killed its worker on {node} for want of memory", True, node)
     if remains is not None and remains.hang:
-        return Failure(f"hung at {remains.hang} (all stacks: {folder} on {node})", node=node)
+        return Failure(_hung(remains, folder, node), node=node)
     detail = error.splitlines()[-1].partition(" Some common causes")[0]
     return Failure(f"its worker died: {detail[:300]}", node=node)
+
+
+def find_hang(name: str) -> str:
+    """Return in one line where a process hung, of which only the name of its notes is known; else nothing."""
+    folder = str(notes_folder(name))
+    for node in dict.fromkeys(known["NodeManagerAddress"] for known in ray.nodes() if known["Alive"]):
+        remains = _ask(node, folder)
+        if remains is not None and remains.hang:
+            return _hung(remains, folder, node)
+    return ""
+
+
+def _hung(remains: Remains, folder: str, node: str | None) -> str:
+    return f"hung at {remains.hang} (all stacks: {folder} on {node})"
 
 
 def _ask(node: str, folder: str) -> Remains | None:

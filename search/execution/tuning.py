@@ -147,8 +147,10 @@ class Events(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Show what a worker wants the user to know, once, even if others say it with other figures."""
-        for line in result.get(NOTICES, ()):
+        """Show what a worker wants the user to know, and what a trial remarks about its checkpoints."""
+        if "remark" in result:
+            _say(self.console, self.recorder.history.leg(trial.trial_id), result["remark"])
+        for line in result.get(NOTICES, ()):  # once, even if others say it with other figures
             words = re.sub(r"[\d.]+", "", line)
             if words not in self._shown:
                 self._shown.add(words)

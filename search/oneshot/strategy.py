@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
+from search.checkpoints import keep_weights
 from search.engine.gate import Gate
 from search.goals.agreement import RankAgreement
 from search.oneshot.subnets import SubnetPool, SubnetSearch
@@ -25,8 +26,9 @@ from search.reporting.progress import Steps
 from search.reporting.tracker import Tracker
 from search.setup import Setup
 from search.units import GIB, format_size
-from trainables.elastic import SupernetWeights
+from trainables.elastic import DESCRIPTION, SupernetWeights
 from trainables.errors import UserError
+from trainables.trial.checkpoint import WEIGHTS, DamagedError, check
 
 #: Folder of the subnets' store, inside the search's folder.
 SUBNETS = "subnets"
@@ -134,14 +136,36 @@ class OneShot:
         kept = self.store.fact(SUPERNET)
         if kept and kept["document"]["status"] == Status.FINISHED:
             record = TrialRecord.from_dict(SUPERNET, kept["document"], kept["epochs"])
-            self._say(f"the supernet is trained ({len(record.epochs)} epochs)")
-        else:
-            record = self._train_anew(kept)
+            try:
+                weights = self._weights(record)
+            except DamagedError as error:
+                self._say(f"the supernet is trained again: its checkpoint is damaged ({error})")
+            else:
+                self._say(f"the supernet is trained ({len(record.epochs)} epochs)")
+                self.tracker.update(record)
+                return weights
+        record = self._train_anew(kept)
         self.tracker.update(record)
+        weights = self._weights(record)
+        keep_weights(self._checkpoint(record))
+        return weights
+
+    def _checkpoint(self, record: TrialRecord) -> Checkpoint:
         assert record.checkpoint is not None
-        checkpoint = Checkpoint(self.setup.config.place.inside(record.checkpoint))
-        with checkpoint.as_directory() as folder:
-            return SupernetWeights.load(Path(folder))
+        return Checkpoint(self.setup.config.place.inside(record.checkpoint))
+
+    def _weights(self, record: TrialRecord) -> SupernetWeights:
+        """Return the weights in a supernet's checkpoint.
+
+        Raises:
+            DamagedError: If they are not what was written.
+        """
+        try:
+            with self._checkpoint(record).as_directory() as folder:
+                check(Path(folder), [WEIGHTS, DESCRIPTION])
+                return SupernetWeights.load(Path(folder))
+        except FileNotFoundError as error:
+            raise DamagedError("it is missing") from error
 
     def _train_anew(self, kept: dict[str, Any] | None) -> TrialRecord:
         config = self.setup.config
@@ -173,7 +197,7 @@ class OneShot:
                 self._keep(record)
                 self.tracker.update(record)
 
-            record.checkpoint = train_supernet(order, config, heard)
+            record.checkpoint = train_supernet(order, config, heard, self._say)
         record.status = Status.FINISHED
         self._keep(record)
         return record
@@ -230,6 +254,7 @@ class OneShot:
             max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
             config.oneshot.subnet_precision,
             config.placement.max_failures,
+            self._say,
         )
 
     def _best(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,11 +13,13 @@ from typing import Any
 import ray
 import torch
 from optuna.samplers import BaseSampler
+from ray.exceptions import RayActorError, RayError
 
 from search.config import SearchConfig
 from search.engine.candidates import Candidate, Candidates
 from search.engine.gate import Gate
 from search.engine.study import DurableStudy
+from search.execution.survival import diagnose, notes_folder
 from search.goals.objectives import known_values
 from search.goals.pareto import non_dominated
 from search.goals.ranking import priority
@@ -37,7 +40,7 @@ from trainables.memory.memo import PredictionMemo
 from trainables.seeds import derive_seed, short_seed
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.towers import resolve_encoder
-from trainables.trial.outcome import last_line
+from trainables.trial.watchdog import Watchdog
 from trainables.trial.workbench import TrialSpec, Workbench, default_device, fast_precision
 
 #: Subnets that are proposed together, from the results of all earlier ones.
@@ -102,13 +105,29 @@ class SubnetActor:
         gate: Subnets that it finds infeasible are not evaluated.
         threads: CPU threads to use.
         precision: ``auto``, or as ``SubnetEvaluator`` takes it.
+        notes: Name of the folder in which it leaves a note if it hangs; see ``notes_folder``.
     """
 
     def __init__(
+        self,
+        spec: TrialSpec,
+        weights: SupernetWeights,
+        gate: Gate,
+        threads: int,
+        precision: str,
+        notes: str,
+    ) -> None:
+        self._watchdog = Watchdog(notes_folder(notes), spec.hang_timeout)
+        self._watchdog.start()
+        with self._watchdog.watching():
+            self._build(spec, weights, gate, threads, precision)
+
+    def _build(
         self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
     ) -> None:
         self._gate = gate
-        self._bench = Workbench(spec, torch.device(default_device()), threads)
+        tick = self._watchdog.tick
+        self._bench = Workbench(spec, torch.device(default_device()), threads, tick)
         setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         if precision == "auto":
@@ -123,7 +142,8 @@ class SubnetActor:
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
         """Return the answers for subnets, in the given order."""
-        return [self._answer(config) for config in configs]
+        with self._watchdog.watching():
+            return [self._answer(config) for config in configs]
 
     def shared(self) -> tuple[int, int]:
         """Return the numbers of stages that were run and of stages that were reused."""
@@ -135,14 +155,17 @@ class SubnetActor:
 
     def _answer(self, config: dict[str, Any]) -> Answer:
         known = self._gate.assess(config, self._predictor)
-        metrics = self._evaluator.evaluate(split_config(config)[1]) if known.feasible else {}
+        self._watchdog.tick()
+        fields = split_config(config)[1]
+        metrics = self._evaluator.evaluate(fields, self._watchdog.tick) if known.feasible else {}
         return Answer(known.memory, known.violations, metrics)
 
 
 class SubnetPool:
     """Actors that evaluate subnets in parallel, each with the supernet's weights from Ray's object store.
 
-    An actor that dies is replaced, and its subnets are evaluated again.
+    An actor that dies, or that makes no progress and ends itself, is replaced, and its subnets are evaluated
+    again.
 
     Args:
         spec: The settings that all trials share.
@@ -152,6 +175,7 @@ class SubnetPool:
         size: Number of actors.
         precision: See ``SubnetActor``.
         failures: How many deaths of actors are accepted.
+        say: Called with a message for each of them.
     """
 
     def __init__(
@@ -163,13 +187,19 @@ class SubnetPool:
         size: int,
         precision: str,
         failures: int,
+        say: Callable[[str], None],
     ) -> None:
         made = ray.remote(SubnetActor).options(**share.options())
         kept = ray.put(weights)
         self.size = size
-        self._make = lambda: made.remote(spec, kept, gate, share.threads, precision)
+        self._make = lambda notes: made.remote(spec, kept, gate, share.threads, precision, notes)
         self._failures = failures
-        self._actors = [self._make() for _ in range(size)]
+        self._say = say
+        self._patience = spec.hang_timeout
+        self._notes = [""] * size
+        self._actors: list[Any] = [None] * size
+        for place in range(size):
+            self._start(place)
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
         """Yield the index and the answer of each configuration, as soon as it is ready.
@@ -195,24 +225,33 @@ class SubnetPool:
             place, chunk = running.pop(ready)
             try:
                 answers = ray.get(ready)
-            except ray.exceptions.RayActorError as error:
-                self._failures -= 1
-                if self._failures < 0:
-                    raise UserError(f"evaluating subnets failed: {last_line(error)}") from error
-                self._actors[place] = self._make()
+            except RayActorError as error:
+                self._replace(place, error)
                 give(place, chunk)
                 continue
             give(place, list(islice(numbered, _CHUNK)))
             yield from zip((index for index, _ in chunk), answers, strict=True)
 
     def precision(self) -> str:
-        """Return the precision of the subnets' forward passes."""
-        found: str = ray.get(self._actors[0].runs_in.remote())
-        return found
+        """Return the precision of the subnets' forward passes.
+
+        Raises:
+            UserError: If more actors die than ``failures`` accepts.
+        """
+        while True:
+            try:
+                found: str = ray.get(self._actors[0].runs_in.remote())
+            except RayActorError as error:
+                self._replace(0, error)
+            else:
+                return found
 
     def shared(self) -> float:
-        """Return the share (0 to 1) of the subnets' stages that were reused, not run."""
-        counts = ray.get([actor.shared.remote() for actor in self._actors])
+        """Return the share (0 to 1) of the subnets' stages that were reused, not run; 0 if nobody answers."""
+        try:
+            counts = ray.get([actor.shared.remote() for actor in self._actors], timeout=self._patience)
+        except RayError:
+            return 0.0
         run, there = (sum(column) for column in zip(*counts, strict=True))
         return there / (run + there) if there else 0.0
 
@@ -220,6 +259,23 @@ class SubnetPool:
         """End the actors, which frees their resources."""
         for actor in self._actors:
             ray.kill(actor)
+
+    def _start(self, place: int) -> None:
+        self._notes[place] = f"subnets-{uuid.uuid4().hex}"
+        self._actors[place] = self._make(self._notes[place])
+
+    def _replace(self, place: int, error: RayActorError) -> None:
+        """Start another actor in place of one that died.
+
+        Raises:
+            UserError: If more actors have died than ``failures`` accepts.
+        """
+        reason = diagnose(str(error), str(notes_folder(self._notes[place]))).message
+        self._failures -= 1
+        if self._failures < 0:
+            raise UserError(f"evaluating subnets failed: {reason}") from error
+        self._say(f"an actor that evaluates subnets is replaced: {reason}")
+        self._start(place)
 
 
 class SubnetSearch:

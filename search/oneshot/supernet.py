@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,14 @@ from typing import Any
 
 import ray
 import ray.train
+from ray.exceptions import RayError
 from ray.train import Checkpoint
 
 from search.backends.training import PreparedTraining
+from search.checkpoints import PREFIX, in_folder, make_durable, storage
 from search.config import SearchConfig
 from search.engine.gate import Gate
+from search.execution.survival import find_hang, notes_folder
 from search.goals.objectives import known_values
 from search.placement import Placement, Share
 from search.records.place import inner_path
@@ -29,11 +33,14 @@ from spaces.subnets import draw_member, subnet_space
 from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.prediction import predict_supernet
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
+from trainables.trial.checkpoint import load_whole
 from trainables.trial.outcome import last_line
+from trainables.trial.watchdog import Watchdog, examine
 from trainables.trial.workbench import TrialSpec
 
 #: Name of the supernet's record and of its folder, and the record's kind.
@@ -168,14 +175,18 @@ def order_supernet(
 
 
 def train_supernet(
-    order: SupernetOrder, config: SearchConfig, heard: Callable[[dict[str, float]], None]
+    order: SupernetOrder,
+    config: SearchConfig,
+    heard: Callable[[dict[str, float]], None],
+    say: Callable[[str], None],
 ) -> str:
-    """Train a supernet, from its last checkpoint if it has one.
+    """Train a supernet, from its last whole checkpoint if it has one.
 
     Args:
         order: The supernet to train.
         config: The search's settings.
         heard: Called with the results of each epoch.
+        say: Called with a message if a checkpoint is damaged, or if workers are replaced.
 
     Returns:
         The path of the last checkpoint in the search's folder; checkpoints go into its folder ``supernet``.
@@ -184,11 +195,24 @@ def train_supernet(
         UserError: If workers fail more often than ``max_failures``.
     """
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
+    filesystem, path = storage(config.place.address)
+    place = f"{path}/{SUPERNET}"
+    # Ray Train's own note of its checkpoints is not flushed to the disk; the workers look for themselves.
+    with suppress(FileNotFoundError):
+        filesystem.delete_file(f"{place}/{CHECKPOINT_MANAGER_SNAPSHOT_FILENAME}")
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    notes = f"{SUPERNET}-{uuid.uuid4().hex}"
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": order.job, "mailbox": mailbox, "threads": order.share.threads},
+        train_loop_config={
+            "job": order.job,
+            "mailbox": mailbox,
+            "threads": order.share.threads,
+            "place": (filesystem, place),
+            "notes": notes,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=order.workers,
             use_gpu="GPU" in order.share.resources,
@@ -215,36 +239,84 @@ def train_supernet(
     thread.start()
     while thread.is_alive():
         thread.join(0.2)
-        for result in ray.get(mailbox.take.remote()):
-            heard(result)
+        try:
+            messages = ray.get(mailbox.take.remote(), timeout=config.placement.hang_timeout)
+        except RayError as error:
+            raise UserError(
+                f"the supernet's training failed: its results cannot be had ({last_line(error)}); --resume "
+                f"{config.run_name} goes on from its last epoch"
+            ) from error
+        for message in messages:
+            if isinstance(message, str):
+                say(f"{SUPERNET} {message}")
+            else:
+                heard(message)
     if "error" in outcome:
-        error = outcome["error"]
-        causes = [*getattr(error, "worker_failures", {}).values(), error]
+        reason = _reason(outcome["error"], notes, order.workers)
         raise UserError(
-            f"the supernet's training failed: {last_line(causes[0])}; `{config.place.resume_command}` "
-            "resumes from its last epoch"
-        ) from error
-    return inner_path(outcome["result"].checkpoint.path)
+            f"the supernet's training failed: {reason}; `{config.place.resume_command}` resumes from its "
+            "last epoch"
+        ) from outcome["error"]
+    return inner_path(next(in_folder(filesystem, place)).path)
+
+
+def _reason(error: Exception, notes: str, workers: int) -> str:
+    """Return in one line why the workers failed."""
+    for rank in range(workers):
+        if hang := find_hang(f"{notes}-{rank}"):
+            return hang
+    causes = [*getattr(error, "worker_failures", {}).values(), error]
+    return last_line(causes[0])
 
 
 class _Mailbox:
     """Passes the first worker's results to the driver; Ray Train itself passes on only the last one."""
 
     def __init__(self) -> None:
-        self._results: list[dict[str, float]] = []
+        self._messages: list[dict[str, float] | str] = []
+        self._starts = 0
 
-    def put(self, result: dict[str, float]) -> None:
-        """Leave a result."""
-        self._results.append(result)
+    def begin(self, text: str) -> None:
+        """Leave a message that is to be said if the workers are not the first ones."""
+        self._starts += 1
+        if self._starts > 1:
+            self._messages.append(text)
 
-    def take(self) -> list[dict[str, float]]:
-        """Return the results that were left since the last call."""
-        taken, self._results = self._results, []
+    def put(self, message: dict[str, float] | str) -> None:
+        """Leave the result of an epoch, or a message."""
+        self._messages.append(message)
+
+    def take(self) -> list[dict[str, float] | str]:
+        """Return what was left since the last call."""
+        taken, self._messages = self._messages, []
         return taken
 
 
 def _work(told: dict[str, Any]) -> None:
-    """Train as one of the workers."""
+    """Train as one of the workers, watched: a worker that makes no progress ends itself."""
+    rank = ray.train.get_context().get_world_rank()
+    job: SupernetJob = told["job"]
+    folder = notes_folder(f"{told['notes']}-{rank}")
+    hang = examine(str(folder)).hang
+    watchdog = Watchdog(folder, job.spec.hang_timeout)
+    watchdog.start()
+    with watchdog.watching():
+        run = _begun(told, watchdog.tick)
+        if rank == 0:
+            reason = f"hung at {hang}" if hang else "a worker died"
+            text = f"goes on after epoch {run.trainer.epoch}: {reason}"
+            ray.get(told["mailbox"].begin.remote(text))
+        while run.trainer.epoch < job.epochs:
+            result = run.epoch()
+            if rank == 0:  # before the checkpoint: an epoch whose result is lost would not be trained again
+                ray.get(told["mailbox"].put.remote({**result, "time": time.time()}))
+            _save(run, told["place"], result, first=rank == 0)
+            watchdog.tick()
+
+
+def _begun(told: dict[str, Any], tick: Tick) -> SupernetRun:
+    """Return this worker's training, from the last whole checkpoint on."""
+    from ray.train.collective import broadcast_from_rank_zero
     from ray.train.torch import get_device, prepare_model
 
     context = ray.train.get_context()
@@ -262,28 +334,28 @@ def _work(told: dict[str, Any]) -> None:
         rank=rank,
         world=world,
         threads=told["threads"],
+        tick=tick,
     )
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            run.load(Path(folder))
-    while run.trainer.epoch < job.epochs:
-        result = run.epoch()
-        with _saved(run, first=rank == 0) as saved:
-            ray.train.report(result, checkpoint=saved)
-        if rank == 0:
-            ray.get(told["mailbox"].put.remote({**result, "time": time.time()}))
+    remarks = load_whole(in_folder(*told["place"]), run.load, tick)
+    if world > 1 and broadcast_from_rank_zero(run.trainer.epoch) != run.trainer.epoch:
+        raise RuntimeError("the workers have found different checkpoints")
+    if remarks and rank == 0:
+        ray.get(told["mailbox"].put.remote(", ".join(remarks)))
+    return run
 
 
-@contextmanager
-def _saved(run: SupernetRun, *, first: bool) -> Iterator[Checkpoint | None]:
-    """Yield a checkpoint if this is the first worker, which writes them; else None."""
+def _save(run: SupernetRun, place: tuple[Any, str], result: dict[str, float], *, first: bool) -> None:
+    """Report an epoch to Ray Train; the first worker writes a checkpoint that survives a power loss."""
     if not first:
-        yield None
+        ray.train.report(result)
         return
-    with TemporaryDirectory() as folder:
-        run.save(Path(folder))
-        yield Checkpoint.from_directory(folder)
+    filesystem, folder = place
+    # An epoch may be trained again after its checkpoint was damaged; the later one comes last.
+    name = f"{PREFIX}{run.trainer.epoch:06d}_{time.time_ns()}"
+    with TemporaryDirectory() as scratch:
+        run.save(Path(scratch))
+        ray.train.report(result, checkpoint=Checkpoint.from_directory(scratch), checkpoint_dir_name=name)
+    make_durable(Checkpoint(f"{folder}/{name}", filesystem))
 
 
 def _predicted(

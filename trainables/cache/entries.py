@@ -26,6 +26,7 @@ from trainables.cache.manifest import (
 from trainables.disk import move_synced, writing
 from trainables.errors import UserError
 from trainables.notices import tell
+from trainables.progress import Tick, locked, no_tick
 
 #: Manifests that this process holds open, with a shared lock, because it uses their entries.
 _held: dict[Path, IO[bytes]] = {}
@@ -33,7 +34,7 @@ _held: dict[Path, IO[bytes]] = {}
 _users: Counter[Path] = Counter()
 
 
-def build_once(target: Path, build: Callable[[Path], None]) -> bool:
+def build_once(target: Path, build: Callable[[Path], None], tick: Tick = no_tick) -> bool:
     """Create ``target`` by calling ``build``, unless it exists undamaged. A partial target is never visible.
 
     If several processes ask for the same target at the same time, one builds it and the others wait. No other
@@ -42,6 +43,7 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
     Args:
         target: The file or folder to create.
         build: Called with a temporary path beside ``target``; must create a file or folder there.
+        tick: Called while another process that builds it makes progress.
 
     Returns:
         Whether ``build`` ran.
@@ -50,9 +52,9 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
         DiskFullError: If there is no space for it.
         UserError: If it has to be created and its folder may not be written.
     """
-    if ready(target):
+    if ready(target, tick=tick):
         return False
-    with building(target.parent, target.name) as scratch:
+    with building(target.parent, target.name, tick) as scratch:
         if checked(target):
             return False
         build(scratch / target.name)
@@ -60,7 +62,7 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
     return True
 
 
-def ready(entry: Path, lock: str | None = None) -> bool:
+def ready(entry: Path, lock: str | None = None, tick: Tick = no_tick) -> bool:
     """Return whether an entry exists undamaged. If so, it counts as used, and this process holds it.
 
     An entry is compared with its manifest by one process of a machine, once a day and after each start of the
@@ -69,6 +71,7 @@ def ready(entry: Path, lock: str | None = None) -> bool:
     Args:
         entry: The entry.
         lock: The name under which it is built; None is the entry's own.
+        tick: Called while another process that builds under that name makes progress.
 
     Raises:
         UserError: If it is damaged and its folder may not be written.
@@ -78,7 +81,7 @@ def ready(entry: Path, lock: str | None = None) -> bool:
     if _hold(entry) and was_compared(entry):
         return True
     try:
-        with FileLock(_lock_path(entry.parent, lock or entry.name)):
+        with _locked(entry.parent, lock or entry.name, tick):
             return _hold(entry) and (was_compared(entry) or _compare(entry) is None)
     except OSError as error:
         reason = _compare(entry) if _hold(entry) else "it has no manifest"
@@ -109,7 +112,7 @@ def checked(entry: Path) -> bool:
 
 
 @contextlib.contextmanager
-def building(folder: Path, name: str) -> Iterator[Path]:
+def building(folder: Path, name: str, tick: Tick = no_tick) -> Iterator[Path]:
     """Yield an empty temporary folder to build entries in, while no other process builds under that name.
 
     What killed processes have left in the folder is removed.
@@ -117,15 +120,16 @@ def building(folder: Path, name: str) -> Iterator[Path]:
     Args:
         folder: The folder of the entries.
         name: The name of what is built: that of the entry, or another one for several entries together.
+        tick: Called while another process that builds under that name makes progress.
 
     Raises:
         DiskFullError: If the disk is full, or gets full in the body of the ``with`` statement.
         UserError: If the folder may not be written.
     """
     make_folder(folder)
-    with writing(folder, ADVICE), FileLock(_lock_path(folder, name)):
+    with writing(folder, ADVICE), _locked(folder, name, tick):
         remove_leftovers(folder)
-        scratch = folder / f".{name}.partial"
+        scratch = _scratch(folder, name)
         # A leftover folder belongs to a killed process, because the lock keeps running processes out.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
@@ -133,6 +137,15 @@ def building(folder: Path, name: str) -> Iterator[Path]:
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(folder: Path, name: str) -> Path:
+    return folder / f".{name}.partial"
+
+
+def _locked(folder: Path, name: str, tick: Tick) -> contextlib.AbstractContextManager[None]:
+    """Return the lock of a name under which something is built; its files show that the builder works."""
+    return locked(_lock_path(folder, name), lambda: _scratch(folder, name).rglob("*"), tick)
 
 
 def publish(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from trainables.data.prepared import PreparedData, PreparedSplit
 from trainables.data.source import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
 from trainables.errors import UserError
+from trainables.progress import Tick, no_tick
 from trainables.step.setting import TrainingSetting
 from trainables.towers import ModalityInput, Sequence, Tower
 from trainables.units import GIB
@@ -82,6 +83,7 @@ class FeatureCache:
         encoder: str,
         device: torch.device,
         others: Collection[int] = (),
+        tick: Tick = no_tick,
     ) -> PrefixFeatures:
         """Return a split's tokens after ``layer`` layers. They are computed if the cache lacks them.
 
@@ -95,6 +97,7 @@ class FeatureCache:
             device: Device on which the tokens are computed.
             others: Numbers of layers that other trials may need. Tokens after these layers are stored too if
                 they are computed on the way and no other file has to be removed for them.
+            tick: Called after each batch, and while another process that computes them makes progress.
 
         Raises:
             NoRoomError: If they are larger than the limit or the space on the disk, or if they have to be
@@ -105,11 +108,11 @@ class FeatureCache:
         what = f"the {tower.modality} features of the {split} split"
         for _ in range(_TRIES):
             try:
-                if not ready(files.path(layer), files.stem):
+                if not ready(files.path(layer), files.stem, tick):
                     # Only one process at a time computes layers of a split; the next one can reuse its files
-                    with building(self.folder, files.stem) as scratch:
+                    with building(self.folder, files.stem, tick) as scratch:
                         if not checked(files.path(layer)):
-                            self._build(scratch, files, rows, tower, layer, setting, device, others)
+                            self._build(scratch, files, rows, tower, layer, setting, device, others, tick)
             except UserError as error:
                 raise NoRoomError(f"{what} cannot be cached: {error}") from error
             with contextlib.suppress(FileNotFoundError):  # another process may have made room
@@ -154,6 +157,7 @@ class FeatureCache:
         setting: TrainingSetting,
         device: torch.device,
         others: Collection[int],
+        tick: Tick,
     ) -> None:
         """Compute a layer's file from the deepest lower layer on file."""
         lower = next((i for i in reversed(range(layer)) if checked(files.path(i))), None)
@@ -175,6 +179,7 @@ class FeatureCache:
                     with torch.no_grad(), setting.autocast(device):
                         sequence = tower.encode(sequence, i)
                     _append(file, sequence.tokens.float().cpu().numpy(), len(rows))
+                tick()
             for file in opened.values():
                 file.truncate()  # deeper layers may have fewer tokens than were reserved
         for i in opened:

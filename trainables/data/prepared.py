@@ -26,6 +26,7 @@ from trainables.cache.entries import entries_of, last_used, remove, size_of
 from trainables.data.source import SPLITS, Dataset, image_bytes
 from trainables.disk import disk_full, free_space
 from trainables.errors import UserError
+from trainables.progress import Tick, no_tick
 from trainables.tasks import Task, read_task
 from trainables.towers import EncoderSource
 from trainables.units import GIB
@@ -123,6 +124,7 @@ def prepare(
     text_length: int,
     image_size: int,
     progress: Progress | None = None,
+    tick: Tick = no_tick,
 ) -> PreparedData:
     """Prepare a dataset for the given encoders, unless the cache already contains it.
 
@@ -133,6 +135,7 @@ def prepare(
         image_size: Side of the square images in pixels. Images are resized to this length of the shorter side
             and then cropped at the centre.
         progress: Called with (split, rows done, rows of the split).
+        tick: Called while another process that prepares the same makes progress.
 
     Raises:
         DiskFullError: If the disk has no space for it.
@@ -163,7 +166,7 @@ def prepare(
             _write_split(dataset, split, encoders, info, target / f"{split}.arrow", progress)
         (target / "prepared.json").write_text(json.dumps(info))
 
-    build_once(folder / key, build)
+    build_once(folder / key, build, tick)
     return PreparedData(folder / key)
 
 

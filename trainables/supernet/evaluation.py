@@ -13,9 +13,9 @@ import torch
 from trainables.data import Loader
 from trainables.elastic import Supernet
 from trainables.methods import FusionMethod, FusionOutput
+from trainables.progress import Tick, no_tick
 from trainables.step.setting import TrainingSetting
 from trainables.towers import Sequence
-from trainables.trial.trainer import Tick, no_tick
 from trainables.trial.workbench import Workbench
 
 #: For each batch of a split, the sequence of each modality.

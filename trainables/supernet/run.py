@@ -16,11 +16,12 @@ from trainables.data import Batch, Loader
 from trainables.elastic import Supernet, SupernetWeights
 from trainables.memory.measuring import reset_peak, since_reset
 from trainables.methods import FusionMethod
+from trainables.progress import Tick, no_tick
 from trainables.seeds import short_seed
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.step import Curriculum
 from trainables.supernet.trainer import SupernetTrainer
-from trainables.trial.trainer import Tick, no_tick
+from trainables.trial.checkpoint import TRAINER, seal
 from trainables.trial.workbench import TrialSpec, Workbench
 
 
@@ -56,6 +57,7 @@ class SupernetRun:
         rank: Number of this worker, from 0.
         world: Number of workers.
         threads: Number of CPU threads of this worker.
+        tick: Called as building proceeds, and after each step and each batch of an evaluation.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class SupernetRun:
         rank: int = 0,
         world: int = 1,
         threads: int = 1,
+        tick: Tick = no_tick,
     ) -> None:
-        self.bench = Workbench(spec, device, threads)
+        self.tick = tick
+        self.bench = Workbench(spec, device, threads, tick)
         self.setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         self.device = device
         context = self.bench.context(self.setting)
@@ -92,22 +96,19 @@ class SupernetRun:
             world=world,
         )
 
-    def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+    def epoch(self) -> dict[str, float]:
         """Train one epoch and evaluate the plan's probe on the validation split.
-
-        Args:
-            tick: Called after each step and each batch of the validation split.
 
         Returns:
             The task's metrics, ``epoch``, ``train_loss``, ``epoch_seconds``, ``validation_seconds`` and, on a
             GPU, ``measured_memory``, the peak GiB held by tensors.
         """
         reset_peak(self.device)
-        result = self.trainer.train_epoch(tick)
+        result = self.trainer.train_epoch(self.tick)
         result |= since_reset(self.device)
         started = time.perf_counter()
         evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, states=0)
-        result |= evaluator.evaluate(self._probe, tick)
+        result |= evaluator.evaluate(self._probe, self.tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -115,15 +116,20 @@ class SupernetRun:
         }
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the weights, and the state to resume training."""
+        """Write a checkpoint: the weights, and the state to resume training.
+
+        Args:
+            folder: An empty folder.
+        """
         self.supernet.weights.save(folder)
-        torch.save(self.trainer.state_dict(), folder / "trainer.pt")
+        torch.save(self.trainer.state_dict(), folder / TRAINER)
+        seal(folder)
 
     def load(self, folder: Path) -> None:
         """Read a checkpoint."""
         state = SupernetWeights.load(folder).state
         self.supernet.largest.load_trainable_state_dict(state)
-        self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
+        self.trainer.load_state_dict(torch.load(folder / TRAINER, weights_only=True))
 
     def _load(self, method: FusionMethod, rows: Tensor, generator: torch.Generator | None) -> Batch:
         """Load rows for a subnet, with the cached output of its frozen prefix if there is one."""

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from trainables.data.loader import Batch
 from trainables.elastic import Supernet
 from trainables.methods import FusionMethod
+from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import Task
-from trainables.trial.trainer import CosineTraining, Tick, no_tick
+from trainables.trial.trainer import CosineTraining
 
 #: Function that loads rows of a split for a subnet. Its last argument is a generator for augmentation.
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]

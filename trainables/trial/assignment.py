@@ -11,6 +11,10 @@ from typing import Any, Protocol
 class Checkpoint(Protocol):
     """A saved trial, local or remote. Ray's ``Checkpoint`` has this interface."""
 
+    @property
+    def path(self) -> str:
+        """Path of the checkpoint, for messages."""
+
     def as_directory(self) -> AbstractContextManager[str]:
         """Return a context that gives the path of a local folder with the checkpoint's files."""
 

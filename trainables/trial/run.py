@@ -16,9 +16,11 @@ from trainables.data import Loader
 from trainables.elastic import SupernetWeights
 from trainables.memory.measuring import Measured
 from trainables.methods import FusionMethod, build_method
+from trainables.progress import Tick, no_tick
 from trainables.seeds import short_seed
 from trainables.trial.assignment import Assignment
-from trainables.trial.trainer import Tick, Trainer, no_tick
+from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
+from trainables.trial.trainer import Trainer
 from trainables.trial.workbench import TrialSpec, Workbench, default_device
 from trainables.units import GIB
 
@@ -31,21 +33,23 @@ class TrialRun:
 
     Args:
         spec: Settings that all trials share.
-        assignment: The trial's assignment. Training resumes from its checkpoint, if it has one.
+        assignment: The trial's assignment. Its checkpoint is not loaded; see ``load``.
         inherited: A supernet that gives the initial weights; None draws them at random.
         device: The device on which the trial runs.
+        tick: Called as building proceeds, and after each step and each batch of an evaluation.
     """
 
     spec: TrialSpec
     assignment: Assignment
     inherited: SupernetWeights | None = None
     device: torch.device = field(default_factory=lambda: torch.device(default_device()))
+    tick: Tick = no_tick
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
         self.stage = "building"
         self.config = self.assignment.config
-        self.bench = Workbench(self.spec, self.device, self.assignment.threads)
+        self.bench = Workbench(self.spec, self.device, self.assignment.threads, self.tick)
         setting = replace(self.spec.setting, **setting_changes(self.config))
         self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
         self.method = self._build().to(self.device)
@@ -64,9 +68,6 @@ class TrialRun:
         )
         self.validation = self.loader("validation")
         self.measured: Measured | None = None
-        if self.assignment.checkpoint is not None:
-            with self.assignment.checkpoint.as_directory() as folder:
-                self.load(Path(folder))
         self.setup_seconds = time.perf_counter() - started
 
     def loader(self, split: str) -> Loader:
@@ -77,11 +78,8 @@ class TrialRun:
         """
         return self.bench.loader(split, self.method, self.setting)
 
-    def epoch(self, tick: Tick = no_tick) -> dict[str, float]:
+    def epoch(self) -> dict[str, float]:
         """Train one epoch and evaluate on the validation split. ``stage`` names the current part.
-
-        Args:
-            tick: Called after each step and each batch of the validation split.
 
         Returns:
             The task's metrics; ``epoch``; ``train_loss``; ``step_time``, the epoch's median in seconds;
@@ -90,7 +88,7 @@ class TrialRun:
             is the same in every epoch and includes filling the feature cache.
         """
         self.stage = "training"
-        result = self.trainer.train_epoch(tick)
+        result = self.trainer.train_epoch(self.tick)
         self.measured = self.measured or self.trainer.meter.measured
         if self.measured is not None:
             result["measured_memory"] = self.measured.allocated / GIB
@@ -98,7 +96,7 @@ class TrialRun:
                 result["reserved_memory"] = self.measured.reserved / GIB
         started = time.perf_counter()
         self.stage = "validation"
-        result |= self.trainer.evaluate(self.validation, tick)
+        result |= self.trainer.evaluate(self.validation, self.tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -108,20 +106,29 @@ class TrialRun:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Return the task's metrics on a split."""
-        return self.trainer.evaluate(self.loader(split))
+        return self.trainer.evaluate(self.loader(split), self.tick)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the trained weights, the configuration, and the state to resume training."""
+        """Write a checkpoint: the trained weights, the configuration, and the state to resume training.
+
+        Args:
+            folder: An empty folder.
+        """
         weights = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
-        save_file(weights, folder / "weights.safetensors")
-        torch.save(self.trainer.state_dict(), folder / "trainer.pt")
+        save_file(weights, folder / WEIGHTS)
+        torch.save(self.trainer.state_dict(), folder / TRAINER)
         described = {"config": dict(self.config), "seed": self.assignment.seed, "spec": asdict(self.spec)}
         (folder / "trial.json").write_text(json.dumps(described, indent=1))
+        seal(folder)
 
     def load(self, folder: Path) -> None:
         """Read a checkpoint."""
-        self.method.load_trainable_state_dict(load_file(folder / "weights.safetensors"))
-        self.trainer.load_state_dict(torch.load(folder / "trainer.pt", weights_only=True))
+        self.load_weights(folder)
+        self.trainer.load_state_dict(torch.load(folder / TRAINER, weights_only=True))
+
+    def load_weights(self, folder: Path) -> None:
+        """Read the trained weights of a checkpoint; the state of training is not needed."""
+        self.method.load_trainable_state_dict(load_file(folder / WEIGHTS))
 
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)
@@ -134,6 +141,20 @@ class TrialRun:
         return method
 
 
-def test_metrics(spec: TrialSpec, assignment: Assignment) -> dict[str, float]:
-    """Return the test metrics of a trial's checkpoint."""
-    return TrialRun(spec, assignment).evaluate("test")
+def test_metrics(spec: TrialSpec, assignment: Assignment, tick: Tick) -> dict[str, float]:
+    """Return the metrics of a trial on the test split, with the weights of its checkpoint.
+
+    Args:
+        spec: Settings that all trials share.
+        assignment: The trial; it has a checkpoint.
+        tick: Called as work proceeds.
+
+    Raises:
+        DamagedError: If the weights are not what was written.
+    """
+    run = TrialRun(spec, assignment, tick=tick)
+    assert assignment.checkpoint is not None
+    with assignment.checkpoint.as_directory() as folder:
+        check(Path(folder), [WEIGHTS], tick)
+        run.load_weights(Path(folder))
+    return run.evaluate("test")

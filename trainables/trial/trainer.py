@@ -6,7 +6,6 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,16 +14,10 @@ from torch import nn
 from trainables.data.loader import Loader
 from trainables.memory.measuring import StepMeter
 from trainables.methods import FusionMethod
+from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
-
-#: Function that is called to report progress.
-Tick = Callable[[], None]
-
-
-def no_tick() -> None:
-    """Ignore progress."""
 
 
 class DivergedError(RuntimeError):

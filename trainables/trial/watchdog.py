@@ -8,14 +8,20 @@ any other SIGKILL in that the kernel's count of out-of-memory kills has risen si
 from __future__ import annotations
 
 import faulthandler
+import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _HANG = "hang.txt"
 _KILLS = "oom_kills.txt"
+#: First line of the note of a hang, and how Python begins the stack of a thread in it.
+_WATCHED = "watched thread"
+_THREAD = re.compile(r"^(?:Current thread|Thread) (0x[0-9a-f]+)", re.MULTILINE)
 
 
 class Watchdog:
@@ -30,29 +36,34 @@ class Watchdog:
         self.folder = folder
         self.timeout = timeout
         self._wound = 0.0
+        self._file: IO[str] | None = None
 
     def start(self) -> None:
         """Record the kernel's count of out-of-memory kills, and delete the note of an earlier hang."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _KILLS).write_text(str(count_oom_kills()))
         (self.folder / _HANG).unlink(missing_ok=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch a block of work, which must call ``tick`` regularly."""
+        """Watch a block of this thread's work, which must call ``tick`` regularly."""
         with (self.folder / _HANG).open("w") as file:
+            print(f"{_WATCHED} {threading.get_ident():#x}", file=file, flush=True)
             self._file = file
             self._wind()
             try:
                 yield
             finally:
                 faulthandler.cancel_dump_traceback_later()
+                self._file = None
 
     def tick(self) -> None:
-        """Report progress; a call takes almost no time."""
-        if time.monotonic() - self._wound > min(1.0, self.timeout / 4):
+        """Report progress; a call takes almost no time, and does nothing if nobody watches."""
+        if self._file is not None and time.monotonic() - self._wound > min(1.0, self.timeout / 4):
             self._wind()
 
     def _wind(self) -> None:
+        assert self._file is not None
         self._wound = time.monotonic()
         faulthandler.dump_traceback_later(self.timeout, exit=True, file=self._file)
 
@@ -75,13 +86,21 @@ def examine(folder: str) -> Remains:
     """Read the notes in a worker's folder; call this on the node on which the worker ran."""
     kills, hang = Path(folder, _KILLS), Path(folder, _HANG)
     before = int(kills.read_text()) if kills.exists() else None
-    # The stack of the working thread comes last, with its innermost frame first.
-    stack = hang.read_text().rpartition("Thread 0x")[2] if hang.exists() else ""
+    stack = _watched_stack(hang.read_text()) if hang.exists() else ""
+    # The innermost frame comes first.
     frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
     return Remains(
         killed_for_memory=before is not None and count_oom_kills() > before,
         hang=frames[0] if frames else "",
     )
+
+
+def _watched_stack(note: str) -> str:
+    """Return the stack of the thread that was watched; empty if nothing hung."""
+    head, _, stacks = note.partition("\n")
+    _, *found = _THREAD.split(stacks)
+    by_thread = {int(thread, 16): stack for thread, stack in zip(found[::2], found[1::2], strict=True)}
+    return by_thread.get(int(head.removeprefix(_WATCHED), 16), "") if by_thread else ""
 
 
 def count_oom_kills() -> int:

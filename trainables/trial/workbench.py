@@ -22,6 +22,7 @@ from trainables.errors import DiskFullError, UserError
 from trainables.methods import FusionMethod, MethodContext
 from trainables.notices import tell
 from trainables.plugin import Plugin
+from trainables.progress import Tick, no_tick
 from trainables.step.setting import TrainingSetting
 from trainables.towers import Tower, load_tower, resolve_encoder
 from trainables.units import GIB
@@ -41,7 +42,9 @@ class TrialSpec:
         augment: Name of the image augmentation.
         feature_cache: Maximum bytes of cached output of frozen prefixes; 0 runs the prefixes in every step.
         prefixes: For each modality, the depths of the frozen prefixes whose output trials may need.
-        hang_timeout: Seconds without a finished step or validation batch after which a worker ends itself.
+        hang_timeout: Seconds without progress after which a worker ends itself. Steps, batches of an
+            evaluation and of the cache are progress; loading an encoder or a checkpoint, and writing one, is
+            watched as a whole.
         plugins: The user's plugins.
     """
 
@@ -65,25 +68,27 @@ class Workbench:
         spec: Settings that all trials share.
         device: The device on which trials run.
         threads: Number of CPU threads that this process uses from now on.
+        tick: Called as loading and filling the cache proceed.
 
     Attributes:
         data: The prepared dataset.
     """
 
-    def __init__(self, spec: TrialSpec, device: torch.device, threads: int = 1) -> None:
+    def __init__(self, spec: TrialSpec, device: torch.device, threads: int = 1, tick: Tick = no_tick) -> None:
         for plugin in spec.plugins:
             plugin.load()
         torch.set_num_threads(threads)
         self.spec = spec
         self.device = device
-        self.data = _open_prepared(spec)
+        self.tick = tick
+        self.data = _open_prepared(spec, tick)
 
     def context(self, setting: TrainingSetting) -> MethodContext:
         """Return the context from which a method is built; encoders are loaded once per process."""
-        towers = {
-            modality: shared_tower(modality, source, setting.attention)
-            for modality, source in self.spec.encoders.items()
-        }
+        towers = {}
+        for modality, source in self.spec.encoders.items():
+            self.tick()
+            towers[modality] = shared_tower(modality, source, setting.attention)
         return setting.context(towers, self.data.task.output_size)
 
     def loader(
@@ -116,6 +121,7 @@ class Workbench:
                         encoder=spec.fingerprints[modality],
                         device=self.device,
                         others=spec.prefixes.get(modality, ()),
+                        tick=self.tick,
                     )
                 except NoRoomError as error:
                     if spec.setting.prefix != "computed":
@@ -155,9 +161,9 @@ def fast_precision(device: torch.device) -> str:
     return "bf16" if native else "fp32"
 
 
-def _open_prepared(spec: TrialSpec) -> PreparedData:
+def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
-    if ready(folder):
+    if ready(folder, tick=tick):
         return PreparedData(folder)
     # This is the first trial on a node other than the one that started the search.
     encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}
@@ -166,4 +172,6 @@ def _open_prepared(spec: TrialSpec) -> PreparedData:
         encoders,
         text_length=spec.setting.text_length,
         image_size=spec.setting.image_size,
+        progress=lambda *_: tick(),
+        tick=tick,
     )

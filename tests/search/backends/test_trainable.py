@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ray.tune import Checkpoint
 
 from search.backends import trainable
 from search.backends.trainable import FusionTrial
-from tests.trials import PMF, Saved
+from tests.trials import DAMAGE, PMF, Saved
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
@@ -80,3 +84,76 @@ def test_equal_assignments_give_equal_trials(trial_spec, monkeypatch) -> None:
 def test_names_of_folders_tell_legs_apart() -> None:
     first = dataclasses.replace(PMF, trial_id="trial-003")
     assert [dataclasses.replace(first, leg=leg).folder for leg in (1, 2)] == ["trial-003", "trial-003.2"]
+
+
+class Interrupted:
+    """A trial that was cut off after two epochs; its checkpoints lie where Ray Tune puts them."""
+
+    def __init__(self, spec: TrialSpec, search: Path) -> None:
+        self.spec = spec
+        self.search = search
+        self.leg = search / "trial-000"
+        trial = self._trial(leg=1)
+        self.results = []
+        for number in range(2):
+            self.results.append(trial.step())
+            self.latest = trial.save(str(self.leg / f"checkpoint_{number:06d}")).checkpoint
+        self.results.append(trial.step())
+
+    def resumed(self) -> FusionTrial:
+        return self._trial(leg=2, checkpoint=self.latest)
+
+    def copied(self, search: Path) -> Interrupted:
+        """The same trial in another search's folder."""
+        found = copy.copy(self)
+        shutil.copytree(self.search, search)
+        found.search, found.leg = search, search / "trial-000"
+        found.latest = Checkpoint(str(found.leg / Path(self.latest.path).name))
+        return found
+
+    def _trial(self, **changes: Any) -> FusionTrial:
+        spec = self.spec
+
+        class Trial(FusionTrial):
+            def setup(self, config: dict[str, Any], **_: Any) -> None:
+                super().setup(config, spec=spec)
+
+        return Trial({"assignment": dataclasses.replace(PMF, trial_id="trial-000", **changes)})
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("epoch", "train_loss", "loss", "accuracy")}
+
+
+FILES = ("weights.safetensors", "trainer.pt", "trial.json", "files.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_costs_an_epoch_not_the_trial(trial_spec, tmp_path, damage) -> None:
+    whole = Interrupted(trial_spec, tmp_path / "whole")
+    for name in FILES:
+        interrupted = whole.copied(tmp_path / f"of {name}")
+        DAMAGE[damage](interrupted.leg / "checkpoint_000001" / name)
+        trial = interrupted.resumed()
+        again = trial.step()
+        assert again["remark"].startswith(f"trial-000/checkpoint_000001 is damaged ({name} ")
+        assert again["remark"].endswith("), goes on from trial-000/checkpoint_000000")
+        assert _metrics(again) == _metrics(whole.results[1])
+    assert _metrics(trial.step()) == _metrics(whole.results[2])
+
+
+def test_a_trial_without_a_whole_checkpoint_starts_from_the_beginning(trial_spec, tmp_path) -> None:
+    interrupted = Interrupted(trial_spec, tmp_path)
+    for path in interrupted.leg.glob("*/weights.safetensors"):
+        path.write_bytes(b"")
+    result = interrupted.resumed().step()
+    assert _metrics(result) == _metrics(interrupted.results[0])
+    assert result["remark"].count("is damaged (weights.safetensors has 0 of ") == 2
+    assert result["remark"].endswith(", starts from the beginning")
+
+
+def test_a_whole_checkpoint_needs_no_words(trial_spec, tmp_path) -> None:
+    interrupted = Interrupted(trial_spec, tmp_path)
+    result = interrupted.resumed().step()
+    assert _metrics(result) == _metrics(interrupted.results[2])
+    assert "remark" not in result

@@ -207,7 +207,7 @@ class TestOnRay:
         one = order_supernet(single, prepared, placement, gate, print).memory
         assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []
-        checkpoint = train_supernet(order, setup.config, heard.append)
+        checkpoint = train_supernet(order, setup.config, heard.append, print)
         assert [result["epoch"] for result in heard] == [1]
         two = SupernetWeights.load(setup.config.place.folder / checkpoint).state
         alone = SupernetRun(prepared.spec, order.job.plan(), torch.device("cpu"))
@@ -217,7 +217,7 @@ class TestOnRay:
         )
         # Started once more for two epochs, it goes on from its last checkpoint.
         longer = replace(order, job=replace(order.job, epochs=2))
-        train_supernet(longer, setup.config, heard.append)
+        train_supernet(longer, setup.config, heard.append, print)
         assert [result["epoch"] for result in heard] == [1, 2]
 
 
@@ -281,7 +281,7 @@ def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatc
     tracker: Any = SimpleNamespace(update=lambda record: None)
     for epoch in (1, 2):
 
-        def train(order: Any, config: Any, heard: Callable[[dict[str, float]], None]) -> None:
+        def train(order: Any, config: Any, heard: Callable[[dict[str, float]], None], say: Any) -> None:
             heard({"epoch": epoch, "train_loss": 1 / epoch, "loss": 1.0, "accuracy": 0.5})  # noqa: B023
             raise KeyboardInterrupt
 

@@ -14,6 +14,7 @@ from tests.trials import PMF, Saved
 from trainables.errors import UserError
 from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
+from trainables.progress import no_tick
 from trainables.seeds import MAX_SEED
 from trainables.towers import resolve_encoder
 from trainables.trial.assignment import Assignment
@@ -67,7 +68,7 @@ def test_checkpoint_holds_trained_weights_only(trial_spec, tmp_path) -> None:
     assert weights < 4 * run.method.trainable_parameter_count() + 10_000
     run.epoch()
     run.save(tmp_path)
-    assert test_metrics(trial_spec, replace(PMF, checkpoint=Saved(tmp_path))) == run.evaluate("test")
+    assert test_metrics(trial_spec, replace(PMF, checkpoint=Saved(tmp_path)), no_tick) == run.evaluate("test")
 
 
 def test_features_change_nothing_but_the_time(trial_spec) -> None:

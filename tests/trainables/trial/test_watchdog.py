@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -44,6 +45,40 @@ def test_a_hang_ends_the_process_and_says_where(tmp_path) -> None:
     assert examine(str(tmp_path)).hang == "", "of an earlier attempt"
 
 
+#: Hangs in another thread than the first one, as workers of Ray Train train in.
+IN_A_THREAD = """
+import sys, threading, time
+from pathlib import Path
+from trainables.trial.watchdog import Watchdog
+
+def train():
+    dog = Watchdog(Path(sys.argv[1]) / "made", timeout=0.3)
+    dog.start()
+    with dog.watching():
+        time.sleep(60)
+
+def wait():
+    threading.Event().wait(60)
+
+threading.Thread(target=train).start()
+threading.Thread(target=wait).start()
+wait()
+"""
+
+
+def test_the_thread_that_hung_is_named(tmp_path) -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_THREAD, str(tmp_path)], timeout=30)
+    assert done.returncode == 1
+    assert examine(str(tmp_path / "made")).hang.endswith("in train")
+
+
+def test_a_tick_that_nobody_waits_for_starts_no_clock(tmp_path) -> None:
+    dog = Watchdog(tmp_path, 0.1)
+    dog.start()
+    dog.tick()
+    time.sleep(0.3)  # or this process would be gone
+
+
 def test_the_kernels_count_is_evidence_of_a_kill(tmp_path, monkeypatch) -> None:
     Watchdog(tmp_path, 60).start()
     assert not examine(str(tmp_path)).killed_for_memory
@@ -62,6 +97,4 @@ def test_the_clock_stops_when_the_work_raises(tmp_path) -> None:
     dog.start()
     with pytest.raises(ValueError, match="of another kind"), dog.watching():
         raise ValueError("of another kind")
-    import time
-
     time.sleep(0.3)  # or this process would be gone
