@@ -6,10 +6,8 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,6 +21,7 @@ from search.confidential import credentials_withheld
 from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
+from search.execution.cleaning import Cleaner
 from search.execution.survival import Survival
 from search.placement import Node, Placement
 from search.records.history import TrialRecord
@@ -33,7 +32,6 @@ from search.reporting.tracker import Tracker
 from search.setup import Setup, cheapest
 from search.units import format_size
 from trainables.errors import UserError
-from trainables.trial.assignment import folder_name
 
 
 @contextlib.contextmanager
@@ -174,17 +172,15 @@ class Events(Callback):
         _say(self.console, record, f"{record.status}: {record.message} ({details})")
 
 
-class Cleaner:
-    """Reports trials that ended without a result, and removes files that are no longer needed.
+class Endings:
+    """Says which trials ended without a result, and why.
 
     Args:
-        console: Shows what went wrong.
-        folder: The search's folder or remote address.
+        console: Where it says so.
     """
 
-    def __init__(self, console: Console, folder: str) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.folder = folder
 
     def started(self, record: TrialRecord) -> None:
         """Do nothing."""
@@ -193,12 +189,9 @@ class Cleaner:
         """Do nothing."""
 
     def ended(self, record: TrialRecord) -> None:
-        """Say what went wrong, and remove the checkpoints of all legs but the last one."""
+        """Say what went wrong."""
         if record.ending is not None:
             _say(self.console, record, record.message)
-        if "://" not in self.folder:
-            for leg in range(1, record.legs):
-                shutil.rmtree(Path(self.folder) / folder_name(record.trial_id, leg), ignore_errors=True)
 
 
 def _say(console: Console, record: TrialRecord, what: str) -> None:
@@ -240,7 +233,14 @@ def run_trials(
         console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
     ) as progress:
         recorder = searcher.recorder
-        recorder.listeners += [tracker, progress, Cleaner(console, config.place.address)]
+        cleaner = Cleaner(
+            recorder,
+            config.place.address,
+            config.search.seeds,
+            lambda text: console.print(text, markup=False, soft_wrap=True),
+        )
+        cleaner.sweep()
+        recorder.listeners += [tracker, progress, Endings(console), cleaner]
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(
