@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +45,8 @@ from trainables.trial.workbench import TrialSpec
 
 #: Name of the supernet's record and of its folder, and the record's kind.
 SUPERNET = "supernet"
+#: Seconds to wait for the last results of the workers after they have ended.
+_LAST_ANSWER = 60.0
 #: Most parts that a batch is split into so that the supernet's step fits.
 _MOST_PARTS = 64
 
@@ -237,20 +239,11 @@ def train_supernet(
 
     thread = threading.Thread(target=fit, name=SUPERNET, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
-        try:
-            messages = ray.get(mailbox.take.remote(), timeout=config.placement.hang_timeout)
-        except RayError as error:
-            raise UserError(
-                f"the supernet's training failed: its results cannot be had ({last_line(error)}); --resume "
-                f"{config.run_name} goes on from its last epoch"
-            ) from error
-        for message in messages:
-            if isinstance(message, str):
-                say(f"{SUPERNET} {message}")
-            else:
-                heard(message)
+    for message in _messages(mailbox, thread, config):
+        if isinstance(message, str):
+            say(f"{SUPERNET} {message}")
+        else:
+            heard(message)
     if "error" in outcome:
         reason = _reason(outcome["error"], notes, order.workers)
         raise UserError(
@@ -258,6 +251,31 @@ def train_supernet(
             "last epoch"
         ) from outcome["error"]
     return inner_path(next(in_folder(filesystem, place)).path)
+
+
+def _messages(
+    mailbox: Any, thread: threading.Thread, config: SearchConfig
+) -> Iterator[dict[str, float] | str]:
+    """Yield what workers leave in the mailbox, until the thread that trains has ended.
+
+    Raises:
+        UserError: If the mailbox is gone.
+    """
+    answer = mailbox.take.remote()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+            ready, _ = ray.wait([answer], timeout=0.2)
+            if ready:
+                yield from ray.get(answer)
+                answer = mailbox.take.remote()
+        for last in (answer, mailbox.take.remote()):
+            yield from ray.get(last, timeout=_LAST_ANSWER)
+    except RayError as error:
+        raise UserError(
+            f"the supernet's training failed: its results cannot be had ({last_line(error)}); --resume "
+            f"{config.run_name} goes on from its last epoch"
+        ) from error
 
 
 def _reason(error: Exception, notes: str, workers: int) -> str:

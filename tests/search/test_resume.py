@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
@@ -40,6 +41,7 @@ from search.reporting import mlflow_writer
 from search.testing.searching import CONTEXT, end, finish, make_searcher, out_of_memory, result
 from spaces import SPACES, Space
 from tests.search.on_ray import kill_family, ray_in
+from tests.trials import DAMAGE
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
@@ -256,14 +258,23 @@ def _driver(settings: Mapping[str, Any], *more: str) -> Iterator[subprocess.Pope
         kill_family(process)
 
 
-def _checkpoints(folder: Path) -> int:
-    """Checkpoints that are there, at most two a trial; while a search runs its store is closed to others."""
-    return len(list(folder.glob("trial-*/checkpoint_*/replay.json")))
+class _Checkpoints:
+    """Counts the checkpoints of a running search, whose store is closed to others, as they come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[str] = set()
+
+    def count(self) -> int:
+        """Return how many there have been."""
+        self._seen |= set(glob.glob("trial-*/checkpoint_*", root_dir=self._folder))
+        return len(self._seen)
 
 
 def _wait_for_checkpoints(process: subprocess.Popen[str], folder: Path, count: int) -> None:
     deadline = time.monotonic() + 120
-    while _checkpoints(folder) < count:
+    checkpoints = _Checkpoints(folder)
+    while checkpoints.count() < count:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -274,8 +285,9 @@ def _ctrl_c_at(folder: Path, count: int) -> Iterator[None]:
     """Interrupt this process as soon as so many checkpoints were saved."""
 
     def wait() -> None:
+        checkpoints = _Checkpoints(folder)
         while not ended.wait(0.02):
-            if _checkpoints(folder) >= count:
+            if checkpoints.count() >= count:
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 
@@ -367,6 +379,37 @@ def test_interrupted_twice_it_is_the_search_in_one(whole, settings, place) -> No
     _interrupted_and_ended("interrupted", interrupted, whole, place)
 
 
+def _damage(trials: Mapping[str, TrialRecord], damages: list[str]) -> list[str]:
+    """Damage the last checkpoint of the trials that ran; return what is said of them."""
+    running = [record for record in trials.values() if record.status == Status.RUNNING and record.checkpoint]
+    said = []
+    for record, damage in zip(running, damages, strict=False):
+        folder = Path(record.checkpoint.path)
+        DAMAGE[damage](folder / "replay.json")
+        said.append(f"{record.trial_id} {folder.parent.name}/{folder.name} is damaged (replay.json ")
+    return said
+
+
+@pytest.mark.ray
+def test_after_a_power_loss_it_is_the_search_in_one(whole, settings, place) -> None:
+    folder, storage = place / "runs" / "power", settings["storage_path"]
+    with _ctrl_c_at(folder, 7):
+        assert run_search(SearchConfig(**settings, replay_seconds=0.2, name="power")).interrupted
+    said = _damage(_trials(folder), ["cut", "zeroed"])
+    assert said
+    heard = io.StringIO()
+    resumed = resume_search(
+        "power", storage_path=storage, replay_seconds=0, console=Console(file=heard, width=300)
+    )
+    assert all(what in heard.getvalue() for what in said)
+    trials, undisturbed = _trials(folder), _trials(place / "runs" / "whole")
+    assert [_state(trials[name]) for name in trials] == [_state(undisturbed[name]) for name in trials]
+    assert len(trials) == 10
+    assert resumed.failed == 0
+    assert _found(resumed.front) == _found(whole.front)
+    _one_run_a_trial(settings["tracking_uri"], "power", trials, resumed.parent_run_id)
+
+
 @pytest.mark.ray
 @pytest.mark.full
 def test_killed_with_all_of_ray_it_is_the_search_in_one(whole, settings, place) -> None:
@@ -390,7 +433,7 @@ def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
     halving = {**settings, "num_samples": 12, "max_concurrent": 1}
     halving |= {"scheduler": "pareto_asha", "reduction_factor": 1.5}
     with _driver({**halving, **here}) as process:
-        _wait_for_checkpoints(process, folder, 9)
+        _wait_for_checkpoints(process, folder, 15)
         with pytest.raises(UserError, match=f"search 'halving' is being run by process {process.pid} on "):
             resume_search("halving", storage_path=settings["storage_path"])
         process.kill()

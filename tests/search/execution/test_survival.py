@@ -34,7 +34,7 @@ from trainables.methods.linear import Linear
 
 FOLDER = Path({folder!r})
 STAGES = ("building", "training", "validation", "checkpoint")
-EVERY = ("none", *STAGES, "diverges", "killed once", "hangs once", "always killed")
+EVERY = ("none", *STAGES, "diverges", "killed once", "hangs once", "always killed", "building hangs once")
 CROWDED = ("building", "starved")
 
 
@@ -55,6 +55,8 @@ class Mishaps(Linear):
             with (FOLDER / "processes").open("a") as file:
                 print(os.getpid(), config.mishap, file=file)
         self.run_out("building")
+        if self.real and config.mishap == "building hangs once":
+            self.die()
 
     def train(self, mode=True):
         self.epochs += mode
@@ -62,7 +64,7 @@ class Mishaps(Linear):
 
     def forward(self, batch):
         self.run_out("training" if self.training else "validation")
-        if self.real and self.training and self.epochs == 2:
+        if self.real and self.training and self.epochs == 2 and not self.config.mishap.startswith("building"):
             self.die()
         output = super().forward(batch)
         diverges = self.real and self.training and self.config.mishap == "diverges"
@@ -81,7 +83,7 @@ class Mishaps(Linear):
         first = mishap.endswith("once") and not (FOLDER / mishap).exists()
         if first:
             (FOLDER / mishap).touch()
-        if first and mishap == "hangs once":
+        if first and mishap.endswith("hangs once"):
             ctypes.PyDLL(None).sleep(60)  # and keeps the GIL
         if first or mishap == "always killed":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -150,17 +152,17 @@ def _series(child: Run, metric: str, settings: dict[str, Any]) -> list[float]:
 def searched(settings: dict[str, Any]) -> tuple[SearchResult, dict[str, Run]]:
     """A search in which everything happens to one trial after the other, and its trials by mishap."""
     limits = {"max_failures": 1, "hang_timeout": 8, "max_concurrent": 1}
-    result = run_search(SearchConfig(**settings, **limits, space="every", num_samples=9, name="every"))
+    result = run_search(SearchConfig(**settings, **limits, space="every", num_samples=10, name="every"))
     children = _children(result, settings)
-    assert len(children) == 9
+    assert len(children) == 10
     return result, {child.data.params["mishap"]: child for child in children}
 
 
 def test_the_search_goes_on(searched) -> None:
     result, children = searched
-    assert (result.trials, result.out_of_memory, result.diverged, result.failed) == (3, 4, 1, 1)
+    assert (result.trials, result.out_of_memory, result.diverged, result.failed) == (4, 4, 1, 1)
     assert not result.interrupted
-    finished = {"none", "killed once", "hangs once"}
+    finished = {"none", "killed once", "hangs once", "building hangs once"}
     assert {member["config"]["mishap"] for member in result.front} == finished
     assert all(member["test_accuracy"] is not None for member in result.front)
     for mishap, child in children.items():
@@ -190,7 +192,11 @@ def test_a_trial_that_diverges_says_where(searched) -> None:
 
 def test_a_dead_or_hung_worker_is_replaced_and_no_epoch_lost(searched, settings) -> None:
     _, children = searched
-    for mishap, message in (("killed once", "its worker died"), ("hangs once", "hung at File")):
+    for mishap, message in (
+        ("killed once", "its worker died"),
+        ("hangs once", "hung at File"),
+        ("building hangs once", "hung at File"),
+    ):
         tags = children[mishap].data.tags
         assert (tags["status"], tags["failures"]) == ("finished", "1")
         assert message in tags["message"]
