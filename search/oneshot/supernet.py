@@ -273,8 +273,8 @@ def _messages(
             yield from ray.get(last, timeout=_LAST_ANSWER)
     except RayError as error:
         raise UserError(
-            f"the supernet's training failed: its results cannot be had ({last_line(error)}); --resume "
-            f"{config.run_name} goes on from its last epoch"
+            f"the supernet's training failed: its results cannot be had ({last_line(error)}); "
+            f"`{config.place.resume_command}` resumes from its last epoch"
         ) from error
 
 

@@ -379,23 +379,23 @@ def test_interrupted_twice_it_is_the_search_in_one(whole, settings, place) -> No
     _interrupted_and_ended("interrupted", interrupted, whole, place)
 
 
-def _damage(trials: Mapping[str, TrialRecord], damages: list[str]) -> list[str]:
+def _damage(search: Path, damages: list[str]) -> list[str]:
     """Damage the last checkpoint of the trials that ran; return what is said of them."""
-    running = [record for record in trials.values() if record.status == Status.RUNNING and record.checkpoint]
+    running = [record for record in _trials(search).values() if record.status == Status.RUNNING]
     said = []
-    for record, damage in zip(running, damages, strict=False):
-        folder = Path(record.checkpoint.path)
-        DAMAGE[damage](folder / "replay.json")
-        said.append(f"{record.trial_id} {folder.parent.name}/{folder.name} is damaged (replay.json ")
+    for record, damage in zip((r for r in running if r.checkpoint), damages, strict=False):
+        assert record.checkpoint is not None
+        DAMAGE[damage](search / record.checkpoint / "replay.json")
+        said.append(f"{record.trial_id} {record.checkpoint} is damaged (replay.json ")
     return said
 
 
 @pytest.mark.ray
 def test_after_a_power_loss_it_is_the_search_in_one(whole, settings, place) -> None:
     folder, storage = place / "runs" / "power", settings["storage_path"]
-    with _ctrl_c_at(folder, 7):
-        assert run_search(SearchConfig(**settings, replay_seconds=0.2, name="power")).interrupted
-    said = _damage(_trials(folder), ["cut", "zeroed"])
+    with _ctrl_c_at(folder, 6):  # both trials have run three of their four epochs
+        assert run_search(SearchConfig(**settings, replay_seconds=0.4, name="power")).interrupted
+    said = _damage(folder, ["cut", "zeroed"])
     assert said
     heard = io.StringIO()
     resumed = resume_search(

@@ -71,10 +71,9 @@ class Hanging:
     def order(self) -> SupernetOrder:
         return order_supernet(self.setup, self.prepared, self.placement, self.gate, self.said.append)
 
-    def train(self, name: str) -> list[dict[str, float]]:
+    def train(self) -> list[dict[str, float]]:
         heard: list[dict[str, float]] = []
-        folder = str(self.folder / name)
-        train_supernet(self.order(), self.setup.config, folder, heard.append, self.said.append)
+        train_supernet(self.order(), self.setup.config, heard.append, self.said.append)
         return heard
 
     def weights(self) -> SupernetWeights:
@@ -123,7 +122,7 @@ def hanging(
 
 def test_a_supernet_that_hangs_once_goes_on(hanging) -> None:
     hanging.hangs("training", 1)
-    heard = hanging.train("once")
+    heard = hanging.train()
     assert [result["epoch"] for result in heard] == [1, 2]
     (said,) = hanging.said
     assert said.startswith("supernet goes on after epoch 0: hung at File ")
@@ -133,7 +132,7 @@ def test_a_supernet_that_hangs_once_goes_on(hanging) -> None:
 def test_a_supernet_that_always_hangs_is_given_up(hanging) -> None:
     hanging.hangs("training", 2)
     with pytest.raises(UserError, match=r"supernet's training failed: hung at File .* in hanging \(all"):
-        hanging.train("always")
+        hanging.train()
 
 
 def test_an_actor_that_hangs_once_is_replaced(hanging) -> None:
