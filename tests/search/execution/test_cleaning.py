@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow.fs
 import pytest
 
+from search.checkpoints import storage
 from search.engine.searcher import ParetoSearcher
 from search.execution import cleaning
 from search.execution.cleaning import Cleaner, superfluous
 from search.records.history import TrialRecord
 from search.records.status import Status
 from search.testing.searching import DIVERGED, end, make_searcher, result
+from tests.search.buckets import s3_server
 from trainables.trial.assignment import folder_name
 from trainables.trial.checkpoint import TRAINER, WEIGHTS
 
@@ -205,6 +207,36 @@ def test_with_seeds_to_come_a_dominated_trial_may_still_be_needed(tmp_path) -> N
     assert driven.trained(0.5).repeat_of == second.trial_id
     assert driven.kept(second) != []
     assert [driven.kept(record) for record in (first, again, third)] == [[], [], []]
+
+
+def test_a_bucket_is_cleaned_as_a_folder_is(tmp_path, monkeypatch) -> None:
+    with s3_server() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        files, path = storage("s3://bucket/runs/search")
+
+        def there() -> list[str]:
+            found = files.get_file_info(pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True))
+            return sorted(
+                info.path.removeprefix(f"{path}/") for info in found if info.type is pyarrow.fs.FileType.File
+            )
+
+        searcher = make_searcher(objectives=("accuracy", "loss"), epochs=1)
+        said: list[str] = []
+        cleaner = Cleaner(searcher.recorder, "s3://bucket/runs/search", 1, said.append)
+        searcher.recorder.listeners.append(cleaner)
+        for number, accuracy in enumerate((0.5, 0.4, 0.6)):
+            searcher.suggest(f"leg-{number}")
+            for saved in (0, 1):
+                for name in (WEIGHTS, TRAINER):
+                    where = f"{path}/trial-{number:03d}/checkpoint_{saved:06d}/{name}"
+                    with files.open_output_stream(where) as file:
+                        file.write(b"...")
+            searcher.recorder.save(f"leg-{number}", f"trial-{number:03d}/checkpoint_000001")
+            end(searcher, f"leg-{number}", result(1, accuracy))
+            best = "trial-002" if number == 2 else "trial-000"
+            assert there() == [f"{best}/checkpoint_000001/{WEIGHTS}"]
+        assert said == []
 
 
 def test_a_disk_that_refuses_is_no_end_of_the_search(tmp_path, monkeypatch) -> None:

@@ -293,6 +293,53 @@ def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatc
     store.close()
 
 
+def test_a_supernet_whose_weights_are_damaged_is_trained_again(settings, monkeypatch) -> None:
+    heard = io.StringIO()
+    config = SearchConfig(**settings, name="damaged")
+    setup = set_up(config, Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    assert isinstance(prepared, PreparedTraining)
+    spec = prepared.spec
+    store = SearchStore.create(config.place.folder, {})
+    tracker: Any = SimpleNamespace(update=lambda record: None)
+    trained: list[str] = []
+
+    def train(order: Any, config: Any, heard: Callable[[dict[str, float]], None], say: Any) -> str:
+        trained.append(f"supernet/checkpoint_{len(trained)}")
+        run = SupernetRun(spec, order.job.plan(), torch.device("cpu"))
+        heard({**run.epoch(), "time": 0.0})
+        folder = config.place.folder / trained[-1]
+        folder.mkdir(parents=True)
+        run.save(folder)
+        return trained[-1]
+
+    def begin() -> set[str]:
+        """Start the search, or resume it; it is cut off after the supernet. Return the supernet's files."""
+        console = Console(file=heard, width=200)
+        search = OneShot(setup, prepared, place_trials([Node(cpus=2)], 40), store, tracker, console)
+        assert search.run() is False
+        assert search.weights is not None
+        return {str(path.relative_to(supernet)) for path in supernet.rglob("*.*")}
+
+    def cut_off(self: OneShot, weights: SupernetWeights) -> None:
+        raise KeyboardInterrupt
+
+    supernet = config.place.folder / "supernet"
+    monkeypatch.setattr(strategy, "train_supernet", train)
+    monkeypatch.setattr(OneShot, "_search", cut_off)
+    kept = {f"checkpoint_0/{name}" for name in ("weights.safetensors", "supernet.json", "files.json")}
+    assert begin() == begin() == kept, "without the state of the optimizer"
+    assert len(trained) == 1
+    weights = supernet / "checkpoint_0" / "weights.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert {Path(path).parent.name for path in begin()} == {"checkpoint_1"}
+    assert len(trained) == 2
+    said = "the supernet is trained again: its checkpoint is damaged (weights.safetensors has other content"
+    assert said in heard.getvalue()
+    assert [epoch["epoch"] for epoch in store.fact("supernet")["epochs"]] == [1]
+    store.close()
+
+
 @pytest.mark.ray
 @pytest.mark.full
 def test_killed_it_goes_on_where_it_was(phased, workplace) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
+from tests.trials import DAMAGE, Saved
 from trainables.configuration import split_config
 from trainables.data import open_dataset, prepare
 from trainables.elastic import SupernetWeights
@@ -24,6 +25,7 @@ from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.towers import resolve_encoder
 from trainables.trial.assignment import Assignment
+from trainables.trial.checkpoint import load_whole
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
 
@@ -85,6 +87,26 @@ def test_an_interrupted_training_goes_on_as_it_would_have(spec, tmp_path, paths)
     assert [first["train_loss"], second["train_loss"]] == [r["train_loss"] for r in results]
     assert second["epoch"] == 2
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_costs_an_epoch(spec, tmp_path, damage) -> None:
+    run = SupernetRun(spec, plan_of(epochs=3), CPU)
+    folders = [tmp_path / f"checkpoint_{epoch}" for epoch in (1, 2)]
+    for folder in folders:
+        run.epoch()
+        folder.mkdir()
+        run.save(folder)
+    resumed = SupernetRun(spec, plan_of(epochs=3), CPU)
+    for file in list(folders[1].iterdir()):
+        content = file.read_bytes()
+        DAMAGE[damage](file)
+        said = load_whole([Saved(folder) for folder in reversed(folders)], resumed.load)
+        assert f"checkpoint_2 is damaged ({file.name} " in said[0]
+        assert resumed.trainer.epoch == 1
+        file.write_bytes(content)
+    assert load_whole([Saved(folders[1])], resumed.load) == []
+    assert resumed.trainer.epoch == 2
 
 
 def test_workers_draw_the_same_subnets_which_change_from_step_to_step() -> None:
