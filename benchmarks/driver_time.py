@@ -32,13 +32,12 @@ from typing import Any
 
 import optuna
 import psutil
-from ray.tune import Checkpoint
 from rich.console import Console
 
 from search.backends.recorded import ReplayBackend
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
-from search.execution.tuning import Cleaner
+from search.execution.cleaning import Cleaner
 from search.placement import Node, place
 from search.process import prepared_process
 from search.records.store import SearchStore
@@ -148,7 +147,8 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         SearchStore.create(folder / "timed", {}),
     )
     progress = Progress(console, setup.history, config.search.num_samples, config.trial.epochs)
-    searcher.recorder.listeners += [tracker, progress, Cleaner(console, str(folder / "timed"))]
+    cleaner = Cleaner(searcher.recorder, str(folder / "timed"), 1, console.print)
+    searcher.recorder.listeners += [tracker, progress, cleaner]
 
     flush = time.perf_counter()
     for number in range(100):
@@ -164,6 +164,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     watch.watch(tracker, "started reported ended", "tracking")
     watch.watch(setup.history, "front hypervolume", "front")
     watch.watch(progress, "started reported ended", "progress")
+    watch.watch(cleaner, "started reported ended", "cleaning")
 
     names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
     running: list[tuple[float, int, str, int]] = []  # time, counter to break ties, trial, epoch
@@ -188,7 +189,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         record = searcher.history.leg(tune_id)
         result = dict(recorded.nearest(record.config).epochs[epoch - 1])
         stops = not searcher.recorder.report(tune_id, result) or epoch == config.trial.epochs
-        searcher.recorder.save(tune_id, Checkpoint(str(folder / f"{tune_id}-{epoch}")))
+        searcher.recorder.save(tune_id, f"{record.trial_id}/checkpoint_{epoch:06d}")
         if not stops:
             schedule(tune_id, epoch + 1)
             continue
@@ -246,7 +247,7 @@ def main() -> None:
         before = json.loads(options.out.read_text())
         if all(before[name] == document[name] for name in ("table", "at_once")):
             document["searches"] = before["searches"]  # searches that are not run again
-    parts = ("asking", "telling", "recording", "halving", "tracking", "front", "progress")
+    parts = ("asking", "telling", "recording", "halving", "tracking", "front", "progress", "cleaning")
     print(
         f"{'ms a trial, wall':44}{'all':>8}{'CPU':>8}{'last 100':>10}{'flush':>8}"
         + "".join(f"{p:>10}" for p in parts)
