@@ -26,14 +26,15 @@ from search.records import versions
 from search.records.files import write_whole
 from search.records.opening import created_store, holds_search, opened_store, read_store
 from search.records.opening import search_id as search_id_at
-from search.records.place import DEFAULT_STORAGE, Place, absolute
+from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
 from search.records.store import SearchStore
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
-from trainables.errors import UserError
+from trainables.disk import writing
+from trainables.errors import DiskFullError, UserError
 
 _LONGEST_NAME = 200  # characters
 _NAME = re.compile(rf"[^\W_][\w.-]{{0,{_LONGEST_NAME - 1}}}")
@@ -65,7 +66,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         "reference": setup.history.reference,
         "versions": versions.installed(),
     }
-    with created_store(config.place, facts, partial(_say, console)) as store:
+    with created_store(config.place, facts, partial(_say, console)) as store, _resumable(config.place, store):
         return _run(setup, store, prior, console)
 
 
@@ -103,7 +104,7 @@ def resume_search(
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
     if storage_path is not None and place != Place(absolute(storage_path), search):
         raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
-    with opened_store(place, partial(_say, console)) as store:
+    with opened_store(place, partial(_say, console)) as store, _resumable(place, store):
         old = SearchConfig.from_json(store.fact("config"), store.path).replace(
             name=place.name, storage_path=place.storage
         )
@@ -147,6 +148,18 @@ def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> Se
                 finished = _score_test(prepared.scorer, searcher, console)
             exhausted = searcher.candidates.exhausted
             return _finish(setup, tracker, console, oneshot, interrupted=not finished, exhausted=exhausted)
+
+
+@contextmanager
+def _resumable(place: Place, store: SearchStore) -> Iterator[None]:
+    """Say how to go on with a search that has begun, and for which a disk has no space."""
+    try:
+        with writing(place.folder, MOVE):
+            yield
+    except DiskFullError as error:
+        if store.fact("begun") is None:
+            raise
+        raise DiskFullError(f"{error}; then go on by `{place.resume_command}`") from error
 
 
 def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:

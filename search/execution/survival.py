@@ -14,6 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine.recorder import Recorder
 from search.records.status import Ending, Status
+from trainables.disk import is_disk_full
+from trainables.errors import DiskFullError
 from trainables.trial.watchdog import Remains, examine
 
 #: Message of Ray's memory monitor about a worker that it killed. (The words "the OOM killer" prove nothing:
@@ -58,8 +60,15 @@ class Survival(FIFOScheduler):
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Record the cause, before the searcher hears of the failure or the trial is queued again."""
-        failure = diagnose(last_error(trial), trial.storage.trial_working_directory)
+        """Record the cause, before the searcher hears of the failure or the trial is queued again.
+
+        Raises:
+            DiskFullError: If a disk is full: all trials would fail, and none of them for a reason of its own.
+        """
+        error = last_error(trial)
+        if is_disk_full(RuntimeError(error)):
+            raise DiskFullError(error.splitlines()[-1].partition(f"{DiskFullError.__name__}: ")[2])
+        failure = diagnose(error, trial.storage.trial_working_directory)
         ending = Ending(Status.OUT_OF_MEMORY, "", failure.message) if failure.out_of_memory else None
         self.recorder.fail(trial.trial_id, failure.message, ending, failure.node)
 

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,12 +26,13 @@ from search.execution.cleaning import Cleaner
 from search.execution.survival import Survival
 from search.placement import Node, Placement
 from search.records.history import TrialRecord
-from search.records.place import inner_path
+from search.records.place import MOVE, inner_path
 from search.records.status import Status
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
 from search.setup import Setup, cheapest
 from search.units import format_size
+from trainables.disk import disk_full, is_disk_full
 from trainables.errors import UserError
 
 
@@ -215,6 +217,9 @@ def run_trials(
         searcher: Hands out the trials.
         tracker: Records the trials in MLflow.
         console: Where progress is shown.
+
+    Raises:
+        UserError: If the store or a trial cannot write any more; a ``DiskFullError`` for want of space.
     """
     config = setup.config
     setting = setup.setting
@@ -272,10 +277,25 @@ def run_trials(
             try:
                 tuner().fit()
                 break
-            except RuntimeError as error:
+            except Exception as error:
+                if mistake := _mistake(error, config.place.folder):
+                    raise mistake from error
                 # Ray Tune (2.60) handles the death of a worker as an event, unless Ray's memory monitor
                 # killed it: then Ray Tune ends all trials and gives up.
                 if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                     raise
                 searcher.break_off(str(error.__cause__))
     return not setup.history.close() or config.search.time_budget is not None
+
+
+def _mistake(error: Exception, folder: Path) -> UserError | None:
+    """Return the user's mistake that made Ray Tune give up; None if it was no such mistake.
+
+    Ray Tune (2.60) raises an error of its own in place of one from a callback.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError) and str(link):
+            return link
+        link = link.__cause__ or link.__context__
+    return disk_full(folder, MOVE) if is_disk_full(error) else None

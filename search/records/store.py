@@ -17,7 +17,8 @@ from typing import Any
 
 from search.records.files import write_whole
 from search.records.ownership import require_own
-from search.records.place import FILE
+from search.records.place import FILE, MOVE
+from trainables.disk import disk_full, is_disk_full
 from trainables.errors import UserError
 
 _VERSION = 3
@@ -202,10 +203,10 @@ class SearchStore:
         except BaseException as error:
             if self._depth == 0 and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if is_disk_full(error):
+                raise disk_full(self.path.parent, MOVE) from error
             if isinstance(error, sqlite3.OperationalError):
-                raise UserError(
-                    f"{self.path}: cannot be written ({error}); all that was written before is kept"
-                ) from error
+                raise UserError(f"{self.path}: cannot be written ({error})") from error
             raise
 
     def bar(self, reason: str) -> None:

@@ -254,6 +254,7 @@ def test_what_workers_say_is_shown_once(settings) -> None:
         "num_samples": 2,
         "epochs": 1,
         "feature_cache_size": 1000,
+        "image_size": 24,  # what other searches have cached is of no use
         "max_memory": None,
     }
     result = run_search(SearchConfig(**settings | little, name="little"), console=Console(file=shown))

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from search.testing.searching import CONTEXT, end, finish, make_searcher, out_of
 from spaces import SPACES, Space
 from tests.search.on_ray import kill_family, ray_in
 from tests.trials import DAMAGE
-from trainables.errors import UserError
+from trainables.errors import DiskFullError, UserError
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 
@@ -548,12 +548,43 @@ def test_a_moved_search_goes_on_where_it_is(whole, settings, place, tmp_path, mo
     after = _trials(moved)
     _unchanged(before, after)
     assert not any(record.failures for record in after.values()), "each checkpoint was found"
-    assert all((moved / str(record.checkpoint)).is_dir() for record in after.values())
+    kept = [record.checkpoint for record in after.values() if record.checkpoint]
+    assert len(kept) == len(ended.front)
+    assert all((moved / checkpoint).is_dir() for checkpoint in kept)
     assert (ended.name, ended.folder, ended.trials) == ("renamed", str(moved), 10)
     assert ended.parent_run_id == first.parent_run_id
     assert _found(ended.front) == _found(whole.front)
     assert _files(beside) == untouched
     assert not (place / "runs" / "moving").exists()
+
+
+@pytest.mark.ray
+def test_a_full_disk_ends_a_search_in_a_line_and_it_goes_on(whole, settings, small_disk) -> None:
+    folder, filling = small_disk / "runs" / "full", small_disk / "filling"
+
+    def fill() -> None:
+        checkpoints = _Checkpoints(folder)
+        while checkpoints.count() < 4:
+            time.sleep(0.02)
+        with filling.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(512))
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    with pytest.raises(DiskFullError, match=f"^no space left on the disk or quota of {folder} .*--resume"):
+        run_search(
+            SearchConfig(
+                **{**settings, "storage_path": str(folder.parent)}, replay_seconds=0.3, name=folder.name
+            )
+        )
+    thread.join()
+    filling.unlink()
+    before = _trials(folder)
+    ended = resume_search(str(folder), replay_seconds=0)
+    _unchanged(before, _trials(folder))
+    assert (ended.trials, ended.failed) == (10, 0)
+    assert _found(ended.front) == _found(whole.front)
 
 
 @pytest.mark.ray

@@ -162,7 +162,7 @@ def test_predict_prints_the_documented_document(call) -> None:
         (["--encoder", "audio"], "--encoder audio: write NAME=VALUE"),
         (["--encoder", "audio=arch:bert-base"], "encodes text, not audio"),
         (["--encoder", "text=arch:bert-base"], "PMF fuses at least 2 modalities, not 1: text"),
-        (["--plugin", "nope.py"], "/nope.py: cannot be read"),
+        (["--plugin", "nope.py"], "--plugin nope.py: cannot be read"),
         (["--prefix", "gone"], "unknown prefix 'gone'"),
         (["--max", "batch_size"], "--max needs to know how much memory there is; add --limit SIZE"),
         (
