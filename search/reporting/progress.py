@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from search.records.history import History, TrialRecord
 from search.records.status import UNFINISHED, Status
@@ -16,6 +18,40 @@ from search.units import format_duration
 
 #: Least seconds between two lines if the output cannot be redrawn.
 _QUIET_SECONDS = 60.0
+#: Seconds that a view may take at every event, because the search waits for it. A view goes through all
+#: trials; one that takes longer is followed by a pause of this many times its duration.
+_CHEAP = 0.001
+_PAUSE = 20.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a search at one moment.
+
+    The terminal is redrawn in a thread of its own. That thread reads only a view, which nothing changes,
+    because the search may change its history at any time.
+
+    Attributes:
+        facts: Names and values, without times.
+        running: How far each running trial is, and its configuration.
+        taken: Time of the moment, in seconds.
+        elapsed: Seconds since the search began.
+        left: Estimated seconds until its end; None if they are unknown.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    running: tuple[tuple[str, str], ...]
+    taken: float
+    elapsed: float
+    left: float | None
+
+    def rows(self, now: float) -> list[tuple[str, str]]:
+        """Return the facts with the times of a later moment, as pairs of a name and a value."""
+        later = now - self.taken
+        rows = list(self.facts)
+        if self.left is not None:
+            rows.append(("time left", f"about {format_duration(max(self.left - later, 0))}"))
+        return [*rows, ("elapsed", format_duration(self.elapsed + later))]
 
 
 class Progress:
@@ -46,7 +82,9 @@ class Progress:
         self._said = self._began
         self._before = sum(len(record.epochs) for record in history.trials.values())
         self._preparing: float | None = None
-        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2, transient=True)
+        self._shown = self.view()
+        self._due = self._began
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -70,14 +108,25 @@ class Progress:
         self.update()
 
     def update(self) -> None:
-        """Print a line if the output is no terminal and a line is due."""
-        if not self.console.is_terminal and time.monotonic() - self._said > _QUIET_SECONDS:
-            self._said = time.monotonic()
-            self.console.print(" | ".join(f"{name} {value}" for name, value in self.facts()), soft_wrap=True)
+        """Take a new view for the terminal; without a terminal, print a line if one is due."""
+        now = time.monotonic()
+        if self.console.is_terminal:
+            if now >= self._due:
+                self._shown = self.view()
+                taken = time.monotonic() - now
+                self._due = now + (_PAUSE * taken if taken > _CHEAP else 0)
+        elif now - self._said > _QUIET_SECONDS:
+            self._said = now
+            line = " | ".join(f"{name} {value}" for name, value in self.facts())
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return the facts to show, as pairs of a name and a value."""
-        history = self.history
+        """Return the facts to show now, as pairs of a name and a value."""
+        return self.view().rows(time.monotonic())
+
+    def view(self) -> View:
+        """Return what is to be shown now; only the search's own thread may call this."""
+        history, now = self.history, time.monotonic()
         running, paused = history.by_status(Status.RUNNING), history.by_status(Status.PAUSED)
         samples = [record for record in history.trials.values() if record.number is not None]
         ended = sum(record.status not in (Status.RUNNING, Status.PAUSED) for record in samples)
@@ -98,14 +147,13 @@ class Progress:
             count = len(history.by_status(status))
             if count:
                 facts.append((status.words, str(count)))
-        elapsed = time.monotonic() - self._began
         planned = (self.num_samples - len(samples) + len(running)) * self.epochs
         planned -= sum(len(record.epochs) for record in running)
-        left = self._left(elapsed, planned)
-        if left is not None:
-            facts.append(("time left", f"about {format_duration(max(left, 0))}"))
-        facts.append(("elapsed", format_duration(elapsed)))
-        return facts
+        elapsed = now - self._began
+        rows = tuple(
+            (f"running {len(record.epochs)}/{self.epochs}", _configured(record)) for record in running
+        )
+        return View(tuple(facts), rows, now, elapsed, self._left(elapsed, planned))
 
     def _left(self, elapsed: float, planned: int) -> float | None:
         """Estimate the seconds for ``planned`` epochs from the epochs so far; None before the first one."""
@@ -120,15 +168,17 @@ class Progress:
         left = (elapsed - self._preparing) / epochs * planned
         return left if self.time_budget is None else min(left, self.time_budget - elapsed)
 
-    def _view(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for name, value in self.facts():
-            table.add_row(f"[dim]{name}[/dim]", value)
-        for record in self.history.by_status(Status.RUNNING):
-            settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")
-            done = len(record.epochs)
-            table.add_row(f"[dim]running {done}/{self.epochs}[/dim]", f"{record.config['method']} {settings}")
+    def _table(self) -> Table:
+        """Draw the latest view; called from the terminal's thread."""
+        shown, table = self._shown, Table.grid(padding=(0, 2))
+        for name, value in (*shown.rows(time.monotonic()), *shown.running):
+            table.add_row(Text(name, style="dim"), Text(value))
         return table
+
+
+def _configured(record: TrialRecord) -> str:
+    settings = " ".join(f"{key}={value}" for key, value in record.config.items() if key != "method")
+    return f"{record.config['method']} {settings}"
 
 
 class Steps:

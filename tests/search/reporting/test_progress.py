@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from search.goals.objectives import get_objectives
 from search.records.history import History, TrialRecord
+from search.records.status import Status
 from search.reporting import progress
 from search.reporting.progress import Progress
 from trainables.memory import MemoryReport
@@ -33,6 +39,17 @@ def epoch_of(history: History, name: str, number: int, seconds: float) -> None:
         history.add(TrialRecord(name, {"method": "linear"}, report, number=len(history.trials)))
     result = {"epoch": number, "accuracy": 0.5, "epoch_seconds": seconds - 2, "validation_seconds": 2}
     history.note(history.trials[name], result)
+
+
+@pytest.fixture
+def thread_errors(monkeypatch) -> Iterator[list[threading.ExceptHookArgs]]:
+    """What threads have raised; the interpreter changes between threads as often as it can."""
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield errors
+    sys.setswitchinterval(before)
 
 
 def left(view: Progress) -> str | None:
@@ -65,3 +82,41 @@ def test_epochs_of_before_an_interruption_do_not_count(clock, history) -> None:
     assert left(view) is None
     epoch_of(history, "a", 2, 30)
     assert left(view) == "about 30 s"
+
+
+def test_a_large_search_changes_while_the_terminal_is_redrawn(history, thread_errors, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "Live", lambda **kept: Live(**{**kept, "refresh_per_second": 1000}))
+    shown = io.StringIO()
+    for number in range(3000):
+        epoch_of(history, f"before-{number}", 1, 10)
+        history.trials[f"before-{number}"].status = Status.STOPPED
+    console = Console(file=shown, force_terminal=True, width=200)
+    with Progress(console, history, num_samples=10**5, epochs=3) as view:
+        for number in range(300):
+            record = TrialRecord(
+                f"trial-{number}", {"method": "[/]"}, history.trials["before-0"].memory, number=number
+            )
+            history.add(record)
+            view.started(record)
+            history.note(record, {"epoch": 1, "accuracy": 0.5})
+            view.reported(record)
+            history.settle(record, Status.FINISHED)
+            view.ended(record)
+            time.sleep(0.001)
+    assert not thread_errors
+    assert "of 100000 done" in shown.getvalue()
+
+
+def test_the_terminal_shows_each_trial_as_it_starts_and_the_time_as_it_passes(clock, history) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=200)
+    view = Progress(console, history, num_samples=4, epochs=3)
+    for name in ("a", "b"):
+        epoch_of(history, name, 1, 10)
+        view.started(history.trials[name])
+    clock[0] += 75
+    with view:
+        pass
+    assert "2 running" in shown.getvalue()
+    assert shown.getvalue().count("running 1/3") == 2
+    assert "1 min 15 s" in shown.getvalue()
