@@ -12,7 +12,7 @@ from search.oneshot import OneShot
 from search.records.files import write_whole
 from search.records.place import Place
 from search.records.status import UNFINISHED, Status
-from search.reporting.rows import front_rows, memory_rows, method_rows
+from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
 from search.setup import Setup
 
 
@@ -32,6 +32,7 @@ class SearchResult:
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
         front: The front, best in the first objective first; one document for each member.
         methods: The best trial of each method, best first; documents like those of the front.
+        unmet: The constraints that the nearest trial misses, if no trial met all of them, see ``unmet_rows``.
         interrupted: Whether Ctrl-C ended the search.
         exhausted: Whether the space held no further feasible configuration.
         errors: The message of each trial that failed.
@@ -56,6 +57,7 @@ class SearchResult:
     hypervolume: float
     front: list[dict[str, Any]]
     methods: list[dict[str, Any]]
+    unmet: list[dict[str, Any]]
     interrupted: bool
     exhausted: bool
     errors: list[str]
@@ -99,6 +101,7 @@ class SearchResult:
             hypervolume=history.hypervolume(),
             front=front_rows(history),
             methods=method_rows(history),
+            unmet=unmet_rows(history),
             interrupted=interrupted,
             exhausted=oneshot.exhausted if oneshot else exhausted,
             errors=[record.message for record in history.by_status(Status.FAILED)],
@@ -115,7 +118,7 @@ class SearchResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``--json``."""
         names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
-        names += ["hypervolume", "front", "methods", "memory"]
+        names += ["hypervolume", "front", "unmet", "methods", "memory"]
         if self.strategy == "oneshot":
             names += ["evaluated", "kendall_tau"]
         return {name: getattr(self, name) for name in names}

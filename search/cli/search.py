@@ -67,13 +67,13 @@ def search(context: typer.Context, given: Given) -> None:
         _print_result(result)
     if result.interrupted:
         raise typer.Exit(130)
-    if not result.trials:
+    if not result.front:
         raise typer.Exit(1)
 
 
 def _print_result(result: Any) -> None:
     from search.records.status import UNFINISHED
-    from search.reporting.tables import front_table, memory_line, methods_table, tau_line
+    from search.reporting.tables import front_table, memory_line, methods_table, tau_line, unmet_line
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
@@ -99,6 +99,8 @@ def _print_result(result: Any) -> None:
         console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
+        if result.unmet:
+            console.print(unmet_line(result.unmet), highlight=False, markup=False, soft_wrap=True)
     if result.interrupted:
         console.print(f"go on: {result.place.resume_command}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):

@@ -41,6 +41,12 @@ class Quantity:
         own = next(suffix for suffix, unit in self.units.items() if unit == 1)
         return min(texts, key=len, default=f"{value!r}{own}")
 
+    def rounded(self, value: float) -> str:
+        """Return a value with three digits and the largest unit that it has one of, for a message."""
+        fitting = (suffix for suffix, unit in self.units.items() if abs(value) >= unit)
+        suffix = next(fitting, min(self.units, key=lambda name: self.units[name]))
+        return f"{value / float(self.units[suffix]):.3g}{suffix}"
+
 
 def quantity_of(objective: Objective) -> Quantity:
     """Return the quantity that reads and writes an objective's values."""

@@ -6,6 +6,7 @@ from collections import Counter
 from statistics import fmean, stdev
 from typing import Any
 
+from search.goals.constraints import Constraint
 from search.records.history import History, TrialRecord
 from search.records.status import Status
 
@@ -52,6 +53,33 @@ def memory_rows(history: History) -> list[dict[str, Any]]:
         }
         for record in history.trials.values()
         if record.memory_error is not None
+    ]
+
+
+def unmet_rows(history: History) -> list[dict[str, Any]]:
+    """Return the constraints that the nearest trial misses, if trials finished and none satisfies all.
+
+    Nearest is the trial with the smallest sum of relative violations. Each row has ``constraint``,
+    ``trial_id``, the trial's value as ``nearest``, and ``missed_by``, both in the objective's unit.
+    """
+    finished = [r for r in history.by_status(Status.FINISHED) if r.repeat_of is None]
+    if history.front() or not finished:
+        return []
+
+    def missed(record: TrialRecord) -> dict[Constraint, float]:
+        values = history.values(record)
+        violations = {c: c.violation(values) for c in history.constraints if c.name in values}
+        return {constraint: violation for constraint, violation in violations.items() if violation > 0}
+
+    nearest = min(finished, key=lambda record: sum(missed(record).values()))
+    return [
+        {
+            "constraint": str(constraint),
+            "trial_id": nearest.trial_id,
+            "nearest": history.values(nearest)[constraint.name],
+            "missed_by": violation * constraint.bound,
+        }
+        for constraint, violation in missed(nearest).items()
     ]
 
 

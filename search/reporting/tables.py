@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from search.goals.agreement import RankAgreement
+from search.goals.constraints import parse_constraint
 from search.goals.objectives import PARAMS, Objective
 from search.goals.quantities import quantity_of
 
@@ -39,6 +40,17 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
         f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "
         f"{tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
     )
+
+
+def unmet_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line about constraints that no trial has met, over the rows of ``unmet_rows``."""
+    missed = []
+    for row in rows:
+        quantity = quantity_of(parse_constraint(row["constraint"]).objective)
+        by, value = quantity.rounded(row["missed_by"]), quantity.rounded(row["nearest"])
+        missed.append(f"{row['constraint']} by {by} (it has {value})")
+    nearest = rows[0]["trial_id"]
+    return f"no trial met the constraints: the nearest, {nearest}, misses {' and '.join(missed)}"
 
 
 def tau_line(agreement: RankAgreement) -> str:

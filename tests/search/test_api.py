@@ -18,7 +18,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from search import SearchConfig, resume_search, run_search
+from search import SearchConfig, cli, resume_search, run_search
 from search.config import SearchConfig as SearchConfigClass
 from search.placement import Node
 from search.records.store import SearchStore
@@ -74,6 +74,7 @@ def test_document(finished) -> None:
         "failed",
         "hypervolume",
         "front",
+        "unmet",
         "methods",
         "memory",
     ]
@@ -224,6 +225,24 @@ def test_json_is_all_there_is_on_standard_output(settings) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["trials"] == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_constraint_that_no_trial_meets_is_named(settings, monkeypatch, capsys) -> None:
+    quick = {**settings, "num_samples": 1, "epochs": 1}
+    command = _command(quick, "--name", "unmet", "--constraint", "loss<=0.0001")
+    monkeypatch.setattr(sys, "argv", command[2:])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("no front: 1 trials")
+    assert shown[1].startswith(
+        "no trial met the constraints: the nearest, trial-000, misses loss<=0.0001 by "
+    )
+    document = json.loads((Path(settings["storage_path"]) / "unmet" / "result.json").read_text())
+    (missed,) = document["unmet"]
+    assert missed["nearest"] == pytest.approx(missed["missed_by"] + 0.0001)
+    assert document["front"] == []
 
 
 def test_ctrl_c_ends_with_the_front_so_far(settings, ray_address) -> None:

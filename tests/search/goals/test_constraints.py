@@ -4,6 +4,7 @@ import pytest
 
 from search.goals.constraints import Constraint, parse_constraint, parse_constraints
 from search.goals.objectives import available_objectives
+from search.goals.quantities import quantity_of
 from trainables.errors import UserError
 
 
@@ -93,3 +94,19 @@ def test_several_bounds_on_one_objective() -> None:
     assert parse_constraints([]) == ()
     with pytest.raises(UserError, match="--constraint memory<=1GiB and --constraint memory>=2GiB: nothing"):
         parse_constraints(["params<=5M", "memory>=2GiB", "memory<=1GiB"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("accuracy", 0.55183, "55.2%"),
+        ("accuracy", 0.0004, "0.04%"),
+        ("memory", 1.5, "1.5GiB"),
+        ("params", 1_234_567.0, "1.23M"),
+        ("step_time", 0.05712, "57.1ms"),
+        ("loss", 0.0, "0"),
+        ("loss", -2.5, "-2.5"),
+    ],
+)
+def test_a_message_rounds_to_three_digits(name, value, shown) -> None:
+    assert quantity_of(available_objectives()[name]).rounded(value) == shown

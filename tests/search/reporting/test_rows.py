@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from search.goals.constraints import parse_constraints
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
-from search.reporting.rows import front_rows, method_rows
+from search.reporting.rows import front_rows, method_rows, unmet_rows
 from tests.search.reporting.histories import add, of_three_methods
 
 LINEAR = {"method": "linear", "learning_rate": 1e-3}
@@ -58,3 +61,22 @@ def test_the_best_is_by_what_training_decides() -> None:
         add(history, name, 1, 0.5, {**LINEAR, "name": name})
         history.trials[name].epochs[-1]["loss"] = loss
     assert [row["trial_id"] for row in method_rows(history)] == ["b"]
+
+
+def test_the_nearest_trial_misses_constraints_that_none_met() -> None:
+    history = of_three_methods(*parse_constraints(["accuracy>=95%", "loss<=1.5", "macro_f1>=92%"]))
+    assert unmet_rows(history) == [
+        {"constraint": name, "trial_id": "d", "nearest": 0.9, "missed_by": pytest.approx(missed)}
+        for name, missed in (("accuracy>=95%", 0.05), ("macro_f1>=92%", 0.02))
+    ]
+    assert unmet_rows(of_three_methods(*parse_constraints(["accuracy>=80%"]))) == []
+    assert unmet_rows(History(history.objectives, {}, history.constraints)) == []
+
+
+def test_what_each_seed_alone_meets_is_missed_by_the_mean() -> None:
+    history = of_three_methods(*parse_constraints(["accuracy>=85%"]))
+    add(history, "e", 6, 0.7, history.trials["d"].config, repeat_of="d")
+    (row,) = unmet_rows(history)
+    assert row["trial_id"] == "d"
+    assert row["nearest"] == pytest.approx(0.8)
+    assert row["missed_by"] == pytest.approx(0.05)

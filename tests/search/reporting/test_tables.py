@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from search.goals.constraints import parse_constraints
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
-from search.reporting.rows import front_rows, method_rows
-from search.reporting.tables import front_table, methods_table
+from search.reporting.rows import front_rows, method_rows, unmet_rows
+from search.reporting.tables import front_table, methods_table, unmet_line
 from tests.search.reporting.histories import add, of_three_methods
 
 DEPTHS = {"text": 6, "image": 12}
@@ -113,3 +114,11 @@ def test_spreads_stand_behind_what_is_not_exact() -> None:
         add(history, name, 1, accuracy, config, repeat_of=repeats)
     table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
     assert "1.000  0.600 ±0.141  0.500 ±0.141   1.00 M" in "\n".join(_shown(table))
+
+
+def test_a_line_says_what_the_nearest_trial_misses() -> None:
+    history = of_three_methods(*parse_constraints(["accuracy>=95%", "memory<=1.5GiB", "params<=999k"]))
+    assert unmet_line(unmet_rows(history)) == (
+        "no trial met the constraints: the nearest, a, misses accuracy>=95% by 45% (it has 50%) and "
+        "params<=999k by 1k (it has 1M)"
+    )
