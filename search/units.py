@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from trainables.errors import UserError
@@ -21,7 +22,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)?\s*", text.upper())
     value = float(match[1]) * _SIZES[match[2] or ""] if match else 0
-    if value < 1:
+    if not 1 <= value < 2**63:
         raise UserError(f"'{text}' is not a size; write e.g. 3GiB, 800MiB or 2.5GB")
     return int(value)
 
@@ -34,7 +35,7 @@ def parse_duration(text: str) -> float:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text.lower())
     value = float(match[1]) * _TIMES[match[2]] if match else 0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise UserError(f"'{text}' is not a duration; write e.g. 90s, 30m or 2h")
     return value
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+#: Line breaks, other control characters, and what stands for bytes that are no text. They cannot be written
+#: into every file, database and message.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -10,7 +15,13 @@ class UserError(Exception):
 
     The message is one line. It names the option or file, its value and the accepted values. The command line
     prints it without a traceback and exits with code 2.
+
+    Args:
+        message: The message. Control characters in it, such as those of a file's name, are shown escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], message))
 
 
 class DiskFullError(UserError):

@@ -1,20 +1,31 @@
 """Settings whose fields declare their type, default, help text and limits in one place.
 
 A field is written ``name: Annotated[type, Help("What it does."), AtLeast(1)] = default``. The command line,
-the checks and the table of options in the docs are generated from the fields. This module imports nothing
-heavy, because the command line reads the fields of all settings at every start.
+the checks and the table of options in the docs are generated from the fields. A value must be of the field's
+type. Beyond that, numbers are finite and fit into 64 bits, and texts are not empty and hold no control
+characters, unless a field says otherwise. This module imports nothing heavy, because the command line reads
+the fields of all settings at every start.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from trainables.errors import UserError, unknown
+from trainables.errors import UNPRINTABLE, UserError, unknown
 
 Marker = TypeVar("Marker")
+
+#: The largest whole number that databases and tensors can hold.
+LARGEST = 2**63 - 1
+#: The longest duration in seconds, over thirty years; timers take no much longer one.
+LONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -148,14 +159,81 @@ class Option:
         return value if marker is None or value is None else marker.form(value)
 
     def check(self, value: Any) -> None:
-        """Check a value against the limits; None satisfies every limit.
+        """Check a value against the field's type and limits; None satisfies every limit.
 
         Raises:
             UserError: If the value is not accepted.
         """
+        wanted = _wanted(self.type, value)
+        if wanted is not None:
+            raise UserError(f"{self.flag} {_shown(value)}: must {wanted}")
         for marker in self.markers:
             if value is not None and isinstance(marker, AtLeast | AtMost | MoreThan | OneOf):
                 marker.check(self, value)
+
+
+def _wanted(kind: Any, value: Any) -> str | None:
+    """Return what a value of a type must do, after the word *must*; None if this value does."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = get_args(kind)
+        found = [_wanted(other, value) for other in kinds if other is not types.NoneType]
+        return None if (value is None and types.NoneType in kinds) or None in found else found[0]
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            return "be a tuple"
+        inner = get_args(kind)[0]
+        return next((wanted for wanted in (_wanted(inner, each) for each in value) if wanted), None)
+    check = _CHECKS.get(kind)
+    return check(value) if check else None
+
+
+def _wanted_of_switch(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "be true or false"
+
+
+def _wanted_of_count(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return "be a whole number"
+    return None if abs(int(value)) <= LARGEST else f"be between -{LARGEST} and {LARGEST}"
+
+
+def _wanted_of_number(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return "be a number"
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        finite = False
+    return None if finite else "be a finite number"
+
+
+def _wanted_of_text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "be a text"
+    if not value.strip():
+        return "not be empty"
+    return "have no line breaks or other control characters" if UNPRINTABLE.search(value) else None
+
+
+def _wanted_of_path(value: Any) -> str | None:
+    return _wanted_of_text(str(value)) if isinstance(value, Path) else "be a path"
+
+
+_CHECKS: dict[Any, Callable[[Any], str | None]] = {
+    bool: _wanted_of_switch,
+    int: _wanted_of_count,
+    float: _wanted_of_number,
+    str: _wanted_of_text,
+    Path: _wanted_of_path,
+}
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: texts in quotes, and nothing so long that it hides the message."""
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"of {value.bit_length()} bits"  # Python writes no number of thousands of digits
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,10 @@ def _read(option: Option, text: Any) -> Any:
     """Return a field's value from the value that Typer has parsed."""
     written = option.find(Written)
     if written is not None:
-        return written.parse(text)
+        try:
+            return written.parse(text)
+        except UserError as error:
+            raise UserError(f"{option.flag} {error}") from None
     return tuple(text) if isinstance(text, list) else text
 
 

@@ -48,7 +48,7 @@ class SizingSettings(Settings):
             metavar="NAME",
         ),
     ] = None
-    limit: Annotated[int | None, Help("Memory that is available, for example 8GiB."), SIZE] = None
+    limit: Annotated[int | None, Help("Memory that is available, for example 8GiB."), SIZE, AtLeast(1)] = None
     maximise: Annotated[
         tuple[str, ...] | None,
         Help(

@@ -13,7 +13,7 @@ from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
 from search.config.paths import absolute_dataset, absolute_encoder, absolute_file, absolute_files
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
-from trainables.options import AtLeast, Help, Kept, MoreThan, OneOf, Settings
+from trainables.options import LONGEST, AtLeast, AtMost, Help, Kept, MoreThan, OneOf, Settings
 from trainables.plugin import Plugin
 from trainables.step.setting import SAMPLES
 
@@ -89,9 +89,9 @@ class TrialSettings(Settings):
         bool,
         Help("Compute the output of the frozen lower layers once, and share it between trials and epochs."),
     ] = True
-    feature_cache_size: Annotated[int, Help("Largest size of this cache on disk."), SIZE, Changeable()] = (
-        8 * GIB
-    )
+    feature_cache_size: Annotated[
+        int, Help("Largest size of this cache on disk."), SIZE, AtLeast(1), Changeable()
+    ] = 8 * GIB
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -235,7 +235,11 @@ class BackendSettings(Settings):
         Only("trials"),
     ] = None
     replay_seconds: Annotated[
-        float, Help("With --replay, time in seconds that an epoch takes.", metavar="SECONDS"), Changeable()
+        float,
+        Help("With --replay, time in seconds that an epoch takes.", metavar="SECONDS"),
+        AtLeast(0),
+        AtMost(LONGEST),
+        Changeable(),
     ] = 0
 
 
@@ -259,6 +263,8 @@ class PlacementSettings(Settings):
             metavar="SHARE",
             default="what the trial's memory needs",
         ),
+        AtLeast(0),
+        AtMost(1),
         Changeable(),
     ] = None
     gpu_memory: Annotated[
@@ -291,5 +297,6 @@ class PlacementSettings(Settings):
         ),
         DURATION,
         MoreThan(0),
+        AtMost(LONGEST),
         Changeable(),
     ] = 900

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -253,7 +254,7 @@ def more_samples(wanted: int | str | None, before: int | None = None) -> int:
         UserError: If the text is not such a number.
     """
     text = str(before if wanted is None else wanted)
-    if not text.removeprefix("+").isdecimal() or (text.startswith("+") and before is None):
+    if not re.fullmatch(r"\+?\d{1,18}", text) or (text.startswith("+") and before is None):
         raise UserError(f"--num-samples {text}: write a number, or with --resume +20 for twenty more")
     return int(text) + (before or 0) * text.startswith("+")
 

@@ -19,7 +19,7 @@ from search.config.markers import (
     DefaultWith,
     Only,
 )
-from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Registered, Settings
+from trainables.options import LONGEST, AtLeast, AtMost, Help, MoreThan, OneOf, Registered, Settings
 from trainables.seeds import MAX_SEED
 
 #: Number formats in which subnets can be evaluated.
@@ -106,6 +106,7 @@ class SearchSettings(Settings):
     reduction_factor: Annotated[
         float,
         Help("At each rung of a scheduler, one trial in this many goes on.", metavar="NUMBER"),
+        MoreThan(1),
     ] = 2
     min_epochs: Annotated[
         int | None,
@@ -114,6 +115,7 @@ class SearchSettings(Settings):
             metavar="N",
             default="a third of --epochs",
         ),
+        AtLeast(1),
     ] = None
     defer: Annotated[
         bool,
@@ -152,11 +154,14 @@ class SearchSettings(Settings):
             default="no limit",
         ),
         SIZE,
+        AtLeast(1),
     ] = None
     time_budget: Annotated[
         float | None,
         Help("Stop training after this time, for example 30m or 2h.", default="no limit"),
         DURATION,
+        MoreThan(0),
+        AtMost(LONGEST),
         Only("trials"),
         Changeable(),
     ] = None

@@ -81,7 +81,7 @@ def _numbers(
     accepted = {suffix.lower(): unit for suffix, unit in units.items()} | {"": Fraction(1)}
 
     def read(text: str) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?)\s*(.*)", text.lower())
+        match = re.fullmatch(r"(\d{1,99}(?:\.\d+)?(?:e[+-]?\d{1,2})?)\s*(.*)", text.lower())
         unit = accepted.get(match[2]) if match else None
         value = float(Fraction(match[1]) * unit) if match and unit else 0.0
         if not 0 < value <= most:
