@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,7 @@ class ReplayTable:
         Raises:
             UserError: If the file does not exist, if it is not such a table, or if its space is unknown.
         """
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # False for a name that no file can have, too
             raise UserError(f"--replay {path}: there is no such file; benchmarks/record_table.py makes one")
         content = Path(path).read_bytes()
         try:
@@ -144,10 +145,10 @@ class ReplayTable:
             setting = TrainingSetting(**described["setting"])
             space, dataset = described["space"], described["dataset"]
             task, guess = get_task(described.get("task", DEFAULT_TASK)).from_record(described)
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"--replay {path}: is no table of recorded trials, such as benchmarks/record_table.py makes "
-                f"({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+                f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})"
             ) from error
         context = SpaceContext(depths, widths)
         return cls(

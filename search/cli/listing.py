@@ -59,6 +59,7 @@ def spaces(
     from trainables.towers import resolve_encoder
 
     given.make(Extensions).load()
+    chosen = [get_space(name)] if name else SPACES.values()
     names = given.make(EncoderSettings).names
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     context = SpaceContext.of(encoders)
@@ -69,7 +70,7 @@ def spaces(
             "parameters": {key: asked.to_dict() for key, asked in space.parameters(context).items()},
             "first_points": space.first_points(context),
         }
-        for space in ([get_space(name)] if name else SPACES.values())
+        for space in chosen
     ]
     if given.make(Output).as_json:
         print_json(rows)

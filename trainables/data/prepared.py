@@ -209,7 +209,7 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             encoder.location, padding_side="right", trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a malformed file raises has no class in common
         raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

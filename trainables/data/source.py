@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,7 +129,7 @@ def open_dataset(name: str) -> Dataset:
             has the wrong type.
     """
     folder = DATASETS[name][0] if name in DATASETS else Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False for a name that no file can have, too
         raise UserError(
             f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"
         )

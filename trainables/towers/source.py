@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,8 +164,12 @@ class EncoderSource:
         if folder.is_dir():
             files = sorted(p for p in folder.iterdir() if p.suffix in _FINGERPRINTED)
             for path in files:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                try:
+                    with path.open("rb") as file:
+                        digest.update(hashlib.file_digest(file, "sha256").digest())
+                except OSError as error:
+                    reason = error.strerror
+                    raise UserError(f"encoder '{self.name}': {path} cannot be read ({reason})") from error
         elif not self.from_seed:
             digest.update(f"{location}@{getattr(self.config, '_commit_hash', None)}".encode())
         return digest.hexdigest()[:16]
@@ -198,7 +203,7 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
         location = str(resolve_bundled(name, cache_dir()))
         config = _read_config(location, modality, name)
     else:
-        location = str(Path(name).resolve()) if Path(name).is_dir() else name
+        location = os.path.realpath(name) if os.path.isdir(name) else name
         config = _read_config(location, modality, name)
     if config.model_type == clip.BOTH:
         config = clip.encoder_config(config, modality, name)
@@ -285,10 +290,10 @@ def _read_config(location: str, modality: str, name: str) -> Any:
 
     _quiet()
     # Without this check, transformers retries an unreachable hub for half a minute
-    unreachable = not Path(location).is_dir() and not _hub_reachable()
+    unreachable = not os.path.isdir(location) and not _hub_reachable()
     try:
         return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what a malformed file raises has no class in common
         if "trust_remote_code" in str(error):  # the option of transformers that its message asks for
             raise UserError(
                 f"encoder '{name}': comes with code of its own, which is never run; supported: "

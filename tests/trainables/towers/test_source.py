@@ -1,0 +1,45 @@
+"""Encoders in folders whose files are damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.data.prepared import load_tokenizer
+from trainables.errors import UserError
+from trainables.towers import resolve_encoder
+
+
+@pytest.fixture
+def bert(tiny_encoders, tmp_path) -> Path:
+    """The folder of an encoder, to be damaged."""
+    return Path(shutil.copytree(tiny_encoders["bert"], tmp_path / "bert"))
+
+
+def _change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("values", [{"use_cache": -1}, {"layer_norm_eps": "x"}, {"model_type": 7}], ids=str)
+def test_a_malformed_config_is_no_encoder(bert, values) -> None:
+    _change(bert / "config.json", **values)
+    with pytest.raises(UserError, match=f"unknown text encoder '{bert}': .* no hub name that can be loaded"):
+        resolve_encoder("text", str(bert))
+
+
+@pytest.mark.parametrize("values", [{"version": 99}, {"added_tokens": "x"}, {"model": []}], ids=str)
+def test_a_malformed_tokeniser_cannot_be_loaded(bert, values) -> None:
+    _change(bert / "tokenizer.json", **values)
+    with pytest.raises(UserError, match="comes without a tokeniser that can be loaded"):
+        load_tokenizer(resolve_encoder("text", str(bert)))
+
+
+def test_a_file_that_cannot_be_read_is_named(bert) -> None:
+    (bert / "model.safetensors").unlink()
+    (bert / "model.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        resolve_encoder("text", str(bert)).fingerprint()
