@@ -24,8 +24,11 @@ Marker = TypeVar("Marker")
 
 #: The largest whole number that databases and tensors can hold.
 LARGEST = 2**63 - 1
+#: The largest size of a sample, and the largest number of samples or classes: with more, even names and
+#: empty lists would not fit into memory.
+MOST = 10**6
 #: The longest duration in seconds, over thirty years; timers take no much longer one.
-LONGEST = 1e9
+LONGEST = 10**9
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class AtLeast:
     def check(self, option: Option, value: Any) -> None:
         """Raise a UserError if a value is below the limit."""
         if value < self.limit:
-            raise UserError(f"{option.flag} {value}: must be at least {self.limit:g}")
+            raise UserError(f"{option.flag} {value}: must be at least {self.limit:,}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class AtMost:
     def check(self, option: Option, value: Any) -> None:
         """Raise a UserError if a value is above the limit."""
         if value > self.limit:
-            raise UserError(f"{option.flag} {value}: must be at most {self.limit}")
+            raise UserError(f"{option.flag} {value}: must be at most {self.limit:,}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class MoreThan:
     def check(self, option: Option, value: Any) -> None:
         """Raise a UserError if a value is not above the limit."""
         if value <= self.limit:
-            raise UserError(f"{option.flag} {value}: must be more than {self.limit:g}")
+            raise UserError(f"{option.flag} {value}: must be more than {self.limit:,}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,9 @@ def _wanted_of_switch(value: Any) -> str | None:
 def _wanted_of_count(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, Integral):
         return "be a whole number"
-    return None if abs(int(value)) <= LARGEST else f"be between -{LARGEST} and {LARGEST}"
+    if abs(int(value)) <= LARGEST:
+        return None
+    return f"be at most {LARGEST}" if value > 0 else f"be at least -{LARGEST}"
 
 
 def _wanted_of_number(value: Any) -> str | None:
@@ -230,7 +235,7 @@ _CHECKS: dict[Any, Callable[[Any], str | None]] = {
 
 def _shown(value: Any) -> str:
     """Return a value for a message: texts in quotes, and nothing so long that it hides the message."""
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > 10**60:
         return f"of {value.bit_length()} bits"  # Python writes no number of thousands of digits
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else f"{text[:60]}…"

@@ -26,7 +26,7 @@ from search.config import EncoderSettings, Extensions
 from search.config.markers import NAMES, SIZE
 from search.units import format_size
 from trainables.errors import UserError
-from trainables.options import AtLeast, Help, Settings
+from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.setting import TrainingSetting
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class SizingSettings(Settings):
         NAMES,
     ] = None
     members: Annotated[
-        int, Help("Number of members of the space that are drawn.", metavar="N"), AtLeast(1)
+        int, Help("Number of members of the space that are drawn.", metavar="N"), AtLeast(1), AtMost(MOST)
     ] = 256
     plot: Annotated[
         Path | None,

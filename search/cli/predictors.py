@@ -9,7 +9,7 @@ from search.cli.options import Given, named_values
 from search.config import EncoderSettings
 from search.units import format_size
 from trainables.errors import UserError
-from trainables.options import AtLeast, Help, Settings
+from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.setting import SAMPLES, TrainingSetting
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class ClassSettings(Settings):
 
     panel: ClassVar[str | None] = SAMPLES
 
-    classes: Annotated[int, Help("Number of classes to tell apart.", metavar="N"), AtLeast(2)] = 13
+    classes: Annotated[
+        int, Help("Number of classes to tell apart.", metavar="N"), AtLeast(2), AtMost(MOST)
+    ] = 13
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
 from search.config.paths import absolute_dataset, absolute_encoder, absolute_file, absolute_files
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
-from trainables.options import LONGEST, AtLeast, AtMost, Help, Kept, MoreThan, OneOf, Settings
+from trainables.options import LONGEST, MOST, AtLeast, AtMost, Help, Kept, MoreThan, OneOf, Settings
 from trainables.plugin import Plugin
 from trainables.step.setting import SAMPLES
 
@@ -119,6 +119,7 @@ class DataSettings(Settings):
             default="99 % of the training texts fit",
         ),
         AtLeast(1),
+        AtMost(MOST),
     ] = None
 
 
@@ -146,6 +147,7 @@ class EncoderSettings(Settings):
             default="the encoder's own",
         ),
         AtLeast(1),
+        AtMost(MOST),
     ] = None
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from trainables.configuration import setting_changes, split_config
+from trainables.errors import UserError
 from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
 from trainables.memory.memo import PredictionMemo
@@ -201,7 +202,7 @@ class MemoryPredictor:
     def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings]:
         """Run a step on fake tensors; return the method and the bytes held at the peak."""
         setting = self.setting
-        with self.faking():
+        with self.faking(), _countable():
             built = build_method(method, config, self.context())
             built.train()
             optimizer = self.optimizer(built)
@@ -218,6 +219,19 @@ class MemoryPredictor:
             labels = self.task.example_labels(setting.batch_size)
             held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
             return built, held
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Raise ``UserError`` if a tensor's bytes exceed what PyTorch can count."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise UserError(
+            "a step of these sizes needs more than 2^63 bytes; choose a smaller batch size or shorter inputs"
+        ) from error
 
 
 @contextmanager

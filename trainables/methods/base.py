@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown
 from trainables.methods.space import DefaultSpace
+from trainables.options import MOST
 from trainables.parameters import Range
 from trainables.registry import Registry
 from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
@@ -83,6 +84,8 @@ class MethodConfig:
             if choices is not None and value not in choices:
                 raise UserError(f"{item.name}={value}: must be {' or '.join(map(str, choices))}")
             for number in _numbers(value):
+                if not abs(number) <= MOST:  # not a number is no less than anything
+                    raise UserError(f"{item.name}={value}: must be a number of at most {MOST:,}")
                 if (low is not None and number < low) or (high is not None and number > high):
                     accepted = f"at least {low}" if high is None else f"{low} to {high}"
                     raise UserError(f"{item.name}={value}: must be {accepted}")

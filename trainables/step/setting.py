@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from trainables.errors import UserError
-from trainables.options import AtLeast, Help, MoreThan, OneOf, Settings
+from trainables.options import MOST, AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ class StepSettings(Settings):
     panel: ClassVar[str | None] = "Trials"
 
     batch_size: Annotated[
-        int, Help("Number of samples in one optimization step.", metavar="N"), AtLeast(1)
+        int, Help("Number of samples in one optimization step.", metavar="N"), AtLeast(1), AtMost(MOST)
     ] = 32
     gradient_accumulation: Annotated[
         int,
@@ -137,13 +137,15 @@ class TrainingSetting(StepSettings):
         int,
         Help("Number of tokens that each text is padded to.", metavar="N", panel=SAMPLES),
         AtLeast(1),
+        AtMost(MOST),
     ] = 128
     #: Side of the square image in pixels. Its option belongs to the encoders, which supply the default.
-    image_size: Annotated[int, AtLeast(1)] = 224
+    image_size: Annotated[int, AtLeast(1), AtMost(MOST)] = 224
     audio_seconds: Annotated[
         float,
         Help("Length in seconds that each sound is padded to.", metavar="SECONDS", panel=SAMPLES),
         MoreThan(0),
+        AtMost(MOST),
     ] = 5.0
     feature_length: Annotated[
         int,
@@ -153,6 +155,7 @@ class TrainingSetting(StepSettings):
             panel=SAMPLES,
         ),
         AtLeast(1),
+        AtMost(MOST),
     ] = 50
     weight_decay: float = 1e-4
 
