@@ -181,15 +181,16 @@ def readers(path: Path) -> list[list[str]]:
 def file_cases(
     place: Workplace, count: int, draw: random.Random
 ) -> Iterator[tuple[str, Path, str, list[str]]]:
-    """Yield file, kind of damage and command of each case: each file with each kind first."""
+    """Yield what is damaged, the file, the kind of damage and the command: each file with each kind first."""
     files = [Path(name) for name, kind in listed(place.kept).items() if kind is not None]
     files = [path for path in files if readers(path) and path.suffix != ".lock"]
     every = [(path, how, arguments) for path in files for how in DAMAGES for arguments in readers(path)]
     draw.shuffle(every)
-    seen: set[tuple[Path, str]] = set()
-    every.sort(key=lambda each: (each[:2] in seen, seen.add(each[:2]))[0])
+    firsts = {(path, how): arguments for path, how, arguments in every}
+    ordered = [(path, how, arguments) for (path, how), arguments in firsts.items()]
+    ordered += [each for each in every if each not in ordered]
     for number in range(count):
-        path, how, arguments = every[number % len(every)]
+        path, how, arguments = ordered[number % len(ordered)]
         yield f"{how} {path}", path, how, arguments
 
 
@@ -204,13 +205,13 @@ def run_commands(place: Workplace, count: int, draw: random.Random) -> list[Outc
     return outcomes
 
 
-def run_files(place: Workplace, count: int, draw: random.Random) -> list[Outcome]:
-    """Run cases of damaged files."""
+def run_files(place: Workplace, count: int, draw: random.Random, below: str = "") -> list[Outcome]:
+    """Run cases of damaged files; with ``below``, only of those in a folder."""
     outcomes = []
     others = [place.kept / "work" / name for name in VALUES["foreign"][:5]]
     with seam(train_once):
         for what, path, how, arguments in file_cases(place, count, draw):
-            if damage(place.live / path, how, draw.choice(others), draw):
+            if str(path).startswith(below) and damage(place.live / path, how, draw.choice(others), draw):
                 before = listed(place.live)
                 outcome = place.run(what, arguments)
                 place.check(outcome, before)

@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from ray.tune import Checkpoint
 from rich.console import Console
 from transformers.utils import logging
 
 from search import cli
 from search.oneshot.subnets import Answer
 from search.placement import Node
+from search.records.place import inner_path
 from search.testing.searching import finish, report
 from search.units import GIB
 from trainables.errors import UserError
@@ -138,7 +138,7 @@ def replay(copy: tuple[Path, Path] | None = None) -> Callable[..., bool]:
                 saved = copy[0] / f"trial-{number:03d}" / "checkpoint_000000"
                 saved.mkdir(parents=True)
                 (saved / "replay.json").write_text('{"epoch": 1}')
-                searcher.recorder.save(tune_id, Checkpoint(str(saved)))
+                searcher.recorder.save(tune_id, inner_path(str(saved)))
                 assert record.checkpoint is not None
                 shutil.copytree(copy[0], copy[1])
             finish(searcher, tune_id, 0.5 + number / 20, **others)

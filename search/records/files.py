@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from trainables.errors import UserError
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, or replace one, in one step; only its owner can read it.
@@ -13,7 +15,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Args:
         path: The file.
         content: Its new content; text is encoded as UTF-8.
+
+    Raises:
+        UserError: If a folder has the file's name.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, and a file must be written there; remove it or move it away")
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +97,11 @@ class Dataset:
 
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""
-        return sum(pq.read_metadata(path).num_rows for path in self.files[split])
+        rows = 0
+        for path in self.files[split]:
+            with _reading(self.name, path):
+                rows += pq.read_metadata(path).num_rows
+        return rows
 
     def labels(self, split: str) -> Tensor:
         """Return the labels of a split's rows, encoded by the task.
@@ -109,13 +114,23 @@ class Dataset:
         return self.task.encode(stored, where)
 
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a split in order, in batches of at most ``rows`` rows."""
+        """Yield the rows of a split in order, in batches of at most ``rows`` rows.
+
+        Raises:
+            UserError: If a file is damaged.
+        """
         for path in self.files[split]:
-            yield from pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns)
+            with _reading(self.name, path):
+                for batch in pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns):
+                    batch.validate(full=True)
+                    yield batch
 
     def _stored_labels(self, split: str) -> Iterator[pa.ChunkedArray]:
         for path in self.files[split]:
-            yield pq.read_table(path, columns=[self.label])[self.label]
+            with _reading(self.name, path):
+                table = pq.read_table(path, columns=[self.label])
+                table.validate(full=True)
+            yield table[self.label]
 
 
 def open_dataset(name: str) -> Dataset:
@@ -162,9 +177,19 @@ def _split_files(name: str, folder: Path, split: str) -> tuple[Path, ...]:
     return tuple(paths)
 
 
+@contextmanager
+def _reading(name: str, path: Path) -> Iterator[None]:
+    """Raise ``UserError`` if reading a file of a dataset fails."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"dataset '{name}': {path.name} is not a Parquet file that can be read") from error
+
+
 def _metadata(path: Path) -> dict[str, str]:
     raw = pq.read_schema(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in raw.items() if key.startswith(b"paretofuse.")}
+    ours = {key: value for key, value in raw.items() if key.startswith(b"paretofuse.")}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in ours.items()}
 
 
 def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
@@ -176,10 +201,8 @@ def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
 
 
 def _schema(name: str, path: Path) -> pa.Schema:
-    try:
+    with _reading(name, path):
         return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"dataset '{name}': {path.name} is not a Parquet file that can be read") from error
 
 
 def _check_schema(name: str, path: Path, modalities: dict[str, str], label: str, task: type[Task]) -> None:

@@ -211,3 +211,23 @@ def test_fingerprint_tells_splits_apart(tmp_path: Path) -> None:
     first = write_dataset(tmp_path / "first", validation=few, test=many)
     swapped = write_dataset(tmp_path / "swapped", validation=many, test=few)
     assert open_dataset(str(first)).fingerprint != open_dataset(str(swapped)).fingerprint
+
+
+def test_texts_that_are_no_text_name_their_file(tmp_path: Path) -> None:
+    wrong = pa.array([b"a \xff square"] * 3).cast(pa.binary()).view(pa.string())
+    folder = write_dataset(tmp_path / "d", validation=columns(text=wrong))
+    with pytest.raises(UserError, match=r"validation\.parquet is not a Parquet file that can be read"):
+        _texts(str(folder), "validation")
+    wrong = columns(label=wrong)
+    with pytest.raises(UserError, match=r"validation\.parquet is not a Parquet file that can be read"):
+        open_dataset(str(write_dataset(tmp_path / "e", validation=wrong))).labels("validation")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d")
+    path = folder / "train.parquet"
+    content = bytearray(path.read_bytes())
+    content[8:60] = bytes(52)  # pages; the schema at the end is whole
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.parquet is not a Parquet file that can be read"):
+        _texts(str(folder), "train")
