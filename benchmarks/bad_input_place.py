@@ -43,8 +43,9 @@ TABLE = ROOT / "benchmarks" / "tables" / "pmf_nas.parquet"
 #: Exit codes of commands that nobody ends by a signal.
 CODES = (0, 1, 2)
 PATIENCE = 60.0  # seconds after which a case counts as hung
-#: What a command may leave although it is refused: knowledge that costs time to gain, and locks.
-MEMOS = ("predictions.sqlite", "text_lengths", "driver.json", "search.sqlite-wal", ".lock")
+#: What a command may leave although it is refused: knowledge that costs time to gain, locks, and damaged
+#: files that were set aside.
+MEMOS = ("predictions.sqlite", "text_lengths", "driver.json", "search.sqlite-wal", ".lock", ".damaged")
 
 REPLAYED = ["--space", "pmf_nas", "--replay", "table.parquet", "--epochs", "2", "--num-samples", "2"]
 ENCODERS = ["--text-encoder", "bert", "--image-encoder", "vit"]
@@ -277,7 +278,9 @@ class Workplace:
         if "Traceback (most recent call last)" in said and "traceback" not in outcome.faults:
             outcome.faults.append("traceback")
             outcome.details = said
-        if outcome.code == 2 and len(said.splitlines()) != 1:
+        # Notices may come first, such as one about a damaged file that was set aside.
+        errors = [line.startswith("error: ") for line in said.splitlines()]
+        if outcome.code == 2 and (sum(errors) != 1 or not errors[-1]):
             outcome.faults.append("more than a line")
             outcome.details = said[:2000]
         return outcome
