@@ -197,9 +197,10 @@ def _wanted_of_switch(value: Any) -> str | None:
 def _wanted_of_count(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, Integral):
         return "be a whole number"
-    if abs(int(value)) <= LARGEST:
+    number = int(value)
+    if abs(number) <= LARGEST:
         return None
-    return f"be at most {LARGEST}" if value > 0 else f"be at least -{LARGEST}"
+    return f"be at most {LARGEST}" if number > 0 else f"be at least -{LARGEST}"
 
 
 def _wanted_of_number(value: Any) -> str | None:
@@ -245,7 +246,7 @@ def _shown(value: Any) -> str:
 class Settings:
     """Base class of settings: a frozen dataclass that checks its fields against their annotations.
 
-    Fields that are marked with ``Kept`` are brought into that form first.
+    Fields that are marked with ``Kept`` are brought into that form afterwards.
 
     Raises:
         UserError: If a value is not accepted.
@@ -255,10 +256,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for described in _fields(type(self)):
+            value = getattr(self, described.name)
+            described.check(value)
             if described.find(Kept):
-                value = described.kept(getattr(self, described.name))
-                object.__setattr__(self, described.name, value)
-            described.check(getattr(self, described.name))
+                object.__setattr__(self, described.name, described.kept(value))
 
     def check(self) -> None:
         """Look up the names in these settings; plugins that register some of them must have been loaded.

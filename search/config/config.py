@@ -213,6 +213,8 @@ class SearchConfig:
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         try:
             return cls(**{**values, **lists}, created=created)
+        except UserError as error:
+            raise UserError(f"{where}{error}") from error
         except (AttributeError, TypeError) as error:
             raise UserError(f"{where}settings of another version: {error}") from error
 

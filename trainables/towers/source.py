@@ -242,8 +242,12 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     if not weights:
         from transformers.initialization import no_init_weights
 
-        with no_init_weights():
-            return family.tower(source.modality, model_class(config, **family.options()))
+        try:
+            with no_init_weights():
+                return family.tower(source.modality, model_class(config, **family.options()))
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = _first_line(error)
+            raise UserError(f"encoder '{source.name}': its settings make no model ({reason})") from error
     location = source.weights_location()
     _quiet()
     if source.from_seed:

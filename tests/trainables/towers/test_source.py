@@ -11,7 +11,7 @@ import pytest
 
 from trainables.data.prepared import load_tokenizer
 from trainables.errors import UserError
-from trainables.towers import resolve_encoder
+from trainables.towers import load_tower, resolve_encoder
 
 
 @pytest.fixture
@@ -43,3 +43,9 @@ def test_a_file_that_cannot_be_read_is_named(bert) -> None:
     (bert / "model.safetensors").mkdir()
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
         resolve_encoder("text", str(bert)).fingerprint()
+
+
+def test_settings_that_make_no_model_are_named(bert) -> None:
+    _change(bert / "config.json", hidden_dropout_prob=-1.0)
+    with pytest.raises(UserError, match=r"its settings make no model .dropout probability has to be between"):
+        load_tower(resolve_encoder("text", str(bert)), weights=False)
