@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,7 @@ COMMANDS = {
     "spaces": cli.spaces,
     "datasets": cli.datasets,
     "encoders": cli.encoders,
+    "cache": cli.cache,
 }
 BASES = {"predict": [*ENCODERS, *SIZES], "explain": [*ENCODERS, *SIZES], "calibrate": [*ENCODERS, *SIZES]}
 
@@ -109,6 +111,8 @@ def command_cases(count: int, draw: random.Random) -> Iterator[tuple[str, list[s
         twice = [*words(option, value, draw), *words(option, plausible(option), draw)]
         single.append(("twice", case(command, {option.flag: twice}, option)))
         single.append(("no value", case(command, {option.flag: [option.flag]}, option)))
+    for command in ("methods", "spaces", "cache"):
+        single += [("argument", [command, draw.choice(values)]) for values in VALUES.values()]
     draw.shuffle(single)
     yield from single[:count]
     for _ in range(count - len(single)):
@@ -134,6 +138,8 @@ def plausible(option: Option) -> str:
         "text_encoder": "bert",
         "image_encoder": "vit",
         "plot": "new.png",
+        "older_than": "1d",
+        "max_size": "1GiB",
         "limit": "1GiB",
         "max_memory": "1GiB",
         "gpu_memory": "1GiB",
@@ -158,7 +164,13 @@ def readers(path: Path) -> list[list[str]]:
     """Return the commands that read a file, by its place below the live folder."""
     top, *rest = path.parts
     if top == "cache":
-        return [TRAINING, ["predict", *ENCODERS, *SIZES], ["predict", *ENCODERS, *SIZES, "--device", "cpu"]]
+        return [
+            TRAINING,
+            ["cache"],
+            ["cache", "--max-size", "1KiB"],
+            ["predict", *ENCODERS, *SIZES],
+            ["predict", *ENCODERS, *SIZES, "--device", "cpu"],
+        ]
     if rest[0] == "runs":
         own = REPLAYED if rest[1] in ("done", "cut") else TRAINING
         return [
@@ -184,6 +196,7 @@ def file_cases(
     """Yield what is damaged, the file, the kind of damage and the command: each file with each kind first."""
     files = [Path(name) for name, kind in listed(place.kept).items() if kind is not None]
     files = [path for path in files if readers(path) and path.suffix != ".lock"]
+    files.sort(key=lambda path: re.sub(r"[0-9a-f]{12,}", "", str(path)))  # names of entries vary
     every = [(path, how, arguments) for path in files for how in DAMAGES for arguments in readers(path)]
     draw.shuffle(every)
     firsts = {(path, how): arguments for path, how, arguments in every}
@@ -205,13 +218,13 @@ def run_commands(place: Workplace, count: int, draw: random.Random) -> list[Outc
     return outcomes
 
 
-def run_files(place: Workplace, count: int, draw: random.Random, below: str = "") -> list[Outcome]:
-    """Run cases of damaged files; with ``below``, only of those in a folder."""
+def run_files(place: Workplace, count: int, draw: random.Random) -> list[Outcome]:
+    """Run cases of damaged files."""
     outcomes = []
     others = [place.kept / "work" / name for name in VALUES["foreign"][:5]]
     with seam(train_once):
         for what, path, how, arguments in file_cases(place, count, draw):
-            if str(path).startswith(below) and damage(place.live / path, how, draw.choice(others), draw):
+            if damage(place.live / path, how, draw.choice(others), draw):
                 before = listed(place.live)
                 outcome = place.run(what, arguments)
                 place.check(outcome, before)

@@ -305,7 +305,7 @@ class Workplace:
         for name in sorted(now.keys() - before.keys()):
             _remove(self.live / name)
         for name, kind in before.items():
-            if now.get(name) != kind:
+            if name not in now or now[name] != kind:
                 _remove(self.live / name)
                 if kind is None:
                     (self.live / name).mkdir(exist_ok=True)

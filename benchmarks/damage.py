@@ -108,18 +108,17 @@ def _damage_database(path: Path, how: str, change: Callable[[Any], Any], draw: r
                         break
             return True
         table = draw.choice(tables)
-        column = "document" if table in ("asked", "trials", "epochs") else "value"
         rows = database.execute(f"SELECT * FROM {table}").fetchall()
         if not rows:
             return False
         names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-        row = dict(zip(names, draw.choice(rows), strict=True))
+        row, column = draw.choice(rows), names[-1]
         try:
-            value = json.loads(row[column])
-        except ValueError:
+            value = json.loads(row[-1])
+        except (TypeError, ValueError):
             text = "no document"
         else:
             nested = isinstance(value, str) and value.startswith("{")
             text = json.dumps(json.dumps(change(json.loads(value))) if nested else change(value))
-        database.execute(f"UPDATE {table} SET {column} = ? WHERE {names[0]} = ?", (text, row[names[0]]))
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE {names[0]} = ?", (text, row[0]))
     return True

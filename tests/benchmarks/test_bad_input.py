@@ -1,4 +1,4 @@
-"""Damaged options and files: a short form of ``benchmarks/bad_input.py``, with the same cases every time."""
+"""Damaged options and files: a short, seeded form of ``benchmarks/bad_input.py``."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_no_command_line_gets_more_than_a_line(fuzzer, place) -> None:
 
 
 def test_no_damaged_file_gets_more_than_a_line(fuzzer, place) -> None:
-    outcomes = fuzzer.run_files(place, 120, random.Random(0), "work")
+    outcomes = fuzzer.run_files(place, 120, random.Random(0))
     assert not _faults(outcomes)
     assert {0, 2, None} <= {outcome.code for outcome in outcomes}

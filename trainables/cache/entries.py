@@ -218,7 +218,7 @@ def remove(entry: Path, *, used: bool = False) -> bool:
         try:
             manifest = stack.enter_context(manifest_path(entry).open("rb"))
             fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             pass
         except OSError:
             if not used:
@@ -237,7 +237,10 @@ def remove(entry: Path, *, used: bool = False) -> bool:
 
 def in_use(entry: Path) -> bool:
     """Return whether a process uses an entry."""
-    with contextlib.suppress(FileNotFoundError), manifest_path(entry).open("rb") as manifest:
+    with (
+        contextlib.suppress(FileNotFoundError, IsADirectoryError),
+        manifest_path(entry).open("rb") as manifest,
+    ):
         try:
             fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -296,7 +299,7 @@ def _hold(entry: Path) -> bool:
             if os.fstat(held.fileno()).st_ino != path.stat().st_ino or not os.path.exists(entry):
                 release(entry)
                 return False
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         release(entry)
         return False
     except PermissionError as error:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import platform
+import shutil
 import time
 import zlib
 from functools import cache
@@ -85,7 +86,7 @@ def was_compared(entry: Path) -> bool:
         return True
     with contextlib.suppress(OSError):
         marker = _marker(entry)
-        return marker.read_text() == state and 0 <= time.time() - marker.stat().st_mtime < _HOLDS
+        return marker.read_bytes() == state.encode() and 0 <= time.time() - marker.stat().st_mtime < _HOLDS
     return False
 
 
@@ -107,6 +108,8 @@ def remove_notes(entry: Path) -> None:
     """Remove an entry's manifest and the notes about comparisons."""
     _compared.pop(entry, None)
     for path in (manifest_path(entry), *_markers(entry)):
+        if path.is_dir():  # no file of ours, but nothing can be written in its place
+            shutil.rmtree(path)
         path.unlink(missing_ok=True)
 
 

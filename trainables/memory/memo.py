@@ -46,7 +46,7 @@ class PredictionMemo:
         row = self._run("SELECT value FROM memo WHERE key = ?", (_key(content),))
         if row is None:
             return None
-        checksum, _, text = row[0].partition(" ")
+        checksum, _, text = str(row[0]).partition(" ")
         if checksum != _checksum(text):
             self._set_aside("a prediction in it is not what was written")
             return None
@@ -60,7 +60,10 @@ class PredictionMemo:
         self._run("INSERT OR REPLACE INTO memo VALUES (?, ?)", (_key(content), stored))
 
     def _open(self) -> None:
-        self._database = sqlite3.connect(self.path, timeout=5, isolation_level=None)
+        try:
+            self._database = sqlite3.connect(self.path, timeout=5, isolation_level=None)
+        except sqlite3.OperationalError:  # no permission, or a folder
+            return
         self._run("PRAGMA synchronous = OFF")
         self._run("CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT)")
 
@@ -72,7 +75,7 @@ class PredictionMemo:
             return self._database.execute(statement, values).fetchone()
         except sqlite3.OperationalError:  # no space, no permission, locked
             return None
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter in an error's own message
             self._set_aside(str(error))
             return None
 

@@ -120,6 +120,27 @@ def test_an_entry_without_a_usable_manifest_is_built_again(tmp_path: Path, conte
     assert not build_once(entry, build)
 
 
+@pytest.mark.parametrize("what", [".manifest", "note"])
+def test_folders_in_place_of_manifest_and_note_are_removed(tmp_path: Path, what: str) -> None:
+    entry = tmp_path / "entry"
+    build_once(entry, build)
+    note = next(tmp_path.glob(".entry.compared-*"))
+    path = tmp_path / "entry.manifest" if what == ".manifest" else note
+    path.unlink()
+    path.mkdir()
+    new_process(entry)
+    assert build_once(entry, build) == (what == ".manifest")
+    assert ready(entry)
+
+
+def test_a_note_that_is_no_text_says_nothing(tmp_path: Path) -> None:
+    entry = tmp_path / "entry"
+    build_once(entry, build)
+    next(tmp_path.glob(".entry.compared-*")).write_bytes(b"\xb7" * 64)
+    new_process(entry)
+    assert not build_once(entry, build)
+
+
 def test_pages_that_changed_places_are_found(tmp_path: Path) -> None:
     first, second = (os.urandom(manifests._PAGE) for _ in range(2))
     (tmp_path / "a").write_bytes(first + second + b"end")

@@ -26,10 +26,16 @@ def test_does_without_a_file_that_cannot_be_used(tmp_path) -> None:
     useless = PredictionMemo(tmp_path / "file" / "below a file")
     useless.put("a", {"total": 3})
     assert useless.get("a") is None
+    (tmp_path / "folder").mkdir()
+    assert PredictionMemo(tmp_path / "folder").get("a") is None
 
 
 def _zero_a_page(content: bytes) -> bytes:
     return content[:4096] + bytes(4096) + content[8192:]
+
+
+def _flip_in_a_name(content: bytes) -> bytes:
+    return content.replace(b"CREATE TABLE memo", b"CREATE TABLE m\xeemo")
 
 
 def _flip_a_digit(content: bytes) -> bytes:
@@ -44,9 +50,10 @@ def _flip_a_digit(content: bytes) -> bytes:
         lambda content: bytes(len(content)),
         lambda content: content[: len(content) // 2 + 5],
         _zero_a_page,
+        _flip_in_a_name,
         _flip_a_digit,
     ],
-    ids=["foreign", "zeroed", "cut", "page", "flipped"],
+    ids=["foreign", "zeroed", "cut", "page", "name", "flipped"],
 )
 def test_a_damaged_file_is_set_aside_and_made_again(tmp_path, capfd, harm) -> None:
     path = tmp_path / "memo.sqlite"
