@@ -46,7 +46,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except _UsageError as error:
-        print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
+        print(f"error: {UserError(error.format_message())} (see --help)", file=sys.stderr)
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

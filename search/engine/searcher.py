@@ -263,7 +263,8 @@ class ParetoSearcher(Searcher):
     def _restore(self) -> None:
         """Take up the trials that the history holds, and the infeasible candidates in the store."""
         self.recorder.catch_up()
-        self.answers.restore()
+        with self.store.restoring():
+            self.answers.restore()
         for record in self.history.trials.values():
             # The store knows a trial's last checkpoint before its end: an interruption may fall in between.
             if record.status is Status.RUNNING and len(record.epochs) < self.config.trial.epochs:

@@ -308,12 +308,13 @@ class SubnetSearch:
         )
         constraints = [*(str(c) for c in setup.history.constraints if c.known), DEVICE_MEMORY, _DIVERGED]
         self.candidates = Candidates(setup, self.study, constraints)
-        for number in range(len(self.study)):
-            kept = self.study.frozen(number).user_attrs.get("subnet")
-            if kept:
-                values, memory = self.study.frozen(number).params, MemoryReport(**kept["memory"])
-                subnet = Evaluated(number, values, **{**kept, "memory": memory})
-                self.found[canonical(subnet.config)] = subnet
+        with store.restoring():
+            for number in range(len(self.study)):
+                kept = self.study.frozen(number).user_attrs.get("subnet")
+                if kept:
+                    values, memory = self.study.frozen(number).params, MemoryReport(**kept["memory"])
+                    subnet = Evaluated(number, values, **{**kept, "memory": memory})
+                    self.found[canonical(subnet.config)] = subnet
 
     @property
     def exhausted(self) -> bool:

@@ -110,6 +110,7 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--hang-timeout", "soon"], ["'soon' is not a duration"]),
         (["--name", "a/b"], ["--name 'a/b'"]),
         (["--frobnicate"], ["--frobnicate"]),
+        (["a\u2028b"], [r"a\u2028b"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,6 +22,7 @@ from search.records.status import Status
 from search.testing.searching import DIVERGED, GPU, end, finish, make_searcher, out_of_memory, report, result
 from search.units import GIB, MIB
 from spaces import Space, SpaceContext
+from trainables.errors import UserError
 from trainables.seeds import MAX_SEED, derive_seed
 
 TUNE_IDS = map(str, count())
@@ -602,3 +606,16 @@ def test_an_epoch_that_is_done_again_is_not_judged_again() -> None:
     # Its worker died, and it goes on from an early checkpoint.
     assert searcher.recorder.report(tune_id, result(1, 0.1))
     assert [epoch["accuracy"] for epoch in record.epochs] == [0.3, 0.35]
+
+
+def test_what_was_said_of_a_proposal_must_be_what_was_written(tmp_path: Path) -> None:
+    searcher = make_searcher(folder=tmp_path / "s")
+    searcher.suggest("leg0")
+    searcher.store.close()
+    with closing(sqlite3.connect(tmp_path / "s" / "search.sqlite")) as database:
+        ((document,),) = database.execute("SELECT document FROM asked").fetchall()
+        changed = json.dumps({**json.loads(document), "user_attrs": 3})
+        database.execute("UPDATE asked SET document = ?", (changed,))
+        database.commit()
+    with pytest.raises(UserError, match=r"search\.sqlite: is damaged \(AttributeError: "):
+        make_searcher(folder=tmp_path / "s")
