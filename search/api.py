@@ -17,8 +17,9 @@ from search.backends.base import Scorer
 from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior
 from search.engine.searcher import ParetoSearcher
+from search.execution.cluster import cluster, require_gpus, require_room
 from search.execution.scoring import score_on_test
-from search.execution.tuning import cluster, require_gpus, require_room, run_trials
+from search.execution.tuning import run_trials
 from search.oneshot import OneShot
 from search.placement import Placement, find_nodes, place
 from search.process import prepared_process
