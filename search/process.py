@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import optuna
 
+from search.signals import signal_handlers
 from trainables.cache import cache_dir
 
 #: Environment variables that libraries read; the user's values win. Ray's workers inherit them.
@@ -20,6 +18,7 @@ _DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody unless the user wants it
     # The tracker retries by itself, so that a request for a new run is not repeated blindly.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -27,8 +26,8 @@ _DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
 }
 _CACHE = "PARETOFUSE_CACHE"
-#: Variables that Ray sets in the process that starts it.
-_SET_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "TUNE_RESULT_BUFFER_LENGTH")
+#: Variables that are set in the process that starts Ray, by Ray and for it.
+_SET_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "TUNE_RESULT_BUFFER_LENGTH")
 
 _LEVELS = {
     "alembic": logging.WARNING,
@@ -38,10 +37,6 @@ _LEVELS = {
 }
 #: Loggers whose levels libraries set while a search runs.
 _SET_BY_LIBRARIES = ("ray", "transformers")
-
-#: Signals whose handlers Ray Tune (2.60) and Ray replace and do not restore. With Ray Tune's handler of
-#: SIGINT, the first Ctrl-C after a search would do nothing.
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 #: Seconds that a thread may keep the interpreter while another one waits. After each flush to the disk, the
 #: search may wait this long for the thread that writes to MLflow. Python's default is ten times as long.
@@ -59,7 +54,7 @@ def prepared_process() -> Iterator[None]:
         stack.enter_context(_environment())
         stack.enter_context(_log_levels())
         stack.enter_context(_switch_interval())
-        stack.enter_context(_signal_handlers())
+        stack.enter_context(signal_handlers())
         yield
 
 
@@ -106,18 +101,3 @@ def _switch_interval() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-@contextmanager
-def _signal_handlers() -> Iterator[None]:
-    # Only the main thread may install handlers, so other threads have nothing to restore. None stands for a
-    # handler that was not installed by Python and cannot be restored.
-    before: dict[Any, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None and signal.getsignal(number) is not handler:
-                signal.signal(number, handler)

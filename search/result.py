@@ -14,6 +14,7 @@ from search.records.place import Place
 from search.records.status import UNFINISHED, Status
 from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
 from search.setup import Setup
+from search.signals import ended_by
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SearchResult:
         front: The front, best in the first objective first; one document for each member.
         methods: The best trial of each method, best first; documents like those of the front.
         unmet: The constraints that the nearest trial misses, if no trial met all of them, see ``unmet_rows``.
-        interrupted: Whether Ctrl-C ended the search.
+        interrupted: Whether Ctrl-C or a signal ended the search.
         exhausted: Whether the space held no further feasible configuration.
         errors: The message of each trial that failed.
         depths: Number of layers of each encoder.
@@ -44,6 +45,7 @@ class SearchResult:
         strategy: The search strategy: ``trials`` or ``oneshot``.
         evaluated: With ``oneshot``: number of subnets evaluated with inherited weights.
         agreement: With ``oneshot``: inherited and own results of the random sample; else None.
+        signal: Number of the signal that ended the search, that of SIGINT for Ctrl-C; None if none did.
     """
 
     name: str
@@ -69,6 +71,7 @@ class SearchResult:
     strategy: str = "trials"
     evaluated: int = 0
     agreement: RankAgreement | None = None
+    signal: int | None = None
 
     @property
     def folder(self) -> str:
@@ -87,7 +90,7 @@ class SearchResult:
         Args:
             setup: The setup of the search, with its history.
             oneshot: The phases before trials, for a one-shot search.
-            interrupted: Whether Ctrl-C ended the search.
+            interrupted: Whether Ctrl-C or a signal ended the search.
             exhausted: Whether there was no further configuration to train.
         """
         config, history = setup.config, setup.history
@@ -113,6 +116,7 @@ class SearchResult:
             strategy=config.search.strategy,
             evaluated=oneshot.evaluated if oneshot else 0,
             agreement=oneshot.agreement() if oneshot else None,
+            signal=ended_by() if interrupted else None,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ ROOMS = {
         ("testing",),
     ),
     "search": (
-        ("units", "pictures", "invocation", "process", "confidential"),
+        ("units", "pictures", "invocation", "process", "signals", "confidential"),
         ("goals",),
         ("samplers",),
         ("schedulers",),

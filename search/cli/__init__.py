@@ -13,6 +13,7 @@ from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
 from search.cli.search import search
+from search.signals import ended_by
 from trainables.errors import UserError
 
 __all__ = ["app", "main"]
@@ -50,5 +51,5 @@ def main() -> None:
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        code = 130
+        code = 128 + ended_by()
     sys.exit(code or 0)

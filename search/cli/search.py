@@ -65,8 +65,8 @@ def search(context: typer.Context, given: Given) -> None:
         print_json(result.to_dict())
     else:
         _print_result(result)
-    if result.interrupted:
-        raise typer.Exit(130)
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)
     if not result.front:
         raise typer.Exit(1)
 
