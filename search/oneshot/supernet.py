@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,8 +15,9 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import Checkpoint
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.backends.training import PreparedTraining
 from search.checkpoints import PREFIX, in_folder, make_durable, storage
@@ -228,43 +229,42 @@ def train_supernet(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    # Ray trains in another thread, so that Ctrl-C reaches this one and not Ray's handler.
-    outcome: dict[str, Any] = {}
-
-    def fit() -> None:
-        try:
-            outcome["result"] = trainer.fit()
-        except Exception as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=fit, name=SUPERNET, daemon=True)
-    thread.start()
-    for message in _messages(mailbox, thread, config):
-        if isinstance(message, str):
-            say(f"{SUPERNET} {message}")
-        else:
-            heard(message)
-    if "error" in outcome:
-        reason = _reason(outcome["error"], notes, order.workers)
+    # Ray Train runs in an actor, because it takes over SIGINT, and because an actor can be ended at any time,
+    # with all that it has started.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    fitting = ray.remote(num_cpus=0)(_Fitting).options(scheduling_strategy=here).remote()
+    settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")}
+    fitted = fitting.fit.remote(trainer, settings)
+    try:
+        for message in _messages(mailbox, fitted, config):
+            if isinstance(message, str):
+                say(f"{SUPERNET} {message}")
+            else:
+                heard(message)
+        ray.get(fitted)
+    except RayError as error:
+        reason = _reason(error, notes, order.workers)
         raise UserError(
             f"the supernet's training failed: {reason}; `{config.place.resume_command}` resumes from its "
             "last epoch"
-        ) from outcome["error"]
+        ) from error
+    except BaseException:
+        ray.kill(fitting)
+        raise
     return inner_path(next(in_folder(filesystem, place)).path)
 
 
-def _messages(
-    mailbox: Any, thread: threading.Thread, config: SearchConfig
-) -> Iterator[dict[str, float] | str]:
-    """Yield what workers leave in the mailbox, until the thread that trains has ended.
+def _messages(mailbox: Any, fitted: Any, config: SearchConfig) -> Iterator[dict[str, float] | str]:
+    """Yield what workers leave in the mailbox, until the training has ended.
 
     Raises:
         UserError: If the mailbox is gone.
     """
     answer = mailbox.take.remote()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        ended = False
+        while not ended:
+            ended = bool(ray.wait([fitted], timeout=0.2)[0])
             ready, _ = ray.wait([answer], timeout=0.2)
             if ready:
                 yield from ray.get(answer)
@@ -278,13 +278,23 @@ def _messages(
         ) from error
 
 
-def _reason(error: Exception, notes: str, workers: int) -> str:
+def _reason(error: RayError, notes: str, workers: int) -> str:
     """Return in one line why the workers failed."""
     for rank in range(workers):
         if hang := find_hang(f"{notes}-{rank}"):
             return hang
-    causes = [*getattr(error, "worker_failures", {}).values(), error]
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    causes = [*getattr(cause, "worker_failures", {}).values(), cause]
     return last_line(causes[0])
+
+
+class _Fitting:
+    """Runs Ray Train in a process of its own."""
+
+    def fit(self, trainer: Any, settings: dict[str, str]) -> None:
+        """Train; the settings are environment variables of Ray Train."""
+        os.environ.update(settings)
+        trainer.fit()
 
 
 class _Mailbox:
