@@ -17,7 +17,7 @@ from search.backends.base import Scorer
 from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior
 from search.engine.searcher import ParetoSearcher
-from search.execution.cluster import cluster, require_gpus, require_room
+from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.scoring import score_on_test
 from search.execution.tuning import run_trials
 from search.oneshot import OneShot
@@ -34,6 +34,7 @@ from search.reporting.progress import error_console
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
+from search.signals import undisturbed
 from trainables.disk import writing
 from trainables.errors import DiskFullError, UserError
 
@@ -57,6 +58,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     """
     console = console or error_console()
     config = _with_free_name(config)
+    reach(config.backend.address, console)
     setup = set_up(config, console)
     prior = _prior(setup, console)
     facts = {
@@ -112,7 +114,9 @@ def resume_search(
         changed = versions.changes(place.name, store.fact("versions"))
         if changed is not None:
             _say(console, changed)
-        setup = set_up(old.resumed(num_samples=num_samples, **changes), console)
+        config = old.resumed(num_samples=num_samples, **changes)
+        reach(config.backend.address, console)
+        setup = set_up(config, console)
         _require_unchanged(place, store.fact("facts"), setup.facts)
         begun = store.fact("sampler") is not None
         return _run(setup, store, Prior() if begun else _prior(setup, console), console)
@@ -317,6 +321,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
     return True
 
 
+@undisturbed()
 def _finish(
     setup: Setup,
     tracker: Tracker,

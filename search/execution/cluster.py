@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+from rich.console import Console
 
 from search.confidential import credentials_withheld
 from search.config import SearchConfig
+from search.execution.address import Address
+from search.execution.session import local_ray
 from search.placement import Node, Placement
 from search.setup import Setup, cheapest
+from search.signals import listen, undisturbed
 from search.units import format_size
 from trainables.errors import UserError
+from trainables.trial.outcome import last_line
+
+
+def reach(wanted: str | None, console: Console) -> None:
+    """Check that the cluster that a search is to join answers, before anything else is done for the search.
+
+    Args:
+        wanted: Address of the cluster; None takes ``RAY_ADDRESS``, or else Ray is started on this machine.
+        console: Shows which cluster is tried.
+
+    Raises:
+        UserError: If no cluster answers within a minute.
+    """
+    address = Address.of(wanted)
+    if ray.is_initialized() or address.local:
+        return
+    host, port = address.target
+    where = f"{host}:{port}" if address.text == "auto" else address.text
+    console.print(f"joining the Ray cluster at {where}{address.note}", markup=False, soft_wrap=True)
+    address.require_answer()
 
 
 @contextlib.contextmanager
@@ -23,35 +46,49 @@ def cluster(wanted: str | None) -> Iterator[None]:
     """Join a Ray cluster, or start Ray and stop it at the end.
 
     Args:
-        wanted: Address of the cluster; None takes ``RAY_ADDRESS``, or else starts Ray on this machine.
+        wanted: As for ``reach``.
 
     Raises:
         UserError: If the cluster cannot be joined.
+        KeyboardInterrupt: If the search was told to end meanwhile.
     """
-    started = not ray.is_initialized()
-    if started:
-        address = wanted or os.environ.get("RAY_ADDRESS") or "local"
-        options: dict[str, Any] = {}
-        if address == "local":
-            options["include_dashboard"] = False
+    address = Address.of(wanted)
+    if ray.is_initialized():
+        yield
+    elif address.local:
+        with local_ray():
+            yield
+    else:
+        with _joined(address):
+            yield
+
+
+@contextlib.contextmanager
+def _joined(address: Address) -> Iterator[None]:
+    address.require_answer()
+    try:
         try:
             with credentials_withheld():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
-    try:
+                ray.init(address=address.text, log_to_driver=False, logging_level=logging.ERROR)
+        except SystemExit:  # Ray's own handler of SIGTERM
+            raise KeyboardInterrupt from None
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{address.origin}: the Ray cluster there cannot be joined: {last_line(error)}"
+            ) from error
+        listen()
         yield
     finally:
-        if started:
+        with undisturbed():
             ray.shutdown()
 
 
 def require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
     """Raise ``UserError`` if GPUs are asked for, but this machine alone is used and has none."""
-    alone = config.backend.address in (None, "local") and not os.environ.get("RAY_ADDRESS")
     asked = config.placement
-    if alone and (asked.gpus_per_trial or asked.gpu_memory) and not any(node.gpus for node in nodes):
+    if not (asked.gpus_per_trial or asked.gpu_memory) or any(node.gpus for node in nodes):
+        return
+    if Address.of(config.backend.address).local:
         option = "--gpus-per-trial" if asked.gpus_per_trial else "--gpu-memory"
         raise UserError(f"{option}: there is no GPU here; leave it out, or join a cluster with --address")
 
