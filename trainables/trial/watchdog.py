@@ -41,13 +41,14 @@ class Watchdog:
     def start(self) -> None:
         """Record the kernel's count of out-of-memory kills, and delete the note of an earlier hang."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _KILLS).write_text(str(count_oom_kills()))
+        with _anew(self.folder / _KILLS) as file:
+            file.write(str(count_oom_kills()))
         (self.folder / _HANG).unlink(missing_ok=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch a block of this thread's work, which must call ``tick`` regularly."""
-        with (self.folder / _HANG).open("w") as file:
+        with _anew(self.folder / _HANG) as file:
             print(f"{_WATCHED} {threading.get_ident():#x}", file=file, flush=True)
             self._file = file
             self._wind()
@@ -66,6 +67,12 @@ class Watchdog:
         assert self._file is not None
         self._wound = time.monotonic()
         faulthandler.dump_traceback_later(self.timeout, exit=True, file=self._file)
+
+
+def _anew(path: Path) -> IO[str]:
+    """Open a new file: others can write to Ray's folder on a cluster, and may have put a link there."""
+    path.unlink(missing_ok=True)
+    return path.open("x")
 
 
 @dataclass(frozen=True)

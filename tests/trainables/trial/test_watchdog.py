@@ -98,3 +98,18 @@ def test_the_clock_stops_when_the_work_raises(tmp_path) -> None:
     with pytest.raises(ValueError, match="of another kind"), dog.watching():
         raise ValueError("of another kind")
     time.sleep(0.3)  # or this process would be gone
+
+
+def test_links_in_the_folder_are_not_followed(tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("hang.txt", "oom_kills.txt"):
+        (folder / name).symlink_to(precious)
+    dog = Watchdog(folder, 60)
+    dog.start()
+    (folder / "hang.txt").symlink_to(precious)
+    with dog.watching():
+        pass
+    assert precious.read_text() == "mine"
