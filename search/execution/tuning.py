@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ from search.reporting.tracker import Tracker
 from search.setup import Setup
 from trainables.disk import disk_full, is_disk_full
 from trainables.errors import UserError
+from trainables.trial.watchdog import NOTE
 
 
 class Results(Stopper):
@@ -65,12 +67,14 @@ class Events(Callback):
 
     Args:
         recorder: Records the events.
-        console: Shows errors, and where Ray Tune left their details.
+        console: Shows errors, and where their details are.
+        folder: The search's folder on this machine, which gets a folder with the details of errors.
     """
 
-    def __init__(self, recorder: Recorder, console: Console) -> None:
+    def __init__(self, recorder: Recorder, console: Console, folder: Path) -> None:
         self.recorder = recorder
         self.console = console
+        self.folder = folder
         self._shown: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,13 +106,26 @@ class Events(Callback):
         record = self.recorder.history.leg(trial.trial_id)
         if record.status is Status.RUNNING:
             self.recorder.restart(trial.trial_id)
+            self._keep_details(trial, record)
             _say(self.console, record, f"goes on after epoch {len(record.epochs)}: {record.message}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say what happened to a trial; the searcher has already settled how it ended."""
         record = self.recorder.history.leg(trial.trial_id)
-        details = trial.error_file or "no further details"
+        details = self._keep_details(trial, record) or "no further details"
         _say(self.console, record, f"{record.status}: {record.message} ({details})")
+
+    def _keep_details(self, trial: Any, record: TrialRecord) -> Path | None:
+        """Copy what explains an error: Ray's folder, in which it is, may be removed with its Ray."""
+        kept = self.folder / "errors" / f"{record.trial_id}.txt"
+        found = [trial.error_file, Path(trial.storage.trial_working_directory, NOTE)]
+        texts = [Path(path).read_text(errors="replace") for path in found if path and Path(path).exists()]
+        if not texts:
+            return None
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text("\n".join(texts))
+        return kept
 
 
 class Endings:
@@ -205,7 +222,7 @@ def run_trials(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
                     ),
                     stop=Results(recorder),
-                    callbacks=[Events(recorder, console)],
+                    callbacks=[Events(recorder, console, config.place.folder)],
                     verbose=0,
                 ),
             )

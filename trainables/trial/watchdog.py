@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_HANG = "hang.txt"
+#: File with the stacks of a process that hung.
+NOTE = "hang.txt"
 _KILLS = "oom_kills.txt"
 #: First line of the note of a hang, and how Python begins the stack of a thread in it.
 _WATCHED = "watched thread"
@@ -43,12 +44,12 @@ class Watchdog:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _anew(self.folder / _KILLS) as file:
             file.write(str(count_oom_kills()))
-        (self.folder / _HANG).unlink(missing_ok=True)
+        (self.folder / NOTE).unlink(missing_ok=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch a block of this thread's work, which must call ``tick`` regularly."""
-        with _anew(self.folder / _HANG) as file:
+        with _anew(self.folder / NOTE) as file:
             print(f"{_WATCHED} {threading.get_ident():#x}", file=file, flush=True)
             self._file = file
             self._wind()
@@ -91,7 +92,7 @@ class Remains:
 
 def examine(folder: str) -> Remains:
     """Read the notes in a worker's folder; call this on the node on which the worker ran."""
-    kills, hang = Path(folder, _KILLS), Path(folder, _HANG)
+    kills, hang = Path(folder, _KILLS), Path(folder, NOTE)
     before = int(kills.read_text()) if kills.exists() else None
     stack = _watched_stack(hang.read_text()) if hang.exists() else ""
     # The innermost frame comes first.

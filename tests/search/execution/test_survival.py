@@ -206,6 +206,18 @@ def test_a_dead_or_hung_worker_is_replaced_and_no_epoch_lost(searched, settings)
             assert _series(children[mishap], metric, settings) == undisturbed, "and none told twice"
 
 
+def test_what_explains_an_error_is_kept_in_the_searchs_folder(searched) -> None:
+    """Ray's own folder may be gone."""
+    result, children = searched
+    details = Path(result.folder) / "errors"
+    texts = {
+        mishap: (details / f"{children[mishap].data.tags['trial_id']}.txt").read_text()
+        for mishap in ("hangs once", "always killed")
+    }
+    assert "Thread 0x" in texts["hangs once"], "the stacks"
+    assert all("The actor died" in text for text in texts.values())
+
+
 def test_a_trial_that_always_dies_is_given_up(searched) -> None:
     result, children = searched
     tags = children["always killed"].data.tags
