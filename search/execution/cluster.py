@@ -74,7 +74,8 @@ def _joined(address: Address) -> Iterator[None]:
             raise KeyboardInterrupt from None
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"{address.origin}: the Ray cluster there cannot be joined: {last_line(error)}"
+                f"{address.origin}: the Ray cluster there cannot be joined ({last_line(error)}); this "
+                "machine must be one of its nodes, with the same token, and the port that of the head"
             ) from error
         listen()
         yield
