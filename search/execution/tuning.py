@@ -118,10 +118,10 @@ class Events(Callback):
     def _keep_details(self, trial: Any, record: TrialRecord) -> Path | None:
         """Copy what explains an error: Ray's folder, in which it is, may be removed with its Ray."""
         kept = self.folder / "errors" / f"{record.trial_id}.txt"
-        found = [trial.error_file, Path(trial.storage.trial_working_directory, NOTE)]
-        texts = [Path(path).read_text(errors="replace") for path in found if path and Path(path).exists()]
-        if not texts:
+        if not trial.error_file:
             return None
+        found = [Path(trial.error_file), Path(trial.storage.trial_working_directory, NOTE)]
+        texts = [path.read_text(errors="replace") for path in found if path.exists()]
         with contextlib.suppress(OSError):
             kept.parent.mkdir(exist_ok=True)
             kept.write_text("\n".join(texts))
