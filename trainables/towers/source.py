@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from trainables.towers import bag_of_words, bert, clip, features, gpt2, speech, 
 from trainables.towers.base import Architecture, Family, InputSizes, Tower
 from trainables.towers.bundled import BUNDLED, resolve_bundled
 
+#: Entries of a configuration that say where it lies and what reads it, not what the encoder is.
+_CIRCUMSTANCES = ("_name_or_path", "_commit_hash", "transformers_version")
 #: Suffixes of the files that determine what a local encoder computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
@@ -159,7 +162,8 @@ class EncoderSource:
     @cached_property
     def _fingerprint(self) -> str:
         location = self.weights_location()
-        digest = hashlib.sha256(self.config.to_json_string(use_diff=False).encode())
+        settings = {name: v for name, v in self.config.to_dict().items() if name not in _CIRCUMSTANCES}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         folder = Path(location)
         if folder.is_dir():
             files = sorted(p for p in folder.iterdir() if p.suffix in _FINGERPRINTED)
