@@ -64,7 +64,7 @@ def restore_state(sampler: BaseSampler, state: Mapping[str, Any]) -> None:
             _write(part, state["parts"][path])
         if isinstance(sampler, KeepsState):
             sampler.restore_own(state["own"])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 

@@ -73,6 +73,10 @@ def test_a_pickled_state_is_refused_before_a_search_begins() -> None:
         state_of(OfAUser(0, CmaEsSampler()))
 
 
+#: A word of a generator that is larger than its type.
+TOO_LARGE = {"array": [2**40] * 624, "type": "uint32"}
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -84,6 +88,7 @@ def test_a_pickled_state_is_refused_before_a_search_begins() -> None:
         {"parts": {"_rng": {}}},
         {"parts": state_of(TPESampler(seed=0))["parts"]},
         {"parts": {"_rng": {"bit_generator": "MT19937", "state": {"key": [1], "pos": 0}}}},
+        {"parts": {"_rng": {"bit_generator": "MT19937", "state": {"key": TOO_LARGE, "pos": 0}}}},
     ],
     ids=str,
 )
