@@ -49,7 +49,9 @@ def main() -> None:
     except _UsageError as error:
         print(f"error: {UserError(error.format_message())} (see --help)", file=sys.stderr)
         code = 2
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # of a file; Typer takes it for the end of a dialogue
+            raise error.__cause__
         print("interrupted", file=sys.stderr)
         code = 128 + ended_by()
     sys.exit(code or 0)

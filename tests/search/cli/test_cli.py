@@ -147,6 +147,15 @@ def test_a_space_is_asked_for(call) -> None:
     assert "--space is missing" in err
 
 
+def test_the_end_of_a_file_is_no_interruption(call, monkeypatch) -> None:
+    def read(name: str) -> None:
+        raise EOFError("no data left in file")
+
+    monkeypatch.setattr("trainables.data.open_dataset", read)
+    with pytest.raises(EOFError, match="no data left"):
+        call("datasets")
+
+
 def test_help_teaches(call) -> None:
     code, out, _ = call("--help")
     assert code == 0
