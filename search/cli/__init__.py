@@ -51,7 +51,7 @@ def main() -> None:
         code = 2
     except (typer.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # of a file; Typer takes it for the end of a dialogue
-            raise error.__cause__
+            raise error.__cause__ from None
         print("interrupted", file=sys.stderr)
         code = 128 + ended_by()
     sys.exit(code or 0)

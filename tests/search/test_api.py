@@ -22,7 +22,7 @@ from search import SearchConfig, cli, resume_search, run_search
 from search.config import SearchConfig as SearchConfigClass
 from search.placement import Node
 from search.records.store import SearchStore
-from tests.conftest import EXAMPLE_PLUGIN
+from tests.conftest import EXAMPLE_PLUGIN, ROOT
 from tests.search.on_ray import ray_in
 from trainables.errors import UserError
 
@@ -228,7 +228,8 @@ def test_json_is_all_there_is_on_standard_output(settings) -> None:
 
 
 def test_a_constraint_that_no_trial_meets_is_named(settings, monkeypatch, capsys) -> None:
-    quick = {**settings, "num_samples": 1, "epochs": 1}
+    kept = {name: settings[name] for name in ("space", "storage_path", "tracking_uri")}
+    quick = {**kept, "replay": ROOT / "benchmarks/tables/pmf_nas.parquet", "num_samples": 1, "epochs": 1}
     command = _command(quick, "--name", "unmet", "--constraint", "loss<=0.0001")
     monkeypatch.setattr(sys, "argv", command[2:])
     with pytest.raises(SystemExit) as ended:
