@@ -69,7 +69,10 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         "reference": setup.history.reference,
         "versions": versions.installed(),
     }
-    with created_store(config.place, facts, partial(_say, console)) as store, _resumable(config.place, store):
+    with (
+        created_store(config.place, facts, partial(_say, console)) as store,
+        _resumable(config.place, store, console),
+    ):
         return _run(setup, store, prior, console)
 
 
@@ -107,7 +110,7 @@ def resume_search(
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
     if storage_path is not None and place != Place(absolute(storage_path), search):
         raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
-    with opened_store(place, partial(_say, console)) as store, _resumable(place, store):
+    with opened_store(place, partial(_say, console)) as store, _resumable(place, store, console):
         old = SearchConfig.from_json(store.fact("config"), store.path).replace(
             name=place.name, storage_path=place.storage
         )
@@ -156,11 +159,15 @@ def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> Se
 
 
 @contextmanager
-def _resumable(place: Place, store: SearchStore) -> Iterator[None]:
-    """Say how to go on with a search that has begun, and for which a disk has no space."""
+def _resumable(place: Place, store: SearchStore, console: Console) -> Iterator[None]:
+    """Say how to go on with a search that has begun and is cut off, or for which a disk has no space."""
     try:
         with writing(place.folder, MOVE):
             yield
+    except KeyboardInterrupt:
+        if store.fact("begun") is not None:
+            _say(console, f"go on by `{place.resume_command}`")
+        raise
     except DiskFullError as error:
         if store.fact("begun") is None:
             raise

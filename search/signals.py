@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 #: Signals whose handlers are put back. Ray Tune (2.60) and Ray replace some and do not restore them. With Ray
 #: Tune's handler of SIGINT, the first Ctrl-C after a search would do nothing.
 _SIGNALS = (signal.SIGINT, *_ENDING, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
+#: Seconds between two looks after a handler.
+_HOLD = 0.005
 
 
 class _Asked:
@@ -100,6 +103,32 @@ def undisturbed() -> Iterator[list[int]]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep the handler of SIGTERM in its place, whatever a library installs behind Python's back.
+
+    Ray's core (2.60) installs one that prints a stack and aborts, as soon as it has started, and only some
+    time later does its start return.
+    """
+    system = ctypes.CDLL(None)
+    action = ctypes.create_string_buffer(1024)  # larger than any system's ``struct sigaction``
+    system.sigaction(int(signal.SIGTERM), None, action)
+    ended = threading.Event()
+
+    def put_back() -> None:
+        while not ended.wait(_HOLD):
+            system.sigaction(int(signal.SIGTERM), action, None)
+
+    thread = threading.Thread(target=put_back, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        listen()
 
 
 @contextmanager

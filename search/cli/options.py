@@ -69,7 +69,12 @@ def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[
                 for option in options
                 if _was_given(context, option.name)
             }
-            command(given=Given(given), **values, **({"context": context} if asks else {}))
+            try:
+                command(given=Given(given), **values, **({"context": context} if asks else {}))
+            except (
+                KeyboardInterrupt
+            ):  # Typer would end the program without a word, and with Ctrl-C's exit code
+                raise typer.Abort from None
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         others = [p for name, p in own.items() if name not in ("given", "context")]

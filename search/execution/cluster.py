@@ -13,10 +13,10 @@ from rich.console import Console
 from search.confidential import credentials_withheld
 from search.config import SearchConfig
 from search.execution.address import Address
-from search.execution.session import local_ray
+from search.execution.session import handlers_kept, local_ray
 from search.placement import Node, Placement
 from search.setup import Setup, cheapest
-from search.signals import listen, undisturbed
+from search.signals import undisturbed
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.trial.outcome import last_line
@@ -68,16 +68,13 @@ def _joined(address: Address) -> Iterator[None]:
     address.require_answer()
     try:
         try:
-            with credentials_withheld():
+            with handlers_kept(), credentials_withheld():
                 ray.init(address=address.text, log_to_driver=False, logging_level=logging.ERROR)
-        except SystemExit:  # Ray's own handler of SIGTERM
-            raise KeyboardInterrupt from None
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{address.origin}: the Ray cluster there cannot be joined ({last_line(error)}); this "
                 "machine must be one of its nodes, with the same token, and the port that of the head"
             ) from error
-        listen()
         yield
     finally:
         with undisturbed():

@@ -11,13 +11,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
 
 from search.confidential import credentials_withheld
 from search.execution import reaper
-from search.signals import blocked, unblock, undisturbed
+from search.signals import blocked, held, unblock, undisturbed
 from trainables.errors import UserError
 from trainables.trial.outcome import last_line
 
@@ -56,12 +57,15 @@ def local_ray() -> Iterator[None]:
 
 def _start(folder: Path) -> None:
     _keep_token_private()
-    # Ray (2.60) replaces 127.0.0.1 by the machine's address in its network, unless it believes that clusters
-    # are not supported here.
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with blocked(), credentials_withheld():
+        with (
+            # Ray (2.60) replaces 127.0.0.1 by the machine's address in its network, unless it believes that
+            # clusters are not supported here.
+            changed(ray_constants, "ENABLE_RAY_CLUSTER", False),
+            handlers_kept(),
+            blocked(),
+            credentials_withheld(),
+        ):
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -72,8 +76,27 @@ def _start(folder: Path) -> None:
             )
     except (OSError, RuntimeError) as error:
         raise UserError(f"Ray cannot be started on this machine: {last_line(error)}") from error
+
+
+@contextlib.contextmanager
+def changed(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Give a name of a module another value in a block."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        setattr(module, name, before)
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Keep Ray from replacing the handler of SIGTERM when it starts or joins a cluster.
+
+    Ray's own one ends the process wherever it is.
+    """
+    with changed(ray._private.utils, "set_sigterm_handler", lambda handler: None), held():
+        yield
 
 
 def _stop() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from search.signals import blocked, ended_by, listen, signal_handlers, unblock, undisturbed
+from search.signals import blocked, ended_by, held, listen, signal_handlers, unblock, undisturbed
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -99,6 +102,21 @@ def test_what_is_started_meanwhile_outlives_the_signals() -> None:
         start()
     assert {"SIGHUP", "SIGTERM"} <= set(found)
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_handler_is_held_against_one_that_a_library_installs() -> None:
+    system = ctypes.CDLL(None)
+
+    def start() -> None:
+        with signal_handlers(), held():
+            system.signal(int(signal.SIGTERM), ctypes.c_void_p(0))  # it would end this process
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert ended_by() == signal.SIGTERM
 
 
 def test_a_worker_can_be_ended_again() -> None:

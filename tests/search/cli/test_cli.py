@@ -473,3 +473,15 @@ def test_mistakes_about_the_cache_are_one_line(call, arguments, expected) -> Non
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert all(text in line for text in expected)
+
+
+def test_a_command_that_is_interrupted_says_so(monkeypatch, capsys) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.api.run_search", interrupted)
+    monkeypatch.setattr(sys, "argv", ["search.py", "--space", "pmf_nas"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
