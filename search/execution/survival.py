@@ -114,7 +114,7 @@ def diagnose(error: str, folder: str) -> Failure:
     if remains is not None and remains.killed_for_memory:
         return Failure(f"the kernel killed its worker on {node} for want of memory", True, node)
     if remains is not None and remains.hang:
-        return Failure(_hung(remains, folder, node), node=node)
+        return Failure(_hung(remains, node), node=node)
     detail = error.splitlines()[-1].partition(" Some common causes")[0]
     return Failure(f"its worker died: {detail[:300]}", node=node)
 
@@ -125,12 +125,12 @@ def find_hang(name: str) -> str:
     for node in dict.fromkeys(known["NodeManagerAddress"] for known in ray.nodes() if known["Alive"]):
         remains = _ask(node, folder)
         if remains is not None and remains.hang:
-            return _hung(remains, folder, node)
+            return _hung(remains, node)
     return ""
 
 
-def _hung(remains: Remains, folder: str, node: str | None) -> str:
-    return f"hung at {remains.hang} (all stacks: {folder} on {node})"
+def _hung(remains: Remains, node: str | None) -> str:
+    return f"hung at {remains.hang}, on {node}"
 
 
 def _ask(node: str, folder: str) -> Remains | None:
