@@ -41,5 +41,5 @@ def test_names_stay_names(workplace) -> None:
     (workplace / "minilm").mkdir()
     names = {"dataset": "openclipart", "text_encoder": "minilm", "image_encoder": "google/vit-base"}
     assert names.items() <= SearchConfig(space="pmf_nas", **names).to_dict().items()
-    missing = {"dataset": "nowhere", "text_encoder": "arch:bert-base", "image_encoder": "", "replay": ""}
+    missing = {"dataset": "nowhere", "text_encoder": "arch:bert-base", "replay": "nothing.parquet"}
     assert missing.items() <= SearchConfig(space="pmf_nas", **missing).to_dict().items()
