@@ -625,10 +625,7 @@ def test_what_cannot_be_restored_is_not_touched(whole, settings, place) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        *(
-            (name, "use up to 200 letters, digits")
-            for name in ("..", ".", "x" * 300, "-x", "a/b", "a b")
-        ),
+        *((name, "use up to 200 letters, digits") for name in ("..", ".", "x" * 300, "-x", "a/b", "a b")),
         ("folder", "exists already and holds no search; choose another name$"),
         ("taken", "holds a search of that name already; go on with it by `paretofuse --resume .*/taken`, or"),
     ],
