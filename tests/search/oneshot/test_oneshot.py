@@ -195,6 +195,7 @@ class TestOnRay:
         where = {"storage_path": str(place / "runs"), "tracking_uri": f"sqlite:///{place}/mlflow.db"}
         return {**settings, **where}
 
+    @pytest.mark.full
     def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
         options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1, "name": "workers"}
         setup = set_up(SearchConfig(**options), Console(quiet=True))
