@@ -189,6 +189,9 @@ def watch(victim: str, process: subprocess.Popen[bytes], log: Path, counts: Coun
     text = log.read_text(errors="replace").strip()
     unwanted = "Traceback (most recent call last)" in text or "*** SIG" in text
     counts.tracebacks += unwanted
+    if code == 0:
+        counts.endings[f"{victim}: the search had ended before"] += 1
+        return
     expected = "" if code in CODES[victim] else ", not expected"
     counts.endings[f"{victim}: exit code {code}{expected}"] += 1
     last = text.splitlines()[-1][:200] if text else ""
