@@ -87,7 +87,8 @@ class Experiment:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
             raise ValueError(
-                f"experiment '{name}' is deleted there; restore it or choose another --experiment"
+                f"experiment '{name}' is deleted there; restore it, or start a new search with another "
+                "--experiment"
             )
         if experiment is not None:
             return cls(client, experiment.experiment_id)
