@@ -24,6 +24,8 @@ an undisturbed search.
 This does not test the death of a machine. Each event is one SQLite transaction, with a write-ahead log that
 is flushed to disk (``synchronous=FULL``) before Ray Tune is told of the event.
 
+Do not start it under ``nohup``, whose processes ignore SIGHUP.
+
     python benchmarks/kills.py
 """
 
