@@ -93,6 +93,7 @@ def series(client: MlflowClient, name: str) -> dict[str, list[tuple[int, float]]
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_resumed_from_another_folder_it_goes_on_where_it_was(
     tmp_path, ray_address, empty_store, monkeypatch
 ) -> None:
