@@ -370,6 +370,7 @@ def _interrupted_and_ended(name: str, before: Mapping[str, TrialRecord], whole: 
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_interrupted_twice_it_is_the_search_in_one(whole, settings, place) -> None:
     folder = place / "runs" / "interrupted"
     with _ctrl_c_at(folder, 5):
