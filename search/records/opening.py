@@ -32,14 +32,16 @@ def created_store(place: Place, facts: Mapping[str, Any], warn: Warn) -> Iterato
         UserError: If the folder or address cannot be used, or if it holds a search.
     """
     with ExitStack() as stack:
-        claim = stack.enter_context(claimed(RemoteFolder(place))) if place.remote else None
-        if place.remote and RemoteFolder(place).read_store() is not None:
-            raise UserError(f"{place}: another process has just started a search there")
+        if place.remote:
+            folder = RemoteFolder(place)
+            claim = stack.enter_context(claimed(folder))
+            if folder.holds_store():
+                raise UserError(f"{place}: another process has just started a search there")
         store = SearchStore.create(place.folder, facts)
         stack.callback(store.close)
         stack.enter_context(_discarded_unless_begun(store))
-        if claim is not None:
-            stack.enter_context(RemoteCopy(RemoteFolder(place), store, claim, warn))
+        if place.remote:
+            stack.enter_context(RemoteCopy(folder, store, claim, warn))
         yield store
 
 
@@ -97,7 +99,7 @@ def holds_search(place: Place) -> bool:
     """
     if os.path.exists(place.folder / FILE):
         return True
-    return place.remote and RemoteFolder(place).read_store() is not None
+    return place.remote and RemoteFolder(place).holds_store()
 
 
 def _fetch(folder: RemoteFolder) -> None:

@@ -46,6 +46,11 @@ class RemoteFolder:
 
     place: Place
 
+    def holds_store(self) -> bool:
+        """Return whether there is a copy of the store."""
+        with self._reached():
+            return self._filesystem.get_file_info(self._path(FILE)).type is fs.FileType.File
+
     def read_store(self) -> bytes | None:
         """Return the copy of the store; None if there is none."""
         with self._reached():
