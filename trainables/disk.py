@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from trainables.errors import DiskFullError, UserError
+from trainables.errors import DiskFullError, UserError, chain
 from trainables.units import GIB, MIB
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,16 +26,7 @@ def is_disk_full(error: BaseException) -> bool:
 
     ``torch.save`` keeps the cause only if it writes to an open file; with a path, it loses it.
     """
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        if isinstance(link, DiskFullError) or (isinstance(link, OSError) and link.errno in _FULL):
-            return True
-        if any(text in str(link).lower() for text in _FULL_TEXTS):
-            return True
-        link = link.__cause__ or link.__context__
-    return False
+    return any(_says_full(link) for link in chain(error))
 
 
 @contextlib.contextmanager
@@ -130,12 +121,15 @@ def move_synced(source: Path, target: Path) -> None:
     """Give a file or folder its final name, under which it is complete even after a power cut."""
     sync(source)
     os.replace(source, target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        sync_entry(target.parent)
+
+
+def _says_full(error: BaseException) -> bool:
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL):
+        return True
+    text = str(error).lower()
+    return any(known in text for known in _FULL_TEXTS)
 
 
 def _refusal(error: OSError, folder: Path) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 #: Line breaks, other control characters, and what stands for bytes that are no text. They cannot be written
 #: into every file, database and message.
@@ -41,3 +41,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: The registered names.
     """
     return UserError(f"unknown {kind} '{name}'; known: {', '.join(sorted(known))}")
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then the errors from which or while handling which it was raised."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -27,7 +27,7 @@ from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
 from search.setup import Setup
 from trainables.disk import disk_full, is_disk_full
-from trainables.errors import UserError
+from trainables.errors import UserError, chain
 from trainables.trial.watchdog import NOTE
 
 
@@ -247,9 +247,5 @@ def _mistake(error: Exception, folder: Path) -> UserError | None:
 
     Ray Tune (2.60) raises an error of its own in place of one from a callback.
     """
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, UserError) and str(link):
-            return link
-        link = link.__cause__ or link.__context__
-    return disk_full(folder, MOVE) if is_disk_full(error) else None
+    mistakes = (link for link in chain(error) if isinstance(link, UserError) and str(link))
+    return next(mistakes, None) or (disk_full(folder, MOVE) if is_disk_full(error) else None)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from trainables.disk import move_synced
 from trainables.errors import UserError
 
 
@@ -25,9 +26,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        move_synced(Path(scratch), path)
     except BaseException:
         os.unlink(scratch)
         raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
 
 import torch
+
+from trainables.errors import chain
 
 #: Texts, in lower case, by which out-of-memory errors without a type of their own are recognised. cuDNN's
 #: CUDNN_STATUS_NOT_SUPPORTED and CUDNN_STATUS_INTERNAL_ERROR are left out: they often have other causes.
@@ -29,12 +30,12 @@ _TRIED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGTP]i?B)", re.IGNORE
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, means that a device or the host ran out of memory."""
-    return any(_says_so(link) for link in _chain(error))
+    return any(_says_so(link) for link in chain(error))
 
 
 def tried_to_allocate(error: BaseException) -> int | None:
     """Return the bytes that torch could not allocate, or None if the error does not say."""
-    for link in _chain(error):
+    for link in chain(error):
         found = _TRIED.search(str(link))
         if found:
             exponent = "bkmgtp".index(found[2][0].lower())
@@ -61,13 +62,3 @@ def _says_so(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(known in text for known in _TEXTS)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, then the errors from which or while handling which it was raised."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
