@@ -128,6 +128,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def small_cache(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small disk, with the cache on it."""
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
+    return small_disk
+
+
+@pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with an empty cache."""
     monkeypatch.chdir(tmp_path)

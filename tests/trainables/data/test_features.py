@@ -286,13 +286,11 @@ def test_a_search_finds_damaged_features_before_its_trials(
 def test_a_full_disk_is_one_line_and_kills_nobody(
     data: PreparedData,
     encoders: dict[str, EncoderSource],
-    small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    small_cache: Path,
 ) -> None:
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
     tower = load_tower(encoders["image"])
     first = torch.tensor(_features(data, tower, 1).tokens)
-    (small_disk / "others").write_bytes(bytes(2**21 - 2**17 - 2 * first.nbytes))
+    (small_cache / "others").write_bytes(bytes(2**21 - 2**17 - 2 * first.nbytes))
     for split in ("validation", "test"):  # the least recently used one makes room
         _features(data, tower, 1, split)
     assert {name.split("-")[1] for name in _files(cache_dir())} == {"validation", "test"}
@@ -301,35 +299,33 @@ def test_a_full_disk_is_one_line_and_kills_nobody(
         _features(data, tower, 1)
     assert len(_files(cache_dir())) == 2, "to remove them would not have helped"
     del mapped
-    for path in (small_disk / "cache" / "features").glob("*.npy"):
+    for path in (small_cache / "cache" / "features").glob("*.npy"):
         path.unlink()
-    (small_disk / "rest").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    (small_cache / "rest").write_bytes(bytes(shutil.disk_usage(small_cache).free))
     with pytest.raises(NoRoomError, match=r"no space left on the disk or quota of .* needed\)") as caught:
         _features(data, tower, 1)
     assert is_disk_full(caught.value)
     assert "\n" not in str(caught.value)
-    assert partials(small_disk / "cache" / "features") == []
-    (small_disk / "others").unlink()
+    assert partials(small_cache / "cache" / "features") == []
+    (small_cache / "others").unlink()
     assert torch.equal(torch.tensor(_features(data, tower, 1).tokens), first)
 
 
 def test_space_is_reserved_before_anything_is_computed(
     data: PreparedData,
     encoders: dict[str, EncoderSource],
-    small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    small_cache: Path,
 ) -> None:
     """Another program fills the disk while features are computed."""
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
     tower = load_tower(encoders["image"])
 
     def fill(*_: object) -> None:
-        if not (small_disk / "others").exists():
-            (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 65536))
+        if not (small_cache / "others").exists():
+            (small_cache / "others").write_bytes(bytes(shutil.disk_usage(small_cache).free - 65536))
 
     tower.layers[0].register_forward_hook(fill)
     tokens = _features(data, tower, 1).tokens
-    assert (small_disk / "others").exists()
+    assert (small_cache / "others").exists()
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs("image", torch.arange(N)), 1).tokens
     assert (torch.tensor(tokens) - expected).abs().max() < 1e-5

@@ -330,16 +330,14 @@ def test_a_damaged_text_length_is_counted_again(
 def test_a_full_disk_is_one_line_and_nothing_is_left(
     tmp_path: Path,
     encoders: dict[str, EncoderSource],
-    small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    small_cache: Path,
 ) -> None:
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(small_disk / "cache"))
     folder = write_dataset(tmp_path / "data")
-    (small_disk / "others").write_bytes(bytes(2**21 - 2**17))
+    (small_cache / "others").write_bytes(bytes(2**21 - 2**17))
     with pytest.raises(DiskFullError, match=r"no space left .* \(0.1 MiB free, 0.4 MiB needed\)"):
         _prepare(folder, encoders, size=128)
-    assert _left_in(small_disk / "cache") == []
-    (small_disk / "others").unlink()
+    assert _left_in(small_cache / "cache") == []
+    (small_cache / "others").unlink()
     assert len(_prepare(folder, encoders, size=128).split("train")) == 3
 
 
