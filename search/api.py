@@ -30,7 +30,7 @@ from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
 from search.records.store import SearchStore
 from search.reporting.front_picture import plot_front
-from search.reporting.progress import error_console
+from search.reporting.progress import error_console, say
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
 from search.setup import Setup, set_up
@@ -70,7 +70,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         "versions": versions.installed(),
     }
     with (
-        created_store(config.place, facts, partial(_say, console)) as store,
+        created_store(config.place, facts, partial(say, console)) as store,
         _resumable(config.place, store, console),
     ):
         return _run(setup, store, prior, console)
@@ -110,13 +110,13 @@ def resume_search(
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
     if storage_path is not None and place != Place(absolute(storage_path), search):
         raise UserError(f"--storage-path {storage_path}: --resume {search} is a path already; leave it out")
-    with opened_store(place, partial(_say, console)) as store, _resumable(place, store, console):
+    with opened_store(place, partial(say, console)) as store, _resumable(place, store, console):
         old = SearchConfig.from_json(store.fact("config"), store.path).replace(
             name=place.name, storage_path=place.storage
         )
         changed = versions.changes(place.name, store.fact("versions"))
         if changed is not None:
-            _say(console, changed)
+            say(console, changed)
         config = old.resumed(num_samples=num_samples, **changes)
         reach(config.backend.address, console)
         setup = set_up(config, console)
@@ -166,7 +166,7 @@ def _resumable(place: Place, store: SearchStore, console: Console) -> Iterator[N
             yield
     except KeyboardInterrupt:
         if store.fact("begun") is not None:
-            _say(console, f"go on by `{place.resume_command}`")
+            say(console, f"go on by `{place.resume_command}`")
         raise
     except DiskFullError as error:
         if store.fact("begun") is None:
@@ -190,9 +190,9 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
             for record in setup.history.trials.values():
                 record.run_id = None
                 store.put_trial(record.trial_id, record.to_dict())
-            _say(console, f"{place} is a copy of {before}, and becomes a search of its own")
+            say(console, f"{place} is a copy of {before}, and becomes a search of its own")
         else:
-            _say(console, f"search '{before.name}' was moved from {before} to {place}")
+            say(console, f"search '{before.name}' was moved from {before} to {place}")
     store.put_facts({"config": setup.config.to_json(), "place": place.address})
     return copied_from
 
@@ -232,7 +232,7 @@ def _tracker(
 ) -> Iterator[Tracker]:
     """Yield the tracker; if an exception ends the search, say so in MLflow."""
     search_id = store.fact("search_id")
-    warn = partial(_say, console)
+    warn = partial(say, console)
     tracker = Tracker(setup.config, setup.history, setup.details, search_id, warn, copied_from)
     try:
         yield tracker
@@ -270,10 +270,6 @@ def _with_free_name(config: SearchConfig) -> SearchConfig:
     return config.replace(storage_path=place.storage)
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
-
-
 def _require_unchanged(place: Place, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Raise ``UserError`` if new trials would not be comparable with those that were trained."""
     differences = [
@@ -296,7 +292,7 @@ def _prior(setup: Setup, console: Console) -> Prior:
     place = Place.of(config.search.warm_start, config.storage.storage_path)
     with closing(read_store(place)) as store:
         prior, summary = read_prior(setup, store)
-    _say(console, f"warm start from '{config.search.warm_start}': {summary}")
+    say(console, f"warm start from '{config.search.warm_start}': {summary}")
     return prior
 
 
@@ -319,7 +315,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
                 max_failures=limits.max_failures,
             ):
                 if isinstance(found, str):
-                    _say(console, f"{scored[index].trial_id} has no test score: {found}")
+                    say(console, f"{scored[index].trial_id} has no test score: {found}")
                 else:
                     scored[index].test = found
                     searcher.recorder.keep(scored[index])
@@ -350,7 +346,7 @@ def _finish(
     if oneshot is not None:
         tables["subnets.json"] = oneshot.rows()
     if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
-        _say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
+        say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
     result = replace(result, parent_run_id=tracker.parent_id)
     result.write()
     return result

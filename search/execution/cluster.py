@@ -15,6 +15,7 @@ from search.config import SearchConfig
 from search.execution.address import Address
 from search.execution.session import handlers_kept, local_ray
 from search.placement import Node, Placement
+from search.reporting.progress import say
 from search.setup import Setup, cheapest
 from search.signals import undisturbed
 from search.units import format_size
@@ -37,7 +38,7 @@ def reach(wanted: str | None, console: Console) -> None:
         return
     host, port = address.target
     where = f"{host}:{port}" if address.text == "auto" else address.text
-    console.print(f"joining the Ray cluster at {where}{address.note}", markup=False, soft_wrap=True)
+    say(console, f"joining the Ray cluster at {where}{address.note}")
     address.require_answer()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from search.placement import Placement
 from search.records.history import TrialRecord
 from search.records.place import MOVE, inner_path
 from search.records.status import Status
-from search.reporting.progress import Progress
+from search.reporting.progress import Progress, say
 from search.reporting.tracker import Tracker
 from search.setup import Setup
 from trainables.disk import disk_full, is_disk_full
@@ -95,7 +96,7 @@ class Events(Callback):
             words = re.sub(r"[\d.]+", "", line)
             if words not in self._shown:
                 self._shown.add(words)
-                self.console.print(line, markup=False, soft_wrap=True)
+                say(self.console, line)
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record where a trial's checkpoint is."""
@@ -151,7 +152,7 @@ class Endings:
 
 
 def _say(console: Console, record: TrialRecord, what: str) -> None:
-    console.print(f"{record.trial_id} {what}", markup=False, soft_wrap=True)
+    say(console, f"{record.trial_id} {what}")
 
 
 def run_trials(
@@ -178,26 +179,19 @@ def run_trials(
     config = setup.config
     setting = setup.setting
     epochs = f"{config.trial.epochs} epoch{'s' if config.trial.epochs > 1 else ''}"
-    console.print(
-        f"search '{config.run_name}': {searcher.planned} trials of {epochs}, "
-        f"{placement.summary}; batch {setting.batch_size}, "
-        f"{setting.text_length} tokens, {setting.image_size} px",
-        markup=False,
-        soft_wrap=True,
+    say(
+        console,
+        f"search '{config.run_name}': {searcher.planned} trials of {epochs}, {placement.summary}; batch "
+        f"{setting.batch_size}, {setting.text_length} tokens, {setting.image_size} px",
     )
     if placement.note:
-        console.print(placement.note, markup=False, soft_wrap=True)
+        say(console, placement.note)
     deadline = time.monotonic() + config.search.time_budget if config.search.time_budget is not None else None
     with Progress(
         console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
     ) as progress:
         recorder = searcher.recorder
-        cleaner = Cleaner(
-            recorder,
-            config.place.address,
-            config.search.seeds,
-            lambda text: console.print(text, markup=False, soft_wrap=True),
-        )
+        cleaner = Cleaner(recorder, config.place.address, config.search.seeds, partial(say, console))
         cleaner.sweep()
         recorder.listeners += [tracker, progress, Endings(console), cleaner]
 

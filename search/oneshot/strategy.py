@@ -22,7 +22,7 @@ from search.records.history import TrialRecord
 from search.records.place import FILE
 from search.records.status import Status
 from search.records.store import SearchStore
-from search.reporting.progress import Steps
+from search.reporting.progress import Steps, say
 from search.reporting.tracker import Tracker
 from search.setup import Setup
 from search.units import GIB, format_size
@@ -267,7 +267,7 @@ class OneShot:
         return f", best {objective.name} {best:.3f}"
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        say(self.console, text)
 
 
 def _created(folder: Path) -> SearchStore:

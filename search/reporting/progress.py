@@ -118,7 +118,7 @@ class Progress:
         elif now - self._said > _QUIET_SECONDS:
             self._said = now
             line = " | ".join(f"{name} {value}" for name, value in self.facts())
-            self.console.print(line, markup=False, soft_wrap=True)
+            say(self.console, line)
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the facts to show now, as pairs of a name and a value."""
@@ -225,9 +225,14 @@ class Steps:
             self._status.update(text)
         elif always or now - self._said > _QUIET_SECONDS:
             self._said = now
-            self.console.print(text, markup=False, soft_wrap=True)
+            say(self.console, text)
 
 
 def error_console() -> Console:
     """Return a console on standard error, for everything except results."""
     return Console(file=sys.stderr, highlight=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a text as it is: brackets in it are no markup, and a long line is left to the terminal."""
+    console.print(text, markup=False, soft_wrap=True)
