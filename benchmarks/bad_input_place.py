@@ -25,8 +25,8 @@ from rich.console import Console
 from transformers.utils import logging
 
 from search import cli
+from search.nodes import Node
 from search.oneshot.subnets import Answer
-from search.placement import Node
 from search.records.place import inner_path
 from search.testing.searching import finish, report
 from search.units import GIB

@@ -38,7 +38,8 @@ from search.backends.recorded import ReplayBackend
 from search.config import SearchConfig
 from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
-from search.placement import Node, place
+from search.nodes import Node
+from search.placement import place
 from search.process import prepared_process
 from search.records.store import SearchStore
 from search.reporting.progress import Progress

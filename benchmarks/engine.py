@@ -66,7 +66,8 @@ from search.goals.objectives import (
     reference_values,
 )
 from search.goals.pareto import hypervolume
-from search.placement import Node, place
+from search.nodes import Node
+from search.placement import place
 from search.records.store import SearchStore
 from search.replay import Recorded, ReplayTable
 from search.samplers import SAMPLERS

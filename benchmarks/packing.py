@@ -43,7 +43,8 @@ from ray.tune.search import Searcher
 from rich.console import Console
 from rich.table import Table
 
-from search.placement import STEPS, Placement, find_nodes, place
+from search.nodes import find_nodes
+from search.placement import STEPS, Placement, place
 from spaces import SpaceContext, get_space
 from trainables.memory.calibration import needed_on_gpu
 from trainables.memory.predictor import MemoryPredictor

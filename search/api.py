@@ -20,8 +20,9 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.scoring import score_on_test
 from search.execution.tuning import run_trials
+from search.nodes import find_nodes
 from search.oneshot import OneShot
-from search.placement import Placement, find_nodes, place
+from search.placement import Placement, place
 from search.process import prepared_process
 from search.records import versions
 from search.records.files import write_whole

@@ -35,6 +35,7 @@ ROOMS = {
         ("samplers",),
         ("schedulers",),
         ("records",),
+        ("nodes",),
         ("placement",),
         ("config",),
         ("checkpoints",),

@@ -14,7 +14,8 @@ from search.confidential import credentials_withheld
 from search.config import SearchConfig
 from search.execution.address import Address
 from search.execution.session import handlers_kept, local_ray
-from search.placement import Node, Placement
+from search.nodes import Node
+from search.placement import Placement
 from search.reporting.progress import say
 from search.setup import Setup, cheapest
 from search.signals import undisturbed

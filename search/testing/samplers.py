@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.engine.searcher import ParetoSearcher
-from search.placement import Node
+from search.nodes import Node
 from search.records.history import canonical
 from search.records.status import Status
 from search.samplers import state_of

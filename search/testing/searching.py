@@ -21,7 +21,8 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import Results
 from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives
-from search.placement import Node, place
+from search.nodes import Node
+from search.placement import place
 from search.records.history import History, TrialRecord, canonical
 from search.records.status import Ending, Status
 from search.records.store import SearchStore

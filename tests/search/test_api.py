@@ -20,7 +20,7 @@ from rich.console import Console
 
 from search import SearchConfig, cli, resume_search, run_search
 from search.config import SearchConfig as SearchConfigClass
-from search.placement import Node
+from search.nodes import Node
 from search.records.store import SearchStore
 from tests.conftest import EXAMPLE_PLUGIN, ROOT
 from tests.search.on_ray import ray_in

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from search.placement import STEPS, Node, Placement, place, usable_memory
+from search.nodes import Node
+from search.placement import STEPS, Placement, place
 from trainables.errors import UserError
 
 GIB = 2**30
@@ -178,18 +179,3 @@ def test_a_cluster_is_full_when_the_shares_fill_its_devices() -> None:
 def test_a_trial_runs_on_one_gpu(share: float) -> None:
     with pytest.raises(UserError, match="give 0 to 1"):
         place([SMALL], 10, gpus_per_trial=share)
-
-
-@pytest.mark.parametrize(
-    ("answer", "mib"),
-    [
-        ("23028, 292, Disabled\n", 22736),
-        ("16384, 400, [N/A]\n8192, 200, [N/A]\n", 7992),
-        ("24564, [N/A], [N/A]\n", 24564),
-        ("81559, 551, Enabled\n", None),
-        ("[N/A], [N/A], [N/A]\n", None),
-        ("", None),
-    ],
-)
-def test_memory_that_programs_can_use(answer: str, mib: int | None) -> None:
-    assert usable_memory(answer) == (None if mib is None else mib * 2**20)

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from search.engine.prior import Prior
 from search.engine.searcher import ParetoSearcher
-from search.placement import Node
+from search.nodes import Node
 from search.records.history import TrialRecord, canonical
 from search.records.status import Status
 from search.testing.searching import DIVERGED, GPU, end, finish, make_searcher, out_of_memory, report, result

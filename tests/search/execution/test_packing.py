@@ -14,7 +14,8 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from search.placement import find_nodes, place
+from search.nodes import find_nodes
+from search.placement import place
 
 pytestmark = pytest.mark.ray
 

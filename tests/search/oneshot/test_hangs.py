@@ -13,9 +13,10 @@ from search import SearchConfig
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.execution.scoring import score_on_test
+from search.nodes import find_nodes
 from search.oneshot.subnets import SubnetPool
 from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
-from search.placement import find_nodes, place
+from search.placement import place
 from search.setup import Setup, set_up
 from tests.search.on_ray import ray_in
 from trainables.elastic import SupernetWeights

@@ -24,11 +24,11 @@ from rich.console import Console
 from search import SearchConfig, resume_search, run_search
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
+from search.nodes import Node, find_nodes
 from search.oneshot import strategy
 from search.oneshot.strategy import OneShot
 from search.oneshot.subnets import Answer, SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
-from search.placement import Node, find_nodes
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from search.engine.searcher import ParetoSearcher
-from search.placement import Node
+from search.nodes import Node
 from search.samplers import SAMPLERS, make_sampler
 from search.samplers.ehvi import HypervolumeSampler, expected_growth
 from search.samplers.evolution import EvolutionSampler
