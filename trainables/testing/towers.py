@@ -189,12 +189,19 @@ def check_skipping_unused_outputs_changes_nothing(
 
 
 def check_a_fork_shares_weights_and_nothing_else(family: str) -> None:
-    """Check that a fork has its own training mode, and a trained fork its own weights."""
+    """Check that a fork has its own training mode, and a trained fork its own weights.
+
+    Forks share frozen weights in another type as well.
+    """
     tower = _tower(family)
     fork, trained = tower.fork(), tower.fork(trained=True)
     own = dict(tower.named_parameters())
     assert all(p is own[n] and not p.requires_grad for n, p in fork.named_parameters())
     assert all(p is not own[n] and p.requires_grad for n, p in trained.named_parameters())
+    halves = [dict(tower.fork(matrices=torch.bfloat16).named_parameters()) for _ in range(2)]
+    for name, parameter in halves[0].items():
+        assert parameter is halves[1][name]
+        assert torch.equal(parameter, own[name].to(torch.bfloat16 if own[name].ndim > 1 else torch.float32))
     fork.layers.train()
     assert not any(layer.training for layer in tower.layers)
     inputs = _inputs(tower)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from torch.utils.weak import WeakTensorKeyDictionary
 
 #: Slices that select all positions of a sequence, and none.
 ALL, NONE = slice(None), slice(0, 0)
@@ -182,7 +183,7 @@ class Tower(nn.Module):
             if trained:
                 memo[id(parameter)] = nn.Parameter(parameter.detach().clone())
             elif matrices is not None and parameter.ndim > 1:
-                memo[id(parameter)] = nn.Parameter(parameter.detach().to(matrices), requires_grad=False)
+                memo[id(parameter)] = _stored_in(matrices, parameter)
         for buffer in self.buffers():
             memo[id(buffer)] = buffer.clone() if trained else buffer
         return copy.deepcopy(self, memo)
@@ -454,6 +455,18 @@ class Architecture:
     model_type: str
     description: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: Frozen weights in other types, for all forks of the towers of this process.
+_STORED = WeakTensorKeyDictionary()
+
+
+def _stored_in(dtype: torch.dtype, parameter: nn.Parameter) -> nn.Parameter:
+    """Return a frozen parameter in another type; it is converted once."""
+    types: dict[torch.dtype, nn.Parameter] = _STORED.setdefault(parameter, {})
+    if dtype not in types:
+        types[dtype] = nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+    return types[dtype]
 
 
 def _shifted(positions: slice, length: int, start: int) -> slice:
