@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +36,7 @@ class PrefixFeatures:
     """Memory-mapped tokens of all rows of a split after some layers of one tower.
 
     Attributes:
-        tokens: The tokens, shape (N, T, D).
+        tokens: The tokens, shape (N, T, D). NumPy has no bfloat16; its numbers are kept as their 16 bits.
         layer: Number of layers that the tokens have passed.
         mask: Returns the mask of the rows' real tokens, shape (B, T), or None if no token is padding.
     """
@@ -46,8 +46,11 @@ class PrefixFeatures:
     mask: Callable[[Tensor], Tensor | None]
 
     def sequence(self, rows: Tensor) -> Sequence:
-        """Return the tokens of the rows with these numbers (B,), as input of the next layer."""
-        return Sequence(torch.from_numpy(self.tokens[rows.numpy()]), self.mask(rows), self.layer)
+        """Return the tokens of the rows with these numbers (B,) in float32, as input of the next layer."""
+        tokens = torch.from_numpy(self.tokens[rows.numpy()])
+        if tokens.dtype == torch.uint16:
+            tokens = tokens.view(torch.bfloat16).float()
+        return Sequence(tokens, self.mask(rows), self.layer)
 
 
 class NoRoomError(UserError):
@@ -61,6 +64,9 @@ class FeatureCache:
     Training on the cached output equals running the prefix in every step. The key of a file contains the
     prepared data (content of the dataset, tokeniser, sizes), the encoder (content of its weights), the
     attention kernel and the precision.
+
+    Where steps compute in bfloat16, so do the tokens lie in the files, and they are rounded after each layer.
+    The output of a layer is thus the same whichever layers below it were on file.
 
     Args:
         limit: Largest size of all files together in bytes, also of those that are being written. The least
@@ -175,10 +181,13 @@ class FeatureCache:
             for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
                 inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
                 sequence: ModalityInput = to_device(inputs, device)
-                for i, file in opened.items():
+                for i in range(0 if lower is None else lower + 1, layer + 1):
                     with torch.no_grad(), setting.autocast(device):
                         sequence = tower.encode(sequence, i)
-                    _append(file, sequence.tokens.float().cpu().numpy(), len(rows))
+                    tokens = sequence.tokens.to(_stored(setting))
+                    sequence = replace(sequence, tokens=tokens.float())
+                    if i in opened:
+                        _append(opened[i], _as_array(tokens.cpu()), len(rows))
                 tick()
             for file in opened.values():
                 file.truncate()  # deeper layers may have fewer tokens than were reserved
@@ -190,7 +199,7 @@ class FeatureCache:
         device = next(tower.parameters()).device
         with torch.no_grad(), setting.autocast(device):
             one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), device), 0)
-        return len(rows) * one.tokens.numel() * 4 + _HEADER
+        return len(rows) * one.tokens.numel() * _stored(setting).itemsize + _HEADER
 
     def _reserve(
         self,
@@ -270,6 +279,17 @@ class _Files:
 
     def path(self, layer: int) -> Path:
         return self.folder / f"{self.stem}-{layer:02d}.npy"
+
+
+def _stored(setting: TrainingSetting) -> torch.dtype:
+    """Return the type in which tokens are stored."""
+    return torch.float32 if setting.precision == "fp32" else torch.bfloat16
+
+
+def _as_array(tokens: Tensor) -> np.ndarray:
+    """Return tokens as an array, of their 16 bits if they are in bfloat16."""
+    array: np.ndarray = (tokens.view(torch.uint16) if tokens.dtype == torch.bfloat16 else tokens).numpy()
+    return array
 
 
 def _append(file: IO[bytes], tokens: np.ndarray, rows: int) -> None:

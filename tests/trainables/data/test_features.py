@@ -165,6 +165,27 @@ def test_layers_that_others_may_ask_for_are_stored_on_the_way(
     assert (ready.sequence(rows).tokens - expected.tokens).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_in_bfloat16_a_layer_is_the_same_whichever_were_on_file(
+    data: PreparedData, cache: Path, encoders: dict[str, EncoderSource], modality: str
+) -> None:
+    tower = load_tower(encoders[modality])
+    half = TrainingSetting(precision="bf16")
+    _features(data, tower, 1, setting=half)
+    above = _features(data, tower, 3, setting=half)
+    on_the_way = _features(data, tower, 3, setting=half, encoder="equal weights", others=(1, 2))
+    alone = _features(data, tower, 3, setting=half, encoder="equal weights again")
+    rows = torch.arange(N)
+    found = [features.sequence(rows).tokens for features in (above, on_the_way, alone)]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+    full = _features(data, tower, 3)
+    assert above.tokens.nbytes * 2 == full.tokens.nbytes
+    expected = full.sequence(rows).tokens
+    assert 0 < (found[0] - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_others_are_not_stored_where_room_is_short(
     data: PreparedData, encoders: dict[str, EncoderSource]
 ) -> None:
