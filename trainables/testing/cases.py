@@ -97,18 +97,24 @@ def make_batch(
     return inputs, torch.arange(ROWS) % CLASSES
 
 
-def take_step(method: FusionMethod, optimizer: torch.optim.Optimizer | None = None) -> float:
+def take_step(
+    method: FusionMethod,
+    optimizer: torch.optim.Optimizer | None = None,
+    setting: TrainingSetting | None = None,
+) -> float:
     """Run the forward and backward pass, and the optimizer's step if one is given; return the loss."""
     inputs, labels = make_batch(dict(method.context.towers))
+    setting = setting or TrainingSetting()
     if optimizer is not None:
-        return training_step(method, inputs, labels, task(), TrainingSetting(), optimizer).item()
-    loss = forward_loss(method, inputs, labels, task(), TrainingSetting())
+        return training_step(method, inputs, labels, task(), setting, optimizer).item()
+    loss = forward_loss(method, inputs, labels, task(), setting)
     loss.backward()
     return loss.item()
 
 
-def train(method: FusionMethod, steps: int) -> list[float]:
+def train(method: FusionMethod, steps: int, setting: TrainingSetting | None = None) -> list[float]:
     """Return the losses of some steps on the same batch."""
-    optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 1e-2)
+    setting = setting or TrainingSetting()
+    optimizer = setting.make_optimizer(method.trainable_parameters(), 1e-2)
     method.train()
-    return [take_step(method, optimizer) for _ in range(steps)]
+    return [take_step(method, optimizer, setting) for _ in range(steps)]
