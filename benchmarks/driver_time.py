@@ -44,7 +44,7 @@ from search.process import prepared_process
 from search.records.store import SearchStore
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
-from search.setup import set_up
+from search.setup import look_up, set_up
 
 GOAL = 20.0  # ms a trial
 SAMPLERS = ("random", "tpe", "nsga2", "evolution")
@@ -138,7 +138,7 @@ def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_o
 
 def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     console = Console(quiet=True)
-    setup = set_up(config, console)
+    setup = set_up(look_up(config).in_precision("fp32"), console)
     assert isinstance(setup.backend, ReplayBackend)
     recorded = setup.backend.table
     tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)

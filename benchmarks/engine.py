@@ -72,7 +72,7 @@ from search.records.store import SearchStore
 from search.replay import Recorded, ReplayTable
 from search.samplers import SAMPLERS
 from search.schedulers import SCHEDULERS
-from search.setup import set_up
+from search.setup import look_up, set_up
 from spaces import Space, SpaceContext, get_space
 
 TARGET = 0.95
@@ -266,7 +266,7 @@ class Ours(Engine):
             num_samples=problem.samples,
             seed=seed,
         )
-        setup = set_up(config, Console(quiet=True))
+        setup = set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
         self.folder = tempfile.TemporaryDirectory(dir=SCRATCH)
         self.history = setup.history
         self.searcher = ParetoSearcher(

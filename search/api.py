@@ -23,6 +23,7 @@ from search.execution.tuning import run_trials
 from search.nodes import find_nodes
 from search.oneshot import OneShot
 from search.placement import Placement, place
+from search.precision import Decision, TrialDevices
 from search.process import prepared_process
 from search.records import versions
 from search.records.files import write_whole
@@ -34,7 +35,7 @@ from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console, say
 from search.reporting.tracker import Tracker
 from search.result import SearchResult
-from search.setup import Setup, set_up
+from search.setup import Found, Setup, look_up, set_up
 from search.signals import undisturbed
 from trainables.disk import writing
 from trainables.errors import DiskFullError, UserError
@@ -60,21 +61,19 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     console = console or error_console()
     config = _with_free_name(config)
     reach(config.backend.address, console)
-    setup = set_up(config, console)
-    prior = _prior(setup, console)
+    found = look_up(config)
+    prior_store = _prior_store(config)
     facts = {
         "search_id": uuid.uuid4().hex,
         "place": config.place.address,
         "config": config.to_json(),
-        "facts": setup.facts,
-        "reference": setup.history.reference,
         "versions": versions.installed(),
     }
     with (
         created_store(config.place, facts, partial(say, console)) as store,
         _resumable(config.place, store, console),
     ):
-        return _run(setup, store, prior, console)
+        return _run(found, store, prior_store, console)
 
 
 @prepared_process()
@@ -120,22 +119,27 @@ def resume_search(
             say(console, changed)
         config = old.resumed(num_samples=num_samples, **changes)
         reach(config.backend.address, console)
-        setup = set_up(config, console)
-        _require_unchanged(place, store.fact("facts"), setup.facts)
-        begun = store.fact("sampler") is not None
-        return _run(setup, store, Prior() if begun else _prior(setup, console), console)
+        prior_store = _prior_store(config) if store.fact("sampler") is None else None
+        return _run(look_up(config), store, prior_store, console)
 
 
-def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> SearchResult:
-    """Run a search that is set up, in an open store.
+def _run(found: Found, store: SearchStore, prior_store: SearchStore | None, console: Console) -> SearchResult:
+    """Run a search in an open store.
 
     The folder and MLflow are changed only after the search's history has been restored.
     """
-    config, place = setup.config, setup.config.place
-    setup.history.restore(store)
-    prepared = setup.backend.prepare(setup.space, console)
-    with cluster(config.backend.address):
-        placement = _placement(setup)
+    place = found.config.place
+    with cluster(found.config.backend.address):
+        decision = _decide_precision(found)
+        setup = set_up(found.in_precision(decision.precision), console)
+        config = setup.config
+        _require_unchanged(place, store.fact("facts"), setup.facts)
+        prior = _prior(setup, prior_store, console)
+        setup.history.restore(store)
+        prepared = setup.backend.prepare(setup.space, console)
+        placement = _placement(setup, decision)
+        for line in decision.lines:
+            say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"
             searcher = ParetoSearcher(setup, placement, store, prior) if by_trials else None
@@ -157,6 +161,21 @@ def _run(setup: Setup, store: SearchStore, prior: Prior, console: Console) -> Se
                 finished = _score_test(prepared.scorer, searcher, console)
             exhausted = searcher.candidates.exhausted
             return _finish(setup, tracker, console, oneshot, interrupted=not finished, exhausted=exhausted)
+
+
+def _decide_precision(found: Found) -> Decision:
+    """Decide the precision by the devices of the cluster that was joined.
+
+    Raises:
+        UserError: If GPUs are asked for and there are none.
+    """
+    asked, recorded, wanted = found.config.placement, found.backend.precision, found.config.step.precision
+    nodes = find_nodes(asked.gpu_memory)
+    require_gpus(found.config, nodes)
+    if recorded is not None or wanted == "fp32":  # every device computes in it, or none has to
+        return Decision(recorded or wanted, nodes)
+    devices = TrialDevices.of(nodes, asked.gpus_per_trial, asked.gpu_memory, asked.compute_capability)
+    return devices.decide(wanted)
 
 
 @contextmanager
@@ -194,7 +213,14 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
             say(console, f"{place} is a copy of {before}, and becomes a search of its own")
         else:
             say(console, f"search '{before.name}' was moved from {before} to {place}")
-    store.put_facts({"config": setup.config.to_json(), "place": place.address})
+    store.put_facts(
+        {
+            "config": setup.config.to_json(),
+            "place": place.address,
+            "facts": setup.facts,
+            "reference": setup.history.reference,
+        }
+    )
     return copied_from
 
 
@@ -205,23 +231,22 @@ def _same(one: Place, other: Place) -> bool:
     return os.path.exists(one.folder) and os.path.samefile(one.folder, other.folder)
 
 
-def _placement(setup: Setup) -> Placement:
+def _placement(setup: Setup, decision: Decision) -> Placement:
     """Return the placement of trials on the cluster that was joined.
 
     Raises:
         UserError: If no trial could run on the cluster.
     """
     config = setup.config
-    nodes = find_nodes(config.placement.gpu_memory)
-    require_gpus(config, nodes)
     placement = place(
-        nodes,
+        decision.nodes,
         config.search.num_samples,
         max_concurrent=config.placement.max_concurrent,
         gpus_per_trial=config.placement.gpus_per_trial,
         gpu_memory=config.placement.gpu_memory,
         packing=config.placement.packing,
         attention=config.step.attention,
+        excluded=decision.excluded,
     )
     require_room(setup, placement)
     return placement
@@ -271,8 +296,15 @@ def _with_free_name(config: SearchConfig) -> SearchConfig:
     return config.replace(storage_path=place.storage)
 
 
-def _require_unchanged(place: Place, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raise ``UserError`` if new trials would not be comparable with those that were trained."""
+def _require_unchanged(place: Place, there: dict[str, Any] | None, here: dict[str, Any]) -> None:
+    """Raise ``UserError`` if new trials would not be comparable with those that were trained.
+
+    Args:
+        place: The place of the search.
+        there: The facts when the search began; None if it did not get so far.
+        here: The facts now.
+    """
+    there = here if there is None else there
     differences = [
         f"{fact} was {there.get(fact, 'absent')} and is {here.get(fact, 'absent')} now"
         for fact in dict.fromkeys((*there, *here))
@@ -285,15 +317,20 @@ def _require_unchanged(place: Place, there: dict[str, Any], here: dict[str, Any]
         )
 
 
-def _prior(setup: Setup, console: Console) -> Prior:
-    """Return the results of the search that ``warm_start`` names; empty if it names none."""
-    config = setup.config
+def _prior_store(config: SearchConfig) -> SearchStore | None:
+    """Return the store of the search that ``warm_start`` names, read into memory; None if it names none."""
     if config.search.warm_start is None:
+        return None
+    return read_store(Place.of(config.search.warm_start, config.storage.storage_path))
+
+
+def _prior(setup: Setup, store: SearchStore | None, console: Console) -> Prior:
+    """Return the results of another search, to start from; empty if there is none."""
+    if store is None:
         return Prior()
-    place = Place.of(config.search.warm_start, config.storage.storage_path)
-    with closing(read_store(place)) as store:
+    with closing(store):
         prior, summary = read_prior(setup, store)
-    say(console, f"warm start from '{config.search.warm_start}': {summary}")
+    say(console, f"warm start from '{setup.config.search.warm_start}': {summary}")
     return prior
 
 

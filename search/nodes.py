@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.units import MIB
+from trainables.step.precision import cpu_computes_in_bf16
+
+_Number = TypeVar("_Number", int, float)
+_Answer = TypeVar("_Answer")
 
 #: Ray's label of a node's kind of GPU, which it sets on every node with NVIDIA GPUs.
 KIND = "ray.io/accelerator-type"
 
-_PROBE = ("nvidia-smi", "--query-gpu=memory.total,memory.reserved,mig.mode.current")
+#: Ray's label with a node's id.
+NODE_ID = "ray.io/node-id"
+
+_PROBE = (
+    "nvidia-smi",
+    "--query-gpu=memory.total,memory.reserved,mig.mode.current,compute_cap",
+    "--format=csv,noheader,nounits",
+)
 _PROBE_SECONDS = 60.0
 
 
@@ -29,6 +42,9 @@ class Node:
         gpus: Number of GPUs.
         accelerator: Ray's name of the kind of GPU (``A10G``), empty if Ray knows none.
         gpu_memory: Bytes of one GPU that programs can use, or None if unknown.
+        capability: CUDA compute capability of the least capable GPU, or None if unknown.
+        node_id: Ray's id of the machine.
+        name: The machine's name in messages.
     """
 
     cpus: float
@@ -36,63 +52,103 @@ class Node:
     gpus: int = 0
     accelerator: str = ""
     gpu_memory: int | None = None
+    capability: float | None = None
+    node_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """What ``nvidia-smi`` says of the GPUs of a machine.
+
+    Attributes:
+        memory: Bytes of the smallest one that programs can use, or None if unknown.
+        capability: CUDA compute capability of the least capable one, or None if unknown.
+    """
+
+    memory: int | None = None
+    capability: float | None = None
+
+    @classmethod
+    def read(cls, answer: str) -> Gpus:
+        """Read the program's answer.
+
+        Args:
+            answer: Lines of total MiB, reserved MiB, MIG mode and compute capability; a value that does not
+                apply is ``[N/A]``.
+        """
+        sizes: list[int | None] = []
+        capabilities: list[float | None] = []
+        for total, reserved, mig, capability in csv.reader(answer.splitlines(), skipinitialspace=True):
+            taken = int(reserved) if reserved.isdecimal() else 0
+            sizes.append(int(total) - taken if total.isdecimal() and mig != "Enabled" else None)
+            whole = capability.replace(".", "", 1).isdecimal()
+            capabilities.append(float(capability) if whole else None)
+        smallest = least(sizes)
+        return cls(smallest * MIB if smallest else None, least(capabilities))
 
 
 def find_nodes(gpu_memory: int | None = None) -> list[Node]:
     """Return the machines of the Ray cluster that this process has joined.
 
-    The size of GPUs comes from ``nvidia-smi`` on their node, without taking a GPU or touching CUDA. Memory
-    that driver and firmware reserve does not count. Of several GPUs on a node, the smallest one counts. The
-    size is unknown if there is no answer, or if a GPU is split into MIG devices, whose sizes ``nvidia-smi``
-    does not list.
+    What is known of GPUs comes from ``nvidia-smi`` on their node, without taking a GPU or touching CUDA.
+    Memory that driver and firmware reserve does not count. Of several GPUs on a node, the smallest and the
+    least capable one count. The size is unknown if there is no answer, or if a GPU is split into MIG devices,
+    whose sizes ``nvidia-smi`` does not list.
 
     Args:
-        gpu_memory: Bytes of every GPU, as given by the user; None asks the nodes.
+        gpu_memory: Bytes of every GPU, as given by the user; None takes the nodes' answers.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
+    # A function of the standard library, so the workers import neither this package nor torch.
     owners = [node["NodeID"] for node in alive if node["Resources"].get("GPU")]
-    sizes = dict.fromkeys(owners, gpu_memory) if gpu_memory else _ask(owners)
+    answers = _ask(owners, subprocess.check_output, _PROBE, text=True)
+    found = {node: Gpus.read(answer) for node, answer in answers.items()}
     return [
         Node(
             cpus=node["Resources"].get("CPU", 0.0),
             memory=int(node["Resources"].get("memory", 0)) or None,
             gpus=int(node["Resources"].get("GPU", 0)),
             accelerator=node["Labels"].get(KIND, ""),
-            gpu_memory=sizes.get(node["NodeID"]),
+            gpu_memory=gpu_memory or found.get(node["NodeID"], Gpus()).memory,
+            capability=found.get(node["NodeID"], Gpus()).capability,
+            node_id=node["NodeID"],
+            name=node["NodeName"],
         )
         for node in alive
     ]
 
 
-def _ask(owners: Sequence[str]) -> dict[str, int | None]:
-    """Return the size of each node's smallest GPU; nodes without an answer are left out."""
-    # This runs a function of the standard library, so the worker imports neither this package nor torch.
-    task = ray.remote(num_cpus=0, max_retries=0)(subprocess.check_output)
+def cpus_in_bf16(nodes: Iterable[Node]) -> dict[str, bool]:
+    """Return whether the CPUs of machines compute in bfloat16 natively, by node id.
+
+    Machines without an answer are left out.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [node.node_id for node in nodes if node.node_id != here]
+    return {here: cpu_computes_in_bf16(), **_ask(others, cpu_computes_in_bf16)}
+
+
+def least(values: Iterable[_Number | None]) -> _Number | None:
+    """Return the least value; None if one of them is unknown, or if there is none."""
+    known = list(values)
+    return None if None in known else min((value for value in known if value is not None), default=None)
+
+
+def _ask(
+    nodes: Sequence[str], function: Callable[..., _Answer], *arguments: Any, **options: Any
+) -> dict[str, _Answer]:
+    """Return what a function returns on machines, by node id; machines without an answer are left out."""
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
     asked = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(owner, soft=False)).remote(
-            [*_PROBE, "--format=csv,noheader,nounits"], text=True
-        ): owner
-        for owner in owners
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            *arguments, **options
+        ): node
+        for node in nodes
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS) if asked else ([], [])
-    found: dict[str, int | None] = {}
+    found = {}
     for answer in answered:
-        try:
-            found[asked[answer]] = usable_memory(ray.get(answer))
-        except ray.exceptions.RayError:  # no nvidia-smi there, or the node is gone
-            continue
+        with contextlib.suppress(ray.exceptions.RayError):  # no such program there, or the node is gone
+            found[asked[answer]] = ray.get(answer)
     return found
-
-
-def usable_memory(answer: str) -> int | None:
-    """Return the bytes that programs can use on the smallest GPU that ``nvidia-smi`` lists.
-
-    Args:
-        answer: Lines of total MiB, reserved MiB and MIG mode; a value that does not apply is ``[N/A]``.
-    """
-    sizes = []
-    for total, reserved, mig in csv.reader(answer.splitlines(), skipinitialspace=True):
-        if not total.isdecimal() or mig == "Enabled":
-            return None
-        sizes.append(int(total) - (int(reserved) if reserved.isdecimal() else 0))
-    return min(sizes, default=0) * MIB or None

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
 
-from search.nodes import KIND, Node
+from search.nodes import KIND, NODE_ID, Node
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu
@@ -72,11 +72,13 @@ class Placement(ABC):
         concurrent: Most trials at once, including those that wait for resources.
         capacity: Total size of the shares that fit the cluster at once; infinite if the cluster can grow.
         note: A message for the user about the decision, or None.
+        labels: Selectors that keep every trial away from nodes that must not run any.
     """
 
     concurrent: int
     capacity: float
     note: str | None
+    labels: Mapping[str, str]
 
     @property
     @abstractmethod
@@ -161,6 +163,7 @@ class GpuPlacement(Placement):
     concurrent: int
     capacity: float = math.inf
     note: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -190,13 +193,12 @@ class GpuPlacement(Placement):
             share = max(1, math.ceil(needed / smallest * STEPS)) / STEPS
         # A node's cores are divided like its GPUs, and rounded down to Ray's unit of 1/10000.
         cpus = math.floor(min(kind.cpus for kind in holding) * share * 10_000) / 10_000
+        labels = dict(self.labels)
+        if len(holding) < len(self.kinds):
+            labels[KIND] = f"in({','.join(kind.accelerator for kind in holding)})"
         return Share(
             resources={"CPU": cpus, "GPU": share} if cpus else {"GPU": share},
-            labels=(
-                {KIND: f"in({','.join(kind.accelerator for kind in holding)})"}
-                if len(holding) < len(self.kinds)
-                else {}
-            ),
+            labels=labels,
             size=share,
             granted=None if smallest is None else int(smallest * share),
             threads=max(1, int(cpus)),
@@ -227,6 +229,7 @@ class CpuPlacement(Placement):
     concurrent: int
     capacity: float
     note: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -246,7 +249,7 @@ class CpuPlacement(Placement):
         """Return the share of a trial: cores, and memory on one node."""
         if not self.memories:
             cores = self.most_cores if alone else self.cores
-            return Share({"CPU": cores}, {}, cores / self.cores, None, cores)
+            return Share({"CPU": cores}, dict(self.labels), cores / self.cores, None, cores)
         holding = [memory for memory in self.memories if needed <= memory]
         if not holding:
             raise ValueError(f"{needed} bytes are needed, the largest node has {self.limit}")
@@ -254,12 +257,12 @@ class CpuPlacement(Placement):
         units = max(1, math.ceil(needed / self.unit)) * self.unit
         memory = self.memories[-1] if alone else min(units, holding[0])
         resources: dict[str, float] = {"CPU": self.cores, "memory": memory}
-        return Share(resources, {}, memory / self.unit, memory, self.cores)
+        return Share(resources, dict(self.labels), memory / self.unit, memory, self.cores)
 
     def worker(self, needed: int, count: int) -> Share:
         """Return an equal part of the cores of the largest node."""
         cores = max(1, self.most_cores // count)
-        return Share({"CPU": cores}, {}, cores / self.cores, None, cores)
+        return Share({"CPU": cores}, dict(self.labels), cores / self.cores, None, cores)
 
 
 def place(
@@ -271,6 +274,7 @@ def place(
     gpu_memory: int | None = None,
     packing: bool = True,
     attention: str = "eager",
+    excluded: Sequence[Node] = (),
 ) -> Placement:
     """Decide how a search's trials are placed: on GPUs if there are any, else on CPU cores.
 
@@ -286,6 +290,7 @@ def place(
         packing: Whether trials are placed by the memory they need. If not, each trial gets a whole GPU, or on
             nodes without GPUs its cores, and memory is not counted.
         attention: Attention kernel, for which calibrations are looked up.
+        excluded: Further machines of the cluster, on which no trial must run.
 
     Raises:
         UserError: If ``gpus_per_trial`` is not between 0 and 1.
@@ -293,22 +298,28 @@ def place(
     if gpus_per_trial is not None and not 0 <= gpus_per_trial <= 1:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a trial runs on one GPU; give 0 to 1")
     most = min(num_samples, max_concurrent or num_samples)
+    labels = {NODE_ID: f"!in({','.join(node.node_id for node in excluded)})"} if excluded else {}
+    if not uses_gpus([*nodes, *excluded], gpus_per_trial, gpu_memory):
+        return _on_cores(nodes, most, labels, packing=packing)
     owners = [node for node in nodes if node.gpus]
-    if gpus_per_trial == 0 or not (owners or gpus_per_trial or gpu_memory):
-        return _on_cores(nodes, most, packing=packing)
     fixed = gpus_per_trial if gpus_per_trial or packing else 1.0
     if not owners:
         # Only one core beside each GPU can be assumed for nodes that are not started yet.
-        return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most)
+        return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most, labels=labels)
     kinds, note = _kinds(owners, attention)
     if fixed is None and kinds[0].memory is None:
         fixed = 1.0
         note = "the memory of the GPUs could not be found: one trial a GPU; --gpu-memory says it"
     devices = sum(node.gpus for node in owners)
     if max_concurrent:  # an explicit number of trials may wait for nodes that are not started yet
-        return GpuPlacement(kinds, fixed, most, note=note)
+        return GpuPlacement(kinds, fixed, most, note=note, labels=labels)
     a_device = STEPS if fixed is None else int(1 / fixed)
-    return GpuPlacement(kinds, fixed, min(most, devices * a_device), devices, note)
+    return GpuPlacement(kinds, fixed, min(most, devices * a_device), devices, note, labels)
+
+
+def uses_gpus(nodes: Iterable[Node], gpus_per_trial: float | None, gpu_memory: int | None) -> bool:
+    """Return whether trials run on GPUs, which may still have to be started; see ``place``."""
+    return gpus_per_trial != 0 and bool(gpus_per_trial or gpu_memory or any(node.gpus for node in nodes))
 
 
 def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...], str | None]:
@@ -333,7 +344,7 @@ def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...],
     return tuple(sorted(kinds, key=lambda kind: kind.memory or 0)), note
 
 
-def _on_cores(nodes: Sequence[Node], most: int, *, packing: bool) -> CpuPlacement:
+def _on_cores(nodes: Sequence[Node], most: int, labels: Mapping[str, str], *, packing: bool) -> CpuPlacement:
     """Divide cores and main memory: one core for each trial, or more if there are fewer trials than cores."""
     cores = most_cores = max([1, *(int(node.cpus) for node in nodes)])
     while cores > 1 and sum(int(node.cpus) // cores for node in nodes) < most:
@@ -342,6 +353,7 @@ def _on_cores(nodes: Sequence[Node], most: int, *, packing: bool) -> CpuPlacemen
     fit = max(1, sum(of_node for of_node, _ in slots))
     sizes = [(memory, memory // of_node) for of_node, memory in slots if memory is not None]
     if not packing or not sizes or len(sizes) < len(slots):
-        return CpuPlacement(cores, most_cores, (), 0, min(most, fit), fit)
+        return CpuPlacement(cores, most_cores, (), 0, min(most, fit), fit, labels=labels)
     memories = tuple(sorted(memory for memory, _ in sizes))
-    return CpuPlacement(cores, most_cores, memories, min(unit for _, unit in sizes), min(most, fit), fit)
+    unit = min(unit for _, unit in sizes)
+    return CpuPlacement(cores, most_cores, memories, unit, min(most, fit), fit, labels=labels)

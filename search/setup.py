@@ -24,6 +24,7 @@ from spaces.grid import on_grid
 from spaces.subnets import require_elastic, subnet_space
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
+from trainables.step.precision import AUTO
 from trainables.step.setting import TrainingSetting
 
 
@@ -72,7 +73,28 @@ class Setup:
         }
 
 
-def set_up(config: SearchConfig, console: Console) -> Setup:
+@dataclass(frozen=True)
+class Found:
+    """What a search's settings name, looked up and checked as far as that needs no devices.
+
+    Attributes:
+        config: The settings.
+        space: The space.
+        backend: Runs the trials.
+    """
+
+    config: SearchConfig
+    space: Space
+    backend: Backend
+
+    def in_precision(self, precision: str) -> Found:
+        """Return the same with the precision that the devices decide."""
+        return Found(
+            self.config.replace(precision=precision), self.space, self.backend.in_precision(precision)
+        )
+
+
+def look_up(config: SearchConfig) -> Found:
     """Load a search's plugins, then look up and check everything that its settings name.
 
     Raises:
@@ -92,6 +114,21 @@ def set_up(config: SearchConfig, console: Console) -> Setup:
     backend: Backend = ReplayBackend.of(config) if config.backend.replay else TrainingBackend.of(config)
     if config.search.strategy == "oneshot":
         space = subnet_space(space, backend.context, config.oneshot.learning_rate)
+    return Found(config, space, backend)
+
+
+def set_up(found: Found, console: Console) -> Setup:
+    """Predict the memory of a search's space, and set up what its trials are compared by.
+
+    Args:
+        found: The settings with what they name. The precision is not ``auto`` any more.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: If nothing in the space satisfies the constraints.
+    """
+    config, space, backend = found.config, found.space, found.backend
+    assert config.step.precision != AUTO
     history, rule = _compared(config, space, backend, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}
     return Setup(config, space, history, rule, {**backend.details, **reference}, backend)

@@ -37,6 +37,7 @@ ROOMS = {
         ("records",),
         ("nodes",),
         ("placement",),
+        ("precision",),
         ("config",),
         ("checkpoints",),
         ("replay",),

@@ -79,5 +79,12 @@ class Backend(Protocol):
     def details(self) -> Mapping[str, Any]:
         """Resolved settings: sizes, counts and fingerprints."""
 
+    @property
+    def precision(self) -> str | None:
+        """The precision of all trials; None if the settings or the devices decide it."""
+
+    def in_precision(self, precision: str) -> Backend:
+        """Return the same backend with its trials and predictions in a precision."""
+
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Prepare everything that the trials of a space need."""

@@ -70,6 +70,15 @@ class ReplayBackend:
         described = {f"dataset.{name}": value for name, value in self.table.task.summary().items()}
         return {"replay.fingerprint": self.table.fingerprint, **described}
 
+    @property
+    def precision(self) -> str:
+        """The precision in which the trials were recorded."""
+        return self.table.setting.precision
+
+    def in_precision(self, precision: str) -> ReplayBackend:
+        """Return this backend itself: its results are recorded."""
+        return self
+
     def prepare(self, space: Space, console: Console) -> ReplayBackend:
         """Return this backend itself: there is nothing to prepare."""
         return self

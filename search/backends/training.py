@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class TrainingBackend:
     def of(cls, config: SearchConfig) -> TrainingBackend:
         """Look up and check the dataset and the encoders that the settings name.
 
+        The predictor is for fp32 until ``in_precision`` is called.
+
         Raises:
             UserError: If one of them does not exist or cannot be used.
         """
@@ -82,6 +84,7 @@ class TrainingBackend:
             encoder.weights_location()  # refuses architectures without weights
         setting = TrainingSetting.of(
             config.step,
+            precision="fp32",
             text_length=config.data.text_length or typical_text_length(dataset, encoders["text"]),
             image_size=config.encoders.image_size or encoders["image"].image_size or 224,
             gradient_checkpointing=config.trial.gradient_checkpointing == "on",
@@ -116,6 +119,14 @@ class TrainingBackend:
             **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
         }
+
+    @property
+    def precision(self) -> None:
+        """None: the settings or the devices decide it."""
+
+    def in_precision(self, precision: str) -> TrainingBackend:
+        """Return the same backend with its trials and predictions in a precision."""
+        return replace(self, predictor=self.predictor.changed(precision=precision))
 
     def prepare(self, space: Space, console: Console) -> PreparedTraining:
         """Prepare the dataset for the encoders."""

@@ -12,7 +12,7 @@ from search.cli.predictors import ClassSettings, encoder_names, make_predictor
 from search.cli.printing import print_json
 from search.config import EncoderSettings
 from search.units import format_size
-from trainables.step.setting import TrainingSetting
+from trainables.step.setting import PrecisionSettings, TrainingSetting
 
 _SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
 
@@ -21,6 +21,7 @@ _SIZES = ("predicted", "allocated", "reserved", "device", "fitted")
     Output,
     EncoderSettings,
     ClassSettings,
+    PrecisionSettings,
     TrainingSetting,
     # Complete steps of two encoders are measured, so these settings do not apply.
     without=("prefix", "skip_unused", "audio_seconds", "feature_length"),

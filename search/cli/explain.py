@@ -23,7 +23,7 @@ from search.cli.printing import print_json
 from search.config import EncoderSettings, Extensions
 from search.units import format_size
 from trainables.options import Help, Settings
-from trainables.step.setting import TrainingSetting
+from trainables.step.setting import PrecisionSettings, TrainingSetting
 
 #: Length of the longest bar, in characters.
 _BAR = 11
@@ -58,6 +58,7 @@ class PictureSettings(Settings):
     EncoderSettings,
     ModalitySettings,
     ClassSettings,
+    PrecisionSettings,
     TrainingSetting,
 )
 def explain(given: Given) -> None:

@@ -27,7 +27,7 @@ from search.config.markers import NAMES, SIZE
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
-from trainables.step.setting import TrainingSetting
+from trainables.step.setting import PrecisionSettings, TrainingSetting
 
 if TYPE_CHECKING:
     from trainables.memory.predictor import MemoryPredictor
@@ -94,6 +94,7 @@ class DeviceSettings(Settings):
     EncoderSettings,
     ModalitySettings,
     ClassSettings,
+    PrecisionSettings,
     TrainingSetting,
 )
 def predict(given: Given) -> None:

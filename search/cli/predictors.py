@@ -10,7 +10,8 @@ from search.config import EncoderSettings
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
-from trainables.step.setting import SAMPLES, TrainingSetting
+from trainables.step.precision import AUTO, default_device, device_computes_in_bf16, fastest
+from trainables.step.setting import SAMPLES, PrecisionSettings, TrainingSetting
 
 if TYPE_CHECKING:
     from trainables.memory.predictor import MemoryPredictor
@@ -82,7 +83,10 @@ def make_predictor(given: Given) -> MemoryPredictor:
     names = named or chosen.names
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
-    setting = given.make(TrainingSetting)
+    precision = given.make(PrecisionSettings).precision
+    if precision == AUTO:
+        precision = fastest(bf16=device_computes_in_bf16(default_device()))
+    setting = replace(given.make(TrainingSetting), precision=precision)
     return MemoryPredictor(
         encoders,
         get_task(DEFAULT_TASK).of_size(given.make(ClassSettings).classes),

@@ -276,6 +276,18 @@ class PlacementSettings(Settings):
         AtLeast(1),
         Changeable(),
     ] = None
+    compute_capability: Annotated[
+        float | None,
+        Help(
+            "CUDA compute capability of the GPUs that the cluster may still start, for example 8.0. "
+            "--precision auto depends on it.",
+            metavar="X.Y",
+            default="that of the GPUs that are up",
+        ),
+        MoreThan(0),
+        AtMost(1000),
+        Changeable(),
+    ] = None
     packing: Annotated[
         bool,
         Help("Let trials share a GPU, or the memory of a node, by their predicted memory."),

@@ -38,10 +38,11 @@ from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
 from trainables.seeds import derive_seed, short_seed
+from trainables.step.precision import default_device, device_computes_in_bf16
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.towers import resolve_encoder
 from trainables.trial.watchdog import Watchdog
-from trainables.trial.workbench import TrialSpec, Workbench, default_device, fast_precision
+from trainables.trial.workbench import TrialSpec, Workbench
 
 #: Subnets that are proposed together, from the results of all earlier ones.
 GENERATION = 25
@@ -131,9 +132,9 @@ class SubnetActor:
         setting = spec.setting.as_run(cached=spec.feature_cache > 0)
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         if precision == "auto":
-            precision = (
-                fast_precision(self._bench.device) if setting.precision == "fp32" else setting.precision
-            )
+            precision = setting.precision
+            if precision == "fp32" and device_computes_in_bf16(self._bench.device.type):
+                precision = "bf16"
         self.precision = precision
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
         encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}

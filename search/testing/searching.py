@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from search.backends.base import Prepared
+from search.backends.base import Backend, Prepared
 from search.config import SearchConfig
 from search.engine.prior import Prior
 from search.engine.searcher import ParetoSearcher
@@ -53,6 +53,12 @@ class FakeBackend:
     guess: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     task: Task = field(default_factory=lambda: get_task("classification").of_size(2))
+
+    precision: None = None
+
+    def in_precision(self, precision: str) -> Backend:
+        """Return this backend itself, because nothing is trained."""
+        return self
 
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Raise ``NotImplementedError``, because nothing is trained."""

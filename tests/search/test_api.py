@@ -159,12 +159,36 @@ def test_a_name_is_used_once(finished, settings) -> None:
         run_search(SearchConfig(**settings, name="first"))
 
 
+def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> None:
+    few = {**settings, "num_samples": 1, "epochs": 1, "max_memory": None}
+    monkeypatch.setattr("search.nodes.cpu_computes_in_bf16", lambda: True)
+    heard = io.StringIO()
+    result = run_search(SearchConfig(**few, name="native"), console=Console(file=heard, width=300))
+    assert "precision bf16-frozen: this machine's CPU computes in bfloat16\n" in heard.getvalue()
+
+    monkeypatch.setattr("search.nodes.cpu_computes_in_bf16", lambda: False)
+    heard = io.StringIO()
+    console = Console(file=heard, width=300)
+    resumed = resume_search(
+        "native", storage_path=settings["storage_path"], num_samples="+1", console=console
+    )
+    assert "so that bf16-frozen is slow\n" in heard.getvalue()
+    assert json.loads((Path(result.folder) / "config.json").read_text())["precision"] == "bf16-frozen"
+    # What is trained is what was predicted
+    assert [row["error"] for row in resumed.memory] == [0, 0]
+    frozen, full = (
+        run_search(SearchConfig(**few, name=f"explicit {p}".replace(" ", "-"), precision=p))
+        for p in ("bf16-frozen", "fp32")
+    )
+    assert resumed.memory[0]["memory"] == frozen.memory[0]["memory"] < full.memory[0]["memory"]
+
+
 def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -> None:
     with pytest.raises(UserError, match="--gpu-memory: there is no GPU here"):
         run_search(SearchConfig(**settings, name="waiting", gpu_memory=2**30))
     monkeypatch.setattr("search.api.find_nodes", lambda _: [Node(cpus=2, memory=2**20)])
     with pytest.raises(UserError, match="of a device, and a trial can have 1 MiB here"):
-        run_search(SearchConfig(**settings, name="waiting"))
+        run_search(SearchConfig(**settings, name="waiting", precision="fp32"))
     assert not Path(settings["storage_path"], "waiting").exists()
 
 

@@ -179,3 +179,18 @@ def test_a_cluster_is_full_when_the_shares_fill_its_devices() -> None:
 def test_a_trial_runs_on_one_gpu(share: float) -> None:
     with pytest.raises(UserError, match="give 0 to 1"):
         place([SMALL], 10, gpus_per_trial=share)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "excluded"),
+    [
+        ([SMALL], Node(8, gpus=1, accelerator="T4", gpu_memory=16 * GIB, node_id="old")),
+        ([cores(4, 16 * GIB)], Node(4, 16 * GIB, node_id="old")),
+        ([cores(4)], Node(4, node_id="old")),
+    ],
+)
+def test_no_trial_goes_to_a_machine_that_is_excluded(nodes: list[Node], excluded: Node) -> None:
+    placement = place(nodes, 10, excluded=[excluded])
+    assert placement.summary == place(nodes, 10).summary
+    for share in (placement.of(GIB), placement.of(GIB, alone=True)):
+        assert share.labels == {"ray.io/node-id": "!in(old)"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, MoreThan, OneOf, Settings
+from trainables.step.precision import AUTO, PRECISIONS
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from trainables.methods import MethodContext
     from trainables.towers import InputSizes, Tower
 
-#: fp32; bf16: bfloat16 autocast; bf16-frozen: autocast, with frozen weight matrices stored in bfloat16.
-PRECISIONS = ("fp32", "bf16", "bf16-frozen")
 #: How an optimizer updates its parameters: one by one, all together in a few calls, or in one kernel.
 OPTIMIZER_KERNELS = ("single", "foreach", "fused")
 #: How a step gets the output of the frozen lower layers. computed: it runs them. cached: it reads their
@@ -43,10 +42,25 @@ def _attention_kernels() -> Iterable[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSettings(Settings):
-    """The settings of a training step that do not depend on the data and the encoders."""
+class PrecisionSettings(Settings):
+    """The number format of a training step, which may depend on the devices."""
 
     panel: ClassVar[str | None] = "Trials"
+
+    precision: Annotated[
+        str,
+        Help(
+            "Number format of the step. fp32 is full precision, bf16 runs it under bfloat16 autocast, and "
+            "bf16-frozen stores the frozen weight matrices in bfloat16 as well. auto is bf16-frozen where "
+            "the devices compute in bfloat16 natively, else fp32."
+        ),
+        OneOf((AUTO, *PRECISIONS)),
+    ] = AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(PrecisionSettings):
+    """The settings of a training step that do not depend on the data and the encoders."""
 
     batch_size: Annotated[
         int, Help("Number of samples in one optimization step.", metavar="N"), AtLeast(1), AtMost(MOST)
@@ -60,14 +74,6 @@ class StepSettings(Settings):
         ),
         AtLeast(1),
     ] = 1
-    precision: Annotated[
-        str,
-        Help(
-            "Number format of the step. fp32 is full precision, bf16 runs it under bfloat16 autocast, and "
-            "bf16-frozen stores the frozen weight matrices in bfloat16 as well."
-        ),
-        OneOf(PRECISIONS),
-    ] = "fp32"
     attention: Annotated[
         str,
         Help(
@@ -119,6 +125,8 @@ class TrainingSetting(StepSettings):
         UserError: If a value is not accepted.
     """
 
+    #: The number format itself, which is no option: ``auto`` says nothing about a step.
+    precision: Annotated[str, OneOf(PRECISIONS)] = "fp32"
     gradient_checkpointing: Annotated[
         bool,
         Help(
@@ -161,8 +169,8 @@ class TrainingSetting(StepSettings):
 
     @classmethod
     def of(cls, step: StepSettings, **others: Any) -> TrainingSetting:
-        """Return a setting with a user's choices and further fields, given by name."""
-        return cls(**step.to_dict(), **others)
+        """Return a setting with a user's choices, and with fields given by name in addition or instead."""
+        return cls(**{**step.to_dict(), **others})
 
     @property
     def sizes(self) -> InputSizes:

@@ -18,10 +18,11 @@ from trainables.memory.measuring import Measured
 from trainables.methods import FusionMethod, build_method
 from trainables.progress import Tick, no_tick
 from trainables.seeds import short_seed
+from trainables.step.precision import default_device
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
 from trainables.trial.trainer import Trainer
-from trainables.trial.workbench import TrialSpec, Workbench, default_device
+from trainables.trial.workbench import TrialSpec, Workbench
 from trainables.units import GIB
 
 _T = TypeVar("_T")

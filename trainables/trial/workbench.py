@@ -147,20 +147,6 @@ def shared_tower(modality: str, source: str, attention: str) -> Tower:
     return load_tower(resolve_encoder(modality, source), attention=attention)
 
 
-def default_device() -> str:
-    """Return ``cuda`` if there is a GPU, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def fast_precision(device: torch.device) -> str:
-    """Return the fastest precision of a device: bf16 where it is native, else fp32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
-
-
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
     if ready(folder, tick=tick):

@@ -11,7 +11,7 @@ from rich.console import Console
 from search.backends.base import Backend
 from search.config import SearchConfig
 from search.oneshot import OneShot
-from search.setup import set_up
+from search.setup import look_up, set_up
 from tests.search.test_resume import _write_table
 from trainables.errors import UserError
 
@@ -33,7 +33,7 @@ def config(request: pytest.FixtureRequest, squares, tiny_encoders, tmp_path) -> 
 
 
 def test_a_search_asks_both_the_same(config) -> None:
-    setup = set_up(config, QUIET)
+    setup = set_up(look_up(config).in_precision("fp32"), QUIET)
     backend: Backend = setup.backend
     member: dict[str, Any] = setup.space.largest(backend.context)[0]
     memory = backend.predictor.predict_configuration(member)
@@ -48,7 +48,9 @@ def test_a_search_asks_both_the_same(config) -> None:
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:
     table = _write_table(Path(tmp_path) / "table.parquet")
-    setup = set_up(SearchConfig(space="pmf_nas", replay=str(table), epochs=2), QUIET)
+    setup = set_up(
+        look_up(SearchConfig(space="pmf_nas", replay=str(table), epochs=2)).in_precision("fp32"), QUIET
+    )
     unused: Any = None
     with pytest.raises(UserError, match="recorded trials cannot stand in"):
         OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, unused, QUIET)

@@ -145,7 +145,7 @@ def test_what_does_not_change_what_is_learnt_compares() -> None:
 
 
 def test_says_what_keeps_two_searches_from_comparing() -> None:
-    old = SearchConfig(space="pmf_nas", feature_cache=False)
+    old = SearchConfig(space="pmf_nas", feature_cache=False, precision="fp32")
     new = old.replace(
         dataset="mine",
         epochs=8,

@@ -17,7 +17,7 @@ from search.nodes import find_nodes
 from search.oneshot.subnets import SubnetPool
 from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
 from search.placement import place
-from search.setup import Setup, set_up
+from search.setup import Setup, look_up, set_up
 from tests.search.on_ray import ray_in
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
@@ -115,7 +115,7 @@ def hanging(
         storage_path=str(workplace / "runs"),
     )
     with ray_in(workplace, ray_address, empty_store):
-        setup = set_up(config, Console(quiet=True))
+        setup = set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
         prepared = setup.backend.prepare(setup.space, Console(quiet=True))
         assert isinstance(prepared, PreparedTraining)
         yield Hanging(workplace, setup, prepared)

@@ -32,7 +32,7 @@ from search.oneshot.supernet import order_supernet, train_supernet
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
-from search.setup import set_up
+from search.setup import look_up, set_up
 from tests.search.on_ray import kill_family, ray_in
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
@@ -69,7 +69,7 @@ def test_refuses_what_does_not_go_together(changes, message) -> None:
 def test_refuses_spaces_that_share_no_weights(space) -> None:
     config = SearchConfig(space=space, strategy="oneshot")
     with pytest.raises(UserError, match=f"members of space '{space}' cannot share weights; must be one of"):
-        set_up(config, Console(quiet=True))
+        set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
 
 
 def test_each_strategy_has_its_defaults() -> None:
@@ -119,7 +119,7 @@ class FakePool:
 
 
 def searched(settings: dict[str, Any], folder: Path, pool: Callable[[Any], Any] = FakePool) -> Any:
-    setup = set_up(SearchConfig(**settings), Console(quiet=True))
+    setup = set_up(look_up(SearchConfig(**settings)).in_precision("fp32"), Console(quiet=True))
     there = (folder / "search.sqlite").exists()
     store = SearchStore.open(folder) if there else SearchStore.create(folder, {})
     search, answering = SubnetSearch(setup, store), pool(setup)
@@ -198,7 +198,7 @@ class TestOnRay:
     @pytest.mark.full
     def test_two_workers_train_the_same_weights_as_one(self, on_ray) -> None:
         options = {**on_ray, "encoder_dropout": False, "workers": 2, "supernet_epochs": 1, "name": "workers"}
-        setup = set_up(SearchConfig(**options), Console(quiet=True))
+        setup = set_up(look_up(SearchConfig(**options)).in_precision("fp32"), Console(quiet=True))
         prepared = setup.backend.prepare(setup.space, Console(quiet=True))
         assert isinstance(prepared, PreparedTraining)
         placement = place_trials(find_nodes(), 40)
@@ -266,7 +266,9 @@ def test_interrupted_it_goes_on_where_it_was(
 
 
 def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> None:
-    setup = set_up(SearchConfig(**settings, max_memory=4_000_000), Console(quiet=True))
+    setup = set_up(
+        look_up(SearchConfig(**settings, max_memory=4_000_000)).in_precision("fp32"), Console(quiet=True)
+    )
     prepared = setup.backend.prepare(setup.space, Console(quiet=True))
     placement = place_trials([Node(cpus=2)], 40)
     gate = Gate.of(setup.history.constraints, placement, setup.predictor, cached=True)
@@ -275,7 +277,7 @@ def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> N
 
 
 def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatch) -> None:
-    setup = set_up(SearchConfig(**settings), Console(quiet=True))
+    setup = set_up(look_up(SearchConfig(**settings)).in_precision("fp32"), Console(quiet=True))
     prepared = setup.backend.prepare(setup.space, Console(quiet=True))
     store = SearchStore.create(tmp_path / "search", {})
     placement = place_trials([Node(cpus=2)], 40)
@@ -297,7 +299,7 @@ def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatc
 def test_a_supernet_whose_weights_are_damaged_is_trained_again(settings, monkeypatch) -> None:
     heard = io.StringIO()
     config = SearchConfig(**settings, name="damaged")
-    setup = set_up(config, Console(quiet=True))
+    setup = set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
     prepared = setup.backend.prepare(setup.space, Console(quiet=True))
     assert isinstance(prepared, PreparedTraining)
     spec = prepared.spec
