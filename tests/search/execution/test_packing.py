@@ -65,10 +65,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A node with two GPUs of 24 GiB and one with a GPU of 80 GiB, by what their nvidia-smi says."""
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     cluster = Cluster()
-    for kind, gpus, mib in (("A10G", 2, 24 * 1024), ("A100", 1, 80 * 1024)):
+    for kind, gpus, mib, capability in (("A10G", 2, 24 * 1024, 8.6), ("A100", 1, 80 * 1024, 8.0)):
         tool = tmp_path / kind / "nvidia-smi"
         tool.parent.mkdir()
-        tool.write_text("#!/bin/sh\n" + f"echo '{mib + 300}, 300, [N/A]'\n" * gpus)
+        tool.write_text("#!/bin/sh\n" + f"echo '{mib + 300}, 300, [N/A], {capability}'\n" * gpus)
         tool.chmod(0o755)
         cluster.add_node(
             num_cpus=2,
@@ -86,9 +86,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_trials_share_devices_by_the_memory_they_need(cluster: None, tmp_path: Path) -> None:
     nodes = find_nodes()
-    assert sorted((n.gpus, n.accelerator, n.gpu_memory) for n in nodes) == [
-        (1, "A100", 80 * GIB),
-        (2, "A10G", 24 * GIB),
+    assert sorted((n.gpus, n.accelerator, n.gpu_memory, n.capability) for n in nodes) == [
+        (1, "A100", 80 * GIB, 8.0),
+        (2, "A10G", 24 * GIB, 8.6),
     ]
     assert {node.gpu_memory for node in find_nodes(gpu_memory=GIB)} == {GIB}
 
@@ -119,3 +119,13 @@ def test_trials_share_devices_by_the_memory_they_need(cluster: None, tmp_path: P
     ]
     assert max(sum(record["share"] for record in running) for running in at_once) <= 1
     assert max(len(running) for running in at_once) > 1
+
+
+def test_nothing_runs_on_a_machine_that_is_excluded(cluster: None) -> None:
+    large, small = sorted(find_nodes(), key=lambda node: node.gpus)
+    share = place([large], 10, excluded=[small]).of(GIB)
+    where = ray.remote(lambda: ray.get_runtime_context().get_node_id()).options(**share.options())
+    assert set(ray.get([where.remote() for _ in range(8)])) == {large.node_id}
+    group = share.request().to_placement_group()
+    ray.get(group.ready())
+    assert set(ray.util.placement_group_table(group)["bundles_to_node_id"].values()) == {large.node_id}
