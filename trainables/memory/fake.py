@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,14 +47,19 @@ class FakeTensors(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fake = FakeTensorMode()
         self._known: dict[Any, _Result] = {}
-        # The attributes of a new fake tensor: copying them is faster than calling the constructor
-        self._blank = dict(FakeTensor(self._fake, torch.empty(0, device="meta"), _CPU).__dict__)
+        self._blank: dict[str, Any] = {}
+
+    @cached_property
+    def _fake(self) -> FakeTensorMode:
+        return FakeTensorMode()  # imports PyTorch's compiler, which a prediction from the memo does not need
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make all new tensors fake ones."""
+        if not self._blank:
+            # The attributes of a new fake tensor: copying them is faster than calling the constructor
+            self._blank = dict(FakeTensor(self._fake, torch.empty(0, device="meta"), _CPU).__dict__)
         with self._fake, self:
             yield
 

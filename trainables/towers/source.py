@@ -197,11 +197,13 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
     if name.startswith(features.PREFIX):
         return EncoderSource(modality, name, None, features.features_config(name))
     if name.startswith("arch:"):
+        from transformers import AutoConfig
+
         architecture = name.removeprefix("arch:")
         if architecture not in ARCHITECTURES:
             raise unknown("encoder", name, (f"arch:{other}" for other in ARCHITECTURES))
         known = ARCHITECTURES[architecture]
-        config = FAMILIES[known.model_type].model_class().config_class(**known.settings)
+        config = AutoConfig.for_model(known.model_type, **known.settings)
         location = None
     elif name in BUNDLED:
         location = str(resolve_bundled(name, cache_dir()))
