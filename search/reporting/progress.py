@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.records.history import History, TrialRecord
 from search.records.status import UNFINISHED, Status
 from search.units import format_duration
+
+if TYPE_CHECKING:
+    from search.records.history import History, TrialRecord
 
 #: Least seconds between two lines if the output cannot be redrawn.
 _QUIET_SECONDS = 60.0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.pictures import new_figure
-from search.sizing.extent import Grid
 from search.units import GIB, MIB, format_size
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from search.sizing.extent import Grid
 
 #: Accepted suffixes of picture files.
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
-from scipy.stats import qmc
-
 from search.units import format_size
 from spaces import Member, Space, SpaceContext
 from spaces.trials import Answer, AnsweringTrial
@@ -337,6 +335,8 @@ def draw(space: Space, context: SpaceContext, number: int, seed: int = 0) -> Ite
         number: Number of configurations.
         seed: Seed of the scrambling.
     """
+    from scipy.stats import qmc  # takes a while to import
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # any number is spread evenly, a power of 2 best
         points = qmc.Sobol(_DIMENSIONS, scramble=True, seed=seed).random(number)
