@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("trainables", "spaces", "search")
 ROOMS = {
     "trainables": (
-        ("errors", "notices", "progress", "units"),
+        ("errors", "garbage", "notices", "progress", "units"),
         ("disk",),
         ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds"),
         ("towers",),

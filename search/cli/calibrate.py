@@ -10,6 +10,7 @@ from rich.table import Table
 from search.cli.options import Given, Output, takes
 from search.cli.predictors import ClassSettings, encoder_names, make_predictor
 from search.cli.printing import print_json
+from search.cli.waiting import waiting
 from search.config import EncoderSettings
 from search.units import format_size
 from trainables.step.setting import PrecisionSettings, TrainingSetting
@@ -33,11 +34,12 @@ def calibrate(given: Given) -> None:
     attention kernel. Predictions and searches use it from then on. Without a GPU, the tensors of real steps
     are tracked instead.
     """
-    from search.reporting.progress import error_console
-    from trainables.memory.calibration import save_calibration
-    from trainables.memory.fitting import calibrate_device
+    with waiting("loading PyTorch and the encoders"):
+        from search.reporting.progress import error_console
+        from trainables.memory.calibration import save_calibration
+        from trainables.memory.fitting import calibrate_device
 
-    predictor = make_predictor(given)
+        predictor = make_predictor(given)
     with error_console().status("measuring") as status:
         calibration, points = calibrate_device(
             predictor,

@@ -20,6 +20,7 @@ from search.cli.predictors import (
     make_predictor,
 )
 from search.cli.printing import print_json
+from search.cli.waiting import waiting
 from search.config import EncoderSettings, Extensions
 from search.units import format_size
 from trainables.options import Help, Settings
@@ -72,10 +73,12 @@ def explain(given: Given) -> None:
     plot, chosen = given.make(PictureSettings).plot, given.make(MethodSettings)
     if plot is not None:
         check_picture(plot)
-    given.make(Extensions).load()
-    method, config = chosen.method, chosen.config()
-    predictor = make_predictor(given)
-    parts = predictor.explain(method, config.to_dict())
+    method = chosen.method
+    with waiting("loading PyTorch and the encoders"):
+        given.make(Extensions).load()
+        config, predictor = chosen.config(), make_predictor(given)
+    with waiting(f"predicting {method}"):
+        parts = predictor.explain(method, config.to_dict())
     title = f"{method} on {encoder_names(predictor)}"
     if plot is not None:
         plot_breakdown(parts, plot, title)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, print_list
+from search.cli.waiting import waiting
 from search.config import EncoderSettings, Extensions
 
 
@@ -22,9 +23,10 @@ def methods(
     ] = None,
 ) -> None:
     """List the fusion methods and their settings."""
-    from trainables.methods import METHODS, get_method
+    with waiting("loading PyTorch"):
+        from trainables.methods import METHODS, get_method
 
-    given.make(Extensions).load()
+        given.make(Extensions).load()
     rows: list[dict[str, Any]] = [
         {
             "name": spec.name,
@@ -55,13 +57,14 @@ def spaces(
     name: Annotated[str | None, typer.Argument(help="Show one space.", show_default="all")] = None,
 ) -> None:
     """List the spaces, with the ranges of their parameters and the points they try first."""
-    from spaces import SPACES, SpaceContext, get_space
-    from trainables.towers import resolve_encoder
+    with waiting("loading PyTorch and the encoders"):
+        from spaces import SPACES, SpaceContext, get_space
+        from trainables.towers import resolve_encoder
 
-    given.make(Extensions).load()
+        given.make(Extensions).load()
+        names = given.make(EncoderSettings).names
+        encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     chosen = [get_space(name)] if name else SPACES.values()
-    names = given.make(EncoderSettings).names
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     context = SpaceContext.of(encoders)
     rows: list[dict[str, Any]] = [
         {
@@ -94,7 +97,8 @@ def spaces(
 @takes(Output)
 def datasets(given: Given) -> None:
     """List the included datasets; a search takes any folder in the same layout."""
-    from trainables.data import DATASETS, SPLITS, open_dataset
+    with waiting("loading PyTorch"):
+        from trainables.data import DATASETS, SPLITS, open_dataset
 
     rows = []
     for name, (_, description) in DATASETS.items():
@@ -119,7 +123,8 @@ def datasets(given: Given) -> None:
 @takes(Output)
 def encoders(given: Given) -> None:
     """List the bundled encoders and the architectures; hub names and local folders work too."""
-    from trainables.towers import ARCHITECTURES, BUNDLED, FAMILIES
+    with waiting("loading PyTorch"):
+        from trainables.towers import ARCHITECTURES, BUNDLED, FAMILIES
 
     rows = [
         {"name": encoder.name, "modality": encoder.modality, "description": encoder.description}

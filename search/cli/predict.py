@@ -22,6 +22,7 @@ from search.cli.predictors import (
 )
 from search.cli.printing import print_json
 from search.cli.sizes import show_largest, show_space
+from search.cli.waiting import waiting
 from search.config import EncoderSettings, Extensions
 from search.config.markers import NAMES, SIZE
 from search.units import format_size
@@ -112,8 +113,9 @@ def predict(given: Given) -> None:
         given.make(Output).as_json,
     )
     _check_modes(sizing, one_configuration="method" in given or "settings" in given)
-    given.make(Extensions).load()
-    config, predictor = chosen.config(), make_predictor(given)
+    with waiting("loading PyTorch and the encoders"):
+        given.make(Extensions).load()
+        config, predictor = chosen.config(), make_predictor(given)
     described = describe(predictor)
     if sizing.space is not None:
         show_space(sizing.space, predictor, sizing.limit, sizing.members, sizing.plot, as_json, described)
@@ -146,7 +148,8 @@ def _show_configuration(
     as_json: bool,
     setting: Mapping[str, Any],
 ) -> None:
-    report = predictor.predict(method, config)
+    with waiting(f"predicting {method}"):
+        report = predictor.predict(method, config)
     on_device = on_a_device(report.total, predictor.setting.attention, device)
     if as_json:
         print_json(

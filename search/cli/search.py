@@ -15,6 +15,7 @@ from rich.console import Console
 
 from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, stdout_kept_for_json
+from search.cli.waiting import waiting
 from search.confidential import blot_argument
 from search.config import SearchConfig, SearchSettings, more_samples
 from search.config.address import TrackingAddress
@@ -51,13 +52,14 @@ def search(context: typer.Context, given: Given) -> None:
     uri = values.get("tracking_uri")
     if uri is not None and TrackingAddress.parse(uri).secrets:
         blot_argument(uri)
-    if resume is None:
-        if "num_samples" in values:
-            values["num_samples"] = more_samples(values["num_samples"])
-        config = SearchConfig(**values)
-        config.load()
-        config.check()  # before the slow imports
-    from search.api import resume_search, run_search
+    with waiting("loading PyTorch, Ray and MLflow"):
+        if resume is None:
+            if "num_samples" in values:
+                values["num_samples"] = more_samples(values["num_samples"])
+            config = SearchConfig(**values)
+            config.load()
+            config.check()  # before the slow imports
+        from search.api import resume_search, run_search
 
     with stdout_kept_for_json(as_json):
         result = run_search(config) if resume is None else resume_search(resume, **values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ import torch
 
 from trainables.configuration import setting_changes, split_config
 from trainables.errors import UserError
+from trainables.garbage import garbage_kept
 from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
 from trainables.memory.memo import PredictionMemo
@@ -140,7 +140,7 @@ class MemoryPredictor:
         """Make all new tensors fake ones and skip the initialisation of weights."""
         from transformers.initialization import no_init_weights
 
-        with self._fake.active(), _garbage_kept(), no_init_weights():  # fake weights have no content
+        with self._fake.active(), garbage_kept(), no_init_weights():  # fake weights have no content
             yield
 
     def context(self) -> MethodContext:
@@ -232,15 +232,3 @@ def _countable() -> Iterator[None]:
         raise UserError(
             "a step of these sizes needs more than 2^63 bytes; choose a smaller batch size or shorter inputs"
         ) from error
-
-
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Turn garbage collection off, which would visit millions of objects of the libraries."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
