@@ -57,6 +57,7 @@ bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/search_overhead.py
 	@$(BIN)/python benchmarks/engine.py --picture docs/engine.png
 	@$(BIN)/python benchmarks/driver_time.py
+	@$(BIN)/python benchmarks/start_time.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/bad_input.py
 	@$(BIN)/python benchmarks/oneshot.py --plot docs/oneshot.png
