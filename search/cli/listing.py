@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +15,11 @@ from search.cli.options import Given, Output, takes
 from search.cli.printing import print_json, print_list
 from search.cli.waiting import waiting
 from search.config import EncoderSettings, Extensions
+from trainables.cache.memo import Memo
+from trainables.errors import UserError, unknown
+
+#: What lists are made from: all methods, encoders and spaces, and this module.
+_SOURCES = (*(Path(__file__).parents[2] / name for name in ("trainables", "spaces")), Path(__file__))
 
 
 @takes(Output, Extensions)
@@ -23,22 +30,12 @@ def methods(
     ] = None,
 ) -> None:
     """List the fusion methods and their settings."""
-    with waiting("loading PyTorch"):
-        from trainables.methods import METHODS, get_method
-
-        given.make(Extensions).load()
-    rows: list[dict[str, Any]] = [
-        {
-            "name": spec.name,
-            "description": spec.description,
-            "source": spec.source,
-            "settings": {
-                f.name: {"default": f.default, **{k: v for k, v in f.metadata.items() if k != "other"}}
-                for f in dataclasses.fields(spec.config_class)
-            },
-        }
-        for spec in ([get_method(name)] if name else METHODS.values())
-    ]
+    rows = _remembered(given, "methods", lambda: _methods(given))
+    if name is not None:
+        known = {row["name"]: row for row in rows}
+        if name not in known:
+            raise unknown("method", name, known)
+        rows = [known[name]]
     as_json = given.make(Output).as_json
     if as_json or name is None:
         print_list(rows, as_json, {"settings": lambda row: ", ".join(row["settings"]) or "-"})
@@ -57,24 +54,7 @@ def spaces(
     name: Annotated[str | None, typer.Argument(help="Show one space.", show_default="all")] = None,
 ) -> None:
     """List the spaces, with the ranges of their parameters and the points they try first."""
-    with waiting("loading PyTorch and the encoders"):
-        from spaces import SPACES, SpaceContext, get_space
-        from trainables.towers import resolve_encoder
-
-        given.make(Extensions).load()
-        names = given.make(EncoderSettings).names
-        encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
-    chosen = [get_space(name)] if name else SPACES.values()
-    context = SpaceContext.of(encoders)
-    rows: list[dict[str, Any]] = [
-        {
-            "name": space.name,
-            "description": space.description,
-            "parameters": {key: asked.to_dict() for key, asked in space.parameters(context).items()},
-            "first_points": space.first_points(context),
-        }
-        for space in chosen
-    ]
+    rows = _remembered(given, f"spaces {name or ''}", lambda: _spaces(given, name))
     if given.make(Output).as_json:
         print_json(rows)
         return
@@ -123,6 +103,71 @@ def datasets(given: Given) -> None:
 @takes(Output)
 def encoders(given: Given) -> None:
     """List the bundled encoders and the architectures; hub names and local folders work too."""
+    print_list(_remembered(given, "encoders", _encoders), given.make(Output).as_json)
+
+
+def _remembered(given: Given, what: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return a list that is made once for a version of the program, because that imports PyTorch.
+
+    Args:
+        given: The command's options. With any that changes the list, nothing is remembered, because what
+            plugins and folders hold may change at any time.
+        what: The list's name.
+        make: Makes the list.
+    """
+    if given.values.keys() - {option.name for option in Output.options()}:
+        return make()
+    try:
+        memo = Memo(_SOURCES, ("transformers",))
+    except UserError:  # there is no place for a cache
+        return make()
+    document = memo.get(what)
+    if document is None:
+        document = {"rows": make()}
+        memo.put(what, document)
+    rows: list[dict[str, Any]] = document["rows"]
+    return rows
+
+
+def _methods(given: Given) -> list[dict[str, Any]]:
+    with waiting("loading PyTorch"):
+        from trainables.methods import METHODS
+
+        given.make(Extensions).load()
+    return [
+        {
+            "name": spec.name,
+            "description": spec.description,
+            "source": spec.source,
+            "settings": {
+                f.name: {"default": f.default, **{k: v for k, v in f.metadata.items() if k != "other"}}
+                for f in dataclasses.fields(spec.config_class)
+            },
+        }
+        for spec in METHODS.values()
+    ]
+
+
+def _spaces(given: Given, name: str | None) -> list[dict[str, Any]]:
+    with waiting("loading PyTorch and the encoders"):
+        from spaces import SPACES, SpaceContext, get_space
+        from trainables.towers import resolve_encoder
+
+        given.make(Extensions).load()
+        names = given.make(EncoderSettings).names
+        context = SpaceContext.of({key: resolve_encoder(key, encoder) for key, encoder in names.items()})
+    return [
+        {
+            "name": space.name,
+            "description": space.description,
+            "parameters": {key: asked.to_dict() for key, asked in space.parameters(context).items()},
+            "first_points": space.first_points(context),
+        }
+        for space in ([get_space(name)] if name else SPACES.values())
+    ]
+
+
+def _encoders() -> list[dict[str, Any]]:
     with waiting("loading PyTorch"):
         from trainables.towers import ARCHITECTURES, BUNDLED, FAMILIES
 
@@ -149,7 +194,7 @@ def encoders(given: Given) -> None:
             "description": "a new transformer over extracted features; also width, depth, heads, max_length",
         },
     ]
-    print_list(rows, given.make(Output).as_json)
+    return rows
 
 
 def _range(parameter: dict[str, Any]) -> str:

@@ -355,6 +355,38 @@ def test_listings(call, command) -> None:
     code, shown, _ = call(command)
     assert code == 0
     assert all(row["name"] in shown for row in rows)
+    assert call(command, "--json") == (0, out, "")
+
+
+@pytest.mark.parametrize("command", [("methods",), ("methods", "pmf"), ("spaces",), ("spaces", "pmf_nas")])
+def test_a_remembered_list_is_the_one_that_is_made(call, tmp_path, command) -> None:
+    first = call(*command)
+    assert call(*command) == first
+    (tmp_path / "nothing.py").touch()
+    assert call(*command, "--plugin", "nothing.py") == first
+
+
+def test_a_plugin_is_in_no_remembered_list(call, tmp_path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import replace\n"
+        "from spaces import get_space, register_space\n"
+        "register_space(replace(get_space('linear'), name='own', method=None))\n"
+    )
+    try:
+        _, out, _ = call("spaces", "--json", "--plugin", "own.py")
+        assert "own" in [row["name"] for row in json.loads(out)]
+    finally:
+        SPACES.pop("own", None)
+    _, out, _ = call("spaces", "--json")
+    assert "own" not in [row["name"] for row in json.loads(out)]
+
+
+def test_a_list_needs_no_cache(call, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "file"))
+    code, out, err = call("methods", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)
 
 
 def test_explains_where_the_bytes_are(call, tmp_path) -> None:

@@ -41,8 +41,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert not heavy & imported_by("--help")
 
 
-def test_methods_are_listed_without_transformers() -> None:
+def test_methods_are_listed_without_transformers_and_once_more_without_torch(workplace) -> None:
     assert not {*OF_SEARCHES, *OF_FEW, *OF_MODELS, "transformers"} & imported_by("methods")
+    assert not {*OF_SEARCHES, *OF_FEW, *OF_MODELS, "transformers", "torch"} & imported_by("methods", "pmf")
 
 
 def test_spaces_are_listed_without_the_encoders_models() -> None:
@@ -83,7 +84,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_a_terminal_shows_what_it_waits_for() -> None:
+def test_a_terminal_shows_what_it_waits_for(workplace) -> None:
     out, shown = shown_in_a_terminal("encoders", "--json")
     assert "loading PyTorch" in shown
     assert json.loads(out)
