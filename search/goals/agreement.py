@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy.stats import kendalltau
-
 
 def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | None:
     """Return Kendall's tau-b of two rankings: 1 if they agree, 0 if they are unrelated.
@@ -21,6 +19,8 @@ def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | Non
     """
     if len(inherited) < 2:
         return None
+    from scipy.stats import kendalltau
+
     tau = float(kendalltau(inherited, own).statistic)
     return None if math.isnan(tau) else tau
 

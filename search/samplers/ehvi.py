@@ -13,11 +13,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import ndtr
-from scipy.stats import qmc
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.goals.pareto import Front
 from search.samplers.common import (
@@ -150,6 +145,8 @@ class HypervolumeSampler(BaseSampler):
         ]
         if running:
             front = np.vstack([front, _predict(models, encode(running, 1.0))[0]])
+        from scipy.stats import qmc
+
         places = qmc.Sobol(len(models), seed=0).random(self.PLACES)
         places = places[~(front[None] <= places[:, None]).all(2).any(1)]
         mean, spread = _predict(models, encode(pool, 1.0))
@@ -204,6 +201,8 @@ def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) ->
     Returns:
         The expected number of places that each point dominates, of shape (points,).
     """
+    from scipy.special import ndtr
+
     spread = np.maximum(spread, 1e-9)
     return np.asarray(ndtr((places[None] - mean[:, None]) / spread[:, None]).prod(2).sum(1))
 
@@ -269,6 +268,10 @@ class _Model:
     MOST_SCALES = 16
 
     def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
         self._mean, self._scale = values.mean(), values.std() + 0.02
         values = (values - self._mean) / self._scale
         scales = np.ones(inputs.shape[1]) if inputs.shape[1] <= self.MOST_SCALES else 1.0

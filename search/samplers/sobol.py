@@ -8,7 +8,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from scipy.stats import qmc
 
 from search.samplers.common import DefineByRun, parameter_of
 from search.samplers.registry import register_sampler
@@ -37,6 +36,8 @@ class SobolSampler(DefineByRun):
     ) -> Any:
         """Return the value at the trial's next coordinate."""
         if self._point[0] != trial.number:
+            from scipy.stats import qmc
+
             engine = qmc.Sobol(self.DIMENSIONS, scramble=True, seed=self._seed)
             if trial.number:  # SciPy does not accept a step of 0
                 engine.fast_forward(trial.number)

@@ -29,10 +29,11 @@ finally:
 """
 
 
-def imported_by(*arguments: str) -> set[str]:
-    """Return the modules that a command has imported at its end."""
+def imported_by(*arguments: str, code: int = 0) -> set[str]:
+    """Return the modules that a command has imported when it ends with an exit code."""
     command = [sys.executable, "-c", _PROGRAM, *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == code, ran.stderr
     return set(ran.stderr.split())
 
 
@@ -44,6 +45,12 @@ def test_help_imports_nothing_heavy() -> None:
 def test_methods_are_listed_without_transformers_and_once_more_without_torch(workplace) -> None:
     assert not {*OF_SEARCHES, *OF_FEW, *OF_MODELS, "transformers"} & imported_by("methods")
     assert not {*OF_SEARCHES, *OF_FEW, *OF_MODELS, "transformers", "torch"} & imported_by("methods", "pmf")
+
+
+def test_a_search_that_cannot_begin_imports_nothing_of_samplers_and_models(workplace) -> None:
+    modules = imported_by("--resume", "nothing", code=2)
+    assert modules >= {"ray", "search.api"}
+    assert not {*OF_FEW, "scipy.stats", "sklearn", "transformers", "torch._dynamo"} & modules
 
 
 def test_spaces_are_listed_without_the_encoders_models() -> None:
