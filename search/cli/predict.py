@@ -19,6 +19,7 @@ from search.cli.predictors import (
     encoder_names,
     make_predictor,
     on_a_device,
+    step_in_words,
 )
 from search.cli.printing import print_json
 from search.cli.sizes import show_largest, show_space
@@ -123,7 +124,8 @@ def predict(given: Given) -> None:
         show_largest(sizing.maximise, predictor, chosen.method, config, sizing.limit, as_json, described)
     else:
         device = given.make(DeviceSettings).device
-        _show_configuration(predictor, chosen.method, config, device, as_json, described)
+        step = step_in_words(predictor, given)
+        _show_configuration(predictor, chosen.method, config, device, as_json, described, step)
 
 
 def _check_modes(sizing: SizingSettings, *, one_configuration: bool) -> None:
@@ -147,6 +149,7 @@ def _show_configuration(
     device: str | None,
     as_json: bool,
     setting: Mapping[str, Any],
+    step: str,
 ) -> None:
     with waiting(f"predicting {method}"):
         report = predictor.predict(method, config)
@@ -174,4 +177,5 @@ def _show_configuration(
     table.add_row("checkpoint", format_size(report.checkpoint))
     console = Console(highlight=False)
     console.print(table)
+    console.print(f"for {step}", soft_wrap=True)
     console.print(on_device.sentence, soft_wrap=True)

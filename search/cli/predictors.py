@@ -104,6 +104,16 @@ def describe(predictor: MemoryPredictor) -> dict[str, Any]:
     }
 
 
+def step_in_words(predictor: MemoryPredictor, given: Given) -> str:
+    """Return the sizes and the precision of the predicted step, and whether this machine decided the latter."""
+    setting = predictor.setting
+    decided = ", as this machine computes" if given.make(PrecisionSettings).precision == AUTO else ""
+    return (
+        f"a step of {setting.batch_size} samples, {setting.text_length} tokens, {setting.image_size} px, in "
+        f"{setting.precision}{decided}"
+    )
+
+
 def encoder_names(predictor: MemoryPredictor) -> str:
     """Return the names of the encoders, for headings."""
     return " + ".join(source.name for source in predictor.encoders.values())
