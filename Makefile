@@ -52,6 +52,7 @@ types: install  ## check types
 bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/paper_memory.py
 	@$(BIN)/python benchmarks/prediction.py
+	@$(BIN)/python benchmarks/step_time.py
 	@$(BIN)/python benchmarks/memory_truth.py
 	@$(BIN)/python benchmarks/packing.py
 	@$(BIN)/python benchmarks/search_overhead.py
