@@ -6,15 +6,17 @@ into one of shape (d_t, d_h). All functions take a list of tensors (B, l_m, d_m)
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
+from collections.abc import Iterator
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 #: The two ways to sum the ranks in Eq. 13; see ``SequenceFusion``.
 SUM_OF_PRODUCTS, PRODUCT_OF_SUMS = "sum_of_products", "product_of_sums"
@@ -103,7 +105,7 @@ class SequenceFusion(nn.Module):
         A sequence that is shorter than l_m uses the first columns of its time factors.
         """
         contracted = [
-            torch.einsum("rtl,bld->brtd", _ranks(factor, self.cp)[..., : h.shape[1]], h)
+            torch.einsum("rtl,bld->rtbd", _ranks(factor, self.cp)[..., : h.shape[1]], h)
             for factor, h in zip(self.time, hidden, strict=True)
         ]
         return _fuse_features(contracted, [_ranks(factor, self.cp) for factor in self.features])
@@ -132,7 +134,9 @@ class VectorFusion(nn.Module):
 
     def forward(self, hidden: Listing[Tensor]) -> Tensor:
         """Fuse sequences of one vector (B, 1, d_m) into one (B, 1, d_h)."""
-        return _fuse_features([h[:, None] for h in hidden], [_ranks(f, self.cp) for f in self.features])
+        return _fuse_features(
+            [h.transpose(0, 1)[None] for h in hidden], [_ranks(f, self.cp) for f in self.features]
+        )
 
 
 class VectorFusionOfTokens(nn.Module):
@@ -202,24 +206,65 @@ def _fuse_features(contracted: Listing[Tensor], factors: Listing[Tensor]) -> Ten
     """Return sum over r_t, r_h of prod_m c_m^{r_t} (w_h,m^{r_h})^T, shape (B, d_t, d_h).
 
     Args:
-        contracted: Sequences after the time factors, shape (B, R_t, d_t, d_m).
+        contracted: Sequences after the time factors, shape (R_t, d_t, B, d_m).
         factors: Feature factors, shape (R_h, d_h, d_m).
     """
-    # The terms of one r_h have R_t * d_t * d_h entries per sample and modality. The backward pass computes
-    # them again, so that the terms of all R_h ranks are not stored at once.
-    terms = (
-        checkpoint(_rank_term, contracted, of_rank, use_reentrant=False, preserve_rng_state=False)
-        for of_rank in zip(*(factor.unbind() for factor in factors), strict=True)
-    )
-    return functools.reduce(torch.add, terms)
+    fused: Tensor = _SumOfProducts.apply(*contracted, *factors)
+    return fused.transpose(0, 1)
 
 
-def _rank_term(contracted: Listing[Tensor], of_rank: Listing[Tensor]) -> Tensor:
-    """Return sum over r_t of prod_m c_m^{r_t} w_m^T for feature factors (d_h, d_m) of one rank."""
-    first, *others = (c @ w.mT for c, w in zip(contracted, of_rank, strict=True))
-    for other in others:
-        first = first * other
-    return first.sum(dim=1)
+class _SumOfProducts(Function):
+    """The sum of ``_fuse_features``, shape (d_t, B, d_h), one rank r_h after the other.
+
+    The terms of one r_h have R_t * d_t * d_h entries per sample and modality. The backward pass computes them
+    again, so that the terms of all R_h ranks are not stored at once. Each rank writes over the terms of the
+    one before it.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, *tensors: Tensor) -> Tensor:
+        """Return the sum for sequences, followed by as many feature factors."""
+        ctx.save_for_backward(*tensors)
+        contracted, factors = _halves(tensors)
+        fused = contracted[0].new_zeros(*contracted[0].shape[1:-1], factors[0].shape[1])
+        for first, *others in _terms_by_rank(contracted, factors):
+            for other in others:
+                first *= other
+            fused += first.sum(dim=0)
+        return fused
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the sequences and of the factors."""
+        contracted, factors = _halves(ctx.saved_tensors)
+        rows = [c.flatten(0, -2) for c in contracted]
+        of_rows = [torch.zeros_like(r) for r in rows]
+        of_factors = [torch.empty_like(factor) for factor in factors]
+        for rank, terms in enumerate(_terms_by_rank(contracted, factors)):
+            below = list(itertools.accumulate(terms[:-1], torch.mul))
+            rest = gradient  # the gradient of the product of the terms 0 to m
+            for m in reversed(range(len(terms))):
+                of_term = (below[m - 1].mul_(rest) if m else rest).flatten(0, -2)
+                rest = terms[m].mul_(rest) if m else rest
+                of_rows[m] += of_term @ factors[m][rank].to(of_term.dtype)
+                of_factors[m][rank] = of_term.mT @ rows[m]
+        return *(r.view_as(c) for r, c in zip(of_rows, contracted, strict=True)), *of_factors
+
+
+def _halves(tensors: Listing[Tensor]) -> tuple[Listing[Tensor], Listing[Tensor]]:
+    """Return the first and the second half of some tensors."""
+    return tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+
+
+def _terms_by_rank(contracted: Listing[Tensor], factors: Listing[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield c_m w_m^T for each r_h, shape (R_t, d_t, B, d_h) for each modality, in the same memory."""
+    rows = [c.flatten(0, -2) for c in contracted]
+    terms = [r.new_empty(len(r), f.shape[1]) for r, f in zip(rows, factors, strict=True)]
+    for of_rank in zip(*factors, strict=True):
+        for r, w, term in zip(rows, of_rank, terms, strict=True):
+            torch.mm(r, w.to(r.dtype).mT, out=term)
+        yield [term.view(*c.shape[:-1], -1) for term, c in zip(terms, contracted, strict=True)]
 
 
 def _ranks(factor: Tensor, cp: str) -> Tensor:

@@ -125,6 +125,20 @@ def test_vector_fusion_is_sequence_fusion_of_one_token(cp) -> None:
     assert torch.allclose(vector(hidden), sequence(hidden), atol=1e-6)
 
 
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize("cp", CP_FORMS)
+def test_gradients_of_the_factors_and_of_the_sequences_are_right(cp, modalities) -> None:
+    shape = _shape(rank=2, cp=cp, lengths=(2, 3, 1)[:modalities], widths=(2, 3, 2)[:modalities])
+    fusion, hidden = SequenceFusion(shape).double(), [h.double() for h in _hidden(shape)]
+    names, factors = zip(*fusion.named_parameters(), strict=True)
+
+    def fuse(*tensors: torch.Tensor) -> torch.Tensor:
+        values = dict(zip(names, tensors, strict=False))
+        return torch.func.functional_call(fusion, values, ([*tensors[len(names) :]],))
+
+    assert torch.autograd.gradcheck(fuse, [*factors, *(h.requires_grad_() for h in hidden)])
+
+
 @pytest.mark.parametrize("form", [SequenceFusion, VectorFusion, VectorFusionOfTokens, OuterProductFusion])
 def test_parameters_are_counted_without_building(form) -> None:
     shape = _shape()
