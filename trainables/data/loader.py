@@ -60,9 +60,13 @@ class Loader:
         for rows in order.split(self.batch_size):
             yield self.batch(rows, generator)
 
-    def in_order(self) -> Iterator[Batch]:
-        """Yield the batches of one pass in the order of the rows, without augmentation."""
-        for rows in torch.arange(len(self.split)).split(self.batch_size):
+    def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of one pass in the order of the rows, without augmentation.
+
+        Args:
+            batch_size: Number of rows per batch; None takes the loader's.
+        """
+        for rows in torch.arange(len(self.split)).split(batch_size or self.batch_size):
             yield self.batch(rows)
 
     def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> Batch:

@@ -19,6 +19,9 @@ from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 
+#: Number of parts of a step whose samples are evaluated at once on a CPU, from the output of frozen layers.
+PARTS_AT_ONCE = 4
+
 
 class DivergedError(RuntimeError):
     """Raised when the loss or a metric is infinite or not a number."""
@@ -202,7 +205,7 @@ class Trainer(CosineTraining):
         self.method.eval()
         outputs, labels = [], []
         with torch.inference_mode():
-            for batch in loader.in_order():
+            for batch in loader.in_order(self._evaluated_at_once(loader)):
                 with self.setting.autocast(batch.labels.device):
                     outputs.append(self.method(batch.inputs).outputs.float().cpu())
                 labels.append(batch.labels.cpu())
@@ -212,3 +215,12 @@ class Trainer(CosineTraining):
             if not math.isfinite(value):
                 raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
         return metrics
+
+    def _evaluated_at_once(self, loader: Loader) -> int:
+        """Return the number of samples of an evaluation's batches."""
+        # A part of a step never needs more memory without gradients than with them. More samples at once are
+        # faster. Without the frozen layers their memory is little: not much more than that of their inputs,
+        # which the margin of a process on a CPU covers. A GPU has no such margin.
+        rows = self.setting.batch_size // self.setting.gradient_accumulation
+        cached = set(loader.features) == set(self.method.prefix_layers())
+        return rows * PARTS_AT_ONCE if cached and loader.device.type == "cpu" else rows

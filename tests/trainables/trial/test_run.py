@@ -79,6 +79,19 @@ def test_features_change_nothing_but_the_time(trial_spec) -> None:
     assert a == pytest.approx(b, abs=1e-4)
 
 
+def test_an_evaluation_takes_more_samples_at_once_where_the_frozen_layers_are_cached(trial_spec) -> None:
+    setting = replace(trial_spec.setting, gradient_accumulation=4)  # parts of two samples
+    metrics, batches = [], []
+    for size in (2**30, 0):
+        ticks: list[None] = []
+        run = TrialRun(replace(trial_spec, setting=setting, feature_cache=size), PMF)
+        metrics.append(run.trainer.evaluate(run.validation, lambda ticks=ticks: ticks.append(None)))
+        batches.append(len(ticks))
+    rows = len(run.validation.split)
+    assert batches == [-(-rows // 8), -(-rows // 2)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "feature_cache"),
     [
