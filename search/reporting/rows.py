@@ -39,20 +39,25 @@ def method_rows(history: History) -> list[dict[str, Any]]:
 
 
 def memory_rows(history: History) -> list[dict[str, Any]]:
-    """Return predicted and measured memory, in GiB, of every trial whose memory was measured."""
+    """Return predicted and measured memory, in GiB, of every trial whose memory was measured.
+
+    ``error`` is None if all texts of the measured steps were shorter than those of the prediction.
+    """
     return [
         {
             "trial_id": record.trial_id,
             "run_id": record.run_id,
             "memory": record.values["memory"],
             "expected": record.epochs[-1]["expected_memory"],
-            "measured": record.epochs[-1]["measured_memory"],
+            "measured": record.epochs[-1].get("measured_memory") or record.epochs[-1]["measured_shorter"],
             "reserved": record.epochs[-1].get("reserved_memory"),
             "error": record.memory_error,
             "config": dict(record.config),
         }
         for record in history.trials.values()
-        if record.memory_error is not None
+        if record.epochs
+        and "expected_memory" in record.epochs[-1]
+        and not {"measured_memory", "measured_shorter"}.isdisjoint(record.epochs[-1])
     ]
 
 

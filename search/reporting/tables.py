@@ -32,9 +32,15 @@ _INHERITED = "inherited_"
 
 def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a line about the error of predicted memory, over the rows of ``memory_rows``."""
-    errors = sorted(abs(row["error"]) for row in rows)
-    if not errors:
+    errors = sorted(abs(row["error"]) for row in rows if row["error"] is not None)
+    if not rows:
         return "memory was not measured: no trial came as far as its second full batch"
+    if not errors:
+        share = max(row["measured"] / row["expected"] for row in rows)
+        return (
+            f"memory, measured in {len(rows)} trials without a batch of the full text length: at most "
+            f"{share:.1%} of the predicted"
+        )
     median, tenth = errors[len(errors) // 2], errors[-1 - len(errors) // 10]
     return (
         f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "

@@ -12,6 +12,9 @@ from trainables.data.features import PrefixFeatures, to_device
 from trainables.data.prepared import PreparedSplit
 from trainables.towers import ModalityInput
 
+#: Texts are padded to a multiple of this number of tokens, so that batches have few different shapes.
+TEXT_STEP = 8
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,6 +26,8 @@ class Batch:
 
 class Loader:
     """Loads the rows of a split in batches.
+
+    Texts are padded to the longest one of the batch, rounded up to a multiple of ``TEXT_STEP``.
 
     Args:
         split: The rows.
@@ -82,7 +87,16 @@ class Loader:
                 inputs[modality] = to_device(self.features[modality].sequence(rows), self.device)
                 continue
             raw = self.split.inputs(modality, rows)
+            if modality == "text":
+                raw = _without_common_padding(raw)
             if generator is not None and self.augment is not None and modality == "image":
                 raw["pixel_values"] = self.augment(raw["pixel_values"], generator)
             inputs[modality] = to_device(raw, self.device)
         return Batch(inputs, self.split.labels[rows].to(self.device))
+
+
+def _without_common_padding(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return token ids and mask, both (B, T), without most of the padding that all texts have."""
+    longest = int(text["attention_mask"].sum(dim=1).max())
+    length = -(-max(longest, 1) // TEXT_STEP) * TEXT_STEP
+    return {name: tensor[:, :length] for name, tensor in text.items()}

@@ -14,7 +14,7 @@ from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import training_step
 from trainables.tasks import Task
-from trainables.towers import ModalityInput
+from trainables.towers import ModalityInput, Sequence
 from trainables.units import GIB
 
 #: Number of first steps that are not measured. The first step allocates the optimizer's state and, on a GPU,
@@ -29,17 +29,20 @@ class Measured:
     Attributes:
         allocated: Bytes held by tensors.
         reserved: Bytes that the allocator held on the GPU; None on a CPU.
+        shorter: Whether all texts were shorter than the setting's length. Longer ones need more memory.
     """
 
     allocated: int
     reserved: int | None = None
+    shorter: bool = False
 
 
 class StepMeter:
     """Runs optimization steps and measures their memory.
 
     On a GPU every step after the warm-up is measured. On a CPU there is no counting allocator, so the tensors
-    of one step after the warm-up are tracked, which makes that step a little slower.
+    of one step after the warm-up are tracked, which makes that step a little slower. Another one is tracked
+    if its texts are longer.
 
     Args:
         device: The device on which the steps run.
@@ -51,6 +54,7 @@ class StepMeter:
         self.batch_size = batch_size
         self._steps = 0
         self._tracked: int | None = None
+        self._length = 0.0
 
     def step(
         self,
@@ -67,7 +71,11 @@ class StepMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._steps += 1
         warm = self._steps > WARM_UP and len(labels) == self.batch_size
-        if on_gpu or not warm or self._tracked is not None:
+        length = _text_length(inputs, setting)
+        if not warm or length <= self._length:
+            return training_step(method, inputs, labels, task, setting, optimizer)
+        self._length = length
+        if on_gpu:
             return training_step(method, inputs, labels, task, setting, optimizer)
         held, loss = track_step(method, inputs, labels, setting, optimizer, task)
         self._tracked = sum(held.values())
@@ -78,9 +86,18 @@ class StepMeter:
         """The peak so far; None if no step was measured yet."""
         if self.device.type == "cuda" and self._steps > WARM_UP:
             return Measured(
-                torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
+                torch.cuda.max_memory_allocated(self.device),
+                torch.cuda.max_memory_reserved(self.device),
+                shorter=self._length < 1,
             )
-        return None if self._tracked is None else Measured(self._tracked)
+        return None if self._tracked is None else Measured(self._tracked, shorter=self._length < 1)
+
+
+def _text_length(inputs: Mapping[str, ModalityInput], setting: TrainingSetting) -> float:
+    """Return the length of a batch's token ids as a share of the setting's; 1 if there are none."""
+    raw = [given for given in inputs.values() if not isinstance(given, Sequence)]
+    ids = [tensors["input_ids"] for tensors in raw if "input_ids" in tensors]
+    return min((tokens.shape[1] / setting.text_length for tokens in ids), default=1.0)
 
 
 def reset_peak(device: torch.device) -> None:

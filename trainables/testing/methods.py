@@ -136,6 +136,19 @@ def check_evaluation_does_not_depend_on_order_size_or_padding(
         assert torch.allclose(method(one).outputs, logits[1:2], atol=1e-5)
 
 
+def check_padding_that_all_texts_have_changes_nothing(name: str, config: dict[str, Any]) -> None:
+    """Check that a batch of short texts gives the same outputs with and without their common padding."""
+    method = build(name, config).eval()
+    given, _ = make_batch()
+    inputs = {m: {k: v[1::2] for k, v in tensors.items()} for m, tensors in given.items()}
+    length = real_length(inputs["text"]["attention_mask"])
+    short = {**inputs, "text": {k: v[:, :length] for k, v in inputs["text"].items()}}
+    with torch.no_grad():
+        assert torch.allclose(method(short).outputs, method(inputs).outputs, atol=1e-5)
+    method.train()
+    method(short).outputs.sum().backward()
+
+
 def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str, Any]) -> None:
     """Check that a method gives the same outputs from the cached output of its frozen prefix."""
     method = build(name, config).eval()
@@ -292,4 +305,5 @@ _OF_OPTIONS = (
     check_every_trained_parameter_gets_a_gradient_within_two_steps,
     check_save_and_load,
     check_gradient_graph_stops_at_the_prefix,
+    check_padding_that_all_texts_have_changes_nothing,
 )

@@ -84,15 +84,18 @@ class TrialRun:
 
         Returns:
             The task's metrics; ``epoch``; ``train_loss``; ``step_time``, the epoch's median in seconds;
-            ``measured_memory``, the peak GiB held by tensors, as soon as a step was measured; on a GPU
+            ``measured_memory``, the peak GiB held by tensors, as soon as a step was measured, or
+            ``measured_shorter`` as long as all texts were shorter than the setting's length; on a GPU
             ``reserved_memory`` in GiB; ``epoch_seconds`` and ``validation_seconds``; ``setup_seconds``, which
             is the same in every epoch and includes filling the feature cache.
         """
         self.stage = "training"
         result = self.trainer.train_epoch(self.tick)
-        self.measured = self.measured or self.trainer.meter.measured
+        if self.measured is None or self.measured.shorter:
+            self.measured = self.trainer.meter.measured
         if self.measured is not None:
-            result["measured_memory"] = self.measured.allocated / GIB
+            name = "measured_shorter" if self.measured.shorter else "measured_memory"
+            result[name] = self.measured.allocated / GIB
             if self.measured.reserved is not None:
                 result["reserved_memory"] = self.measured.reserved / GIB
         started = time.perf_counter()

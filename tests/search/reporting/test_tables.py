@@ -11,8 +11,8 @@ from rich.console import Console
 from search.goals.constraints import parse_constraints
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
-from search.reporting.rows import front_rows, method_rows, unmet_rows
-from search.reporting.tables import front_table, methods_table, unmet_line
+from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
+from search.reporting.tables import front_table, memory_line, methods_table, unmet_line
 from tests.search.reporting.histories import add, of_three_methods
 
 DEPTHS = {"text": 6, "image": 12}
@@ -122,3 +122,28 @@ def test_a_line_says_what_the_nearest_trial_misses() -> None:
         "no trial met the constraints: the nearest, a, misses accuracy>=95% by 45% (it has 50%) and "
         "params<=999k by 1k (it has 1M)"
     )
+
+
+def _measured(**metrics: float) -> History:
+    history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
+    for name in "ab":
+        record = add(history, name, 1, 0.5, {"method": name})
+        record.epochs[-1] |= {"expected_memory": 0.5, **metrics}
+    return history
+
+
+def test_the_error_is_of_steps_with_texts_as_long_as_predicted() -> None:
+    line = memory_line(memory_rows(_measured(measured_memory=0.55)))
+    assert line.startswith("memory, measured against predicted in 2 trials: off by 10.0% in the median")
+
+
+def test_what_steps_with_shorter_texts_need_is_said_to_be_at_most_the_predicted() -> None:
+    rows = memory_rows(_measured(measured_shorter=0.4))
+    assert [(row["measured"], row["error"]) for row in rows] == [(0.4, None)] * 2
+    assert memory_line(rows) == (
+        "memory, measured in 2 trials without a batch of the full text length: at most 80.0% of the predicted"
+    )
+
+
+def test_memory_that_was_not_measured_has_no_error(history) -> None:
+    assert memory_line(memory_rows(history)).startswith("memory was not measured")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -10,7 +12,10 @@ from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.fitting import measure_configuration
 from trainables.memory.measuring import StepMeter, limit_memory
 from trainables.memory.predictor import MemoryPredictor
+from trainables.memory.tracking import measure_memory
 from trainables.step.setting import TrainingSetting
+from trainables.testing.cases import ROWS, build, make_batch, task
+from trainables.testing.tiny import SIZES
 from trainables.towers import resolve_encoder
 from trainables.trial.outcome import is_out_of_memory
 from trainables.units import MIB
@@ -27,6 +32,26 @@ def predictor() -> MemoryPredictor:
 
 def test_nothing_is_measured_before_a_step_was() -> None:
     assert StepMeter(torch.device("cpu"), 8).measured is None
+
+
+def test_the_batch_with_the_longest_texts_is_measured() -> None:
+    setting = TrainingSetting(batch_size=ROWS, **asdict(SIZES))
+    method = build("pmf", {})
+    optimizer = setting.make_optimizer(method.trainable_parameters(), 1e-3)
+    inputs, labels = make_batch()
+    meter = StepMeter(torch.device("cpu"), ROWS)
+    method.train()
+    measured = []
+    for length in (5, 5, 4, 8, SIZES.text_length, 6):
+        text = {name: tensor[:, :length] for name, tensor in inputs["text"].items()}
+        meter.step(method, {**inputs, "text": text}, labels, task(), setting, optimizer)
+        measured.append(meter.measured)
+    assert measured[0] is None  # the first step makes the optimizer's state
+    assert measured[1] == measured[2]
+    sizes = [m.allocated for m in measured[2:] if m is not None]
+    assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
+    assert [m.shorter for m in measured[2:] if m is not None] == [True, True, False, False]
+    assert sizes[-1] == measure_memory(method, inputs, labels, setting, task()).total
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ import torch
 
 from tests.tasks import classification
 from tests.trials import PMF, Saved
+from trainables.data import open_dataset, prepare
 from trainables.errors import UserError
 from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
@@ -117,6 +118,17 @@ def test_the_memory_of_a_real_step_is_the_expected(trial_spec, changes, feature_
     assert run.as_set
     assert run.measured == Measured(expected.total)
     assert result["measured_memory"] == expected.total / 2**30
+
+
+def test_steps_with_shorter_texts_are_not_said_to_take_what_full_ones_do(trial_spec) -> None:
+    encoders = {modality: resolve_encoder(modality, name) for modality, name in trial_spec.encoders.items()}
+    data = prepare(open_dataset(trial_spec.dataset), encoders, text_length=24, image_size=32)
+    setting = replace(trial_spec.setting, text_length=24)
+    spec = replace(trial_spec, prepared=data.key, setting=setting, feature_cache=0)
+    result = TrialRun(spec, PMF).epoch()
+    expected = MemoryPredictor(encoders, classification(3), setting).predict_as_run(PMF.config, cached=False)
+    assert "measured_memory" not in result
+    assert 0 < result["measured_shorter"] < expected.total / 2**30
 
 
 def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(trial_spec) -> None:
