@@ -105,7 +105,7 @@ def describe(predictor: MemoryPredictor) -> dict[str, Any]:
 
 
 def step_in_words(predictor: MemoryPredictor, given: Given) -> str:
-    """Return the sizes and the precision of the predicted step, and whether this machine decided the latter."""
+    """Return the sizes and the precision of the predicted step, and whether this machine decided it."""
     setting = predictor.setting
     decided = ", as this machine computes" if given.make(PrecisionSettings).precision == AUTO else ""
     return (
