@@ -74,6 +74,7 @@ from search.samplers import SAMPLERS
 from search.schedulers import SCHEDULERS
 from search.setup import look_up, set_up
 from spaces import Space, SpaceContext, get_space
+from spaces.trials import AnsweringTrial
 
 TARGET = 0.95
 #: Seeds of a sampler that takes a second and more to ask.
@@ -188,13 +189,13 @@ class Recordings:
 
 def move(trial: Any, params: dict[str, Any]) -> None:
     """Replace a trial's parameter values, as if its sampler had proposed the new ones."""
-    if isinstance(trial, optuna.Trial):
-        for name in [name for name in trial.distributions if name in params]:
-            distribution = trial.distributions[name]
-            internal = distribution.to_internal_repr(params[name])
-            trial.storage.set_trial_param(trial._trial_id, name, internal, distribution)
-    else:
+    if isinstance(trial, AnsweringTrial):
         trial.values.update({name: params[name] for name in trial.values if name in params})
+        return
+    for name in [name for name in trial.distributions if name in params]:
+        distribution = trial.distributions[name]
+        internal = distribution.to_internal_repr(params[name])
+        trial.storage.set_trial_param(trial._trial_id, name, internal, distribution)
 
 
 class Engine(ABC):
