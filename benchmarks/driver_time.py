@@ -150,6 +150,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     progress = Progress(console, setup.history, config.search.num_samples, config.trial.epochs)
     cleaner = Cleaner(searcher.recorder, str(folder / "timed"), 1, console.print)
     searcher.recorder.listeners += [tracker, progress, cleaner]
+    tracker.begin()
 
     flush = time.perf_counter()
     for number in range(100):
@@ -230,7 +231,12 @@ def main() -> None:
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--schedulers", default=",".join(SCHEDULERS))
     parser.add_argument("--servers", default="sqlite,dead,slow")
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"also run {max(MEMORY_AT):,} trials, and measure the driver's memory",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/driver_time.json"))
     options = parser.parse_args()
 
@@ -240,7 +246,7 @@ def main() -> None:
         (sampler, scheduler, "sqlite", options.trials) for sampler, scheduler in chosen if "sqlite" in servers
     ]
     jobs += [("random", "none", server, options.trials) for server in servers if server != "sqlite"]
-    if "sqlite" in servers and max(MEMORY_AT) > options.trials:
+    if options.memory and max(MEMORY_AT) > options.trials:
         jobs.append(("random", "none", "sqlite", max(MEMORY_AT)))
     document: dict[str, Any] = {"table": Path(options.table).name, "at_once": options.trials_at_once}
     document["goal_ms"], document["searches"] = GOAL, {}
