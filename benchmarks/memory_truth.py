@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ SETTING = TrainingSetting(batch_size=2, text_length=16, image_size=98)
 PRECISIONS = ("fp32", "bf16", "bf16-frozen")
 
 
-def compare() -> list[dict[str, Any]]:
-    """Return the predicted and tracked bytes of every method in every setting."""
+def compare(methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the predicted and tracked bytes of methods in every setting."""
     encoders = {m: resolve_encoder(m, n) for m, n in (("text", "minilm"), ("image", "dinov2-small"))}
     predictor = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), SETTING)
     rows = []
-    for method, precision, checkpointing in itertools.product(METHODS, PRECISIONS, (False, True)):
+    for method, precision, checkpointing in itertools.product(methods, PRECISIONS, (False, True)):
         at = predictor.changed(precision=precision, gradient_checkpointing=checkpointing)
         predicted = at.predict(method, {}).total
         tracked = measure_configuration(at, method, {}, torch.device("cpu")).allocated
@@ -54,10 +55,12 @@ def compare() -> list[dict[str, Any]]:
 def main() -> None:
     """Run the comparison, print it and write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "memory_truth.json")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    rows = compare()
+    methods = arguments.methods.split(",")
+    rows = compare(methods)
     table = Table(
         title=f"predicted memory in MiB, batch {SETTING.batch_size} (+: with gradient checkpointing)",
         title_justify="left",
@@ -68,7 +71,7 @@ def main() -> None:
     for precision, checkpointing in settings:
         table.add_column(f"{precision}{' +' if checkpointing else ''}", justify="right")
     table.add_column("largest difference", justify="right")
-    for method in METHODS:
+    for method in methods:
         of_method = [row for row in rows if row["method"] == method]
         worst = max(abs(row["predicted"] - row["tracked"]) for row in of_method)
         table.add_row(method, *(f"{row['predicted'] / 2**20:.1f}" for row in of_method), f"{worst} bytes")

@@ -57,10 +57,9 @@ DEVICES, DEVICE_MEMORY = 2, 24 * GIB
 SETTING = TrainingSetting(batch_size=32, text_length=128, image_size=224)
 CLASSES = 101
 SPACES = ("all_methods", "pmf_nas")
-TRIALS, SIMULATED = 40, 1000
 
 
-def draw(space: str, seed: int = 0) -> list[int]:
+def draw(space: str, count: int, seed: int = 0) -> list[int]:
     """Return the predicted bytes of random members of a space."""
     encoders = {
         modality: resolve_encoder(modality, f"arch:{name}")
@@ -69,7 +68,7 @@ def draw(space: str, seed: int = 0) -> list[int]:
     predictor = MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(CLASSES), SETTING)
     context = SpaceContext.of(encoders)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    members = [get_space(space).sample(study.ask(), context) for _ in range(TRIALS)]
+    members = [get_space(space).sample(study.ask(), context) for _ in range(count)]
     return [predictor.predict_as_run(member, cached=True).total for member in members]
 
 
@@ -215,10 +214,10 @@ def simulate(shares: Sequence[float], seconds: Sequence[float], *, waiting: bool
     return {"makespan": now, "fill": used / (DEVICES * now)}
 
 
-def simulations(predicted: Sequence[int]) -> list[dict[str, Any]]:
+def simulations(predicted: Sequence[int], count: int) -> list[dict[str, Any]]:
     """Simulate a long list of trials, as the program places them and in other ways."""
     chooser = random.Random(0)
-    drawn = [chooser.choice(predicted) for _ in range(SIMULATED)]
+    drawn = [chooser.choice(predicted) for _ in range(count)]
     rows = []
     for name, steps, equal, waiting in (
         ("as it is", STEPS, False, False),
@@ -245,11 +244,13 @@ def main() -> None:
     parser.add_argument(
         "--seconds-per-gib", type=float, default=6, help="a trial's length (default: %(default)s)"
     )
+    parser.add_argument("--trials", type=int, default=40, help="through Ray Tune (default: %(default)s)")
+    parser.add_argument("--simulated", type=int, default=1000, help="trials (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=default, help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    members = {space: draw(space) for space in SPACES}
+    members = {space: draw(space, arguments.trials) for space in SPACES}
     ray.init(
         num_cpus=DEVICES,
         num_gpus=DEVICES,
@@ -257,14 +258,14 @@ def main() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    mixed = [size for pair in zip(*members.values(), strict=True) for size in pair][:TRIALS]
+    mixed = [size for pair in zip(*members.values(), strict=True) for size in pair][: arguments.trials]
     alone, packed = (run(mixed, arguments.seconds_per_gib, packing=packing) for packing in (False, True))
     ray.shutdown()
-    simulated = {space: simulations(predicted) for space, predicted in members.items()}
+    simulated = {space: simulations(predicted, arguments.simulated) for space, predicted in members.items()}
 
     console = Console()
     size = DEVICE_MEMORY // GIB
-    title = f"{TRIALS} trials through Ray Tune, {DEVICES} logical GPUs of {size} GiB"
+    title = f"{arguments.trials} trials through Ray Tune, {DEVICES} logical GPUs of {size} GiB"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for heading in ("makespan\ns", "mean\nfill", "highest\nfill", "most on\na device", "worker\nprocesses"):
@@ -281,7 +282,7 @@ def main() -> None:
     console.print(table)
     ratio = alone["makespan"] / packed["makespan"]
     console.print(f"packed, the list is done {ratio:.2f} times sooner", highlight=False)
-    table = Table(title=f"{SIMULATED} trials, simulated: ratio (mean fill)", title_justify="left")
+    table = Table(title=f"{arguments.simulated} trials, simulated: ratio (mean fill)", title_justify="left")
     table.add_column("variant")
     for space in members:
         table.add_column(space, justify="right")

@@ -16,6 +16,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,11 @@ ROWS = [
 REFERENCE = "LateConcat"
 
 
-def predict() -> list[dict[str, Any]]:
-    """Return the prediction of every row, in bytes and as a share of LateConcat's."""
+def predict(names: Collection[str]) -> list[dict[str, Any]]:
+    """Return the predictions of rows, in GiB and as a share of LateConcat's, which is one of them."""
     predictors: dict[tuple[str, str], MemoryPredictor] = {}
     rows = []
-    for name, method, pair, paper in ROWS:
+    for name, method, pair, paper in (row for row in ROWS if row[0] in names):
         if pair not in predictors:
             encoders = {
                 m: resolve_encoder(m, f"arch:{e}") for m, e in zip(("text", "image"), pair, strict=True)
@@ -111,10 +112,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = Path(__file__).parent / "results" / "paper_memory.json"
+    parser.add_argument(
+        "--rows", default=";".join(row[0] for row in ROWS), help=f"with ';' between; {REFERENCE} among them"
+    )
     parser.add_argument("--json", type=Path, default=default, help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    rows = predict()
+    rows = predict(arguments.rows.split(";"))
     measures = agreement(rows)
     seconds = time.perf_counter() - started
 

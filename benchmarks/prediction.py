@@ -42,7 +42,7 @@ def predictor(text: str, image: str, memo: PredictionMemo | None) -> MemoryPredi
     return MemoryPredictor(encoders, get_task(DEFAULT_TASK).of_size(13), TrainingSetting(), memo=memo)
 
 
-def one_by_one(count: int = 60) -> dict[str, float]:
+def one_by_one(count: int) -> dict[str, float]:
     """Return the seconds of warm predictions of random members over base encoders."""
     warm = predictor("arch:bert-base", "arch:vit-base", None)
     context = SpaceContext.of(warm.encoders)
@@ -99,11 +99,12 @@ def main() -> None:
     """Measure the times, print them and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--warm", type=int, default=60, help="number of single predictions")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "prediction.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warm = one_by_one()
+    warm = one_by_one(arguments.warm)
     with tempfile.TemporaryDirectory() as folder:
         many = candidates(arguments.candidates, Path(folder))
     table = Table(title="predicting memory, on one core", title_justify="left", box=None)

@@ -16,21 +16,22 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 #: Texts are short, images small and rows few, so that a few hundred trainings take an hour or two on two
-#: cores. ROWS is the number of rows that are drawn at random from each split.
+#: cores.
 TEXT_LENGTH, IMAGE_SIZE, BATCH, PRECISION = 16, 56, 16, "bf16-frozen"
+#: Number of rows that are drawn at random from the splits.
 ROWS = {"train": 192, "validation": 240, "test": 240}
 ENCODERS = {"text": "minilm", "image": "dinov2-small"}
 DATASET = "openclipart"
 
 
-def subset(seed: int) -> Path:
+def subset(seed: int, rows: Mapping[str, int] = ROWS) -> Path:
     """Return a folder with some rows of each split of the dataset."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -38,12 +39,12 @@ def subset(seed: int) -> Path:
     from trainables.cache import cache_dir
     from trainables.data import open_dataset
 
-    folder = cache_dir() / "record_table" / f"{DATASET}-{seed}-{'-'.join(map(str, ROWS.values()))}"
+    folder = cache_dir() / "record_table" / f"{DATASET}-{seed}-{'-'.join(map(str, rows.values()))}"
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (split, count) in enumerate(ROWS.items()):
+    for number, (split, count) in enumerate(rows.items()):
         table = pa.concat_tables(pq.read_table(file) for file in open_dataset(DATASET).files[split])
-        rows = sorted(random.Random(seed * 10 + number).sample(range(table.num_rows), count))
-        pq.write_table(table.take(rows), folder / f"{split}.parquet")
+        chosen = sorted(random.Random(seed * 10 + number).sample(range(table.num_rows), count))
+        pq.write_table(table.take(chosen), folder / f"{split}.parquet")
     return folder
 
 
@@ -106,6 +107,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -121,7 +125,8 @@ def main() -> None:
     from trainables.towers import resolve_encoder
     from trainables.trial.workbench import TrialSpec
 
-    folder = subset(options.seed)
+    counts = dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))
+    folder = subset(options.seed, counts)
     dataset = open_dataset(str(folder))
     encoders = {modality: resolve_encoder(modality, name) for modality, name in ENCODERS.items()}
     setting = TrainingSetting(
@@ -197,7 +202,7 @@ def main() -> None:
     described = {
         "space": options.space,
         "dataset": DATASET,
-        "rows": ROWS,
+        "rows": counts,
         "dataset_fingerprint": dataset.fingerprint,
         **dataset.task.to_record(dataset.task.guess(dataset.labels("validation"))),
         "encoders": spec.encoders,
