@@ -1,9 +1,19 @@
 """Wall time of a search against a plain Ray Tune script, for the same configurations.
 
-The plain script is a simple first version: a function trainable under ``OptunaSearch`` that loads encoders in
-every trial and runs all layers in every step. It uses the same towers, method, data files, resources and
-number of concurrent trials. The difference is therefore due to the search's shared work: it keeps encoders
-between trials, computes the frozen prefix once and skips unused outputs.
+The plain script, ``plain_search.py``, is a simple first version of a search. It is run in fp32 and in
+bfloat16 autocast. A search, ``our_search.py``, trains the same configurations with the same settings,
+resources and number of concurrent trials, in the precision that it chooses by default. It is run with an
+empty cache, and again with the cache that the first search has left.
+
+Each of the four runs is a process of its own with a Ray of its own. Its time is that of the whole process,
+from its start to its exit. The searches run first, so the plain script finds the prepared data and the
+converted encoder in the cache: only the search with an empty cache pays for them. Searches also score the
+front on the test split, and write checkpoints and MLflow runs, which the plain script does not.
+
+The ledger shows where the time goes. What trials do at the same time counts as the sum over trials divided
+by the number of concurrent trials: ``building`` loads encoders and data and fills the cache. ``waiting`` is
+what is left of the time of the trials; the plain script starts a worker for each of them. Our ``set-up``
+starts Ray and the workers, too, and our ``end`` is the test scores, MLflow and the end of Ray.
 
     python benchmarks/search_overhead.py [--epochs 2] [--out benchmarks/results/search_overhead.json]
 """
@@ -14,162 +24,103 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-#: The configurations of the trials: the paper's number of fused layers and prompt length, and neighbours.
-CONFIGS = [
-    {"method": "pmf", "learning_rate": 2e-3, "n_fusion_layers": n, "n_query_prompts": m}
-    for n, m in ((2, 4), (1, 4), (3, 4), (2, 8))
-]
-TEXT_LENGTH, IMAGE_SIZE, BATCH = 16, 84, 32
+from plain_search import BATCH, CONFIGS, IMAGE_SIZE, TEXT_LENGTH
+
+HERE = Path(__file__).parent
+#: The runs: name, script and precision. None leaves the choice to the search.
+PLAIN = {"plain, fp32": "fp32", "plain, bf16": "bf16"}
+OURS = ("ours, empty cache", "ours, full cache")
 
 
-def ours(folder: Path, name: str, epochs: int) -> tuple[float, dict[str, float], list[float]]:
-    """Run the search; return its wall seconds, their parts, and the accuracies by configuration."""
-    from search import SearchConfig, run_search
-    from spaces import Space, register_space
-    from spaces.base import SPACES
+def run(script: str, arguments: list[str], folder: Path) -> dict[str, Any]:
+    """Run a script as a process; return its results with the wall seconds of all its parts."""
+    out = folder / "results.json"
+    environment = {
+        **os.environ,
+        "PARETOFUSE_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(HERE.parent),
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    started = time.time()
+    subprocess.run(
+        [sys.executable, str(HERE / script), *arguments, "--out", str(out)], env=environment, check=True
+    )
+    exited = time.time()
+    results = json.loads(out.read_text())
+    began, ended = results.pop("began"), results.pop("ended")
+    parts = {
+        "start of Python, imports": began - started,
+        **results.pop("seconds"),
+        "end of Python": exited - ended,
+    }
+    parts["other"] = exited - started - sum(parts.values())
+    return {"script": script, "seconds": exited - started, "parts": parts, **results}
 
-    if "benchmark" not in SPACES:
-        register_space(
-            Space(
-                "benchmark",
-                "the configurations of this benchmark",
-                lambda trial, _: CONFIGS[trial.suggest_categorical("index", list(range(len(CONFIGS))))],
-                lambda _: [{"index": i} for i in range(len(CONFIGS))],
-            )
+
+def table(runs: dict[str, dict[str, Any]]) -> str:
+    """Return the runs as text, one column each: the ledger, the total, the ratios and the accuracies."""
+    width = max(map(len, runs)) + 2
+    parts = dict.fromkeys(part for name in (*OURS, *PLAIN) for part in runs[name]["parts"])
+    lines = [" " * 26 + "".join(name.rjust(width) for name in runs)]
+    for part in parts:
+        cells = [f"{row['parts'][part]:.1f}" if part in row["parts"] else "" for row in runs.values()]
+        lines.append(f"{part:26}" + "".join(cell.rjust(width) for cell in cells))
+    lines.append(f"{'seconds':26}" + "".join(f"{row['seconds']:.1f}".rjust(width) for row in runs.values()))
+    for plain in PLAIN:
+        ratios = [runs[plain]["seconds"] / row["seconds"] for row in runs.values()]
+        lines.append(f"{f'times as fast as {plain}':26}" + "".join(f"{x:.2f} x".rjust(width) for x in ratios))
+    for name, row in runs.items():
+        lines.append(
+            f"{name}: validation accuracy " + " ".join(f"{value:.3f}" for value in row["accuracies"])
         )
-    uri = f"sqlite:///{folder}/mlflow.db"
-    started = time.perf_counter()
-    result = run_search(
-        SearchConfig(
-            space="benchmark",
-            num_samples=len(CONFIGS),
-            epochs=epochs,
-            batch_size=BATCH,
-            text_length=TEXT_LENGTH,
-            image_size=IMAGE_SIZE,
-            name=name,
-            storage_path=str(folder / "runs"),
-            tracking_uri=uri,
-        )
-    )
-    wall = time.perf_counter() - started
-
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(uri)
-    parent = client.get_run(result.parent_run_id)
-    children = client.search_runs(
-        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{result.parent_run_id}'"
-    )
-    spent = dict.fromkeys(("setup and features", "training", "validation"), 0.0)
-    accuracies = {}
-    for child in children:
-        run_id = child.info.run_id
-        spent["setup and features"] += child.data.metrics["setup_seconds"]
-        for part, metric in (("training", "epoch_seconds"), ("validation", "validation_seconds")):
-            spent[part] += sum(point.value for point in client.get_metric_history(run_id, metric))
-        key = (int(child.data.params["n_fusion_layers"]), int(child.data.params["n_query_prompts"]))
-        accuracies[key] = child.data.metrics["accuracy"]
-    at_once = min(os.cpu_count() or 1, len(CONFIGS))
-    shares = {part: seconds / at_once for part, seconds in spent.items()}
-    shares["start, tracking, test scoring, waiting"] = wall - sum(shares.values())
-    ordered = [accuracies[(c["n_fusion_layers"], c["n_query_prompts"])] for c in CONFIGS]
-    return wall, shares, ordered
-
-
-def plain(folder: Path, epochs: int) -> tuple[float, list[float]]:
-    """Run the plain script; return its wall seconds and accuracies."""
-    started = time.perf_counter()
-    import ray
-    from ray import tune
-    from ray.tune.search.optuna import OptunaSearch
-
-    def train(config: dict[str, Any]) -> None:
-        import torch
-
-        from trainables.configuration import split_config
-        from trainables.data import Loader, open_dataset, prepare
-        from trainables.methods import MethodContext, build_method
-        from trainables.step.setting import TrainingSetting
-        from trainables.towers import load_tower, resolve_encoder
-        from trainables.trial.trainer import Trainer
-
-        torch.set_num_threads(1)
-        chosen = CONFIGS[config["index"]]
-        sources = {
-            "text": resolve_encoder("text", "minilm"),
-            "image": resolve_encoder("image", "dinov2-small"),
-        }
-        data = prepare(open_dataset("openclipart"), sources, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
-        towers = {modality: load_tower(source) for modality, source in sources.items()}
-        torch.manual_seed(0)
-        name, fields = split_config(chosen)
-        setting = TrainingSetting(batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
-        method = build_method(name, fields, MethodContext(towers, data.task.output_size, setting.sizes))
-        device = torch.device("cpu")
-        loaders = {
-            split: Loader(data.split(split), tuple(sources), BATCH, device)
-            for split in ("train", "validation")
-        }
-        trainer = Trainer(method, setting, chosen["learning_rate"], epochs, loaders["train"], 0, data.task)
-        for _ in range(epochs):
-            trainer.train_epoch()
-            tune.report(trainer.evaluate(loaders["validation"]))
-
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    searcher = OptunaSearch(
-        {"index": tune.choice(list(range(len(CONFIGS))))},
-        metric="accuracy",
-        mode="max",
-        points_to_evaluate=[{"index": i} for i in range(len(CONFIGS))],
-    )
-    grid = tune.Tuner(
-        tune.with_resources(train, {"CPU": 1}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=len(CONFIGS), max_concurrent_trials=os.cpu_count()
-        ),
-        run_config=tune.RunConfig(name="plain", storage_path=str(folder / "plain"), verbose=0),
-    ).fit()
-    wall = time.perf_counter() - started
-    ray.shutdown()
-    by_index = {r.config["index"]: r.metrics["accuracy"] for r in grid}
-    return wall, [by_index[i] for i in range(len(CONFIGS))]
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--configs", type=int, default=len(CONFIGS), help="number of configurations")
+    parser.add_argument("--precision", help="of our search; by default the one it chooses")
+    parser.add_argument("--dataset", default="openclipart")
+    parser.add_argument("--text-encoder", default="minilm")
+    parser.add_argument("--image-encoder", default="dinov2-small")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search_overhead.json"))
     options = parser.parse_args()
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        os.environ["PARETOFUSE_CACHE"] = str(folder / "cache")
-        cold, cold_shares, accuracies = ours(folder, "cold", options.epochs)
-        warm, warm_shares, _ = ours(folder, "warm", options.epochs)
-        # The plain script runs last, so that it finds the prepared data and the converted encoder, which are
-        # not part of the comparison.
-        plain_wall, plain_accuracies = plain(folder, options.epochs)
-    rows = [
-        {"what": "plain Ray Tune + OptunaSearch", "seconds": plain_wall, "accuracies": plain_accuracies},
-        {"what": "ours, empty cache", "seconds": cold, "accuracies": accuracies, "shares": cold_shares},
-        {"what": "ours, second search", "seconds": warm, "shares": warm_shares},
+    shared = [
+        part
+        for name in ("epochs", "configs", "dataset", "text_encoder", "image_encoder")
+        for part in (f"--{name.replace('_', '-')}", str(getattr(options, name)))
     ]
-    for row in rows:
-        row["ratio"] = plain_wall / row["seconds"]
-        print(f"{row['what']:32} {row['seconds']:7.1f} s   {row['ratio']:.2f} x")
-        for part, seconds in row.get("shares", {}).items():
-            print(f"    {part:40} {seconds:7.1f} s")
-        if "accuracies" in row:
-            print("    validation accuracy", " ".join(f"{value:.3f}" for value in row["accuracies"]))
+    chosen = ["--precision", options.precision] if options.precision else []
+    runs = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for name in OURS:
+            runs[name] = run("our_search.py", [*shared, *chosen], folder)
+        for name, precision in PLAIN.items():
+            runs[name] = run("plain_search.py", [*shared, "--precision", precision], folder)
+    runs = {name: runs[name] for name in (*PLAIN, *OURS)}
+    print(table(runs))
+    document = {
+        "configs": CONFIGS[: options.configs],
+        "epochs": options.epochs,
+        "batch_size": BATCH,
+        "text_length": TEXT_LENGTH,
+        "image_size": IMAGE_SIZE,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "ratios": {
+            plain: {ours: runs[plain]["seconds"] / runs[ours]["seconds"] for ours in OURS} for plain in PLAIN
+        },
+        "runs": runs,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
-    document = {"configs": CONFIGS, "epochs": options.epochs, "machine": machine, "rows": rows}
     options.out.write_text(json.dumps(document, indent=1))
     print(f"written to {options.out}")
 

@@ -161,3 +161,28 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
         setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
         epochs=4,
     )
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray of two cores that runs until the tests end.
+
+    Modules join it one after the other, each as a driver of its own (``on_ray.ray_in``), so that a test may
+    leave it and start another one.
+    """
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with nothing in it: making one takes longer than all that is done with it."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").create_experiment("paretofuse", str(path.parent / "artifacts"))
+    return path
