@@ -252,6 +252,7 @@ def main() -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     members = {space: draw(space, arguments.trials) for space in SPACES}
     ray.init(
+        address="local",
         num_cpus=DEVICES,
         num_gpus=DEVICES,
         include_dashboard=False,
