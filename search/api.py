@@ -33,7 +33,7 @@ from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
 from search.records.store import SearchStore
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console, say
-from search.reporting.tracker import Tracker
+from search.reporting.tracker import Tracker, mlflow_imported
 from search.result import SearchResult
 from search.setup import Found, Setup, look_up, set_up
 from search.signals import undisturbed
@@ -45,6 +45,7 @@ _NAME = re.compile(rf"[^\W_][\w.-]{{0,{_LONGEST_NAME - 1}}}")
 
 
 @prepared_process()
+@mlflow_imported()
 def run_search(config: SearchConfig, *, console: Console | None = None) -> SearchResult:
     """Run a search to its end.
 
@@ -77,6 +78,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
 
 
 @prepared_process()
+@mlflow_imported()
 def resume_search(
     search: str,
     *,

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
 from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
-from search.reporting.mlflow_writer import MlflowWriter, Outbox
 from search.reporting.news import About, Final, Snapshot, front_members
+
+
+@contextmanager
+def mlflow_imported() -> Iterator[None]:
+    """Import MLflow in a thread, which takes seconds, while the block waits for other things."""
+    thread = threading.Thread(target=_import_mlflow, name="import of MLflow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _import_mlflow() -> None:
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    import_module("search.reporting.mlflow_writer")
+    logger.setLevel(level)  # MLflow sets its own
 
 
 class Tracker:
@@ -61,6 +82,8 @@ class Tracker:
         warn: Callable[[str], None],
         copied_from: str | None = None,
     ) -> None:
+        from search.reporting.mlflow_writer import MlflowWriter, Outbox  # only a search waits for MLflow
+
         self._history = history
         self._records: dict[str, TrialRecord] = {}
         self._retried: dict[str, str] = {}
