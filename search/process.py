@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import optuna
@@ -51,22 +51,26 @@ def prepared_process() -> Iterator[None]:
     Do not run searches in several threads of one process at once: they would restore each other's state.
     """
     with ExitStack() as stack:
-        stack.enter_context(_environment())
+        stack.enter_context(environment(_variables(), *_SET_BY_RAY))
         stack.enter_context(_log_levels())
         stack.enter_context(_switch_interval())
         stack.enter_context(signal_handlers())
         yield
 
 
-@contextmanager
-def _environment() -> Iterator[None]:
+def _variables() -> dict[str, str]:
     # The path of the cache is absolute, because workers run in other folders.
-    wanted = {
+    return {
         **{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()},
         _CACHE: str(cache_dir()),
     }
-    before = {name: os.environ.get(name) for name in (*wanted, *_SET_BY_RAY)}
-    os.environ.update(wanted)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str], *others: str) -> Iterator[None]:
+    """Set environment variables in a block; restore them, and others that the block may set, at its end."""
+    before = {name: os.environ.get(name) for name in (*variables, *others)}
+    os.environ.update(variables)
     try:
         yield
     finally:

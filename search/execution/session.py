@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import site
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from ray._private import ray_constants
 
 from search.confidential import credentials_withheld
 from search.execution import reaper
+from search.process import environment
 from search.signals import blocked, held, unblock, undisturbed
 from trainables.errors import UserError
 from trainables.trial.outcome import last_line
@@ -65,17 +67,30 @@ def _start(folder: Path) -> None:
             handlers_kept(),
             blocked(),
             credentials_withheld(),
+            environment(_for_workers()),
         ):
             ray.init(
                 address="local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"worker_process_setup_hook": unblock},
                 _temp_dir=str(folder),
             )
     except (OSError, RuntimeError) as error:
         raise UserError(f"Ray cannot be started on this machine: {last_line(error)}") from error
+
+
+def _for_workers() -> dict[str, str]:
+    """Return what Ray's processes need in their environment, so that workers call ``unblock`` first.
+
+    A job's runtime environment could say so, too. But the workers that Ray (2.60) starts in advance are none
+    of such a job's: they would wait for nothing, while the search waits for others to start.
+    """
+    variables = {ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR: f"{unblock.__module__}.{unblock.__name__}"}
+    root = str(Path(__file__).parents[2])
+    if root not in site.getsitepackages():  # a worker hears of the driver's paths with its first task
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))
+    return variables
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,10 @@ def test_a_supernet_is_not_replayed(tmp_path) -> None:
     unused: Any = None
     with pytest.raises(UserError, match="recorded trials cannot stand in"):
         OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, unused, QUIET)
+
+
+def test_a_worker_loads_nothing_that_only_the_driver_needs() -> None:
+    needless = {"matplotlib", "mlflow", "optuna", "sklearn"}
+    program = f"import sys, search.backends.trainable; print(*({needless} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
