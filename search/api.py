@@ -31,6 +31,7 @@ from search.records.opening import created_store, holds_search, opened_store, re
 from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
 from search.records.store import SearchStore
+from search.reporting.clock import Clock
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console, say
 from search.reporting.tracker import Tracker, mlflow_imported
@@ -59,6 +60,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     Raises:
         UserError: If the settings, the data or the encoders cannot be used; no search is left behind then.
     """
+    clock = Clock()
     console = console or error_console()
     config = _with_free_name(config)
     reach(config.backend.address, console)
@@ -74,7 +76,7 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         created_store(config.place, facts, partial(say, console)) as store,
         _resumable(config.place, store, console),
     ):
-        return _run(found, store, prior_store, console)
+        return _run(found, store, prior_store, clock, console)
 
 
 @prepared_process()
@@ -108,6 +110,7 @@ def resume_search(
         UserError: If there is no such search, if it is another user's, if another process runs it, if a
             setting may not change, or if the dataset or an encoder has changed.
     """
+    clock = Clock()
     console = console or error_console()
     place = Place.of(search, storage_path or DEFAULT_STORAGE)
     if storage_path is not None and place != Place(absolute(storage_path), search):
@@ -122,23 +125,26 @@ def resume_search(
         config = old.resumed(num_samples=num_samples, **changes)
         reach(config.backend.address, console)
         prior_store = _prior_store(config) if store.fact("sampler") is None else None
-        return _run(look_up(config), store, prior_store, console)
+        return _run(look_up(config), store, prior_store, clock, console)
 
 
-def _run(found: Found, store: SearchStore, prior_store: SearchStore | None, console: Console) -> SearchResult:
+def _run(
+    found: Found, store: SearchStore, prior_store: SearchStore | None, clock: Clock, console: Console
+) -> SearchResult:
     """Run a search in an open store.
 
     The folder and MLflow are changed only after the search's history has been restored.
     """
     place = found.config.place
-    with cluster(found.config.backend.address):
+    with clock.entering("start of Ray", cluster(found.config.backend.address)):
         decision = _decide_precision(found)
         setup = set_up(found.in_precision(decision.precision), console)
         config = setup.config
         _require_unchanged(place, store.fact("facts"), setup.facts)
         prior = _prior(setup, prior_store, console)
         setup.history.restore(store)
-        prepared = setup.backend.prepare(setup.space, console)
+        with clock.part("data"):
+            prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
         for line in decision.lines:
             say(console, line)
@@ -147,22 +153,34 @@ def _run(found: Found, store: SearchStore, prior_store: SearchStore | None, cons
             searcher = ParetoSearcher(setup, placement, store, prior) if by_trials else None
             copied_from = _settle(setup, store, console)
         write_whole(place.folder / "config.json", config.to_json())
-        with _tracker(setup, store, copied_from, console) as tracker:
+        tracking = _tracker(setup, store, copied_from, console)
+        with clock.entering("start of MLflow", tracking) as tracker:
             store.put_facts({"begun": True})
             oneshot = None
             if searcher is None:
                 tracker.begin()
                 oneshot = OneShot(setup, prepared, placement, store, tracker, console)
-                if not oneshot.run():
-                    return _finish(setup, tracker, console, oneshot, interrupted=True)
+                with clock.part("supernet"):
+                    trained = oneshot.run()
+                if not trained:
+                    return _finish(setup, tracker, clock, console, oneshot, interrupted=True)
                 searcher = ParetoSearcher(setup, placement, store, prior, oneshot.finals())
             tracker.begin()
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
-            finished = run_trials(setup, prepared.trainable(inherited), placement, searcher, tracker, console)
+            trainable = prepared.trainable(inherited)
+            finished = run_trials(setup, trainable, placement, searcher, tracker, clock, console)
             if finished and prepared.scorer is not None:
-                finished = _score_test(prepared.scorer, searcher, console)
-            exhausted = searcher.candidates.exhausted
-            return _finish(setup, tracker, console, oneshot, interrupted=not finished, exhausted=exhausted)
+                with clock.part("test scoring"):
+                    finished = _score_test(prepared.scorer, searcher, console)
+            return _finish(
+                setup,
+                tracker,
+                clock,
+                console,
+                oneshot,
+                interrupted=not finished,
+                exhausted=searcher.candidates.exhausted,
+            )
 
 
 def _decide_precision(found: Found) -> Decision:
@@ -368,6 +386,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
 def _finish(
     setup: Setup,
     tracker: Tracker,
+    clock: Clock,
     console: Console,
     oneshot: OneShot | None,
     *,
@@ -375,18 +394,19 @@ def _finish(
     exhausted: bool = False,
 ) -> SearchResult:
     """Write the search's result to its folder and to MLflow, and return it."""
-    config, history = setup.config, setup.history
-    place = config.place
-    tracker.wait()  # the result holds the ids of the runs
-    result = SearchResult.of(setup, oneshot, interrupted=interrupted, exhausted=exhausted)
-    picture = place.folder / "front.png" if history.front() else None
-    if picture:
-        plot_front(history, picture, f"{config.run_name} on {config.data.dataset}")
-    tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
-    if oneshot is not None:
-        tables["subnets.json"] = oneshot.rows()
-    if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
-        say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
-    result = replace(result, parent_run_id=tracker.parent_id)
-    result.write()
-    return result
+    with clock.part("end"):
+        config, history = setup.config, setup.history
+        place = config.place
+        tracker.wait()  # the result holds the ids of the runs
+        result = SearchResult.of(setup, oneshot, interrupted=interrupted, exhausted=exhausted)
+        picture = place.folder / "front.png" if history.front() else None
+        if picture:
+            plot_front(history, picture, f"{config.run_name} on {config.data.dataset}")
+        tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
+        if oneshot is not None:
+            tables["subnets.json"] = oneshot.rows()
+        if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
+            say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
+        result = replace(result, parent_run_id=tracker.parent_id, seconds=clock.seconds())
+        result.write()
+        return result

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from search.goals.agreement import RankAgreement
@@ -45,6 +46,7 @@ class SearchResult:
         strategy: The search strategy: ``trials`` or ``oneshot``.
         evaluated: With ``oneshot``: number of subnets evaluated with inherited weights.
         agreement: With ``oneshot``: inherited and own results of the random sample; else None.
+        seconds: Wall time of this run of the search by what it was spent on, see ``Clock``.
         signal: Number of the signal that ended the search, that of SIGINT for Ctrl-C; None if none did.
     """
 
@@ -72,6 +74,7 @@ class SearchResult:
     evaluated: int = 0
     agreement: RankAgreement | None = None
     signal: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -85,7 +88,7 @@ class SearchResult:
 
     @classmethod
     def of(cls, setup: Setup, oneshot: OneShot | None, *, interrupted: bool, exhausted: bool) -> SearchResult:
-        """Return the result of a search, without ``parent_run_id``.
+        """Return the result of a search, without ``parent_run_id`` and ``seconds``.
 
         Args:
             setup: The setup of the search, with its history.
@@ -100,6 +103,7 @@ class SearchResult:
             parent_run_id=None,
             trials=len(history.by_status(Status.FINISHED)),
             infeasible=len(history.infeasible),
+            seconds={},
             **{str(status): len(history.by_status(status)) for status in UNFINISHED},
             hypervolume=history.hypervolume(),
             front=front_rows(history),
@@ -122,7 +126,7 @@ class SearchResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``--json``."""
         names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
-        names += ["hypervolume", "front", "unmet", "methods", "memory"]
+        names += ["hypervolume", "front", "unmet", "methods", "memory", "seconds"]
         if self.strategy == "oneshot":
             names += ["evaluated", "kendall_tau"]
         return {name: getattr(self, name) for name in names}

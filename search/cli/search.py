@@ -75,7 +75,14 @@ def search(context: typer.Context, given: Given) -> None:
 
 def _print_result(result: Any) -> None:
     from search.records.status import UNFINISHED
-    from search.reporting.tables import front_table, memory_line, methods_table, tau_line, unmet_line
+    from search.reporting.tables import (
+        front_table,
+        memory_line,
+        methods_table,
+        tau_line,
+        time_line,
+        unmet_line,
+    )
 
     console = Console()
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
@@ -99,6 +106,7 @@ def _print_result(result: Any) -> None:
         if result.strategy == "oneshot":
             console.print(tau_line(result.agreement), highlight=False, soft_wrap=True)
         console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
+        console.print(time_line(result.seconds), style="dim", highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
         if result.unmet:

@@ -24,6 +24,7 @@ from search.placement import Placement
 from search.records.history import TrialRecord
 from search.records.place import MOVE, inner_path
 from search.records.status import Status
+from search.reporting.clock import Clock
 from search.reporting.progress import Progress, say
 from search.reporting.tracker import Tracker
 from search.setup import Setup
@@ -161,6 +162,7 @@ def run_trials(
     placement: Placement,
     searcher: ParetoSearcher,
     tracker: Tracker,
+    clock: Clock,
     console: Console,
 ) -> bool:
     """Run the trials; return False if the search was interrupted.
@@ -171,6 +173,7 @@ def run_trials(
         placement: Decides what share of a device a trial gets.
         searcher: Hands out the trials.
         tracker: Records the trials in MLflow.
+        clock: Measures what the time of the trials is spent on.
         console: Where progress is shown.
 
     Raises:
@@ -187,13 +190,16 @@ def run_trials(
     if placement.note:
         say(console, placement.note)
     deadline = time.monotonic() + config.search.time_budget if config.search.time_budget is not None else None
-    with Progress(
-        console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
-    ) as progress:
+    with (
+        clock.trials(),
+        Progress(
+            console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
+        ) as progress,
+    ):
         recorder = searcher.recorder
         cleaner = Cleaner(recorder, config.place.address, config.search.seeds, partial(say, console))
         cleaner.sweep()
-        recorder.listeners += [tracker, progress, Endings(console), cleaner]
+        recorder.listeners += [clock, tracker, progress, Endings(console), cleaner]
 
         def tuner() -> tune.Tuner:
             return tune.Tuner(

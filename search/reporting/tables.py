@@ -14,6 +14,7 @@ from search.goals.agreement import RankAgreement
 from search.goals.constraints import parse_constraint
 from search.goals.objectives import PARAMS, Objective
 from search.goals.quantities import quantity_of
+from search.units import format_duration
 
 #: Headings of parameters, if they differ from the names.
 _HEADINGS = {
@@ -46,6 +47,12 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
         f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "
         f"{tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
     )
+
+
+def time_line(seconds: Mapping[str, float]) -> str:
+    """Return a line about what the wall time was spent on; parts of less than half a second are left out."""
+    parts = [f"{format_duration(spent)} {part}" for part, spent in seconds.items() if spent >= 0.5]
+    return f"wall time {format_duration(sum(seconds.values()))}: {', '.join(parts)}"
 
 
 def unmet_line(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -77,6 +77,7 @@ def test_document(finished) -> None:
         "unmet",
         "methods",
         "memory",
+        "seconds",
     ]
     assert document["trials"] == 6
     assert document["failed"] == 0
@@ -96,6 +97,8 @@ def test_document(finished) -> None:
     accuracies = [member["accuracy"] for member in document["front"]]
     assert memories == sorted(memories)
     assert accuracies == sorted(accuracies)
+    assert {"set-up", "start of workers", "training", "test scoring", "end"} <= set(document["seconds"])
+    assert all(seconds >= 0 for seconds in document["seconds"].values())
 
 
 def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:

@@ -12,7 +12,7 @@ from search.goals.constraints import parse_constraints
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
 from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
-from search.reporting.tables import front_table, memory_line, methods_table, unmet_line
+from search.reporting.tables import front_table, memory_line, methods_table, time_line, unmet_line
 from tests.search.reporting.histories import add, of_three_methods
 
 DEPTHS = {"text": 6, "image": 12}
@@ -147,3 +147,8 @@ def test_what_steps_with_shorter_texts_need_is_said_to_be_at_most_the_predicted(
 
 def test_memory_that_was_not_measured_has_no_error(history) -> None:
     assert memory_line(memory_rows(history)).startswith("memory was not measured")
+
+
+def test_small_parts_of_the_wall_time_are_left_out() -> None:
+    spent = {"set-up": 3.2, "data": 0.3, "training": 65.0}
+    assert time_line(spent) == "wall time 1 min 08 s: 3 s set-up, 1 min 05 s training"
