@@ -362,7 +362,13 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
     history = searcher.history
     chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
     runs = [run for record in chosen.values() for run in history.finished(record)]
+    for run in runs:
+        if run.scored and not run.test:  # its worker has scored it
+            run.test = run.scored
+            searcher.recorder.keep(run)
     scored = [run for run in runs if run.checkpoint and not run.test]
+    if not scored:
+        return True
     limits = searcher.config.placement
     try:
         with console.status(f"scoring the {len(scored)} best trials on the test split"):

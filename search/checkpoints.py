@@ -91,11 +91,16 @@ class DurableTrial(tune.Trainable):
 
     A subclass calls ``assign`` for each configuration, and ``resume`` in each step: there, the death of its
     worker counts as one of the trial's failures, which Ray Tune forgives a few times.
+
+    Attributes:
+        assignment: The assignment.
+        replaced: Whether this worker has taken the trial over from one that died.
     """
 
     def assign(self, assignment: Assignment) -> None:
         """Take an assignment."""
         self.assignment = assignment
+        self.replaced = False
         self._latest: Any = assignment.checkpoint
 
     def resume(self, load: Callable[[Path], None], tick: Tick = no_tick) -> dict[str, str]:
@@ -122,4 +127,5 @@ class DurableTrial(tune.Trainable):
 
     def restore(self, checkpoint_path: Any) -> None:
         """Note the trial's latest checkpoint after its worker was replaced; see ``resume``."""
+        self.replaced = True
         self._latest = checkpoint_path.checkpoint

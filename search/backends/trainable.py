@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from search.checkpoints import DurableTrial
+from search.records.history import TEST
 from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.calibration import CUDA_CONTEXT
@@ -39,6 +42,9 @@ class FusionTrial(DurableTrial):
     memory or diverges reports that as its last result: see ``Ending``. Any other error is raised, and Ray
     Tune restarts the trial from its last checkpoint. A worker that makes no progress ends itself, whatever it
     is at: building, loading, training, evaluating or saving.
+
+    A trial that passes its ``Bar`` is scored on the test split after its last epoch, because its worker has
+    everything loaded that this takes.
     """
 
     def setup(
@@ -99,7 +105,23 @@ class FusionTrial(DurableTrial):
         expected = self.assignment.expected
         if run.as_set and expected is not None:
             result["expected_memory"] = expected / GIB
-        return {**result, **remark, NOTICES: pending(), "done": run.trainer.epoch >= self._spec.epochs}
+        done = run.trainer.epoch >= self._spec.epochs
+        scored = self._score(run, result) if done else {}
+        return {**result, **remark, **scored, NOTICES: pending(), "done": done}
+
+    def _score(self, run: TrialRun, result: Mapping[str, float]) -> dict[str, Any]:
+        """Return the metrics on the test split, if the trial is to be scored here.
+
+        A trial that was restarted is not: it may have died of this. What fails here is tried again when the
+        search ends, and then the user hears of it.
+        """
+        bar = self.assignment.bar
+        if bar is None or self.replaced or not bar.passed(result):
+            return {}
+        started = time.perf_counter()
+        with contextlib.suppress(Exception):
+            return {TEST: run.evaluate("test"), "test_seconds": time.perf_counter() - started}
+        return {}
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
         """Return the result of ``work``, or the ending of the trial; the process can run another trial."""

@@ -16,6 +16,7 @@ from search.engine.outlook import outlook
 from search.engine.prior import Prior
 from search.engine.recorder import Recorder
 from search.engine.study import DurableStudy
+from search.goals.objectives import known_values
 from search.placement import Placement, Share
 from search.records.history import TrialRecord
 from search.records.status import Ending, Status
@@ -25,7 +26,7 @@ from search.samplers.common import DEVICE_MEMORY, LACKING
 from search.samplers.ehvi import HypervolumeSampler
 from search.setup import Setup
 from trainables.seeds import derive_seed
-from trainables.trial.assignment import Assignment
+from trainables.trial.assignment import Assignment, Bar
 
 
 class ParetoSearcher(Searcher):
@@ -67,6 +68,7 @@ class ParetoSearcher(Searcher):
         self.gate = Gate.of(
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
         )
+        self._known = [objective for objective in history.objectives if objective.known]
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._shares: dict[str, Share] = {}  # by Tune's trial id, for open trials
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
@@ -169,8 +171,38 @@ class ParetoSearcher(Searcher):
             granted=share.granted,
             expected=record.expected,
             checkpoint=Checkpoint(self.config.place.inside(record.checkpoint)) if record.checkpoint else None,
+            bar=self._bar(record),
         )
         return assignment, share
+
+    def _bar(self, record: TrialRecord) -> Bar | None:
+        """Return what a trial must reach to be on the front as it is now, or to be the best of its method.
+
+        The objectives that are known before training are exact, so that the one that is trained decides. With
+        several trained ones, trials are scored when the search ends.
+        """
+        history = self.history
+        trained = [objective for objective in history.objectives if not objective.known]
+        if len(trained) != 1 or not trained[0].tested:
+            return None
+        (objective,) = trained
+        known = known_values(record.memory)
+
+        def loss(member: TrialRecord) -> float:
+            return objective.loss(history.values(member)[objective.name])
+
+        cheaper = [
+            member
+            for member in history.front()
+            if all(o.loss(history.values(member)[o.name]) <= o.loss(known[o.name]) for o in self._known)
+        ]
+        alike = [m for m in history.best_of_methods() if m.config["method"] == record.config["method"]]
+        if record.repeat_of is not None or not cheaper or not alike:
+            return Bar(objective.name)
+        highest = max(min(map(loss, cheaper)), min(map(loss, alike)))
+        if objective.direction == "minimize":
+            return Bar(objective.name, at_most=highest)
+        return Bar(objective.name, at_least=-highest)
 
     @property
     def planned(self) -> int:

@@ -38,6 +38,9 @@ def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+#: Key of the metrics on the test split in a trial's report.
+TEST = "test_split"
+
 #: Attributes of a trial that are stored unchanged.
 _KEPT = (
     "config",
@@ -50,6 +53,7 @@ _KEPT = (
     "legs",
     "failures",
     "run_id",
+    "scored",
     "test",
     "inherited",
     "message",
@@ -81,7 +85,9 @@ class TrialRecord:
         worker: Ray's id of the actor that runs the trial, or None.
         neighbours: Trials that were running or waiting at the same time.
         run_id: MLflow's id of the child run; None until it exists.
-        test: Metrics on the test split, for members of the front.
+        scored: Metrics on the test split that the trial's worker has found. They count, as ``test``, only if
+            the trial is chosen in the end.
+        test: Metrics on the test split, for members of the front and the best of each method.
         inherited: Metrics before training, with weights inherited from a supernet; empty without one.
         message: What happened, if the trial did not finish.
         kind: ``trial``, or ``supernet`` for the training of a supernet.
@@ -107,6 +113,7 @@ class TrialRecord:
     worker: str | None = None
     neighbours: list[TrialRecord] = field(default_factory=list, repr=False, compare=False)
     run_id: str | None = None
+    scored: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     inherited: dict[str, float] = field(default_factory=dict)
     message: str = ""
@@ -246,6 +253,7 @@ class History:
         """Add a trial's report: an epoch, or how it ended; the same report twice changes nothing."""
         record.node = result.get("node_ip", record.node)
         record.ending = Ending.from_result(result) or record.ending
+        record.scored = dict(result.get(TEST, record.scored))
         numbers = reported_numbers(result)
         if numbers.get("epoch", 0) > len(record.epochs):
             record.epochs.append({**numbers, "time": time.time()})

@@ -15,7 +15,7 @@ _Entered = TypeVar("_Entered")
 _TRIALS = "trials"
 _STARTING = "start of workers"
 #: What a worker reports of an epoch's time, and what it is called here.
-_WORK = {"epoch_seconds": "training", "validation_seconds": "validation"}
+_WORK = {"epoch_seconds": "training", "validation_seconds": "validation", "test_seconds": "test scoring"}
 
 
 class Clock:

@@ -162,6 +162,18 @@ def test_a_name_is_used_once(finished, settings) -> None:
         run_search(SearchConfig(**settings, name="first"))
 
 
+def test_workers_score_their_own_trials(settings, finished, monkeypatch) -> None:
+    monkeypatch.setattr("search.api.score_on_test", lambda *_, **__: pytest.fail("others were asked"))
+    result = run_search(SearchConfig(**settings, name="own"))
+    assert [row["test_accuracy"] for row in result.front]
+    assert [row["config"] for row in result.front] == [row["config"] for row in finished.front]
+    resumed = resume_search("own", storage_path=settings["storage_path"], num_samples="+1")
+    assert all("test_accuracy" in row for row in resumed.front)
+    store = SearchStore.read(Path(result.folder))
+    tested = {trial_id for trial_id, document, _ in store.trials() if document["test"]}
+    assert tested == {row["trial_id"] for row in [*resumed.front, *resumed.methods]}
+
+
 def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> None:
     few = {**settings, "num_samples": 1, "epochs": 1, "max_memory": None}
     monkeypatch.setattr("search.nodes.cpu_computes_in_bf16", lambda: True)

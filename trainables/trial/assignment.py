@@ -19,6 +19,28 @@ class Checkpoint(Protocol):
         """Return a context that gives the path of a local folder with the checkpoint's files."""
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What a trial must reach in its last epoch to be scored on the test split by its own worker.
+
+    Attributes:
+        metric: The metric that counts.
+        at_least: Least value that passes, or None.
+        at_most: Largest value that passes, or None.
+    """
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def passed(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether a trial with these metrics is scored."""
+        value = metrics[self.metric]
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
     """A configuration with everything that one run of it needs. The searcher makes it, and the trial gets it.
@@ -32,6 +54,7 @@ class Assignment:
         granted: Bytes of the device that the trial may use; None sets no limit.
         expected: Bytes that tensors are expected to hold at the peak of a step; None if unknown.
         checkpoint: The checkpoint from which to resume; None starts from the beginning.
+        bar: What the trial must reach to be scored on the test split at once; None never scores it.
     """
 
     config: Mapping[str, Any]
@@ -42,6 +65,7 @@ class Assignment:
     granted: int | None = None
     expected: int | None = None
     checkpoint: Checkpoint | None = None
+    bar: Bar | None = None
 
     @property
     def folder(self) -> str:

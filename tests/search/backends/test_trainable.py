@@ -15,8 +15,10 @@ from ray.tune import Checkpoint
 from search.backends import trainable
 from search.backends.trainable import FusionTrial
 from tests.trials import DAMAGE, PMF, Saved
-from trainables.trial.assignment import Assignment
+from trainables.progress import no_tick
+from trainables.trial.assignment import Assignment, Bar
 from trainables.trial.run import TrialRun
+from trainables.trial.run import test_metrics as score_fresh
 from trainables.trial.workbench import TrialSpec
 
 
@@ -41,6 +43,7 @@ class Reached:
             "checkpoint": self.result["epoch"],
             "trial_id": assignment.folder,
             "leg": assignment.folder,
+            "bar": self.result.get("test_split"),
         }
 
 
@@ -59,6 +62,7 @@ def changes(trial_spec, tmp_path) -> dict[str, Any]:
         "checkpoint": Saved(tmp_path),
         "trial_id": "trial-007",
         "leg": 2,
+        "bar": Bar("accuracy"),
     }
 
 
@@ -66,6 +70,8 @@ def changes(trial_spec, tmp_path) -> dict[str, Any]:
 def test_every_field_changes_what_it_should(trial_spec, changes, name, monkeypatch) -> None:
     assigned = dataclasses.replace(PMF, trial_id="trial-000")
     threads = torch.get_num_threads()
+    if name == "bar":  # it counts in the last epoch
+        trial_spec = dataclasses.replace(trial_spec, epochs=1)
     try:
         before = Reached(trial_spec, assigned, monkeypatch).seen
         after = Reached(trial_spec, dataclasses.replace(assigned, **{name: changes[name]}), monkeypatch).seen
@@ -79,6 +85,48 @@ def test_every_field_changes_what_it_should(trial_spec, changes, name, monkeypat
 def test_equal_assignments_give_equal_trials(trial_spec, monkeypatch) -> None:
     one, two = (Reached(trial_spec, PMF, monkeypatch).seen for _ in range(2))
     assert one == two
+
+
+class Scored:
+    """A trial of one epoch with a bar, whose worker may have taken it over from one that died."""
+
+    def __init__(self, spec: TrialSpec, bar: Bar | None, *, replaced: bool = False) -> None:
+        class Trial(FusionTrial):
+            def setup(self, config: dict[str, Any], **_: Any) -> None:
+                super().setup(config, spec=dataclasses.replace(spec, epochs=1))
+
+        self.trainable = Trial({"assignment": dataclasses.replace(PMF, bar=bar)})
+        self.trainable.replaced = replaced
+        self.result = self.trainable.step()
+
+
+def test_a_worker_scores_its_trial_as_one_that_reads_the_checkpoint(trial_spec, tmp_path) -> None:
+    scored = Scored(trial_spec, Bar("accuracy"))
+    scored.trainable.save_checkpoint(str(tmp_path))
+    fresh = score_fresh(trial_spec, dataclasses.replace(PMF, checkpoint=Saved(tmp_path)), no_tick)
+    assert scored.result["test_split"] == pytest.approx(fresh)
+    assert scored.result["done"]
+
+
+def test_what_is_below_the_bar_or_was_restarted_is_not_scored(trial_spec) -> None:
+    reached = Scored(trial_spec, None).result
+    assert "test_split" not in reached
+    accuracy, loss = reached["accuracy"], reached["loss"]
+    assert "test_split" in Scored(trial_spec, Bar("accuracy", at_least=accuracy)).result
+    assert "test_split" not in Scored(trial_spec, Bar("accuracy", at_least=accuracy + 1e-6)).result
+    assert "test_split" in Scored(trial_spec, Bar("loss", at_most=loss)).result
+    assert "test_split" not in Scored(trial_spec, Bar("loss", at_most=loss - 1e-6)).result
+    assert "test_split" not in Scored(trial_spec, Bar("accuracy"), replaced=True).result
+
+
+def test_a_trial_whose_test_score_fails_has_its_result(trial_spec, monkeypatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("the test split is gone")
+
+    monkeypatch.setattr(TrialRun, "evaluate", fail)
+    result = Scored(trial_spec, Bar("accuracy")).result
+    assert "test_split" not in result
+    assert 0 <= result["accuracy"] <= 1
 
 
 def test_names_of_folders_tell_legs_apart() -> None:

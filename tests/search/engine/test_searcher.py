@@ -24,6 +24,7 @@ from search.units import GIB, MIB
 from spaces import Space, SpaceContext
 from trainables.errors import UserError
 from trainables.seeds import MAX_SEED, derive_seed
+from trainables.trial.assignment import Bar
 
 TUNE_IDS = map(str, count())
 
@@ -56,6 +57,26 @@ def test_first_points_are_the_papers() -> None:
     assert record.config["n_fusion_layers"] == 2
     assert {record.config[f"n_{k}_prompts"] for k in ("query", "query_context", "fusion_context")} == {4}
     assert record.config["translator_width"] == 192
+
+
+def test_a_trial_is_scored_if_it_joins_the_front_or_is_the_best_of_its_method() -> None:
+    searcher = make_searcher(LAYERS)
+    one, two, three = (_assigned(searcher, tune_id) for tune_id in "abc")
+    assert one.bar == two.bar == three.bar == Bar("accuracy"), "nothing has finished"
+    finish(searcher, "b", 0.6)  # of two fused layers
+    finish(searcher, "c", 0.7)
+    finish(searcher, "a", 0.3)
+    for number in range(3):
+        tune_id = f"later {number}"
+        later = _assigned(searcher, tune_id)
+        assert later.config["n_fusion_layers"] > 3, "and thus in no way cheaper"
+        assert later.bar == Bar("accuracy", at_least=0.7)
+        finish(searcher, tune_id, 0.1)
+
+
+def test_several_trained_objectives_are_scored_in_the_end() -> None:
+    assert _assigned(make_searcher(objectives=("memory", "accuracy", "loss")), "a").bar is None
+    assert _assigned(make_searcher(objectives=("memory", "loss")), "a").bar == Bar("loss")
 
 
 def test_a_running_configuration_is_not_started_again() -> None:
