@@ -44,7 +44,7 @@ def search(configs: int, storage: str, **settings: Any) -> dict[str, Any]:
         **settings: Further settings of the search.
     """
     register_space(space(configs))
-    started = time.time()
+    started = time.perf_counter()
     result = run_search(
         SearchConfig(
             space="same_trials",
@@ -59,37 +59,18 @@ def search(configs: int, storage: str, **settings: Any) -> dict[str, Any]:
             **settings,
         )
     )
-    ended = time.time()
+    ended = time.perf_counter()
     store = SearchStore.read(Path(result.folder))
     trials = {record.key: record for record in (TrialRecord.from_dict(*trial) for trial in store.trials())}
     store.close()
     ordered = [trials[canonical(config)] for config in CONFIGS[:configs]]
     checkpoint = next(record.checkpoint for record in ordered if record.checkpoint)
     trained = json.loads(Path(result.folder, checkpoint, "trial.json").read_text())
-
-    at_once = min(os.cpu_count() or 1, configs)
-    spent = dict.fromkeys(("setup_seconds", "epoch_seconds", "validation_seconds"), 0.0)
-    for record in ordered:
-        spent["setup_seconds"] += record.epochs[0]["setup_seconds"]
-        for name in ("epoch_seconds", "validation_seconds"):
-            spent[name] += sum(epoch[name] for epoch in record.epochs)
-    began = min(
-        record.epochs[0]["time"] - sum(record.epochs[0][name] for name in spent) for record in ordered
-    )
-    reported = max(record.epochs[-1]["time"] for record in ordered)
-    shares = {name: seconds / at_once for name, seconds in spent.items()}
     return {
         "accuracies": [record.values["accuracy"] for record in ordered],
         "epochs": [len(record.epochs) for record in ordered],
         "setting": trained["spec"]["setting"],
-        "seconds": {
-            "set-up": began - started,
-            "building": shares["setup_seconds"],
-            "training": shares["epoch_seconds"],
-            "validation": shares["validation_seconds"],
-            "waiting": reported - began - sum(shares.values()),
-            "end": ended - reported,
-        },
+        "seconds": {**result.seconds, "end of Ray": ended - started - sum(result.seconds.values())},
     }
 
 

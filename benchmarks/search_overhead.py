@@ -13,7 +13,7 @@ front on the test split, and write checkpoints and MLflow runs, which the plain 
 The ledger shows where the time goes. What trials do at the same time counts as the sum over trials divided
 by the number of concurrent trials: ``building`` loads encoders and data and fills the cache. ``waiting`` is
 what is left of the time of the trials; the plain script starts a worker for each of them. Our ``set-up``
-starts Ray and the workers, too, and our ``end`` is the test scores, MLflow and the end of Ray.
+looks up and predicts, and our ``end`` writes the results and MLflow.
 
     python benchmarks/search_overhead.py [--epochs 2] [--out benchmarks/results/search_overhead.json]
 """

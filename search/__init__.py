@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trainables.garbage import garbage_kept
+
 if TYPE_CHECKING:
     from search.api import resume_search, run_search
     from search.config import SearchConfig
@@ -26,4 +28,5 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'search' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    with garbage_kept():
+        return getattr(import_module(_HOME[name]), name)
