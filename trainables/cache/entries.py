@@ -139,6 +139,11 @@ def building(folder: Path, name: str, tick: Tick = no_tick) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def being_built(folder: Path, name: str) -> bool:
+    """Return whether a process builds under a name; see ``building``."""
+    return building_now(_scratch(folder, name))
+
+
 def _scratch(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 

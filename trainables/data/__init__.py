@@ -1,7 +1,7 @@
 """Datasets, which are opened from Parquet files, prepared once and loaded in batches."""
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
-from trainables.data.features import FeatureCache, NoRoomError
+from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.loader import Batch, Loader
 from trainables.data.prepared import PreparedData, prepare, typical_text_length
 from trainables.data.source import DATASETS, SPLITS, Dataset, open_dataset
@@ -15,6 +15,7 @@ __all__ = [
     "FeatureCache",
     "Loader",
     "NoRoomError",
+    "PrefixFeatures",
     "PreparedData",
     "get_augmentation",
     "open_dataset",

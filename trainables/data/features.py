@@ -17,7 +17,16 @@ from filelock import FileLock
 from torch import Tensor
 
 from trainables.cache import ADVICE, building, cache_dir, checked, publish, ready
-from trainables.cache.entries import hold_for, in_use, last_used, partials, release, remove, size_of
+from trainables.cache.entries import (
+    being_built,
+    hold_for,
+    in_use,
+    last_used,
+    partials,
+    release,
+    remove,
+    size_of,
+)
 from trainables.data.prepared import PreparedData, PreparedSplit
 from trainables.data.source import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
@@ -126,6 +135,12 @@ class FeatureCache:
                 hold_for(files.path(layer), tokens)
                 return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
         raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
+
+    def busy(
+        self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
+    ) -> bool:
+        """Return whether a process computes features of a split now; see ``features`` for the arguments."""
+        return being_built(self.folder, _Files(self.folder, data.key, split, modality, encoder, setting).stem)
 
     def check(
         self,

@@ -54,6 +54,8 @@ class TrialRun:
         setting = replace(self.spec.setting, **setting_changes(self.config))
         self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
         self.method = self._build().to(self.device)
+        later = ("test",) if self.assignment.bar is not None else ()
+        self.bench.fill(("train", "validation", *later), self.method, self.setting)
         train = self.loader("train")
         layers = self.method.prefix_layers()
         #: Whether steps run as ``setting`` states. They do not if the cache has no space for a split.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -12,6 +14,7 @@ from trainables.data import (
     FeatureCache,
     Loader,
     NoRoomError,
+    PrefixFeatures,
     PreparedData,
     get_augmentation,
     open_dataset,
@@ -109,20 +112,9 @@ class Workbench:
         spec = self.spec
         features = {}
         if setting.prefix != "computed":
-            cache = FeatureCache(spec.feature_cache)
-            for modality, layer in method.prefix_layers().items():
+            for modality in method.prefix_layers():
                 try:
-                    features[modality] = cache.features(
-                        self.data,
-                        split,
-                        method.tower(modality),
-                        layer,
-                        setting,
-                        encoder=spec.fingerprints[modality],
-                        device=self.device,
-                        others=spec.prefixes.get(modality, ()),
-                        tick=self.tick,
-                    )
+                    features[modality] = self._features(split, modality, method, setting)
                 except NoRoomError as error:
                     if spec.setting.prefix != "computed":
                         kind = DiskFullError if is_disk_full(error) else UserError
@@ -138,6 +130,48 @@ class Workbench:
             self.device,
             features,
             get_augmentation(spec.augment) if split == "train" else None,
+        )
+
+    def fill(self, splits: Iterable[str], method: FusionMethod, setting: TrainingSetting) -> None:
+        """Fill the cache with the output of a method's frozen prefix, if the setting reads it from there.
+
+        What another process computes at the moment comes last, so that processes that need the same share the
+        work. What the cache cannot take is left to ``loader``.
+
+        Args:
+            splits: Names of the splits.
+            method: The method.
+            setting: How steps are run.
+        """
+        if setting.prefix == "computed":
+            return
+        wanted = [(split, modality) for split in splits for modality in method.prefix_layers()]
+        features = FeatureCache(self.spec.feature_cache)
+        elsewhere = []
+        for split, modality in wanted:
+            if features.busy(self.data, split, modality, setting, self.spec.fingerprints[modality]):
+                elsewhere.append((split, modality))
+                continue
+            with contextlib.suppress(NoRoomError):
+                self._features(split, modality, method, setting)
+        for split, modality in elsewhere:
+            with contextlib.suppress(NoRoomError):
+                self._features(split, modality, method, setting)
+
+    def _features(
+        self, split: str, modality: str, method: FusionMethod, setting: TrainingSetting
+    ) -> PrefixFeatures:
+        """Return the cached output of a frozen prefix; it is computed if the cache lacks it."""
+        return FeatureCache(self.spec.feature_cache).features(
+            self.data,
+            split,
+            method.tower(modality),
+            method.prefix_layers()[modality],
+            setting,
+            encoder=self.spec.fingerprints[modality],
+            device=self.device,
+            others=self.spec.prefixes.get(modality, ()),
+            tick=self.tick,
         )
 
 
