@@ -155,6 +155,7 @@ def seam(run_trials: Callable[..., Any] = start, pool: Callable[..., Any] = star
     replaced = {
         "search.api.cluster": lambda *_, **__: contextlib.nullcontext(),
         "search.api.find_nodes": lambda *_: [Node(cpus=2, memory=16 * GIB)],
+        "search.precision.cpus_in_bf16": lambda nodes: {node.node_id: True for node in nodes},
         "search.api.Tracker": lambda *_, **__: tracker,
         "search.api.run_trials": run_trials,
         "search.oneshot.strategy.OneShot._train": lambda self: None,
