@@ -6,7 +6,7 @@ import math
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -130,11 +130,15 @@ class SubnetActor:
         tick = self._watchdog.tick
         self._bench = Workbench(spec, torch.device(default_device()), threads, tick)
         setting = spec.setting.as_run(cached=spec.feature_cache > 0)
-        supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
-        if precision == "auto":
+        if precision == "fp32":
+            setting = replace(setting, precision=precision)
+        elif setting.precision != "fp32":
             precision = setting.precision
-            if precision == "fp32" and device_computes_in_bf16(self._bench.device.type):
-                precision = "bf16"
+        elif precision == "auto" and not device_computes_in_bf16(self._bench.device.type):
+            precision = "fp32"
+        else:
+            precision = "bf16"
+        supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         self.precision = precision
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
         encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}

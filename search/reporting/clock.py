@@ -69,7 +69,11 @@ class Clock:
         if not work or waiting < 0:  # trials that are replayed report more than has passed
             return found
         split = {_TRIALS: {**work, "waiting": waiting}}
-        return {part: s for name in found for part, s in split.get(name, {name: found[name]}).items()}
+        parts: dict[str, float] = defaultdict(float)
+        for name, seconds in found.items():
+            for part, share in split.get(name, {name: seconds}).items():
+                parts[part] += share  # trials are scored by their workers, and in the end
+        return dict(parts)
 
     def started(self, record: TrialRecord) -> None:
         """Hear that a worker has started a trial."""
@@ -89,7 +93,8 @@ class Clock:
             self._fresh.remove(record.trial_id)
             self._work["building"] += epoch.get("setup_seconds", 0.0)
         for name, part in _WORK.items():
-            self._work[part] += epoch.get(name, 0.0)
+            if name in epoch:
+                self._work[part] += epoch[name]
         self._open[record.trial_id] = len(record.epochs)
 
     def ended(self, record: TrialRecord) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +16,7 @@ from tests.conftest import ROOT
 
 @pytest.mark.full
 def test_a_table_holds_all_epochs_of_each_trial(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import record_table
-
+    record_table: Any = importlib.import_module("record_table")
     out = workplace / "table.parquet"
     options = ["--space", "linear", "--trials", "2", "--epochs", "2", "--workers", "1", "--rows", "16,8,4"]
     monkeypatch.setattr("sys.argv", ["record_table.py", *options, "--out", str(out)])

@@ -70,6 +70,20 @@ def test_the_time_of_trials_is_split_by_what_their_workers_did(now) -> None:
     assert sum(spent.values()) == 16
 
 
+def test_scores_of_workers_and_those_in_the_end_are_one_part(now) -> None:
+    clock, record = Clock(), trial("one")
+    with clock.trials():
+        clock.started(record)
+        record.epochs.append({**EPOCH, "test_seconds": 3.0})
+        clock.reported(record)
+        now[0] += 10
+    with clock.part("test scoring"):
+        now[0] += 5
+    spent = clock.seconds()
+    assert spent["test scoring"] == 8
+    assert sum(spent.values()) == 15
+
+
 def test_what_trials_have_recorded_elsewhere_is_not_taken_for_this_search(now) -> None:
     clock, replayed = Clock(), trial("one")
     with clock.trials():
