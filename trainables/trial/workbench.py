@@ -85,6 +85,7 @@ class Workbench:
         self.device = device
         self.tick = tick
         self.data = _open_prepared(spec, tick)
+        self._opened: dict[tuple[str, str, int, TrainingSetting], PrefixFeatures] = {}
 
     def context(self, setting: TrainingSetting) -> MethodContext:
         """Return the context from which a method is built; encoders are loaded once per process."""
@@ -161,18 +162,25 @@ class Workbench:
     def _features(
         self, split: str, modality: str, method: FusionMethod, setting: TrainingSetting
     ) -> PrefixFeatures:
-        """Return the cached output of a frozen prefix; it is computed if the cache lacks it."""
-        return FeatureCache(self.spec.feature_cache).features(
-            self.data,
-            split,
-            method.tower(modality),
-            method.prefix_layers()[modality],
-            setting,
-            encoder=self.spec.fingerprints[modality],
-            device=self.device,
-            others=self.spec.prefixes.get(modality, ()),
-            tick=self.tick,
-        )
+        """Return the cached output of a frozen prefix; it is computed if the cache lacks it.
+
+        It stays open, so that it need not be computed again if the cache removes it for another split.
+        """
+        layer = method.prefix_layers()[modality]
+        key = split, modality, layer, setting
+        if key not in self._opened:
+            self._opened[key] = FeatureCache(self.spec.feature_cache).features(
+                self.data,
+                split,
+                method.tower(modality),
+                layer,
+                setting,
+                encoder=self.spec.fingerprints[modality],
+                device=self.device,
+                others=self.spec.prefixes.get(modality, ()),
+                tick=self.tick,
+            )
+        return self._opened[key]
 
 
 @cache

@@ -11,6 +11,7 @@ from tests.trials import PMF
 from trainables.cache import building
 from trainables.data import FeatureCache
 from trainables.trial.run import TrialRun
+from trainables.trial.workbench import Workbench
 
 PAIRS = [(split, modality) for split in ("train", "validation") for modality in ("text", "image")]
 
@@ -54,8 +55,15 @@ def test_what_another_process_computes_comes_last(trial_spec, filled) -> None:
     other.start()
     started.wait(20)
     assert cache.busy(*given)
-    run.bench.fill(("train", "validation"), run.method, run.setting)
+    bench = Workbench(trial_spec, run.bench.device)
+    bench.fill(("train", "validation"), run.method, run.setting)
     enough.set()
     other.join()
     assert filled == [*PAIRS[1:], PAIRS[0]]
     assert not cache.busy(*given)
+
+
+def test_what_was_filled_is_not_asked_for_again(trial_spec, filled) -> None:
+    run = TrialRun(trial_spec, PMF)
+    assert set(run.trainer.train_loader.features) == {"text", "image"}
+    assert sorted(filled) == sorted(PAIRS)
