@@ -16,7 +16,15 @@ from search.backends.trainable import FusionTrial
 from search.config import SearchConfig
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
-from trainables.data import DATASETS, Dataset, FeatureCache, open_dataset, prepare, typical_text_length
+from trainables.data import (
+    DATASETS,
+    SPLITS,
+    Dataset,
+    FeatureCache,
+    open_dataset,
+    prepare,
+    typical_text_length,
+)
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryPredictor
 from trainables.memory.memo import PredictionMemo
@@ -116,7 +124,7 @@ class TrainingBackend:
             "resolved.image_size": setting.image_size,
             "dataset.fingerprint": dataset.fingerprint,
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
-            **{f"dataset.{split}": dataset.count(split) for split in dataset.files},
+            **{f"dataset.{split}": dataset.count(split) for split in SPLITS},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
         }
 

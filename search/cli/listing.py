@@ -81,12 +81,12 @@ def datasets(given: Given) -> None:
         from trainables.data import DATASETS, SPLITS, open_dataset
 
     rows = []
-    for name, (_, description) in DATASETS.items():
+    for name, included in DATASETS.items():
         opened = open_dataset(name)
         rows.append(
             {
                 "name": name,
-                "description": description,
+                "description": included.description,
                 "task": opened.task.name,
                 "modalities": sorted(opened.modalities),
                 **opened.task.summary(),

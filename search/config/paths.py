@@ -22,7 +22,7 @@ def absolute_files(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 def absolute_dataset(name: str) -> str:
     """Return the absolute path of a dataset's folder; other names stay as they are."""
-    from trainables.data.source import DATASETS
+    from trainables.data import DATASETS
 
     return name if name in DATASETS or not os.path.isdir(name) else absolute(name)
 

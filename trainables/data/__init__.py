@@ -2,9 +2,11 @@
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
+from trainables.data.included import DATASETS, open_dataset
 from trainables.data.loader import Batch, Loader
 from trainables.data.prepared import PreparedData, prepare, typical_text_length
-from trainables.data.source import DATASETS, SPLITS, Dataset, open_dataset
+from trainables.data.rows import SPLITS
+from trainables.data.source import Dataset
 
 __all__ = [
     "AUGMENTATIONS",

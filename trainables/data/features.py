@@ -28,7 +28,7 @@ from trainables.cache.entries import (
     size_of,
 )
 from trainables.data.prepared import PreparedData, PreparedSplit
-from trainables.data.source import SPLITS
+from trainables.data.rows import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
 from trainables.errors import UserError
 from trainables.progress import Tick, no_tick

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from trainables.cache import ADVICE, build_once, cache_dir
 from trainables.cache.entries import entries_of, last_used, remove, size_of
-from trainables.data.source import SPLITS, Dataset, image_bytes
+from trainables.data.rows import SPLITS
+from trainables.data.source import Dataset, image_bytes
 from trainables.disk import disk_full, free_space
 from trainables.errors import UserError
 from trainables.progress import Tick, no_tick

@@ -1,0 +1,51 @@
+"""The datasets in the package, and opening datasets by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.source import Dataset, open_folder
+from trainables.errors import UserError
+
+_OPENCLIPART = Path(__file__).parent / "openclipart"
+
+
+@dataclass(frozen=True)
+class Included:
+    """A dataset in the package.
+
+    Attributes:
+        description: One line for listings.
+        folder: Folder with the stored rows.
+    """
+
+    description: str
+    folder: Path
+
+
+DATASETS = {
+    "openclipart": Included(
+        "2,402 public-domain drawings with their titles, 13 topics (image + text -> class)", _OPENCLIPART
+    ),
+}
+
+
+def open_dataset(name: str) -> Dataset:
+    """Open a dataset and check its schema.
+
+    Args:
+        name: Name of a dataset in the package, or a folder.
+
+    Raises:
+        UserError: If there is no such dataset, a split or column is missing, a split is empty, or a column
+            has the wrong type.
+    """
+    if name in DATASETS:
+        return open_folder(name, DATASETS[name].folder)
+    if not os.path.isdir(name):  # False for a name that no file can have, too
+        raise UserError(
+            f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"
+        )
+    return open_folder(name, Path(name))
