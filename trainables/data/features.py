@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -27,7 +27,8 @@ from trainables.cache.entries import (
     remove,
     size_of,
 )
-from trainables.data.prepared import PreparedData, PreparedSplit
+from trainables.data.cells import Cells
+from trainables.data.prepared import PreparedData
 from trainables.data.rows import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
 from trainables.errors import UserError
@@ -42,24 +43,31 @@ _HEADER, _TRIES = 256, 3
 
 @dataclass(frozen=True)
 class PrefixFeatures:
-    """Memory-mapped tokens of all rows of a split after some layers of one tower.
+    """Memory-mapped tokens of a split's distinct inputs after some layers of one tower.
 
     Attributes:
-        tokens: The tokens, shape (N, T, D). NumPy has no bfloat16; its numbers are kept as their 16 bits.
+        tokens: The tokens of each cell, shape (C, T, D). NumPy has no bfloat16; its numbers are kept as their
+            16 bits.
         layer: Number of layers that the tokens have passed.
-        mask: Returns the mask of the rows' real tokens, shape (B, T), or None if no token is padding.
+        cells: The inputs, which know the masks of real tokens.
+        index: The number of each row's cell, shape (N,).
     """
 
     tokens: np.ndarray
     layer: int
-    mask: Callable[[Tensor], Tensor | None]
+    cells: Cells
+    index: Tensor
 
     def sequence(self, rows: Tensor) -> Sequence:
         """Return the tokens of the rows with these numbers (B,) in float32, as input of the next layer."""
-        tokens = torch.from_numpy(self.tokens[rows.numpy()])
+        return self.of_cells(self.index[rows])
+
+    def of_cells(self, cells: Tensor) -> Sequence:
+        """Return the tokens of the cells with these numbers (B,), as ``sequence`` does for rows."""
+        tokens = torch.from_numpy(self.tokens[cells.numpy()])
         if tokens.dtype == torch.uint16:
             tokens = tokens.view(torch.bfloat16).float()
-        return Sequence(tokens, self.mask(rows), self.layer)
+        return Sequence(tokens, self.cells.mask(cells), self.layer)
 
 
 class NoRoomError(UserError):
@@ -119,6 +127,7 @@ class FeatureCache:
                 computed and the cache may not be written.
         """
         rows = data.split(split)
+        cells, index = rows.cells[tower.modality], rows.index[tower.modality]
         files = _Files(self.folder, data.key, split, tower.modality, encoder, setting)
         what = f"the {tower.modality} features of the {split} split"
         for _ in range(_TRIES):
@@ -127,13 +136,13 @@ class FeatureCache:
                     # Only one process at a time computes layers of a split; the next one can reuse its files
                     with building(self.folder, files.stem, tick) as scratch:
                         if not checked(files.path(layer)):
-                            self._build(scratch, files, rows, tower, layer, setting, device, others, tick)
+                            self._build(scratch, files, cells, tower, layer, setting, device, others, tick)
             except UserError as error:
                 raise NoRoomError(f"{what} cannot be cached: {error}") from error
             with contextlib.suppress(FileNotFoundError):  # another process may have made room
                 tokens = np.load(files.path(layer), mmap_mode="r")
                 hold_for(files.path(layer), tokens)
-                return PrefixFeatures(tokens, layer, _mask_of(rows, tower.modality))
+                return PrefixFeatures(tokens, layer, cells, index)
         raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
 
     def busy(
@@ -172,7 +181,7 @@ class FeatureCache:
         self,
         scratch: Path,
         files: _Files,
-        rows: PreparedSplit,
+        cells: Cells,
         tower: Tower,
         layer: int,
         setting: TrainingSetting,
@@ -186,15 +195,15 @@ class FeatureCache:
         if lower is not None:
             tokens = np.load(files.path(lower), mmap_mode="r")
             hold_for(files.path(lower), tokens)
-            below = PrefixFeatures(tokens, lower, _mask_of(rows, tower.modality))
+            below = PrefixFeatures(tokens, lower, cells, torch.arange(len(cells)))
         on_the_way = {i for i in others if (-1 if lower is None else lower) < i < layer}
-        size = self._size(rows, tower, setting)
+        size = self._size(cells, tower, setting)
         with contextlib.ExitStack() as stack:
             opened = self._reserve(scratch, files, layer, on_the_way, size, stack)
             tower.to(device).eval()
             # The batches of a training step, so that this takes no more memory than a step
-            for index in torch.arange(len(rows)).split(setting.batch_size // setting.gradient_accumulation):
-                inputs = below.sequence(index) if below else rows.inputs(tower.modality, index)
+            for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
+                inputs = below.of_cells(part) if below else cells.inputs(part)
                 sequence: ModalityInput = to_device(inputs, device)
                 for i in range(0 if lower is None else lower + 1, layer + 1):
                     with torch.no_grad(), setting.autocast(device):
@@ -202,19 +211,19 @@ class FeatureCache:
                     tokens = sequence.tokens.to(_stored(setting))
                     sequence = replace(sequence, tokens=tokens.float())
                     if i in opened:
-                        _append(opened[i], _as_array(tokens.cpu()), len(rows))
+                        _append(opened[i], _as_array(tokens.cpu()), len(cells))
                 tick()
             for file in opened.values():
                 file.truncate()  # deeper layers may have fewer tokens than were reserved
         for i in opened:
             publish(scratch / files.path(i).name, files.path(i))
 
-    def _size(self, rows: PreparedSplit, tower: Tower, setting: TrainingSetting) -> int:
+    def _size(self, cells: Cells, tower: Tower, setting: TrainingSetting) -> int:
         """Return the bytes of a file, at most; no layer has more values than the first one gets."""
         device = next(tower.parameters()).device
         with torch.no_grad(), setting.autocast(device):
-            one = tower.encode(to_device(rows.inputs(tower.modality, torch.arange(1)), device), 0)
-        return len(rows) * one.tokens.numel() * _stored(setting).itemsize + _HEADER
+            one = tower.encode(to_device(cells.inputs(torch.arange(1)), device), 0)
+        return len(cells) * one.tokens.numel() * _stored(setting).itemsize + _HEADER
 
     def _reserve(
         self,
@@ -307,11 +316,11 @@ def _as_array(tokens: Tensor) -> np.ndarray:
     return array
 
 
-def _append(file: IO[bytes], tokens: np.ndarray, rows: int) -> None:
-    """Write the next tokens (B, T, D) to a file of NumPy's format that will have ``rows`` rows."""
+def _append(file: IO[bytes], tokens: np.ndarray, cells: int) -> None:
+    """Write the next tokens (B, T, D) to a file of NumPy's format that will have those of ``cells`` cells."""
     if file.tell() == 0:
         described = np.lib.format.dtype_to_descr(tokens.dtype)
-        header = {"descr": described, "fortran_order": False, "shape": (rows, *tokens.shape[1:])}
+        header = {"descr": described, "fortran_order": False, "shape": (cells, *tokens.shape[1:])}
         np.lib.format.write_array_header_1_0(file, header)
     file.write(np.ascontiguousarray(tokens).data)
 
@@ -328,7 +337,3 @@ def to_device(inputs: object, device: torch.device) -> Sequence | dict[str, Tens
         return Sequence(inputs.tokens.to(device), mask, inputs.layer)
     assert isinstance(inputs, dict)
     return {name: tensor.to(device) for name, tensor in inputs.items()}
-
-
-def _mask_of(rows: PreparedSplit, modality: str) -> Callable[[Tensor], Tensor | None]:
-    return rows.mask if modality == "text" else lambda _: None

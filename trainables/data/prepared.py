@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,15 @@ from torch import Tensor
 
 from trainables.cache import ADVICE, build_once, cache_dir
 from trainables.cache.entries import entries_of, last_used, remove, size_of
+from trainables.data.cells import (
+    Cells,
+    CellWriter,
+    Content,
+    Convert,
+    digest,
+    read_batches,
+    writing_batches,
+)
 from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset, image_bytes
 from trainables.disk import disk_full, free_space
@@ -35,17 +44,18 @@ from trainables.units import GIB
 #: Largest size of all prepared datasets together in bytes.
 LIMIT = 32 * GIB
 
-_FORMAT = 2  # increase when the layout below changes
-_ROWS = 512
+_FORMAT = 3  # increase when the layout below changes
+_ROW_BYTES = 16  # of a row's label and numbers of cells, about
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared dataset: a folder with one Arrow file per split and ``prepared.json``.
+    """A prepared dataset: a folder with ``prepared.json`` and Arrow files.
 
-    Any process of the node can open it by its path alone.
+    Each split has a file with the distinct cells of each modality, and one with its rows: their labels, and
+    the numbers of their cells. Any process of the node can open it by its path alone.
     """
 
     folder: Path
@@ -67,17 +77,32 @@ class PreparedData:
 
     def split(self, name: str) -> PreparedSplit:
         """Open a split. Inputs are read only when rows are requested."""
-        return PreparedSplit(self.folder / f"{name}.arrow", self.info)
+        return PreparedSplit(self.folder, name, self.info)
 
 
 class PreparedSplit:
-    """The rows of one split, read directly from the memory map."""
+    """The rows of one split. Equal inputs of a modality are one cell, which is stored once.
 
-    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
-        self._info = info
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._parts = [self._views(reader.get_batch(i)) for i in range(reader.num_record_batches)]
-        self.labels = torch.from_numpy(np.concatenate([part["label"] for part in self._parts]))
+    Args:
+        folder: Folder of the prepared data.
+        name: Name of the split.
+        info: Description of the prepared data.
+
+    Attributes:
+        labels: The rows' labels, shape (N,) or (N, K).
+        cells: The distinct inputs of each modality.
+        index: For each modality, the number of each row's cell, shape (N,).
+    """
+
+    def __init__(self, folder: Path, name: str, info: Mapping[str, Any]) -> None:
+        batches = read_batches(_rows_path(folder, name))
+        self.labels = torch.from_numpy(np.concatenate([_read_labels(batch["label"]) for batch in batches]))
+        self.cells: dict[str, Cells] = {}
+        self.index: dict[str, Tensor] = {}
+        for modality in info["modalities"]:
+            self.cells[modality] = Cells(_cells_path(folder, name, modality), modality, info)
+            numbers = np.concatenate([batch[modality].to_numpy() for batch in batches])
+            self.index[modality] = torch.from_numpy(numbers).long()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,36 +111,11 @@ class PreparedSplit:
         """Return an encoder's inputs for the given rows.
 
         Args:
-            modality: ``text`` returns ``input_ids`` (B, T) and ``attention_mask`` (B, T). ``image`` returns
-                normalised ``pixel_values`` (B, 3, S, S).
+            modality: ``text`` returns ``input_ids`` (B, T) and ``attention_mask`` (B, T), which is True for
+                real tokens. ``image`` returns normalised ``pixel_values`` (B, 3, S, S).
             rows: Row numbers, shape (B,).
         """
-        if modality == "text":
-            ids = torch.from_numpy(self._take("text", rows)).long()
-            return {"input_ids": ids, "attention_mask": self.mask(rows)}
-        pixels = torch.from_numpy(self._take("image", rows)).permute(0, 3, 1, 2)
-        mean = torch.tensor(self._info["image_mean"]).view(3, 1, 1)
-        std = torch.tensor(self._info["image_std"]).view(3, 1, 1)
-        return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
-
-    def mask(self, rows: Tensor) -> Tensor:
-        """Return a mask that is True for real text tokens, shape (B, T)."""
-        lengths = torch.from_numpy(self._take("text_tokens", rows))
-        return torch.arange(self._info["text_length"])[None] < lengths[:, None]
-
-    def _take(self, column: str, rows: Tensor) -> np.ndarray:
-        return np.stack([self._parts[row // _ROWS][column][row % _ROWS] for row in rows.tolist()])
-
-    def _views(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        n, size = batch.num_rows, self._info["image_size"]
-        views = {"label": _read_labels(batch["label"])}
-        if "text" in batch.schema.names:
-            views["text"] = batch["text"].flatten().to_numpy().reshape(n, self._info["text_length"])
-            views["text_tokens"] = batch["text_tokens"].to_numpy()
-        if "image" in batch.schema.names:
-            pixels = np.frombuffer(batch["image"].buffers()[1], dtype=np.uint8)
-            views["image"] = pixels[: n * size * size * 3].reshape(n, size, size, 3)
-        return views
+        return self.cells[modality].inputs(self.index[modality][rows])
 
 
 def prepare(
@@ -161,10 +161,13 @@ def prepare(
     folder = cache_dir() / "prepared"
 
     def build(target: Path) -> None:
-        _make_room(folder, sum(map(dataset.count, SPLITS)) * _row_bytes(info))
+        size = _size(dataset, info, lambda split, _: dataset.count(split))
+        if _excess(folder, size) > 0:  # it may fit if equal cells are counted once
+            size = _size(dataset, info, lambda split, modality: _distinct(dataset, split, modality, progress))
+        _make_room(folder, size)
         target.mkdir()
         for split in SPLITS:
-            _write_split(dataset, split, encoders, info, target / f"{split}.arrow", progress)
+            _write_split(dataset, split, encoders, info, target, progress)
         (target / "prepared.json").write_text(json.dumps(info))
 
     build_once(folder / key, build, tick)
@@ -217,61 +220,115 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
     return tokenizer
 
 
+def _rows_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.arrow"
+
+
+def _cells_path(folder: Path, split: str, modality: str) -> Path:
+    return folder / f"{split}-{modality}.arrow"
+
+
 def _write_split(
     dataset: Dataset,
     split: str,
     encoders: Mapping[str, EncoderSource],
     info: Mapping[str, Any],
-    path: Path,
+    folder: Path,
     progress: Progress | None,
 ) -> None:
-    size, length = info["image_size"], info["text_length"]
-    fields = [pa.field("label", _label_type(dataset.task))]
-    tokenizer = None
-    if "text" in encoders:
-        tokenizer = load_tokenizer(encoders["text"])
-        fields += [
-            pa.field("text", pa.list_(pa.int32(), length)),
-            pa.field("text_tokens", pa.int32()),
-        ]
-    if "image" in encoders:
-        fields.append(pa.field("image", pa.binary(size * size * 3)))
-    schema = pa.schema(fields)
+    where = f"dataset '{dataset.name}', {split} row"
     total = dataset.count(split)
     done = 0
-    with (
-        pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        for batch in _regular(dataset, split, encoders):
-            where = f"dataset '{dataset.name}', {split} row"
-            labels = dataset.task.encode(batch[dataset.label], where, done).numpy()
-            columns: dict[str, Any] = {"label": _stored_labels(labels)}
-            if tokenizer is not None:
-                texts = [text or "" for text in batch[dataset.modalities["text"]]]
-                encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
-                ids = np.asarray(encoded["input_ids"], dtype=np.int32)
-                columns["text"] = pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length)
-                lengths = np.asarray(encoded["attention_mask"]).sum(axis=1)
-                # A tokeniser without special tokens turns an empty text into padding only. One position
-                # then counts as real, because attention needs at least one real token.
-                columns["text_tokens"] = pa.array(np.maximum(lengths, 1).astype(np.int32))
-            if "image" in encoders:
-                cells = batch[dataset.modalities["image"]]
-                rows = range(done, done + len(cells))
-                pixels = pool.map(_pixels, cells, repeat(size), (f"{where} {row}" for row in rows))
-                columns["image"] = pa.array(list(pixels), type=schema.field("image").type)
-            writer.write(pa.record_batch([columns[field.name] for field in schema], schema=schema))
-            done += len(batch[dataset.label])
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
+        writers = {}
+        for modality, encoder in encoders.items():
+            schema, convert = (
+                _texts(encoder, info["text_length"])
+                if modality == "text"
+                else _images(pool, info["image_size"])
+            )
+            file = stack.enter_context(writing_batches(_cells_path(folder, split, modality), schema))
+            writers[modality] = CellWriter(file, convert)
+        schema = pa.schema({"label": _label_type(dataset.task), **dict.fromkeys(writers, pa.int32())})
+        rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
+        columns = [dataset.label, *(dataset.modalities[modality] for modality in writers)]
+        for batch in dataset.batches(split, columns):
+            labels = dataset.task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
+            stored = {"label": _stored_labels(labels)}
+            rows = [f"{where} {done + i}" for i in range(batch.num_rows)]
+            for modality, writer in writers.items():
+                stored[modality] = writer.add(_contents(dataset, modality, batch), rows)
+            rows_file.write(pa.record_batch(stored, schema=schema))
+            done += batch.num_rows
             if progress:
                 progress(split, done, total)
+        for writer in writers.values():
+            writer.flush()
 
 
-def _row_bytes(info: Mapping[str, Any]) -> int:
-    """Return about how many bytes a row takes."""
-    image = 3 * info["image_size"] ** 2 if "image" in info["modalities"] else 0
-    return image + 4 * info["text_length"] + 16
+def _contents(dataset: Dataset, modality: str, batch: pa.RecordBatch) -> list[Content]:
+    """Return the contents of a batch's cells; an empty text is a text without characters."""
+    values = batch[dataset.modalities[modality]].to_pylist()
+    return [text or "" for text in values] if modality == "text" else list(map(image_bytes, values))
+
+
+def _texts(encoder: EncoderSource, length: int) -> tuple[pa.Schema, Convert]:
+    """Return the columns of texts, and the function that tokenises them."""
+    tokenizer = load_tokenizer(encoder)
+    schema = pa.schema({"text": pa.list_(pa.int32(), length), "text_tokens": pa.int32()})
+
+    def convert(texts: list[Content], _: list[str]) -> dict[str, pa.Array]:
+        encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
+        ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+        # A tokeniser without special tokens turns an empty text into padding only. One position then counts
+        # as real, because attention needs at least one real token.
+        lengths = np.maximum(np.asarray(encoded["attention_mask"]).sum(axis=1), 1)
+        return {
+            "text": pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length),
+            "text_tokens": pa.array(lengths.astype(np.int32)),
+        }
+
+    return schema, convert
+
+
+def _images(pool: ThreadPoolExecutor, size: int) -> tuple[pa.Schema, Convert]:
+    """Return the column of images, and the function that decodes them in a pool of threads."""
+    schema = pa.schema({"image": pa.binary(size * size * 3)})
+
+    def convert(images: list[Content], rows: list[str]) -> dict[str, pa.Array]:
+        pixels = pool.map(_pixels, images, repeat(size), rows)
+        return {"image": pa.array(list(pixels), type=schema.field("image").type)}
+
+    return schema, convert
+
+
+def _size(dataset: Dataset, info: Mapping[str, Any], cells: Callable[[str, str], int]) -> int:
+    """Return about how many bytes the data take.
+
+    Args:
+        dataset: The dataset.
+        info: Description of the data.
+        cells: Returns the number of stored cells of a split and modality.
+    """
+    bytes_of = {"text": 4 * info["text_length"] + 4, "image": 3 * info["image_size"] ** 2}
+    of_cells = sum(cells(s, modality) * bytes_of[modality] for s in SPLITS for modality in info["modalities"])
+    return of_cells + sum(map(dataset.count, SPLITS)) * _ROW_BYTES
+
+
+def _distinct(dataset: Dataset, split: str, modality: str, progress: Progress | None) -> int:
+    """Return the number of distinct cells of a split and modality."""
+    found: set[bytes] = set()
+    for batch in dataset.batches(split, [dataset.modalities[modality]]):
+        found.update(map(digest, _contents(dataset, modality, batch)))
+        if progress:
+            progress(split, 0, dataset.count(split))
+    return len(found)
+
+
+def _excess(folder: Path, size: int) -> int:
+    """Return the bytes that have to be removed before ``size`` more fit the limit and the disk."""
+    return max(sum(map(size_of, entries_of(folder))) + size - LIMIT, size - free_space(folder))
 
 
 def _make_room(folder: Path, size: int) -> None:
@@ -283,9 +340,8 @@ def _make_room(folder: Path, size: int) -> None:
     Raises:
         DiskFullError: If the disk has less than ``size`` bytes left.
     """
-    entries = entries_of(folder)
-    excess = max(sum(map(size_of, entries)) + size - LIMIT, size - free_space(folder))
-    for entry in sorted(entries, key=last_used):
+    excess = _excess(folder, size)
+    for entry in sorted(entries_of(folder), key=last_used):
         if excess <= 0:
             break
         entry_size = size_of(entry)
@@ -293,22 +349,6 @@ def _make_room(folder: Path, size: int) -> None:
             excess -= entry_size if remove(entry) else 0
     if free_space(folder) < size:
         raise disk_full(folder, ADVICE, size)
-
-
-def _regular(
-    dataset: Dataset, split: str, encoders: Mapping[str, EncoderSource]
-) -> Iterator[dict[str, list[Any]]]:
-    """Yield batches of ``_ROWS`` rows, only the last may be smaller, so that row numbers determine places."""
-    columns = [dataset.label, *(dataset.modalities[modality] for modality in encoders)]
-    held: dict[str, list[Any]] = {column: [] for column in columns}
-    for batch in dataset.batches(split, columns, _ROWS):
-        for column in columns:
-            held[column] += batch[column].to_pylist()
-        while len(held[dataset.label]) >= _ROWS:
-            yield {column: values[:_ROWS] for column, values in held.items()}
-            held = {column: values[_ROWS:] for column, values in held.items()}
-    if held[dataset.label]:
-        yield held
 
 
 def _label_type(task: Task) -> pa.DataType:
@@ -331,8 +371,7 @@ def _read_labels(stored: pa.Array) -> np.ndarray:
     return stored.flatten().to_numpy().reshape(len(stored), -1)
 
 
-def _pixels(cell: Any, size: int, where: str) -> bytes:
-    data = image_bytes(cell)
+def _pixels(data: bytes | None, size: int, where: str) -> bytes:
     if data is None:
         raise UserError(f"{where}: the image is empty")
     try:

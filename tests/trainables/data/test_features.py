@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import chain, product
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -46,7 +48,8 @@ def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
 def data(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, EncoderSource]) -> PreparedData:
     """Rows that differ in both modalities, the texts in length too."""
     root = tmp_path_factory.mktemp("features")
-    texts = [" ".join(["red", "green", "blue", "square"][: i % 4 + 1]) for i in range(N)]
+    lengths = (product(("red", "green", "blue", "square"), repeat=n) for n in (3, 2, 1))
+    texts = [" ".join(words) for words in chain(*lengths)][-N:]
     images = [png((3 * i, 255 - 2 * i, 90), (16, 16)) for i in range(N)]
     content = columns(N, text=texts, image=images)
     folder = write_dataset(root / "data", **dict.fromkeys(SPLITS, content))
@@ -184,6 +187,33 @@ def test_in_bfloat16_a_layer_is_the_same_whichever_were_on_file(
     assert above.tokens.nbytes * 2 == full.tokens.nbytes
     expected = full.sequence(rows).tokens
     assert 0 < (found[0] - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_equal_inputs_are_computed_and_stored_once(
+    tmp_path: Path, data: PreparedData, encoders: dict[str, EncoderSource], modality: str
+) -> None:
+    """Rows of repeated inputs give the same, bit by bit, as the rows of data in which each is there once."""
+    draw = torch.Generator().manual_seed(0)
+    drawn = torch.cat(
+        [torch.arange(N), torch.randint(N, (3 * N,), generator=draw)]
+    )  # computed in equal batches
+    content = pq.read_table(data.folder.parents[2] / "data" / "train.parquet").take(drawn.numpy())
+    folder = write_dataset(tmp_path / "repeated", **dict.fromkeys(SPLITS, content))
+    repeated = prepare(open_dataset(str(folder)), encoders, text_length=8, image_size=32)
+
+    tower = load_tower(encoders[modality])
+    calls = _calls(tower, 0)
+    for layer in (1, 2):  # from the inputs, and from the layer below
+        found = _features(repeated, tower, layer)
+        assert sum(calls) == N
+        assert len(found.tokens) == len(repeated.split("train").cells[modality]) == N
+    once = _features(data, tower, 2)
+    rows = torch.randperm(4 * N, generator=draw)
+    actual, expected = found.sequence(rows), once.sequence(drawn[rows])
+    assert torch.equal(actual.tokens, expected.tokens)
+    assert (actual.mask is None) == (expected.mask is None)
+    assert actual.mask is None or torch.equal(actual.mask, expected.mask)
 
 
 def test_others_are_not_stored_where_room_is_short(

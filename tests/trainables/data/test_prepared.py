@@ -65,6 +65,11 @@ def _encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def _colours(n: int) -> list[bytes]:
+    """Return different pictures."""
+    return [png((i % 256, i // 256, 7), (8, 8)) for i in range(n)]
+
+
 def _normalised(image: Image.Image, mean: list[float], std: list[float]) -> np.ndarray:
     return ((np.asarray(image) / 255 - mean) / std).transpose(2, 0, 1)
 
@@ -234,7 +239,6 @@ def test_texts_are_cut_and_padded(
     ]
     assert inputs["attention_mask"].sum(dim=1).tolist() == [3, 5, 2, 5]
     assert torch.equal(inputs["attention_mask"], inputs["input_ids"] != pad)
-    assert torch.equal(rows.mask(torch.tensor([2, 0])), inputs["attention_mask"][[2, 0]])
 
 
 def test_rows_keep_their_order_over_lots_and_shards(
@@ -243,7 +247,7 @@ def test_rows_keep_their_order_over_lots_and_shards(
     n = 1100
     content = {
         "text": [" ".join(["red"] * (i % 3 + 1)) for i in range(n)],
-        "image": [png((i % 256, i // 256, 7), (8, 8)) for i in range(n)],
+        "image": _colours(n),
         "label": [i % 11 for i in range(n)],
     }
     table = pa.table(content)
@@ -259,7 +263,51 @@ def test_rows_keep_their_order_over_lots_and_shards(
     values = (pixels * torch.tensor(IMAGENET[1]) + torch.tensor(IMAGENET[0])) * 255
     expected = torch.stack([order % 256, order // 256, torch.full_like(order, 7)], dim=1)
     assert torch.equal(values.round().long(), expected)
-    assert torch.equal(rows.mask(order).sum(dim=1), order % 3 + 3)
+    assert torch.equal(rows.inputs("text", order)["attention_mask"].sum(dim=1), order % 3 + 3)
+
+
+@pytest.mark.parametrize("distinct", [1, 511, 512, 513, 1100])
+def test_equal_cells_are_stored_once(
+    tmp_path: Path, encoders: dict[str, EncoderSource], distinct: int
+) -> None:
+    """Repeated cells give the same, bit by bit, as the rows of a dataset in which they are there once."""
+    n, draw = 1100, np.random.default_rng(distinct)
+    images, texts = _colours(distinct), ["red", "green red", "", "red red"]
+    picture = np.concatenate([draw.permutation(distinct), draw.integers(0, distinct, n - distinct)])
+    text = draw.integers(0, len(texts), n)
+    content = {
+        "text": [texts[i] or [None, ""][row % 2] for row, i in enumerate(text)],  # both are empty texts
+        "image": [images[i] for i in picture],
+        "label": picture % 7,
+    }
+    rest = {split: columns(label=[0, 6, 2]) for split in ("validation", "test")}
+    repeated = _prepare(write_dataset(tmp_path / "repeated", train=content, **rest), encoders).split("train")
+    places = range(max(distinct, len(texts)))
+    once = {
+        "text": [texts[i % len(texts)] for i in places],
+        "image": [images[i % distinct] for i in places],
+        "label": [0 for _ in places],
+    }
+    single = _prepare(write_dataset(tmp_path / "once", train=once, **rest), encoders).split("train")
+
+    assert torch.equal(repeated.labels, torch.from_numpy(picture % 7))
+    assert len(repeated.cells["image"]) == len(single.cells["image"]) == distinct
+    assert len(repeated.cells["text"]) == len(single.cells["text"]) == len(texts)
+    order = torch.from_numpy(draw.permutation(n))
+    for modality, drawn in (("image", picture), ("text", text)):
+        found = repeated.inputs(modality, order)
+        expected = single.inputs(modality, torch.from_numpy(drawn)[order])
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_a_bad_image_names_the_first_row_that_has_it(
+    tmp_path: Path, encoders: dict[str, EncoderSource]
+) -> None:
+    images = [png()] * 600 + [b"no image", png(), b"no image"]
+    write_dataset(tmp_path / "data", train=columns(len(images), image=images))
+    with pytest.raises(UserError, match="train row 600: the image cannot be decoded"):
+        _prepare(tmp_path / "data", encoders)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +346,7 @@ def test_typical_text_length_cuts_at_most_one_text_in_a_hundred(
     assert typical_text_length(open_dataset(str(folder)), encoders["text"]) == expected
 
 
-@pytest.mark.parametrize("file", ["prepared.json", "train.arrow"])
+@pytest.mark.parametrize("file", ["prepared.json", "train.arrow", "test-text.arrow", "train-image.arrow"])
 @pytest.mark.parametrize("harm", ["cut", "zeroed"])
 def test_damaged_data_are_prepared_again(
     tmp_path: Path,
@@ -332,13 +380,27 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
     encoders: dict[str, EncoderSource],
     small_cache: Path,
 ) -> None:
-    folder = write_dataset(tmp_path / "data")
+    folder = write_dataset(tmp_path / "data", **dict.fromkeys(SPLITS, columns(image=_colours(3))))
     (small_cache / "others").write_bytes(bytes(2**21 - 2**17))
     with pytest.raises(DiskFullError, match=r"no space left .* \(0.1 MiB free, 0.4 MiB needed\)"):
         _prepare(folder, encoders, size=128)
     assert _left_in(small_cache / "cache") == []
     (small_cache / "others").unlink()
     assert len(_prepare(folder, encoders, size=128).split("train")) == 3
+
+
+def test_equal_pictures_fit_where_as_many_different_ones_would_not(
+    tmp_path: Path,
+    encoders: dict[str, EncoderSource],
+    small_cache: Path,
+) -> None:
+    folder = write_dataset(tmp_path / "data", train=columns(30))
+    (small_cache / "others").write_bytes(bytes(2**20))
+    calls: list[tuple[str, int, int]] = []
+    data = _prepare(folder, encoders, size=128, progress=lambda *done: calls.append(done))
+    assert len(data.split("train")) == 30
+    assert size_of(data.folder) < 5 * 3 * 128**2
+    assert ("train", 0, 30) in calls, "counting shows that it is alive"
 
 
 def test_the_least_recently_used_data_make_room_unless_a_process_uses_them(
