@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from trainables.data.matching import matched_dataset
 from trainables.data.source import Dataset, open_folder
 from trainables.errors import UserError
 
@@ -19,15 +22,22 @@ class Included:
     Attributes:
         description: One line for listings.
         folder: Folder with the stored rows.
+        derive: Makes the dataset from the one in the folder.
     """
 
     description: str
     folder: Path
+    derive: Callable[[Dataset], Dataset] = lambda dataset: dataset
 
 
 DATASETS = {
     "openclipart": Included(
         "2,402 public-domain drawings with their titles, 13 topics (image + text -> class)", _OPENCLIPART
+    ),
+    "openclipart_match": Included(
+        "the same drawings, with their own or a wrong title (image + text -> does it belong?)",
+        _OPENCLIPART,
+        partial(matched_dataset, k=1, seed=0),
     ),
 }
 
@@ -43,7 +53,7 @@ def open_dataset(name: str) -> Dataset:
             has the wrong type.
     """
     if name in DATASETS:
-        return open_folder(name, DATASETS[name].folder)
+        return DATASETS[name].derive(open_folder(name, DATASETS[name].folder))
     if not os.path.isdir(name):  # False for a name that no file can have, too
         raise UserError(
             f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainables.data import DATASETS, SPLITS, Dataset, open_dataset
+from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.source import image_bytes
 from trainables.errors import UserError
 
@@ -50,19 +50,6 @@ def _classes(dataset: Dataset) -> list[str]:
 
 def _texts(name: str, split: str) -> list[str]:
     return [t for batch in open_dataset(name).batches(split, ["text"], 2) for t in batch["text"].to_pylist()]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_included_datasets_open(name: str) -> None:
-    dataset = open_dataset(name)
-    assert set(dataset.modalities) == {"text", "image"}
-    assert all(dataset.count(split) > 0 for split in SPLITS)
-    assert dataset.task.output_size > 1
-
-
-def test_missing_folder_names_the_included_datasets(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere.*no such folder.*openclipart"):
-        open_dataset(str(tmp_path / "nowhere"))
 
 
 def test_missing_split(tmp_path: Path) -> None:
