@@ -183,7 +183,7 @@ class MemoryPredictor:
 
     def _content(self, key: str) -> str:
         """Return everything that a prediction depends on, except the program, as one text."""
-        encoders = {m: encoder.config.to_dict() for m, encoder in self.encoders.items()}
+        encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
         return json.dumps([encoders, task, self.setting.to_dict(), key], sort_keys=True, default=str)
 

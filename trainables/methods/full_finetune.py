@@ -19,7 +19,7 @@ class FullFinetuneConfig(MethodConfig):
 
 @register_method(
     "full_finetune",
-    description="all encoders fine-tuned, linear classifier on the concatenated [CLS] vectors",
+    description="all encoders fine-tuned, linear classifier on the concatenated pooled vectors",
     source="Wander paper, Sec. 4.2, Table 1",
     space=DefaultSpace("all encoders fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )

@@ -1,4 +1,4 @@
-"""LateConcat: a linear classifier on the concatenated [CLS] vectors of fine-tuned encoders."""
+"""LateConcat: a linear classifier on the concatenated pooled vectors of fine-tuned encoders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LateConcatConfig(MethodConfig):
 
 @register_method(
     "late_concat",
-    description="linear classifier on the concatenated [CLS] vectors, encoders fine-tuned",
+    description="linear classifier on the concatenated pooled vectors, encoders fine-tuned",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "late concatenation, frozen and fine-tuned",

@@ -1,4 +1,4 @@
-"""Linear: a linear classifier on the concatenated [CLS] vectors of frozen encoders."""
+"""Linear: a linear classifier on the concatenated pooled vectors of frozen encoders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LinearConfig(MethodConfig):
 
 @register_method(
     "linear",
-    description="linear classifier on the concatenated [CLS] vectors of frozen encoders",
+    description="linear classifier on the concatenated pooled vectors of frozen encoders",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "linear classifier on frozen encoders", {}, [{"learning_rate": 3e-3}], learning_rates=(3e-4, 3e-2)

@@ -54,7 +54,7 @@ class MaPLe(FusionMethod):
     The first modality (text) has learned prompts P_j, drawn from N(0, 0.02), for each of its lowest J layers.
     The next modality has the prompts F_j(P_j), where F_j is a linear map with bias for layer j. Layers 1 to J
     replace the outputs of the previous layer's prompts by their own prompts. Above layer J, the outputs of
-    its prompts pass through the remaining layers. The outputs of linear heads on the pooled tokens are
+    its prompts pass through the remaining layers. The outputs of linear heads on the pooled vectors are
     averaged, as in ``pmf``: MaPLe's own classifier compares CLIP's image and text vectors, which unimodal
     encoders do not have.
 
@@ -115,7 +115,7 @@ def _run(tower: Tower, sequence: Sequence, prompts: list[Tensor]) -> Tensor:
         sequence = tower.layer(
             index,
             sequence,
-            tokens=tower.POOLED if last else ALL,
+            tokens=tower.pooled_positions if last else ALL,
             # These outputs are replaced by the next layer's prompts, or nothing reads them
             prompts=NONE if last or index + 1 < len(prompts) else ALL,
         )

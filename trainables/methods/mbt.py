@@ -62,8 +62,8 @@ class MBT(FusionMethod):
     Below L_f = depth - n_fusion_layers the encoders run separately. From L_f on, the layers of all modalities
     run on the same bottleneck tokens b, and their outputs for b are averaged: [x_m'; b_m'] = L_m([x_m; b]),
     b' = mean_m b_m'. The first b is learned and drawn from N(0, 0.02). The outputs of linear classifiers on
-    the [CLS] tokens are averaged. Everything trains. At least two layers must be fused, because nothing
-    reads the bottleneck outputs of the last layer.
+    the pooled vectors, in the paper the [CLS] tokens, are averaged. Everything trains. At least two layers
+    must be fused, because nothing reads the bottleneck outputs of the last layer.
 
     Encoders of different depth fuse the same number of top layers. The paper's encoders have one hidden
     size. Here b has the smallest hidden size; layers of other sizes read and write b through learned linear
@@ -118,7 +118,7 @@ class MBT(FusionMethod):
                 after = tower.layer(
                     index,
                     sequences[modality].prompted(_through(self.readers, key, shared)),
-                    tokens=ALL if n > 1 else tower.POOLED,
+                    tokens=ALL if n > 1 else tower.pooled_positions,
                     prompts=ALL if n > 1 else NONE,
                 )
                 if after.prompts is not None:

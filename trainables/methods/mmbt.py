@@ -29,7 +29,10 @@ class MMBTConfig(MethodConfig):
     """Configuration of ``mmbt``; the default follows from Table 2 of the PMF paper."""
 
     n_image_tokens: int = option(
-        1, "image tokens in the text encoder: [CLS], then means of stretches of the output", low=1, other=3
+        1,
+        "image tokens in the text encoder: its vector, then means of stretches of its output",
+        low=1,
+        other=3,
     )
 
 
@@ -56,7 +59,7 @@ class IntoMain(FusionMethod):
     """Base of MMBT: projected tokens of the side modality enter the main modality's encoder at layer 0.
 
     Attributes:
-        main: Modality whose [CLS] is classified; see ``main_modality``.
+        main: Modality whose pooled vector is classified; see ``main_modality``.
         side: The other modality, which is encoded first.
     """
 
@@ -91,10 +94,10 @@ class IntoMain(FusionMethod):
 class MMBT(IntoMain):
     """Multimodal bitransformer, as the PMF paper re-implements it with ViT and BERT (Sec. 4.2, "MMBT*").
 
-    v_n = W image_n + p_n; outputs = V text([words; v_1 … v_N])_[CLS] + c. The N image tokens are the image
-    encoder's pooled vector and the means of N - 1 equal stretches of its output tokens. Patches are ordered
-    row by row, so that a stretch is about a horizontal strip of the N x 1 grid to which MMBT pools a feature
-    map. Everything trains.
+    v_n = W image_n + p_n; outputs = V pool(text([words; v_1 … v_N])) + c, where the image tokens are not
+    pooled. The N image tokens are the image encoder's pooled vector and the means of N - 1 equal stretches of
+    its output tokens. Patches are ordered row by row, so that a stretch is about a horizontal strip of the
+    N x 1 grid to which MMBT pools a feature map. Everything trains.
 
     The PMF paper does not state N, but its Table 2 implies the default N = 1: P-MMBT takes 0.08 GB more
     memory than P-LateConcat, which is about the cost of one token, and MMBT takes less than LateConcat. All
@@ -103,7 +106,7 @@ class MMBT(IntoMain):
     Departures from MMBT: one vector p_n, learned from N(0, 0.02), replaces BERT's pretrained position and
     segment vectors. Image tokens come from the image encoder's final LayerNorm and skip the LayerNorm and
     dropout of BERT's embedding. There is no [SEP] between image and text. The encoders train from the first
-    step on. [CLS] is classified without a pooler.
+    step on. The pooled vector, in the paper [CLS], is classified without BERT's pooler.
     """
 
     config_class = MMBTConfig
@@ -138,7 +141,7 @@ class MMBT(IntoMain):
 
 @register_method(
     "p_mmbt",
-    description="the projected image [CLS] enters the text encoder; deep prompts in both, both frozen",
+    description="the projected image vector enters the text encoder; deep prompts in both, both frozen",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "image token in a prompted text encoder: length",

@@ -1,4 +1,4 @@
-"""P-LateConcat: frozen encoders with deep prompts and a classifier on their concatenated [CLS] vectors."""
+"""P-LateConcat: frozen encoders with deep prompts and a classifier on their concatenated pooled vectors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PLateConcatConfig(MethodConfig):
 
 @register_method(
     "p_late_concat",
-    description="deep prompts in all frozen encoders, linear classifier on the concatenated [CLS] vectors",
+    description="deep prompts in all frozen encoders, linear classifier on the concatenated pooled vectors",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "deep prompts in every encoder: length",

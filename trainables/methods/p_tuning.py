@@ -53,7 +53,7 @@ class DeepPrefixTokens(nn.Module):
         size = sequence.tokens.shape[0]
         for index, pair in zip(self.layers, self.pairs, strict=True):
             keys, values = self.dropout(pair[:, None].expand(-1, size, -1, -1))
-            kept = tower.POOLED if index == tower.depth - 1 else ALL
+            kept = tower.pooled_positions if index == tower.depth - 1 else ALL
             sequence = tower.layer(index, sequence, tokens=kept, prompts=NONE, prefix_tokens=(keys, values))
         return tower.pooled(sequence)
 

@@ -76,7 +76,7 @@ def run_prompted(tower: Tower, sequence: Sequence, prompts: Callable[[int], Iter
         sequence = tower.layer(
             index,
             sequence.prompted(*prompts(index)),
-            tokens=tower.POOLED if last else ALL,
+            tokens=tower.pooled_positions if last else ALL,
             prompts=NONE if last else travelling,
         )
     return tower.pooled(sequence)

@@ -150,7 +150,7 @@ class FusionLayer(nn.Module):
             ]
             extra = [*_expand(self.fusion_context, modality, sequence), *answers]
             tower = towers[modality]
-            kept = tower.POOLED if last else ALL
+            kept = tower.pooled_positions if last else ALL
             fused[modality] = tower.layer(
                 sequence.layer, sequence.prompted(*extra), tokens=kept, prompts=NONE
             )
@@ -178,7 +178,8 @@ class PMF(FusionMethod):
     Below L_f the encoders run separately. Each of the top n layers has two stages. The querying stage runs
     the frozen layer on ``[x; QCP; QP]`` and keeps the query prompts' outputs. Translators map these to
     answers for the other modality. The fusion stage runs the same frozen layer on ``[x; FCP; answers]`` and
-    drops the added tokens. The outputs of linear heads on the [CLS] tokens are averaged before the softmax.
+    drops the added tokens. The outputs of linear heads on the pooled vectors, in the paper the [CLS] tokens,
+    are averaged before the softmax.
     Encoders of different depth fuse the same number of top layers (Sec. 4.6). With more than two modalities,
     each one receives the answers of all others, with one translator per direction.
 

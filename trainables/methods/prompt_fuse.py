@@ -32,7 +32,7 @@ class PromptFuseConfig(MethodConfig):
 
 @register_method(
     "prompt_fuse",
-    description="the image's [CLS] vector and learned prompts at the input of the frozen text encoder",
+    description="the image's pooled vector and learned prompts at the input of the frozen text encoder",
     source="Liang et al., Findings of ACL 2022 (PromptFuse); Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "prompts at the text encoder's input: length",
@@ -43,16 +43,17 @@ class PromptFuseConfig(MethodConfig):
 class PromptFuse(FusionMethod):
     """PromptFuse (Liang et al., Findings of ACL 2022) with encoders, as in the PMF paper's comparison.
 
-    outputs = W text([words; P; image])_[CLS] + b. P are learned prompts that enter at the input and pass
-    through all layers; the image token is the pooled vector of the image encoder. Both encoders are frozen;
-    only P, W and b train. With more than two modalities, each one except text gives one token.
+    outputs = W pool(text([words; P; image])) + b. P are learned prompts that enter at the input and pass
+    through all layers; the image token is the pooled vector of the image encoder. Neither is pooled. Both
+    encoders are frozen; only P, W and b train. With more than two modalities, each one except text gives one
+    token.
 
     A vector whose size differs from the text encoder's hidden size passes through a learned linear map.
     Vectors of the same size are used directly, as in the paper.
 
-    Departures from the released code, which uses the encoder-decoder BART: a classifier reads [CLS]. P is
-    drawn from N(0, 0.02) (PMF paper, Sec. 4.3), not from the vocabulary. P and the image token get neither
-    position embeddings nor trained LayerNorms.
+    Departures from the released code, which uses the encoder-decoder BART: a classifier reads the pooled
+    vector, in the PMF paper [CLS]. P is drawn from N(0, 0.02) (PMF paper, Sec. 4.3), not from the vocabulary.
+    P and the image token get neither position embeddings nor trained LayerNorms.
     """
 
     config_class = PromptFuseConfig
@@ -89,7 +90,7 @@ class PromptFuse(FusionMethod):
             sequence = tower.layer(
                 index,
                 sequence,
-                tokens=tower.POOLED if last else ALL,
+                tokens=tower.pooled_positions if last else ALL,
                 prompts=NONE if last else ALL,
                 blind=self.blind,
             )

@@ -57,7 +57,7 @@ class Prompted(Unimodal):
 
 @register_method(
     "vpt",
-    description="deep prompts in the frozen image encoder, linear classifier on its [CLS] vector",
+    description="deep prompts in the frozen image encoder, linear classifier on its pooled vector",
     source="Jia et al., ECCV 2022 (VPT); Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "deep prompts in the image encoder alone: length",
@@ -73,7 +73,7 @@ class VPT(Prompted):
 
 @register_method(
     "p_bert",
-    description="deep prompts in the frozen text encoder, linear classifier on its [CLS] vector",
+    description="deep prompts in the frozen text encoder, linear classifier on its pooled vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace(
         "deep prompts in the text encoder alone: length",

@@ -72,7 +72,7 @@ class FineTuned(Unimodal):
 
 @register_method(
     "image_only",
-    description="the image encoder fine-tuned, linear classifier on its [CLS] vector",
+    description="the image encoder fine-tuned, linear classifier on its pooled vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace("image encoder alone, fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )
@@ -84,7 +84,7 @@ class ImageOnly(FineTuned):
 
 @register_method(
     "text_only",
-    description="the text encoder fine-tuned, linear classifier on its [CLS] vector",
+    description="the text encoder fine-tuned, linear classifier on its pooled vector",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
     space=DefaultSpace("text encoder alone, fine-tuned", {}, [{"learning_rate": 5e-5}], FINE_TUNING),
 )

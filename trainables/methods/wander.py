@@ -199,7 +199,7 @@ class Wander(_FusedOutputs):
     its rows trains. Here d_h is the width of the widest encoder; narrower encoders use the first columns.
     Below the last layer, fused token t is added to token t of every modality. After the last layer, the mean
     of the fused tokens is added to each encoder's pooled vector. For d_t = 1, the default, and encoders that
-    pool [CLS], this equals Eq. 14. For other encoders (mean over tokens, last token), the pooled vector
+    are read at [CLS], this equals Eq. 14. In another pooling (mean, last token, maximum), the pooled vector
     contains the fused tokens with full weight. Without the residual, the fused tokens replace the encoders'
     tokens, and the classifier reads only their mean.
 
@@ -306,8 +306,8 @@ class WanderVFConfig(MethodConfig):
 class WanderVF(_FusedOutputs):
     """Wander with vector fusion (Wander paper, Sec. 4.5, "Wander (VF)").
 
-    Wander(h) = h + VF(GELU(Down(h))), where VF is Eq. 7 and h is the pooled vector of each encoder: the first
-    token ([CLS]) for most families. Everything else is as in ``wander``.
+    Wander(h) = h + VF(GELU(Down(h))), where VF is Eq. 7 and h is the pooled vector of each encoder.
+    Everything else is as in ``wander``.
     """
 
     config_class = WanderVFConfig

@@ -24,7 +24,7 @@ from trainables.testing.cases import (
 )
 from trainables.testing.checks import Check
 from trainables.testing.tiny import MODALITIES, SIZES, saved_encoders, tiny_tower
-from trainables.towers import resolve_encoder
+from trainables.towers import resolve_encoders
 
 #: Settings in which memory is checked for every option of every method.
 SETTINGS: list[dict[str, Any]] = [
@@ -56,6 +56,8 @@ def memory_checks(name: str) -> Iterator[Check]:
     for config in default_cases(name):
         for changes in MORE_SETTINGS:
             yield _predicted(name, config, two, changes, slow=True)
+    for changes, slow in ({}, False), (MORE_SETTINGS[-2], True):
+        yield Check(check_predicted_memory_is_the_tracked_peak, (name, {}, two, changes, "mean"), slow)
     most = METHODS[name].method.n_modalities[1]
     for count, families in MANY.items():
         if most is None or most >= count:
@@ -67,9 +69,10 @@ def _predicted(name: str, config: Any, families: Any, changes: Any, *, slow: boo
 
 
 @functools.cache
-def predictor_of(families: tuple[tuple[str, str], ...]) -> MemoryPredictor:
-    """Return a predictor for small encoders in the default setting."""
-    sources = {m: resolve_encoder(m, str(saved_encoders()[family])) for m, family in families}
+def predictor_of(families: tuple[tuple[str, str], ...], pooling: str | None = None) -> MemoryPredictor:
+    """Return a predictor for small encoders in the default setting, with a pooling of the text."""
+    names = {modality: str(saved_encoders()[family]) for modality, family in families}
+    sources = resolve_encoders(names, {"text": pooling} if pooling else {})
     return MemoryPredictor(sources, task(), setting_of())
 
 
@@ -79,7 +82,11 @@ def setting_of(**changes: Any) -> TrainingSetting:
 
 
 def check_predicted_memory_is_the_tracked_peak(
-    name: str, config: dict[str, Any], families: dict[str, str], changes: dict[str, Any]
+    name: str,
+    config: dict[str, Any],
+    families: dict[str, str],
+    changes: dict[str, Any],
+    pooling: str | None = None,
 ) -> None:
     """Check that predicted memory equals that of a real step, to the byte and in every part.
 
@@ -88,10 +95,13 @@ def check_predicted_memory_is_the_tracked_peak(
         config: The method's configuration.
         families: The encoder family of each modality.
         changes: Fields of the training setting that differ from the default.
+        pooling: How the text is read; None takes the encoder's own.
     """
     setting = setting_of(**changes)
-    predicted = predictor_of(tuple(families.items())).changed(**changes).predict(name, config)
+    predicted = predictor_of(tuple(families.items()), pooling).changed(**changes).predict(name, config)
     towers = {m: tiny_tower(m, family, setting.attention) for m, family in families.items()}
+    if pooling:
+        towers["text"] = tiny_tower("text", families["text"], setting.attention, pooling)
     torch.manual_seed(0)
     method = build_method(name, config, setting.context(towers, CLASSES))
     given, labels = make_batch({m: method.context.towers[m] for m in method.modalities})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,6 +32,7 @@ from trainables.testing.cases import (
 )
 from trainables.testing.checks import Check, refused
 from trainables.testing.tiny import SIZES, random_inputs, real_length, tiny_tower, tiny_towers
+from trainables.towers import Tower
 
 
 def behavior_checks(name: str) -> Iterator[Check]:
@@ -44,6 +46,12 @@ def behavior_checks(name: str) -> Iterator[Check]:
     yield Check(check_is_described, (name,))
     for count in MANY:
         yield Check(check_takes_many_modalities_or_says_why_not, (name, count))
+    for pooling in _POOLINGS:
+        slow = pooling != "mean"
+        yield Check(check_trains_in_another_pooling, (name, pooling), slow)
+        yield Check(check_a_pooling_changes_the_outputs_where_it_is_used, (name, pooling), slow)
+        for checked in _OF_POOLINGS:
+            yield Check(checked, (name, {}, pooling), slow)
     for field in dataclasses.fields(METHODS[name].config_class):
         yield Check(check_every_option_matters_and_is_checked, (name, field.name), slow=True)
     for config in default_cases(name):
@@ -54,6 +62,31 @@ def behavior_checks(name: str) -> Iterator[Check]:
     for config in option_cases(name):
         for function in _OF_OPTIONS:
             yield Check(function, (name, config), slow=True)
+
+
+def _read_by(pooling: str | None) -> dict[str, Tower]:
+    """Return tiny towers; the text's vector is read by a pooling, or None for the family's default."""
+    return {**tiny_towers(), "text": tiny_tower("text", "bert", pooling=pooling)}
+
+
+def check_trains_in_another_pooling(name: str, pooling: str) -> None:
+    """Check that everything trains in another pooling of the text."""
+    _assert_gradients(build(name, {}, _read_by(pooling)))
+
+
+def check_a_pooling_changes_the_outputs_where_it_is_used(name: str, pooling: str) -> None:
+    """Check that another pooling of the text changes the outputs of those methods that pool the text."""
+    outputs, read = [], []
+    for changed in (None, pooling):
+        method = build(name, {}, _read_by(changed))
+        torch.manual_seed(1)
+        train(method, steps=2)  # in some methods, a modality contributes nothing before training
+        towers: Mapping[str, Any] = {**method.context.towers, **dict(method.towers.items())}
+        tower = towers["text"]
+        with torch.no_grad(), mock.patch.object(tower, "pool", wraps=tower.pool) as pool:
+            outputs.append(method.eval()(make_batch()[0]).outputs)
+        read.append(pool.called)
+    assert read[0] is read[1] is not torch.equal(*outputs)
 
 
 def check_frozen_stays_frozen_and_the_rest_trains(name: str, config: dict[str, Any]) -> None:
@@ -136,9 +169,11 @@ def check_evaluation_does_not_depend_on_order_size_or_padding(
         assert torch.allclose(method(one).outputs, logits[1:2], atol=1e-5)
 
 
-def check_padding_that_all_texts_have_changes_nothing(name: str, config: dict[str, Any]) -> None:
+def check_padding_that_all_texts_have_changes_nothing(
+    name: str, config: dict[str, Any], pooling: str | None = None
+) -> None:
     """Check that a batch of short texts gives the same outputs with and without their common padding."""
-    method = build(name, config).eval()
+    method = build(name, config, _read_by(pooling)).eval()
     given, _ = make_batch()
     inputs = {m: {k: v[1::2] for k, v in tensors.items()} for m, tensors in given.items()}
     length = real_length(inputs["text"]["attention_mask"])
@@ -149,9 +184,11 @@ def check_padding_that_all_texts_have_changes_nothing(name: str, config: dict[st
     method(short).outputs.sum().backward()
 
 
-def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str, Any]) -> None:
+def check_training_from_a_cached_prefix_is_the_same(
+    name: str, config: dict[str, Any], pooling: str | None = None
+) -> None:
     """Check that a method gives the same outputs from the cached output of its frozen prefix."""
-    method = build(name, config).eval()
+    method = build(name, config, _read_by(pooling)).eval()
     inputs, _ = make_batch()
     prefix = method.prefix(inputs)
     with torch.no_grad():
@@ -160,9 +197,12 @@ def check_training_from_a_cached_prefix_is_the_same(name: str, config: dict[str,
     assert {m: s.layer for m, s in prefix.items()} == method.prefix_layers()
 
 
-def check_skipping_unused_outputs_changes_nothing(name: str, config: dict[str, Any]) -> None:
+def check_skipping_unused_outputs_changes_nothing(
+    name: str, config: dict[str, Any], pooling: str | None = None
+) -> None:
     """Check that skipping unused parts of layers does not change the outputs and the gradients."""
-    methods = [build(name, config, dropout=False, skip_unused=skip) for skip in (False, True)]
+    towers = _read_by(pooling)
+    methods = [build(name, config, towers, dropout=False, skip_unused=skip) for skip in (False, True)]
     train(methods[0], steps=1)  # in some methods, parts contribute nothing before training
     methods[1].load_trainable_state_dict(methods[0].trainable_state_dict())
     outputs, gradients = [], []
@@ -312,5 +352,13 @@ _OF_OPTIONS = (
     check_every_trained_parameter_gets_a_gradient_within_two_steps,
     check_save_and_load,
     check_gradient_graph_stops_at_the_prefix,
+    check_padding_that_all_texts_have_changes_nothing,
+)
+#: Poolings in which the default configuration is checked, in addition to the encoders' own.
+_POOLINGS = ("mean", "max")
+#: Checks of the default configuration in another pooling of the text.
+_OF_POOLINGS = (
+    check_training_from_a_cached_prefix_is_the_same,
+    check_skipping_unused_outputs_changes_nothing,
     check_padding_that_all_texts_have_changes_nothing,
 )

@@ -172,10 +172,18 @@ def encoder_name(encoders: dict[str, Path], family: str) -> str:
 
 
 @functools.cache
-def tiny_tower(modality: str, family: str, attention: str = "eager") -> Tower:
-    """Return a tower that checks share, which is safe because methods do not change their towers."""
+def tiny_tower(modality: str, family: str, attention: str = "eager", pooling: str | None = None) -> Tower:
+    """Return a tower that checks share, which is safe because methods do not change their towers.
+
+    Args:
+        modality: The modality that it encodes.
+        family: Name of the encoder's family.
+        attention: Attention kernel.
+        pooling: How the tower's vector is read; None takes the family's default.
+    """
     tower = FAMILIES[family].tower(modality, tiny_model(family))
     tower.model.config._attn_implementation = attention
+    tower.pooling = pooling or tower.pooling
     return tower
 
 

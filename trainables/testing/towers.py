@@ -23,7 +23,17 @@ from trainables.testing.tiny import (
     real_length,
     saved_encoders,
 )
-from trainables.towers import FAMILIES, NONE, Sequence, Tower, load_tower, resolve_encoder
+from trainables.towers import (
+    FAMILIES,
+    NONE,
+    POOLINGS,
+    EncoderSource,
+    Sequence,
+    Tower,
+    load_tower,
+    resolve_encoder,
+    resolve_encoders,
+)
 
 #: Outputs that callers may request from a layer.
 WANTED: list[dict[str, Any]] = [
@@ -62,14 +72,28 @@ def tower_checks(family: str) -> Iterator[Check]:
             for wanted in WANTED:
                 yield Check(check_skipping_unused_outputs_changes_nothing, (family, attention, wanted))
     if family not in (*IMAGE_FAMILIES, *_PADDING_COUNTS):
-        yield Check(check_padding_changes_neither_real_tokens_nor_the_pooled_vector, (family,))
+        yield Check(check_padding_does_not_change_real_tokens, (family,))
     if family in IMAGE_FAMILIES:
         yield Check(check_takes_other_image_sizes, (family,))
+    for pooling in POOLINGS:
+        if pooling not in FAMILIES[family].tower.POOLINGS:
+            yield Check(check_refuses_poolings_without_a_sense, (family, pooling))
+            continue
+        for checked in _OF_POOLINGS:
+            yield Check(checked, (family, pooling))
+        if family not in _FLAT:
+            yield Check(check_pooling_reads_no_prompts, (family, pooling))
+        if family not in (*IMAGE_FAMILIES, *_PADDING_COUNTS):
+            yield Check(check_pooling_reads_no_padding, (family, pooling))
 
 
-def _tower(family: str, attention: str = "eager") -> Tower:
+def _source(family: str, pooling: str | None = None) -> EncoderSource:
     modality = FAMILIES[family].modality or "video"
-    return load_tower(resolve_encoder(modality, encoder_name(saved_encoders(), family)), attention=attention)
+    return resolve_encoder(modality, encoder_name(saved_encoders(), family), pooling)
+
+
+def _tower(family: str, attention: str = "eager", pooling: str | None = None) -> Tower:
+    return load_tower(_source(family, pooling), attention=attention)
 
 
 def _inputs(tower: Tower, *, padded: bool = True) -> dict[str, torch.Tensor]:
@@ -239,34 +263,92 @@ def check_is_frozen_and_deterministic(family: str) -> None:
     assert torch.equal(_run(tower, inputs), _run(tower, inputs))
 
 
-def check_padding_changes_neither_real_tokens_nor_the_pooled_vector(family: str) -> None:
-    """Check that an input has the same outputs with and without padding."""
-    tower = _tower(family)
+def _padded_and_short(tower: Tower) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return three samples, of which the second one is padded, and the second one without padding."""
     inputs = _inputs(tower)
     length = real_length(inputs["attention_mask"])
     short = {
         name: value[1:2, :, :length] if name == "input_features" else value[1:2, :length]
         for name, value in inputs.items()
     }
+    return inputs, short
+
+
+def check_padding_does_not_change_real_tokens(family: str) -> None:
+    """Check that the tokens of an input are the same with and without padding."""
+    tower = _tower(family)
+    inputs, short = _padded_and_short(tower)
     with torch.no_grad():
         cut = _run(tower, short)
         assert torch.allclose(_run(tower, inputs)[1:2, : cut.shape[1]], cut, atol=1e-5)
+
+
+def check_pooling_reads_no_padding(family: str, pooling: str) -> None:
+    """Check that the vector of an input is the same with and without padding."""
+    tower = _tower(family, pooling=pooling)
+    inputs, short = _padded_and_short(tower)
+    with torch.no_grad():
         assert torch.allclose(tower.pooled(inputs)[1:2], tower.pooled(short), atol=1e-5)
 
 
-def check_pooling_reads_the_positions_that_it_says(family: str) -> None:
-    """Check that the pooled vector is the same from all outputs and from only those that pooling reads."""
-    tower = _tower(family)
-    inputs = _inputs(tower)
+def check_pooling_reads_no_prompts(family: str, pooling: str) -> None:
+    """Check that the outputs of prompts are not read, but that the tokens' outputs depend on the prompts."""
+    tower = _tower(family, pooling=pooling)
+    top = tower.depth - 1
     with torch.no_grad():
-        whole = tower.pool(tower.finish(tower.encode(inputs, tower.depth)))
-        assert torch.allclose(tower.pooled(inputs), whole, atol=1e-6)
-    assert whole.shape == (3, tower.width)
+        before = tower.encode(_inputs(tower), top)
+        prompts = torch.ones(3, 2, tower.layer_width(top))
+        after = tower.finish(tower.layer(top, before.prompted(prompts)))
+        other = replace(after, prompts=100 * _prompts(after))
+        assert torch.equal(tower.pool(after), tower.pool(other))
+        assert torch.equal(tower.pool(after), tower.pool(replace(after, prompts=None)))
+        plain = tower.pool(tower.finish(tower.layer(top, before)))
+        # A first token that sees nothing before it but prompts depends on them, too
+        assert not torch.allclose(tower.pool(after), plain, atol=1e-4)
 
 
-def check_every_parameter_trains_with_the_encoder(family: str) -> None:
+def check_pooling_reads_what_its_name_says(family: str, pooling: str) -> None:
+    """Check the pooled vector against its definition, sample by sample, and that it needs no other outputs.
+
+    Tokens before those of the sample, such as an image encoder's [CLS], are not part of mean and maximum.
+    """
+    tower = _tower(family, pooling=pooling)
+    assert tower.pooling == pooling
+    assert tower.fork().pooling == pooling
+    with torch.no_grad():
+        whole = tower.encode(_inputs(tower), tower.depth)
+        vectors = tower.pooled(_inputs(tower))
+        ends = tower.finish(whole)
+        assert torch.allclose(tower.pool(ends), vectors, atol=1e-6)
+        for row in range(3):
+            real = ends.tokens[row] if ends.mask is None else ends.tokens[row, ends.mask[row]]
+            read = {
+                "cls": lambda real: real[:1],
+                "last": lambda real: real[-1:],
+                "mean": lambda real: real[tower.leading :].mean(dim=0, keepdim=True),
+                "max": lambda real: real[tower.leading :].amax(dim=0, keepdim=True),
+            }[pooling](real)
+            # Some families normalise the vector in the end; so is a sequence of it alone
+            alone = replace(ends, tokens=read[None].expand(1, tower.leading + 1, -1), mask=None)
+            assert torch.allclose(tower.pool(alone)[0], vectors[row], atol=1e-6)
+    assert vectors.shape == (3, tower.width)
+
+
+def check_refuses_poolings_without_a_sense(family: str, pooling: str) -> None:
+    """Check that a pooling which the family does not take is refused, with those that it takes."""
+    tower = FAMILIES[family].tower
+    with refused(f"--pooling .*={pooling}: encoder .* takes {', '.join(tower.POOLINGS)}"):
+        _source(family, pooling)
+
+
+def check_its_default_pooling_is_its_first(family: str) -> None:
+    """Check that an encoder whose files state no pooling has the family's first one."""
+    assert _tower(family).pooling == _source(family).pooling == FAMILIES[family].tower.POOLINGS[0]
+
+
+def check_every_parameter_trains_with_the_encoder(family: str, pooling: str) -> None:
     """Check that every parameter of a trained fork gets a gradient."""
-    tower = _tower(family).fork(trained=True)
+    tower = _tower(family, pooling=pooling).fork(trained=True)
     (tower.pooled(_inputs(tower)) ** 3).sum().backward()
     # The bias of attention keys adds the same number to all scores of a query, which softmax cancels.
     silent = [
@@ -277,7 +359,7 @@ def check_every_parameter_trains_with_the_encoder(family: str) -> None:
     assert not silent
 
 
-def check_its_training_memory_is_predicted(family: str) -> None:
+def check_its_training_memory_is_predicted(family: str, pooling: str) -> None:
     """Check that the predicted memory of training the whole encoder equals the measured one."""
     setting = TrainingSetting(batch_size=2, **dataclasses.asdict(SIZES))
     modality = FAMILIES[family].modality or "video"
@@ -286,7 +368,7 @@ def check_its_training_memory_is_predicted(family: str) -> None:
         modality: encoder_name(saved_encoders(), family),
         other: str(saved_encoders()["vit" if other == "image" else "bert"]),
     }
-    sources = {m: resolve_encoder(m, name) for m, name in names.items()}
+    sources = resolve_encoders(names, {modality: pooling})
     towers = {m: load_tower(source) for m, source in sources.items()}
     method = build_method("late_concat", {}, MethodContext(towers, 3, SIZES))
     inputs = {m: random_inputs(tower, 2, torch.Generator()) for m, tower in towers.items()}
@@ -308,7 +390,11 @@ _OF_ALL = (
     check_a_fork_shares_weights_and_nothing_else,
     check_counts_its_tokens,
     check_is_frozen_and_deterministic,
-    check_pooling_reads_the_positions_that_it_says,
+    check_its_default_pooling_is_its_first,
+)
+#: Checks of every pooling that a family takes.
+_OF_POOLINGS = (
+    check_pooling_reads_what_its_name_says,
     check_every_parameter_trains_with_the_encoder,
     check_its_training_memory_is_predicted,
 )

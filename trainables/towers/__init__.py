@@ -12,6 +12,7 @@ from trainables.towers.base import (
     part,
 )
 from trainables.towers.bundled import BUNDLED
+from trainables.towers.pooling import POOLINGS
 from trainables.towers.source import (
     ARCHITECTURES,
     ATTENTION,
@@ -19,6 +20,7 @@ from trainables.towers.source import (
     EncoderSource,
     load_tower,
     resolve_encoder,
+    resolve_encoders,
 )
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "BUNDLED",
     "FAMILIES",
     "NONE",
+    "POOLINGS",
     "EncoderSource",
     "InputSizes",
     "ModalityInput",
@@ -38,4 +41,5 @@ __all__ = [
     "load_tower",
     "part",
     "resolve_encoder",
+    "resolve_encoders",
 ]

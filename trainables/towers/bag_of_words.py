@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from trainables.towers.base import ALL, Family, Sequence
+from trainables.towers.base import Family, Sequence
 from trainables.towers.bert import BertTower
-from trainables.towers.pooling import masked_mean
 
 #: Users write this before the name of the text encoder whose word embeddings they want.
 PREFIX = "bow:"
@@ -22,7 +21,7 @@ class BagOfWordsTower(BertTower):
     and ``attention_mask`` (B, T).
     """
 
-    POOLED = ALL
+    POOLINGS = ("mean", "max")
     MATRICES = {}
     SUBLAYERS = {}
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("word_embeddings",)
@@ -41,10 +40,6 @@ class BagOfWordsTower(BertTower):
         return Sequence(
             self.model.word_embeddings(inputs["input_ids"]), inputs["attention_mask"].bool(), layer=0
         )
-
-    def pool(self, sequence: Sequence) -> Tensor:
-        """Return the mean over real tokens, shape (B, D)."""
-        return masked_mean(sequence)
 
 
 def bag_of_words_config(encoder: Any, max_length: int) -> Any:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from trainables.towers.pooling import POOLINGS
+
 #: Slices that select all positions of a sequence, and none.
 ALL, NONE = slice(None), slice(0, 0)
 
@@ -103,14 +105,15 @@ class Tower(nn.Module):
         model: The Hugging Face model, without its pooling head.
 
     Attributes:
+        pooling: How ``pool`` reads a vector from the tokens; one of the family's ``POOLINGS``.
         skip_unused: If True, outputs that the caller of ``layer`` does not ask for are not computed. If
             False, a layer computes all of its outputs, as in the library.
         gradient_checkpointing: If True, only the inputs of layers are kept for the backward pass, which runs
             the layers again.
     """
 
-    #: The positions that ``pool`` reads.
-    POOLED: ClassVar[slice] = slice(0, 1)
+    #: The poolings that make sense for the family, its default first.
+    POOLINGS: ClassVar[tuple[str, ...]] = tuple(POOLINGS)
 
     #: Paths of the weight matrices inside a layer: query, key, value and output of the attention, up and down
     #: of the feed-forward network. A family that has one matrix for the first three names it query_key_value.
@@ -130,6 +133,7 @@ class Tower(nn.Module):
         super().__init__()
         self.modality = modality
         self.model: Any = model
+        self.pooling = self.POOLINGS[0]
         self.skip_unused = False
         self.gradient_checkpointing = False
         self.requires_grad_(False)
@@ -362,9 +366,30 @@ class Tower(nn.Module):
         """Apply the step after the last layer: the final LayerNorm, where the family has one."""
         return sequence
 
+    @property
+    def leading(self) -> int:
+        """Number of tokens before those of the sample, such as an image encoder's [CLS].
+
+        The mean and the maximum leave them out. Texts have none: text encoders were trained to be read at the
+        mean of all tokens, those that the tokeniser adds included.
+        """
+        return 0
+
+    @property
+    def pooled_positions(self) -> slice:
+        """The positions of the last layer's outputs that ``pool`` reads; other outputs are not needed."""
+        return slice(0, 1) if self.pooling == "cls" else ALL
+
     def pool(self, sequence: Sequence) -> Tensor:
-        """Return one vector per sample, shape (B, D): the first ([CLS]) token."""
-        return sequence.tokens[:, 0]
+        """Return one vector per sample, shape (B, D), by the tower's pooling.
+
+        Args:
+            sequence: Tokens at ``pooled_positions`` or at all positions. Its prompts are not read.
+        """
+        tokens, mask = sequence.tokens, sequence.mask
+        if self.leading and self.pooling in ("mean", "max"):
+            tokens, mask = tokens[:, self.leading :], None if mask is None else mask[:, self.leading :]
+        return POOLINGS[self.pooling](tokens, mask)
 
     def encode(self, inputs: ModalityInput, stop: int) -> Sequence:
         """Run the remaining layers below layer ``stop``.
@@ -388,7 +413,7 @@ class Tower(nn.Module):
         sequence = self._embedded(inputs)
         if sequence.layer < self.depth:
             sequence = self.encode(sequence, self.depth - 1)
-            sequence = self.layer(self.depth - 1, sequence, tokens=self.POOLED, prompts=NONE)
+            sequence = self.layer(self.depth - 1, sequence, tokens=self.pooled_positions, prompts=NONE)
         return self.pool(self.finish(sequence))
 
     def _embedded(self, inputs: ModalityInput) -> Sequence:

@@ -78,8 +78,9 @@ class CLIPTower(Tower):
 class CLIPTextTower(CLIPTower, GPT2Tower):
     """CLIP's text encoder, causal like GPT-2; inputs ``input_ids`` and ``attention_mask`` (B, T).
 
-    The vector of a text is its last real token. The library uses the first end-of-text token. Both are the
-    same token, because CLIP's tokeniser ends every text with end-of-text and masks all tokens after it.
+    By default, the vector of a text is its last real token. The library uses the first end-of-text token.
+    Both are the same token, because CLIP's tokeniser ends every text with end-of-text and masks all tokens
+    after it.
     """
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
@@ -107,8 +108,8 @@ class CLIPVisionTower(CLIPTower, ViTTower):
         return sequence
 
     def pool(self, sequence: Sequence) -> Tensor:
-        """Return the [CLS] token after the final LayerNorm, shape (B, D)."""
-        pooled: Tensor = self.model.post_layernorm(sequence.tokens[:, 0])
+        """Return the vector that the pooling reads, after the final LayerNorm, shape (B, D)."""
+        pooled: Tensor = self.model.post_layernorm(super().pool(sequence))
         return pooled
 
 

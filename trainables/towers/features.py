@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from trainables.errors import UserError
 from trainables.seeds import MAX_SEED
 from trainables.towers.base import Family, InputSizes, Sequence
+from trainables.towers.pooling import POOLINGS
 from trainables.towers.vit import ViTTower
 
 #: Users write this before the options of a new tower.
@@ -37,6 +38,8 @@ class FeaturesTower(ViTTower):
     Inputs are ``features`` (B, T, F) and ``attention_mask`` (B, T). Tokens are [CLS] and one per vector.
     """
 
+    POOLINGS = tuple(POOLINGS)
+
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
         """Project the vectors, prepend [CLS] and add positions."""
         mask = F.pad(inputs["attention_mask"].bool(), (1, 0), value=True)
@@ -44,7 +47,7 @@ class FeaturesTower(ViTTower):
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
         """Return the number of vectors plus one for [CLS]."""
-        return sizes.feature_length + 1
+        return sizes.feature_length + self.leading
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return features (B, T, F) and a mask without padding (B, T)."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainables.towers.base import ALL, Architecture, Family, PrefixTokens, Sequence
+from trainables.towers.base import Architecture, Family, PrefixTokens, Sequence
 from trainables.towers.bert import BertTower
 
 
@@ -17,11 +17,11 @@ class GPT2Tower(BertTower):
     """GPT-2; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T), padded on the right.
 
     A token attends only to itself and to earlier positions. Prompts stand before the tokens: every token
-    attends to all prompts, and no prompt attends to a token. The vector of a text is its last real token,
-    which attends to all others.
+    attends to all prompts, and no prompt attends to a token. By default, the vector of a text is its last
+    real token, which attends to all others.
     """
 
-    POOLED = ALL
+    POOLINGS = ("last", "mean", "max")
     PROMPTS_FIRST = True
     MATRICES = {
         "query_key_value": "attn.c_attn",
@@ -47,14 +47,6 @@ class GPT2Tower(BertTower):
     def finish(self, sequence: Sequence) -> Sequence:
         """Apply the final LayerNorm."""
         return replace(sequence, tokens=self.model.ln_f(sequence.tokens))
-
-    def pool(self, sequence: Sequence) -> Tensor:
-        """Return the last real token, shape (B, D)."""
-        if sequence.mask is None:
-            return sequence.tokens[:, -1]
-        position = torch.arange(sequence.mask.shape[1], device=sequence.mask.device)
-        last = (sequence.mask * position).argmax(dim=1)
-        return sequence.tokens[torch.arange(len(last), device=last.device), last]
 
     def _bias(
         self, sequence: Sequence, prefix_tokens: PrefixTokens | None, *, blind: bool | slice

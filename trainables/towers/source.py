@@ -6,15 +6,12 @@ import copy
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -24,6 +21,8 @@ from trainables.errors import UserError, unknown
 from trainables.towers import bag_of_words, bert, clip, features, gpt2, speech, swin, vit
 from trainables.towers.base import Architecture, Family, InputSizes, Tower
 from trainables.towers.bundled import BUNDLED, resolve_bundled
+from trainables.towers.hub import hub_reachable
+from trainables.towers.stated import stated_pooling
 
 #: Entries of a configuration that say where it lies and what reads it, not what the encoder is.
 _CIRCUMSTANCES = ("_name_or_path", "_commit_hash", "transformers_version")
@@ -58,6 +57,7 @@ class EncoderSource:
         name: The name that the user wrote.
         location: Folder or hub name of the weights; None if no weights are stored anywhere.
         config: The Hugging Face configuration.
+        pooling: How the encoder's vector is read from its tokens; one of the family's ``POOLINGS``.
         image_size: Default side of an image encoder's input in pixels; None for other encoders.
     """
 
@@ -65,6 +65,7 @@ class EncoderSource:
     name: str
     location: str | None
     config: Any
+    pooling: str
     image_size: int | None = None
 
     @property
@@ -179,7 +180,30 @@ class EncoderSource:
         return digest.hexdigest()[:16]
 
 
-def resolve_encoder(modality: str, name: str) -> EncoderSource:
+def resolve_encoders(
+    names: Mapping[str, str], poolings: Mapping[str, str] | None = None
+) -> dict[str, EncoderSource]:
+    """Resolve the encoders of several modalities; see ``resolve_encoder``.
+
+    Args:
+        names: The encoder's name of each modality.
+        poolings: The pooling of some modalities; the others have their encoder's own.
+
+    Raises:
+        UserError: If an encoder or a pooling is refused, or a pooling's modality has no encoder.
+    """
+    poolings = poolings or {}
+    for modality, pooling in poolings.items():
+        if modality not in names:
+            raise UserError(
+                f"--pooling {modality}={pooling}: no encoder of that modality; there are: {', '.join(names)}"
+            )
+    return {
+        modality: resolve_encoder(modality, name, poolings.get(modality)) for modality, name in names.items()
+    }
+
+
+def resolve_encoder(modality: str, name: str, pooling: str | None = None) -> EncoderSource:
     """Resolve the name of an encoder. Its configuration is read, its weights are not.
 
     Args:
@@ -187,15 +211,19 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
         name: A bundled name, a local folder, ``arch:NAME`` or a hub name. ``bow:`` before one of these
             selects the word embeddings of that text encoder. ``features:dim=N`` with further options (see
             ``features_config``) is a new encoder of extracted features.
+        pooling: How its vector is read from its tokens. None takes what the encoder's folder or repository
+            states, in the way of sentence-transformers, or else the family's default.
 
     Raises:
-        UserError: If no such encoder exists, it encodes another modality, or its family is not supported.
+        UserError: If no such encoder exists, it encodes another modality, its family is not supported, or the
+            family does not take the pooling.
     """
     location: str | None
     if name.startswith(bag_of_words.PREFIX):
-        return _bag_of_words(modality, name)
+        return _bag_of_words(modality, name, pooling)
     if name.startswith(features.PREFIX):
-        return EncoderSource(modality, name, None, features.features_config(name))
+        config = features.features_config(name)
+        return EncoderSource(modality, name, None, config, _pooling(modality, name, config, pooling))
     if name.startswith("arch:"):
         from transformers import AutoConfig
 
@@ -227,7 +255,8 @@ def resolve_encoder(modality: str, name: str) -> EncoderSource:
         # DINOv2 was pretrained at 518 but is used at 224
         default = 224 if config.model_type == "dinov2" else config.image_size
         image_size = int((bundled and bundled.image_size) or default)
-    return EncoderSource(modality, name, location, config, image_size)
+    pooling = _pooling(modality, name, config, pooling, location)
+    return EncoderSource(modality, name, location, config, pooling, image_size)
 
 
 def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> Tower:
@@ -241,6 +270,12 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     Raises:
         UserError: If the weights are missing or cannot be loaded.
     """
+    tower = _load(source, attention, weights=weights)
+    tower.pooling = source.pooling
+    return tower
+
+
+def _load(source: EncoderSource, attention: str, *, weights: bool) -> Tower:
     family = source.family
     model_class = family.model_class()
     config = copy.deepcopy(source.config)
@@ -282,7 +317,7 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
-def _bag_of_words(modality: str, name: str) -> EncoderSource:
+def _bag_of_words(modality: str, name: str, pooling: str | None) -> EncoderSource:
     encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX))
     if encoder.family.modality != "text" or encoder.config.model_type in bag_of_words.FAMILIES:
         raise UserError(
@@ -290,7 +325,21 @@ def _bag_of_words(modality: str, name: str) -> EncoderSource:
             "folder, arch:NAME or a hub name"
         )
     config = bag_of_words.bag_of_words_config(encoder.config, encoder.max_text_length)
-    return EncoderSource(modality, name, encoder.location, config)
+    return EncoderSource(modality, name, encoder.location, config, _pooling(modality, name, config, pooling))
+
+
+def _pooling(modality: str, name: str, config: Any, asked: str | None, location: str | None = None) -> str:
+    """Return the pooling that is asked for, or that the files at ``location`` state, or the family's default.
+
+    Raises:
+        UserError: If the family does not take the one that is asked for.
+    """
+    accepted = FAMILIES[config.model_type].tower.POOLINGS
+    if asked is not None and asked not in accepted:
+        raise UserError(f"--pooling {modality}={asked}: encoder '{name}' takes {', '.join(accepted)}")
+    if asked is None and location is not None:
+        asked = stated_pooling(name, location, getattr(config, "_commit_hash", None), accepted)
+    return asked or accepted[0]
 
 
 def _read_config(location: str, modality: str, name: str) -> Any:
@@ -300,7 +349,7 @@ def _read_config(location: str, modality: str, name: str) -> Any:
 
     _quiet()
     # Without this check, transformers retries an unreachable hub for half a minute
-    unreachable = not os.path.isdir(location) and not _hub_reachable()
+    unreachable = not os.path.isdir(location) and not hub_reachable()
     try:
         return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
     except Exception as error:  # what a malformed file raises has no class in common
@@ -315,21 +364,6 @@ def _read_config(location: str, modality: str, name: str) -> Any:
             f"unknown {modality} encoder '{name}': not bundled ({bundled}), no folder with a config.json, no "
             f"arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can be loaded ({reason})"
         ) from error
-
-
-def _hub_reachable() -> bool:
-    from huggingface_hub import constants
-
-    if constants.is_offline_mode():
-        return False
-    if getproxies():
-        return True  # a direct connection would not show whether the proxy reaches the hub
-    url = urlsplit(constants.ENDPOINT)
-    try:
-        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

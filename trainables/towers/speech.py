@@ -10,29 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.towers.base import ALL, Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
-from trainables.towers.pooling import masked_mean
+from trainables.towers.base import Architecture, Family, InputSizes, PrefixTokens, Sequence, Tower
 
 #: Sample rate in Hz that all these encoders were trained with.
 SAMPLE_RATE = 16_000
 
 
 class SpeechTower(Tower):
-    """Base of the speech towers. The vector of a sound is the mean of its real frames.
+    """Base of the speech towers. By default, the vector of a sound is the mean of its real frames.
 
     SpecAugment and LayerDrop, which the library applies in training, are left out.
     """
 
-    POOLED = ALL
+    POOLINGS = ("mean", "last", "max")
 
     @classmethod
     def seconds_of(cls, config: Any) -> tuple[float, float | None]:
         """Return the shortest and the longest accepted sound in seconds. None means no upper limit."""
         raise AttributeError(f"{cls.__name__} does not define the sounds it takes")
-
-    def pool(self, sequence: Sequence) -> Tensor:
-        """Return the mean over real frames, shape (B, D)."""
-        return masked_mean(sequence)
 
 
 class Wav2Vec2Tower(SpeechTower):

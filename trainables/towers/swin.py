@@ -31,7 +31,7 @@ class SwinTower(Tower):
     of a prompt is its mean over the windows.
     """
 
-    POOLED = ALL
+    POOLINGS = ("mean", "max")
     MATRICES = {
         "query": "attention.q_proj",
         "key": "attention.k_proj",
@@ -163,10 +163,6 @@ class SwinTower(Tower):
     def finish(self, sequence: Sequence) -> Sequence:
         """Apply the final LayerNorm."""
         return replace(sequence, tokens=self.model.layernorm(sequence.tokens))
-
-    def pool(self, sequence: Sequence) -> Tensor:
-        """Return the mean of the tokens, shape (B, D)."""
-        return sequence.tokens.mean(dim=1)
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
         """Return the number of patches. Each stage halves the side of the map, rounded up."""

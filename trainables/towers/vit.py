@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ class ViTTower(Tower):
     Tokens are [CLS], the distillation token where a model has one, and the patches.
     """
 
+    POOLINGS: ClassVar[tuple[str, ...]] = ("cls", "mean", "max")
     MATRICES = {
         "query": "attention.q_proj",
         "key": "attention.k_proj",
@@ -32,6 +33,11 @@ class ViTTower(Tower):
     def layers(self) -> nn.ModuleList:
         """The transformer layers, lowest first."""
         return self.model.layers
+
+    @property
+    def leading(self) -> int:
+        """Number of tokens before the patches."""
+        return 2 if hasattr(self.model.embeddings, "distillation_token") else 1
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
         """Cut images into patches and add positions, interpolated if S is not the pretraining size."""
@@ -74,8 +80,7 @@ class ViTTower(Tower):
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
         """Return the number of patches and of the tokens before them."""
-        leading = 2 if hasattr(self.model.embeddings, "distillation_token") else 1
-        return (sizes.image_size // int(self.model.config.patch_size)) ** 2 + leading
+        return (sizes.image_size // int(self.model.config.patch_size)) ** 2 + self.leading
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return pixels of shape (B, 3, S, S)."""

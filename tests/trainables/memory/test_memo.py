@@ -6,15 +6,16 @@ from tests.tasks import classification
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
-from trainables.towers import resolve_encoder
+from trainables.towers import resolve_encoders
 
 
 def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None:
-    encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
+    names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
     setting = TrainingSetting(batch_size=4, text_length=8, image_size=32)
 
-    def predictor(**changes: object) -> MemoryPredictor:
+    def predictor(pooling: str = "cls", **changes: object) -> MemoryPredictor:
         kept = PredictionMemo(tmp_path / "memo")
+        encoders = resolve_encoders(names, {"text": pooling})
         return MemoryPredictor(encoders, classification(3), setting, memo=kept).changed(**changes)
 
     first = predictor().predict("pmf", {"n_fusion_layers": 1})
@@ -26,3 +27,4 @@ def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None
     for changes in ({"batch_size": 8}, {"gradient_checkpointing": True}, {"optimizer": "sgd"}):
         assert predictor(**changes).predict("pmf", {"n_fusion_layers": 1}) != first
     assert predictor().predict("pmf", {"n_fusion_layers": 2}) != first
+    assert predictor("mean").predict("pmf", {"n_fusion_layers": 1}) != first
