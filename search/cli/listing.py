@@ -151,11 +151,11 @@ def _methods(given: Given) -> list[dict[str, Any]]:
 def _spaces(given: Given, name: str | None) -> list[dict[str, Any]]:
     with waiting("loading PyTorch and the encoders"):
         from spaces import SPACES, SpaceContext, get_space
-        from trainables.towers import resolve_encoder
+        from trainables.towers import resolve_encoders
 
         given.make(Extensions).load()
-        names = given.make(EncoderSettings).names
-        context = SpaceContext.of({key: resolve_encoder(key, encoder) for key, encoder in names.items()})
+        chosen = [get_space(name)] if name else list(SPACES.values())
+        context = SpaceContext.of(resolve_encoders(given.make(EncoderSettings).names))
     return [
         {
             "name": space.name,
@@ -163,7 +163,7 @@ def _spaces(given: Given, name: str | None) -> list[dict[str, Any]]:
             "parameters": {key: asked.to_dict() for key, asked in space.parameters(context).items()},
             "first_points": space.first_points(context),
         }
-        for space in ([get_space(name)] if name else SPACES.values())
+        for space in chosen
     ]
 
 
