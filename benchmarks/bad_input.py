@@ -148,6 +148,7 @@ def plausible(option: Option) -> str:
         "constraints": "accuracy>=50%",
         "maximise": "batch_size",
         "encoder": "text=bert",
+        "pooling": "text=mean",
         "settings": "n_fusion_layers=2",
         "name": "new",
     }

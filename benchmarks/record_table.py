@@ -122,13 +122,13 @@ def main() -> None:
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.step.setting import TrainingSetting
-    from trainables.towers import resolve_encoder
+    from trainables.towers import resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
     counts = dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))
     folder = subset(options.seed, counts)
     dataset = open_dataset(str(folder))
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in ENCODERS.items()}
+    encoders = resolve_encoders(ENCODERS)
     setting = TrainingSetting(
         batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE, precision=PRECISION
     )
@@ -139,6 +139,7 @@ def main() -> None:
         dataset=str(folder),
         prepared=data.key,
         encoders={modality: encoder.address for modality, encoder in encoders.items()},
+        pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=options.epochs,
@@ -206,6 +207,7 @@ def main() -> None:
         "dataset_fingerprint": dataset.fingerprint,
         **dataset.task.to_record(dataset.task.guess(dataset.labels("validation"))),
         "encoders": spec.encoders,
+        "pooling": spec.pooling,
         "depths": dict(context.depths),
         "widths": dict(context.widths),
         "epochs": options.epochs,

@@ -147,16 +147,17 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
     """What trials of a tiny search share."""
     from trainables.data import open_dataset, prepare
     from trainables.step.setting import TrainingSetting
-    from trainables.towers import resolve_encoder
+    from trainables.towers import resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
     names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    encoders = resolve_encoders(names)
     data = prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32)
     return TrialSpec(
         dataset=str(squares),
         prepared=data.key,
         encoders=names,
+        pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
         epochs=4,

@@ -31,7 +31,7 @@ from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
-from trainables.towers import EncoderSource, resolve_encoder
+from trainables.towers import EncoderSource, resolve_encoders
 from trainables.trial.run import test_metrics
 from trainables.trial.workbench import TrialSpec
 
@@ -84,9 +84,7 @@ class TrainingBackend:
             UserError: If one of them does not exist or cannot be used.
         """
         dataset = open_dataset(config.data.dataset)
-        encoders = {
-            modality: resolve_encoder(modality, name) for modality, name in config.encoders.names.items()
-        }
+        encoders = resolve_encoders(config.encoders.names, config.encoders.poolings)
         dataset.require(encoders)
         for encoder in encoders.values():
             encoder.weights_location()  # refuses architectures without weights
@@ -117,7 +115,7 @@ class TrainingBackend:
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
-        """Resolved sizes, counts of rows, and the fingerprints of dataset and encoders."""
+        """Resolved sizes and poolings, counts of rows, and the fingerprints of dataset and encoders."""
         dataset, setting = self.dataset, self.predictor.setting
         return {
             "resolved.text_length": setting.text_length,
@@ -126,6 +124,7 @@ class TrainingBackend:
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": dataset.count(split) for split in SPLITS},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
+            **{f"encoder.{m}.pooling": encoder.pooling for m, encoder in self.encoders.items()},
         }
 
     @property
@@ -155,6 +154,7 @@ class TrainingBackend:
             dataset=named if named in DATASETS else str(Path(named).resolve()),
             prepared=data.key,
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
+            pooling={modality: encoder.pooling for modality, encoder in self.encoders.items()},
             fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
             setting=setting,
             epochs=trial.epochs,

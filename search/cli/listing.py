@@ -48,7 +48,7 @@ def methods(
         console.print(shown, markup=False, soft_wrap=True)
 
 
-@takes(Output, Extensions, EncoderSettings, without=("image_size",))
+@takes(Output, Extensions, EncoderSettings, without=("image_size", "pooling"))
 def spaces(
     given: Given,
     name: Annotated[str | None, typer.Argument(help="Show one space.", show_default="all")] = None,

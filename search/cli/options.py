@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_origin
 
@@ -172,23 +172,3 @@ class Output(Settings):
             flag="--json",
         ),
     ] = False
-
-
-def named_values(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
-    """Return the values of an option that is given as ``NAME=VALUE``, by name.
-
-    Args:
-        option: The option's name, for messages.
-        texts: The given texts.
-        example: An accepted text, for messages.
-
-    Raises:
-        UserError: If a text is not of that form.
-    """
-    values = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UserError(f"{option} {text}: write NAME=VALUE, e.g. {option} {example}")
-        values[name.strip()] = value.strip()
-    return values

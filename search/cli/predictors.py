@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from search.cli.options import Given, named_values
+from search.cli.options import Given
 from search.config import EncoderSettings
+from search.config.markers import named_values
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
@@ -76,12 +77,11 @@ def make_predictor(given: Given) -> MemoryPredictor:
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.tasks import DEFAULT_TASK, get_task
-    from trainables.towers import resolve_encoder
+    from trainables.towers import resolve_encoders
 
     chosen = given.make(EncoderSettings)
     named = named_values("--encoder", given.make(ModalitySettings).encoder, "audio=arch:whisper-tiny")
-    names = named or chosen.names
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    encoders = resolve_encoders(named or chosen.names, chosen.poolings)
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
     precision = given.make(PrecisionSettings).precision
     if precision == AUTO:
@@ -101,6 +101,7 @@ def describe(predictor: MemoryPredictor) -> dict[str, Any]:
         **predictor.setting.to_dict(),
         **predictor.task.summary(),
         "encoders": {modality: source.name for modality, source in predictor.encoders.items()},
+        "pooling": {modality: source.pooling for modality, source in predictor.encoders.items()},
     }
 
 

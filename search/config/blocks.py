@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 from search.config.address import DEFAULT, TrackingAddress
 from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
 from search.config.paths import absolute_dataset, absolute_encoder, absolute_file, absolute_files
+from search.config.pooling import poolings, written_poolings
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
 from trainables.options import LONGEST, MOST, AtLeast, AtMost, Help, Kept, MoreThan, OneOf, Settings
@@ -150,10 +151,27 @@ class EncoderSettings(Settings):
         AtMost(MOST),
     ] = None
 
+    pooling: Annotated[
+        tuple[str, ...],
+        Help(
+            "How a modality's vector is read from its encoder's tokens, for example text=mean. cls is the "
+            "[CLS] token, mean the mean of the tokens, last the last one, and max the largest value of each "
+            "feature. Padding and prompts are not read. The option may be repeated.",
+            metavar="MODALITY=POOLING",
+            default="the encoder's own",
+        ),
+        Kept(written_poolings),
+    ] = ()
+
     @property
     def names(self) -> dict[str, str]:
         """Encoder name of each modality."""
         return {"text": self.text_encoder, "image": self.image_encoder}
+
+    @property
+    def poolings(self) -> dict[str, str]:
+        """The pooling of each modality that does not have its encoder's own."""
+        return poolings(self.pooling)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from search.units import parse_duration, parse_size, write_duration, write_size
+from trainables.errors import UserError
 
 #: With trials, every configuration is trained on its own; with oneshot, all subnets share one supernet.
 STRATEGIES = ("trials", "oneshot")
@@ -50,6 +51,26 @@ class Written:
 def split_names(text: str) -> tuple[str, ...]:
     """Return the names in a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def named_values(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
+    """Return the values of an option that is given as ``NAME=VALUE``, by name.
+
+    Args:
+        option: The option's name, for messages.
+        texts: The given texts.
+        example: An accepted text, for messages.
+
+    Raises:
+        UserError: If a text is not of that form.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"{option} {text}: write NAME=VALUE, e.g. {option} {example}")
+        values[name.strip()] = value.strip()
+    return values
 
 
 SIZE = Written("SIZE", parse_size, write_size)

@@ -178,6 +178,8 @@ def comparable(
     for modality in dict.fromkeys((*old.encoders.names, *new.encoders.names)):
         names = (old.encoders.names.get(modality), new.encoders.names.get(modality))
         compare_content(f"{modality} encoder", f"encoder.{modality}.fingerprint", *names)
+        poolings = [details.get(f"encoder.{modality}.pooling") for details in (old_details, new_details)]
+        compare(f"{modality} pooling", *poolings)
     compare("epochs", old.trial.epochs, new.trial.epochs)
     compare("batch size", old.step.batch_size, new.step.batch_size)
     for what in ("text_length", "image_size"):

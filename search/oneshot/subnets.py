@@ -40,7 +40,6 @@ from trainables.memory.memo import PredictionMemo
 from trainables.seeds import derive_seed, short_seed
 from trainables.step.precision import default_device, device_computes_in_bf16
 from trainables.supernet.evaluation import SubnetEvaluator
-from trainables.towers import resolve_encoder
 from trainables.trial.watchdog import Watchdog
 from trainables.trial.workbench import TrialSpec, Workbench
 
@@ -141,9 +140,8 @@ class SubnetActor:
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         self.precision = precision
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
-        encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
         task = self._bench.data.task
-        self._predictor = MemoryPredictor(encoders, task, spec.setting, memo=PredictionMemo())
+        self._predictor = MemoryPredictor(spec.sources(), task, spec.setting, memo=PredictionMemo())
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
         """Return the answers for subnets, in the given order."""

@@ -108,6 +108,7 @@ def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
     assert parent.info.status == "FINISHED"
     assert parent.data.params["space"] == "pmf_nas"
     assert parent.data.params["dataset.fingerprint"]
+    assert parent.data.params["encoder.text.pooling"] == "cls"
     assert parent.data.params["version.torch"]
     series = client.get_metric_history(parent.info.run_id, "hypervolume")
     values = [metric.value for metric in sorted(series, key=lambda metric: metric.step)]

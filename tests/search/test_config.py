@@ -60,6 +60,28 @@ def test_on_a_resume_changes_only_what_no_result_depends_on() -> None:
         config.resumed(constraints=("params<=6M",))
 
 
+def test_poolings_have_one_form() -> None:
+    written = [
+        ("text=mean", "image=max"),
+        ("image=max,text=mean",),
+        ("text=cls", " text=mean, image=max "),
+    ]
+    first, *others = (SearchConfig(space="pmf_nas", name="mine", pooling=texts) for texts in written)
+    assert first.encoders.pooling == ("image=max", "text=mean")
+    assert first.encoders.poolings == {"image": "max", "text": "mean"}
+    assert all(other.encoders == first.encoders for other in others)
+    assert Config.from_json(first.to_json()) == first
+    assert first.resumed(pooling=written[1]) == first
+
+
+def test_a_resumed_search_keeps_its_poolings() -> None:
+    plain = SearchConfig(space="pmf_nas", name="mine")
+    with pytest.raises(UserError, match="--pooling text=cls: search 'mine' was started without; leave it"):
+        plain.resumed(pooling=("text=cls",))
+    with pytest.raises(UserError, match="--pooling text=max: search 'mine' was started with text=mean; "):
+        plain.replace(pooling=("text=mean",)).resumed(pooling=("text=max",))
+
+
 def test_refuses_augmentation_with_cached_features() -> None:
     with pytest.raises(UserError, match="--no-feature-cache"):
         SearchConfig(space="pmf_nas", augment="flip").check()

@@ -27,7 +27,7 @@ from trainables.notices import tell
 from trainables.plugin import Plugin
 from trainables.progress import Tick, no_tick
 from trainables.step.setting import TrainingSetting
-from trainables.towers import Tower, load_tower, resolve_encoder
+from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder, resolve_encoders
 from trainables.units import GIB
 
 
@@ -39,6 +39,7 @@ class TrialSpec:
         dataset: Name or folder of the dataset.
         prepared: Key of the prepared data.
         encoders: Encoder name of each modality.
+        pooling: How each modality's vector is read from its encoder's tokens.
         fingerprints: Content hash of the encoder of each modality.
         setting: How a step is run.
         epochs: Number of epochs that a trial trains.
@@ -54,6 +55,7 @@ class TrialSpec:
     dataset: str
     prepared: str
     encoders: dict[str, str]
+    pooling: dict[str, str]
     fingerprints: dict[str, str]
     setting: TrainingSetting
     epochs: int
@@ -62,6 +64,14 @@ class TrialSpec:
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     hang_timeout: float = 900.0
     plugins: tuple[Plugin, ...] = ()
+
+    def sources(self) -> dict[str, EncoderSource]:
+        """Return the resolved encoder of each modality.
+
+        Raises:
+            UserError: If this machine lacks one.
+        """
+        return resolve_encoders(self.encoders, self.pooling)
 
 
 class Workbench:
@@ -92,7 +102,7 @@ class Workbench:
         towers = {}
         for modality, source in self.spec.encoders.items():
             self.tick()
-            towers[modality] = shared_tower(modality, source, setting.attention)
+            towers[modality] = shared_tower(modality, source, self.spec.pooling[modality], setting.attention)
         return setting.context(towers, self.data.task.output_size)
 
     def loader(
@@ -184,9 +194,9 @@ class Workbench:
 
 
 @cache
-def shared_tower(modality: str, source: str, attention: str) -> Tower:
+def shared_tower(modality: str, source: str, pooling: str, attention: str) -> Tower:
     """Return an encoder, which is loaded once per process."""
-    return load_tower(resolve_encoder(modality, source), attention=attention)
+    return load_tower(resolve_encoder(modality, source, pooling), attention=attention)
 
 
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
@@ -194,10 +204,9 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     if ready(folder, tick=tick):
         return PreparedData(folder)
     # This is the first trial on a node other than the one that started the search.
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in spec.encoders.items()}
     return prepare(
         open_dataset(spec.dataset),
-        encoders,
+        spec.sources(),
         text_length=spec.setting.text_length,
         image_size=spec.setting.image_size,
         progress=lambda *_: tick(),

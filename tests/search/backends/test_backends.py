@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from search.backends.base import Backend
+from search.backends.training import PreparedTraining
 from search.config import SearchConfig
 from search.oneshot import OneShot
 from search.setup import look_up, set_up
@@ -46,6 +48,33 @@ def test_a_search_asks_both_the_same(config) -> None:
     prepared = backend.prepare(setup.space, QUIET)
     assert callable(prepared.trainable())
     assert (prepared.scorer is None) == (config.backend.replay is not None), "no test results are recorded"
+
+
+def test_a_pooling_reaches_predictions_and_trials_and_is_a_fact(squares, tiny_encoders, tmp_path) -> None:
+    text = shutil.copytree(tiny_encoders["bert"], tmp_path / "text")
+    config = SearchConfig(
+        space="linear",
+        dataset=str(squares),
+        text_encoder=str(text),
+        image_encoder=str(tiny_encoders["vit"]),
+        image_size=32,
+        pooling=("image=mean",),
+    )
+
+    def facts() -> dict[str, Any]:
+        setup = set_up(look_up(config).in_precision("fp32"), QUIET)
+        prepared = setup.backend.prepare(setup.space, QUIET)
+        assert isinstance(prepared, PreparedTraining)
+        pooling = {m: setup.facts[f"encoder.{m}.pooling"] for m in ("text", "image")}
+        assert prepared.spec.pooling == pooling
+        assert {m: source.pooling for m, source in prepared.predictor.encoders.items()} == pooling
+        return setup.facts
+
+    before = facts()
+    assert (before["encoder.text.pooling"], before["encoder.image.pooling"]) == ("cls", "mean")
+    (text / "1_Pooling").mkdir()
+    (text / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert facts() == {**before, "encoder.text.pooling": "mean"}, "a resumed search is refused"
 
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:

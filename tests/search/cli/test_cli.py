@@ -56,6 +56,8 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--image-encoder", "minilm"], ["encodes text, not image"]),
         (["--text-encoder", "arch:bert-base"], ["without weights"]),
         (["--text-encoder", "x" * 300], ["unknown text encoder 'xxx"]),
+        (["--pooling", "audio=mean"], ["--pooling audio=mean: no encoder of that modality", "text, image"]),
+        (["--pooling", "image=last"], ["--pooling image=last: encoder", "takes cls, mean, max"]),
         (["--dataset", "x" * 300], ["dataset 'xxx", "no such folder"]),
         (["--replay", "x" * 300], ["--replay xxx", "no such file"]),
         (["--dataset", "missing/folder"], ["dataset 'missing/folder'", "openclipart"]),
@@ -200,6 +202,10 @@ def test_predict_prints_the_documented_document(call) -> None:
         (["--classes", "1"], "--classes 1"),
         (["--text-length", "513"], "2 to 512"),
         (["--encoder", "audio"], "--encoder audio: write NAME=VALUE"),
+        (["--pooling", "mean"], "--pooling mean: write NAME=VALUE, e.g. --pooling text=mean"),
+        (["--pooling", "text=middle"], "--pooling text=middle: must be one of cls, mean, last, max"),
+        (["--pooling", "title=mean"], "--pooling title=mean: no encoder of that modality; there are: text"),
+        (["--text-encoder", "arch:gpt2", "--pooling", "text=cls"], "'arch:gpt2' takes last, mean, max"),
         (["--encoder", "audio=arch:bert-base"], "encodes text, not audio"),
         (["--encoder", "text=arch:bert-base"], "PMF fuses at least 2 modalities, not 1: text"),
         (["--plugin", "nope.py"], "--plugin nope.py: cannot be read"),
@@ -227,6 +233,19 @@ def test_predict_refuses_in_one_line(call, arguments, expected) -> None:
     assert (code, out) == (2, "")
     assert expected in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_pooling_decides_which_outputs_are_computed(call, tiny_encoders) -> None:
+    documents = []
+    for pooling in ([], ["--pooling", "text=cls,image=cls"], ["--pooling", "text=mean"]):
+        code, out, _ = call("predict", *_tiny(tiny_encoders), "--skip-unused", *pooling, "--json")
+        assert code == 0
+        documents.append(json.loads(out))
+    totals = [document["memory"]["total"] for document in documents]
+    assert totals[0] == totals[1] < totals[2]
+    assert [document["setting"]["pooling"]["text"] for document in documents] == ["cls", "cls", "mean"]
+    code, out, _ = call("explain", *_tiny(tiny_encoders), "--skip-unused", "--pooling", "text=mean", "--json")
+    assert sum(sum(held.values()) for held in json.loads(out)["parts"].values()) == totals[2]
 
 
 def test_predicts_for_any_modalities(call) -> None:

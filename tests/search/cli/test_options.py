@@ -32,6 +32,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "augment": ("flip", "flip"),
     "learning_rate": ("0.01", 0.01),
     "gpus_per_trial": ("0.5", 0.5),
+    "pooling": ("text=mean", ("text=mean",)),
 }
 #: What else must be given.
 TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}

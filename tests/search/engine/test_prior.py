@@ -30,6 +30,7 @@ DETAILS = {
     "resolved.image_size": 224,
     "dataset.fingerprint": "aa",
     "encoder.text.fingerprint": "bb",
+    "encoder.text.pooling": "cls",
     "encoder.image.fingerprint": "cc",
 }
 
@@ -156,9 +157,10 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         augment="flip",
     )
     details = {**DETAILS, "resolved.text_length": 32, "resolved.image_size": 56, "dataset.fingerprint": "dd"}
-    details["encoder.image.fingerprint"] = "ee"
+    details |= {"encoder.text.pooling": "mean", "encoder.image.fingerprint": "ee"}
     assert comparable(old, DETAILS, new, details) == [
         "dataset: openclipart there, mine here",
+        "text pooling: cls there, mean here",
         "image encoder: dinov2-small (cc) there, dinov2-small (ee) here",
         "epochs: 5 there, 8 here",
         "batch size: 32 there, 16 here",

@@ -23,7 +23,7 @@ from trainables.step.setting import TrainingSetting
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
-from trainables.towers import resolve_encoder
+from trainables.towers import resolve_encoders
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import load_whole
 from trainables.trial.run import TrialRun
@@ -36,12 +36,13 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def spec(workplace, tiny_encoders, squares) -> TrialSpec:
     names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
-    encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+    encoders = resolve_encoders(names)
     setting = TrainingSetting(batch_size=16, text_length=8, image_size=32)
     return TrialSpec(
         dataset=str(squares),
         prepared=prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32).key,
         encoders=names,
+        pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=2,
@@ -136,8 +137,12 @@ def test_refuses_unknown_paths_and_distilling_from_nothing() -> None:
         dataclasses.replace(curriculum, distill=True)
 
 
-@pytest.mark.parametrize("name", ["pmf_nas", "wander", "mope", "lora"])
-def test_subnets_are_evaluated_as_the_trials_that_start_from_them(spec, tmp_path, name) -> None:
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [("pmf_nas", "cls"), ("pmf_nas", "mean"), ("wander", "cls"), ("mope", "cls"), ("lora", "cls")],
+)
+def test_subnets_are_evaluated_as_the_trials_that_start_from_them(spec, tmp_path, name, pooling) -> None:
+    spec = dataclasses.replace(spec, pooling={"text": pooling, "image": pooling})
     run = SupernetRun(spec, plan_of(name, epochs=1), CPU)
     run.epoch()
     run.save(tmp_path)

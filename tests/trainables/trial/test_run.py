@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,22 @@ def test_checkpoint_holds_trained_weights_only(trial_spec, tmp_path) -> None:
     run.epoch()
     run.save(tmp_path)
     assert test_metrics(trial_spec, replace(PMF, checkpoint=Saved(tmp_path)), no_tick) == run.evaluate("test")
+
+
+def test_a_pooling_decides_what_is_learnt_from_the_same_features(trial_spec, tmp_path) -> None:
+    read = {pooling: {**trial_spec.pooling, "text": pooling} for pooling in ("cls", "mean")}
+    found, files = {}, {}
+    for pooling, of_modality in read.items():
+        run = TrialRun(replace(trial_spec, pooling=of_modality), PMF)
+        found[pooling] = run.epoch()
+        files[pooling] = sorted((tmp_path / "cache" / "features").glob("*.npy"))
+        run.save(tmp_path)
+        assert json.loads((tmp_path / "trial.json").read_text())["spec"]["pooling"] == of_modality
+    assert files["cls"] == files["mean"] != []
+    assert found["cls"]["loss"] != pytest.approx(found["mean"]["loss"], abs=1e-4)
+    assert found["cls"]["measured_memory"] != found["mean"]["measured_memory"]
+    plain = TrialRun(replace(trial_spec, pooling=read["mean"], feature_cache=0), PMF).epoch()
+    assert plain["loss"] == pytest.approx(found["mean"]["loss"], abs=1e-4), "here texts are less padded"
 
 
 def test_features_change_nothing_but_the_time(trial_spec) -> None:
@@ -148,7 +165,7 @@ def test_an_offloaded_prefix_needs_the_room_for_its_output(trial_spec) -> None:
 
 
 def test_fine_tuning_leaves_the_shared_encoders_alone(trial_spec) -> None:
-    towers = [shared_tower(modality, name, "eager") for modality, name in trial_spec.encoders.items()]
+    towers = [shared_tower(m, name, "cls", "eager") for m, name in trial_spec.encoders.items()]
     before = [p.clone() for tower in towers for p in tower.parameters()]
     TrialRun(trial_spec, Assignment(config={"method": "late_concat", "learning_rate": 1e-2})).epoch()
     after = [p for tower in towers for p in tower.parameters()]
