@@ -178,8 +178,8 @@ def _run(
                 clock,
                 console,
                 oneshot,
+                searcher,
                 interrupted=not finished,
-                exhausted=searcher.candidates.exhausted,
             )
 
 
@@ -381,7 +381,8 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
                 if isinstance(found, str):
                     say(console, f"{scored[index].trial_id} has no test score: {found}")
                 else:
-                    scored[index].test = found
+                    searcher.recorder.outputs.write(scored[index].trial_id, "test", found.outputs)
+                    scored[index].test = found.metrics
                     searcher.recorder.keep(scored[index])
     except KeyboardInterrupt:
         return False
@@ -395,13 +396,16 @@ def _finish(
     clock: Clock,
     console: Console,
     oneshot: OneShot | None,
+    searcher: ParetoSearcher | None = None,
     *,
     interrupted: bool,
-    exhausted: bool = False,
 ) -> SearchResult:
     """Write the search's result to its folder and to MLflow, and return it."""
     with clock.part("end"):
         config, history = setup.config, setup.history
+        if searcher is not None:
+            searcher.evidence.note()
+        exhausted = searcher is not None and searcher.candidates.exhausted
         place = config.place
         tracker.wait()  # the result holds the ids of the runs
         result = SearchResult.of(setup, oneshot, interrupted=interrupted, exhausted=exhausted)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
+from torch import Tensor
 
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
@@ -14,9 +15,10 @@ from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.trial.assignment import Assignment
+from trainables.trial.outputs import Evaluation
 
-#: Returns the metrics of a trial's checkpoint on the test split. It reports progress by calling a function.
-Scorer = Callable[[Assignment, Tick], dict[str, float]]
+#: Evaluates a trial's checkpoint on the test split. It reports progress by calling a function.
+Scorer = Callable[[Assignment, Tick], Evaluation]
 
 
 class Predictor(Protocol):
@@ -74,6 +76,9 @@ class Backend(Protocol):
     @property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
+
+    def labels(self, split: str) -> Tensor | None:
+        """Return the labels of a split's rows, encoded by the task; None if they are not known."""
 
     @property
     def details(self) -> Mapping[str, Any]:

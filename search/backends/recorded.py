@@ -64,6 +64,9 @@ class ReplayBackend:
         """Values without having learnt anything, when the table was recorded."""
         return self.table.guess
 
+    def labels(self, split: str) -> None:
+        """Return None: outputs, for which labels would be needed, were not recorded."""
+
     @property
     def details(self) -> Mapping[str, Any]:
         """The table's fingerprint, and facts about its task."""

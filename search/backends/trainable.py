@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import torch
 
 from search.checkpoints import DurableTrial
-from search.records.history import TEST
+from search.records.history import OUTPUTS, TEST
 from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
 from trainables.notices import pending
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
+from trainables.trial.outputs import Evaluation
 from trainables.trial.run import TrialRun
 from trainables.trial.trainer import DivergedError
 from trainables.trial.watchdog import Watchdog
@@ -106,22 +107,31 @@ class FusionTrial(DurableTrial):
         if run.as_set and expected is not None:
             result["expected_memory"] = expected / GIB
         done = run.trainer.epoch >= self._spec.epochs
-        scored = self._score(run, result) if done else {}
-        return {**result, **remark, **scored, NOTICES: pending(), "done": done}
+        last = self._last(run, result) if done else {}
+        return {**result, **remark, **last, NOTICES: pending(), "done": done}
 
-    def _score(self, run: TrialRun, result: Mapping[str, float]) -> dict[str, Any]:
-        """Return the metrics on the test split, if the trial is to be scored here.
+    def _last(self, run: TrialRun, result: Mapping[str, float]) -> dict[str, Any]:
+        """Return what only the last report has: outputs, and results on the test split if it is scored."""
+        outputs = {"validation": run.outputs}
+        started = time.perf_counter()
+        tested = self._score(run, result)
+        if tested is None:
+            return {OUTPUTS: outputs}
+        seconds = time.perf_counter() - started
+        return {OUTPUTS: {**outputs, "test": tested.outputs}, TEST: tested.metrics, "test_seconds": seconds}
+
+    def _score(self, run: TrialRun, result: Mapping[str, float]) -> Evaluation | None:
+        """Return the evaluation on the test split, if the trial is to be scored here.
 
         A trial that was restarted is not: it may have died of this. What fails here is tried again when the
         search ends, and then the user hears of it.
         """
         bar = self.assignment.bar
         if bar is None or self.replaced or not bar.passed(result):
-            return {}
-        started = time.perf_counter()
+            return None
         with contextlib.suppress(Exception):
-            return {TEST: run.evaluate("test"), "test_seconds": time.perf_counter() - started}
-        return {}
+            return run.evaluate("test")
+        return None
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:
         """Return the result of ``work``, or the ending of the trial; the process can run another trial."""

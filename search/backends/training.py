@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 from rich.console import Console
+from torch import Tensor
 
 from search.backends.base import Scorer
 from search.backends.trainable import FusionTrial
@@ -32,7 +33,7 @@ from trainables.plugin import Plugin
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoders
-from trainables.trial.run import test_metrics
+from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
 
 
@@ -55,7 +56,7 @@ class PreparedTraining:
     @property
     def scorer(self) -> Scorer:
         """Loads a trial's checkpoint and evaluates it."""
-        return partial(test_metrics, self.spec)
+        return partial(evaluate_on_test, self.spec)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ class TrainingBackend:
     @cached_property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
-        return self.task.guess(self.dataset.labels("validation"))
+        return self.task.guess(self.labels("validation"))
+
+    def labels(self, split: str) -> Tensor:
+        """Return the labels of a split's rows, encoded by the task."""
+        return self.dataset.labels(split)
 
     @cached_property
     def details(self) -> Mapping[str, Any]:

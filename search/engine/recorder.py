@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from search.records.history import History, TrialRecord
+from search.records.outputs import KeptOutputs
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.schedulers import Rule
+from trainables.trial.outputs import Outputs
 
 
 class Listener(Protocol):
@@ -32,16 +34,20 @@ class Recorder:
         history: The trials.
         rule: Decides which trials continue.
         store: Where trials are kept.
+        outputs: Where outputs of finished trials are kept.
         epochs: Epochs of a complete trial.
 
     Attributes:
         listeners: Called after each event, in this order.
     """
 
-    def __init__(self, history: History, rule: Rule, store: SearchStore, epochs: int) -> None:
+    def __init__(
+        self, history: History, rule: Rule, store: SearchStore, outputs: KeptOutputs, epochs: int
+    ) -> None:
         self.history = history
         self.rule = rule
         self.store = store
+        self.outputs = outputs
         self.epochs = epochs
         self.listeners: list[Listener] = []
 
@@ -57,14 +63,23 @@ class Recorder:
         for listener in self.listeners:
             listener.started(record)
 
-    def report(self, tune_id: str, result: Mapping[str, Any]) -> bool:
+    def report(
+        self, tune_id: str, result: Mapping[str, Any], outputs: Mapping[str, Outputs] | None = None
+    ) -> bool:
         """Record what a trial reported; return whether the rule lets the trial continue.
 
         A trial that does not continue has the status ``PAUSED`` or ``STOPPED``. The last report of a trial is
         stored only with its checkpoint or its end. If the search is interrupted before that, the epoch is
         trained again.
+
+        Args:
+            tune_id: Ray Tune's id.
+            result: The report.
+            outputs: Outputs to keep, by split; the last report has them.
         """
         record = self.history.leg(tune_id)
+        for split, kept in (outputs or {}).items():
+            self.outputs.write(record.trial_id, split, kept)
         self.history.note(record, result)
         record.message = result.get("remark", record.message)
         goes_on = self._goes_on(record, int(result.get("epoch", 0)))

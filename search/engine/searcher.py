@@ -18,7 +18,9 @@ from search.engine.recorder import Recorder
 from search.engine.study import DurableStudy
 from search.goals.objectives import known_values
 from search.placement import Placement, Share
+from search.records.evidence import Evidence
 from search.records.history import TrialRecord
+from search.records.opening import kept_outputs
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.samplers import make_sampler
@@ -64,7 +66,9 @@ class ParetoSearcher(Searcher):
         self.history = history = setup.history
         self.placement = placement
         self.store = store
-        self.recorder = Recorder(history, setup.rule, store, config.trial.epochs)
+        outputs = kept_outputs(store, config.place)
+        self.evidence = Evidence(history, outputs, setup.backend.task, setup.backend.labels)
+        self.recorder = Recorder(history, setup.rule, store, outputs, config.trial.epochs)
         self.gate = Gate.of(
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
         )

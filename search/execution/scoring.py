@@ -14,6 +14,7 @@ from search.execution.survival import find_hang, notes_folder
 from search.placement import Share
 from trainables.trial.assignment import Assignment
 from trainables.trial.outcome import last_line
+from trainables.trial.outputs import Evaluation
 from trainables.trial.watchdog import Watchdog
 
 
@@ -23,7 +24,7 @@ def score_on_test(
     *,
     hang_timeout: float,
     max_failures: int,
-) -> Iterator[tuple[int, dict[str, float] | str]]:
+) -> Iterator[tuple[int, Evaluation | str]]:
     """Score trials on the test split, as many at once as fit.
 
     A trial whose worker died, or made no progress and ended itself, is scored again by another one.
@@ -35,7 +36,7 @@ def score_on_test(
         max_failures: How often a trial is scored again.
 
     Yields:
-        The index of a trial, and its metrics or, in one line, why it has none; as soon as they are known.
+        The index of a trial, and its evaluation or, in one line, why it has none; as soon as it is known.
     """
     running: dict[Any, tuple[int, int, str]] = {}
 
@@ -65,7 +66,7 @@ def score_on_test(
             ray.cancel(left, force=True)
 
 
-def _score(scorer: Scorer, assignment: Assignment, notes: str, hang_timeout: float) -> dict[str, float]:
+def _score(scorer: Scorer, assignment: Assignment, notes: str, hang_timeout: float) -> Evaluation:
     """Score a trial in its own process."""
     watchdog = Watchdog(notes_folder(notes), hang_timeout)
     watchdog.start()

@@ -21,7 +21,7 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
 from search.execution.survival import Survival
 from search.placement import Placement
-from search.records.history import TrialRecord
+from search.records.history import OUTPUTS, TrialRecord
 from search.records.place import MOVE, inner_path
 from search.records.status import Status
 from search.reporting.clock import Clock
@@ -57,7 +57,8 @@ class Results(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record a result; return whether the trial stops."""
-        return not self.recorder.report(trial_id, result)
+        outputs = result.pop(OUTPUTS, None)  # Ray Tune would hold them as long as the search runs
+        return not self.recorder.report(trial_id, result, outputs)
 
     def stop_all(self) -> bool:
         """Return False: the searcher decides when the search ends."""

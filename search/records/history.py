@@ -13,6 +13,7 @@ from typing import Any
 from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS_ITER
 
 from search.goals.constraints import Constraint
+from search.goals.luck import Luck
 from search.goals.objectives import Objective, known_values, late_reference, normalised
 from search.goals.pareto import Front, hypervolume
 from search.records.points import Point
@@ -40,6 +41,8 @@ def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
 
 #: Key of the metrics on the test split in a trial's report.
 TEST = "test_split"
+#: Key of the outputs to keep in a trial's last report, by split.
+OUTPUTS = "outputs"
 
 #: Attributes of a trial that are stored unchanged.
 _KEPT = (
@@ -93,6 +96,8 @@ class TrialRecord:
         kind: ``trial``, or ``supernet`` for the training of a supernet.
         checkpoint: Path of the latest checkpoint in the search's folder, or None.
         expected: Expected peak bytes of the trial's tensors; None until they are asked for.
+        luck: What is known about the luck of the trial's configuration, for reports; None before they are
+            made.
         key: The configuration as text.
     """
 
@@ -120,6 +125,7 @@ class TrialRecord:
     kind: str = "trial"
     checkpoint: str | None = None
     expected: int | None = field(default=None, compare=False)
+    luck: Luck | None = field(default=None, compare=False)
     key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -297,6 +303,11 @@ class History:
         """Return the finished trials of a trial's configuration: one for each seed."""
         return [other for other in self.alike(record) if other.status is Status.FINISHED]
 
+    def configurations(self) -> list[TrialRecord]:
+        """Return the first finished trial of each configuration that has one."""
+        runs = (self.finished(alike[0]) for alike in self._by_config.values())
+        return [finished[0] for finished in runs if finished]
+
     def values(self, record: TrialRecord) -> dict[str, float]:
         """Return a configuration's values: means over its finished trials, one for each seed."""
         runs = self.finished(record)
@@ -355,7 +366,7 @@ class History:
         """Compare a finished trial with the front, and add it if no member dominates it."""
         firsts = [record]
         if len(self.finished(record)) > 1:  # its configuration's means have changed
-            firsts = [runs[0] for runs in (self.finished(r[0]) for r in self._by_config.values()) if runs]
+            firsts = self.configurations()
             self._front = Front()
         for first in firsts:
             values = self.values(first)

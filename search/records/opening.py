@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from search.records.files import write_whole
+from search.records.outputs import FOLDER as OUTPUTS
+from search.records.outputs import KeptOutputs
 from search.records.place import FILE, Place
 from search.records.remote import RemoteCopy, RemoteFolder, claimed
 from search.records.store import SearchStore
@@ -80,6 +83,11 @@ def read_store(place: Place) -> SearchStore:
     return SearchStore.read(place.folder) if content is None else SearchStore.of_bytes(content, str(place))
 
 
+def kept_outputs(store: SearchStore, place: Place) -> KeptOutputs:
+    """Return the outputs that a search keeps beside its store, and at its remote address if it has one."""
+    return KeptOutputs(store.path.parent, RemoteFolder(place).read if place.remote else None)
+
+
 def search_id(place: Place) -> str | None:
     """Return the id of the search at a place, which another process may run; None if there is none."""
     if not place.remote:
@@ -117,6 +125,7 @@ def _fetch(folder: RemoteFolder) -> None:
         if same and (here.fact("revision") or 0) >= (there.fact("revision") or 0):
             return
         path.with_name(f"{FILE}-wal").unlink(missing_ok=True)
+        shutil.rmtree(path.parent / OUTPUTS, ignore_errors=True)  # those of the newer store are there
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_whole(path, content)
 

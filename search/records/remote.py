@@ -22,6 +22,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from search.records.outputs import FOLDER as OUTPUTS
 from search.records.place import FILE, Place
 from search.records.store import SearchStore
 from trainables.errors import UserError
@@ -53,9 +54,13 @@ class RemoteFolder:
 
     def read_store(self) -> bytes | None:
         """Return the copy of the store; None if there is none."""
+        return self.read(FILE)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if there is none."""
         with self._reached():
             try:
-                with self._filesystem.open_input_stream(self._path(FILE)) as stream:
+                with self._filesystem.open_input_stream(self._path(name)) as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
@@ -65,12 +70,16 @@ class RemoteFolder:
         with self._reached(), self._filesystem.open_output_stream(self._path(name)) as stream:
             stream.write(content)
 
-    def claims(self) -> dict[str, datetime]:
-        """Return the names of all claims, with the times (of the storage's clock) of their last renewal."""
-        folder = fs.FileSelector(self._path(_CLAIMS), allow_not_found=True)
+    def files(self, folder: str) -> dict[str, datetime]:
+        """Return the names of a folder's files, with the times (of the storage's clock) of their change."""
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
         with self._reached():
-            found = self._filesystem.get_file_info(folder)
+            found = self._filesystem.get_file_info(selector)
         return {info.base_name: info.mtime for info in found if info.type is fs.FileType.File}
+
+    def claims(self) -> dict[str, datetime]:
+        """Return the names of all claims, with the times of their last renewal."""
+        return self.files(_CLAIMS)
 
     def claimant(self, name: str) -> dict[str, Any]:
         """Return what a process wrote into its claim; empty if the claim is gone."""
@@ -165,6 +174,7 @@ class RemoteCopy:
         self._claim = claim
         self._warn = warn
         self._copied = -1
+        self._outputs: set[str] | None = None  # names of the copied ones; None until they are listed
         self._renewed = time.time()
         self._away = False
         self._ended = threading.Event()
@@ -199,8 +209,18 @@ class RemoteCopy:
         # A search that comes to nothing before it begins leaves nothing behind.
         if self._store.changes != self._copied and self._store.fact("begun"):
             content, changes = self._store.next_revision()
+            self._copy_outputs()  # first: no trial is finished there that has no outputs
             self._folder.write(FILE, content)
             self._copied = changes
+
+    def _copy_outputs(self) -> None:
+        """Copy the outputs of trials that were kept since the last call."""
+        if self._outputs is None:
+            self._outputs = set(self._folder.files(OUTPUTS))
+        for path in sorted(self._store.path.parent.glob(f"{OUTPUTS}/*.npy")):
+            if path.name not in self._outputs:
+                self._folder.write(f"{OUTPUTS}/{path.name}", path.read_bytes())
+                self._outputs.add(path.name)
 
     def _renew(self) -> None:
         claims = self._folder.claims()

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from rich.console import Console
+from torch import Tensor
 
 from search.backends.base import Backend, Prepared
 from search.config import SearchConfig
@@ -55,6 +56,11 @@ class FakeBackend:
     task: Task = field(default_factory=lambda: get_task("classification").of_size(2))
 
     precision: None = None
+    answers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def labels(self, split: str) -> Tensor | None:
+        """Return the given labels; None if there are none for the split."""
+        return self.answers.get(split)
 
     def in_precision(self, precision: str) -> Backend:
         """Return this backend itself, because nothing is trained."""

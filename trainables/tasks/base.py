@@ -148,6 +148,22 @@ class Task(ABC):
             labels: The samples' labels.
         """
 
+    def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return what each sample contributes to a metric that is a mean over samples.
+
+        The luck of a split is quickly computed for such a metric. Any other one is scored again for each
+        resample of the rows, see ``search.goals.luck``.
+
+        Args:
+            metric: Name of the metric.
+            outputs: Outputs (N, D) in float32.
+            labels: The samples' labels.
+
+        Returns:
+            Values (N,) whose mean is the metric; None if the metric is no such mean.
+        """
+        return None
+
     @abstractmethod
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return the metrics that guessing reaches on these labels, by name.

@@ -132,6 +132,14 @@ class Classification(Task):
             "loss": self.loss(outputs, labels).item(),
         }
 
+    def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return for each sample whether it is right, or its cross entropy; macro F1 is no such mean."""
+        if metric == "accuracy":
+            return (outputs.argmax(dim=1) == labels).float()
+        if metric == "loss":
+            return F.cross_entropy(outputs, labels, reduction="none")
+        return None
+
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return the accuracy of always predicting the most frequent class, and the loss of equal logits."""
         counts = torch.bincount(labels, minlength=self.output_size)

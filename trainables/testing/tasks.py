@@ -57,6 +57,14 @@ def check_metrics(task: Task) -> None:
     labels = task.example_labels(_ROWS)
     scores = task.score(_outputs(task).detach(), labels)
     assert set(scores) == set(names), "score does not return exactly the metrics"
+    for name in names:
+        each = task.row_values(name, _outputs(task).detach(), labels)
+        if each is not None:
+            assert each.shape == (_ROWS,), f"{name} has not one value for each row"
+            mean = each.double().mean().item()
+            assert math.isclose(mean, scores[name], rel_tol=1e-5, abs_tol=1e-6), (
+                f"{name} is no mean of its rows"
+            )
     guess = task.guess(labels)
     assert set(guess) <= set(names), "guess returns what is no metric"
     for values in (scores, guess):

@@ -21,6 +21,7 @@ from trainables.seeds import short_seed
 from trainables.step.precision import default_device
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
+from trainables.trial.outputs import Evaluation, Outputs
 from trainables.trial.trainer import Trainer
 from trainables.trial.workbench import TrialSpec, Workbench
 from trainables.units import GIB
@@ -38,6 +39,9 @@ class TrialRun:
         inherited: A supernet that gives the initial weights; None draws them at random.
         device: The device on which the trial runs.
         tick: Called as building proceeds, and after each step and each batch of an evaluation.
+
+    Attributes:
+        outputs: Outputs on the validation split after the latest epoch; None before the first one.
     """
 
     spec: TrialSpec
@@ -70,6 +74,7 @@ class TrialRun:
             self.bench.data.task,
         )
         self.validation = self.loader("validation")
+        self.outputs: Outputs | None = None
         self.measured: Measured | None = None
         self.setup_seconds = time.perf_counter() - started
 
@@ -102,7 +107,9 @@ class TrialRun:
                 result["reserved_memory"] = self.measured.reserved / GIB
         started = time.perf_counter()
         self.stage = "validation"
-        result |= self.trainer.evaluate(self.validation, self.tick)
+        evaluated = self.trainer.evaluate(self.validation, self.tick)
+        self.outputs = evaluated.outputs
+        result |= evaluated.metrics
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -110,8 +117,8 @@ class TrialRun:
             "epoch": self.trainer.epoch,
         }
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Return the task's metrics on a split."""
+    def evaluate(self, split: str) -> Evaluation:
+        """Return the task's metrics on a split, and the outputs to keep."""
         return self.trainer.evaluate(self.loader(split), self.tick)
 
     def save(self, folder: Path) -> None:
@@ -147,8 +154,8 @@ class TrialRun:
         return method
 
 
-def test_metrics(spec: TrialSpec, assignment: Assignment, tick: Tick) -> dict[str, float]:
-    """Return the metrics of a trial on the test split, with the weights of its checkpoint.
+def evaluate_on_test(spec: TrialSpec, assignment: Assignment, tick: Tick) -> Evaluation:
+    """Evaluate a trial on the test split, with the weights of its checkpoint.
 
     Args:
         spec: Settings that all trials share.

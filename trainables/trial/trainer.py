@@ -18,6 +18,7 @@ from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
+from trainables.trial.outputs import Evaluation, compact
 
 #: Number of parts of a step whose samples are evaluated at once on a CPU, from the output of frozen layers.
 PARTS_AT_ONCE = 4
@@ -192,8 +193,8 @@ class Trainer(CosineTraining):
             "epoch_seconds": time.perf_counter() - started,
         }
 
-    def evaluate(self, loader: Loader, tick: Tick = no_tick) -> dict[str, float]:
-        """Return the task's metrics on a split.
+    def evaluate(self, loader: Loader, tick: Tick = no_tick) -> Evaluation:
+        """Return the task's metrics on a split, and the outputs to keep.
 
         Args:
             loader: The split.
@@ -210,11 +211,12 @@ class Trainer(CosineTraining):
                     outputs.append(self.method(batch.inputs).outputs.float().cpu())
                 labels.append(batch.labels.cpu())
                 tick()
-        metrics = self.task.score(torch.cat(outputs), torch.cat(labels))
+        found = torch.cat(outputs)
+        metrics = self.task.score(found, torch.cat(labels))
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
-        return metrics
+        return Evaluation(metrics, compact(found))
 
     def _evaluated_at_once(self, loader: Loader) -> int:
         """Return the number of samples of an evaluation's batches."""

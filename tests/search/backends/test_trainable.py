@@ -15,10 +15,10 @@ from ray.tune import Checkpoint
 from search.backends import trainable
 from search.backends.trainable import FusionTrial
 from tests.trials import DAMAGE, PMF, Saved
+from trainables.data import open_dataset
 from trainables.progress import no_tick
 from trainables.trial.assignment import Assignment, Bar
-from trainables.trial.run import TrialRun
-from trainables.trial.run import test_metrics as score_fresh
+from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
 
 
@@ -103,9 +103,23 @@ class Scored:
 def test_a_worker_scores_its_trial_as_one_that_reads_the_checkpoint(trial_spec, tmp_path) -> None:
     scored = Scored(trial_spec, Bar("accuracy"))
     scored.trainable.save_checkpoint(str(tmp_path))
-    fresh = score_fresh(trial_spec, dataclasses.replace(PMF, checkpoint=Saved(tmp_path)), no_tick)
-    assert scored.result["test_split"] == pytest.approx(fresh)
+    fresh = evaluate_on_test(trial_spec, dataclasses.replace(PMF, checkpoint=Saved(tmp_path)), no_tick)
+    assert scored.result["test_split"] == pytest.approx(fresh.metrics)
+    assert scored.result["outputs"]["test"] == pytest.approx(fresh.outputs, abs=1e-3)
     assert scored.result["done"]
+
+
+def test_the_last_report_has_the_outputs_of_which_the_metrics_are(trial_spec, monkeypatch) -> None:
+    scored = Scored(trial_spec, Bar("accuracy"))
+    task, dataset = scored.trainable._run.bench.data.task, open_dataset(trial_spec.dataset)
+    for split, metrics in (("validation", scored.result), ("test", scored.result["test_split"])):
+        outputs = torch.from_numpy(scored.result["outputs"][split]).float()
+        found = task.score(outputs, dataset.labels(split))
+        assert found == pytest.approx({name: metrics[name] for name in found}, abs=2e-3)
+    assert list(Scored(trial_spec, None).result["outputs"]) == ["validation"]
+    more = Reached(trial_spec, PMF, monkeypatch).result
+    assert more["epoch"] == 1 < trial_spec.epochs
+    assert "outputs" not in more, "only the last epoch counts"
 
 
 def test_what_is_below_the_bar_or_was_restarted_is_not_scored(trial_spec) -> None:

@@ -151,11 +151,11 @@ def test_subnets_are_evaluated_as_the_trials_that_start_from_them(spec, tmp_path
     for config in drawn(name, 4):
         trial = TrialRun(spec, Assignment(config=config), inherited)
         found = evaluator.evaluate(fields(config))
-        expected = trial.evaluate("validation")
+        expected = trial.evaluate("validation").metrics
         assert found["accuracy"] == expected["accuracy"]
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
         scratch = TrialRun(spec, Assignment(config=config))
-        assert scratch.evaluate("validation")["loss"] != pytest.approx(expected["loss"], abs=1e-5)
+        assert scratch.evaluate("validation").metrics["loss"] != pytest.approx(expected["loss"], abs=1e-5)
 
 
 def test_what_subnets_share_is_computed_once_and_changes_nothing(spec) -> None:

@@ -121,7 +121,7 @@ def test_a_trial_learns_it_in_the_memory_that_was_predicted(spec) -> None:
     assert run.bench.data.task == task
     assert run.validation.split.labels.shape == (12, 2)
     assert results[-1]["mae"] < results[0]["mae"]
-    assert run.evaluate("test")["mae"] < guess["mae"]
+    assert run.evaluate("test").metrics["mae"] < guess["mae"]
     encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
     predictor = MemoryPredictor(encoders, task, spec.setting)
     assert run.measured is not None

@@ -1,0 +1,219 @@
+"""How much of a result is luck: the bootstrap over the rows of a split, and over seeds.
+
+A split is a sample of all rows that there might have been. The bootstrap draws as many rows from it, with
+replacement, and looks at how results change from one draw to the next (Efron & Tibshirani, An Introduction to
+the Bootstrap, 1993). All trials are evaluated on the same rows. A row that is hard for one trial is hard for
+most, so differences are known better than values (the *paired* bootstrap: Koehn, Statistical significance
+tests for machine translation evaluation, 2004; Berg-Kirkpatrick et al., An empirical investigation of
+statistical significance in NLP, 2012).
+
+A configuration that was trained with several seeds has their mean; its seeds are drawn, too. With one seed,
+its luck with the seed is unknown, and not counted.
+
+Everything is drawn from fixed seeds: the same search gives the same figures. Values are *losses* where a
+function says so: less is better, see ``search.goals.objectives.Objective.loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.goals.pareto import Array
+
+#: Resamples for metrics that are means over rows, which are computed as matrix products.
+RESAMPLES = 1000
+#: Resamples for other metrics, which are scored for each resample. They are the first of ``RESAMPLES``.
+RESCORED = 200
+#: Resamples of one matrix product: few enough for the counts of a large split to fit into memory.
+_AT_ONCE = 50
+#: Values that differ by less than this share of the largest one are equal; the rest is rounding.
+_RESOLUTION = 1e-6
+
+
+@dataclass(frozen=True)
+class Luck:
+    """What is known about the luck of a configuration.
+
+    Attributes:
+        p_front: Probability that it is on the front, see ``chances_on_front``; None if unknown.
+        p_better: Probability that it is better than its neighbour on the front that costs less, see
+            ``chance_better``; None for the cheapest member, for what is not on the front, and if unknown.
+        standard_errors: Standard error of each metric that is known to have one, by name; those on the test
+            split are named ``test_…``.
+    """
+
+    p_front: float | None = None
+    p_better: float | None = None
+    standard_errors: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one configuration is better than another.
+
+    Attributes:
+        mean: The difference that was observed, in the objective's unit; above 0 if the first one is better.
+        standard_error: Its standard error.
+        p_better: Share of resamples in which the first one is better.
+    """
+
+    mean: float
+    standard_error: float
+    p_better: float
+
+
+def draws(rows: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows of each resample, of shape (rows,); equal arguments give equal draws."""
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield rng.integers(rows, size=rows)
+
+
+def resampled_means(values: Array, resamples: int = RESAMPLES) -> Array:
+    """Return the mean over the rows of each resample.
+
+    >>> means = resampled_means(np.array([[0.0, 1.0] * 50]))
+    >>> round(float(means.std()), 2)  # sqrt(0.5 * 0.5 / 100)
+    0.05
+
+    Args:
+        values: Values of the rows, of shape (trials, rows).
+        resamples: Number of resamples.
+
+    Returns:
+        Means, of shape (trials, resamples).
+    """
+    rows = values.shape[1]
+    found = np.empty((len(values), resamples))
+    counts: list[Array] = []
+    for number, drawn in enumerate(draws(rows, resamples), start=1):
+        counts.append(np.bincount(drawn, minlength=rows).astype(np.float64))
+        if len(counts) == _AT_ONCE or number == resamples:
+            found[:, number - len(counts) : number] = values @ np.stack(counts).T / rows
+            counts.clear()
+    return found
+
+
+def resampled_scores(
+    score: Callable[[NDArray[np.intp]], float], rows: int, resamples: int = RESCORED
+) -> Array:
+    """Return the score of each resample, of shape (resamples,).
+
+    Args:
+        score: Returns the metric on some rows, given by their numbers.
+        rows: Number of rows.
+        resamples: Number of resamples.
+    """
+    return np.array([score(drawn) for drawn in draws(rows, resamples)])
+
+
+def over_seeds(runs: Array, seed: int) -> Array:
+    """Return the mean over seeds drawn anew for each resample, of shape (resamples,).
+
+    Of S seeds, S - 1 are drawn: with S of them, the variance of the mean would come out too small by a factor
+    of (S - 1) / S, which is a half for two seeds (Rao & Wu, Resampling inference with complex survey data,
+    1988).
+
+    Args:
+        runs: A value for each seed and resample, of shape (S, resamples).
+        seed: Decides the draws. Values of one configuration need the same draws.
+    """
+    count, resamples = runs.shape
+    if count == 1:
+        return runs[0]
+    drawn = np.random.default_rng(seed).integers(count, size=(count - 1, resamples))
+    return np.asarray(np.take_along_axis(runs, drawn, axis=0).mean(axis=0))
+
+
+def chances_on_front(losses: Array, exact: Array, feasible: NDArray[np.bool_] | None = None) -> Array:
+    """Return the probability that each configuration is really on the front.
+
+    It is the share of resamples in which no other configuration dominates it: costs no more, is at least as
+    good, and is better or costs less. Equal configurations do not dominate each other. A configuration that
+    was chosen because it was the best of many is lucky on the rows of every resample, too. So the
+    probabilities are rather too high than too low.
+
+    >>> losses = -np.array([[[0.7], [0.7], [0.7]], [[0.8], [0.6], [0.8]]])
+    >>> chances_on_front(losses, np.array([[1.0], [2.0]])).round(2).tolist()
+    [1.0, 0.67]
+
+    Args:
+        losses: Losses of the T configurations in the K objectives that training decides, of shape (T,
+            resamples, K).
+        exact: Their losses in the objectives that are known before training, of shape (T, J).
+        feasible: Whether a configuration meets its constraints in a resample, of shape (T, resamples); what
+            does not is neither on the front nor keeps others off it. None if all do.
+
+    Returns:
+        Probabilities, of shape (T,).
+    """
+    losses = _rounded(losses)
+    chances = np.empty(len(losses))
+    for index, own in enumerate(losses):
+        rivals = (exact <= exact[index]).all(axis=1)
+        rivals[index] = False
+        cheaper = (exact[rivals] < exact[index]).any(axis=1)
+        better = (losses[rivals] < own).any(axis=2) | cheaper[:, None]
+        dominating = (losses[rivals] <= own).all(axis=2) & better
+        if feasible is None:
+            chances[index] = 1 - dominating.any(axis=0).mean()
+        else:
+            beaten = (dominating & feasible[rivals]).any(axis=0)
+            chances[index] = (feasible[index] & ~beaten).mean()
+    return chances
+
+
+def chance_better(dearer: Array, cheaper: Array) -> float:
+    """Return the probability that what costs more is really better than what costs less.
+
+    It is the share of resamples in which it is better in one of the objectives that training decides.
+
+    Args:
+        dearer: Losses of the one that costs more, of shape (resamples, K).
+        cheaper: Losses of the other one, of the same shape.
+    """
+    one, other = _rounded(np.stack([dearer, cheaper]))
+    return float((one < other).any(axis=1).mean())
+
+
+def paired_difference(first: Array, second: Array, observed: float) -> Difference:
+    """Return by how much the first of two configurations is better.
+
+    Args:
+        first: Its losses in one objective, of shape (resamples,).
+        second: The losses of the other one in the same resamples.
+        observed: The difference on the split itself, above 0 if the first one is better.
+    """
+    one, other = _rounded(np.stack([first, second])[..., None])[..., 0]
+    return Difference(observed, float((second - first).std(ddof=1)), float((one < other).mean()))
+
+
+def own_noise(losses: Sequence[Array]) -> Array:
+    """Return how uncertain each configuration's loss is beside the others, as standard deviations.
+
+    The luck of the split's rows that all configurations share changes none of their differences, and is left
+    out: it is that of their mean.
+
+    Args:
+        losses: Losses of each of T configurations in one objective, each of shape (resamples,).
+
+    Returns:
+        Standard deviations, of shape (T,); 0 for a single configuration.
+    """
+    count = len(losses)
+    if count < 2:
+        return np.zeros(count)
+    together = np.stack(losses)
+    apart = (together - together.mean(axis=0)).std(axis=1, ddof=1)
+    return np.asarray(apart * np.sqrt(count / (count - 1)))
+
+
+def _rounded(losses: Array) -> Array:
+    """Return losses of which those are equal that differ by rounding; objectives are in the last axis."""
+    largest = np.abs(losses).max(axis=tuple(range(losses.ndim - 1)), initial=0.0)
+    unit = _RESOLUTION * np.where(largest > 0, largest, 1.0)
+    return np.asarray(np.round(losses / unit))

@@ -1,0 +1,332 @@
+"""What the kept outputs of trials tell about luck: which results are sure, and which may be chance."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search.goals.luck import (
+    RESAMPLES,
+    RESCORED,
+    Difference,
+    Luck,
+    chance_better,
+    chances_on_front,
+    over_seeds,
+    own_noise,
+    paired_difference,
+    resampled_means,
+    resampled_scores,
+)
+from search.goals.objectives import Objective
+from search.goals.pareto import Array
+from search.records.history import History, TrialRecord
+from search.records.outputs import KeptOutputs
+from search.records.status import Status
+from trainables.errors import UserError
+from trainables.seeds import derive_seed
+from trainables.tasks import Task
+from trainables.trial.outputs import kept_rows
+
+#: A configuration is out of the front's reach, and not resampled, if a member that costs no more is better by
+#: more than this many standard errors, as if both were independent.
+REACH = 4.0
+#: Trials whose rows are in memory at once.
+_AT_ONCE = 200
+
+
+class Evidence:
+    """Tells the luck of configurations from the outputs that a search keeps.
+
+    A configuration is given by one of its trials. Trials without outputs count with their values as if these
+    were exact, and have no luck of their own. What the search decides by, ``chances`` and ``noises``, is
+    computed from the validation split.
+
+    Args:
+        history: The trials.
+        outputs: Their outputs.
+        task: Computes metrics from outputs.
+        labels: Returns the labels of all rows of a split; None if there are none, as for recorded trials.
+    """
+
+    def __init__(
+        self, history: History, outputs: KeptOutputs, task: Task, labels: Callable[[str], Tensor | None]
+    ) -> None:
+        self.history = history
+        self.outputs = outputs
+        self._task = task
+        self._read_labels = labels
+        one = torch.zeros(1, task.output_size), task.example_labels(1)
+        #: Whether a metric of the task is a mean over rows, by name.
+        self._by_rows = {m.name: task.row_values(m.name, *one) is not None for m in task.metrics}
+        self._labels: dict[str, Tensor | None] = {}
+        self._deviations: dict[tuple[str, str, str], Array | None] = {}
+        self._chances: tuple[int, dict[str, float]] = (0, {})
+        self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
+
+    def chances(self) -> dict[str, float]:
+        """Return the probability of each finished configuration to be on the front, see ``chances_on_front``.
+
+        Returns:
+            Probabilities by the name of the configuration's first finished trial. Configurations without
+            outputs are left out.
+        """
+        finished = self._finished()
+        if self._chances[0] != finished:
+            self._chances = finished, self._chances_now()
+        return self._chances[1]
+
+    def noises(self) -> dict[str, dict[str, float]]:
+        """Return how uncertain finished configurations are beside each other, see ``own_noise``.
+
+        Returns:
+            Standard deviations in the objectives' units, by the name of the configuration's first finished
+            trial and by objective. Configurations without outputs are left out.
+        """
+        finished = self._finished()
+        if self._noises[0] != finished:
+            self._noises = finished, self._noises_now()
+        return self._noises[1]
+
+    def standard_errors(self, record: TrialRecord) -> dict[str, float]:
+        """Return the standard errors of a configuration's metrics that reports show, see ``Luck``."""
+        tested = [objective for objective in self.history.shown if objective.tested]
+        found = {}
+        for split, prefix in (("validation", ""), ("test", "test_")):
+            for objective in tested:
+                if self._has_outputs(record, objective, split):
+                    drawn = self._drawn(record, objective, split)
+                    found[f"{prefix}{objective.name}"] = float(drawn.std(ddof=1))
+        return found
+
+    def difference(
+        self, first: TrialRecord, second: TrialRecord, split: str, objective: Objective | None = None
+    ) -> Difference | None:
+        """Return by how much one configuration is better than another.
+
+        Args:
+            first: A trial of the first configuration.
+            second: A trial of the second one.
+            split: ``validation`` or ``test``.
+            objective: What they are compared by; None takes the first objective that training decides.
+
+        Returns:
+            The difference; None if one of them has no outputs for the split.
+        """
+        by = objective or self.history.trained_objective
+        if not all(self._has_outputs(record, by, split) for record in (first, second)):
+            return None
+        one, other = (by.loss(1.0) * self._drawn(record, by, split) for record in (first, second))
+        better, worse = (by.loss(self._value(record, by, split)) for record in (first, second))
+        return paired_difference(one, other, observed=worse - better)
+
+    def note(self) -> None:
+        """Give each finished configuration of the history its ``luck``, for reports."""
+        chances, front = self.chances(), self.history.front()
+        better = self._better_than_cheaper(front)
+        shown = {record.trial_id for record in (*front, *self.history.best_of_methods())}
+        for record in self.history.configurations():
+            name = record.trial_id
+            errors = self.standard_errors(record) if name in shown else {}
+            record.luck = Luck(chances.get(name), better.get(name), errors)
+
+    def _chances_now(self) -> dict[str, float]:
+        self._resample(self.history.front())
+        configurations = self.history.configurations()
+        candidates = self._within_reach(configurations)
+        self._resample(candidates)
+        known = [self._is_known(record) for record in candidates]
+        if not any(known):
+            return {}
+        costs = [[o.loss(self.history.values(r)[o.name]) for o in self._exact] for r in candidates]
+        found = chances_on_front(
+            np.stack([self._losses(record) for record in candidates]),
+            np.array(costs).reshape(len(candidates), -1),
+            np.stack([self._feasible(record) for record in candidates]),
+        )
+        chances: dict[str, float | None] = dict.fromkeys((r.trial_id for r in configurations), 0.0)
+        for record, chance, there in zip(candidates, found.tolist(), known, strict=True):
+            chances[record.trial_id] = chance if there else None
+        return {trial_id: chance for trial_id, chance in chances.items() if chance is not None}
+
+    def _noises_now(self) -> dict[str, dict[str, float]]:
+        self._resample(self.history.configurations())
+        known = [record for record in self.history.configurations() if self._is_known(record)]
+        found: dict[str, dict[str, float]] = {record.trial_id: {} for record in known}
+        for objective in self._trained:
+            noises = own_noise([self._drawn(record, objective) for record in known])
+            for record, noise in zip(known, noises.tolist(), strict=True):
+                found[record.trial_id][objective.name] = noise
+        return found
+
+    def _better_than_cheaper(self, front: Sequence[TrialRecord]) -> dict[str, float]:
+        """Return ``chance_better`` of the front's members against their neighbours that cost less."""
+        if not self._exact:
+            return {}
+        by_cost = sorted(front, key=lambda r: [o.loss(self.history.values(r)[o.name]) for o in self._exact])
+        return {
+            dearer.trial_id: chance_better(self._losses(dearer), self._losses(cheaper))
+            for cheaper, dearer in itertools.pairwise(by_cost)
+            if self._is_known(cheaper) and self._is_known(dearer)
+        }
+
+    def _within_reach(self, configurations: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Return the configurations that may be on the front by luck."""
+        values = self.history.values
+        front = [record for record in self.history.front() if self._is_known(record)]
+        margins = [
+            {o.name: REACH * math.sqrt(2) * float(self._drawn(member, o).std()) for o in self._trained}
+            for member in front
+        ]
+
+        def behind(record: TrialRecord, member: TrialRecord, margin: dict[str, float]) -> bool:
+            own, other = values(record), values(member)
+            return all(o.loss(own[o.name]) >= o.loss(other[o.name]) for o in self._exact) and all(
+                o.loss(own[o.name]) - o.loss(other[o.name]) > margin[o.name] for o in self._trained
+            )
+
+        return [
+            record
+            for record in configurations
+            if not any(behind(record, member, margin) for member, margin in zip(front, margins, strict=True))
+        ]
+
+    @property
+    def _trained(self) -> list[Objective]:
+        return [objective for objective in self.history.objectives if not objective.known]
+
+    @property
+    def _exact(self) -> list[Objective]:
+        return [objective for objective in self.history.objectives if objective.known]
+
+    @property
+    def _deciding(self) -> list[Objective]:
+        """What decides about the front and is uncertain: objectives, and those with constraints."""
+        bounded = [c.objective for c in self.history.constraints if not c.known]
+        return list({o.name: o for o in (*self._trained, *bounded)}.values())
+
+    @property
+    def _resamples(self) -> int:
+        """Number of resamples that everything has which decides about the front."""
+        return min((self._count(objective) for objective in self._deciding), default=RESAMPLES)
+
+    def _count(self, objective: Objective) -> int:
+        return RESAMPLES if self._by_rows.get(objective.name, True) else RESCORED
+
+    def _finished(self) -> int:
+        return len(self.history.by_status(Status.FINISHED))
+
+    def _is_known(self, record: TrialRecord) -> bool:
+        """Return whether the luck of a configuration on the validation split is known."""
+        return any(self._has_outputs(record, objective) for objective in self._deciding)
+
+    def _has_outputs(self, record: TrialRecord, objective: Objective, split: str = "validation") -> bool:
+        self._resample([record], objective, split)
+        return any(self._deviation(run, objective, split) is not None for run in self._runs(record, split))
+
+    def _runs(self, record: TrialRecord, split: str) -> list[TrialRecord]:
+        """Return a configuration's trials with results on a split, one for each seed."""
+        runs = self.history.finished(record) or [record]
+        return runs if split == "validation" else [run for run in runs if run.test]
+
+    def _value(self, record: TrialRecord, objective: Objective, split: str) -> float:
+        """Return a configuration's value on a split."""
+        return fmean(_values(run, split)[objective.name] for run in self._runs(record, split))
+
+    def _losses(self, record: TrialRecord) -> Array:
+        """Return a configuration's losses in the trained objectives, of shape (resamples, objectives)."""
+        drawn = [o.loss(1.0) * self._drawn(record, o)[: self._resamples] for o in self._trained]
+        return np.stack(drawn, axis=1)
+
+    def _feasible(self, record: TrialRecord) -> NDArray[np.bool_]:
+        """Return whether a configuration meets the constraints, of shape (resamples,)."""
+        meets = np.ones(self._resamples, dtype=np.bool_)
+        for constraint in self.history.constraints:
+            if not constraint.known:
+                drawn = self._drawn(record, constraint.objective)[: self._resamples]
+                meets &= (
+                    drawn <= constraint.bound if constraint.direction == "<=" else drawn >= constraint.bound
+                )
+        return meets
+
+    def _drawn(self, record: TrialRecord, objective: Objective, split: str = "validation") -> Array:
+        """Return a configuration's values in each resample, of shape (resamples,)."""
+        self._resample([record], objective, split)
+        runs = self._runs(record, split)
+        drawn = np.empty((len(runs), self._count(objective)))
+        for row, run in zip(drawn, runs, strict=True):
+            deviation = self._deviation(run, objective, split)
+            row[:] = _values(run, split)[objective.name]
+            if deviation is not None:
+                row += deviation
+        return over_seeds(drawn, derive_seed("seeds", record.key))
+
+    def _deviation(self, run: TrialRecord, objective: Objective, split: str) -> Array | None:
+        return self._deviations.get((run.trial_id, split, objective.name))
+
+    def _resample(
+        self, records: Sequence[TrialRecord], objective: Objective | None = None, split: str = "validation"
+    ) -> None:
+        """Compute what is not known yet of some configurations, many at once if there are many."""
+        runs = [run for record in records for run in self._runs(record, split)]
+        for name in [
+            o.name for o in ([objective] if objective else self._deciding) if o.name in self._by_rows
+        ]:
+            lacking = [run.trial_id for run in runs if (run.trial_id, split, name) not in self._deviations]
+            for start in range(0, len(lacking), _AT_ONCE):
+                some = lacking[start : start + _AT_ONCE]
+                for trial_id, deviation in zip(some, self._deviating(some, split, name), strict=True):
+                    self._deviations[trial_id, split, name] = deviation
+
+    def _deviating(self, trial_ids: Sequence[str], split: str, metric: str) -> list[Array | None]:
+        """Return by how much a metric of each trial differs in each resample; None without outputs."""
+        found: list[Array | None] = [None] * len(trial_ids)
+        labels = self._labels_of(split)
+        if labels is None:
+            return found
+        rows = kept_rows(len(labels), self._task.output_size)
+        kept = labels[rows]
+        by_row: dict[int, Array] = {}
+        for index, trial_id in enumerate(trial_ids):
+            read = self.outputs.read(trial_id, split)
+            if read is None or read.shape != (len(rows), self._task.output_size):
+                continue
+            outputs = torch.from_numpy(read).float()
+            each = self._task.row_values(metric, outputs, kept)
+            if each is not None:
+                by_row[index] = each.double().numpy()
+            else:
+                found[index] = self._rescored(metric, outputs, kept)
+        if by_row:
+            values = np.stack(list(by_row.values()))
+            deviations = resampled_means(values) - values.mean(axis=1, keepdims=True)
+            for index, deviation in zip(by_row, deviations, strict=True):
+                found[index] = deviation
+        # A sample of the rows is more uncertain than all of them.
+        share = math.sqrt(len(rows) / len(labels))
+        return [None if each is None or not np.isfinite(each).all() else share * each for each in found]
+
+    def _rescored(self, metric: str, outputs: Tensor, labels: Tensor) -> Array:
+        def score(rows: NDArray[np.intp]) -> float:
+            return self._task.score(outputs[rows], labels[rows])[metric]
+
+        return resampled_scores(score, len(labels)) - score(np.arange(len(labels)))
+
+    def _labels_of(self, split: str) -> Tensor | None:
+        if split not in self._labels:
+            try:
+                self._labels[split] = self._read_labels(split)
+            except UserError:  # the dataset has gone; the results are there without it
+                self._labels[split] = None
+        return self._labels[split]
+
+
+def _values(run: TrialRecord, split: str) -> dict[str, float]:
+    return run.values if split == "validation" else run.test
