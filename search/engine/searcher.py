@@ -14,6 +14,7 @@ from search.engine.candidates import Candidates
 from search.engine.gate import Gate
 from search.engine.outlook import outlook
 from search.engine.prior import Prior
+from search.engine.racing import Race
 from search.engine.recorder import Recorder
 from search.engine.study import DurableStudy
 from search.goals.objectives import known_values
@@ -36,8 +37,8 @@ class ParetoSearcher(Searcher):
 
     A candidate that breaks a constraint known before training is never started. A configuration is trained
     once, with two exceptions. A trial that ran out of memory because of its neighbours is handed out once
-    more, alone, and does not count as another sample. If ``config.seeds`` is above 1, the configurations on
-    the front are repeated with other seeds once no samples are left.
+    more, alone, and does not count as another sample. If ``config.seeds`` is above 1, configurations whose
+    place on the front is unsure are repeated with other seeds once no samples are left, see ``Race``.
 
     The store holds all that is needed to resume before Ray Tune hears of a trial. The searcher counts samples
     itself: Ray Tune must be given ``num_samples=-1``, or it would count retries.
@@ -50,6 +51,9 @@ class ParetoSearcher(Searcher):
         prior: Results of another search.
         listed: Parameter values of the configurations to train. If given, nothing else is trained, and the
             settings' sampler and number of samples are ignored. A resumed search may be given more of them.
+
+    Attributes:
+        done: Whether nothing is left to do.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ParetoSearcher(Searcher):
         self.store = store
         outputs = kept_outputs(store, config.place)
         self.evidence = Evidence(history, outputs, setup.backend.task, setup.backend.labels)
+        self.race = Race(self.evidence, config.search.seeds, store)
         self.recorder = Recorder(history, setup.rule, store, outputs, config.trial.epochs)
         self.gate = Gate.of(
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
@@ -76,6 +81,7 @@ class ParetoSearcher(Searcher):
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._shares: dict[str, Share] = {}  # by Tune's trial id, for open trials
         self._waiting: deque[TrialRecord] = deque()  # to be handed out before anything new
+        self.done = False
         self._listed = listed
         prior = prior or Prior()
         resumed = store.fact("sampler") is not None
@@ -117,7 +123,8 @@ class ParetoSearcher(Searcher):
             record = self._next()
             if record is not None:
                 return self._hand_out(record, trial_id)
-        return None if self._open else Searcher.FINISHED
+        self.done = not self._open
+        return Searcher.FINISHED if self.done else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -267,19 +274,16 @@ class ParetoSearcher(Searcher):
         return record
 
     def _repeat(self) -> TrialRecord | None:
-        """Return a trial that repeats a member of the front with a new seed; None if all have their seeds."""
-        if self.config.search.seeds == 1:
+        """Return a trial that repeats a configuration with a new seed; None if the race has ended."""
+        first = self.race.next()
+        if first is None:
             return None
-        for first in self.history.front():
-            runs = [run for run in self.history.alike(first) if not run.retry_of]
-            if len(runs) < self.config.search.seeds:  # failed runs count too, or repeats might never end
-                seed = derive_seed(self.config.search.seed, "repeat", len(runs))
-                record = TrialRecord(
-                    self.history.next_id(), first.config, first.memory, seed=seed, repeat_of=first.trial_id
-                )
-                self.history.add(record)
-                return record
-        return None
+        seed = derive_seed(self.config.search.seed, "repeat", len(self.race.runs(first)))
+        record = TrialRecord(
+            self.history.next_id(), first.config, first.memory, seed=seed, repeat_of=first.trial_id
+        )
+        self.history.add(record)
+        return record
 
     def _try_alone(self, first: TrialRecord) -> None:
         """Queue a trial that ran out of memory again, with a device to itself."""

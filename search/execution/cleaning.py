@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 
 from search.checkpoints import names_in, storage
 from search.engine.recorder import Recorder
-from search.goals.pareto import dominates
 from search.records.history import History, TrialRecord
 from search.records.status import Status
 from trainables.trial.assignment import folder_name
@@ -27,19 +26,24 @@ class Cleaner:
     - Nothing is removed of any other trial. One that ended in errors may have a good checkpoint. One that
       runs is Ray Tune's, which keeps two.
 
+    As long as configurations may still be repeated with other seeds, means change, and what is dominated may
+    come back. Until then, all finished trials keep the weights of their last epoch.
+
     The store hears of a removal first, so that it never names a checkpoint that is gone.
 
     Args:
         recorder: Holds the trials, and tells the store.
         folder: The search's folder or remote address.
-        seeds: Number of seeds with which each configuration of the front is trained.
+        settled: Returns whether the results of finished trials stay as they are.
         say: Called with a message if files cannot be removed.
     """
 
-    def __init__(self, recorder: Recorder, folder: str, seeds: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, recorder: Recorder, folder: str, settled: Callable[[], bool], say: Callable[[str], None]
+    ) -> None:
         self._recorder = recorder
         self._say = say
-        self._seeds = seeds
+        self._settled = settled
         self._filesystem, self._folder = storage(folder)
         self._trimmed: set[str] = set()
 
@@ -61,7 +65,7 @@ class Cleaner:
     def sweep(self) -> None:
         """Remove what is not needed of all finished trials; an interruption may have left something."""
         history = self._recorder.history
-        for record in superfluous(history, self._seeds):
+        for record in superfluous(history) if self._settled() else ():
             self._forget(record)
         for record in history.by_status(Status.FINISHED):
             if record.checkpoint is not None and record.trial_id not in self._trimmed:
@@ -105,48 +109,21 @@ class Cleaner:
             self._say(f"{path} cannot be removed ({error.strerror or error})")
 
 
-def superfluous(history: History, seeds: int) -> list[TrialRecord]:
-    """Return the finished trials whose checkpoints can no longer matter.
+def superfluous(history: History) -> list[TrialRecord]:
+    """Return the finished trials whose checkpoints can no longer matter, if their results stay as they are.
 
-    A search scores the configurations on its front, and the best one of each method, when it ends. A
-    configuration that is neither has a way back as long as those before it can still get worse. Values are
-    means over seeds, so they change until a configuration of the front has all of its seeds. With one seed,
-    they never change.
+    A search scores the configurations on its front, and the best one of each method, when it ends.
 
     Args:
         history: The trials.
-        seeds: Number of seeds with which each configuration of the front is trained.
     """
-    front = [member for member in history.front() if _has_all_seeds(member, history, seeds)]
-    beaten_by = [(member.key, history.losses(history.values(member))) for member in front]
+    needed = {record.key for record in (*history.front(), *history.best_of_methods())}
 
-    def off_the_front(record: TrialRecord) -> bool:
-        """Whether a configuration is off the front for good; it gets no more seeds, so its values stay."""
-        if any(run.status in (Status.RUNNING, Status.PAUSED) for run in history.alike(record)):
-            return False
-        values = history.values(record)
-        if any(violation > 0 for violation in history.violations(values).values()):
-            return True
-        losses = history.losses(values)
-        return any(key != record.key and dominates(other, losses) for key, other in beaten_by)
+    def under_way(record: TrialRecord) -> bool:
+        return any(run.status in (Status.RUNNING, Status.PAUSED) for run in history.alike(record))
 
-    kept = [record for record in history.by_status(Status.FINISHED) if record.checkpoint is not None]
-    out = {record.key for record in kept if off_the_front(record)}
-    final = out | {key for key, _ in beaten_by}
-    objective = history.trained_objective
-    best: dict[str, TrialRecord] = {}
-    for record in sorted(kept, key=lambda record: objective.loss(history.values(record)[objective.name])):
-        best.setdefault(record.config["method"], record)
-    return [
-        record
-        for record in kept
-        if record.key in out and record.key != (first := best[record.config["method"]].key) and first in final
-    ]
-
-
-def _has_all_seeds(record: TrialRecord, history: History, seeds: int) -> bool:
-    runs = [run for run in history.alike(record) if not run.retry_of]
-    return len(runs) >= seeds and not any(run.status is Status.RUNNING for run in history.alike(record))
+    finished = [record for record in history.by_status(Status.FINISHED) if record.checkpoint is not None]
+    return [record for record in finished if record.key not in needed and not under_way(record)]
 
 
 def _legs(record: TrialRecord) -> list[str]:

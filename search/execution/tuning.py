@@ -198,7 +198,12 @@ def run_trials(
         ) as progress,
     ):
         recorder = searcher.recorder
-        cleaner = Cleaner(recorder, config.place.address, config.search.seeds, partial(say, console))
+        cleaner = Cleaner(
+            recorder,
+            config.place.address,
+            lambda: config.search.seeds == 1 or searcher.done,
+            partial(say, console),
+        )
         cleaner.sweep()
         recorder.listeners += [clock, tracker, progress, Endings(console), cleaner]
 
@@ -240,6 +245,7 @@ def run_trials(
                 if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                     raise
                 searcher.break_off(str(error.__cause__))
+        cleaner.sweep()
     return not setup.history.close() or config.search.time_budget is not None
 
 

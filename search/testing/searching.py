@@ -24,7 +24,7 @@ from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives
 from search.nodes import Node
 from search.placement import place
-from search.records.history import History, TrialRecord, canonical
+from search.records.history import OUTPUTS, History, TrialRecord, canonical
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
 from search.schedulers import Rule, make_rule
@@ -34,6 +34,7 @@ from spaces import Space, SpaceContext, get_space
 from trainables.memory import MemoryReport
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task, get_task
+from trainables.trial.outputs import Outputs
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
 CPU = Node(cpus=8)
@@ -108,9 +109,12 @@ def make_searcher(
     prior: Prior | None = None,
     rule: Rule | None = None,
     listed: Sequence[Mapping[str, Any]] | None = None,
+    labels: Mapping[str, Tensor] | None = None,
     **settings: Any,
 ) -> ParetoSearcher:
     """Return a searcher with a fake predictor; if ``folder`` already holds a search, it is resumed.
+
+    ``labels`` are those of each split, for trials that report outputs; the task is one of two classes.
 
     Without ``folder``, the store is in a temporary folder that is removed with the searcher. The folder is in
     memory if possible, because every event waits for the disk.
@@ -144,7 +148,7 @@ def make_searcher(
             config.first_rung,
         ),
         {},
-        FakeBackend(),
+        FakeBackend(answers=labels or {}),
     )
     store = SearchStore.open(folder) if resumed else SearchStore.create(folder, {})
     history.restore(store)
@@ -170,13 +174,28 @@ def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
     return Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share).to_result()
 
 
-def finish(searcher: ParetoSearcher, tune_id: str, accuracy: float, **others: float) -> TrialRecord:
-    """Run a trial to its end, ignoring the rule, with events in Ray Tune's order."""
+def finish(
+    searcher: ParetoSearcher,
+    tune_id: str,
+    accuracy: float,
+    outputs: Mapping[str, Outputs] | None = None,
+    **others: float,
+) -> TrialRecord:
+    """Run a trial to its end, ignoring the rule, with events in Ray Tune's order.
+
+    Args:
+        searcher: The searcher.
+        tune_id: Ray Tune's id.
+        accuracy: The trial's accuracy in each epoch.
+        outputs: Outputs that the last report carries, by split.
+        **others: Other numbers of each report.
+    """
     record = searcher.history.leg(tune_id)
     epochs = searcher.config.trial.epochs
     for epoch in range(len(record.epochs) + 1, epochs):
         searcher.recorder.report(tune_id, result(epoch, accuracy, **others))
-    return end(searcher, tune_id, result(epochs, accuracy, **others))
+    last = {OUTPUTS: dict(outputs)} if outputs is not None else {}
+    return end(searcher, tune_id, {**result(epochs, accuracy, **others), **last})
 
 
 def end(searcher: ParetoSearcher, tune_id: str, reported: dict[str, Any]) -> TrialRecord:

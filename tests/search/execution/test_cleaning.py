@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.fs
 import pytest
+from ray.tune.search import Searcher
 
 from search.checkpoints import storage
 from search.engine.searcher import ParetoSearcher
@@ -33,8 +34,12 @@ class Driven:
         """Start the search, or resume it."""
         self.searcher: ParetoSearcher = make_searcher(folder=self.folder, **self.settings)
         self.history = self.searcher.history
-        seeds = self.searcher.config.search.seeds
-        self.cleaner = Cleaner(self.searcher.recorder, str(self.folder), seeds, self.said.append)
+        self.cleaner = Cleaner(
+            self.searcher.recorder,
+            str(self.folder),
+            lambda: self.searcher.config.search.seeds == 1 or self.searcher.done,
+            self.said.append,
+        )
         self.searcher.recorder.listeners.append(self.cleaner)
         self._legs = sum(record.legs for record in self.history.trials.values())
 
@@ -196,15 +201,18 @@ def test_what_an_interruption_left_is_removed_when_the_search_goes_on(tmp_path) 
 def test_with_seeds_to_come_a_dominated_trial_may_still_be_needed(tmp_path) -> None:
     driven = Driven(tmp_path / "search", seeds=2, num_samples=3)
     first, second, third = driven.trained(0.6), driven.trained(0.5), driven.trained(0.4)
-    assert superfluous(driven.history, 1) == [second, third]
-    assert superfluous(driven.history, 2) == []
+    assert superfluous(driven.history) == [second, third]
+    assert all(driven.kept(record) != [] for record in (second, third))
     # The best one was lucky: the next one takes its place on the front.
     again = driven.trained(0.1)
     assert again.repeat_of == first.trial_id
     assert driven.history.front() == [second]
     assert all(driven.kept(record) != [] for record in (first, again, second, third))
-    # With all of its seeds, nothing can bring back what it dominates.
     assert driven.trained(0.5).repeat_of == second.trial_id
+    assert driven.kept(third) != []
+    # When there is nothing left to repeat, nothing can bring back what is dominated.
+    assert driven.searcher.suggest("more") == Searcher.FINISHED
+    driven.cleaner.sweep()
     assert driven.kept(second) != []
     assert [driven.kept(record) for record in (first, again, third)] == [[], [], []]
 
@@ -223,7 +231,7 @@ def test_a_bucket_is_cleaned_as_a_folder_is(tmp_path, monkeypatch) -> None:
 
         searcher = make_searcher(objectives=("accuracy", "loss"), epochs=1)
         said: list[str] = []
-        cleaner = Cleaner(searcher.recorder, "s3://bucket/runs/search", 1, said.append)
+        cleaner = Cleaner(searcher.recorder, "s3://bucket/runs/search", lambda: True, said.append)
         searcher.recorder.listeners.append(cleaner)
         for number, accuracy in enumerate((0.5, 0.4, 0.6)):
             searcher.suggest(f"leg-{number}")

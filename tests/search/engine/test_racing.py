@@ -1,0 +1,176 @@
+"""Seeds are spent where they decide, on made-up outputs for which it is known what is unsure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.tune.search import Searcher
+
+from search.engine.racing import DOUBT
+from search.engine.searcher import ParetoSearcher
+from search.nodes import Node
+from search.records.history import TrialRecord
+from search.testing.searching import finish, make_searcher
+from spaces import Space, SpaceContext
+from tests.search.made_up import LABELS, ROWS, outputs_of
+
+TUNE_IDS = map(str, count())
+
+#: What a configuration is: the share of rows that it gets right, and the first of these rows.
+Truth = tuple[float, int]
+
+
+def _layers(trial: Any, context: SpaceContext) -> dict[str, Any]:
+    layers = trial.suggest_int("n_fusion_layers", 1, 6)
+    return {"method": "pmf", "n_fusion_layers": layers, "learning_rate": 1e-3}
+
+
+def _space(layers: int) -> Space:
+    """More layers take more memory; the first ones are tried in order."""
+    return Space("layers", "", _layers, lambda _: [{"n_fusion_layers": n + 1} for n in range(layers)])
+
+
+def _finish(searcher: ParetoSearcher, tune_id: str, truth: list[Truth], spread: float = 0.0) -> TrialRecord:
+    """Report what is true of a configuration, and luck that depends on the seed."""
+    record = searcher.history.leg(tune_id)
+    share, offset = truth[record.config["n_fusion_layers"] - 1]
+    lucky = share + spread * np.random.default_rng(record.seed).normal() if record.repeat_of else share
+    return finish(searcher, tune_id, round(lucky * ROWS) / ROWS, {"validation": outputs_of(lucky, offset)})
+
+
+def _race(
+    truth: list[Truth], seeds: int = 3, *, spread: float = 0.0, **others: Any
+) -> tuple[Any, Counter[int]]:
+    """Run a search to its end; return its searcher and the number of repeats by layers."""
+    searcher = make_searcher(_space(len(truth)), num_samples=len(truth), seeds=seeds, labels=LABELS, **others)
+    while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+        assert isinstance(handed, dict)
+        _finish(searcher, tune_id, truth, spread)
+    return searcher, _repeats(searcher)
+
+
+def _repeats(searcher: ParetoSearcher) -> Counter[int]:
+    records = searcher.history.trials.values()
+    return Counter(record.config["n_fusion_layers"] for record in records if record.repeat_of)
+
+
+def test_what_is_clearly_different_is_not_repeated() -> None:
+    searcher, repeats = _race([(0.5, 0), (0.7, 0), (0.6, 0)])
+    assert repeats == {}
+    assert list(searcher.evidence.chances().values()) == [1.0, 1.0, 0.0]
+
+
+def test_all_repeats_go_to_what_is_unsure() -> None:
+    # The third is as good as the second, on other rows: which of them is on the front is luck.
+    searcher, repeats = _race([(0.4, 0), (0.7, 0), (0.7025, 200), (0.9, 0)])
+    assert set(repeats) == {3}, "the second one costs less, and is on the front for sure"
+    assert repeats[3] == 2, "it has all of its seeds"
+    assert searcher.race.next() is None
+
+
+def test_what_the_front_has_passed_over_by_luck_is_repeated() -> None:
+    searcher, repeats = _race([(0.7, 0), (0.6975, 200)])
+    assert [record.config["n_fusion_layers"] for record in searcher.history.front()] == [1]
+    assert repeats == {2: 2}
+
+
+def test_the_most_unsure_comes_first_and_the_budget_ends_it() -> None:
+    # Of the front's three members one is sure; the others are likely to be, and as unsure as can be.
+    truth = [(0.5, 0), (0.54, 200), (0.545, 0)]
+    searcher = make_searcher(_space(3), num_samples=3, seeds=9, labels=LABELS)
+    for _ in truth:
+        searcher.suggest(tune_id := next(TUNE_IDS))
+        _finish(searcher, tune_id, truth)
+    chances = list(searcher.evidence.chances().values())
+    assert 0.75 < chances[1] < 0.95
+    assert 0.4 < chances[2] < 0.75
+    assert searcher.race.next().config["n_fusion_layers"] == 3
+    _, repeats = _race([(0.7, 0), *((0.7025 + 0.0025 * n, 66 * n) for n in range(1, 6))], seeds=2)
+    assert sum(repeats.values()) <= 6, "as many as if each member of the front had been repeated"
+
+
+def test_the_budget_is_that_of_the_front_when_the_race_began() -> None:
+    searcher, repeats = _race([(0.7, 0), *((0.69, 66 * n) for n in range(1, 6))], seeds=3)
+    assert len(searcher.history.front()) == 1
+    assert sum(repeats.values()) == 2, "five are unsure, and there are two repeats for the one on the front"
+
+
+def test_repeats_at_once_go_to_different_configurations() -> None:
+    truth = [(0.7, 0), (0.7025, 130), (0.705, 260)]
+    searcher = make_searcher(_space(3), node=Node(cpus=64), num_samples=3, seeds=3, labels=LABELS)
+    for _ in truth:
+        searcher.suggest(tune_id := next(TUNE_IDS))
+        _finish(searcher, tune_id, truth)
+    handed = []
+    while isinstance(searcher.suggest(tune_id := next(TUNE_IDS)), dict):
+        handed.append(searcher.history.leg(tune_id).config["n_fusion_layers"])
+    assert sorted(handed[:2]) == [2, 3]
+
+
+def test_a_lucky_first_result_is_found_out_and_then_left() -> None:
+    searcher = make_searcher(_space(2), num_samples=2, seeds=40, labels=LABELS)
+    for truth in ([(0.7, 0)], [(0.7, 0), (0.705, 0)]):
+        searcher.suggest(tune_id := next(TUNE_IDS))
+        _finish(searcher, tune_id, truth)
+    assert len(searcher.history.front()) == 2
+    while isinstance(searcher.suggest(tune_id := next(TUNE_IDS)), dict):
+        _finish(searcher, tune_id, [(0.7, 0), (0.68, 0)], spread=0.01)  # what it really is
+    repeats = _repeats(searcher)
+    assert set(repeats) == {2}
+    assert 1 < repeats[2] < 10, "of 39 that it might have had"
+    assert searcher.evidence.chances()["trial-001"] < DOUBT
+    assert [record.trial_id for record in searcher.history.front()] == ["trial-000"]
+
+
+def _driven(folder: Path, truth: list[Truth], seeds: int, stops: int | None = None) -> list[tuple[int, int]]:
+    """Run a search that may be there already; return layers and seeds in the order of training."""
+    searcher = make_searcher(
+        _space(len(truth)), folder=folder, num_samples=len(truth), seeds=seeds, labels=LABELS
+    )
+    ran = []
+    while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+        assert isinstance(handed, dict)
+        record = searcher.history.leg(tune_id)
+        ran.append((record.config["n_fusion_layers"], record.seed))
+        if len(ran) == stops:
+            break  # killed while it runs
+        _finish(searcher, tune_id, truth, spread=0.02)
+    searcher.store.close()
+    return ran
+
+
+def test_interrupted_it_is_the_race_in_one(tmp_path) -> None:
+    truth = [(0.7, 0), (0.71, 130), (0.715, 260), (0.5, 0)]
+    whole = _driven(tmp_path / "whole", truth, seeds=4)
+    assert len(whole) > 6
+    first = _driven(tmp_path / "parts", truth, seeds=4, stops=6)
+    rest = _driven(tmp_path / "parts", truth, seeds=4)
+    assert [*first, *rest[1:]] == whole
+    assert rest[0] == first[-1], "the one that was cut off goes on"
+
+
+def test_a_race_resumed_with_more_seeds_goes_on_where_it_was(tmp_path) -> None:
+    truth = [(0.7, 0), (0.7025, 200)]
+    assert len(_driven(tmp_path, truth, seeds=1)) == 2
+    more = _driven(tmp_path, truth, seeds=2)
+    assert [layers for layers, _ in more] == [2]
+    again = _driven(tmp_path, truth, seeds=4)
+    assert [layers for layers, _ in again] == [2, 2]
+    assert len({seed for _, seed in more + again}) == 3, "each repeat has a seed of its own"
+
+
+def test_a_member_whose_outputs_are_lost_counts_as_unsure(tmp_path) -> None:
+    truth = [(0.5, 0), (0.7, 0), (0.6, 0)]
+    searcher = make_searcher(_space(3), folder=tmp_path, num_samples=3, labels=LABELS)
+    for _ in truth:
+        searcher.suggest(tune_id := next(TUNE_IDS))
+        _finish(searcher, tune_id, truth)
+    searcher.store.close()
+    (tmp_path / "outputs" / "trial-001.validation.npy").unlink()
+    resumed = make_searcher(_space(3), folder=tmp_path, num_samples=3, seeds=2, labels=LABELS)
+    assert list(resumed.evidence.chances()) == ["trial-000", "trial-002"]
+    assert resumed.race.next().trial_id == "trial-001"
