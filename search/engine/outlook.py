@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from search.engine.gate import Gate
 from search.goals.objectives import known_values, normalised
 from search.goals.pareto import hypervolume
+from search.records.evidence import Evidence
 from search.records.history import History, canonical
 from search.samplers.ehvi import Outlook
 from search.setup import Setup
@@ -20,8 +22,8 @@ MARGIN = 0.05
 LEAST_GAIN = 0.01
 
 
-def outlook(setup: Setup, gate: Gate) -> Outlook:
-    """Return what a sampler may know about candidates before it proposes one."""
+def outlook(setup: Setup, gate: Gate, evidence: Evidence) -> Outlook:
+    """Return what a sampler may know about candidates, and about trials, before it proposes one."""
     history, objectives = setup.history, setup.history.objectives
 
     def losses(values: Mapping[str, float]) -> tuple[float, ...]:
@@ -45,9 +47,18 @@ def outlook(setup: Setup, gate: Gate) -> Outlook:
             for run in history.alike(first)
         ]
 
+    def noise(number: int) -> tuple[float, ...] | None:
+        first = history.asked_as(number)
+        finished = [] if first is None else history.finished(first)
+        known = evidence.noises().get(finished[0].trial_id) if finished else None
+        if known is None:
+            return None
+        spans = [abs(history.reference.get(o.name, math.inf) - o.ideal) for o in objectives]
+        return tuple(known.get(o.name, 0.0) / span for o, span in zip(objectives, spans, strict=True))
+
     names = [o.name for o in objectives]
     exact = [o.known for o in objectives]
-    return Outlook(names, exact, setup.config.trial.epochs, losses, draw, known, runs)
+    return Outlook(names, exact, setup.config.trial.epochs, losses, draw, known, runs, noise)
 
 
 def promises(history: History, memory: MemoryReport) -> bool:

@@ -99,7 +99,7 @@ class ParetoSearcher(Searcher):
         self.candidates = Candidates(setup, self.study, constraints, listed=listed is not None)
         self.answers = Answers(setup, self.gate, self.candidates)
         if isinstance(self.study.sampler, HypervolumeSampler):
-            self.study.sampler.attach(outlook(setup, self.gate))
+            self.study.sampler.attach(outlook(setup, self.gate, self.evidence))
         with store.transaction():
             if resumed:
                 self._restore()

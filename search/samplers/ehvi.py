@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.goals.pareto import Front
+from search.goals.pareto import Front, non_dominated
 from search.samplers.common import (
     DEVICE_MEMORY,
     LACKING,
@@ -44,6 +44,8 @@ class Outlook:
             was tried before or breaks a constraint.
         runs: Returns the losses after each epoch so far of a trial with a given number; one list for each
             seed.
+        noise: Returns the standard deviations of what is luck in the losses of a trial with a given number,
+            or in their means if there are several seeds; None if they are unknown.
     """
 
     names: Sequence[str]
@@ -53,6 +55,7 @@ class Outlook:
     draw: Callable[[Trial], dict[str, Any]]
     known: Callable[[dict[str, Any]], Mapping[str, float] | None]
     runs: Callable[[int], Sequence[Sequence[tuple[float, ...]]]]
+    noise: Callable[[int], tuple[float, ...] | None] = lambda number: None
 
 
 class HypervolumeSampler(BaseSampler):
@@ -69,6 +72,10 @@ class HypervolumeSampler(BaseSampler):
 
     Running trials count as if they had the results that are expected of them, so trials that start at the
     same time differ.
+
+    The models are told how much of a result is luck, where that is known: a lucky result is not believed. The
+    front that a candidate must improve is then that of the predicted results, not of the observed ones.
+    Trials whose luck is unknown count as being as lucky as the others.
 
     Args:
         startup: Number of trials with results before candidates are chosen; earlier ones are random.
@@ -132,17 +139,23 @@ class HypervolumeSampler(BaseSampler):
         for index, result in enumerate(results):
             if result.stands:
                 best.add(index, result.losses)
-        front = np.array([losses for _, losses in best.members]).reshape(-1, len(outlook.names))
         running = [trial for trial in asked if trial.state is TrialState.RUNNING and trial.params]
         pool = self._pool(outlook, [results[index].trial.params for index in best.keys])
 
         encode = _Encoding([*asked, *pool])
         seed = int(self._rng.integers(2**31))
         constant = _constant(results, asked, outlook)  # known objectives do not change in training
+        typical = _typical_noise(results)
         models = [
-            _model(encode, (constant if exact else results)[-self.RESULTS :], index, seed)
+            _model(encode, (constant if exact else results)[-self.RESULTS :], index, seed, typical)
             for index, exact in enumerate(outlook.exact)
         ]
+        standing = [result for result in results if result.stands]
+        front = np.array([result.losses for result in standing]).reshape(-1, len(outlook.names))
+        if standing and typical is not None:
+            trained = ~np.array(outlook.exact)
+            front[:, trained] = _predict(models, encode([r.trial for r in standing], 1.0))[0][:, trained]
+        front = front[non_dominated(front.tolist())]
         if running:
             front = np.vstack([front, _predict(models, encode(running, 1.0))[0]])
         from scipy.stats import qmc
@@ -209,12 +222,16 @@ def expected_growth(mean: np.ndarray, spread: np.ndarray, places: np.ndarray) ->
 
 @dataclass(frozen=True)
 class _Result:
-    """Losses of a trial after a share of its epochs; ``stands`` if it is complete and feasible."""
+    """Losses of a trial after a share of its epochs; ``stands`` if it is complete and feasible.
+
+    ``noise`` are the standard deviations of what is luck in the losses; None if they are unknown.
+    """
 
     trial: FrozenTrial
     share: float
     losses: tuple[float, ...]
     stands: bool = False
+    noise: tuple[float, ...] | None = None
 
 
 def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
@@ -223,9 +240,11 @@ def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
     shown = {math.ceil(all_epochs / 2**halvings) for halvings in range(all_epochs.bit_length())}
     told = trial.state is TrialState.COMPLETE and "infeasible" not in trial.user_attrs
     stands = told and not any(violation > 0 for violation in trial.constraints.values())
+    noise = outlook.noise(trial.number)
+    runs = outlook.runs(trial.number)
     found = [
-        _Result(trial, epoch / all_epochs, losses, stands and epoch == all_epochs)
-        for run in outlook.runs(trial.number)
+        _Result(trial, epoch / all_epochs, losses, stands and epoch == all_epochs, noise)
+        for run in (runs if noise is None else _averaged(runs, all_epochs))
         for epoch, losses in enumerate(run, start=1)
         if epoch in shown or epoch == len(run)
     ]
@@ -235,6 +254,19 @@ def _results(trial: FrozenTrial, outlook: Outlook) -> list[_Result]:
     elif told and not found and trial.constraints.get(DEVICE_MEMORY, 0.0) <= 0:  # a trial of another search
         found.append(_Result(trial, 1 - lacking, _losses(trial, outlook), stands))
     return found
+
+
+def _averaged(runs: Sequence[Sequence[tuple[float, ...]]], epochs: int) -> list[Sequence[tuple[float, ...]]]:
+    """Return a trial's complete runs as one, their mean, whose noise is known, and the other runs."""
+    complete = [run for run in runs if len(run) == epochs]
+    mean = [tuple(np.mean(losses, axis=0).tolist()) for losses in zip(*complete, strict=True)]
+    return [mean, *(run for run in runs if len(run) < epochs)]
+
+
+def _typical_noise(results: Sequence[_Result]) -> np.ndarray | None:
+    """Return the quadratic mean of the known noise, of shape (objectives,); None if none is known."""
+    known = [result.noise for result in results if result.noise is not None]
+    return np.sqrt(np.square(known).mean(axis=0)) if known else None
 
 
 def _constant(results: Sequence[_Result], asked: Sequence[FrozenTrial], outlook: Outlook) -> list[_Result]:
@@ -259,6 +291,8 @@ class _Model:
         inputs: Encoded parameters from 0 to 1, of shape (results, parameters).
         values: One value for each result, of shape (results,).
         seed: Chooses the results from which the length scales are learnt, if there are many.
+        noise: Standard deviations of what is known to be luck in the values, of shape (results,). Further
+            noise, equal for all, is learnt.
     """
 
     #: Most results from which the length scales are learnt: the time grows with the cube of their number.
@@ -267,21 +301,23 @@ class _Model:
     #: column for each choice), all share one: dozens of scales cannot be learnt from dozens of results.
     MOST_SCALES = 16
 
-    def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int) -> None:
+    def __init__(self, inputs: np.ndarray, values: np.ndarray, seed: int, noise: np.ndarray) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         self._mean, self._scale = values.mean(), values.std() + 0.02
         values = (values - self._mean) / self._scale
+        variance = 1e-10 + (noise / self._scale) ** 2
         scales = np.ones(inputs.shape[1]) if inputs.shape[1] <= self.MOST_SCALES else 1.0
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(scales, (0.1, 20.0), nu=2.5)
         kernel += WhiteKernel(0.1, (1e-2, 1.0))
         some = np.random.default_rng(seed).permutation(len(values))[: self.LEARNT_FROM]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is acceptable
-            learnt = GaussianProcessRegressor(kernel).fit(inputs[some], values[some]).kernel_
-        self._process = GaussianProcessRegressor(learnt, optimizer=None).fit(inputs, values)
+            learning = GaussianProcessRegressor(kernel, alpha=variance[some])
+            learnt = learning.fit(inputs[some], values[some]).kernel_
+        self._process = GaussianProcessRegressor(learnt, alpha=variance, optimizer=None).fit(inputs, values)
         self._noise = learnt.k2.noise_level
 
     def __call__(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,9 +327,16 @@ class _Model:
         return mean * self._scale + self._mean, spread * self._scale
 
 
-def _model(encode: _Encoding, results: Sequence[_Result], index: int, seed: int) -> _Model:
+def _model(
+    encode: _Encoding, results: Sequence[_Result], index: int, seed: int, typical: np.ndarray | None
+) -> _Model:
+    """Return the model of an objective; results of unknown noise get the ``typical`` one."""
     inputs = encode([result.trial for result in results], [result.share for result in results])
-    return _Model(inputs, np.array([result.losses[index] for result in results]), seed)
+    values = np.array([result.losses[index] for result in results])
+    noise = np.zeros(len(results))
+    if typical is not None:
+        noise[:] = [(typical if result.noise is None else result.noise)[index] for result in results]
+    return _Model(inputs, values, seed, noise)
 
 
 def _predict(models: Sequence[_Model], inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

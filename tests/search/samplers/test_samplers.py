@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from optuna.trial import TrialState, create_trial
 from search.engine.searcher import ParetoSearcher
 from search.nodes import Node
 from search.samplers import SAMPLERS, make_sampler
-from search.samplers.ehvi import HypervolumeSampler, expected_growth
+from search.samplers.ehvi import HypervolumeSampler, Outlook, expected_growth
 from search.samplers.evolution import EvolutionSampler
 from search.testing.searching import finish, make_searcher, report
 from spaces import Space, SpaceContext
 from spaces.grid import enumerate_space, on_grid
+from tests.search.made_up import LABELS, ROWS, outputs_of
 from trainables.errors import UserError
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
@@ -294,3 +296,77 @@ def test_ehvi_learns_from_trials_that_still_run() -> None:
     assert {record.status for record in searcher.history.trials.values()} == {"running"}
     late = configs[15:]
     assert np.mean([abs(np.log10(config["learning_rate"] / 1e-3)) < 0.35 for config in late]) > 0.6
+
+
+def _two_hills(noise: float | None) -> tuple[Outlook, list[Any]]:
+    """Return 20 results of one parameter: a hill at 0.2, and a higher one at 0.8 with the given noise."""
+    places = [(number + 0.5) / 20 for number in range(20)]
+    asked = [
+        create_trial(values=[x, x], params={"x": x}, distributions={"x": FloatDistribution(0, 1)})
+        for x in places
+    ]
+    for number, trial in enumerate(asked):
+        trial.number = number
+    losses = [0.5 - 0.2 * (abs(x - 0.2) < 0.1) - 0.3 * (abs(x - 0.8) < 0.1) for x in places]
+    noises = [None if noise is None else (0.0, noise if x > 0.65 else 0.01) for x in places]
+    outlook = Outlook(
+        names=["memory", "accuracy"],
+        exact=[True, False],
+        epochs=1,
+        losses=lambda values: (values["memory"], 1 - values["accuracy"]),
+        draw=lambda trial: {"x": trial.suggest_float("x", 0, 1)},
+        known=lambda config: {"memory": 0.5},
+        runs=lambda number: [[(0.5, losses[number])]],
+        noise=lambda number: noises[number],
+    )
+    return outlook, asked
+
+
+def _proposed(outlook: Outlook, asked: list[Any]) -> list[float]:
+    """Return what is proposed next, with several seeds."""
+    found = []
+    for seed in range(5):
+        sampler = HypervolumeSampler(4, seed)
+        sampler.attach(outlook)
+        study = _study(sampler)
+        study.add_trials(asked)
+        found.append(study.ask({"x": FloatDistribution(0, 1)}).params["x"])
+    return found
+
+
+def test_ehvi_does_not_believe_what_it_is_told_to_be_luck() -> None:
+    assert all(0.65 < x < 0.95 for x in _proposed(*_two_hills(0.01))), "the best results so far"
+    assert all(0.05 < x < 0.35 for x in _proposed(*_two_hills(0.5))), "the best that can be relied on"
+
+
+def test_ehvi_that_knows_no_noise_is_as_if_there_was_none_to_know() -> None:
+    outlook, asked = _two_hills(None)
+    told = [getattr(outlook, field.name) for field in fields(Outlook) if field.name != "noise"]
+    assert _proposed(outlook, asked) == _proposed(Outlook(*told), asked)
+
+
+def test_ehvi_sees_several_seeds_as_one_result_of_their_mean() -> None:
+    outlook, asked = _two_hills(0.01)
+    seeds = [[[(0.5, loss + luck)] for luck in (-0.1, 0.1)] for [[(_, loss)]] in map(outlook.runs, range(20))]
+    assert _proposed(replace(outlook, runs=seeds.__getitem__), asked) == pytest.approx(
+        _proposed(outlook, asked)
+    )
+
+
+def test_ehvi_hears_of_the_luck_that_the_kept_outputs_tell() -> None:
+    """The results are the same; the sampler is told how much of them is luck, or is not."""
+
+    def proposals(*, kept: bool) -> list[dict[str, Any]]:
+        space = Space("layers", "", _layers_against_width, lambda _: [])
+        searcher = make_searcher(space, sampler="ehvi", epochs=1, num_samples=10, labels=LABELS)
+        configs = []
+        for number in range(10):
+            configs.append(_hand_out(searcher, f"t{number}"))
+            accuracy = round(_accuracy(configs[-1]) * ROWS) / ROWS
+            outputs = {"validation": outputs_of(accuracy, number % 2 * 200)}
+            finish(searcher, f"t{number}", accuracy, outputs if kept else None)
+        return configs
+
+    silent, told = proposals(kept=False), proposals(kept=True)
+    assert silent[:4] == told[:4], "the first ones are random"
+    assert silent != told
