@@ -10,7 +10,7 @@ from search.goals.quantities import quantity_of
 from search.pictures import new_figure
 from search.records.history import History, TrialRecord
 from search.records.status import Status
-from search.reporting.rows import test_values
+from search.reporting.rows import standard_errors, test_values
 
 _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
 
@@ -18,7 +18,8 @@ _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
 def plot_front(history: History, path: Path, title: str) -> None:
     """Draw all finished trials over the first two objectives; steps join the front.
 
-    If the x axis has an upper bound that is checked before training, it is drawn as a line.
+    Bars at the front's members are standard errors. The less likely a member is really on the front, the
+    fainter it is. If the x axis has an upper bound that is checked before training, it is drawn as a line.
 
     Args:
         history: The search's trials.
@@ -52,12 +53,19 @@ def plot_front(history: History, path: Path, title: str) -> None:
             points(shown, "validation", None, s=22, color=[colours[method]] * len(shown))
             members = [r for r in front if r.config["method"] == method]
             points(
-                members, "validation", None, s=52, color=[colours[method]] * len(members), edgecolors="black"
+                members,
+                "validation",
+                None,
+                s=52,
+                color=[_faint(colours[method], member) for member in members],
+                edgecolors=[_faint("black", member) for member in members],
             )
             axes.scatter([], [], s=30, color=[colours[method]], label=method)
     else:
         points(rest, "validation", "dominated trials", s=26, color=_COLOURS["trial"])
-        points(front, "validation", "front (validation)", s=46, color=_COLOURS["front"])
+        faint = [_faint(_COLOURS["front"], member) for member in front]
+        points(front, "validation", None, s=46, color=faint)
+        axes.scatter([], [], s=46, color=_COLOURS["front"], label="front (validation)")
     if len(history.objectives) == 2:
         ordered = sorted(front, key=lambda r: history.values(r)[x.name])
         axes.step(
@@ -70,10 +78,17 @@ def plot_front(history: History, path: Path, title: str) -> None:
             label="front (validation)" if mixed else None,
         )
     for record in front:
-        spread = history.spreads(record).get(y.name)
-        if spread is not None:
+        error = standard_errors(record, history).get(y.name)
+        if error is not None:
             centre = history.values(record)
-            axes.errorbar(centre[x.name], centre[y.name], spread, color=_COLOURS["front"], capsize=2, lw=1)
+            axes.errorbar(
+                centre[x.name],
+                centre[y.name],
+                error,
+                color=_faint(_COLOURS["front"], record),
+                capsize=2,
+                lw=1,
+            )
     tested = [r for r in front if y.name in test_values(r, history)]
     if tested:
         points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
@@ -90,6 +105,14 @@ def plot_front(history: History, path: Path, title: str) -> None:
         axes.legend(fontsize=8, loc="best")
     figure.tight_layout()
     figure.savefig(path)
+
+
+def _faint(colour: Any, member: TrialRecord) -> Any:
+    """Return a colour as opaque as a member of the front is likely to be there, and never invisible."""
+    from matplotlib.colors import to_rgba
+
+    likely = None if member.luck is None else member.luck.p_front
+    return to_rgba(colour, 1.0 if likely is None else 0.25 + 0.75 * likely)
 
 
 def _axis(objective: Objective) -> str:

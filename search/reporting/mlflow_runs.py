@@ -26,6 +26,7 @@ _STATUS = {
 }
 _SEARCH_ID = "paretofuse.search_id"
 _COPIED_FROM = "paretofuse.copied_from"
+_LUCK = ("p_front", "p_better", "standard_error.")  # beginnings of the names of what is known about luck
 _LAST = "hypervolume"  # the metric of a point that is written last
 _POINTS = 50  # points of progress in one request
 
@@ -92,10 +93,12 @@ class SearchRuns:
             metrics += _metrics(values, epoch["time"], step=int(epoch["epoch"]))
         if snapshot.test != run.test:
             metrics += _metrics(snapshot.test, snapshot.epochs[-1]["time"], step=len(snapshot.epochs))
+        if snapshot.luck != run.luck:  # MLflow shows the latest: what is known about luck changes
+            metrics += _metrics(snapshot.luck, snapshot.taken, step=len(snapshot.epochs))
         run.log(self._client, {**snapshot.tags, "front": _front_tag(on_front)}, metrics, params)
         run.described = True
         run.epochs = max([run.epochs, *(epoch["epoch"] for epoch in epochs)])
-        run.test = dict(snapshot.test)
+        run.test, run.luck = dict(snapshot.test), dict(snapshot.luck)
         run.set_status(self._client, _STATUS.get(snapshot.status, "FAILED"), snapshot.changed)
 
     def write_points(self, points: Iterable[Point]) -> None:
@@ -198,6 +201,7 @@ class HeldRun:
         described: Whether MLflow holds its parameters and the metrics known from the start.
         epochs: Number of the last epoch that MLflow holds.
         test: Metrics on the test split, by the metric's name.
+        luck: What is known about luck, by the metric's name.
     """
 
     run_id: str
@@ -206,6 +210,7 @@ class HeldRun:
     described: bool = False
     epochs: float = 0
     test: dict[str, float] = field(default_factory=dict)
+    luck: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run) -> HeldRun:
@@ -218,6 +223,7 @@ class HeldRun:
             described=bool(run.data.params) and ("predicted.total" in metrics or _SEARCH_ID in run.data.tags),
             epochs=metrics.get("epoch", 0),
             test={name: value for name, value in metrics.items() if name.startswith("test.")},
+            luck={name: value for name, value in metrics.items() if name.startswith(_LUCK)},
         )
 
     def log(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config import SearchConfig
+from search.goals.luck import Luck
 from search.records.history import History, TrialRecord
 from search.records.status import Status
 from search.units import GIB
@@ -67,6 +68,7 @@ class Snapshot:
     Attributes:
         trial_id: The trial's name.
         status: The trial's status.
+        taken: Time of this snapshot, in seconds since 1970.
         started: Time of the trial's first snapshot, in seconds since 1970.
         changed: Time of the first snapshot with this status, in seconds since 1970.
         params: Parameters of the trial's run.
@@ -75,10 +77,12 @@ class Snapshot:
         known: Metrics that are equal for every epoch.
         epochs: As in ``TrialRecord``.
         test: As in ``TrialRecord``, by the metric's name.
+        luck: As in ``TrialRecord``, by the metric's name.
     """
 
     trial_id: str
     status: Status
+    taken: float
     started: float
     changed: float
     params: dict[str, Any]
@@ -87,6 +91,7 @@ class Snapshot:
     known: dict[str, float]
     epochs: tuple[dict[str, float], ...]
     test: dict[str, float]
+    luck: dict[str, float]
 
     @classmethod
     def of(
@@ -125,6 +130,7 @@ class Snapshot:
         return cls(
             trial_id=record.trial_id,
             status=record.status,
+            taken=now,
             started=earlier.started if earlier else now,
             changed=earlier.changed if earlier and earlier.status == record.status else now,
             params=params,
@@ -133,6 +139,7 @@ class Snapshot:
             known={**known, **error},
             epochs=tuple(record.epochs),
             test={f"test.{name}": float(value) for name, value in record.test.items()},
+            luck=_luck(record.luck) if record.luck else {},
         )
 
 
@@ -173,6 +180,12 @@ class Final:
         if infeasible:
             texts["infeasible.json"] = json.dumps({"infeasible": infeasible}, indent=2)
         return cls(status, now, texts, shown, picture)
+
+
+def _luck(luck: Luck) -> dict[str, float]:
+    chances = {"p_front": luck.p_front, "p_better": luck.p_better}
+    errors = {f"standard_error.{name}": error for name, error in luck.standard_errors.items()}
+    return {name: chance for name, chance in chances.items() if chance is not None} | errors
 
 
 def front_members(history: History) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from statistics import fmean, stdev
 from typing import Any
@@ -15,7 +16,8 @@ def front_rows(history: History) -> list[dict[str, Any]]:
     """Return the front as rows of the JSON document, see ``SearchResult.to_dict``.
 
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
-    several, ``spread`` holds their standard deviations.
+    several, ``spread`` holds their standard deviations. ``p_front`` and ``p_better`` are those of ``Luck``.
+    ``standard_error`` holds the standard errors that are known, by the name of the value.
     """
     return [_row(record, history) for record in history.front()]
 
@@ -103,6 +105,9 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     row |= {
         "trainable_parameters": record.memory.trainable_parameters,
         "seeds": len(runs),
+        "p_front": record.luck.p_front if record.luck else None,
+        "p_better": record.luck.p_better if record.luck else None,
+        "standard_error": standard_errors(record, history),
         "config": dict(record.config),
     }
     if len(runs) > 1:
@@ -114,6 +119,23 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
                 scored = [run.test[name] for run in runs if name in run.test]
                 row["spread"][f"test_{name}"] = stdev(scored) if len(scored) > 1 else None
     return row
+
+
+def standard_errors(record: TrialRecord, history: History) -> dict[str, float]:
+    """Return a configuration's standard errors: those of its luck, or else of its seeds if it has several.
+
+    Args:
+        record: A trial of the configuration.
+        history: The trials.
+
+    Returns:
+        Standard errors by the names of objectives that training decides; those on the test split are named
+        ``test_…``.
+    """
+    shown = [objective.name for objective in history.shown if not objective.known]
+    spreads, runs = history.spreads(record), len(history.finished(record))
+    of_seeds = {name: spreads[name] / math.sqrt(runs) for name in shown if name in spreads}
+    return of_seeds | (record.luck.standard_errors if record.luck else {})
 
 
 def test_values(record: TrialRecord, history: History) -> dict[str, float]:

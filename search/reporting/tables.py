@@ -130,7 +130,8 @@ def _front_table(
     keys: Sequence[str],
 ) -> Table:
     """Return the front as a table, with a column for each of the configuration's fields in ``keys``."""
-    table = _table(title, [figure.heading for figure in figures])
+    unsure = any(row["p_front"] is not None for row in rows)
+    table = _table(title, [*(figure.heading for figure in figures), *(["p\nfront"] if unsure else [])])
     for key in keys:
         justify: JustifyMethod = "left" if key == "method" else "right"
         table.add_column(_heading(key), justify=justify, no_wrap=True)
@@ -140,8 +141,13 @@ def _front_table(
         table.caption_justify = "left"
     for row in rows:
         settings = [_cell(key, row["config"].get(key), depths) for key in keys]
-        table.add_row(*(figure.cell(row) for figure in figures), *settings, _run_id(row))
+        chance = [_chance(row["p_front"])] if unsure else []
+        table.add_row(*(figure.cell(row) for figure in figures), *chance, *settings, _run_id(row))
     return table
+
+
+def _chance(probability: float | None) -> str:
+    return "-" if probability is None else f"{probability:.2f}"
 
 
 def _heading(name: str) -> str:
@@ -201,12 +207,16 @@ class _Figure:
         return "\n".join(word for word in words if word)
 
     def cell(self, row: Mapping[str, Any]) -> str:
-        """Return a row's value as text, with its standard deviation over seeds if it has one."""
+        """Return a row's value as text, with its standard error if it has one.
+
+        Those on the test split are left out, to save width: they are much the same.
+        """
         if row.get(self.key) is None:
             return "-"
         write = quantity_of(self.objective).cell
-        spread = None if self.objective.known else row.get("spread", {}).get(self.key)
-        return write(row[self.key]) if spread is None else f"{write(row[self.key])} ±{write(spread)}"
+        error = row["standard_error"].get(self.key) if self.key == self.objective.name else None
+        shown = write(row[self.key])
+        return shown if error is None else f"{shown} ±{write(error).removeprefix('0')}"
 
 
 def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[_Figure]:

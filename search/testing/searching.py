@@ -164,7 +164,7 @@ def make_searcher(
     return searcher
 
 
-def result(epoch: int, accuracy: float, **others: float) -> dict[str, Any]:
+def result(epoch: int, accuracy: float, **others: Any) -> dict[str, Any]:
     """Return the report of a trial after an epoch."""
     return {"epoch": epoch, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1 - accuracy, **others}
 
@@ -179,7 +179,7 @@ def finish(
     tune_id: str,
     accuracy: float,
     outputs: Mapping[str, Outputs] | None = None,
-    **others: float,
+    **others: Any,
 ) -> TrialRecord:
     """Run a trial to its end, ignoring the rule, with events in Ray Tune's order.
 
@@ -188,7 +188,7 @@ def finish(
         tune_id: Ray Tune's id.
         accuracy: The trial's accuracy in each epoch.
         outputs: Outputs that the last report carries, by split.
-        **others: Other numbers of each report.
+        **others: Other entries of each report.
     """
     record = searcher.history.leg(tune_id)
     epochs = searcher.config.trial.epochs

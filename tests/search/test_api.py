@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 from rich.console import Console
@@ -89,6 +91,8 @@ def test_document(finished) -> None:
         assert 0 <= member["test_accuracy"] <= 1
         assert member["trainable_parameters"] > 0
         assert member["config"]["method"] == "pmf"
+        assert 0 < member["p_front"] <= 1
+        assert {"accuracy", "test_accuracy"} <= set(member["standard_error"])
     # On a CPU the tensors of a real step are tracked: they are the predicted ones, to the byte
     assert len(document["memory"]) == 6
     assert all(row["error"] == 0 for row in document["memory"])
@@ -129,6 +133,8 @@ def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
     tagged = client.search_runs(experiment, f"{mine} and tags.front = 'true'")
     assert {run.info.run_id for run in tagged} == {member["run_id"] for member in finished.front}
     assert all("test.accuracy" in run.data.metrics for run in tagged)
+    assert all("standard_error.accuracy" in run.data.metrics for run in tagged)
+    assert all("p_front" in run.data.metrics for run in children)
 
 
 def test_run_folder_tells_what_was_run(finished) -> None:
@@ -137,19 +143,49 @@ def test_run_folder_tells_what_was_run(finished) -> None:
     assert config.run_name == "first"
     assert json.loads((folder / "result.json").read_text()) == finished.to_dict()
     assert (folder / "front.png").stat().st_size > 5000
+    kept = {path.name.partition(".")[0] for path in folder.glob("outputs/*.validation.npy")}
+    assert len(kept) == finished.trials
+    assert all((folder / "outputs" / f"{row['trial_id']}.test.npy").exists() for row in finished.front)
 
 
 def test_each_seed_is_trained_with_its_own_seed(settings) -> None:
-    few = {**settings, "num_samples": 1, "epochs": 1, "objectives": ("memory", "loss")}
-    tripled = run_search(SearchConfig(**few, name="seeds", seeds=3))
-    assert len(_losses(tripled)) == 3
-    (member,) = tripled.front
-    assert member["seeds"] == 3
-    assert member["loss"] == pytest.approx(fmean(_losses(tripled)))
+    # The constraint leaves two that are nearly equal: which one is the best is luck.
+    alike = {"num_samples": 3, "epochs": 1, "objectives": ("loss",), "constraints": ("loss>=1",)}
+    raced = run_search(SearchConfig(**settings | alike, name="seeds", seeds=3))
+    assert raced.trials == len(_losses(raced)) == 5, "two repeats, as for a front of one"
+    (member,) = raced.front
+    assert member["seeds"] == 2
+    runs = _losses_of(raced, member["trial_id"])
+    assert member["loss"] == pytest.approx(fmean(runs))
     assert member["spread"]["loss"] > 0
-    more = resume_search("seeds", storage_path=settings["storage_path"], seeds=4)
-    assert _losses(tripled) <= _losses(more)
-    assert len(_losses(more)) == 4, "repeats after a resume have seeds of their own"
+    assert 0 < member["p_front"] < 1
+    more = resume_search("seeds", storage_path=settings["storage_path"], seeds=5)
+    assert _losses(raced) <= _losses(more)
+    assert len(_losses(more)) == 7, "repeats after a resume have seeds of their own"
+
+
+def test_nothing_of_the_test_split_reaches_a_choice(finished, settings, squares, tmp_path) -> None:
+    poisoned = shutil.copytree(squares, tmp_path / "squares")
+    rows = pq.read_table(poisoned / "test.parquet")
+    others = {"red": "green", "green": "blue", "blue": "red"}
+    labels = [others[label] for label in rows["label"].to_pylist()]
+    pq.write_table(rows.set_column(2, "label", [labels]), poisoned / "test.parquet")
+    result = run_search(SearchConfig(**settings | {"dataset": str(poisoned)}, name="poisoned"))
+
+    def chosen(found: Any) -> list[dict[str, Any]]:
+        known = {"trial_id", "memory", "accuracy", "p_front", "p_better", "config"}
+        return [{name: row[name] for name in known} for row in found.front]
+
+    assert chosen(result) == chosen(finished)
+    assert _losses(result) == _losses(finished)
+    tests = [[row["test_accuracy"] for row in found.front] for found in (result, finished)]
+    assert all(one != other for one, other in zip(*tests, strict=True))
+
+
+def _losses_of(result: Any, trial_id: str) -> list[float]:
+    """Validation losses of a trial and its repeats."""
+    trials = SearchStore.read(Path(result.folder)).trials()
+    return [epochs[-1]["loss"] for name, trial, epochs in trials if trial_id in (name, trial["repeat_of"])]
 
 
 def _losses(result: Any) -> set[float]:

@@ -174,3 +174,23 @@ def test_a_member_whose_outputs_are_lost_counts_as_unsure(tmp_path) -> None:
     resumed = make_searcher(_space(3), folder=tmp_path, num_samples=3, seeds=2, labels=LABELS)
     assert list(resumed.evidence.chances()) == ["trial-000", "trial-002"]
     assert resumed.race.next().trial_id == "trial-001"
+
+
+def test_nothing_of_the_test_split_reaches_a_choice() -> None:
+    """Whatever the trials put out for the test split, the same ones are handed out."""
+
+    def handed_out(offset: int) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+        searcher = make_searcher(_space(1), sampler="ehvi", num_samples=5, seeds=3, labels=LABELS, epochs=1)
+        trials: list[tuple[Any, ...]] = []
+        while isinstance(handed := searcher.suggest(tune_id := next(TUNE_IDS)), dict):
+            assignment = handed["assignment"]
+            trials.append((assignment.config["n_fusion_layers"], assignment.seed))
+            share, place = 0.7 + 0.0025 * len(trials), 66 * len(trials)
+            kept = {"validation": outputs_of(share, place), "test": outputs_of(0.5, offset * len(trials))}
+            tested = {"test_split": {"accuracy": 0.1 * (offset + len(trials)) % 1}}
+            finish(searcher, tune_id, share, kept, **tested)
+        return trials, searcher.evidence.chances()
+
+    trials, chances = handed_out(0)
+    assert len(trials) > 6, "some are repeated"
+    assert handed_out(7) == (trials, chances)

@@ -24,13 +24,20 @@ def of_three_methods(*constraints: Constraint) -> History:
 
 
 def add(
-    history: History, name: str, gib: int, accuracy: float, config: dict[str, Any], **others: Any
+    history: History,
+    name: str,
+    gib: int,
+    accuracy: float,
+    config: dict[str, Any],
+    step_time: float = 0.1,
+    **others: Any,
 ) -> TrialRecord:
     """Add a finished trial."""
     report = MemoryReport(gib * GIB, gib * GIB, 0, 0, 0, 0, trainable_parameters=10**6, checkpoint=4 * 10**6)
     test = {"accuracy": accuracy - 0.1, "macro_f1": accuracy - 0.2, "loss": 1.5}
     record = TrialRecord(name, config, report, **{"run_id": name * 12, "test": test, **others})
     history.add(record)
-    history.note(record, {"epoch": 1, "accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0})
+    metrics = {"accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0, "step_time": step_time}
+    history.note(record, {"epoch": 1, **metrics})
     history.settle(record, Status.FINISHED)
     return record

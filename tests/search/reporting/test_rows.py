@@ -7,6 +7,7 @@ import json
 import pytest
 
 from search.goals.constraints import parse_constraints
+from search.goals.luck import Luck
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
 from search.reporting.rows import front_rows, method_rows, unmet_rows
@@ -25,6 +26,9 @@ def test_a_member_of_the_front() -> None:
         ("test_accuracy", 0.4),
         ("trainable_parameters", 10**6),
         ("seeds", 1),
+        ("p_front", None),
+        ("p_better", None),
+        ("standard_error", {}),
         ("config", {"method": "linear", "learning_rate": 3e-3}),
     ]
     assert json.loads(json.dumps(front_rows(history))) == front_rows(history)
@@ -47,6 +51,17 @@ def test_memory_and_the_tasks_first_metric_are_always_there() -> None:
     assert list(row["spread"]) == [
         *("memory", "accuracy", "params", "macro_f1", "test_accuracy", "test_macro_f1")
     ]
+
+
+def test_what_is_known_about_luck() -> None:
+    history = History(get_objectives(("memory", "accuracy", "step_time")), {"memory": 8.0, "accuracy": 0.0})
+    for name, seconds, repeats in (("a", 0.1, None), ("b", 0.3, "a")):
+        add(history, name, 1, 0.5, LINEAR, repeat_of=repeats, step_time=seconds)
+    history.trials["a"].luck = Luck(0.9, 0.8, {"accuracy": 0.02, "test_accuracy": 0.03})
+    (row,) = front_rows(history)
+    assert (row["p_front"], row["p_better"]) == (0.9, 0.8)
+    errors = {"accuracy": 0.02, "test_accuracy": 0.03, "step_time": 0.1}  # 0.141 / sqrt(2) of two seeds
+    assert row["standard_error"] == pytest.approx(errors)
 
 
 def test_what_was_not_scored_is_null() -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from search.goals.constraints import parse_constraints
+from search.goals.luck import Luck
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
 from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
@@ -107,13 +108,29 @@ def test_every_objective_has_its_columns() -> None:
     }
 
 
-def test_spreads_stand_behind_what_is_not_exact() -> None:
+def test_standard_errors_stand_behind_what_is_not_exact() -> None:
     history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
     for name, accuracy, repeats in (("a", 0.5, None), ("b", 0.7, "a")):
         config = {"method": "linear", "learning_rate": 1e-3}
         add(history, name, 1, accuracy, config, repeat_of=repeats)
     table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
-    assert "1.000  0.600 ±0.141  0.500 ±0.141   1.00 M" in "\n".join(_shown(table))
+    assert "1.000  0.600 ±.100  0.500   1.00 M" in "\n".join(_shown(table)), "that of the mean of two seeds"
+
+
+def test_what_is_luck_is_told_beside_each_member(history) -> None:
+    for name, chance in (("a", 1.0), ("b", 0.876), ("d", None)):
+        errors = {"accuracy": 0.0241, "test_accuracy": 0.0252} if chance else {}
+        history.trials[name].luck = Luck(chance, None, errors)
+    table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
+    shown = [line.split() for line in _shown(table) if " M " in line]
+    assert [line[1:-2] for line in shown] == [
+        ["0.500", "±.024", "0.400", "1.00", "M", "1.00"],
+        ["0.700", "±.024", "0.600", "1.00", "M", "0.88"],
+        ["0.900", "0.800", "1.00", "M", "-"],
+    ]
+    assert "p\nfront" in [column.header for column in table.columns]
+    best = [line for line in _shown(methods_table(method_rows(history), history.shown)) if " M " in line]
+    assert "0.700 ±.024" in best[1]
 
 
 def test_a_line_says_what_the_nearest_trial_misses() -> None:

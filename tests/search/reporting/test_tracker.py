@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
 
 from search.config import SearchConfig
+from search.goals.luck import Luck
 from search.goals.objectives import get_objectives
 from search.process import prepared_process
 from search.records.history import History, Infeasible, TrialRecord
@@ -197,6 +198,7 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     history.mark()
     tracker.progress()
     first.test = {"accuracy": 0.25}
+    first.luck = Luck(0.875, None, {"accuracy": 0.0625})
     history.infeasible["x"] = Infeasible({"method": "pmf"}, first.memory)
     picture = workplace / "front.png"
     picture.write_bytes(b"png")
@@ -230,6 +232,9 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     assert finished.data.metrics["predicted.activations"] == 40 / GIB
     assert finished.data.metrics["memory_error"] == pytest.approx(0.2)
     assert finished.data.metrics["test.accuracy"] == 0.25
+    assert finished.data.metrics["p_front"] == 0.875
+    assert finished.data.metrics["standard_error.accuracy"] == 0.0625
+    assert "p_better" not in finished.data.metrics
     assert "time" not in finished.data.metrics
     assert steps(uri, finished, "accuracy") == [1, 2, 3]
     assert [m.timestamp for m in client.get_metric_history(finished.info.run_id, "loss")] == [
@@ -264,6 +269,18 @@ def test_what_it_hears_of_a_trial_is_written(uri) -> None:
     wait_for(lambda: runs(uri)[1]["trial-000"].info.status == "FINISHED")
     wait_for(lambda: runs(uri)[0][0].data.metrics.get("trials") == 1)
     assert tracker.close("FINISHED", {}, None)
+
+
+def test_what_is_known_about_luck_is_the_latest(uri) -> None:
+    history = make_history()
+    for chance in (0.9, 0.4):  # the search was resumed, and then it was less sure
+        tracker = make_tracker(uri, history)
+        if not history.trials:
+            history.settle(add(history, 2), Status.FINISHED)
+        history.trials["trial-000"].luck = Luck(chance)
+        tracker.begin()
+        assert tracker.close("FINISHED", {}, None)
+        assert runs(uri)[1]["trial-000"].data.metrics["p_front"] == chance
 
 
 def test_the_training_of_a_supernet_is_a_run_of_its_own_kind(uri) -> None:
