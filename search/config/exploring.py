@@ -139,8 +139,8 @@ class SearchSettings(Settings):
     seeds: Annotated[
         int,
         Help(
-            "Train each configuration on the front this many times, each time with another seed. The front "
-            "is then one of means.",
+            "Train configurations whose place on the front is unsure again with other seeds, up to this many "
+            "in all. The front is then one of means.",
             metavar="N",
         ),
         AtLeast(1),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from search.execution.tuning import Results
-from search.records.history import TrialRecord
+from search.records.history import OUTPUTS, TrialRecord
 from search.records.status import Status
 from search.testing.searching import end, make_searcher, out_of_memory, result
+from tests.search.made_up import LABELS, outputs_of
 
 
 class Hearing:
@@ -76,3 +77,18 @@ def test_an_ending_is_heard_with_its_words() -> None:
         Status.OUT_OF_MEMORY,
         "out of memory (training): CUDA out of memory.",
     )
+
+
+def test_outputs_are_kept_before_the_trial_is_settled_and_ray_tune_does_not_hold_them(tmp_path) -> None:
+    settings: dict[str, Any] = {"folder": tmp_path / "search", "labels": LABELS, "epochs": 1}
+    searcher = make_searcher(**settings)
+    searcher.suggest("a")
+    reported = {**result(1, 0.7), OUTPUTS: {"validation": outputs_of(0.7)}}
+    assert not Results(searcher.recorder)("a", reported)
+    assert OUTPUTS not in reported
+    searcher.recorder.save("a", "trial-000/checkpoint_000000")
+    searcher.store.close()  # the driver is killed, and its folder moved
+    resumed = make_searcher(**{**settings, "folder": (tmp_path / "search").rename(tmp_path / "moved")})
+    record = resumed.history.trials["trial-000"]
+    assert record.status is Status.FINISHED
+    assert resumed.evidence.chances() == {"trial-000": 1.0}

@@ -12,10 +12,18 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search.records import remote
-from search.records.opening import created_store, holds_search, opened_store, read_store, search_id
+from search.records.opening import (
+    created_store,
+    holds_search,
+    kept_outputs,
+    opened_store,
+    read_store,
+    search_id,
+)
 from search.records.place import FILE, Place
 from search.records.remote import RemoteFolder, claimed
 from tests.search.buckets import s3_server
@@ -49,6 +57,24 @@ def _begin(place: Place, *trials: str) -> None:
 
 def _trials(place: Place) -> list[str]:
     return [trial_id for trial_id, _, _ in read_store(place).trials()]
+
+
+def test_outputs_are_there_on_another_machine(place: Place, tmp_path: Path) -> None:
+    outputs = np.ones((4, 3), dtype=np.float16)
+    with created_store(place, {"search_id": "first", "begun": True}, WARNINGS.append) as store:
+        kept_outputs(store, place).write("trial-000", "validation", outputs)
+        store.put_trial("trial-000", {})
+    shutil.rmtree(tmp_path / "cache")
+    with opened_store(place, WARNINGS.append) as store:
+        kept = kept_outputs(store, place)
+        found = kept.read("trial-000", "validation")
+        assert found is not None
+        assert (found == outputs).all()
+        assert kept.read("trial-001", "validation") is None
+        kept.write("trial-001", "test", outputs)
+        store.put_trial("trial-001", {})
+    assert set(RemoteFolder(place).files("outputs")) == {"trial-000.validation.npy", "trial-001.test.npy"}
+    assert WARNINGS == []
 
 
 def test_another_machine_goes_on_with_it(place: Place, tmp_path: Path, monkeypatch) -> None:
