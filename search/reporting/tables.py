@@ -27,6 +27,8 @@ _HEADINGS = {
     "gradient_checkpointing": "grad.\nckpt.",
 }
 
+#: Spaces between two columns.
+_GAP = 2
 #: Prefix of the names of metrics with weights inherited from a supernet.
 _INHERITED = "inherited_"
 
@@ -96,8 +98,8 @@ def front_table(
 ) -> tuple[Table, list[str]]:
     """Return the front as a table for the terminal, and the lines to print after it.
 
-    Each setting has a column. If the columns do not fit or cannot show every setting, a line for each member
-    gives its settings.
+    Each setting has a column. If the columns do not fit, even closer together, or cannot show every setting,
+    a line for each member gives its settings.
 
     Args:
         rows: Rows of ``front_rows``.
@@ -114,12 +116,13 @@ def front_table(
     inherited = any(figure.key.startswith(_INHERITED) for figure in figures)
     left_out = ("method", "learning_rate") if inherited else ("method",)
     keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
-    table = _front_table(rows, figures, depths, title, keys)
-    endless = Console(width=10_000)
-    if Measurement.get(endless, endless.options, table).maximum > width:
-        return _front_table(rows, figures, depths, title, []), lines
     by_layer = any(isinstance(value, Mapping) for row in rows for value in row["config"].values())
-    return table, lines if by_layer else []
+    endless = Console(width=10_000)
+    for gap in (_GAP, 1):
+        table = _front_table(rows, figures, depths, title, keys, gap)
+        if Measurement.get(endless, endless.options, table).maximum <= width:
+            return table, lines if by_layer else []
+    return _front_table(rows, figures, depths, title, []), lines
 
 
 def _front_table(
@@ -128,10 +131,12 @@ def _front_table(
     depths: Mapping[str, int],
     title: str,
     keys: Sequence[str],
+    gap: int = _GAP,
 ) -> Table:
     """Return the front as a table, with a column for each of the configuration's fields in ``keys``."""
     unsure = any(row["p_front"] is not None for row in rows)
-    table = _table(title, [*(figure.heading for figure in figures), *(["p\nfront"] if unsure else [])])
+    headings = [*(figure.heading for figure in figures), *(["p\nfront"] if unsure else [])]
+    table = _table(title, headings, gap)
     for key in keys:
         justify: JustifyMethod = "left" if key == "method" else "right"
         table.add_column(_heading(key), justify=justify, no_wrap=True)
@@ -178,8 +183,8 @@ def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Object
     return table
 
 
-def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+def _table(title: str, headings: Sequence[str], gap: int = _GAP) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, gap, 0, 0))
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

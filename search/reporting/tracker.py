@@ -43,7 +43,7 @@ class Tracker:
 
     The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
     and the front as table and picture. Each child run holds one trial: its parameters, every objective in
-    each epoch, predicted memory with its parts, and these tags:
+    each epoch, predicted memory with its parts, at the end what is known about its luck, and these tags:
 
     - ``front``: true or false; the filter ``tags.front = "true"`` selects the front.
     - ``kind``, ``status``: as in ``TrialRecord``.

@@ -46,13 +46,21 @@ def test_a_front_of_one_method_has_a_column_a_setting(history) -> None:
     assert settings == []
 
 
-def test_settings_that_do_not_fit_are_listed_below(history) -> None:
+def test_columns_move_closer_before_settings_are_listed_below(history) -> None:
     rows = [row for row in front_rows(history) if row["config"]["method"] == "wander"]
-    wide, settings = front_table(rows, history.shown, DEPTHS, "front", 120)
-    needed = max(len(line.rstrip()) for line in _shown(wide))
+
+    def shown(width: int) -> tuple[list[str], list[str]]:
+        table, settings = front_table(rows, history.shown, DEPTHS, "front", width)
+        return [line.rstrip() for line in _shown(table)], settings
+
+    wide, settings = shown(120)
+    needed = max(map(len, wide))
     assert settings == []
-    table, settings = front_table(rows, history.shown, DEPTHS, "front", needed - 1)
-    assert max(len(line.rstrip()) for line in _shown(table)) < needed
+    close, settings = shown(needed - 1)
+    assert settings == []
+    assert [line.split() for line in close] == [line.split() for line in wide]
+    narrow, settings = shown(max(map(len, close)) - 1)
+    assert max(map(len, narrow)) < max(map(len, close)) < needed
     assert settings == ["bbbbbbbb  wander: width=64, cp=sum, lr=0.002"]
 
 
