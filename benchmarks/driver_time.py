@@ -148,7 +148,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         SearchStore.create(folder / "timed", {}),
     )
     progress = Progress(console, setup.history, config.search.num_samples, config.trial.epochs)
-    cleaner = Cleaner(searcher.recorder, str(folder / "timed"), 1, console.print)
+    cleaner = Cleaner(searcher.recorder, str(folder / "timed"), lambda: True, console.print)
     searcher.recorder.listeners += [tracker, progress, cleaner]
     tracker.begin()
 
