@@ -24,6 +24,7 @@ ROOMS = {
         ("step",),
         ("data",),
         ("memory",),
+        ("probe",),
         ("elastic",),
         ("trial",),
         ("supernet",),

@@ -125,7 +125,10 @@ class Task(ABC):
 
     @abstractmethod
     def example_labels(self, rows: int) -> Tensor:
-        """Return example labels with the shape and type that ``encode`` returns."""
+        """Return example labels with the shape and type that ``encode`` returns.
+
+        They should differ from row to row, so that the checks of a task have something to tell apart.
+        """
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -138,6 +141,22 @@ class Task(ABC):
     @abstractmethod
     def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
         """Return the mean loss of outputs (B, D) against targets from ``teaching``, as a scalar."""
+
+    @abstractmethod
+    def fit_linear(
+        self, features: Tensor, labels: Tensor, strength: float, start: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return weight (D, F) and bias (D,) of the linear model that fits features (N, F) best.
+
+        The outputs ``features @ weight.T + bias`` minimize the task's mean loss plus ``strength / 2`` times
+        the sum of the squared weights. The bias is not penalized. The result is the same at every call.
+
+        Args:
+            features: Standardized features in float64.
+            labels: The samples' labels. They need not show all classes.
+            strength: Weight of the penalty, above 0.
+            start: Weight and bias to start from, such as those of a similar strength.
+        """
 
     @abstractmethod
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,12 @@ from torch.nn import functional as F
 from trainables.errors import UserError
 from trainables.tasks.base import LabelColumn, Metric, Task
 from trainables.tasks.registry import register_task
+
+#: Where L-BFGS ends: largest entry of the gradient of the mean loss, and number of iterations.
+_TOLERANCE, _ITERATIONS = 1e-4, 1000
+
+#: Output for a class that no sample has.
+_NEVER = -20.0
 
 
 @register_task
@@ -102,8 +109,8 @@ class Classification(Task):
         return [self.classes[label] for label in labels.tolist()]
 
     def example_labels(self, rows: int) -> Tensor:
-        """Return the index of the first class for every row."""
-        return torch.zeros(rows, dtype=torch.long)
+        """Return the indices of all classes in turn."""
+        return torch.arange(rows).remainder_(self.output_size)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross entropy of logits (B, C)."""
@@ -116,6 +123,40 @@ class Classification(Task):
     def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
         """Return the mean cross entropy between logits (B, C) and target probabilities (B, C)."""
         return F.cross_entropy(outputs.float(), taught)
+
+    def fit_linear(
+        self, features: Tensor, labels: Tensor, strength: float, start: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return weight (C, F) and bias (C,) of a logistic regression, by scikit-learn's L-BFGS.
+
+        It ends where no entry of the gradient is above 1e-4, or after 1,000 iterations. The outputs of the
+        classes that the labels show add up to 0, so that one of them is at least 0. The bias of any other
+        class is -20, which makes its probability less than 3e-9.
+        """
+        from sklearn.exceptions import ConvergenceWarning  # takes a while to import
+        from sklearn.linear_model import LogisticRegression
+
+        seen, rows = np.unique(labels.numpy(), return_inverse=True)
+        weight = torch.zeros(self.output_size, features.shape[1], dtype=features.dtype)
+        bias = torch.full((self.output_size,), _NEVER, dtype=features.dtype)
+        if len(seen) == 1:  # which scikit-learn refuses
+            bias[seen] = 0
+            return weight, bias
+        model = LogisticRegression(
+            C=1 / (strength * len(rows)), tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=start is not None
+        )
+        if start is not None:
+            model.coef_, model.intercept_ = (each[seen].numpy() for each in start)
+        if start is not None and len(seen) == 2:  # scikit-learn has their difference
+            model.coef_, model.intercept_ = np.diff(model.coef_, axis=0), np.diff(model.intercept_)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(features.numpy(), rows)
+        fitted = [torch.from_numpy(each) for each in (model.coef_, model.intercept_)]
+        if len(seen) == 2:
+            fitted = [torch.cat([-each, each]) / 2 for each in fitted]
+        weight[seen], bias[seen] = fitted
+        return weight, bias
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Return accuracy, macro F1 and the mean loss.

@@ -29,6 +29,7 @@ def check_task(task: Task | str) -> None:
     made = get_task(task).of_size(_OUTPUTS) if isinstance(task, str) else task
     check_losses(made)
     check_metrics(made)
+    check_linear(made)
     check_labels(made)
     check_description(made)
 
@@ -75,6 +76,30 @@ def check_metrics(task: Task) -> None:
             assert metric.name in guess, f"nothing says what the worst {metric.name} is"
         else:
             assert (metric.worst < metric.ideal) is (metric.direction == "maximize")
+
+
+def check_linear(task: Task) -> None:
+    """Check that ``fit_linear`` separates what can be separated, and that its result is always finite."""
+    labels = task.example_labels(_ROWS)
+    _, which = labels.unique(dim=0, return_inverse=True)
+    kinds = int(which.max()) + 1
+    features = torch.eye(kinds, dtype=torch.float64)[which]
+    weight, bias = task.fit_linear(features, labels, 1e-4)
+    assert weight.shape == (task.output_size, kinds)
+    assert bias.shape == (task.output_size,)
+    again = task.fit_linear(features, labels, 1e-4)
+    assert torch.equal(weight, again[0]), "fit_linear is not the same at every call"
+    assert torch.equal(bias, again[1]), "fit_linear is not the same at every call"
+    metric = task.metrics[0]
+    for start in (None, (weight, bias)):
+        made = task.fit_linear(features, labels, 1e-4, start)
+        value = task.score(torch.nn.functional.linear(features, *made).float(), labels)[metric.name]
+        worst = task.guess(labels).get(metric.name, metric.worst)
+        assert worst is not None
+        halfway = abs(value - metric.ideal) <= abs(worst - metric.ideal) / 2
+        assert halfway or kinds == 1, f"fit_linear does not separate: {metric.name} is {value}"
+    for values in task.fit_linear(features[:1].expand(2, -1), labels[:1].repeat_interleave(2, 0), 1.0):
+        assert torch.isfinite(values).all(), "fit_linear of rows that are all alike is not finite"
 
 
 def check_labels(task: Task) -> None:

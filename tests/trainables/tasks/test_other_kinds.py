@@ -70,13 +70,23 @@ class Amounts(Task):
         return labels.tolist()
 
     def example_labels(self, rows: int) -> Tensor:
-        return torch.zeros(rows, self.size)
+        return torch.eye(self.size)[torch.arange(rows) % self.size]
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return (outputs.float() - labels).abs().mean()
 
     def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
         return self.loss(outputs, taught)
+
+    def fit_linear(
+        self, features: Tensor, labels: Tensor, strength: float, start: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Ridge regression: the loss is taken as half of the squared error."""
+        middle, mean = features.mean(dim=0), labels.to(features.dtype).mean(dim=0)
+        inner, outer = features - middle, labels.to(features.dtype) - mean
+        penalty = strength * len(features) * torch.eye(features.shape[1], dtype=features.dtype)
+        weight = torch.linalg.solve(inner.T @ inner + penalty, inner.T @ outer).T
+        return weight, mean - weight @ middle
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         return {"mae": self.loss(outputs, labels).item()}
