@@ -28,6 +28,7 @@ from trainables.errors import unknown
 KINDS = {
     "prepared": "prepared datasets",
     "features": "outputs of frozen layers",
+    "pooled": "pooled vectors of frozen encoders",
     "text_lengths": "default text lengths of datasets",
     "encoders": "bundled encoders, converted",
     "predictions": "predictions of memory",
@@ -39,7 +40,7 @@ KINDS = {
 #: Kinds that cannot be computed again. They are removed only if they are named.
 PRECIOUS = ("calibrations", "searches")
 
-_FOLDERS = ("prepared", "features", "text_lengths", "encoders")
+_FOLDERS = ("prepared", "features", "pooled", "text_lengths", "encoders")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -64,10 +64,7 @@ class PrefixFeatures:
 
     def of_cells(self, cells: Tensor) -> Sequence:
         """Return the tokens of the cells with these numbers (B,), as ``sequence`` does for rows."""
-        tokens = torch.from_numpy(self.tokens[cells.numpy()])
-        if tokens.dtype == torch.uint16:
-            tokens = tokens.view(torch.bfloat16).float()
-        return Sequence(tokens, self.cells.mask(cells), self.layer)
+        return Sequence(as_tensor(self.tokens[cells.numpy()]), self.cells.mask(cells), self.layer)
 
 
 class NoRoomError(UserError):
@@ -151,6 +148,15 @@ class FeatureCache:
         """Return whether a process computes features of a split now; see ``features`` for the arguments."""
         return being_built(self.folder, _Files(self.folder, data.key, split, modality, encoder, setting).stem)
 
+    def deepest(
+        self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
+    ) -> int | None:
+        """Return the largest number of layers of which the cache holds the tokens; None if it has none."""
+        stem = _Files(self.folder, data.key, split, modality, encoder, setting).stem
+        return max(
+            (int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{stem}-*.npy")), default=None
+        )
+
     def check(
         self,
         key: str,
@@ -204,14 +210,10 @@ class FeatureCache:
             # The batches of a training step, so that this takes no more memory than a step
             for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
                 inputs = below.of_cells(part) if below else cells.inputs(part)
-                sequence: ModalityInput = to_device(inputs, device)
-                for i in range(0 if lower is None else lower + 1, layer + 1):
-                    with torch.no_grad(), setting.autocast(device):
-                        sequence = tower.encode(sequence, i)
-                    tokens = sequence.tokens.to(_stored(setting))
-                    sequence = replace(sequence, tokens=tokens.float())
-                    if i in opened:
-                        _append(opened[i], _as_array(tokens.cpu()), len(cells))
+                for sequence in encoded(tower, to_device(inputs, device), layer, setting):
+                    if sequence.layer in opened:
+                        tokens = sequence.tokens.to(stored_type(setting))
+                        _append(opened[sequence.layer], as_array(tokens.cpu()), len(cells))
                 tick()
             for file in opened.values():
                 file.truncate()  # deeper layers may have fewer tokens than were reserved
@@ -223,7 +225,7 @@ class FeatureCache:
         device = next(tower.parameters()).device
         with torch.no_grad(), setting.autocast(device):
             one = tower.encode(to_device(cells.inputs(torch.arange(1)), device), 0)
-        return len(cells) * one.tokens.numel() * _stored(setting).itemsize + _HEADER
+        return len(cells) * one.tokens.numel() * stored_type(setting).itemsize + _HEADER
 
     def _reserve(
         self,
@@ -305,15 +307,39 @@ class _Files:
         return self.folder / f"{self.stem}-{layer:02d}.npy"
 
 
-def _stored(setting: TrainingSetting) -> torch.dtype:
+def stored_type(setting: TrainingSetting) -> torch.dtype:
     """Return the type in which tokens are stored."""
     return torch.float32 if setting.precision == "fp32" else torch.bfloat16
 
 
-def _as_array(tokens: Tensor) -> np.ndarray:
+def encoded(tower: Tower, inputs: ModalityInput, stop: int, setting: TrainingSetting) -> Iterator[Sequence]:
+    """Yield a batch's tokens after each layer up to ``stop``, rounded as they are stored; without gradient.
+
+    Args:
+        tower: The encoder, on its device and in evaluation mode.
+        inputs: Raw inputs, or tokens that have passed some layers, which are not yielded again.
+        stop: Number of layers that the last tokens have passed.
+        setting: Setting with the precision.
+    """
+    first = inputs.layer + 1 if isinstance(inputs, Sequence) else 0
+    device = next(tower.parameters()).device
+    for layer in range(first, stop + 1):
+        with torch.no_grad(), setting.autocast(device):
+            sequence = tower.encode(inputs, layer)
+        inputs = replace(sequence, tokens=sequence.tokens.to(stored_type(setting)).float())
+        yield inputs
+
+
+def as_array(tokens: Tensor) -> np.ndarray:
     """Return tokens as an array, of their 16 bits if they are in bfloat16."""
     array: np.ndarray = (tokens.view(torch.uint16) if tokens.dtype == torch.bfloat16 else tokens).numpy()
     return array
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return the numbers that ``as_array`` has stored, in float32."""
+    tokens = torch.from_numpy(array)
+    return tokens.view(torch.bfloat16).float() if tokens.dtype == torch.uint16 else tokens
 
 
 def _append(file: IO[bytes], tokens: np.ndarray, cells: int) -> None:

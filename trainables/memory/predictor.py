@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from trainables.memory.memo import PredictionMemo
 from trainables.memory.optimizer import make_state, step_decisive_only
 from trainables.memory.report import Breakdown, MemoryReport, report_of
 from trainables.memory.storage_log import KINDS, Holdings, StorageLog
-from trainables.memory.tracking import owned_tensors, track_step
+from trainables.memory.tracking import owned_tensors, track_forward, track_step
 from trainables.methods import FusionMethod, MethodConfig, MethodContext, build_method, get_method
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
@@ -106,6 +106,24 @@ class MemoryPredictor:
         """
         setting = replace(self.setting, **setting_changes(config)).as_run(cached=cached)
         return self.changed(**setting.to_dict()).predict(*split_config(config))
+
+    def predict_forward(
+        self, method: type[FusionMethod], config: MethodConfig, modalities: Sequence[str]
+    ) -> MemoryReport:
+        """Return the memory of a method's forward pass without gradient, over some of the encoders.
+
+        It runs as many samples at once as each part of a step does.
+
+        Args:
+            method: The method's class, which need not be registered.
+            config: The method's configuration.
+            modalities: The modalities whose encoders the method gets.
+        """
+        names = [method.__module__, method.__qualname__, *modalities]
+        key = json.dumps(["forward", *names, config.to_dict()], sort_keys=True)
+        if key not in self._known:
+            self._known[key] = self.remembered(key, lambda: self._forward(method, config, modalities))
+        return self._known[key]
 
     def explain(self, method: str, config: Mapping[str, Any]) -> Breakdown:
         """Return the bytes held at the peak, by part of the model and kind; their sum is the memory.
@@ -207,18 +225,34 @@ class MemoryPredictor:
             built.train()
             optimizer = self.optimizer(built)
             log = StorageLog()
-            inputs: dict[str, ModalityInput] = {
-                m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities
-            }
-            for modality, stop in built.prefix_layers().items():
-                tower = built.tower(modality)
-                if setting.prefix == "computed":
-                    tower.__dict__["encode"] = partial(encode_known, tower, self.encoded(modality), log)
-                else:
-                    inputs[modality] = self.encoded(modality)[stop].cached(setting.batch_size)
+            inputs = self._inputs(built, setting.batch_size, log)
             labels = self.task.example_labels(setting.batch_size)
             held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
             return built, held
+
+    def _forward(
+        self, method: type[FusionMethod], config: MethodConfig, modalities: Sequence[str]
+    ) -> MemoryReport:
+        setting = self.setting
+        rows = setting.batch_size // setting.gradient_accumulation
+        with self.faking(), _countable():
+            context = self.context()
+            built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
+            log = StorageLog()
+            return report_of(built, track_forward(built, self._inputs(built, rows, log), setting, log))
+
+    def _inputs(self, built: FusionMethod, rows: int, log: StorageLog) -> dict[str, ModalityInput]:
+        """Return a fake batch. The frozen layers of the method are not run, if their memory is known."""
+        inputs: dict[str, ModalityInput] = {
+            m: built.tower(m).example_inputs(rows, self.setting.sizes) for m in built.modalities
+        }
+        for modality, stop in built.prefix_layers().items():
+            tower = built.tower(modality)
+            if self.setting.prefix == "computed":
+                tower.__dict__["encode"] = partial(encode_known, tower, self.encoded(modality), log)
+            else:
+                inputs[modality] = self.encoded(modality)[stop].cached(rows)
+        return inputs
 
 
 @contextmanager

@@ -92,20 +92,16 @@ def track(
             each forward pass, before the backward pass.
         log: An empty log.
     """
-    owned = list(owned_tensors(method))
-    owners = {id(tensor): owner for owner, tensor in owned}
+    owners = {id(tensor): owner for owner, tensor in owned_tensors(method)}
 
     def note_gradient(parameter: Tensor) -> None:
         log.note("gradients", _tensors(parameter.grad), owners[id(parameter)])
 
     hooks = [p.register_post_accumulate_grad_hook(note_gradient) for p in method.trainable_parameters()]
-    away = method.prefix_modules() if setting.prefix == "offloaded" else []
-    absent = {id(tensor) for module in away for tensor in (*module.parameters(), *module.buffers())}
     try:
         with log:
-            for owner, tensor in owned:
-                if id(tensor) not in absent:
-                    log.note("weights", [tensor], owner)
+            _note_weights(method, setting, log)
+            for owner, tensor in owned_tensors(method):
                 log.note("optimizer", _tensors(optimizer.state.get(tensor, {})), owner)
             log.note("activations", batch, "inputs")
             loss = step(lambda: log.note_live("activations"))
@@ -113,6 +109,39 @@ def track(
         for hook in hooks:
             hook.remove()
     return log.peak(), loss
+
+
+def track_forward(
+    method: FusionMethod,
+    inputs: Mapping[str, ModalityInput],
+    setting: TrainingSetting,
+    log: StorageLog | None = None,
+) -> Holdings:
+    """Run a method on a batch without gradient, and return the bytes held at the peak.
+
+    Args:
+        method: The method. It is put into evaluation mode.
+        inputs: A batch, one entry per modality.
+        setting: How the method is run.
+        log: An empty log; None makes one.
+    """
+    log = log or StorageLog()
+    device = next(method.parameters()).device
+    method.eval()
+    with log, torch.no_grad(), setting.autocast(device):
+        _note_weights(method, setting, log)
+        log.note("activations", _tensors(inputs), "inputs")
+        method(inputs)
+    return log.peak()
+
+
+def _note_weights(method: FusionMethod, setting: TrainingSetting, log: StorageLog) -> None:
+    """Log the weights that are on the device during a step."""
+    away = method.prefix_modules() if setting.prefix == "offloaded" else []
+    absent = {id(tensor) for module in away for tensor in (*module.parameters(), *module.buffers())}
+    for owner, tensor in owned_tensors(method):
+        if id(tensor) not in absent:
+            log.note("weights", [tensor], owner)
 
 
 def owned_tensors(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:

@@ -1,8 +1,21 @@
-"""The probe: a linear model on frozen features, which is what fusion has to beat.
+"""Probes: linear models on the pooled vectors of frozen encoders, which show what fusion has to beat.
 
-Uses data and memory predictions. The search runs it once, before its first trial.
+They are fitted exactly, in seconds, with the strength of the penalty chosen on the validation split. A search
+runs them before its first trial. A method can start its head from such a solution.
 """
 
+from trainables.probe.features import pooled_features
+from trainables.probe.memory import predict_probe
+from trainables.probe.probe import Probe, Prober, Probes
 from trainables.probe.solver import STRENGTHS, LinearSolution, solve_linear
 
-__all__ = ["STRENGTHS", "LinearSolution", "solve_linear"]
+__all__ = [
+    "STRENGTHS",
+    "LinearSolution",
+    "Probe",
+    "Prober",
+    "Probes",
+    "pooled_features",
+    "predict_probe",
+    "solve_linear",
+]

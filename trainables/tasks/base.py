@@ -152,7 +152,7 @@ class Task(ABC):
         the sum of the squared weights. The bias is not penalized. The result is the same at every call.
 
         Args:
-            features: Standardized features in float64.
+            features: Standardized features.
             labels: The samples' labels. They need not show all classes.
             strength: Weight of the penalty, above 0.
             start: Weight and bias to start from, such as those of a similar strength.

@@ -1,0 +1,74 @@
+"""A probe's memory is predicted without running it."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+import torch
+
+from tests.tasks import classification
+from trainables.memory import MemoryPredictor
+from trainables.memory.tracking import track_forward
+from trainables.methods.linear import LinearConfig
+from trainables.probe import predict_probe, solve_linear
+from trainables.probe.memory import ProbeModel, solver_memory
+from trainables.step.setting import TrainingSetting
+from trainables.towers import load_tower, resolve_encoder
+
+FEW = {"train": 10, "validation": 5, "test": 5}
+
+
+@pytest.fixture(scope="module")
+def encoders(tiny_encoders):
+    names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
+    return {modality: resolve_encoder(modality, name) for modality, name in names.items()}
+
+
+@pytest.mark.parametrize("modalities", [("text", "image"), ("image",)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16-frozen"])
+def test_the_forward_pass_is_predicted_to_the_byte(encoders, modalities, precision) -> None:
+    setting = TrainingSetting(
+        batch_size=8, gradient_accumulation=2, text_length=8, image_size=32, precision=precision
+    )
+    task = classification(3)
+    predicted = predict_probe(MemoryPredictor(encoders, task, setting), modalities, FEW)
+    towers = {m: load_tower(encoders[m], attention=setting.attention) for m in modalities}
+    model = ProbeModel(setting.context(towers, task.output_size), LinearConfig())
+    inputs = {m: tower.example_inputs(4, setting.sizes) for m, tower in towers.items()}
+    assert sum(track_forward(model, inputs, setting).values()) == predicted.total
+    width = sum(encoders[m].width for m in modalities)
+    assert predicted.trainable_parameters == 3 * (width + 1)
+    assert predicted.checkpoint == 4 * predicted.trainable_parameters
+
+
+def test_it_takes_less_than_training_and_more_with_all_modalities(encoders) -> None:
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32)
+    predictor = MemoryPredictor(encoders, classification(3), setting)
+    both, text = (predict_probe(predictor, m, FEW).total for m in (("text", "image"), ("text",)))
+    assert text < both < predictor.predict("linear", {}).total
+
+
+def test_many_rows_make_the_solver_the_larger_phase(encoders) -> None:
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32)
+    predictor = MemoryPredictor(encoders, classification(3), setting)
+    few = predict_probe(predictor, ("text", "image"), FEW)
+    many = predict_probe(predictor, ("text", "image"), {**FEW, "train": 10**6})
+    width = sum(encoder.width for encoder in encoders.values())
+    assert many.total == sum(solver_memory(10**6, 5, width, 3)) > few.total
+    assert (many.checkpoint, many.trainable_parameters) == (few.checkpoint, few.trainable_parameters)
+
+
+@pytest.mark.parametrize(("rows", "width", "classes"), [(5000, 50, 12), (300, 800, 5), (20000, 50, 2)])
+def test_the_solver_keeps_to_its_formula(rows, width, classes) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(rows, width, generator=generator)
+    labels = torch.arange(rows) % classes
+    solve_linear(classification(classes), (features[:20], labels[:20]), (features[:20], labels[:20]), [1.0])
+    tracemalloc.start()
+    solve_linear(classification(classes), (features, labels), (features, labels), [1.0, 0.01])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    weights, held, rest = solver_memory(rows, rows, width, classes)
+    given = 4 * 2 * rows * width  # by the caller
+    assert 0.8 * (weights + held + rest - given) <= peak <= weights + held + rest - given

@@ -1,0 +1,124 @@
+"""The pooled vectors of frozen encoders, computed once per machine for each way of reading an encoder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.cache import build_once, cache_dir
+from trainables.cache.entries import release
+from trainables.data import FeatureCache, NoRoomError, PreparedData
+from trainables.data.features import as_array, as_tensor, encoded, stored_type, to_device
+from trainables.progress import Tick, no_tick
+from trainables.step.setting import TrainingSetting
+from trainables.towers import Sequence, Tower
+
+
+def pooled_features(
+    data: PreparedData,
+    split: str,
+    tower: Tower,
+    setting: TrainingSetting,
+    *,
+    encoder: str,
+    device: torch.device,
+    cache: FeatureCache | None = None,
+    needed: Collection[int] = (),
+    tick: Tick = no_tick,
+) -> dict[str, Tensor]:
+    """Return the vectors of all rows of a split by each of the tower's poolings, of shape (N, D) each.
+
+    They are what a method reads whose encoders are entirely frozen: the tokens are rounded after each layer
+    as those in the feature cache are, and the vectors as well. The tokens of the last layer are not kept.
+    What trials will read from the feature cache is put there on the way.
+
+    Args:
+        data: The prepared dataset.
+        split: ``train``, ``validation`` or ``test``.
+        tower: The encoder.
+        setting: Setting with the attention kernel, the precision and the batch size.
+        encoder: Fingerprint of the encoder.
+        device: Device on which the tokens are computed.
+        cache: The feature cache; None neither reads nor fills one.
+        needed: Numbers of layers whose tokens trials will read from the feature cache.
+        tick: Called after each batch, and while another process that computes them makes progress.
+
+    Raises:
+        UserError: If they have to be computed and the cache folder may not be written or has no space.
+    """
+
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        found = _compute(data, split, tower, setting, encoder, device, cache, needed, tick)
+        for pooling, vectors in found.items():
+            np.save(folder / f"{pooling}.npy", as_array(vectors))
+
+    what = [data.key, encoder, tower.modality, setting.attention, setting.precision, *tower.POOLINGS]
+    name = f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}-{split}"
+    entry = cache_dir() / "pooled" / name
+    build_once(entry, build, tick)
+    index = data.split(split).index[tower.modality]
+    found = {pooling: as_tensor(np.load(entry / f"{pooling}.npy"))[index] for pooling in tower.POOLINGS}
+    release(entry)
+    return found
+
+
+def _compute(
+    data: PreparedData,
+    split: str,
+    tower: Tower,
+    setting: TrainingSetting,
+    encoder: str,
+    device: torch.device,
+    cache: FeatureCache | None,
+    needed: Collection[int],
+    tick: Tick,
+) -> dict[str, Tensor]:
+    """Return the vectors of cells by pooling, from the deepest tokens on file or that trials will read."""
+    cells, below = data.split(split).cells[tower.modality], None
+    if cache is not None:
+        held = cache.deepest(data, split, tower.modality, setting, encoder)
+        layers = [*needed, *([] if held is None else [held])]
+        if layers:
+            try:
+                below = cache.features(
+                    data,
+                    split,
+                    tower,
+                    max(layers),
+                    setting,
+                    encoder=encoder,
+                    device=device,
+                    others=needed,
+                    tick=tick,
+                )
+            except NoRoomError:  # the trials will say so
+                below = None
+    tower.to(device).eval()
+    readers = {pooling: _read_by(tower, pooling) for pooling in tower.POOLINGS}
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    # The batches of a training step, so that this takes no more memory than a step
+    for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
+        inputs = to_device(below.of_cells(part) if below else cells.inputs(part), device)
+        *_, last = inputs, *encoded(tower, inputs, tower.depth, setting)
+        assert isinstance(last, Sequence)
+        with torch.no_grad(), setting.autocast(device):
+            finished = tower.finish(last)
+            for pooling, reader in readers.items():
+                found[pooling].append(reader.pool(finished).to(stored_type(setting)).cpu())
+        tick()
+    return {pooling: torch.cat(vectors) for pooling, vectors in found.items()}
+
+
+def _read_by(tower: Tower, pooling: str) -> Tower:
+    """Return the same tower, read by another pooling."""
+    reader = copy.copy(tower)  # shares all modules
+    reader.pooling = pooling
+    return reader

@@ -1,0 +1,73 @@
+"""Prediction of what a probe needs: a forward pass through its encoders, and the arrays of the solver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trainables.memory import MemoryPredictor, MemoryReport
+from trainables.methods.linear import Linear, LinearConfig
+
+#: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as
+#: scipy hands them to its Fortran code and back, and the weights and gradients of a line search.
+_VECTORS = 40
+#: Numbers for each output of each row: the outputs, their gradient, and what the loss makes of them.
+_OUTPUTS = 3
+#: Bytes of all that does not grow: buffers and objects of scipy and scikit-learn.
+_OTHERS = 2**17
+
+
+class ProbeModel(Linear):
+    """What a probe does with a sample: ``linear``, for one modality or more."""
+
+    n_modalities = (1, None)
+
+
+def predict_probe(
+    predictor: MemoryPredictor, modalities: Sequence[str], rows: Mapping[str, int]
+) -> MemoryReport:
+    """Return the memory of a probe, which is that of the larger one of its two phases.
+
+    One is a forward pass without gradient of as many samples as each part of a training step has. The other
+    is the solver, which holds the features of all rows.
+
+    Args:
+        predictor: Predicts the forward pass.
+        modalities: The modalities that the probe reads.
+        rows: Number of rows of each split.
+    """
+    forward = predictor.predict_forward(ProbeModel, LinearConfig(), modalities)
+    outputs = predictor.task.output_size
+    width = sum(predictor.encoders[modality].width for modality in modalities)
+    weights, features, rest = solver_memory(rows["train"], rows["validation"], width, outputs)
+    if forward.total >= weights + features + rest:
+        return forward
+    return MemoryReport(
+        total=weights + features + rest,
+        weights=weights,
+        gradients=0,
+        optimizer=0,
+        activations=features,
+        temporary=rest,
+        trainable_parameters=forward.trainable_parameters,
+        checkpoint=forward.checkpoint,
+    )
+
+
+def solver_memory(train: int, validation: int, width: int, outputs: int) -> tuple[int, int, int]:
+    """Return the bytes of ``solve_linear`` that are weights, features and temporary.
+
+    With N training and M validation rows, F features and D outputs, the weights are D (F + 1) numbers. The
+    features are there in float32, and those of the training rows twice. The rest is the state of L-BFGS,
+    40 D (F + 1) numbers in float64, and 3 (D + 1) numbers for each row.
+
+    Args:
+        train: Number N of training rows.
+        validation: Number M of validation rows.
+        width: Number F of features.
+        outputs: Number D of outputs of the model.
+    """
+    weights = outputs * (width + 1)
+    features = 4 * (2 * train + validation) * width
+    rows = max(train, validation)
+    rest = 8 * _VECTORS * weights + 4 * _OUTPUTS * rows * (outputs + 1) + _OTHERS
+    return 8 * weights, features, rest

@@ -1,0 +1,129 @@
+"""Probes: what a linear model reaches on the pooled vectors of frozen encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.probe.solver import STRENGTHS, solve_linear
+from trainables.progress import Tick, no_tick
+from trainables.tasks import Task
+
+#: Vectors of a modality's rows, of shape (N, D), by the pooling that has read them.
+Readings = Mapping[str, Tensor]
+
+#: The strengths that are tried to find the best reading of a modality.
+COARSE = STRENGTHS[1:7:2]
+
+#: Between the names of poolings whose vectors are concatenated.
+_AND = "+"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear model on pooled vectors.
+
+    Attributes:
+        poolings: How each of its modalities is read; ``cls+mean`` is both vectors, concatenated.
+        strength: Weight of the penalty, chosen on the validation split.
+        metrics: The task's metrics on the splits ``validation`` and ``test``.
+        outputs: Its outputs for the rows of these splits, of shape (N, D).
+    """
+
+    poolings: dict[str, str]
+    strength: float
+    metrics: dict[str, dict[str, float]]
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The probes of a search.
+
+    Attributes:
+        joint: The probe of all modalities, read as the search's methods read them.
+        single: The probe of each modality, read in the same way; empty if there is only one.
+        best: The best probe of all modalities, over all poolings.
+    """
+
+    joint: Probe
+    single: dict[str, Probe]
+    best: Probe
+
+
+class Prober:
+    """Fits probes to vectors.
+
+    Args:
+        task: The task.
+        readings: The vectors, by split and modality.
+        labels: The labels, by split.
+        tick: Called as fitting proceeds.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        readings: Mapping[str, Mapping[str, Readings]],
+        labels: Mapping[str, Tensor],
+        tick: Tick = no_tick,
+    ) -> None:
+        self._task = task
+        self._readings = readings
+        self._labels = labels
+        self._tick = tick
+
+    def probes(self, poolings: Mapping[str, str]) -> Probes:
+        """Return all probes.
+
+        The best reading of each modality is found on its own, and then all modalities are read so. Nothing is
+        chosen by the test split.
+
+        Args:
+            poolings: How the search's methods read each modality.
+        """
+        joint = self.probe(poolings)
+        single = {modality: self.probe({modality: pooling}) for modality, pooling in poolings.items()}
+        chosen = {
+            modality: self._better([single[modality], *self._others(modality, pooling)]).poolings[modality]
+            for modality, pooling in poolings.items()
+        }
+        best = joint if chosen == dict(poolings) else self._better([joint, self.probe(chosen)])
+        return Probes(joint, single if len(single) > 1 else {}, best)
+
+    def probe(self, poolings: Mapping[str, str], strengths: Sequence[float] = STRENGTHS) -> Probe:
+        """Return the probe that reads some modalities by these poolings, with the best of some strengths."""
+
+        def features(split: str) -> Tensor:
+            read = self._readings[split]
+            return torch.cat(
+                [read[modality][p] for modality, names in poolings.items() for p in names.split(_AND)], dim=1
+            )
+
+        found = solve_linear(
+            self._task,
+            (features("train"), self._labels["train"]),
+            (features("validation"), self._labels["validation"]),
+            strengths,
+            self._tick,
+        )
+        outputs = {split: found.outputs(features(split)) for split in ("validation", "test")}
+        metrics = {split: self._task.score(out, self._labels[split]) for split, out in outputs.items()}
+        return Probe(dict(poolings), found.strength, metrics, outputs)
+
+    def _others(self, modality: str, pooling: str) -> list[Probe]:
+        """Return the probes of a modality by all poolings but this one, and by [CLS] and mean together."""
+        names = list(self._readings["train"][modality])
+        if {"cls", "mean"} <= set(names):
+            names.append(f"cls{_AND}mean")
+        return [self.probe({modality: name}, COARSE) for name in names if name != pooling]
+
+    def _better(self, probes: Sequence[Probe]) -> Probe:
+        """Return the first of the probes with the best first metric on the validation split."""
+        metric = self._task.metrics[0]
+        values = [probe.metrics["validation"][metric.name] for probe in probes]
+        best = max(values) if metric.direction == "maximize" else min(values)
+        return probes[values.index(best)]

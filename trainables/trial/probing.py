@@ -1,0 +1,45 @@
+"""The probes of a search, on the data and encoders of its trials."""
+
+from __future__ import annotations
+
+import torch
+
+from trainables.data import SPLITS, FeatureCache
+from trainables.probe import Prober, Probes, pooled_features
+from trainables.progress import Tick, no_tick
+from trainables.step.precision import default_device
+from trainables.trial.workbench import TrialSpec, Workbench
+
+
+def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probes:
+    """Fit all probes of a search; see ``trainables.probe``.
+
+    Args:
+        spec: Settings that all trials share.
+        threads: Number of CPU threads.
+        tick: Called as work proceeds.
+    """
+    device = torch.device(default_device())
+    bench = Workbench(spec, device, threads, tick)
+    context = bench.context(spec.setting)
+    towers = {m: tower.fork(matrices=context.frozen_matrices) for m, tower in context.towers.items()}
+    readings = {
+        split: {
+            modality: pooled_features(
+                bench.data,
+                split,
+                tower,
+                spec.setting,
+                encoder=spec.fingerprints[modality],
+                device=device,
+                cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
+                needed=spec.prefixes.get(modality, ()),
+                tick=tick,
+            )
+            for modality, tower in towers.items()
+        }
+        for split in SPLITS
+    }
+    labels = {split: bench.data.split(split).labels for split in SPLITS}
+    prober = Prober(bench.data.task, readings, labels, tick)
+    return prober.probes({modality: tower.pooling for modality, tower in towers.items()})
