@@ -18,6 +18,7 @@ from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
+from search.execution.probing import probe
 from search.execution.scoring import score_on_test
 from search.execution.tuning import run_trials
 from search.nodes import find_nodes
@@ -34,7 +35,9 @@ from search.records.store import SearchStore
 from search.reporting.clock import Clock
 from search.reporting.front_picture import plot_front
 from search.reporting.progress import error_console, say
+from search.reporting.rows import probe_table
 from search.reporting.tracker import Tracker, mlflow_imported
+from search.reporting.verdict import verdict
 from search.result import SearchResult
 from search.setup import Found, Setup, look_up, set_up
 from search.signals import undisturbed
@@ -156,6 +159,8 @@ def _run(
         tracking = _tracker(setup, store, copied_from, console)
         with clock.entering("start of MLflow", tracking) as tracker:
             store.put_facts({"begun": True})
+            with clock.part("probe"):
+                probe(setup, prepared, placement, store, console)
             oneshot = None
             if searcher is None:
                 tracker.begin()
@@ -355,13 +360,12 @@ def _prior(setup: Setup, store: SearchStore | None, console: Console) -> Prior:
 
 
 def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> bool:
-    """Score the front, and the best trial of each method, on the test split, which the search never uses.
+    """Score the trials of ``History.scored`` on the test split, which the search never uses.
 
     Trials that have a score are not scored again. Return False if Ctrl-C ended it.
     """
     history = searcher.history
-    chosen = {record.trial_id: record for record in (*history.front(), *history.best_of_methods())}
-    runs = [run for record in chosen.values() for run in history.finished(record)]
+    runs = [run for record in history.scored() for run in history.finished(record)]
     for run in runs:
         if run.scored and not run.test:  # its worker has scored it
             run.test = run.scored
@@ -408,14 +412,23 @@ def _finish(
         exhausted = searcher is not None and searcher.candidates.exhausted
         place = config.place
         tracker.wait()  # the result holds the ids of the runs
-        result = SearchResult.of(setup, oneshot, interrupted=interrupted, exhausted=exhausted)
+        result = SearchResult.of(
+            setup,
+            oneshot,
+            verdict=verdict(searcher.evidence) if searcher is not None else None,
+            interrupted=interrupted,
+            exhausted=exhausted,
+        )
         picture = place.folder / "front.png" if history.front() else None
         if picture:
             plot_front(history, picture, f"{config.run_name} on {config.data.dataset}")
         tables = {"front.json": result.front, "methods.json": result.methods, "memory.json": result.memory}
+        if result.probe is not None:
+            tables["probe.json"] = probe_table(result.probe)
         if oneshot is not None:
             tables["subnets.json"] = oneshot.rows()
-        if not tracker.close("KILLED" if interrupted else "FINISHED", tables, picture):
+        status = "KILLED" if interrupted else "FINISHED"
+        if not tracker.close(status, tables, picture, verdict=result.verdict):
             say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
         result = replace(result, parent_run_id=tracker.parent_id, seconds=clock.seconds())
         result.write()

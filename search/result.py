@@ -13,7 +13,7 @@ from search.oneshot import OneShot
 from search.records.files import write_whole
 from search.records.place import Place
 from search.records.status import UNFINISHED, Status
-from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
+from search.reporting.rows import front_rows, memory_rows, method_rows, probe_row, unmet_rows
 from search.setup import Setup
 from search.signals import ended_by
 
@@ -33,6 +33,9 @@ class SearchResult:
         failed: Number of trials with more than ``max_failures`` errors or deaths of their worker.
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
         front: The front, best in the first objective first; one document for each member.
+        probe: The probe; a document like those of the front, see ``probe_row``. None if there is none.
+        verdict: Whether what was found is better than the probe by more than luck, in a sentence; see
+            ``search.reporting.verdict``. None if that is unknown.
         methods: The best trial of each method, best first; documents like those of the front.
         unmet: The constraints that the nearest trial misses, if no trial met all of them, see ``unmet_rows``.
         interrupted: Whether Ctrl-C or a signal ended the search.
@@ -60,6 +63,8 @@ class SearchResult:
     failed: int
     hypervolume: float
     front: list[dict[str, Any]]
+    probe: dict[str, Any] | None
+    verdict: str | None
     methods: list[dict[str, Any]]
     unmet: list[dict[str, Any]]
     interrupted: bool
@@ -87,12 +92,21 @@ class SearchResult:
         return self.agreement.tau if self.agreement else None
 
     @classmethod
-    def of(cls, setup: Setup, oneshot: OneShot | None, *, interrupted: bool, exhausted: bool) -> SearchResult:
+    def of(
+        cls,
+        setup: Setup,
+        oneshot: OneShot | None,
+        *,
+        verdict: str | None,
+        interrupted: bool,
+        exhausted: bool,
+    ) -> SearchResult:
         """Return the result of a search, without ``parent_run_id`` and ``seconds``.
 
         Args:
             setup: The setup of the search, with its history.
             oneshot: The phases before trials, for a one-shot search.
+            verdict: What the front means.
             interrupted: Whether Ctrl-C or a signal ended the search.
             exhausted: Whether there was no further configuration to train.
         """
@@ -107,6 +121,8 @@ class SearchResult:
             **{str(status): len(history.by_status(status)) for status in UNFINISHED},
             hypervolume=history.hypervolume(),
             front=front_rows(history),
+            probe=probe_row(history),
+            verdict=verdict,
             methods=method_rows(history),
             unmet=unmet_rows(history),
             interrupted=interrupted,
@@ -126,7 +142,7 @@ class SearchResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``--json``."""
         names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
-        names += ["hypervolume", "front", "unmet", "methods", "memory", "seconds"]
+        names += ["hypervolume", "front", "probe", "verdict", "unmet", "methods", "memory", "seconds"]
         if self.strategy == "oneshot":
             names += ["evaluated", "kendall_tau"]
         return {name: getattr(self, name) for name in names}

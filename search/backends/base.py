@@ -11,6 +11,7 @@ from torch import Tensor
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryReport
+from trainables.probe import Probes
 from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
@@ -19,6 +20,22 @@ from trainables.trial.outputs import Evaluation
 
 #: Evaluates a trial's checkpoint on the test split. It reports progress by calling a function.
 Scorer = Callable[[Assignment, Tick], Evaluation]
+
+
+class Probing(Protocol):
+    """Runs the probes of a search; it can be sent to other machines."""
+
+    @property
+    def memory(self) -> Mapping[tuple[str, ...], MemoryReport]:
+        """Predicted memory of the probe of all modalities, and of each one, by the modalities."""
+
+    def run(self, threads: int, tick: Tick) -> Probes:
+        """Run the probes.
+
+        Args:
+            threads: Number of CPU threads.
+            tick: Called as work proceeds.
+        """
 
 
 class Predictor(Protocol):
@@ -56,6 +73,10 @@ class Prepared(Protocol):
     @property
     def scorer(self) -> Scorer | None:
         """Scores a trial on the test split, on any machine; None if there are no test results."""
+
+    @property
+    def probing(self) -> Probing | None:
+        """Runs the probes; None if there are no data to run them on."""
 
 
 class Backend(Protocol):

@@ -99,3 +99,8 @@ class ReplayBackend:
     def scorer(self) -> None:
         """None: results on the test split were not recorded."""
         return None
+
+    @property
+    def probing(self) -> None:
+        """None: there are no data."""
+        return None

@@ -27,14 +27,34 @@ from trainables.data import (
     typical_text_length,
 )
 from trainables.elastic import SupernetWeights
-from trainables.memory import MemoryPredictor
+from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
+from trainables.probe import Probes, predict_probe
+from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoders
+from trainables.trial.probing import run_probes
 from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
+
+
+@dataclass(frozen=True)
+class ProbesOfTraining:
+    """The probes of a search that trains.
+
+    Attributes:
+        spec: The settings that all trials share.
+        memory: See ``Probing``.
+    """
+
+    spec: TrialSpec
+    memory: Mapping[tuple[str, ...], MemoryReport]
+
+    def run(self, threads: int, tick: Tick) -> Probes:
+        """Run the probes; see ``Probing``."""
+        return run_probes(self.spec, threads, tick)
 
 
 @dataclass(frozen=True)
@@ -44,10 +64,12 @@ class PreparedTraining:
     Attributes:
         spec: The settings that all trials share.
         predictor: Predicts memory.
+        rows: Number of rows of each split.
     """
 
     spec: TrialSpec
     predictor: MemoryPredictor
+    rows: Mapping[str, int]
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
         """Return the trainable that trains a trial."""
@@ -57,6 +79,15 @@ class PreparedTraining:
     def scorer(self) -> Scorer:
         """Loads a trial's checkpoint and evaluates it."""
         return partial(evaluate_on_test, self.spec)
+
+    @property
+    def probing(self) -> ProbesOfTraining:
+        """Runs the probes."""
+        everything = tuple(self.spec.encoders)
+        read = dict.fromkeys([everything, *((modality,) for modality in everything)])
+        return ProbesOfTraining(
+            self.spec, {names: predict_probe(self.predictor, names, self.rows) for names in read}
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +204,7 @@ class TrainingBackend:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
             cache.check(spec.prepared, spec.fingerprints, spec.prefixes, spec.setting)
-        return PreparedTraining(spec, self.predictor)
+        return PreparedTraining(spec, self.predictor, {split: dataset.count(split) for split in SPLITS})
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
         """Return the numbers of frozen layers, by modality, that members of the space can have."""

@@ -69,7 +69,7 @@ def search(context: typer.Context, given: Given) -> None:
         _print_result(result)
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
-    if not result.front:
+    if not result.trials or result.unmet:
         raise typer.Exit(1)
 
 
@@ -79,6 +79,7 @@ def _print_result(result: Any) -> None:
         front_table,
         memory_line,
         methods_table,
+        probe_lines,
         tau_line,
         time_line,
         unmet_line,
@@ -102,6 +103,11 @@ def _print_result(result: Any) -> None:
             console.print()
         if len(result.methods) > 1:
             console.print(methods_table(result.methods, result.objectives))
+        if result.probe is not None:
+            for line in probe_lines(result.probe, result.objectives):
+                console.print(line, highlight=False, soft_wrap=True)
+        if result.verdict is not None:
+            console.print(result.verdict, style="bold", highlight=False, soft_wrap=True)
         console.print(f"{', '.join(counts)}; hypervolume {result.hypervolume:.3f}", highlight=False)
         if result.strategy == "oneshot":
             console.print(tau_line(result.agreement), highlight=False, soft_wrap=True)
@@ -109,8 +115,8 @@ def _print_result(result: Any) -> None:
         console.print(time_line(result.seconds), style="dim", highlight=False, soft_wrap=True)
     else:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
-        if result.unmet:
-            console.print(unmet_line(result.unmet), highlight=False, markup=False, soft_wrap=True)
+    if result.unmet:
+        console.print(unmet_line(result.unmet), highlight=False, markup=False, soft_wrap=True)
     if result.interrupted:
         console.print(f"go on: {result.place.resume_command}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):

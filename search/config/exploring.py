@@ -117,6 +117,13 @@ class SearchSettings(Settings):
         ),
         AtLeast(1),
     ] = None
+    probe: Annotated[
+        bool,
+        Help(
+            "Begin with a probe: the task's linear model on the frozen features, fitted exactly. It takes "
+            "seconds, and shows what fusion has to beat. It counts as no sample."
+        ),
+    ] = True
     defer: Annotated[
         bool,
         Help(

@@ -64,7 +64,7 @@ def outlook(setup: Setup, gate: Gate, evidence: Evidence) -> Outlook:
 def promises(history: History, memory: MemoryReport) -> bool:
     """Return whether a candidate with a slightly better result than the best so far is worth its memory."""
     objectives, reference = history.objectives, history.reference
-    front = [history.values(record) for record in history.front()]
+    front = [history.values(record) for record in history.front(probes=False)]
     if not front:
         return True
     points = [normalised(objectives, reference, values) for values in front]

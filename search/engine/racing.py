@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.records.evidence import Evidence
-from search.records.history import TrialRecord
+from search.records.history import PROBE, TrialRecord
 from search.records.status import Status
 from search.records.store import SearchStore
 
@@ -39,7 +39,7 @@ class Race:
         """Return the configuration to repeat next, by its first finished trial; None if there is none."""
         if self._seeds == 1:
             return None
-        front = self._history.front()
+        front = self._front()
         chances = self._evidence.chances()
         if not chances:
             return next((member for member in front if self._lacks_seeds(member)), None)
@@ -59,6 +59,9 @@ class Race:
         """Return the trials of a configuration that have a seed of their own; failed ones are among them."""
         return [run for run in self._history.alike(record) if not run.retry_of]
 
+    def _front(self) -> list[TrialRecord]:
+        return [member for member in self._history.front() if member.kind != PROBE]
+
     def _lacks_seeds(self, record: TrialRecord) -> bool:
         return len(self.runs(record)) < self._seeds  # failed runs count too, or repeats might never end
 
@@ -76,7 +79,7 @@ class Race:
         history = self._history
         samples = [record for record in history.trials.values() if record.number is not None]
         kept = self._store.fact("race")
-        begun = {"samples": len(samples), "front": len(history.front()), "repeats": self._repeats()}
+        begun = {"samples": len(samples), "front": len(self._front()), "repeats": self._repeats()}
         if kept is not None and kept["samples"] == len(samples):
             running = any(record.status is Status.RUNNING for record in samples)
             begun = {**kept, "front": max(kept["front"], begun["front"]) if running else kept["front"]}

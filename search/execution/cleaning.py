@@ -112,12 +112,13 @@ class Cleaner:
 def superfluous(history: History) -> list[TrialRecord]:
     """Return the finished trials whose checkpoints can no longer matter, if their results stay as they are.
 
-    A search scores the configurations on its front, and the best one of each method, when it ends.
+    A search scores the configurations on its front, the best one of each method, and the one that it compares
+    with its probe, when it ends.
 
     Args:
         history: The trials.
     """
-    needed = {record.key for record in (*history.front(), *history.best_of_methods())}
+    needed = {record.key for record in history.scored()}
 
     def under_way(record: TrialRecord) -> bool:
         return any(run.status in (Status.RUNNING, Status.PAUSED) for run in history.alike(record))

@@ -45,9 +45,9 @@ _AT_ONCE = 200
 class Evidence:
     """Tells the luck of configurations from the outputs that a search keeps.
 
-    A configuration is given by one of its trials. Trials without outputs count with their values as if these
-    were exact, and have no luck of their own. What the search decides by, ``chances`` and ``noises``, is
-    computed from the validation split.
+    A configuration is given by one of its trials, or is a probe. Trials without outputs count with their
+    values as if these were exact, and have no luck of their own. What the search decides by, ``chances`` and
+    ``noises``, is computed from the validation split.
 
     Args:
         history: The trials.
@@ -132,14 +132,15 @@ class Evidence:
         chances, front = self.chances(), self.history.front()
         better = self._better_than_cheaper(front)
         shown = {record.trial_id for record in (*front, *self.history.best_of_methods())}
-        for record in self.history.configurations():
+        shown |= set(self.history.probes)
+        for record in (*self.history.configurations(), *self.history.probes.values()):
             name = record.trial_id
             errors = self.standard_errors(record) if name in shown else {}
             record.luck = Luck(chances.get(name), better.get(name), errors)
 
     def _chances_now(self) -> dict[str, float]:
         self._resample(self.history.front())
-        configurations = self.history.configurations()
+        configurations = [*self.history.configurations(), *self.history.rival_probes()]
         candidates = self._within_reach(configurations)
         self._resample(candidates)
         known = [self._is_known(record) for record in candidates]

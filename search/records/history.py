@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
@@ -15,7 +15,7 @@ from ray.tune.result import AUTO_RESULT_KEYS, EPISODES_THIS_ITER, TIMESTEPS_THIS
 from search.goals.constraints import Constraint
 from search.goals.luck import Luck
 from search.goals.objectives import Objective, known_values, late_reference, normalised
-from search.goals.pareto import Front, hypervolume
+from search.goals.pareto import Front, dominates, hypervolume
 from search.records.points import Point
 from search.records.status import Ending, Status
 from search.records.store import SearchStore
@@ -43,6 +43,9 @@ def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
 TEST = "test_split"
 #: Key of the outputs to keep in a trial's last report, by split.
 OUTPUTS = "outputs"
+
+#: Kind and name of the probe of all modalities.
+PROBE = "probe"
 
 #: Attributes of a trial that are stored unchanged.
 _KEPT = (
@@ -93,7 +96,7 @@ class TrialRecord:
         test: Metrics on the test split, for members of the front and the best of each method.
         inherited: Metrics before training, with weights inherited from a supernet; empty without one.
         message: What happened, if the trial did not finish.
-        kind: ``trial``, or ``supernet`` for the training of a supernet.
+        kind: ``trial``, ``supernet`` for the training of a supernet, or ``probe`` for a linear model.
         checkpoint: Path of the latest checkpoint in the search's folder, or None.
         expected: Expected peak bytes of the trial's tensors; None until they are asked for.
         luck: What is known about the luck of the trial's configuration, for reports; None before they are
@@ -191,6 +194,10 @@ class History:
         reported: Objectives that reports show for every trial, in addition to ``objectives``.
 
     Attributes:
+        probes: The probes by name: ``probe`` reads all modalities, ``probe:text`` one of them. They may be on
+            the front, and count as no trials.
+        best_probe: The best probe of all modalities over all ways of reading the encoders, or None. It is
+            never on the front.
         inherited: Metrics of configurations with weights inherited from a supernet, by ``canonical`` text.
         points: The search's progress after each end of a trial.
     """
@@ -209,6 +216,8 @@ class History:
         self.constraints = constraints
         self.inherited: dict[str, dict[str, float]] = {}
         self.trials: dict[str, TrialRecord] = {}
+        self.probes: dict[str, TrialRecord] = {}
+        self.best_probe: TrialRecord | None = None
         self.infeasible: dict[str, Infeasible] = {}
         self.points: list[Point] = []
         self._legs: dict[str, TrialRecord] = {}
@@ -237,6 +246,24 @@ class History:
             self.points += map(Point.from_dict, store.points())
             for trial_id, document, epochs in store.trials():
                 self.add(TrialRecord.from_dict(trial_id, document, epochs))
+            probes = [TrialRecord.from_dict(**probe) for probe in store.fact("probes") or ()]
+            if probes:
+                self.take_probes(probes)
+
+    def take_probes(self, probes: Sequence[TrialRecord]) -> None:
+        """Take the probes; the last one is the best over all ways of reading the encoders."""
+        self.probes = {probe.trial_id: probe for probe in probes[:-1]}
+        self.best_probe = probes[-1]
+
+    def probe_facts(self) -> dict[str, Any]:
+        """Return the probes as facts to store."""
+        probes = [*self.probes.values(), *([self.best_probe] if self.best_probe else [])]
+        return {
+            "probes": [
+                {"trial_id": probe.trial_id, "document": probe.to_dict(), "epochs": probe.epochs}
+                for probe in probes
+            ]
+        }
 
     def asked_as(self, number: int) -> TrialRecord | None:
         """Return the trial of the sampler's numbered proposal, or None."""
@@ -320,14 +347,42 @@ class History:
         runs = [run.values for run in self.finished(record)]
         return _across(runs, statistics.stdev) if len(runs) > 1 else {}
 
-    def front(self) -> list[TrialRecord]:
-        """Return one finished trial of each configuration that no other one dominates.
+    def front(self, *, probes: bool = True) -> list[TrialRecord]:
+        """Return one finished trial of each configuration that no other one dominates, and such probes.
 
         Means over seeds are compared. A configuration that breaks a constraint is not on the front. The front
         is sorted by its losses, the first objective first; equal members are in the order of creation.
+
+        Args:
+            probes: Whether probes count. What is proposed must not depend on them.
         """
-        members = sorted(self._front.members, key=lambda member: (member[1], len(member[0]), member[0]))
-        return [self.trials[trial_id] for trial_id, _ in members]
+        members = self._front.members
+        for probe in self.rival_probes() if probes else ():
+            if any(violation > 0 for violation in self.violations(probe.values).values()):
+                continue
+            losses = self.losses(probe.values)
+            if not any(dominates(other, losses) for _, other in members):
+                members = [member for member in members if not dominates(losses, member[1])]
+                members.append((probe.trial_id, losses))
+        members = sorted(members, key=lambda member: (member[1], len(member[0]), member[0]))
+        return [self.trials.get(trial_id) or self.probes[trial_id] for trial_id, _ in members]
+
+    def rival_probes(self) -> list[TrialRecord]:
+        """Return the probes that lack no value and break no constraint that is known before training."""
+        return [
+            probe
+            for probe in self.probes.values()
+            if not self.lacking(probe)
+            and all(c.violation(probe.values) <= 0 for c in self.constraints if c.known)
+        ]
+
+    def lacking(self, probe: TrialRecord) -> list[str]:
+        """Return the objectives and constraints for which a probe has no value, e.g. the time of a step.
+
+        It cannot be on the front then.
+        """
+        names = dict.fromkeys([*(o.name for o in self.objectives), *(c.name for c in self.constraints)])
+        return [name for name in names if name not in probe.values]
 
     @property
     def trained_objective(self) -> Objective:
@@ -343,6 +398,23 @@ class History:
         for record in ordered:
             best.setdefault(record.config["method"], record)
         return list(best.values())
+
+    def best_found(self) -> TrialRecord | None:
+        """Return the trial within the constraints that is best in the first objective with a test value.
+
+        Probes do not count. None if there is no such trial or objective.
+        """
+        objective = next((o for o in self.objectives if o.tested), None)
+        found = self.front(probes=False)
+        if objective is None or not found:
+            return None
+        return min(found, key=lambda record: objective.loss(self.values(record)[objective.name]))
+
+    def scored(self) -> list[TrialRecord]:
+        """Return what is scored on the test split: the front, the best of each method, and ``best_found``."""
+        best = self.best_found()
+        chosen = [*self.front(), *self.best_of_methods(), *([] if best is None else [best])]
+        return list({record.trial_id: record for record in chosen}.values())
 
     def hypervolume(self) -> float:
         """Return the share (0 to 1) of the box from the ideal to the reference that the front dominates."""

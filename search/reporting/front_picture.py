@@ -8,15 +8,18 @@ from typing import Any
 from search.goals.objectives import Objective
 from search.goals.quantities import quantity_of
 from search.pictures import new_figure
-from search.records.history import History, TrialRecord
+from search.records.history import PROBE, History, TrialRecord
 from search.records.status import Status
 from search.reporting.rows import standard_errors, test_values
 
-_COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48"}
+_COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48", "probe": "#c77700"}
 
 
 def plot_front(history: History, path: Path, title: str) -> None:
-    """Draw all finished trials over the first two objectives; steps join the front.
+    """Draw all finished trials and the probes over the first two objectives; steps join the front.
+
+    Diamonds are probes, and those on the front are filled. A dotted line shows what the probe of all
+    modalities reaches.
 
     Bars at the front's members are standard errors. The less likely a member is really on the front, the
     fainter it is. If the x axis has an upper bound that is checked before training, it is drawn as a line.
@@ -30,7 +33,8 @@ def plot_front(history: History, path: Path, title: str) -> None:
 
     x, y = (*history.objectives, *history.objectives)[:2]
     figure, axes = new_figure(6.4, 4.0)
-    front = history.front()
+    whole = history.front()
+    front = [record for record in whole if record.kind != PROBE]
     finished = [record for record in history.by_status(Status.FINISHED) if record.repeat_of is None]
     rest = [record for record in finished if record not in front]
     methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
@@ -67,7 +71,7 @@ def plot_front(history: History, path: Path, title: str) -> None:
         points(front, "validation", None, s=46, color=faint)
         axes.scatter([], [], s=46, color=_COLOURS["front"], label="front (validation)")
     if len(history.objectives) == 2:
-        ordered = sorted(front, key=lambda r: history.values(r)[x.name])
+        ordered = sorted(whole, key=lambda r: history.values(r)[x.name])
         axes.step(
             [history.values(r)[x.name] for r in ordered],
             [history.values(r)[y.name] for r in ordered],
@@ -77,7 +81,7 @@ def plot_front(history: History, path: Path, title: str) -> None:
             zorder=2,
             label="front (validation)" if mixed else None,
         )
-    for record in front:
+    for record in whole:
         error = standard_errors(record, history).get(y.name)
         if error is not None:
             centre = history.values(record)
@@ -89,7 +93,8 @@ def plot_front(history: History, path: Path, title: str) -> None:
                 capsize=2,
                 lw=1,
             )
-    tested = [r for r in front if y.name in test_values(r, history)]
+    _draw_probes(axes, history, x, y)
+    tested = [r for r in whole if y.name in test_values(r, history)]
     if tested:
         points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
     budgets = [c.bound for c in history.constraints if c.known and c.name == x.name and c.direction == "<="]
@@ -113,6 +118,23 @@ def _faint(colour: Any, member: TrialRecord) -> Any:
 
     likely = None if member.luck is None else member.luck.p_front
     return to_rgba(colour, 1.0 if likely is None else 0.25 + 0.75 * likely)
+
+
+def _draw_probes(axes: Any, history: History, x: Objective, y: Objective) -> None:
+    """Draw the probes as diamonds with their names, and a line at the value of the one of all modalities."""
+    front = history.front()
+    colour = _COLOURS["probe"]
+    for probe in history.probes.values():
+        if not {x.name, y.name} <= probe.values.keys():
+            continue
+        at = probe.values[x.name], probe.values[y.name]
+        inside = colour if probe in front else "none"
+        axes.scatter(*at, s=48, marker="D", facecolors=inside, edgecolors=colour, zorder=4)
+        axes.annotate(
+            probe.trial_id, at, xytext=(5, -9), textcoords="offset points", fontsize=7, color=colour
+        )
+        if probe.trial_id == PROBE and not y.known:
+            axes.axhline(at[1], color=colour, linestyle=":", linewidth=1, zorder=1)
 
 
 def _axis(objective: Objective) -> str:

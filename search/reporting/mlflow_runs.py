@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from search.records.points import Point
 from search.records.status import Status
@@ -143,6 +143,11 @@ class SearchRuns:
         # MLflow's own log_table would append to the tables that an earlier end of the search wrote.
         tables = [{"path": name, "type": "table"} for name in names]
         self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
+
+    def judge(self, verdict: str | None) -> None:
+        """Write what the front means as the search's tag ``verdict`` and description."""
+        if verdict is not None:
+            self.parent.log(self._client, {"verdict": verdict, MLFLOW_RUN_NOTE: verdict})
 
     def end(self, status: str, when: float) -> None:
         """Write the search's final status and its time, in seconds since 1970."""

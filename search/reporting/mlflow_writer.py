@@ -305,6 +305,7 @@ class MlflowWriter:
         if final.picture:
             done &= self._try(final.picture.name, partial(runs.write_file, final.picture))
         done &= self._try("the list of tables", partial(runs.list_tables, final.tables))
+        done &= self._try("the verdict", partial(runs.judge, final.verdict))
         done &= self._try("the search's end", partial(runs.end, final.status, final.when))
         if done:
             self._done.set()

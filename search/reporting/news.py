@@ -153,6 +153,7 @@ class Final:
         texts: Documents by name.
         tables: Names of the documents that are tables.
         picture: A picture file to attach, or None.
+        verdict: What the front means, in a sentence, or None.
     """
 
     status: str
@@ -160,6 +161,7 @@ class Final:
     texts: dict[str, str]
     tables: tuple[str, ...]
     picture: Path | None
+    verdict: str | None = None
 
     @classmethod
     def of(
@@ -169,6 +171,7 @@ class Final:
         tables: Mapping[str, list[dict[str, Any]]],
         picture: Path | None,
         now: float,
+        verdict: str | None = None,
     ) -> Final:
         """Make the documents: the tables that have rows, and the candidates that were never started."""
         texts = {name: _table(rows) for name, rows in tables.items() if rows}
@@ -179,7 +182,7 @@ class Final:
         ]
         if infeasible:
             texts["infeasible.json"] = json.dumps({"infeasible": infeasible}, indent=2)
-        return cls(status, now, texts, shown, picture)
+        return cls(status, now, texts, shown, picture, verdict)
 
 
 def _luck(luck: Luck) -> dict[str, float]:

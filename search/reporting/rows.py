@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from search.goals.constraints import Constraint
-from search.records.history import History, TrialRecord
+from search.records.history import PROBE, History, TrialRecord
 from search.records.status import Status
 
 
@@ -17,9 +17,42 @@ def front_rows(history: History) -> list[dict[str, Any]]:
 
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
     several, ``spread`` holds their standard deviations. ``p_front`` and ``p_better`` are those of ``Luck``.
-    ``standard_error`` holds the standard errors that are known, by the name of the value.
+    ``standard_error`` holds the standard errors that are known, by the name of the value. Probes that are on
+    the front are among the rows.
     """
     return [_row(record, history) for record in history.front()]
+
+
+def probe_row(history: History) -> dict[str, Any] | None:
+    """Return the probe as a row like those of the front, or None if there is none.
+
+    Further entries are ``on_front``; ``modalities``, with such a row for the probe of each modality; and
+    ``best_reading``, the row of the best probe over all ways of reading the encoders, which is never on the
+    front and has no memory and no run of its own.
+    """
+    if not history.probes:
+        return None
+    front = {record.trial_id for record in history.front()}
+    rows = {
+        name: {**_row(probe, history), "on_front": name in front} for name, probe in history.probes.items()
+    }
+    assert history.best_probe is not None
+    best = _row(history.best_probe, history)
+    trained = [objective.name for objective in history.shown if not objective.known]
+    measured = [key for name in trained for key in (name, f"test_{name}") if key in best]
+    measured.append("standard_error")
+    return {
+        **rows.pop(PROBE),
+        "modalities": {name.removeprefix(f"{PROBE}:"): row for name, row in rows.items()},
+        "best_reading": {**{key: best[key] for key in measured}, "config": best["config"]},
+    }
+
+
+def probe_table(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the row of ``probe_row`` with the rows inside of it, as rows of a table."""
+    inner = ("modalities", "best_reading")
+    own = {key: value for key, value in row.items() if key not in inner}
+    return [own, *row["modalities"].values(), {"trial_id": "best reading", **row["best_reading"]}]
 
 
 def method_rows(history: History) -> list[dict[str, Any]]:
@@ -70,7 +103,7 @@ def unmet_rows(history: History) -> list[dict[str, Any]]:
     ``trial_id``, the trial's value as ``nearest``, and ``missed_by``, both in the objective's unit.
     """
     finished = [r for r in history.by_status(Status.FINISHED) if r.repeat_of is None]
-    if history.front() or not finished:
+    if history.front(probes=False) or not finished:
         return []
 
     def missed(record: TrialRecord) -> dict[Constraint, float]:
@@ -96,7 +129,7 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     tests = test_values(record, history)
     row: dict[str, Any] = {"trial_id": record.trial_id, "run_id": record.run_id}
     for objective in history.shown:
-        row[objective.name] = values[objective.name]
+        row[objective.name] = values.get(objective.name)  # a probe has no step time
         if objective.tested:
             row[f"test_{objective.name}"] = tests.get(objective.name)
     for objective in history.shown:

@@ -14,6 +14,7 @@ from search.goals.agreement import RankAgreement
 from search.goals.constraints import parse_constraint
 from search.goals.objectives import PARAMS, Objective
 from search.goals.quantities import quantity_of
+from search.records.history import PROBE
 from search.units import format_duration
 
 #: Headings of parameters, if they differ from the names.
@@ -110,19 +111,21 @@ def front_table(
     """
     lines = [settings_line(row) for row in rows]
     figures = _figures(rows, objectives)
-    if len({row["config"]["method"] for row in rows}) > 1:
+    trials = [row for row in rows if not is_probe(row)]
+    if len({row["config"]["method"] for row in trials}) > 1:
         return _front_table(rows, figures, depths, title, ["method"]), lines
     # All subnets of a supernet share its learning rate.
     inherited = any(figure.key.startswith(_INHERITED) for figure in figures)
     left_out = ("method", "learning_rate") if inherited else ("method",)
-    keys = list(dict.fromkeys(key for row in rows for key in row["config"] if key not in left_out))
-    by_layer = any(isinstance(value, Mapping) for row in rows for value in row["config"].values())
+    keys = list(dict.fromkeys(key for row in trials for key in row["config"] if key not in left_out))
+    named = ["method"] if len(trials) < len(rows) else []
+    by_layer = any(isinstance(value, Mapping) for row in trials for value in row["config"].values())
     endless = Console(width=10_000)
     for gap in (_GAP, 1):
-        table = _front_table(rows, figures, depths, title, keys, gap)
+        table = _front_table(rows, figures, depths, title, [*named, *keys], gap)
         if Measurement.get(endless, endless.options, table).maximum <= width:
             return table, lines if by_layer else []
-    return _front_table(rows, figures, depths, title, []), lines
+    return _front_table(rows, figures, depths, title, named), lines
 
 
 def _front_table(
@@ -157,6 +160,28 @@ def _chance(probability: float | None) -> str:
 
 def _heading(name: str) -> str:
     return _HEADINGS.get(name, name.replace("_", "\n"))
+
+
+def is_probe(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is that of a probe."""
+    return str(row["config"]["method"]).partition(":")[0] == PROBE
+
+
+def probe_lines(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[str]:
+    """Return two lines over the row of ``probe_row``: the probe, and the best reading of its encoders.
+
+    Args:
+        row: The row.
+        objectives: Objectives in the row, see ``History.shown``.
+    """
+    lines = []
+    for what, shown in (("probe", row), ("best over all readings", row["best_reading"])):
+        figures = [figure for figure in _figures([row], objectives) if shown.get(figure.key) is not None]
+        values = [f"{figure.heading} {figure.cell(shown)}".replace("\n", " ") for figure in figures]
+        config = shown["config"].items()
+        read = [f"{key.partition('.')[2]} {name}" for key, name in config if key.startswith("pooling.")]
+        lines.append(f"{what}: {', '.join(values)} ({', '.join(read)})")
+    return lines
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table:
@@ -247,7 +272,8 @@ def settings_line(row: Mapping[str, Any]) -> str:
     """Return a trial's method and settings in one line, the learning rate last."""
     config = row["config"]
     named = {key: value for key, value in config.items() if key not in ("method", "learning_rate")}
-    named["lr"] = config["learning_rate"]
+    if "learning_rate" in config:
+        named["lr"] = config["learning_rate"]
     settings = ", ".join(f"{k}={_written(v)}" for k, v in named.items())
     return f"{_run_id(row)}  {config['method']}: {settings}"
 

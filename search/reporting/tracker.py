@@ -43,7 +43,8 @@ class Tracker:
 
     The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
     and the front as table and picture. Each child run holds one trial: its parameters, every objective in
-    each epoch, predicted memory with its parts, at the end what is known about its luck, and these tags:
+    each epoch, predicted memory with its parts, at the end what is known about its luck, and these tags (a
+    probe has such a run, too):
 
     - ``front``: true or false; the filter ``tags.front = "true"`` selects the front.
     - ``kind``, ``status``: as in ``TrialRecord``.
@@ -104,8 +105,8 @@ class Tracker:
         return self._writer.parent_id
 
     def begin(self) -> None:
-        """Find or create the search's run, and queue all trials and points of the history."""
-        for record in self._history.trials.values():
+        """Find or create the search's run, and queue all probes, trials and points of the history."""
+        for record in self._records_now():
             self.update(record)
         self.progress()
         self._writer.begin()
@@ -149,6 +150,7 @@ class Tracker:
         tables: Mapping[str, list[dict[str, Any]]],
         picture: Path | None,
         patience: float = 30.0,
+        verdict: str | None = None,
     ) -> bool:
         """Write all that is left and close the parent run; before ``begin``, write nothing.
 
@@ -157,15 +159,20 @@ class Tracker:
             tables: Rows of trials by the artifact's name.
             picture: A picture file to attach, or None.
             patience: Seconds to wait for MLflow; anything not written by then is dropped.
+            verdict: What the front means, in a sentence; the parent run's tag ``verdict`` and description.
 
         Returns:
             Whether MLflow took everything.
         """
-        for record in self._history.trials.values():
+        for record in self._records_now():
             self.update(record)
         self.progress()
-        self._outbox.put_final(Final.of(self._history, status, tables, picture, time.time()))
+        self._outbox.put_final(Final.of(self._history, status, tables, picture, time.time(), verdict))
         return self._writer.close(patience)
+
+    def _records_now(self) -> list[TrialRecord]:
+        """Return all that has a run of its own."""
+        return [*self._history.probes.values(), *self._history.trials.values()]
 
     def _note_run(self, trial_id: str, run_id: str) -> None:
         """Note the id of a trial's run; called from the thread."""

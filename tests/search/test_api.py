@@ -54,6 +54,7 @@ def settings(place, tiny_encoders, squares) -> dict[str, Any]:
         "storage_path": str(place / "runs"),
         "tracking_uri": f"sqlite:///{place}/mlflow.db",
         "max_memory": 2 * 2**20,
+        "probe": False,
     }
 
 
@@ -76,6 +77,8 @@ def test_document(finished) -> None:
         "failed",
         "hypervolume",
         "front",
+        "probe",
+        "verdict",
         "unmet",
         "methods",
         "memory",
@@ -264,32 +267,71 @@ def test_other_objectives_settings_and_augmentation(settings) -> None:
     assert {"params", "loss", "macro_f1"} <= set(result.front[0])
 
 
-def test_a_search_over_methods_compares_them_and_takes_them_from_a_plugin(settings, tmp_path) -> None:
-    own = tmp_path / "own.py"
+@pytest.fixture(scope="module")
+def compared(settings, tmp_path_factory) -> Any:
+    """A search over two methods, one of which is a plugin's, with a probe."""
+    own = tmp_path_factory.mktemp("plugin") / "own.py"
     own.write_text(
         "from spaces import SPACES, register_space, union\n"
         "members = lambda: [SPACES['linear'], SPACES['gated_fusion']]\n"
         "register_space(union('two', 'a baseline and an own method', members))\n"
     )
     plugins = (str(EXAMPLE_PLUGIN), str(own))
-    config = SearchConfig(**{**settings, "space": "two", "num_samples": 2}, plugins=plugins, name="two")
+    changes = {"space": "two", "num_samples": 2, "probe": True, "plugins": plugins, "name": "two"}
+    config = SearchConfig(**{**settings, **changes})
     assert SearchConfig.from_json(config.to_json()).extensions.plugins == plugins
-    result = run_search(config)
-    assert result.trials == 2
-    assert {row["config"]["method"] for row in result.methods} == {"linear", "gated_fusion"}
-    assert all(row["trials"] == 1 and row["test_accuracy"] is not None for row in result.methods)
-    accuracies = [row["accuracy"] for row in result.methods]
+    return run_search(config)
+
+
+def test_a_search_over_methods_compares_them_and_takes_them_from_a_plugin(compared, settings) -> None:
+    assert compared.trials == 2
+    assert {row["config"]["method"] for row in compared.methods} == {"linear", "gated_fusion"}
+    assert all(row["trials"] == 1 and row["test_accuracy"] is not None for row in compared.methods)
+    accuracies = [row["accuracy"] for row in compared.methods]
     assert accuracies == sorted(accuracies, reverse=True)
-    on_front = {row["trial_id"] for row in result.methods if row["on_front"]}
-    assert on_front == {member["trial_id"] for member in result.front}
+    on_front = {row["trial_id"] for row in compared.methods if row["on_front"]}
+    assert on_front == {row["trial_id"] for row in compared.front if row["trial_id"].startswith("trial")}
     client = MlflowClient(settings["tracking_uri"])
-    assert "methods.json" in {file.path for file in client.list_artifacts(result.parent_run_id)}
+    assert "methods.json" in {file.path for file in client.list_artifacts(compared.parent_run_id)}
+
+
+def test_the_probe_stands_beside_what_was_found(compared, settings, monkeypatch) -> None:
+    probe, linear = compared.probe, next(r for r in compared.methods if r["config"]["method"] == "linear")
+    assert probe["trial_id"] == probe["config"]["method"] == "probe"
+    assert probe["trainable_parameters"] == linear["trainable_parameters"]
+    assert 0 < probe["memory"] < linear["memory"]
+    assert probe["accuracy"] == 1, "colours of squares are separable"
+    assert set(probe["modalities"]) == {"text", "image"}
+    assert probe["modalities"]["text"]["accuracy"] < 1, "half of the texts say nothing"
+    assert probe["best_reading"]["test_accuracy"] == 1
+    front = {row["trial_id"] for row in compared.front}
+    assert {"probe:image"} <= front <= {"probe", "probe:text", "probe:image", "trial-000", "trial-001"}
+    assert compared.verdict.startswith("nothing found is better than the probe by more than luck: the best, ")
+    folder = Path(compared.folder)
+    assert json.loads((folder / "result.json").read_text())["probe"] == probe
+    kept = {path.name for path in (folder / "outputs").glob("probe*")}
+    assert kept == {
+        f"probe{of}.{split}.npy" for of in ("", ":text", ":image") for split in ("validation", "test")
+    }
+
+    client = MlflowClient(settings["tracking_uri"])
+    run = client.get_run(probe["run_id"])
+    assert run.data.tags["kind"] == "probe"
+    assert run.data.metrics["test.accuracy"] == 1
+    parent = client.get_run(compared.parent_run_id)
+    assert parent.data.tags["verdict"] == parent.data.tags["mlflow.note.content"] == compared.verdict
+    assert parent.data.metrics["trials"] == 2
+
+    monkeypatch.setattr("search.execution.probing.run_watched", lambda *_, **__: pytest.fail("run again"))
+    resumed = resume_search("two", storage_path=settings["storage_path"])
+    assert resumed.probe == probe
+    assert resumed.verdict == compared.verdict
 
 
 def _command(settings: dict[str, Any], *more: str) -> list[str]:
-    options = {k: v for k, v in settings.items() if k not in ("max_memory",)}
+    options = {k: v for k, v in settings.items() if k not in ("max_memory", "probe")}
     pairs = [x for k, v in options.items() for x in (f"--{k.replace('_', '-')}", str(v))]
-    return [sys.executable, "-m", "search", *pairs, *more]
+    return [sys.executable, "-m", "search", *pairs, "--no-probe", *more]
 
 
 def test_json_is_all_there_is_on_standard_output(settings) -> None:

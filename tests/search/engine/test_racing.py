@@ -17,6 +17,7 @@ from search.records.history import TrialRecord
 from search.testing.searching import finish, make_searcher
 from spaces import Space, SpaceContext
 from tests.search.made_up import LABELS, ROWS, outputs_of
+from tests.search.reporting.histories import probes
 
 TUNE_IDS = map(str, count())
 
@@ -194,3 +195,14 @@ def test_nothing_of_the_test_split_reaches_a_choice() -> None:
     trials, chances = handed_out(0)
     assert len(trials) > 6, "some are repeated"
     assert handed_out(7) == (trials, chances)
+
+
+def test_probes_are_never_repeated_and_what_they_dominate_is_not_either() -> None:
+    for labels in (LABELS, {}):  # with outputs and without
+        searcher = make_searcher(_space(2), num_samples=2, seeds=3, labels=labels)
+        probes(searcher.history, 0.1, 0.6)
+        while (handed := searcher.suggest(tune_id := next(TUNE_IDS))) != Searcher.FINISHED:
+            assert isinstance(handed, dict)
+            _finish(searcher, tune_id, [(0.5, 0), (0.7, 0)])
+        assert set(_repeats(searcher)) == (set() if labels else {2})
+        assert [record.trial_id for record in searcher.history.front()] == ["probe", "trial-001"]

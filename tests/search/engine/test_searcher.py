@@ -22,6 +22,7 @@ from search.records.status import Status
 from search.testing.searching import DIVERGED, GPU, end, finish, make_searcher, out_of_memory, report, result
 from search.units import GIB, MIB
 from spaces import Space, SpaceContext
+from tests.search.reporting.histories import probes
 from trainables.errors import UserError
 from trainables.seeds import MAX_SEED, derive_seed
 from trainables.trial.assignment import Bar
@@ -640,3 +641,29 @@ def test_what_was_said_of_a_proposal_must_be_what_was_written(tmp_path: Path) ->
         database.commit()
     with pytest.raises(UserError, match=r"search\.sqlite: is damaged \(AttributeError: "):
         make_searcher(folder=tmp_path / "s")
+
+
+@pytest.mark.parametrize("settings", [{}, {"defer": True}, {"sampler": "evolution"}])
+def test_probes_change_nothing_that_is_proposed(settings) -> None:
+    searchers = [make_searcher(num_samples=12, **settings) for _ in range(2)]
+    probes(searchers[1].history, 0.35, 0.6, text=0.2)
+    proposed: list[list[Any]] = [[], []]
+    for number in range(12):
+        for searcher, configs in zip(searchers, proposed, strict=True):
+            searcher.suggest(str(number))
+            configs.append(searcher.history.leg(str(number)).config)
+            finish(searcher, str(number), 0.3 + 0.05 * configs[-1]["n_fusion_layers"])
+    assert proposed[0] == proposed[1]
+    assert next(record.trial_id for record in searchers[1].history.front()) == "probe:text"
+    assert searchers[0].samples == searchers[1].samples == 12
+
+
+def test_what_a_probe_dominates_need_not_be_scored_at_once() -> None:
+    searcher = make_searcher(num_samples=3)
+    searcher.suggest("a")
+    first = finish(searcher, "a", 0.4)
+    probes(searcher.history, 0.1, 0.6)
+    searcher.suggest("b")
+    assignment, _ = searcher.assignment(searcher.history.leg("b"))
+    assert assignment.bar == Bar("accuracy", at_least=0.4), "the best of its method is scored in any case"
+    assert first not in searcher.history.front()

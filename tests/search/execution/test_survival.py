@@ -128,6 +128,7 @@ def settings(
             "text_encoder": str(tiny_encoders["bert"]),
             "image_encoder": str(tiny_encoders["vit"]),
             "epochs": 3,
+            "probe": False,
             "batch_size": 8,
             "image_size": 32,
             "storage_path": str(folder / "runs"),

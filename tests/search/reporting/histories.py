@@ -6,7 +6,7 @@ from typing import Any
 
 from search.goals.constraints import Constraint
 from search.goals.objectives import get_objectives
-from search.records.history import History, TrialRecord
+from search.records.history import PROBE, History, TrialRecord
 from search.records.status import Status
 from trainables.memory import MemoryReport
 
@@ -41,3 +41,25 @@ def add(
     history.note(record, {"epoch": 1, **metrics})
     history.settle(record, Status.FINISHED)
     return record
+
+
+def probes(history: History, gib: float, accuracy: float, **single: float) -> None:
+    """Give a history probes with test values: one of all modalities, and one of each that is named."""
+
+    def probe(name: str, size: float, value: float, **poolings: str) -> TrialRecord:
+        total = round(size * GIB)
+        config = {"method": name, "strength": 0.1, **{f"pooling.{m}": p for m, p in poolings.items()}}
+        return TrialRecord(
+            name,
+            config,
+            MemoryReport(total, total, 0, 0, 0, 0, trainable_parameters=1000, checkpoint=4000),
+            status=Status.FINISHED,
+            kind=PROBE,
+            epochs=[{"accuracy": value, "macro_f1": value, "loss": 1 - value, "epoch": 1.0, "time": 0.0}],
+            test={"accuracy": value - 0.05, "macro_f1": value - 0.05, "loss": 1.5},
+        )
+
+    joint = probe("probe", gib, accuracy, **dict.fromkeys(single, "cls"))
+    alone = [probe(f"probe:{name}", gib / 2, value, **{name: "cls"}) for name, value in single.items()]
+    best = probe("probe", gib, accuracy + 0.02, **dict.fromkeys(single, "cls+mean"))
+    history.take_probes([joint, *alone, best])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search.goals.constraints import parse_constraint
 from search.goals.luck import Luck
 from search.reporting.front_picture import plot_front
-from tests.search.reporting.histories import of_three_methods
+from tests.search.reporting.histories import of_three_methods, probes
 
 
 def test_a_picture_of_several_methods(tmp_path) -> None:
@@ -29,3 +29,12 @@ def test_what_is_unsure_is_faint_and_has_a_bar(tmp_path) -> None:
     assert "opacity: 0.625" not in sure
     assert "opacity: 0.625" in unsure
     assert unsure.count("LineCollection") == sure.count("LineCollection") + 1
+
+
+def test_probes_are_drawn_by_name_on_the_front_or_off_it(tmp_path) -> None:
+    history = of_three_methods()
+    probes(history, 1.5, 0.7, text=0.2)
+    plot_front(history, tmp_path / "front.svg", "all")
+    drawn = (tmp_path / "front.svg").read_text()
+    assert "<!-- probe -->" in drawn
+    assert "<!-- probe:text -->" in drawn

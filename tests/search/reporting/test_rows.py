@@ -10,8 +10,8 @@ from search.goals.constraints import parse_constraints
 from search.goals.luck import Luck
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
-from search.reporting.rows import front_rows, method_rows, unmet_rows
-from tests.search.reporting.histories import add, of_three_methods
+from search.reporting.rows import front_rows, method_rows, probe_row, probe_table, unmet_rows
+from tests.search.reporting.histories import add, of_three_methods, probes
 
 LINEAR = {"method": "linear", "learning_rate": 1e-3}
 
@@ -95,3 +95,50 @@ def test_what_each_seed_alone_meets_is_missed_by_the_mean() -> None:
     assert row["trial_id"] == "d"
     assert row["nearest"] == pytest.approx(0.8)
     assert row["missed_by"] == pytest.approx(0.05)
+
+
+def test_the_probe_is_a_row_with_those_of_modalities_and_of_the_best_reading() -> None:
+    history = of_three_methods()
+    assert probe_row(history) is None
+    probes(history, 1.5, 0.7, text=0.4, image=0.55)
+    row = probe_row(history)
+    assert row is not None
+    assert (row["trial_id"], row["memory"], row["accuracy"], row["test_accuracy"]) == (
+        "probe",
+        1.5,
+        0.7,
+        pytest.approx(0.65),
+    )
+    assert row["config"] == {
+        "method": "probe",
+        "strength": 0.1,
+        "pooling.text": "cls",
+        "pooling.image": "cls",
+    }
+    assert row["on_front"]
+    assert {name: own["on_front"] for name, own in row["modalities"].items()} == {
+        "text": False,
+        "image": True,
+    }
+    best = row["best_reading"]
+    assert best["accuracy"] == pytest.approx(0.72)
+    assert "memory" not in best
+    table = probe_table(row)
+    assert [r["trial_id"] for r in table] == ["probe", "probe:text", "probe:image", "best reading"]
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_a_value_that_a_probe_lacks_is_none() -> None:
+    history = History(get_objectives(("memory", "step_time")), {"memory": 8.0})
+    probes(history, 1.5, 0.7)
+    row = probe_row(history)
+    assert row is not None
+    assert row["step_time"] is None
+    assert not row["on_front"]
+
+
+def test_unmet_constraints_are_those_of_trials() -> None:
+    history = of_three_methods(*parse_constraints(("memory<=0.8GiB",)))
+    probes(history, 0.5, 0.4)
+    assert [row["trial_id"] for row in front_rows(history)] == ["probe"]
+    assert unmet_rows(history)[0]["trial_id"] == "a"

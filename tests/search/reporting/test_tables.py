@@ -12,9 +12,16 @@ from search.goals.constraints import parse_constraints
 from search.goals.luck import Luck
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
-from search.reporting.rows import front_rows, memory_rows, method_rows, unmet_rows
-from search.reporting.tables import front_table, memory_line, methods_table, time_line, unmet_line
-from tests.search.reporting.histories import add, of_three_methods
+from search.reporting.rows import front_rows, memory_rows, method_rows, probe_row, unmet_rows
+from search.reporting.tables import (
+    front_table,
+    memory_line,
+    methods_table,
+    probe_lines,
+    time_line,
+    unmet_line,
+)
+from tests.search.reporting.histories import add, of_three_methods, probes
 
 DEPTHS = {"text": 6, "image": 12}
 
@@ -177,3 +184,28 @@ def test_memory_that_was_not_measured_has_no_error(history) -> None:
 def test_small_parts_of_the_wall_time_are_left_out() -> None:
     spent = {"set-up": 3.2, "data": 0.3, "training": 65.0}
     assert time_line(spent) == "wall time 1 min 08 s: 3 s set-up, 1 min 05 s training"
+
+
+def test_a_probe_on_the_front_is_named_beside_the_settings_of_a_single_method(history) -> None:
+    one = History(history.objectives, history.reference)
+    add(one, "d", 6, 0.9, {"method": "pmf", "n_fusion_layers": 2, "learning_rate": 1e-3})
+    probes(one, 1.5, 0.7, text=0.4)
+    table, settings = front_table(front_rows(one), one.shown, DEPTHS, "front", 120)
+    lines = _shown(table)
+    (probe,) = (line.split() for line in lines if " probe " in line)
+    (found,) = (line.split() for line in lines if " pmf " in line)
+    assert probe[:4] == ["1.500", "0.700", "0.650", "0.00"]
+    assert probe[-3:] == ["-", "-", "-"], "no layers, no rate, no run so far"
+    assert "4/10" in found
+    assert any("L_f" in line for line in lines)
+    assert settings == []
+
+
+def test_lines_about_the_probe(history) -> None:
+    probes(history, 1.5, 0.7, text=0.4, image=0.55)
+    row = probe_row(history)
+    assert row is not None
+    assert probe_lines(row, history.shown) == [
+        "probe: memory GiB 1.500, val acc 0.700, test acc 0.650, trained params 0.00 M (text cls, image cls)",
+        "best over all readings: val acc 0.720, test acc 0.670 (text cls+mean, image cls+mean)",
+    ]
