@@ -131,7 +131,7 @@ class Step:
             with setting.autocast(self.labels.device):
                 for modality, sequence in self.method.prefix(self.inputs).items():
                     self.inputs[modality] = replace(sequence, tokens=sequence.tokens.float().contiguous())
-        self.optimizer = setting.make_optimizer(self.method.trainable_parameters(), learning_rate=1e-4)
+        self.optimizer = setting.make_optimizer(self.method, learning_rate=1e-4)
         self.method.train()
 
     def __call__(self) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from spaces.base import Member, Space
 from spaces.subnets import draw_member
-from trainables.configuration import split_config
+from trainables.configuration import recipe_changes, setting_changes, split_config
 from trainables.methods import get_method
 from trainables.methods.space import SpaceContext
+from trainables.step import Recipe, TrainingSetting
 
 
 def check_space(space: Space, context: SpaceContext, draws: int = 20, seed: int = 0) -> None:
@@ -59,6 +60,8 @@ def _check_point(point: Mapping[str, Any], member: Member) -> None:
 def _check_member(space: Space, context: SpaceContext, member: Member) -> None:
     method, fields = split_config(member.config)
     get_method(method).config_class.from_dict(fields)
+    TrainingSetting(**setting_changes(member.config))
+    Recipe(**recipe_changes(member.config))
     assert json.loads(json.dumps(member.config)) == member.config, f"{member.config}: not what JSON holds"
     assert member.config["learning_rate"] > 0, f"{member.config}: no learning rate"
     assert space.at(member.values, context).config == member.config, f"{member.values}: not always the same"

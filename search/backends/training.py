@@ -194,6 +194,7 @@ class TrainingBackend:
             fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
             setting=setting,
             epochs=trial.epochs,
+            recipe=config.recipe,
             augment=trial.augment,
             feature_cache=trial.feature_cache_size if trial.feature_cache else 0,
             prefixes=self._prefixes(space),

@@ -24,7 +24,7 @@ from search.config.markers import Changeable, DefaultWith, Only
 from search.records.place import Place, absolute
 from trainables.errors import UserError
 from trainables.options import Option, Settings
-from trainables.step.setting import StepSettings
+from trainables.step import Recipe, StepSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,7 @@ class SearchConfig:
     oneshot: OneShotSettings
     trial: TrialSettings
     step: StepSettings
+    recipe: Recipe
     data: DataSettings
     encoders: EncoderSettings
     storage: StorageSettings

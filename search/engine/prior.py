@@ -16,6 +16,7 @@ from search.setup import Setup
 from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
 from trainables.parameters import Choices, Parameter
+from trainables.step import Recipe
 
 #: Most members that are tried to express one configuration. More than one is needed only if a parameter has
 #: another name than the field that it decides.
@@ -189,4 +190,8 @@ def comparable(
     compare("encoder dropout", *("on" if config.step.encoder_dropout else "off" for config in (old, new)))
     compare("optimizer", old.step.optimizer, new.step.optimizer)
     compare("augmentation", old.trial.augment, new.trial.augment)
+    for name in ("weight_decay", "clip_norm", "label_smoothing"):
+        compare(name.replace("_", " "), getattr(old.step, name), getattr(new.step, name))
+    for option in Recipe.options():
+        compare(option.name.replace("_", " "), *(getattr(each.recipe, option.name) for each in (old, new)))
     return found

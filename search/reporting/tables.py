@@ -26,6 +26,9 @@ _HEADINGS = {
     "translator_width": "trans.\nwidth",
     "learning_rate": "lr",
     "gradient_checkpointing": "grad.\nckpt.",
+    "weight_decay": "decay",
+    "label_smoothing": "label\nsmooth.",
+    "head_learning_rate": "head\nlr",
 }
 
 #: Spaces between two columns.

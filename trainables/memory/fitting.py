@@ -127,7 +127,7 @@ def measure_configuration(
                 torch.nn.init.zeros_(weight)
     built = build_method(method, config, setting.context(towers, predictor.task.output_size)).to(device)
     built.train()
-    optimizer = setting.make_optimizer(built.trainable_parameters(), learning_rate=0.0)
+    optimizer = setting.make_optimizer(built, learning_rate=0.0)
     inputs = {
         m: {
             name: tensor.to(device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -26,19 +29,12 @@ def step_decisive_only(optimizer: torch.optim.Optimizer) -> None:
 
     If parameters are updated one by one, each needs temporaries of its own size while some temporaries of the
     previous parameter still exist. The peak therefore depends on pairs of neighbours only. A pair is skipped
-    if both sizes of another pair are at least as large. Each of the other pairs is updated on its own.
+    if both sizes of another pair of its group are at least as large; without weight decay, a group may need
+    fewer temporaries than others. Each of the other pairs is updated on its own.
     """
     parameters = _parameters(optimizer)
     step = optimizer.step
-    pairs = {
-        (before.numel(), parameter.numel()): (before, parameter)
-        for before, parameter in zip(parameters[:1] + parameters, parameters, strict=False)
-    }
-    decisive = [
-        pair
-        for sizes, pair in pairs.items()
-        if not any(o != sizes and o[0] >= sizes[0] and o[1] >= sizes[1] for o in pairs)
-    ]
+    decisive = [pair for group in optimizer.param_groups for pair in _decisive(group["params"])]
 
     def step_decisive() -> None:
         gradients = {parameter: parameter.grad for parameter in parameters}
@@ -50,6 +46,23 @@ def step_decisive_only(optimizer: torch.optim.Optimizer) -> None:
             parameter.grad = gradient
 
     optimizer.__dict__["step"] = step_decisive
+
+
+def _decisive(parameters: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Return those pairs of neighbours of a group that no other pair exceeds.
+
+    The first parameter has none before it, which counts as one of size 0.
+    """
+    sizes = [0, *(parameter.numel() for parameter in parameters)]
+    pairs = {
+        pair: parameters[max(index - 1, 0) : index + 1]
+        for index, pair in enumerate(itertools.pairwise(sizes))
+    }
+    return [
+        tuple(neighbours)
+        for pair, neighbours in pairs.items()
+        if not any(other != pair and other[0] >= pair[0] and other[1] >= pair[1] for other in pairs)
+    ]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -53,7 +53,10 @@ class MemoryPredictor:
     _others: dict[TrainingSetting, MemoryPredictor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.setting.label_smoothing and not self.task.smooths_labels:
+            raise UserError(f"--label-smoothing: is not for the task {self.task.name}; leave it out")
         self._others[self.setting] = self
+        self._others.setdefault(self.setting.same_memory(), self)
         for encoder in self.encoders.values():
             encoder.check_sizes(self.setting.sizes)
 
@@ -66,10 +69,7 @@ class MemoryPredictor:
         Raises:
             UserError: If the setting or the encoders do not accept the values.
         """
-        setting = replace(self.setting, **changes)
-        if setting not in self._others:
-            self._others[setting] = replace(self, setting=setting, _known={}, _encoded={})
-        return self._others[setting]
+        return self._under(replace(self.setting, **changes))
 
     def predict(self, method: str, config: Mapping[str, Any] | MethodConfig) -> MemoryReport:
         """Return the memory of a configuration.
@@ -95,7 +95,8 @@ class MemoryPredictor:
         Args:
             config: ``method``, ``learning_rate``, the method's fields and fields of the setting.
         """
-        return self.changed(**setting_changes(config)).predict(*split_config(config))
+        setting = replace(self.setting, **setting_changes(config))
+        return self._under(setting.same_memory()).predict(*split_config(config))
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
         """Return the memory of a configuration as the search runs it; see ``TrainingSetting.as_run``.
@@ -105,7 +106,7 @@ class MemoryPredictor:
             cached: Whether the output of frozen lower layers is cached.
         """
         setting = replace(self.setting, **setting_changes(config)).as_run(cached=cached)
-        return self.changed(**setting.to_dict()).predict(*split_config(config))
+        return self._under(setting.same_memory()).predict(*split_config(config))
 
     def predict_forward(
         self, method: type[FusionMethod], config: MethodConfig, modalities: Sequence[str]
@@ -170,7 +171,7 @@ class MemoryPredictor:
 
         The optimizer's step skips parameters that do not affect the peak.
         """
-        optimizer = self.setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
+        optimizer = self.setting.make_optimizer(method, learning_rate=0.0)
         make_state(optimizer)
         if self.setting.optimizer_kernel == "single":
             step_decisive_only(optimizer)
@@ -199,11 +200,18 @@ class MemoryPredictor:
             self.memo.put(self._content(key), asdict(report))
         return report
 
+    def _under(self, setting: TrainingSetting) -> MemoryPredictor:
+        """Return a predictor for the same encoders and a setting."""
+        if setting not in self._others:
+            self._others[setting] = replace(self, setting=setting, _known={}, _encoded={})
+        return self._others[setting]
+
     def _content(self, key: str) -> str:
         """Return everything that a prediction depends on, except the program, as one text."""
         encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
-        return json.dumps([encoders, task, self.setting.to_dict(), key], sort_keys=True, default=str)
+        setting = self.setting.same_memory().to_dict()
+        return json.dumps([encoders, task, setting, key], sort_keys=True, default=str)
 
     def _encoders(self) -> dict[str, Tower]:
         kernel = self.setting.attention

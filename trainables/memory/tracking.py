@@ -36,7 +36,7 @@ def measure_memory(
         setting: Optimizer, precision and so on.
         task: The task, which computes the loss.
     """
-    optimizer = setting.make_optimizer(method.trainable_parameters(), learning_rate=0.0)
+    optimizer = setting.make_optimizer(method, learning_rate=0.0)
     make_state(optimizer)
     method.train()
     held, _ = track_step(method, inputs, labels, setting, optimizer, task)

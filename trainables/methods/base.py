@@ -150,6 +150,21 @@ class Stage:
     run: Callable[[Mapping[str, Sequence]], dict[str, Sequence]]
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Trained parameters that an optimizer treats alike.
+
+    Attributes:
+        parameters: The parameters, in a fixed order.
+        head: Whether they belong to the method's head.
+        decays: Whether weight decay applies to them.
+    """
+
+    parameters: list[nn.Parameter]
+    head: bool
+    decays: bool
+
+
 class Inserted(nn.Module):
     """A module that a method wraps around a module of a frozen layer, for example an adapter.
 
@@ -174,7 +189,11 @@ class FusionMethod(nn.Module):
 
     Attributes:
         towers: The towers that the method uses, by modality.
+        head: The last module, an ``nn.Linear`` or a ``parts.MeanHead``. It maps the method's vectors to the
+            outputs.
     """
+
+    head: nn.Module
 
     config_class: ClassVar[type[MethodConfig]] = MethodConfig
 
@@ -298,6 +317,22 @@ class FusionMethod(nn.Module):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that train, in a fixed order."""
         return [p for p in self.parameters() if p.requires_grad]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the parameters that train, by whether they belong to the head and whether they decay.
+
+        Weight decay is for the weight matrices of linear, convolution and embedding layers: parameters with
+        the name ``weight`` and more than one dimension. Biases, norms, prompts, and tokens or factors that
+        stand for themselves have other names or one dimension.
+        """
+        of_head = {id(parameter) for parameter in self.head.parameters()}
+        groups = [ParameterGroup([], head, decays) for head in (False, True) for decays in (True, False)]
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                matrix = name.rpartition(".")[2] == "weight" and parameter.ndim > 1
+                group = groups[2 * (id(parameter) in of_head) + (not matrix)]
+                group.parameters.append(parameter)
+        return [group for group in groups if group.parameters]
 
     def trainable_parameter_count(self) -> int:
         """Return the number of trained scalars."""

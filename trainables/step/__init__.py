@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trainables.step.recipe import Recipe
 from trainables.step.setting import StepSettings, TrainingSetting
 
 if TYPE_CHECKING:
     from trainables.step.training import forward_loss, training_step
 
-__all__ = ["StepSettings", "TrainingSetting", "forward_loss", "training_step"]
+__all__ = ["Recipe", "StepSettings", "TrainingSetting", "forward_loss", "training_step"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 from trainables.step.precision import AUTO, PRECISIONS
+from trainables.step.recipe import TRAINING
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from trainables.methods import MethodContext
+    from trainables.methods import FusionMethod, MethodContext
     from trainables.towers import InputSizes, Tower
 
 #: How an optimizer updates its parameters: one by one, all together in a few calls, or in one kernel.
@@ -107,6 +107,37 @@ class StepSettings(PrecisionSettings):
         ),
         OneOf(PREFIXES),
     ] = "computed"
+    weight_decay: Annotated[
+        float,
+        Help(
+            "Weight decay of the optimizer. Only weight matrices decay: no biases, norms and prompts.",
+            metavar="RATE",
+            panel=TRAINING,
+        ),
+        AtLeast(0),
+        AtMost(1),
+    ] = 1e-4
+    clip_norm: Annotated[
+        float | None,
+        Help(
+            "Largest norm of a step's gradient; a longer one is shortened. A supernet's is 1 by default.",
+            metavar="NORM",
+            panel=TRAINING,
+            default="no limit",
+        ),
+        MoreThan(0),
+        AtMost(1e9),
+    ] = None
+    label_smoothing: Annotated[
+        float,
+        Help(
+            "Share of a label that is spread evenly over all classes in training. Only for classification.",
+            metavar="SHARE",
+            panel=TRAINING,
+        ),
+        AtLeast(0),
+        AtMost(1),
+    ] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,7 +196,6 @@ class TrainingSetting(StepSettings):
         AtLeast(1),
         AtMost(MOST),
     ] = 50
-    weight_decay: float = 1e-4
 
     @classmethod
     def of(cls, step: StepSettings, **others: Any) -> TrainingSetting:
@@ -204,6 +234,18 @@ class TrainingSetting(StepSettings):
         prefix = "cached" if cached and self.prefix == "computed" else self.prefix
         return dataclasses.replace(self, skip_unused=True, prefix=prefix)
 
+    def same_memory(self) -> TrainingSetting:
+        """Return the setting that stands for all whose steps need the same memory as this one's.
+
+        Predictions are made for it, so that a search over a rate does not predict for each of its values.
+        """
+        return dataclasses.replace(
+            self,
+            weight_decay=float(self.weight_decay > 0),
+            clip_norm=None if self.clip_norm is None else 1.0,
+            label_smoothing=float(self.label_smoothing > 0),
+        )
+
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context manager for forward passes on a device."""
         if self.precision != "fp32":
@@ -212,18 +254,33 @@ class TrainingSetting(StepSettings):
             return torch.autocast(device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def make_optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """Return the optimizer of the trained parameters."""
+    def make_optimizer(
+        self, method: FusionMethod, learning_rate: float, head_learning_rate: float = 1.0
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer of a method's trained parameters.
+
+        Args:
+            method: The method.
+            learning_rate: Learning rate of all but the head.
+            head_learning_rate: That of the head, as a multiple of ``learning_rate``.
+        """
         import torch
 
         kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[self.optimizer])
         options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        groups = [
+            {
+                "params": group.parameters,
+                "lr": learning_rate * (head_learning_rate if group.head else 1),
+                "weight_decay": self.weight_decay if group.decays else 0.0,
+            }
+            for group in method.parameter_groups()
+        ]
         # Both are always given. PyTorch's default is foreach on GPUs only. It needs temporaries as large as
-        # all gradients together, so the peak would depend on the device.
+        # all gradients of a group together, so the peak would depend on the device.
         return kind(
-            parameters,
+            groups,
             lr=learning_rate,
-            weight_decay=self.weight_decay,
             foreach=self.optimizer_kernel == "foreach",
             fused=self.optimizer_kernel == "fused",
             **options,

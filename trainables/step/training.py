@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
@@ -25,8 +25,23 @@ def forward_loss(
     """Return the loss of a batch, with the method's auxiliary loss, ready for ``backward``."""
     with setting.autocast(labels.device):
         output = method(inputs)
-    loss = task.loss(output.outputs, labels)
+    loss = training_loss(task, output.outputs, labels, setting)
     return loss if output.aux_loss is None else loss + output.aux_loss
+
+
+def training_loss(task: Task, outputs: Tensor, labels: Tensor, setting: TrainingSetting) -> Tensor:
+    """Return the loss that a step lowers, with the labels smoothed if the setting says so."""
+    if setting.label_smoothing:
+        return task.smoothed_loss(outputs, labels, setting.label_smoothing)
+    return task.loss(outputs, labels)
+
+
+def limit_gradient(optimizer: torch.optim.Optimizer, most: float | None, setting: TrainingSetting) -> None:
+    """Shorten the gradient of all trained parameters to a norm of at most ``most``; None leaves it."""
+    if most is not None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        # Like the optimizer, all at once takes temporaries for each of them
+        nn.utils.clip_grad_norm_(parameters, most, foreach=setting.optimizer_kernel != "single")
 
 
 def training_step(
@@ -70,6 +85,7 @@ def training_step(
             loss.backward()
         total += loss.detach()
     with part("optimizer step"):
+        limit_gradient(optimizer, setting.clip_norm, setting)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total

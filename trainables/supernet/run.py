@@ -84,6 +84,7 @@ class SupernetRun:
         self.trainer = SupernetTrainer(
             self.supernet,
             self.setting,
+            spec.recipe,
             plan.learning_rate,
             plan.epochs,
             len(self.bench.data.split("train")),

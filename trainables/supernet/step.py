@@ -16,11 +16,13 @@ from trainables.elastic import Supernet
 from trainables.errors import UserError, unknown
 from trainables.seeds import derive_seed
 from trainables.step.setting import TrainingSetting
+from trainables.step.training import limit_gradient, training_loss
 from trainables.tasks import Task
 from trainables.towers import part
 
-#: Maximum norm of a step's gradient. Deep and shallow subnets share one learning rate. Without the limit, a
-#: few steps of deep subnets at a rate for shallow ones can destroy the shared weights.
+#: Maximum norm of a step's gradient if the setting has none. Deep and shallow subnets share one learning
+#: rate. Without the limit, a few steps of deep subnets at a rate for shallow ones can destroy the shared
+#: weights.
 MAX_GRADIENT_NORM = 1.0
 
 #: uniform: a step trains one random subnet; sandwich: it trains the largest, the smallest and a random one.
@@ -110,10 +112,10 @@ def supernet_step(
 ) -> Tensor:
     """Run forward and backward passes of some subnets on the same rows, then one optimizer step.
 
-    The loss is the mean over subnets of their mean losses. The norm of its gradient is limited to
-    ``MAX_GRADIENT_NORM``. Weights that no subnet of the step uses do not change, and neither do their
-    optimizer moments: with gradients of zero, Adam would keep moving the weights of rarely drawn layers. With
-    gradient accumulation the rows are run in parts.
+    The loss is the mean over subnets of their mean losses. The norm of its gradient is limited to the
+    setting's ``clip_norm``, or to ``MAX_GRADIENT_NORM`` if that is None. Weights that no subnet of the step
+    uses do not change, and neither do their optimizer moments: with gradients of zero, Adam would keep moving
+    the weights of rarely drawn layers. With gradient accumulation the rows are run in parts.
 
     Args:
         replica: A ``Replica``, possibly wrapped to share gradients with other workers.
@@ -142,7 +144,7 @@ def supernet_step(
                 with setting.autocast(batch.labels.device):
                     outputs, aux_loss = replica(config, batch.inputs)
                 if taught is None:
-                    loss = task.loss(outputs, batch.labels)
+                    loss = training_loss(task, outputs, batch.labels, setting)
                 else:
                     loss = task.distillation(outputs, taught)
                 if distill and taught is None:
@@ -157,21 +159,20 @@ def supernet_step(
             total = total.to(loss.device) + loss.detach()
             del batch, outputs, aux_loss, loss
     with part("optimizer step"):
-        _limit_gradients(replica, configs)
+        _drop_unused_gradients(replica, configs)
+        limit_gradient(optimizer, setting.clip_norm or MAX_GRADIENT_NORM, setting)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total
 
 
-def _limit_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
-    """Remove the gradient of weights that no subnet uses, and limit the norm of the others."""
+def _drop_unused_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
+    """Remove the gradient of weights that no subnet uses."""
     supernet = cast(Replica, getattr(replica, "module", replica)).supernet
     present = {id(weight) for config in configs for weight in supernet.weights_of(config)}
-    weights = supernet.largest.trainable_parameters()
-    for weight in weights:
+    for weight in supernet.largest.trainable_parameters():
         if id(weight) not in present:
             weight.grad = None
-    nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM, foreach=False)
 
 
 def _alone(replica: nn.Module, *, alone: bool) -> contextlib.AbstractContextManager[Any]:

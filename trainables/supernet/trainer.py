@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,10 @@ from trainables.elastic import Supernet
 from trainables.methods import FusionMethod
 from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
-from trainables.step.setting import TrainingSetting
+from trainables.step import Recipe, TrainingSetting
 from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import Task
-from trainables.trial.trainer import CosineTraining
+from trainables.trial.trainer import ScheduledTraining
 
 #: Function that loads rows of a split for a subnet. Its last argument is a generator for augmentation.
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
@@ -27,8 +28,8 @@ Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
 WARM_UP = 0.2
 
 
-class SupernetTrainer(CosineTraining):
-    """Trains a supernet's weights. The learning rate first rises, then falls along a cosine.
+class SupernetTrainer(ScheduledTraining):
+    """Trains a supernet's weights. The learning rate first rises, then falls.
 
     Several workers train on shares of the same batches. Their number changes only the order of summation and
     the random numbers of dropout and augmentation.
@@ -36,7 +37,8 @@ class SupernetTrainer(CosineTraining):
     Args:
         supernet: The supernet, on its device.
         setting: Optimizer, precision and so on. ``batch_size`` is the total of all workers.
-        learning_rate: Peak learning rate. It falls to 0 over all epochs.
+        recipe: Schedule and so on. The learning rate rises over at least ``WARM_UP`` of the steps.
+        learning_rate: Peak learning rate.
         epochs: Number of planned passes over the training split.
         rows: Number of rows of the training split.
         load: Loads some of the rows for a subnet.
@@ -52,6 +54,7 @@ class SupernetTrainer(CosineTraining):
         self,
         supernet: Supernet,
         setting: TrainingSetting,
+        recipe: Recipe,
         learning_rate: float,
         epochs: int,
         rows: int,
@@ -65,8 +68,8 @@ class SupernetTrainer(CosineTraining):
         world: int = 1,
     ) -> None:
         steps = epochs * -(-rows // setting.batch_size)
-        weights = supernet.largest.trainable_parameters()
-        super().__init__(setting, weights, learning_rate, steps, warm_up=round(WARM_UP * steps))
+        recipe = replace(recipe, warm_up=max(recipe.warm_up, WARM_UP))
+        super().__init__(supernet.largest, setting, recipe, learning_rate, steps)
         self.supernet = supernet
         self.rows = rows
         self.load = load

@@ -73,6 +73,9 @@ class Task(ABC):
     #: The accepted label types, for error messages.
     label_types: ClassVar[str]
 
+    #: Whether the task has a ``smoothed_loss``.
+    smooths_labels: ClassVar[bool] = False
+
     @classmethod
     @abstractmethod
     def takes(cls, kind: pa.DataType) -> bool:
@@ -133,6 +136,16 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of outputs (B, D) as a scalar."""
+
+    def smoothed_loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        """Return the mean loss of outputs (B, D) as a scalar, with smoothed labels.
+
+        Args:
+            outputs: Outputs of the method.
+            labels: The samples' labels.
+            smoothing: Share of a label that is spread over all classes, from 0 to 1.
+        """
+        raise AttributeError(f"{type(self).__name__} does not define smoothed_loss")
 
     def teaching(self, outputs: Tensor) -> Tensor:
         """Return the distillation targets that a teacher's outputs (B, D) give."""

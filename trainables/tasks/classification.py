@@ -42,6 +42,7 @@ class Classification(Task):
         Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 after the last epoch"),
         Metric("loss", "minimize", None, 0.0, "", "cross entropy after the last epoch"),
     )
+    smooths_labels = True
     label_types = "class names (string) or indices (integer)"
 
     @classmethod
@@ -115,6 +116,13 @@ class Classification(Task):
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross entropy of logits (B, C)."""
         return F.cross_entropy(outputs.float(), labels)
+
+    def smoothed_loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        """Return the mean cross entropy of logits (B, C) with smoothed labels.
+
+        Source: Szegedy et al., Rethinking the Inception architecture (CVPR 2016), Sec. 7.
+        """
+        return F.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
 
     def teaching(self, outputs: Tensor) -> Tensor:
         """Return the softmax probabilities (B, C) of logits."""

@@ -115,6 +115,6 @@ def take_step(
 def train(method: FusionMethod, steps: int, setting: TrainingSetting | None = None) -> list[float]:
     """Return the losses of some steps on the same batch."""
     setting = setting or TrainingSetting()
-    optimizer = setting.make_optimizer(method.trainable_parameters(), 1e-2)
+    optimizer = setting.make_optimizer(method, 1e-2)
     method.train()
     return [take_step(method, optimizer, setting) for _ in range(steps)]

@@ -136,7 +136,7 @@ def check_training_changes_trained_weights_only(name: str) -> None:
     supernet = supernet_of(name).train()
     before = {n: v.clone() for n, v in supernet.largest.state_dict().items()}
     trained = set(supernet.largest.trainable_state_dict())
-    optimizer = TrainingSetting().make_optimizer(supernet.largest.trainable_parameters(), 1e-2)
+    optimizer = TrainingSetting().make_optimizer(supernet.largest, 1e-2)
     inputs, labels = make_batch()
     configs = [largest(name), *smaller(name)[-1:], largest(name)]
     for config in configs:

@@ -29,15 +29,21 @@ from trainables.towers import resolve_encoders
 #: Settings in which memory is checked for every option of every method.
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"attention": "sdpa", "precision": "bf16", "optimizer": "sgd", "gradient_checkpointing": True},
+    {
+        "attention": "sdpa",
+        "precision": "bf16",
+        "optimizer": "sgd",
+        "gradient_checkpointing": True,
+        "clip_norm": 1.0,
+    },
 ]
 #: Further settings, in which only the default cases are checked.
 MORE_SETTINGS: list[dict[str, Any]] = [
-    {"gradient_checkpointing": True},
-    {"precision": "bf16"},
-    {"precision": "bf16-frozen", "gradient_accumulation": 3},
-    {"optimizer_kernel": "foreach", "prefix": "cached", "skip_unused": True},
-    {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False},
+    {"gradient_checkpointing": True, "optimizer": "sgd", "weight_decay": 0.0},
+    {"precision": "bf16", "label_smoothing": 0.1},
+    {"precision": "bf16-frozen", "gradient_accumulation": 3, "weight_decay": 0.0},
+    {"optimizer_kernel": "foreach", "prefix": "cached", "skip_unused": True, "clip_norm": 1.0},
+    {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False, "clip_norm": 0.1},
 ]
 
 

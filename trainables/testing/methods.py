@@ -13,6 +13,7 @@ from unittest import mock
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainables.configuration import NO_OPTIONS
 from trainables.memory import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.step.setting import TrainingSetting
@@ -118,7 +119,7 @@ def check_every_trained_parameter_gets_a_gradient_within_two_steps(name: str, co
 
 
 def _assert_gradients(method: FusionMethod) -> None:
-    optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 1e-2)
+    optimizer = TrainingSetting().make_optimizer(method, 1e-2)
     silent = {n for n, p in method.named_parameters() if p.requires_grad}
     method.train()
     for _ in range(2):
@@ -272,6 +273,16 @@ def check_gradient_graph_stops_at_the_prefix(name: str, config: dict[str, Any]) 
     assert not any(touched)
 
 
+def check_every_trained_parameter_is_in_one_group(name: str, config: dict[str, Any]) -> None:
+    """Check that an optimizer gets every trained parameter once, and that only matrices decay."""
+    method = build(name, config)
+    groups = method.parameter_groups()
+    grouped = [id(parameter) for group in groups for parameter in group.parameters]
+    assert sorted(grouped) == sorted(map(id, method.trainable_parameters()))
+    assert all(parameter.ndim > 1 for group in groups if group.decays for parameter in group.parameters)
+    assert any(group.head and group.decays for group in groups)
+
+
 def check_every_modality_counts(name: str) -> None:
     """Check that outputs depend on exactly the modalities that the method declares."""
     method = build(name, {})
@@ -335,6 +346,8 @@ def check_is_described(name: str) -> None:
     assert spec.source
     assert spec.method.__doc__ or not spec.method.__module__.startswith("trainables")
     assert all(field.metadata["help"] for field in dataclasses.fields(spec.config_class))
+    names = {field.name for field in dataclasses.fields(spec.config_class)}
+    assert not names & NO_OPTIONS, "a configuration states these beside a method's options"
     json.dumps(spec.config_class().to_dict())
 
 
@@ -345,6 +358,7 @@ _OF_DEFAULTS = (
     check_training_from_a_cached_prefix_is_the_same,
     check_skipping_unused_outputs_changes_nothing,
     check_gradient_checkpointing_changes_memory_only,
+    check_every_trained_parameter_is_in_one_group,
 )
 #: Checks of these configurations and of those with one changed option.
 _OF_OPTIONS = (

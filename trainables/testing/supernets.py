@@ -26,8 +26,8 @@ from trainables.towers import Sequence
 
 #: Checked steps: whether smaller subnets learn from the largest one, and changed fields of the setting.
 _STEPS: list[tuple[bool, dict[str, Any]]] = [
-    (False, {"gradient_accumulation": 3, "precision": "bf16", "attention": "sdpa"}),
-    (True, {"prefix": "cached", "skip_unused": True, "gradient_checkpointing": True}),
+    (False, {"gradient_accumulation": 3, "precision": "bf16", "attention": "sdpa", "label_smoothing": 0.1}),
+    (True, {"prefix": "cached", "skip_unused": True, "gradient_checkpointing": True, "clip_norm": 0.5}),
 ]
 
 
@@ -73,7 +73,7 @@ def check_predicted_memory_of_a_supernet(name: str, distill: bool, changes: dict
     predicted = predict_supernet(predictor_of(families).changed(**changes), name, curriculum)
     supernet = supernet_of(name, setting).train()
     inputs, labels = make_batch()
-    optimizer = setting.make_optimizer(supernet.largest.trainable_parameters(), 0.0)
+    optimizer = setting.make_optimizer(supernet.largest, 0.0)
     make_state(optimizer)
     stored: dict[str, dict[str, Any]] = {}
     for config in (curriculum.largest, curriculum.smallest):

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainables.configuration import setting_changes, split_config
+from trainables.configuration import recipe_changes, setting_changes, split_config
 from trainables.data import Loader
 from trainables.elastic import SupernetWeights
 from trainables.memory.measuring import Measured
@@ -57,6 +57,7 @@ class TrialRun:
         self.bench = Workbench(self.spec, self.device, self.assignment.threads, self.tick)
         setting = replace(self.spec.setting, **setting_changes(self.config))
         self.setting = setting.as_run(cached=self.spec.feature_cache > 0)
+        self.recipe = replace(self.spec.recipe, **recipe_changes(self.config))
         self.method = self._build().to(self.device)
         later = ("test",) if self.assignment.bar is not None else ()
         self.bench.fill(("train", "validation", *later), self.method, self.setting)
@@ -67,6 +68,7 @@ class TrialRun:
         self.trainer = Trainer(
             self.method,
             self.setting,
+            self.recipe,
             self.config["learning_rate"],
             self.spec.epochs,
             train,

@@ -9,14 +9,14 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from trainables.data.loader import Loader
 from trainables.memory.measuring import StepMeter
 from trainables.methods import FusionMethod
 from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
-from trainables.step.setting import TrainingSetting
+from trainables.step import Recipe, TrainingSetting
 from trainables.tasks import Task
 from trainables.trial.outputs import Evaluation, compact
 
@@ -66,34 +66,31 @@ class _StepClock:
         return statistics.median(steps)
 
 
-class CosineTraining:
-    """The state of training beside the model: optimizer, cosine learning rate and number of epochs.
+class ScheduledTraining:
+    """The state of training beside the model: optimizer, schedule of the learning rate and number of epochs.
 
     Args:
+        method: The method that trains.
         setting: Optimizer, precision and so on.
-        parameters: The trained parameters.
-        learning_rate: Peak learning rate. It falls to 0 over all steps.
+        recipe: Schedule and so on.
+        learning_rate: Peak learning rate.
         steps: Number of planned steps.
-        warm_up: Number of first steps over which the learning rate rises.
     """
 
     def __init__(
         self,
+        method: FusionMethod,
         setting: TrainingSetting,
-        parameters: list[nn.Parameter],
+        recipe: Recipe,
         learning_rate: float,
         steps: int,
-        warm_up: int = 0,
     ) -> None:
         self.setting = setting
         self.epoch = 0
-        self.optimizer = setting.make_optimizer(parameters, learning_rate)
-
-        def share(step: int) -> float:
-            rising = min((step + 1) / (warm_up + 1), 1)
-            return rising * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
+        self.optimizer = setting.make_optimizer(method, learning_rate, recipe.head_learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: recipe.share(step, steps)
+        )
 
     def finish_epoch(self, train_loss: float) -> None:
         """Count a finished epoch.
@@ -123,13 +120,14 @@ class CosineTraining:
         self.schedule.load_state_dict(state["schedule"])
 
 
-class Trainer(CosineTraining):
-    """Trains a method's trainable parameters with a cosine learning rate.
+class Trainer(ScheduledTraining):
+    """Trains a method's trainable parameters.
 
     Args:
         method: The method, on its device.
         setting: Optimizer, precision and so on.
-        learning_rate: Peak learning rate. It falls to 0 over all epochs.
+        recipe: Schedule and so on.
+        learning_rate: Peak learning rate.
         epochs: Number of planned passes over the training split.
         train: The training split.
         seed: Seed of the order of the samples, of dropout and of augmentation.
@@ -143,13 +141,14 @@ class Trainer(CosineTraining):
         self,
         method: FusionMethod,
         setting: TrainingSetting,
+        recipe: Recipe,
         learning_rate: float,
         epochs: int,
         train: Loader,
         seed: int,
         task: Task,
     ) -> None:
-        super().__init__(setting, method.trainable_parameters(), learning_rate, epochs * len(train))
+        super().__init__(method, setting, recipe, learning_rate, epochs * len(train))
         self.method = method
         self.train_loader = train
         self.seed = seed
@@ -203,6 +202,20 @@ class Trainer(CosineTraining):
         Raises:
             DivergedError: If a metric is not finite.
         """
+        outputs, labels = self.outputs(loader, tick)
+        metrics = self.task.score(outputs, labels)
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
+        return Evaluation(metrics, compact(outputs))
+
+    def outputs(self, loader: Loader, tick: Tick = no_tick) -> tuple[Tensor, Tensor]:
+        """Return the method's outputs (N, D) for a split, without dropout, and the labels.
+
+        Args:
+            loader: The split.
+            tick: Called after each batch.
+        """
         self.method.eval()
         outputs, labels = [], []
         with torch.inference_mode():
@@ -211,12 +224,7 @@ class Trainer(CosineTraining):
                     outputs.append(self.method(batch.inputs).outputs.float().cpu())
                 labels.append(batch.labels.cpu())
                 tick()
-        found = torch.cat(outputs)
-        metrics = self.task.score(found, torch.cat(labels))
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
-        return Evaluation(metrics, compact(found))
+        return torch.cat(outputs), torch.cat(labels)
 
     def _evaluated_at_once(self, loader: Loader) -> int:
         """Return the number of samples of an evaluation's batches."""

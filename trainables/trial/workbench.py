@@ -26,7 +26,7 @@ from trainables.methods import FusionMethod, MethodContext
 from trainables.notices import tell
 from trainables.plugin import Plugin
 from trainables.progress import Tick, no_tick
-from trainables.step.setting import TrainingSetting
+from trainables.step import Recipe, TrainingSetting
 from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder, resolve_encoders
 from trainables.units import GIB
 
@@ -43,6 +43,7 @@ class TrialSpec:
         fingerprints: Content hash of the encoder of each modality.
         setting: How a step is run.
         epochs: Number of epochs that a trial trains.
+        recipe: How its steps follow each other.
         augment: Name of the image augmentation.
         feature_cache: Maximum bytes of cached output of frozen prefixes; 0 runs the prefixes in every step.
         prefixes: For each modality, the depths of the frozen prefixes whose output trials may need.
@@ -59,6 +60,7 @@ class TrialSpec:
     fingerprints: dict[str, str]
     setting: TrainingSetting
     epochs: int
+    recipe: Recipe = field(default_factory=Recipe)
     augment: str = "none"
     feature_cache: int = 8 * GIB
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)

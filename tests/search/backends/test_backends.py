@@ -18,6 +18,7 @@ from search.oneshot import OneShot
 from search.setup import look_up, set_up
 from tests.search.test_resume import _write_table
 from trainables.errors import UserError
+from trainables.step import Recipe
 
 QUIET = Console(quiet=True)
 
@@ -75,6 +76,17 @@ def test_a_pooling_reaches_predictions_and_trials_and_is_a_fact(squares, tiny_en
     (text / "1_Pooling").mkdir()
     (text / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
     assert facts() == {**before, "encoder.text.pooling": "mean"}, "a resumed search is refused"
+
+
+@pytest.mark.parametrize("config", ["training"], indirect=True)
+def test_trials_get_the_training_that_the_settings_name(config) -> None:
+    recipe = {"warm_up": 0.1, "schedule": "linear", "head_learning_rate": 0.5}
+    config = config.replace(weight_decay=0.1, clip_norm=2.0, label_smoothing=0.1, **recipe)
+    found = look_up(config).in_precision("fp32")
+    prepared: Any = found.backend.prepare(found.space, QUIET)
+    setting = prepared.spec.setting
+    assert (setting.weight_decay, setting.clip_norm, setting.label_smoothing) == (0.1, 2.0, 0.1)
+    assert prepared.spec.recipe == Recipe(**recipe)
 
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:

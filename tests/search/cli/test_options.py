@@ -33,6 +33,10 @@ VALUES: dict[str, tuple[str, Any]] = {
     "learning_rate": ("0.01", 0.01),
     "gpus_per_trial": ("0.5", 0.5),
     "pooling": ("text=mean", ("text=mean",)),
+    "weight_decay": ("0.05", 0.05),
+    "clip_norm": ("1.5", 1.5),
+    "label_smoothing": ("0.1", 0.1),
+    "warm_up": ("0.1", 0.1),
 }
 #: What else must be given.
 TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}

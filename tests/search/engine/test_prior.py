@@ -155,6 +155,8 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         encoder_dropout=False,
         optimizer="sgd",
         augment="flip",
+        weight_decay=0.01,
+        warm_up=0.1,
     )
     details = {**DETAILS, "resolved.text_length": 32, "resolved.image_size": 56, "dataset.fingerprint": "dd"}
     details |= {"encoder.text.pooling": "mean", "encoder.image.fingerprint": "ee"}
@@ -170,6 +172,8 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         "encoder dropout: on there, off here",
         "optimizer: adamw there, sgd here",
         "augmentation: none there, flip here",
+        "weight decay: 0.0001 there, 0.01 here",
+        "warm up: 0 there, 0.1 here",
     ]
 
 

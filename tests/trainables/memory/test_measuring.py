@@ -37,7 +37,7 @@ def test_nothing_is_measured_before_a_step_was() -> None:
 def test_the_batch_with_the_longest_texts_is_measured() -> None:
     setting = TrainingSetting(batch_size=ROWS, **asdict(SIZES))
     method = build("pmf", {})
-    optimizer = setting.make_optimizer(method.trainable_parameters(), 1e-3)
+    optimizer = setting.make_optimizer(method, 1e-3)
     inputs, labels = make_batch()
     meter = StepMeter(torch.device("cpu"), ROWS)
     method.train()

@@ -24,6 +24,8 @@ def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None
         assert predictor().predict("pmf", {"n_fusion_layers": 1}) == first
         config = {"method": "pmf", "n_fusion_layers": 1, "learning_rate": 0.1}
         assert predictor().predict_configuration(config) == first
+        for decay in (0.01, 0.02):  # no byte depends on the rate
+            assert predictor().predict_configuration({**config, "weight_decay": decay}) == first
     for changes in ({"batch_size": 8}, {"gradient_checkpointing": True}, {"optimizer": "sgd"}):
         assert predictor(**changes).predict("pmf", {"n_fusion_layers": 1}) != first
     assert predictor().predict("pmf", {"n_fusion_layers": 2}) != first

@@ -203,7 +203,7 @@ def test_learns_from_any_number_of_modalities(name, config, families) -> None:
     method = _build(name, config, *families).train()
     inputs, labels = _batch(method), torch.arange(8) % CLASSES
     silent = {n for n, p in method.named_parameters() if p.requires_grad}
-    optimizer = TrainingSetting().make_optimizer(method.trainable_parameters(), 5e-3)
+    optimizer = TrainingSetting().make_optimizer(method, 5e-3)
     losses = []
     for _ in range(25):
         loss = forward_loss(method, inputs, labels, classification(CLASSES), TrainingSetting())

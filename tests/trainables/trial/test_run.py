@@ -18,6 +18,7 @@ from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
 from trainables.progress import no_tick
 from trainables.seeds import MAX_SEED
+from trainables.step import Recipe
 from trainables.towers import resolve_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun, evaluate_on_test
@@ -52,6 +53,15 @@ def test_a_resumed_trial_is_the_uninterrupted_one(trial_spec, tmp_path) -> None:
     resumed = TrialRun(trial_spec, PMF)
     resumed.load(tmp_path)
     assert [_numbers(resumed.epoch()) for _ in range(2)] == expected[1:]
+
+
+def test_a_configuration_may_state_settings_and_recipe(trial_spec) -> None:
+    stated = {"weight_decay": 0.5, "clip_norm": 0.1, "schedule": "constant"}
+    run = TrialRun(trial_spec, replace(PMF, config={**PMF.config, **stated}))
+    shared = replace(trial_spec.setting, weight_decay=0.5, clip_norm=0.1)
+    recipe = Recipe(schedule="constant")
+    alike = TrialRun(replace(trial_spec, setting=shared, recipe=recipe), PMF)
+    assert _numbers(run.epoch()) == _numbers(alike.epoch()) != _numbers(TrialRun(trial_spec, PMF).epoch())
 
 
 @pytest.mark.parametrize("seed", [4295, 20261126, MAX_SEED])
@@ -121,6 +131,7 @@ def test_an_evaluation_takes_more_samples_at_once_where_the_frozen_layers_are_ca
         ({}, 0),
         ({"prefix": "offloaded", "gradient_accumulation": 2}, 2**30),
         ({"precision": "bf16-frozen", "attention": "sdpa", "optimizer_kernel": "foreach"}, 2**30),
+        ({"clip_norm": 1.0, "label_smoothing": 0.1, "optimizer": "sgd", "weight_decay": 0.0}, 2**30),
     ],
     ids=str,
 )
