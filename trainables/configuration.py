@@ -8,7 +8,7 @@ from typing import Any
 #: Fields of the training setting that a configuration may state in addition to a method's options.
 SEARCHED_SETTINGS = ("gradient_checkpointing", "weight_decay", "clip_norm", "label_smoothing")
 #: Fields of the recipe that a configuration may state: all of them.
-SEARCHED_RECIPE = ("schedule", "warm_up", "head_learning_rate")
+SEARCHED_RECIPE = ("schedule", "warm_up", "head_learning_rate", "head_start", "keep")
 #: All fields of a configuration that are no options of its method.
 NO_OPTIONS = frozenset(("method", "learning_rate", *SEARCHED_SETTINGS, *SEARCHED_RECIPE))
 

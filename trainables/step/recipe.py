@@ -1,4 +1,4 @@
-"""Settings of a trial's training that change no step's memory: the rates of its steps."""
+"""Settings of a trial's training that change no step's memory: rates, the start of the head, what is kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 TRAINING = "Training"
 #: How the learning rate falls: along a half cosine or a line to 0, or not at all.
 SCHEDULES = ("cosine", "linear", "constant")
+#: Where the weights of a head come from.
+HEAD_STARTS = ("random", "probe")
+#: The weights that a trial's results and checkpoint are of.
+KEPT = ("last", "average", "best")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,24 @@ class Recipe(Settings):
         MoreThan(0),
         AtMost(1e6),
     ] = 1
+    head_start: Annotated[
+        str,
+        Help(
+            "Where the weights of a new trial's head come from. probe takes those of the linear model that "
+            "fits best what the untrained method hands to its head; all of it trains from there. A trial "
+            "that inherits weights keeps them."
+        ),
+        OneOf(HEAD_STARTS),
+    ] = "random"
+    keep: Annotated[
+        str,
+        Help(
+            "The weights that a trial's results and checkpoint are of: those of the last epoch, the average "
+            "over the ends of the last half of the epochs, or those of the epoch that is best on the "
+            "validation split by the task's first metric. The validation results of best flatter."
+        ),
+        OneOf(KEPT),
+    ] = "last"
 
     def share(self, step: int, steps: int) -> float:
         """Return the share of the learning rate with which a step is taken.

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from trainables.configuration import NO_OPTIONS
 from trainables.memory import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
+from trainables.methods.heads import head_inputs, set_head
 from trainables.step.setting import TrainingSetting
 from trainables.testing.cases import (
     CLASSES,
@@ -273,6 +274,19 @@ def check_gradient_graph_stops_at_the_prefix(name: str, config: dict[str, Any]) 
     assert not any(touched)
 
 
+def check_the_head_is_linear_and_comes_last(name: str, config: dict[str, Any]) -> None:
+    """Check that a method's outputs are those of any linear model that its head is given."""
+    method = build(name, config).eval()
+    inputs, _ = make_batch()
+    with torch.no_grad(), head_inputs(method) as seen:
+        method(inputs)
+        weight, bias = torch.randn(CLASSES, seen[0].shape[1]), torch.randn(CLASSES)
+        set_head(method, weight, bias)
+        outputs = method(inputs).outputs
+    assert torch.allclose(outputs, seen[0] @ weight.T + bias, atol=1e-4)
+    assert all(parameter.requires_grad for parameter in method.head.parameters())
+
+
 def check_every_trained_parameter_is_in_one_group(name: str, config: dict[str, Any]) -> None:
     """Check that an optimizer gets every trained parameter once, and that only matrices decay."""
     method = build(name, config)
@@ -358,6 +372,7 @@ _OF_DEFAULTS = (
     check_training_from_a_cached_prefix_is_the_same,
     check_skipping_unused_outputs_changes_nothing,
     check_gradient_checkpointing_changes_memory_only,
+    check_the_head_is_linear_and_comes_last,
     check_every_trained_parameter_is_in_one_group,
 )
 #: Checks of these configurations and of those with one changed option.

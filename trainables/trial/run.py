@@ -21,6 +21,8 @@ from trainables.seeds import short_seed
 from trainables.step.precision import default_device
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
+from trainables.trial.head_start import start_head
+from trainables.trial.kept import kept_weights
 from trainables.trial.outputs import Evaluation, Outputs
 from trainables.trial.trainer import Trainer
 from trainables.trial.workbench import TrialSpec, Workbench
@@ -41,7 +43,7 @@ class TrialRun:
         tick: Called as building proceeds, and after each step and each batch of an evaluation.
 
     Attributes:
-        outputs: Outputs on the validation split after the latest epoch; None before the first one.
+        outputs: Outputs on the validation split of the weights that are kept; None before the first epoch.
     """
 
     spec: TrialSpec
@@ -76,6 +78,7 @@ class TrialRun:
             self.bench.data.task,
         )
         self.validation = self.loader("validation")
+        self.kept = kept_weights(self.recipe.keep, self.spec.epochs, self.bench.data.task.metrics[0])
         self.outputs: Outputs | None = None
         self.measured: Measured | None = None
         self.setup_seconds = time.perf_counter() - started
@@ -96,8 +99,11 @@ class TrialRun:
             ``measured_memory``, the peak GiB held by tensors, as soon as a step was measured, or
             ``measured_shorter`` as long as all texts were shorter than the setting's length; on a GPU
             ``reserved_memory`` in GiB; ``epoch_seconds`` and ``validation_seconds``; ``setup_seconds``, which
-            is the same in every epoch and includes filling the feature cache.
+            is the same in every epoch and includes filling the feature cache and starting the head. The first
+            epoch of a trial whose head starts from the probe also has the metrics before training, as
+            ``start_accuracy`` and so on. With ``keep`` best, metrics are those of ``kept_epoch``.
         """
+        started_from = self.start()
         self.stage = "training"
         result = self.trainer.train_epoch(self.tick)
         if self.measured is None or self.measured.shorter:
@@ -109,41 +115,66 @@ class TrialRun:
                 result["reserved_memory"] = self.measured.reserved / GIB
         started = time.perf_counter()
         self.stage = "validation"
-        evaluated = self.trainer.evaluate(self.validation, self.tick)
+        evaluated = self.kept.judge(self.method, self.trainer.epoch, self._validate)
         self.outputs = evaluated.outputs
         result |= evaluated.metrics
         return {
             **result,
+            **started_from,
             "validation_seconds": time.perf_counter() - started,
             "setup_seconds": self.setup_seconds,
             "epoch": self.trainer.epoch,
         }
 
+    def start(self) -> dict[str, float]:
+        """Start the head from the probe if the recipe says so and nothing has trained yet.
+
+        Returns:
+            The metrics on the validation split before training, as ``start_accuracy`` and so on; empty
+            without such a start.
+        """
+        if self.recipe.head_start == "random" or self.trainer.epoch or self.inherited is not None:
+            return {}
+        started = time.perf_counter()
+        start_head(self.trainer, self.validation, self.tick)
+        metrics = self.kept.judge(self.method, 0, self._validate).metrics
+        self.setup_seconds += time.perf_counter() - started
+        return {f"start_{metric.name}": metrics[metric.name] for metric in self.trainer.task.metrics}
+
     def evaluate(self, split: str) -> Evaluation:
-        """Return the task's metrics on a split, and the outputs to keep."""
-        return self.trainer.evaluate(self.loader(split), self.tick)
+        """Return the task's metrics on a split, and the outputs to keep, with the weights that are kept."""
+        with self.kept.in_place(self.method):
+            return self.trainer.evaluate(self.loader(split), self.tick)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the trained weights, the configuration, and the state to resume training.
+        """Write a checkpoint: the kept weights, the configuration, and the state to resume training.
 
         Args:
             folder: An empty folder.
         """
-        weights = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
-        torch.save(self.trainer.state_dict(), folder / TRAINER)
+        training = {k: v.contiguous().cpu() for k, v in self.method.trainable_state_dict().items()}
+        save_file(self.kept.weights or training, folder / WEIGHTS)
+        state = {**self.trainer.state_dict(), "kept": self.kept.state_dict()}
+        torch.save(state if self.kept.weights is None else {**state, "weights": training}, folder / TRAINER)
         described = {"config": dict(self.config), "seed": self.assignment.seed, "spec": asdict(self.spec)}
         (folder / "trial.json").write_text(json.dumps(described, indent=1))
         seal(folder)
 
     def load(self, folder: Path) -> None:
         """Read a checkpoint."""
-        self.load_weights(folder)
-        self.trainer.load_state_dict(torch.load(folder / TRAINER, weights_only=True))
+        state = torch.load(folder / TRAINER, weights_only=True)
+        weights = load_file(folder / WEIGHTS)
+        training = state.get("weights")
+        self.method.load_trainable_state_dict(weights if training is None else training)
+        self.trainer.load_state_dict(state)
+        self.kept.load_state_dict(state["kept"], None if training is None else weights)
 
     def load_weights(self, folder: Path) -> None:
         """Read the trained weights of a checkpoint; the state of training is not needed."""
         self.method.load_trainable_state_dict(load_file(folder / WEIGHTS))
+
+    def _validate(self) -> Evaluation:
+        return self.trainer.evaluate(self.validation, self.tick)
 
     def _build(self) -> FusionMethod:
         name, fields = split_config(self.config)

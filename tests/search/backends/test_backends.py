@@ -80,7 +80,7 @@ def test_a_pooling_reaches_predictions_and_trials_and_is_a_fact(squares, tiny_en
 
 @pytest.mark.parametrize("config", ["training"], indirect=True)
 def test_trials_get_the_training_that_the_settings_name(config) -> None:
-    recipe = {"warm_up": 0.1, "schedule": "linear", "head_learning_rate": 0.5}
+    recipe = {"warm_up": 0.1, "schedule": "linear", "head_learning_rate": 0.5, "keep": "average"}
     config = config.replace(weight_decay=0.1, clip_norm=2.0, label_smoothing=0.1, **recipe)
     found = look_up(config).in_precision("fp32")
     prepared: Any = found.backend.prepare(found.space, QUIET)

@@ -157,6 +157,7 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         augment="flip",
         weight_decay=0.01,
         warm_up=0.1,
+        head_start="probe",
     )
     details = {**DETAILS, "resolved.text_length": 32, "resolved.image_size": 56, "dataset.fingerprint": "dd"}
     details |= {"encoder.text.pooling": "mean", "encoder.image.fingerprint": "ee"}
@@ -174,6 +175,7 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         "augmentation: none there, flip here",
         "weight decay: 0.0001 there, 0.01 here",
         "warm up: 0 there, 0.1 here",
+        "head start: random there, probe here",
     ]
 
 

@@ -56,7 +56,9 @@ def test_the_head_has_its_own_rate() -> None:
     assert head == bias == pytest.approx([0.1 * rate for rate in others[0]])
 
 
-@pytest.mark.parametrize("bad", [{"warm_up": 1.1}, {"schedule": "step"}, {"head_learning_rate": 0}], ids=str)
+@pytest.mark.parametrize(
+    "bad", [{"warm_up": 1.1}, {"schedule": "step"}, {"head_learning_rate": 0}, {"keep": "first"}], ids=str
+)
 def test_other_values_are_refused(bad) -> None:
     with pytest.raises(UserError):
         Recipe(**bad)

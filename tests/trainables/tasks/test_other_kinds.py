@@ -17,6 +17,7 @@ from tests.trials import PMF
 from trainables.data import SPLITS, open_dataset, prepare
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
+from trainables.step import Recipe
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
@@ -136,6 +137,23 @@ def test_a_trial_learns_it_in_the_memory_that_was_predicted(spec) -> None:
     predictor = MemoryPredictor(encoders, task, spec.setting)
     assert run.measured is not None
     assert run.measured.allocated == predictor.predict_as_run(dict(PMF.config), cached=True).total
+
+
+def test_a_trial_starts_from_its_linear_model_and_keeps_the_best_epoch(spec) -> None:
+    run = TrialRun(replace(spec, recipe=Recipe(head_start="probe", keep="best")), PMF)
+    results = [run.epoch() for _ in range(2)]
+    assert results[0]["start_mae"] < TrialRun(spec, PMF).epoch()["mae"]
+    assert results[0]["start_mae"] >= results[0]["mae"] >= results[1]["mae"]
+
+
+def test_labels_that_cannot_be_smoothed_are_not(spec) -> None:
+    encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
+    predictor = MemoryPredictor(encoders, Amounts(2), spec.setting)
+    with pytest.raises(UserError, match="--label-smoothing: is not for the task amounts; leave it out"):
+        predictor.changed(label_smoothing=0.1)
+    config = {**PMF.config, "label_smoothing": 0.1}
+    with pytest.raises(UserError, match="--label-smoothing: is not"):
+        predictor.predict_configuration(config)
 
 
 def test_a_supernet_learns_it_with_distillation(spec) -> None:

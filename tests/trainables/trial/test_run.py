@@ -56,10 +56,10 @@ def test_a_resumed_trial_is_the_uninterrupted_one(trial_spec, tmp_path) -> None:
 
 
 def test_a_configuration_may_state_settings_and_recipe(trial_spec) -> None:
-    stated = {"weight_decay": 0.5, "clip_norm": 0.1, "schedule": "constant"}
+    stated = {"weight_decay": 0.5, "clip_norm": 0.1, "schedule": "constant", "head_start": "probe"}
     run = TrialRun(trial_spec, replace(PMF, config={**PMF.config, **stated}))
     shared = replace(trial_spec.setting, weight_decay=0.5, clip_norm=0.1)
-    recipe = Recipe(schedule="constant")
+    recipe = Recipe(schedule="constant", head_start="probe")
     alike = TrialRun(replace(trial_spec, setting=shared, recipe=recipe), PMF)
     assert _numbers(run.epoch()) == _numbers(alike.epoch()) != _numbers(TrialRun(trial_spec, PMF).epoch())
 
