@@ -86,13 +86,16 @@ def solve_linear(
 def _standardized(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return standardized features (N, F) in float32, with the means and scales (F,) in float64.
 
-    As in scikit-learn's ``StandardScaler``, the scale of a column that is constant but for rounding is 1.
+    As in scikit-learn's ``StandardScaler``, the scale of a column that is constant but for rounding is 1. So
+    is that of a column that is constant next to the others: its weight would be so large that fine-tuning,
+    which changes features, could make the outputs infinite.
     """
     few_columns = features.split(_COLUMNS, dim=1)
     moments = [torch.var_mean(columns.double(), dim=0, correction=0) for columns in few_columns]
     variance, mean = (torch.cat(parts) for parts in zip(*moments, strict=True))
     rounding = torch.finfo(torch.float64).eps * len(features)
     constant = variance <= rounding * variance + (rounding * mean) ** 2
+    constant |= variance <= torch.finfo(torch.float32).eps ** 2 * variance.median()
     scale = variance.sqrt().masked_fill(constant, 1.0)
     standard = torch.from_numpy(np.array(features.numpy(), dtype=np.float32))
     return standard.sub_(mean).div_(scale), mean, scale

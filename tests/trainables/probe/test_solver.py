@@ -56,3 +56,16 @@ def test_a_class_without_training_rows_is_never_predicted() -> None:
         assert solution.weight.shape == (3, 7)
         assert set(solution.outputs(features).argmax(dim=1).tolist()) <= set(others)
         assert solution.metrics["loss"] < 30
+
+
+def test_a_column_that_hardly_varies_gets_no_weight() -> None:
+    train, validation = rows(120), rows(60, seed=1)
+    dead = [torch.randn(len(labels), 1) * 1e-33 for _, labels in (train, validation)]
+    with_it = [
+        (torch.cat([features, column], dim=1), labels)
+        for (features, labels), column in zip((train, validation), dead, strict=True)
+    ]
+    solution = solve_linear(classification(3), *with_it)
+    assert solution.weight[:, -1].abs().max() < 1e-6
+    plain = solve_linear(classification(3), train, validation)
+    torch.testing.assert_close(solution.weight[:, :-1], plain.weight)
