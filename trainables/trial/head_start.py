@@ -21,11 +21,10 @@ def start_head(trainer: Trainer, validation: Loader, tick: Tick = no_tick) -> No
     Args:
         trainer: A trainer that has not trained yet.
         validation: The validation split.
-        tick: Called after each batch.
+        tick: Called after each batch, and after each strength.
     """
-    solution = solve_linear(
-        trainer.task, _seen(trainer, trainer.train_loader, tick), _seen(trainer, validation, tick)
-    )
+    train = _seen(trainer, trainer.train_loader, tick)
+    solution = solve_linear(trainer.task, train, _seen(trainer, validation, tick), tick=tick)
     set_head(trainer.method, solution.weight, solution.bias)
 
 

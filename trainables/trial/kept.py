@@ -122,14 +122,15 @@ class BestWeights(KeptWeights):
         return difference if self.metric.direction == "maximize" else -difference
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best result so far."""
-        assert self._best is not None
+        """Return the best result so far; empty before the first one."""
+        if self._best is None:
+            return {}
         return {"metrics": self._best.metrics, "outputs": torch.from_numpy(self._best.outputs)}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: dict[str, Tensor] | None) -> None:
         """Restore the best result so far, and its weights."""
         super().load_state_dict(state, weights)
-        self._best = Evaluation(dict(state["metrics"]), state["outputs"].numpy())
+        self._best = Evaluation(state["metrics"], state["outputs"].numpy()) if state else None
 
 
 def kept_weights(keep: str, epochs: int, metric: Metric) -> KeptWeights:

@@ -80,6 +80,7 @@ class TrialRun:
         self.validation = self.loader("validation")
         self.kept = kept_weights(self.recipe.keep, self.spec.epochs, self.bench.data.task.metrics[0])
         self.outputs: Outputs | None = None
+        self._started: Evaluation | None = None
         self.measured: Measured | None = None
         self.setup_seconds = time.perf_counter() - started
 
@@ -103,7 +104,9 @@ class TrialRun:
             epoch of a trial whose head starts from the probe also has the metrics before training, as
             ``start_accuracy`` and so on. With ``keep`` best, metrics are those of ``kept_epoch``.
         """
-        started_from = self.start()
+        before = None if self.trainer.epoch else self.start()
+        names = [metric.name for metric in self.trainer.task.metrics]
+        began = {f"start_{name}": before.metrics[name] for name in names} if before else {}
         self.stage = "training"
         result = self.trainer.train_epoch(self.tick)
         if self.measured is None or self.measured.shorter:
@@ -120,26 +123,25 @@ class TrialRun:
         result |= evaluated.metrics
         return {
             **result,
-            **started_from,
+            **began,
             "validation_seconds": time.perf_counter() - started,
             "setup_seconds": self.setup_seconds,
             "epoch": self.trainer.epoch,
         }
 
-    def start(self) -> dict[str, float]:
-        """Start the head from the probe if the recipe says so and nothing has trained yet.
+    def start(self) -> Evaluation | None:
+        """Start the head from the probe, once, if the recipe says so and nothing has trained yet.
 
         Returns:
-            The metrics on the validation split before training, as ``start_accuracy`` and so on; empty
-            without such a start.
+            The evaluation on the validation split before training; None without such a start.
         """
-        if self.recipe.head_start == "random" or self.trainer.epoch or self.inherited is not None:
-            return {}
-        started = time.perf_counter()
-        start_head(self.trainer, self.validation, self.tick)
-        metrics = self.kept.judge(self.method, 0, self._validate).metrics
-        self.setup_seconds += time.perf_counter() - started
-        return {f"start_{metric.name}": metrics[metric.name] for metric in self.trainer.task.metrics}
+        probed = self.recipe.head_start == "probe" and self.inherited is None
+        if probed and not self.trainer.epoch and self._started is None:
+            started = time.perf_counter()
+            start_head(self.trainer, self.validation, self.tick)
+            self._started = self.kept.judge(self.method, 0, self._validate)
+            self.setup_seconds += time.perf_counter() - started
+        return self._started
 
     def evaluate(self, split: str) -> Evaluation:
         """Return the task's metrics on a split, and the outputs to keep, with the weights that are kept."""

@@ -41,12 +41,13 @@ def test_the_untrained_method_is_the_probe(trial_spec, method, precision, error)
     (before, _, labels), (held_out, _, truth) = _seen(run, "train"), _seen(run, "validation")
     solution = solve_linear(run.trainer.task, (before, labels), (held_out, truth))
     started = run.start()
+    assert started is not None
     features, outputs, _ = _seen(run, "train")
     assert torch.equal(features, before)  # all but the head is as it was
     magnitude = features.abs() @ solution.weight.abs().T + solution.bias.abs()
     assert (outputs - solution.outputs(features)).abs().le(error * magnitude).all()
     if precision == "fp32":
-        assert started["start_accuracy"] == pytest.approx(solution.metrics["accuracy"])
+        assert started.metrics["accuracy"] == pytest.approx(solution.metrics["accuracy"])
         fitted = LogisticRegression(C=1 / (solution.strength * len(labels)), tol=1e-8)
         judge = make_pipeline(StandardScaler(), fitted).fit(features.double().numpy(), labels.numpy())
         assert (judge.predict(features.double().numpy()) == outputs.argmax(dim=1).numpy()).all()
@@ -54,6 +55,7 @@ def test_the_untrained_method_is_the_probe(trial_spec, method, precision, error)
 
 def test_the_first_result_tells_where_it_started(trial_spec) -> None:
     run = TrialRun(replace(trial_spec, recipe=PROBE), PMF)
+    assert run.start() is run.start() is not None  # once, whoever asks
     first, second = run.epoch(), run.epoch()
     assert {"start_accuracy", "start_macro_f1", "start_loss"} <= first.keys()
     assert not [name for name in second if name.startswith("start_")]
