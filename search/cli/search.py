@@ -69,7 +69,7 @@ def search(context: typer.Context, given: Given) -> None:
         _print_result(result)
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
-    if not result.trials or result.unmet:
+    if not result.front or not result.trials or result.unmet:  # a probe may be alone on the front
         raise typer.Exit(1)
 
 

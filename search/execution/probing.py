@@ -38,8 +38,11 @@ def probe(
         store: Where the probes are kept.
         console: Where progress is shown.
     """
-    history, probing = setup.history, prepared.probing
-    if not setup.config.search.probe or history.probes or probing is None:
+    history = setup.history
+    if not setup.config.search.probe or history.probes:
+        return
+    probing = prepared.probing
+    if probing is None:
         return
     started = time.monotonic()
     with console.status("probing the frozen features"):
