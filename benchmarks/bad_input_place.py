@@ -35,6 +35,7 @@ from trainables.memory import MemoryReport
 from trainables.memory.calibration import Calibration, local_device, save_calibration
 from trainables.testing.tiny import saved_encoders
 from trainables.trial.assignment import Assignment
+from trainables.trial.probing import run_probes
 from trainables.trial.run import TrialRun
 from trainables.trial.trainer import DivergedError
 
@@ -118,9 +119,11 @@ def start(*_: Any, **__: Any) -> None:
 
 
 def train_once(setup: Any, trainable: Any, placement: Any, searcher: Any, *_: Any) -> bool:
-    """Train one epoch of the space's first point in this process, to read what trials read."""
+    """Probe, and train one epoch of the space's first point, in this process, to read what they read."""
     if hasattr(setup.backend, "dataset"):
         spec = setup.backend.prepare(setup.space, Console(quiet=True)).spec
+        with contextlib.suppress(UserError):  # there is no probe, and the search goes on
+            run_probes(spec)
         with contextlib.suppress(DivergedError, UserError):  # the trial fails, and the search goes on
             TrialRun(spec, Assignment(config=setup.space.smallest(setup.context)[0], seed=0)).epoch()
     raise Started
@@ -157,6 +160,7 @@ def seam(run_trials: Callable[..., Any] = start, pool: Callable[..., Any] = star
         "search.api.find_nodes": lambda *_: [Node(cpus=2, memory=16 * GIB)],
         "search.precision.cpus_in_bf16": lambda nodes: {node.node_id: True for node in nodes},
         "search.api.Tracker": lambda *_, **__: tracker,
+        "search.api.probe": lambda *_: None,
         "search.api.run_trials": run_trials,
         "search.oneshot.strategy.OneShot._train": lambda self: None,
         "search.oneshot.strategy.SubnetPool": pool,

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
 
-    common = ["--space", options.space, *options.common.split()]
+    common = ["--space", options.space, "--no-probe", *options.common.split()]
     if options.small:
         from benchmarks.record_table import subset
 

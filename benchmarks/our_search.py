@@ -53,6 +53,7 @@ def search(configs: int, storage: str, **settings: Any) -> dict[str, Any]:
             image_size=IMAGE_SIZE,
             seed=SEED,
             gpus_per_trial=0,
+            probe=False,
             name="ours",
             storage_path=storage,
             **settings,
