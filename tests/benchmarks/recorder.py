@@ -47,13 +47,16 @@ def record(folder: str) -> ExitStack:
     def stepped(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not any(optimizer is known for known in trials):
             trials.append(optimizer)
-        [group] = optimizer.param_groups
+        groups = optimizer.param_groups
+        # Searches do not let biases, norms and prompts decay. A step costs the same.
+        decaying = [group for group in groups if group["weight_decay"]]
+        assert all(group["lr"] == groups[0]["lr"] for group in groups)
         write(
             event="step",
             trial=f"{os.getpid()}-{len(trials)}",
             optimizer=type(optimizer).__name__,
-            **{name: group[name] for name in ("lr", "betas", "eps", "weight_decay")},
-            shapes=[list(parameter.shape) for parameter in group["params"]],
+            **{name: decaying[0][name] for name in ("lr", "betas", "eps", "weight_decay")},
+            shapes=sorted(list(parameter.shape) for group in groups for parameter in group["params"]),
         )
 
     hooks = ExitStack()
