@@ -1,0 +1,271 @@
+"""Is fusion worth it? The probe and fusion methods on the included data, with every row tested once.
+
+All rows are dealt into folds; rows with one title or picture stay together. Each fold is the test split of
+one dataset, in which the next fold validates and the others train. Every method is trained in the program's
+defaults with the first point of its space, which is a paper's setting but for the learning rate, once in each
+fold for each seed.
+
+The table has one row for each method: the share of rows that are right when tested, as mean and standard
+deviation over the seeds; by how many points that is better than the probe, and than the method itself before
+its first step, each with the standard error over rows; the memory of a step; and the seconds of a training on
+one core. Results are written after each training. What the file holds already is not trained again.
+
+    python benchmarks/worth.py [--datasets openclipart,openclipart_match] [--methods pmf,mope] [--seeds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from folds import matched_folds, write_folds
+
+METHODS = ("linear", "late_concat", "lora", "adapter", "wander", "mope", "pmf")
+DATASETS = ("openclipart", "openclipart_match")
+PROBE = "probe"
+OUT = Path("benchmarks/results/worth.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of a method in a fold, or the probe's fit, which has no seed.
+
+    Attributes:
+        dataset: Name of the dataset that the folds are of.
+        method: The method, or ``probe``.
+        fold: Number of the fold that is tested.
+        seed: Seed of the training.
+        spec: Settings of the trial.
+        config: Configuration of the trial.
+        memory: Predicted GiB of a step.
+    """
+
+    dataset: str
+    method: str
+    fold: int
+    seed: int
+    spec: Any
+    config: Mapping[str, Any]
+    memory: float
+
+    @property
+    def key(self) -> str:
+        """The job's name in the results."""
+        return f"{self.dataset} {self.method} {self.fold} {self.seed}"
+
+
+def folds_of(dataset: str, folds: int) -> list[Path]:
+    """Return the datasets' folders, one for each fold of all rows of an included dataset."""
+    from trainables.cache import cache_dir
+
+    folder = cache_dir() / "worth"
+    plain = write_folds(folder, folds)
+    return matched_folds(plain) if dataset == "openclipart_match" else plain
+
+
+def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **settings: Any) -> list[Job]:
+    """Return the trainings of a method, or the probe's fits, over all folds and seeds.
+
+    Args:
+        dataset: Name of the dataset that the folds are of.
+        folders: The dataset of each fold.
+        method: Name of the method, or ``probe``.
+        seeds: Number of seeds.
+        settings: Settings of the search whose trials are trained.
+    """
+    from rich.console import Console
+
+    from search.config import SearchConfig
+    from search.setup import look_up
+    from spaces import get_space
+    from spaces.trials import AnsweringTrial
+    from trainables.configuration import split_config
+    from trainables.probe import predict_probe
+    from trainables.step.precision import cpu_computes_in_bf16
+    from trainables.units import GIB
+
+    jobs = []
+    space = get_space("linear" if method == PROBE else method)
+    for fold, folder in enumerate(folders):
+        found = look_up(SearchConfig(space=space.name, dataset=str(folder), **settings))
+        backend = found.backend.in_precision("bf16-frozen" if cpu_computes_in_bf16() else "fp32")
+        context = backend.context
+        point = space.first_points(context)[0]
+        config = space.sample(AnsweringTrial(lambda name, _, point=point: point[name]), context)
+        prepared = backend.prepare(space, Console(quiet=True))
+        if method == PROBE:
+            memory = predict_probe(backend.predictor, tuple(backend.encoders), prepared.rows).total / GIB
+        else:
+            memory = backend.predictor.predict(*split_config(config)).total / GIB
+        for seed in range(1 if method == PROBE else seeds):
+            jobs.append(Job(dataset, method, fold, seed, prepared.spec, config, memory))
+    return jobs
+
+
+def measure(job: Job) -> tuple[str, dict[str, Any]]:
+    """Train, or fit the probe, in one process; return the job's key and its results.
+
+    Returns:
+        ``right``: one character for each row of the test split, ``1`` if it is right; ``start``: the same
+        before the first step; ``validation``: the validation accuracy; ``seconds``; ``memory``.
+    """
+    import torch
+
+    from trainables.trial.assignment import Assignment
+    from trainables.trial.probing import run_probes
+    from trainables.trial.run import TrialRun
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    if job.method == PROBE:
+        probe = run_probes(job.spec).joint
+        labels = labels_of(job)
+        right = right_rows(probe.outputs["test"], labels)
+        found = {"right": right, "start": right, "validation": probe.metrics["validation"]["accuracy"]}
+    else:
+        run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
+        labels = run.bench.data.split("test").labels
+        run.start()
+        start = run.evaluate("test").outputs
+        epochs = [run.epoch() for _ in range(job.spec.epochs)]
+        found = {
+            "right": right_rows(run.evaluate("test").outputs, labels),
+            "start": right_rows(start, labels),
+            "validation": epochs[-1]["accuracy"],
+        }
+    return job.key, {**found, "seconds": time.perf_counter() - started, "memory": job.memory}
+
+
+def labels_of(job: Job) -> Any:
+    """Return the labels (N,) of a job's test split."""
+    import torch
+
+    from trainables.trial.workbench import Workbench
+
+    return Workbench(job.spec, torch.device("cpu")).data.split("test").labels
+
+
+def right_rows(outputs: Any, labels: Any) -> str:
+    """Return for each row whether its largest output (N, D) is that of its label (N,): ``1`` or ``0``."""
+    right = np.asarray(outputs).argmax(axis=1) == np.asarray(labels)
+    return "".join("1" if each else "0" for each in right)
+
+
+def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) -> Iterator[dict[str, Any]]:
+    """Yield one row of the table for each method whose seeds were trained in all folds.
+
+    Args:
+        results: Results by the keys of jobs.
+        dataset: The dataset.
+        folds: Number of folds.
+    """
+    seeds: dict[str, dict[int, dict[int, Mapping[str, Any]]]] = {}
+    for key, found in results.items():
+        name, method, fold, seed = key.split()
+        if name == dataset:
+            seeds.setdefault(method, {}).setdefault(int(seed), {})[int(fold)] = found
+    probe = None
+    for method in (PROBE, *METHODS):
+        whole = {seed: found for seed, found in seeds.get(method, {}).items() if len(found) == folds}
+        if not whole:
+            continue
+        right = np.stack([_joined(found, "right") for found in whole.values()])  # (seeds, rows)
+        start = np.stack([_joined(found, "start") for found in whole.values()])
+        probe = right[0] if method == PROBE else probe
+        each = [one for found in whole.values() for one in found.values()]
+        accuracies = right.mean(axis=1)
+        yield {
+            "dataset": dataset,
+            "method": method,
+            "seeds": len(whole),
+            "memory": max(one["memory"] for one in each),
+            "seconds": float(np.mean([one["seconds"] for one in each])),
+            "accuracy": float(accuracies.mean()),
+            "spread": float(accuracies.std(ddof=1)) if len(whole) > 1 else None,
+            "over_probe": None if probe is None else _difference(right.mean(axis=0), probe),
+            "over_start": _difference(right.mean(axis=0), start.mean(axis=0)),
+        }
+
+
+def _joined(folds: Mapping[int, Mapping[str, Any]], what: str) -> np.ndarray:
+    """Return whether each row of all folds is right, shape (N,)."""
+    return np.array([float(digit) for fold in sorted(folds) for digit in folds[fold][what]])
+
+
+def _difference(values: np.ndarray, others: np.ndarray) -> list[float]:
+    """Return the mean difference over rows, and its standard error by the paired bootstrap."""
+    from search.goals.luck import resampled_means
+
+    each = values - others
+    return [float(each.mean()), float(resampled_means(each[None]).std(ddof=1))]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+
+    def points(pair: Sequence[float] | None) -> str:
+        return "" if pair is None or pair[1] == 0 else f"{100 * pair[0]:+.1f} ± {100 * pair[1]:.1f}"
+
+    lines = [
+        "| | memory, GiB | seconds | accuracy, % | over the probe | over its start |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        accuracy = f"{100 * row['accuracy']:.1f}"
+        if row["spread"] is not None:
+            accuracy += f" ± {100 * row['spread']:.1f}"
+        cells = [f"`{row['method']}`", f"{row['memory']:.2f}", f"{row['seconds']:.0f}", accuracy]
+        lines.append("| " + " | ".join([*cells, points(row["over_probe"]), points(row["over_start"])]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is not there yet, write it, and print a table for each dataset."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", default=",".join(DATASETS))
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--image-size", type=int, default=84)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    document = json.loads(options.out.read_text()) if options.out.exists() else {}
+    settings = {"folds": options.folds, "image_size": options.image_size}
+    if any(document.get(name, value) != value for name, value in settings.items()):
+        parser.error(f"{options.out} holds results for other settings; name another file by --out")
+    document = {**settings, "tables": {}, "results": document.get("results", {})}
+    names = options.datasets.split(",")
+    jobs = []
+    for dataset in names:
+        folders = folds_of(dataset, options.folds)
+        for method in (PROBE, *options.methods.split(",")):
+            jobs += jobs_of(dataset, folders, method, options.seeds, image_size=options.image_size)
+    missing = sorted((job for job in jobs if job.key not in document["results"]), key=lambda job: job.seed)
+    print(f"{len(missing)} of {len(jobs)} trainings to run", flush=True)
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for number, (key, found) in enumerate(pool.imap_unordered(measure, missing), start=1):
+            document["results"][key] = found
+            _write(options.out, document)
+            print(f"{number:4} {key}: {found['seconds']:.0f} s", flush=True)
+    for dataset in names:
+        document["tables"][dataset] = list(rows_of(document["results"], dataset, options.folds))
+        print(f"\n{dataset}\n\n{table(document['tables'][dataset])}")
+    _write(options.out, document)
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(document, indent=1) + "\n")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The comparison of methods with the probe: a short form of ``benchmarks/worth.py``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(scope="module")
+def worth() -> Any:
+    return importlib.import_module("worth")
+
+
+def test_each_row_is_tested_once_and_titles_and_pictures_are_in_one_split(tmp_path) -> None:
+    folds: Any = importlib.import_module("folds")
+    tested: list[tuple[str, bytes]] = []
+    for folder in folds.write_folds(tmp_path, 5):
+        tables = {split: pq.read_table(folder / f"{split}.parquet") for split in folds.SPLITS}
+        for column in ("text", "image"):
+            values = {split: set(table[column].to_pylist()) for split, table in tables.items()}
+            assert not values["test"] & (values["train"] | values["validation"])
+            assert not values["validation"] & values["train"]
+        rows = zip(tables["test"]["text"].to_pylist(), tables["test"]["image"].to_pylist(), strict=True)
+        tested += rows
+    assert len(tested) == 2402
+    assert len(set(tested)) > 2390  # a few drawings are there twice, with the same title
+
+
+def test_pairs_are_made_within_the_splits_of_a_fold(tmp_path) -> None:
+    folds: Any = importlib.import_module("folds")
+    plain = folds.write_folds(tmp_path, 5)[:1]
+    (matched,) = folds.matched_folds(plain)
+    for split in folds.SPLITS:
+        before, after = (pq.read_table(folder / f"{split}.parquet") for folder in (*plain, matched))
+        assert after["label"].to_pylist().count("match") == len(before) == len(after) / 2
+        assert set(after["text"].to_pylist()) == set(before["text"].to_pylist())
+
+
+def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_encoders) -> None:
+    encoders = {f"{m}_encoder": str(tiny_encoders[name]) for m, name in (("text", "bert"), ("image", "vit"))}
+    sizes = {"epochs": 2, "batch_size": 8, "image_size": 32}
+    folders = [squares, squares]
+    jobs = [
+        job
+        for method in (worth.PROBE, "linear", "pmf")
+        for job in worth.jobs_of("squares", folders, method, 2, **encoders, **sizes)
+    ]
+    assert [(job.method, job.fold, job.seed) for job in jobs[:4]] == [
+        ("probe", 0, 0),
+        ("probe", 1, 0),
+        ("linear", 0, 0),
+        ("linear", 0, 1),
+    ]
+    results = dict(map(worth.measure, [job for job in jobs if job.fold == 0]))
+    results |= {key.replace(" 0 ", " 1 ", 1): found for key, found in results.items()}
+    rows = {row["method"]: row for row in worth.rows_of(results, "squares", 2)}
+    assert list(rows) == ["probe", "linear", "pmf"]
+    probe = results["squares probe 0 0"]["right"]
+    assert results["squares linear 0 1"]["start"] == probe  # before its first step it is the probe
+    assert rows["probe"]["accuracy"] == pytest.approx(probe.count("1") / len(probe))
+    for method in ("linear", "pmf"):
+        right = [results[f"squares {method} 0 {seed}"]["right"] for seed in (0, 1)]
+        mean = np.mean([each.count("1") / len(each) for each in right])
+        assert rows[method]["accuracy"] == pytest.approx(mean)
+        assert rows[method]["over_probe"][0] == pytest.approx(mean - rows["probe"]["accuracy"])
+        assert rows[method]["memory"] > 0
+    assert worth.table(list(rows.values())).count("\n") == 4
