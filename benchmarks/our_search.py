@@ -1,8 +1,8 @@
 """The search that ``search_overhead.py`` compares with ``plain_search.py``, for the same trials.
 
-Every option that decides what is trained, and where, has the plain script's value. All others have their
-defaults. The cache is where ``PARETOFUSE_CACHE`` says, so a second search finds what the first one has left
-there.
+Every option that decides what is trained, how and where, has the plain script's value, and there is no probe,
+as the plain script has none. All others have their defaults. The cache is where ``PARETOFUSE_CACHE`` says: a
+second search finds what the first one has left there.
 
     python benchmarks/our_search.py --out FILE [--precision fp32]
 """
@@ -52,8 +52,11 @@ def search(configs: int, storage: str, **settings: Any) -> dict[str, Any]:
             text_length=TEXT_LENGTH,
             image_size=IMAGE_SIZE,
             seed=SEED,
-            gpus_per_trial=0,
+            head_start="random",
+            warm_up=0.0,
+            keep="last",
             probe=False,
+            gpus_per_trial=0,
             name="ours",
             storage_path=storage,
             **settings,

@@ -35,7 +35,7 @@ class Job:
 
 
 def train(job: Job) -> float:
-    """Train in one process; return the validation accuracy after the last epoch."""
+    """Train in one process; return the validation accuracy at its end."""
     from trainables.trial.assignment import Assignment
     from trainables.trial.run import TrialRun
 

@@ -29,7 +29,7 @@ def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:
     """Return L_f = depth - 2 with M = 4 (Table 2) and with M = 16, the best of Fig. 5."""
     layers = min(2, context.depth)
-    return [{"n_fusion_layers": layers, "prompt_length": length, "learning_rate": 2e-3} for length in (4, 16)]
+    return [{"n_fusion_layers": layers, "prompt_length": length, "learning_rate": 1e-3} for length in (4, 16)]
 
 
 PMF = register_space(

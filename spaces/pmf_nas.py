@@ -72,7 +72,7 @@ def _point(layers: int, prompts: int, width: int) -> dict[str, Any]:
         "n_query_context_prompts": prompts,
         "n_fusion_context_prompts": prompts,
         "translator_width": width,
-        "learning_rate": 5e-3,
+        "learning_rate": 1e-3,
     }
 
 

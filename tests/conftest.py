@@ -144,9 +144,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def trial_spec(workplace, tiny_encoders, squares) -> Any:
-    """What trials of a tiny search share."""
+    """What trials of a tiny search share. Training is plain: it starts at random and keeps the last epoch."""
     from trainables.data import open_dataset, prepare
-    from trainables.step.setting import TrainingSetting
+    from trainables.step import Recipe, TrainingSetting
     from trainables.towers import resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
@@ -160,6 +160,7 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
+        recipe=Recipe(warm_up=0, head_start="random", keep="last"),
         epochs=4,
     )
 

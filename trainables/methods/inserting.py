@@ -41,7 +41,7 @@ def adapter_points(context: SpaceContext, size: str, *sizes: int) -> list[dict[s
         *sizes: Sizes that the Wander paper uses.
     """
     tried = [(context.depth, number) for number in sizes] + [(1, 16)]
-    return [{"n_layers": layers, size: number, "learning_rate": 1e-3} for layers, number in tried]
+    return [{"n_layers": layers, size: number, "learning_rate": 3e-4} for layers, number in tried]
 
 
 class TunedLayers(Linear):

@@ -29,7 +29,7 @@ class LateConcatConfig(MethodConfig):
     space=DefaultSpace(
         "late concatenation, frozen and fine-tuned",
         {"train_encoders": Choices((False, True))},
-        [{"train_encoders": True, "learning_rate": 5e-5}, {"train_encoders": False, "learning_rate": 3e-3}],
+        [{"train_encoders": True, "learning_rate": 2e-5}, {"train_encoders": False, "learning_rate": 3e-4}],
         learning_rates=(1e-5, 1e-2),
     ),
 )

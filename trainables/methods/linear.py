@@ -29,9 +29,7 @@ class LinearConfig(MethodConfig):
     "linear",
     description="linear classifier on the concatenated pooled vectors of frozen encoders",
     source="Li et al., CVPR 2023 (PMF), Sec. 4.2",
-    space=DefaultSpace(
-        "linear classifier on frozen encoders", {}, [{"learning_rate": 3e-3}], learning_rates=(3e-4, 3e-2)
-    ),
+    space=DefaultSpace("linear classifier on frozen encoders", {}, [{"learning_rate": 3e-4}]),
 )
 class Linear(FusionMethod):
     """LateConcat with frozen encoders (PMF paper, Sec. 4.2, "Linear").

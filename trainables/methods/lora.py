@@ -48,7 +48,7 @@ class LoRAConfig(TunedLayersConfig):
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
     """Return the Wander paper's ranks in all layers of the shallowest encoder, then a cheap point."""
     return [
-        {"n_layers": layers, "rank": rank, "targets": "query+value", "learning_rate": 1e-3}
+        {"n_layers": layers, "rank": rank, "targets": "query+value", "learning_rate": 3e-4}
         for layers, rank in ((context.depth, 64), (context.depth, 16), (1, 4))
     ]
 

@@ -41,7 +41,7 @@ class Recipe(Settings):
         ),
         AtLeast(0),
         AtMost(1),
-    ] = 0
+    ] = 0.1
     head_learning_rate: Annotated[
         float,
         Help("Learning rate of the head, as a multiple of the configuration's.", metavar="FACTOR"),
@@ -56,7 +56,7 @@ class Recipe(Settings):
             "that inherits weights keeps them."
         ),
         OneOf(HEAD_STARTS),
-    ] = "random"
+    ] = "probe"
     keep: Annotated[
         str,
         Help(
@@ -65,7 +65,7 @@ class Recipe(Settings):
             "validation split by the task's first metric. The validation results of best flatter."
         ),
         OneOf(KEPT),
-    ] = "last"
+    ] = "best"
 
     def share(self, step: int, steps: int) -> float:
         """Return the share of the learning rate with which a step is taken.

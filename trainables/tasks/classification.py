@@ -38,9 +38,9 @@ class Classification(Task):
 
     name = "classification"
     metrics = (
-        Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy after the last epoch", "acc", True),
-        Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 after the last epoch"),
-        Metric("loss", "minimize", None, 0.0, "", "cross entropy after the last epoch"),
+        Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy at the end of training", "acc", True),
+        Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 at the end of training"),
+        Metric("loss", "minimize", None, 0.0, "", "cross entropy at the end of training"),
     )
     smooths_labels = True
     label_types = "class names (string) or indices (integer)"

@@ -156,8 +156,8 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         optimizer="sgd",
         augment="flip",
         weight_decay=0.01,
-        warm_up=0.1,
-        head_start="probe",
+        warm_up=0,
+        head_start="random",
     )
     details = {**DETAILS, "resolved.text_length": 32, "resolved.image_size": 56, "dataset.fingerprint": "dd"}
     details |= {"encoder.text.pooling": "mean", "encoder.image.fingerprint": "ee"}
@@ -174,8 +174,8 @@ def test_says_what_keeps_two_searches_from_comparing() -> None:
         "optimizer: adamw there, sgd here",
         "augmentation: none there, flip here",
         "weight decay: 0.0001 there, 0.01 here",
-        "warm up: 0 there, 0.1 here",
-        "head start: random there, probe here",
+        "warm up: 0.1 there, 0 here",
+        "head start: probe there, random here",
     ]
 
 

@@ -128,6 +128,9 @@ def settings(
             "text_encoder": str(tiny_encoders["bert"]),
             "image_encoder": str(tiny_encoders["vit"]),
             "epochs": 3,
+            # So that the first evaluation follows an epoch, and only checkpoints read the weights
+            "head_start": "random",
+            "keep": "last",
             "probe": False,
             "batch_size": 8,
             "image_size": 32,

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from search import SearchConfig, resume_search, run_search
 from search.backends.training import PreparedTraining
+from search.engine import racing
 from search.engine.gate import Gate
 from search.nodes import Node, find_nodes
 from search.oneshot import strategy
@@ -241,6 +242,7 @@ def test_interrupted_it_goes_on_where_it_was(
     phased, workplace, ray_address, empty_store, monkeypatch
 ) -> None:
     """In the middle of evaluation; the supernet's training and trials are interrupted in other tests."""
+    monkeypatch.setattr(racing, "DOUBT", -1)  # every place is unsure
     evaluate = SubnetPool.evaluate
     generations: list[int] = []
 

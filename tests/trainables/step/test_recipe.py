@@ -37,13 +37,13 @@ def test_cosine_is_that_of_pytorch() -> None:
         expected += schedule.get_last_lr()
         optimizer.step()
         schedule.step()
-    assert _rates(Recipe())[0] == pytest.approx(expected)
+    assert _rates(Recipe(warm_up=0))[0] == pytest.approx(expected)
 
 
 def test_schedules() -> None:
-    assert _rates(Recipe(schedule="constant"))[0] == pytest.approx([0.01] * STEPS)
+    assert _rates(Recipe(schedule="constant", warm_up=0))[0] == pytest.approx([0.01] * STEPS)
     falling = [0.01 * (1 - step / STEPS) for step in range(STEPS)]
-    assert _rates(Recipe(schedule="linear"))[0] == pytest.approx(falling)
+    assert _rates(Recipe(schedule="linear", warm_up=0))[0] == pytest.approx(falling)
 
 
 def test_the_rate_rises_over_the_warm_up() -> None:

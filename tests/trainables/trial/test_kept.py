@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from tests.trials import PMF, Saved
 from trainables.progress import no_tick
-from trainables.step import Recipe
 from trainables.trial.checkpoint import WEIGHTS
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
@@ -26,7 +25,7 @@ RECIPES = (
 
 
 def _with(spec: TrialSpec, **recipe: Any) -> TrialSpec:
-    return replace(spec, recipe=Recipe(**recipe))
+    return replace(spec, recipe=replace(spec.recipe, **recipe))
 
 
 def _numbers(result: dict[str, float]) -> dict[str, float]:

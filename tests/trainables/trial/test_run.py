@@ -18,7 +18,6 @@ from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
 from trainables.progress import no_tick
 from trainables.seeds import MAX_SEED
-from trainables.step import Recipe
 from trainables.towers import resolve_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun, evaluate_on_test
@@ -56,10 +55,10 @@ def test_a_resumed_trial_is_the_uninterrupted_one(trial_spec, tmp_path) -> None:
 
 
 def test_a_configuration_may_state_settings_and_recipe(trial_spec) -> None:
-    stated = {"weight_decay": 0.5, "clip_norm": 0.1, "schedule": "constant", "head_start": "probe"}
+    stated = {"weight_decay": 0.5, "clip_norm": 0.1, "schedule": "linear", "head_start": "probe"}
     run = TrialRun(trial_spec, replace(PMF, config={**PMF.config, **stated}))
     shared = replace(trial_spec.setting, weight_decay=0.5, clip_norm=0.1)
-    recipe = Recipe(schedule="constant", head_start="probe")
+    recipe = replace(trial_spec.recipe, schedule="linear", head_start="probe")
     alike = TrialRun(replace(trial_spec, setting=shared, recipe=recipe), PMF)
     assert _numbers(run.epoch()) == _numbers(alike.epoch()) != _numbers(TrialRun(trial_spec, PMF).epoch())
 
