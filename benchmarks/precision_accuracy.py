@@ -56,12 +56,10 @@ def jobs_of(method: str, seeds: int, **settings: Any) -> list[Job]:
     from search.config import SearchConfig
     from search.setup import look_up
     from spaces import get_space
-    from spaces.trials import AnsweringTrial
 
     found = look_up(SearchConfig(space=method, **settings))
     space, context = get_space(method), found.backend.context
-    point = space.first_points(context)[0]
-    config = space.sample(AnsweringTrial(lambda name, _: point[name]), context)
+    config = space.at(space.first_points(context)[0], context).config
     backends = [found.backend.in_precision(precision) for precision in PRECISIONS]
     specs = [backend.prepare(space, Console(quiet=True)).spec for backend in backends]
     return [Job(spec, config, seed) for spec in specs for seed in range(seeds)]

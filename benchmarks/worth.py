@@ -86,7 +86,6 @@ def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **se
     from search.config import SearchConfig
     from search.setup import look_up
     from spaces import get_space
-    from spaces.trials import AnsweringTrial
     from trainables.configuration import split_config
     from trainables.probe import predict_probe
     from trainables.step.precision import cpu_computes_in_bf16
@@ -98,8 +97,7 @@ def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **se
         found = look_up(SearchConfig(space=space.name, dataset=str(folder), **settings))
         backend = found.backend.in_precision("bf16-frozen" if cpu_computes_in_bf16() else "fp32")
         context = backend.context
-        point = space.first_points(context)[0]
-        config = space.sample(AnsweringTrial(lambda name, _, point=point: point[name]), context)
+        config = space.at(space.first_points(context)[0], context).config
         prepared = backend.prepare(space, Console(quiet=True))
         if method == PROBE:
             memory = predict_probe(backend.predictor, tuple(backend.encoders), prepared.rows).total / GIB
@@ -122,41 +120,32 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
     from trainables.trial.assignment import Assignment
     from trainables.trial.probing import run_probes
     from trainables.trial.run import TrialRun
+    from trainables.trial.workbench import Workbench
 
     torch.set_num_threads(1)
     started = time.perf_counter()
+    data = Workbench(job.spec, torch.device("cpu")).data
     if job.method == PROBE:
         probe = run_probes(job.spec).joint
-        labels = labels_of(job)
-        right = right_rows(probe.outputs["test"], labels)
+        right = right_rows(probe.outputs["test"], data)
         found = {"right": right, "start": right, "validation": probe.metrics["validation"]["accuracy"]}
     else:
         run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
-        labels = run.bench.data.split("test").labels
         run.start()
         start = run.evaluate("test").outputs
         epochs = [run.epoch() for _ in range(job.spec.epochs)]
         found = {
-            "right": right_rows(run.evaluate("test").outputs, labels),
-            "start": right_rows(start, labels),
+            "right": right_rows(torch.from_numpy(run.evaluate("test").outputs), data),
+            "start": right_rows(torch.from_numpy(start), data),
             "validation": epochs[-1]["accuracy"],
         }
     return job.key, {**found, "seconds": time.perf_counter() - started, "memory": job.memory}
 
 
-def labels_of(job: Job) -> Any:
-    """Return the labels (N,) of a job's test split."""
-    import torch
-
-    from trainables.trial.workbench import Workbench
-
-    return Workbench(job.spec, torch.device("cpu")).data.split("test").labels
-
-
-def right_rows(outputs: Any, labels: Any) -> str:
-    """Return for each row whether its largest output (N, D) is that of its label (N,): ``1`` or ``0``."""
-    right = np.asarray(outputs).argmax(axis=1) == np.asarray(labels)
-    return "".join("1" if each else "0" for each in right)
+def right_rows(outputs: Any, data: Any) -> str:
+    """Return for each row of the test split whether outputs (N, D) are right: ``1`` or ``0``."""
+    right = data.task.row_values("accuracy", outputs.float(), data.split("test").labels)
+    return "".join("1" if each else "0" for each in right.tolist())
 
 
 def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) -> Iterator[dict[str, Any]]:
