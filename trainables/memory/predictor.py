@@ -133,7 +133,7 @@ class MemoryPredictor:
         (``inputs``), ``fusion`` (activations between and after the encoders' layers), the ``backward pass``
         and the ``optimizer step``.
         """
-        built, held = self._held(method, get_method(method).config_class.from_dict(config))
+        built, held, _ = self._held(method, get_method(method).config_class.from_dict(config))
         parts: Breakdown = defaultdict(lambda: dict.fromkeys(KINDS, 0))
         for (kind, part), size in held.items():
             parts[part or "fusion"][kind] += size
@@ -194,7 +194,7 @@ class MemoryPredictor:
         """
         known = self.memo.get(self._content(key)) if self.memo else None
         if known is not None:
-            return MemoryReport(**known)
+            return replace(MemoryReport(**known), context=self._context_bytes)
         report = run()
         if self.memo:
             self.memo.put(self._content(key), asdict(report))
@@ -210,7 +210,7 @@ class MemoryPredictor:
         """Return everything that a prediction depends on, except the program, as one text."""
         encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
-        setting = self.setting.same_memory().to_dict()
+        setting = replace(self.setting.same_memory(), context_bytes=0).to_dict()  # it is only added
         return json.dumps([encoders, task, setting, key], sort_keys=True, default=str)
 
     def _encoders(self) -> dict[str, Tower]:
@@ -222,11 +222,24 @@ class MemoryPredictor:
             }
         return self._towers[kernel]
 
-    def _run(self, method: str, config: MethodConfig) -> MemoryReport:
-        return report_of(*self._held(method, config))
+    @property
+    def _on_gpu(self) -> bool:
+        return self.setting.target == "cuda"
 
-    def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings]:
-        """Run a step on fake tensors; return the method and the bytes held at the peak."""
+    @property
+    def _context_bytes(self) -> int:
+        return self.setting.context_bytes if self._on_gpu else 0
+
+    def _run(self, method: str, config: MethodConfig) -> MemoryReport:
+        built, held, reserved = self._held(method, config)
+        return report_of(built, held, reserved, self._context_bytes)
+
+    def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings, int | None]:
+        """Run a step on fake tensors as the target would.
+
+        Returns:
+            The method; the bytes held at the peak; and the bytes that the allocator reserves, None on a CPU.
+        """
         setting = self.setting
         with self.faking(), _countable():
             built = build_method(method, config, self.context())
@@ -236,7 +249,7 @@ class MemoryPredictor:
             inputs = self._inputs(built, setting.batch_size, log)
             labels = self.task.example_labels(setting.batch_size)
             held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
-            return built, held
+            return built, held, self._reserved(held)
 
     def _forward(
         self, method: type[FusionMethod], config: MethodConfig, modalities: Sequence[str]
@@ -247,7 +260,11 @@ class MemoryPredictor:
             context = self.context()
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
             log = StorageLog()
-            return report_of(built, track_forward(built, self._inputs(built, rows, log), setting, log))
+            held = track_forward(built, self._inputs(built, rows, log), setting, log)
+            return report_of(built, held, self._reserved(held), self._context_bytes)
+
+    def _reserved(self, held: Holdings) -> int | None:
+        return sum(held.values()) if self._on_gpu else None
 
     def _inputs(self, built: FusionMethod, rows: int, log: StorageLog) -> dict[str, ModalityInput]:
         """Return a fake batch. The frozen layers of the method are not run, if their memory is known."""

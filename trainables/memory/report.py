@@ -24,6 +24,9 @@ class MemoryReport:
         temporary: All other tensors: intermediate results of the current operation.
         trainable_parameters: Number of trained scalars.
         checkpoint: Bytes of the trained weights, the only weights that a checkpoint holds.
+        reserved: Bytes that a GPU's allocator holds for these tensors after a few steps; None if the report
+            is for a CPU.
+        context: Bytes of the CUDA context that a process takes beside them.
     """
 
     total: int
@@ -34,23 +37,36 @@ class MemoryReport:
     temporary: int
     trainable_parameters: int
     checkpoint: int
+    reserved: int | None = None
+    context: int = 0
+
+    @property
+    def memory(self) -> int:
+        """What must be free on the target: on a GPU ``reserved`` and ``context``, on a CPU ``total``."""
+        return self.total if self.reserved is None else self.reserved + self.context
 
     def to_dict(self) -> dict[str, int]:
         """Return the peak and its parts, in bytes."""
         return {"total": self.total, **{kind: getattr(self, kind) for kind in KINDS}}
 
 
-def report_of(method: FusionMethod, held: Holdings) -> MemoryReport:
+def report_of(
+    method: FusionMethod, held: Holdings, reserved: int | None = None, context: int = 0
+) -> MemoryReport:
     """Return the report of a method's step.
 
     Args:
         method: The method.
         held: Bytes held at the peak of the step.
+        reserved: See ``MemoryReport``.
+        context: See ``MemoryReport``.
     """
     kinds = {kind: sum(size for (of, _), size in held.items() if of == kind) for kind in KINDS}
     return MemoryReport(
         total=sum(kinds.values()),
         trainable_parameters=method.trainable_parameter_count(),
         checkpoint=sum(parameter.nbytes for parameter in method.trainable_parameters()),
+        reserved=reserved,
+        context=context,
         **kinds,
     )

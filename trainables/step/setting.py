@@ -16,6 +16,7 @@ from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 from trainables.step.precision import AUTO, PRECISIONS
 from trainables.step.recipe import TRAINING
+from trainables.units import MIB
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ OPTIMIZER_KERNELS = ("single", "foreach", "fused")
 #: How a step gets the output of the frozen lower layers. computed: it runs them. cached: it reads their
 #: output from a cache, and their weights stay on the device. offloaded: the weights leave the device as well.
 PREFIXES = ("computed", "cached", "offloaded")
+#: Kinds of device that memory is predicted for.
+TARGETS = ("cuda", "cpu")
 #: Class in ``torch.optim`` by name of the optimizer.
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
 
@@ -83,6 +86,15 @@ class StepSettings(PrecisionSettings):
         ),
         OneOf(_attention_kernels),
     ] = "eager"
+    target: Annotated[
+        str,
+        Help(
+            "Kind of device that memory is predicted for, wherever the search itself runs. cuda counts what "
+            "a GPU's kernels save, what its allocator reserves, and the CUDA context. cpu counts the tensors "
+            "of a step on a CPU."
+        ),
+        OneOf(TARGETS),
+    ] = "cuda"
     encoder_dropout: Annotated[
         bool, Help("Apply dropout in frozen encoder layers that the gradient passes through.")
     ] = True
@@ -196,6 +208,10 @@ class TrainingSetting(StepSettings):
         AtLeast(1),
         AtMost(MOST),
     ] = 50
+
+    #: CUDA compute capability of the target and bytes of a process's CUDA context there.
+    compute_capability: Annotated[float, MoreThan(0)] = 8.0
+    context_bytes: Annotated[int, AtLeast(0)] = 500 * MIB
 
     @classmethod
     def of(cls, step: StepSettings, **others: Any) -> TrainingSetting:

@@ -83,8 +83,8 @@ def predictor_of(families: tuple[tuple[str, str], ...], pooling: str | None = No
 
 
 def setting_of(**changes: Any) -> TrainingSetting:
-    """Return the setting for small inputs, with changed fields."""
-    return TrainingSetting(batch_size=ROWS, **dataclasses.asdict(SIZES), **changes)
+    """Return the setting for small inputs on a CPU, with changed fields."""
+    return TrainingSetting(batch_size=ROWS, target="cpu", **dataclasses.asdict(SIZES), **changes)
 
 
 def check_predicted_memory_is_the_tracked_peak(
