@@ -7,8 +7,9 @@ fold for each seed.
 
 The table has one row for each method: the share of rows that are right when tested, as mean and standard
 deviation over the seeds; by how many points that is better than the probe, and than the method itself before
-its first step, each with the standard error over rows; the memory of a step; and the seconds of a training on
-one core. Results are written after each training. What the file holds already is not trained again.
+its first step, each with the standard error over rows; the memory of a step; and the seconds of one core
+that a training takes. Results are written after each training. What the file holds already is not trained
+again.
 
     python benchmarks/worth.py [--datasets openclipart,openclipart_match] [--methods pmf,mope] [--seeds 3]
 """
@@ -113,18 +114,20 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
 
     Returns:
         ``right``: one character for each row of the test split, ``1`` if it is right; ``start``: the same
-        before the first step; ``validation``: the validation accuracy; ``seconds``; ``memory``.
+        before the first step; ``validation``: the validation accuracy; ``seconds`` of the processor;
+        ``memory``.
     """
     import torch
 
+    from trainables.step.precision import default_device
     from trainables.trial.assignment import Assignment
     from trainables.trial.probing import run_probes
     from trainables.trial.run import TrialRun
     from trainables.trial.workbench import Workbench
 
     torch.set_num_threads(1)
-    started = time.perf_counter()
-    data = Workbench(job.spec, torch.device("cpu")).data
+    started = time.process_time()
+    data = Workbench(job.spec, torch.device(default_device())).data
     if job.method == PROBE:
         probe = run_probes(job.spec).joint
         right = right_rows(probe.outputs["test"], data)
@@ -139,7 +142,7 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
             "start": right_rows(torch.from_numpy(start), data),
             "validation": epochs[-1]["accuracy"],
         }
-    return job.key, {**found, "seconds": time.perf_counter() - started, "memory": job.memory}
+    return job.key, {**found, "seconds": time.process_time() - started, "memory": job.memory}
 
 
 def right_rows(outputs: Any, data: Any) -> str:

@@ -168,7 +168,7 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
             "importance_weight": 0.01,
             "complementary_tuning": tuning,
             "n_prompted_layers": prompted,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-3,
         }
         for experts, prompted, tuning in (
             (16, layers, "prompt"),

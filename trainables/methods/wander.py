@@ -172,7 +172,7 @@ def _point(width: int, layers: int, cp: str = SUM_OF_PRODUCTS) -> dict[str, Any]
     point = {"n_layers": layers, "width": width, "rank_hidden": 8, "rank_time": 8, "cp": cp}
     if layers > 1:
         point["target_length"] = 1
-    return {**point, "learning_rate": 2e-3}
+    return {**point, "learning_rate": 1e-3}
 
 
 @register_method(
