@@ -3,8 +3,8 @@
 The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimization
 step. ``MemoryPredictor`` runs the step of the real model on fake tensors, which have shapes but no content.
 The result is exact, needs no GPU and takes a fraction of a second. ``measure_memory`` tracks the same step on
-real tensors. Neither counts the bytes that a device's runtime and allocator hold beside the tensors;
-``Calibration`` estimates them.
+real tensors. For a GPU, the step's allocations are replayed through a model of PyTorch's allocator, which
+says how many bytes it reserves for the tensors. ``Calibration`` estimates what a device holds beside them.
 """
 
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from trainables.memory.storage_log import StorageLog
+from trainables.memory.storage_log import GIVEN, StorageLog, Stretch
 from trainables.step.setting import TrainingSetting
 from trainables.towers import ModalityInput, Sequence, Tower
 
@@ -17,7 +17,7 @@ class Encoded:
 
     Attributes:
         layer: Number of layers that were run.
-        rise: Peak bytes while these layers run, beyond the bytes that are live before the first one.
+        stretch: What these layers allocate and free, from the embedded tokens to theirs.
         storage: Bytes of the tokens' storage.
         size: Shape of the tokens.
         stride: Stride of the tokens.
@@ -27,7 +27,7 @@ class Encoded:
     """
 
     layer: int
-    rise: int
+    stretch: Stretch
     storage: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -36,12 +36,12 @@ class Encoded:
     masked: bool
 
     @classmethod
-    def of(cls, sequence: Sequence, rise: int) -> Encoded:
-        """Return the description of a sequence."""
+    def of(cls, sequence: Sequence, stretch: Stretch) -> Encoded:
+        """Return the description of a sequence and of how it was computed."""
         tokens = sequence.tokens
         return cls(
             sequence.layer,
-            rise,
+            stretch,
             tokens.untyped_storage().nbytes(),
             tuple(tokens.shape),
             tokens.stride(),
@@ -73,12 +73,13 @@ def encoded_layers(tower: Tower, setting: TrainingSetting) -> list[Encoded]:
     inputs = tower.example_inputs(rows, setting.sizes)
     with torch.no_grad(), setting.autocast(torch.device("cpu")), StorageLog() as log:
         log.note("weights", [*tower.parameters(), *tower.buffers()])
+        log.note("activations", inputs.values())
         sequence = tower.encode(inputs, 0)
-        start = log.mark()
-        found = [Encoded.of(sequence, 0)]
+        embedded, start = log.number(sequence.tokens), log.mark()
+        found = [Encoded.of(sequence, Stretch([], GIVEN))]
         for stop in range(1, tower.depth + 1):
             sequence = tower.encode(sequence, stop)
-            found.append(Encoded.of(sequence, log.rise(start)))
+            found.append(Encoded.of(sequence, log.stretch(start, embedded, sequence.tokens)))
     return found
 
 
@@ -90,12 +91,13 @@ def encode_known(
     Args:
         tower: The encoder.
         encoded: The encoder's ``encoded_layers``.
-        log: Records the memory that the layers would have taken.
+        log: Records what the layers would have allocated and freed.
         inputs: See ``Tower.encode``.
         stop: See ``Tower.encode``.
     """
     if torch.is_grad_enabled() or isinstance(inputs, Sequence) or stop == 0:
         return Tower.encode(tower, inputs, stop)
-    sequence = Tower.encode(tower, inputs, 0)
-    log.transient(encoded[stop].rise)
-    return encoded[stop].computed(sequence)
+    embedded = Tower.encode(tower, inputs, 0)
+    sequence = encoded[stop].computed(embedded)
+    log.insert(encoded[stop].stretch, embedded.tokens, sequence.tokens)
+    return sequence

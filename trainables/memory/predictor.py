@@ -19,6 +19,7 @@ from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.optimizer import make_state, step_decisive_only
+from trainables.memory.replay import reserved_by
 from trainables.memory.report import Breakdown, MemoryReport, report_of
 from trainables.memory.storage_log import KINDS, Holdings, StorageLog
 from trainables.memory.tracking import owned_tensors, track_forward, track_step
@@ -152,7 +153,7 @@ class MemoryPredictor:
         """
         with self.faking():
             weights = sum(p.nbytes for tower in self._encoders().values() for p in tower.parameters())
-            return weights + max(self.encoded(modality)[-1].rise for modality in self.encoders)
+            return weights + max(self.encoded(modality)[-1].stretch.rise for modality in self.encoders)
 
     @contextmanager
     def faking(self) -> Iterator[None]:
@@ -184,6 +185,17 @@ class MemoryPredictor:
             tower = self._encoders()[modality].fork(matrices=matrices)
             self._encoded[modality] = encoded_layers(tower, self.setting)
         return self._encoded[modality]
+
+    def report(self, method: FusionMethod, held: Holdings, log: StorageLog) -> MemoryReport:
+        """Return the report of a step for the target.
+
+        Args:
+            method: The method.
+            held: Bytes held at the peak of the step.
+            log: The step's log.
+        """
+        reserved = reserved_by(log.allocations()) if self._on_gpu else None
+        return report_of(method, held, reserved, self._context_bytes)
 
     def remembered(self, key: str, run: Callable[[], MemoryReport]) -> MemoryReport:
         """Return a prediction from the store, or compute and store it.
@@ -231,14 +243,13 @@ class MemoryPredictor:
         return self.setting.context_bytes if self._on_gpu else 0
 
     def _run(self, method: str, config: MethodConfig) -> MemoryReport:
-        built, held, reserved = self._held(method, config)
-        return report_of(built, held, reserved, self._context_bytes)
+        return self.report(*self._held(method, config))
 
-    def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings, int | None]:
+    def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings, StorageLog]:
         """Run a step on fake tensors as the target would.
 
         Returns:
-            The method; the bytes held at the peak; and the bytes that the allocator reserves, None on a CPU.
+            The method; the bytes held at the peak; and the log of the step.
         """
         setting = self.setting
         with self.faking(), _countable():
@@ -249,7 +260,7 @@ class MemoryPredictor:
             inputs = self._inputs(built, setting.batch_size, log)
             labels = self.task.example_labels(setting.batch_size)
             held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
-            return built, held, self._reserved(held)
+            return built, held, log
 
     def _forward(
         self, method: type[FusionMethod], config: MethodConfig, modalities: Sequence[str]
@@ -261,10 +272,7 @@ class MemoryPredictor:
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
             log = StorageLog()
             held = track_forward(built, self._inputs(built, rows, log), setting, log)
-            return report_of(built, held, self._reserved(held), self._context_bytes)
-
-    def _reserved(self, held: Holdings) -> int | None:
-        return sum(held.values()) if self._on_gpu else None
+            return self.report(built, held, log)
 
     def _inputs(self, built: FusionMethod, rows: int, log: StorageLog) -> dict[str, ModalityInput]:
         """Return a fake batch. The frozen layers of the method are not run, if their memory is known."""

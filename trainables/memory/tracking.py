@@ -70,7 +70,7 @@ def track_step(
     def step(after_forward: Callable[[], None]) -> Tensor:
         return training_step(method, inputs, labels, task, setting, optimizer, after_forward, most_parts)
 
-    return track(method, [labels, *_tensors(inputs)], setting, optimizer, step, log)
+    return track(method, [*_tensors(inputs), labels], setting, optimizer, step, log)
 
 
 def track(
@@ -98,12 +98,14 @@ def track(
         log.note("gradients", _tensors(parameter.grad), owners[id(parameter)])
 
     hooks = [p.register_post_accumulate_grad_hook(note_gradient) for p in method.trainable_parameters()]
+    hooks.append(optimizer.register_step_pre_hook(lambda *_: log.begin_update()))
     try:
         with log:
             _note_weights(method, setting, log)
-            for owner, tensor in owned_tensors(method):
-                log.note("optimizer", _tensors(optimizer.state.get(tensor, {})), owner)
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                log.note("optimizer", _tensors(optimizer.state.get(parameter, {})), owners[id(parameter)])
             log.note("activations", batch, "inputs")
+            log.begin()
             loss = step(lambda: log.note_live("activations"))
     finally:
         for hook in hooks:
@@ -131,6 +133,7 @@ def track_forward(
     with log, torch.no_grad(), setting.autocast(device):
         _note_weights(method, setting, log)
         log.note("activations", _tensors(inputs), "inputs")
+        log.begin()
         method(inputs)
     return log.peak()
 

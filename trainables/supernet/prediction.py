@@ -12,7 +12,7 @@ from torch import Tensor
 from trainables.data import Batch
 from trainables.elastic import Supernet
 from trainables.memory.predictor import MemoryPredictor
-from trainables.memory.report import MemoryReport, report_of
+from trainables.memory.report import MemoryReport
 from trainables.memory.storage_log import Holdings, StorageLog
 from trainables.memory.tracking import track
 from trainables.methods import get_method
@@ -58,6 +58,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
                     inputs[m] = model.tower(m).example_inputs(count, setting.sizes)
             return Batch(inputs, predictor.task.example_labels(count))
 
+        log = StorageLog()
         held, _ = track_supernet_step(
             supernet,
             curriculum.heaviest,
@@ -66,8 +67,9 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
             optimizer,
             predictor.task,
             distill=curriculum.distill,
+            log=log,
         )
-        return report_of(supernet.largest, held)
+        return predictor.report(supernet.largest, held, log)
 
 
 def track_supernet_step(

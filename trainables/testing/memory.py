@@ -64,6 +64,8 @@ def memory_checks(name: str) -> Iterator[Check]:
             yield _predicted(name, config, two, changes, slow=True)
     for changes, slow in ({}, False), (MORE_SETTINGS[-2], True):
         yield Check(check_predicted_memory_is_the_tracked_peak, (name, {}, two, changes, "mean"), slow)
+    for changes in {}, MORE_SETTINGS[-1]:
+        yield Check(check_an_allocator_reserves_what_tensors_take, (name, two, changes))
     most = METHODS[name].method.n_modalities[1]
     for count, families in MANY.items():
         if most is None or most >= count:
@@ -128,3 +130,18 @@ def check_predicted_memory_is_the_tracked_peak(
             p.dtype == (torch.bfloat16 if p.ndim > 1 and not p.requires_grad else torch.float32)
             for p in method.parameters()
         )
+
+
+def check_an_allocator_reserves_what_tensors_take(
+    name: str, families: dict[str, str], changes: dict[str, Any]
+) -> None:
+    """Check that a GPU's allocator reserves at least the peak of the tensors.
+
+    Args:
+        name: Name of a method.
+        families: The encoder family of each modality.
+        changes: Fields of the training setting that differ from the default.
+    """
+    on_gpu = predictor_of(tuple(families.items())).changed(target="cuda", **changes).predict(name, {})
+    assert on_gpu.reserved is not None
+    assert on_gpu.total <= on_gpu.reserved < on_gpu.memory

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.tasks import classification
+from trainables.memory.optimizer import make_state
 from trainables.memory.predictor import MemoryPredictor
+from trainables.memory.replay import reserved_by
+from trainables.memory.storage_log import StorageLog
+from trainables.memory.tracking import track_step
+from trainables.methods import build_method
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
+from trainables.units import MIB
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +21,38 @@ def predictor() -> MemoryPredictor:
     names = {"text": "arch:bert-base", "image": "arch:vit-base"}
     encoders = {modality: resolve_encoder(modality, name) for modality, name in names.items()}
     return MemoryPredictor(encoders, classification(13), TrainingSetting(batch_size=8))
+
+
+def test_reserved_is_what_a_step_that_runs_all_layers_reserves(predictor) -> None:
+    """The frozen layers are not run for a prediction, nor is the update of most weights."""
+    setting = predictor.setting
+    for name in ("linear", "pmf"):
+        with predictor.faking():
+            method = build_method(name, {}, predictor.context()).train()
+            inputs = {
+                m: method.tower(m).example_inputs(setting.batch_size, setting.sizes)
+                for m in method.modalities
+            }
+            labels = predictor.task.example_labels(setting.batch_size)
+            optimizer = setting.make_optimizer(method, learning_rate=0.0)
+            make_state(optimizer)
+            log = StorageLog()
+            track_step(method, inputs, labels, setting, optimizer, predictor.task, log)
+        assert predictor.predict(name, {}).reserved == reserved_by(log.allocations())
+
+
+def test_the_allocator_and_the_context_come_on_top_of_the_tensors(predictor) -> None:
+    for report in (
+        predictor.predict("pmf", {}),
+        predictor.predict_configuration({"method": "pmf", "gradient_checkpointing": True}),
+        predictor.changed(prefix="cached").predict("pmf", {}),
+        predictor.changed(prefix="offloaded").predict("pmf", {}),
+    ):
+        assert report.total < report.reserved < 1.5 * report.total
+        assert report.memory == report.reserved + 500 * MIB
+    on_cpu = predictor.changed(target="cpu").predict("pmf", {})
+    assert on_cpu.reserved is None
+    assert on_cpu.memory == on_cpu.total
 
 
 def test_layers_below_the_first_fused_one_hold_their_weights_only(predictor) -> None:
