@@ -56,7 +56,7 @@ def test_memory_is_as_the_table_says() -> None:
     """For the rows that bound the others; the rest would be as many seconds."""
     encoders = {m: resolve_encoder(m, f"arch:{n}") for m, n in (("text", "bert-base"), ("image", "vit-base"))}
     predictor = MemoryPredictor(
-        encoders, classification(101), TrainingSetting(batch_size=32, text_length=128)
+        encoders, classification(101), TrainingSetting(target="cpu", batch_size=32, text_length=128)
     )
     for name in ("linear", "pmf", "late_concat", "mope", "wander"):
         assert _rows()[name][6] == f"{predictor.predict(name, {}).total / 2**30:.2f} GiB"

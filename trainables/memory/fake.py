@@ -13,13 +13,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: Description of an operation's result: ("nothing",), ("argument", i), ("view", i, size, stride, offset,
-#: type) for a view of argument i's storage, ("new", size, stride, type), or ("several", tuple or list,
-#: descriptions of the entries).
+#: Description of an operation's result: ("value", None or a number), ("argument", i), ("view", i, size,
+#: stride, offset, type) for a view of argument i's storage, ("new", size, stride, type), or ("several", tuple
+#: or list, descriptions of the entries).
 _Result = tuple[Any, ...]
 
 
 _CPU = torch.device("cpu")
+
+#: A GPU's kernels of attention.
+_FUSED_ATTENTION = ("cudnn_attention", "efficient_attention", "flash_attention")
 
 #: Frequent operations whose result has the same shape and layout on any device.
 _QUICK = {
@@ -32,6 +35,8 @@ _QUICK = {
         *((name, "Tensor") for name in ("add", "mul", "slice")),
         *((name, "int") for name in ("select", "transpose")),
         ("sum", "dim_IntList"),
+        *((f"_scaled_dot_product_{name}", "default") for name in _FUSED_ATTENTION),
+        *((f"_scaled_dot_product_{name}_backward", "default") for name in _FUSED_ATTENTION),
     )
 }
 
@@ -91,12 +96,12 @@ class FakeTensors(TorchDispatchMode):
         with in_kernel_invocation_manager(self._fake):
             out = func(*args, **kwargs)
         if isinstance(out, tuple):
-            return tuple(None if one is None else self._wrap(one) for one in out)
+            return tuple(self._wrap(one) if isinstance(one, Tensor) else one for one in out)
         return self._wrap(out)
 
     def _make(self, result: tuple[Any, ...], tensors: list[FakeTensor]) -> Any:
-        if result[0] == "nothing":
-            return None
+        if result[0] == "value":
+            return result[1]
         if result[0] == "argument":
             return tensors[result[1]]
         if result[0] == "several":
@@ -148,8 +153,8 @@ def _is_plain(tensor: FakeTensor) -> bool:
 
 def _result_of(out: Any, tensors: list[FakeTensor]) -> _Result | None:
     """Return a description from which a result can be made again, or None if that is impossible."""
-    if out is None:
-        return ("nothing",)
+    if out is None or isinstance(out, int):
+        return ("value", out)
     if isinstance(out, tuple | list):
         several = [_result_of(one, tensors) for one in out]
         fresh = [one.untyped_storage()._cdata for one in out if isinstance(one, Tensor)]

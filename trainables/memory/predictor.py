@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from trainables.errors import UserError
 from trainables.garbage import garbage_kept
 from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
+from trainables.memory.kernels import CudaDevice, cuda_kernels
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.optimizer import make_state, step_decisive_only
 from trainables.memory.replay import reserved_by
@@ -157,10 +158,15 @@ class MemoryPredictor:
 
     @contextmanager
     def faking(self) -> Iterator[None]:
-        """Make all new tensors fake ones and skip the initialisation of weights."""
+        """Make all new tensors fake ones, on which operators do what the target's do.
+
+        The initialisation of weights is skipped, because fake weights have no content.
+        """
         from transformers.initialization import no_init_weights
 
-        with self._fake.active(), garbage_kept(), no_init_weights():  # fake weights have no content
+        device = CudaDevice(self.setting.compute_capability)
+        kernels = cuda_kernels(device) if self._on_gpu else nullcontext()
+        with self._fake.active(), garbage_kept(), no_init_weights(), kernels:
             yield
 
     def context(self) -> MethodContext:

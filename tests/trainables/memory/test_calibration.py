@@ -65,7 +65,7 @@ def test_needs_have_a_margin_and_a_context() -> None:
 @pytest.mark.slow
 def test_this_machine_is_calibrated_by_real_steps(workplace, tiny_encoders) -> None:
     encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
-    setting = TrainingSetting(batch_size=4, text_length=8, image_size=32)
+    setting = TrainingSetting(target="cpu", batch_size=4, text_length=8, image_size=32)
     members = [("linear", {}), ("pmf", {"n_fusion_layers": 1}), ("pmf", {"n_fusion_layers": 3}), ("lora", {})]
     calibration, points = calibrate_device(MemoryPredictor(encoders, classification(3), setting), members)
     assert calibration.device == local_device()

@@ -75,7 +75,7 @@ def test_settings_move_the_peak_as_they_should(predictor) -> None:
     for smaller in (
         {"gradient_accumulation": 4},
         {"gradient_checkpointing": True},
-        {"precision": "bf16"},
+        {"precision": "bf16-frozen"},
         {"skip_unused": True},
         {"prefix": "offloaded"},
         {"encoder_dropout": False},
