@@ -11,6 +11,10 @@ its first step, each with the standard error over rows; the memory of a step; an
 that a training takes. Results are written after each training. What the file holds already is not trained
 again.
 
+With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
+accuracy of a search over N configurations of that space, trained with the same seeds as ``pmf``, which is the
+space's first point. A line below the table says by how many points it is better.
+
     python benchmarks/worth.py [--datasets openclipart,openclipart_match] [--methods pmf,mope] [--seeds 3]
 """
 
@@ -20,6 +24,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +37,9 @@ from folds import matched_folds, write_folds
 METHODS = ("linear", "late_concat", "lora", "adapter", "wander", "mope", "pmf")
 DATASETS = ("openclipart", "openclipart_match")
 PROBE = "probe"
+NAS = "pmf_nas"
+#: The method that is the first point of the space ``NAS``.
+NAS_FIRST = "pmf"
 OUT = Path("benchmarks/results/worth.json")
 
 
@@ -72,14 +80,22 @@ def folds_of(dataset: str, folds: int) -> list[Path]:
     return matched_folds(plain) if dataset == "openclipart_match" else plain
 
 
-def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **settings: Any) -> list[Job]:
+def jobs_of(
+    dataset: str,
+    folders: Sequence[Path],
+    method: str,
+    seeds: int,
+    configs: Sequence[Mapping[str, Any]] | None = None,
+    **settings: Any,
+) -> list[Job]:
     """Return the trainings of a method, or the probe's fits, over all folds and seeds.
 
     Args:
         dataset: Name of the dataset that the folds are of.
         folders: The dataset of each fold.
-        method: Name of the method, or ``probe``.
+        method: Name of a space or ``probe``.
         seeds: Number of seeds.
+        configs: The configuration of each fold; None takes the space's first point.
         settings: Settings of the search whose trials are trained.
     """
     from rich.console import Console
@@ -98,7 +114,7 @@ def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **se
         found = look_up(SearchConfig(space=space.name, dataset=str(folder), **settings))
         backend = found.backend.in_precision("bf16-frozen" if cpu_computes_in_bf16() else "fp32")
         context = backend.context
-        config = space.at(space.first_points(context)[0], context).config
+        config = configs[fold] if configs else space.at(space.first_points(context)[0], context).config
         prepared = backend.prepare(space, Console(quiet=True))
         if method == PROBE:
             memory = predict_probe(backend.predictor, tuple(backend.encoders), prepared.rows).total / GIB
@@ -107,6 +123,26 @@ def jobs_of(dataset: str, folders: Sequence[Path], method: str, seeds: int, **se
         for seed in range(1 if method == PROBE else seeds):
             jobs.append(Job(dataset, method, fold, seed, prepared.spec, config, memory))
     return jobs
+
+
+def searched(folder: Path, samples: int, **settings: Any) -> dict[str, Any]:
+    """Return the configuration that a search over ``NAS`` in a fold finds best on its validation split."""
+    from search.api import run_search
+    from search.config import SearchConfig
+
+    with tempfile.TemporaryDirectory() as place:
+        result = run_search(
+            SearchConfig(
+                space=NAS,
+                dataset=str(folder),
+                num_samples=samples,
+                probe=False,
+                storage_path=place,
+                tracking_uri=f"sqlite:///{place}/mlflow.db",
+                **settings,
+            )
+        )
+    return dict(max(result.front, key=lambda member: member["accuracy"])["config"])
 
 
 def measure(job: Job) -> tuple[str, dict[str, Any]]:
@@ -164,17 +200,17 @@ def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) 
         name, method, fold, seed = key.split()
         if name == dataset:
             seeds.setdefault(method, {}).setdefault(int(seed), {})[int(fold)] = found
-    probe = None
-    for method in (PROBE, *METHODS):
+    right_of: dict[str, dict[int, np.ndarray]] = {}  # by method and seed, shape (rows,)
+    for method in (PROBE, *METHODS, NAS):
         whole = {seed: found for seed, found in seeds.get(method, {}).items() if len(found) == folds}
         if not whole:
             continue
-        right = np.stack([_joined(found, "right") for found in whole.values()])  # (seeds, rows)
+        right_of[method] = {seed: _joined(found, "right") for seed, found in whole.items()}
+        right = np.stack(list(right_of[method].values()))  # (seeds, rows)
         start = np.stack([_joined(found, "start") for found in whole.values()])
-        probe = right[0] if method == PROBE else probe
         each = [one for found in whole.values() for one in found.values()]
         accuracies = right.mean(axis=1)
-        yield {
+        row = {
             "dataset": dataset,
             "method": method,
             "seeds": len(whole),
@@ -182,9 +218,14 @@ def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) 
             "seconds": float(np.mean([one["seconds"] for one in each])),
             "accuracy": float(accuracies.mean()),
             "spread": float(accuracies.std(ddof=1)) if len(whole) > 1 else None,
-            "over_probe": None if probe is None else _difference(right.mean(axis=0), probe),
+            "over_probe": _difference(right.mean(axis=0), right_of[PROBE][0]) if PROBE in right_of else None,
             "over_start": _difference(right.mean(axis=0), start.mean(axis=0)),
         }
+        if method == NAS:
+            both = [seed for seed in right_of[NAS] if seed in right_of.get(NAS_FIRST, {})]
+            means = [np.mean([right_of[name][seed] for seed in both], axis=0) for name in (NAS, NAS_FIRST)]
+            row["over_first"] = _difference(*means) if both else None
+        yield row
 
 
 def _joined(folds: Mapping[int, Mapping[str, Any]], what: str) -> np.ndarray:
@@ -216,6 +257,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             accuracy += f" ± {100 * row['spread']:.1f}"
         cells = [f"`{row['method']}`", f"{row['memory']:.2f}", f"{row['seconds']:.0f}", accuracy]
         lines.append("| " + " | ".join([*cells, points(row["over_probe"]), points(row["over_start"])]) + " |")
+    for row in rows:
+        if row.get("over_first"):
+            gain = points(row["over_first"]) or "0.0"
+            lines += ["", f"The best of a search of `{NAS}` is better than its first point by {gain} points."]
     return "\n".join(lines)
 
 
@@ -227,19 +272,29 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
+    parser.add_argument("--nas", type=int, default=0, metavar="N", help=f"configurations of {NAS} to search")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     document = json.loads(options.out.read_text()) if options.out.exists() else {}
     settings = {"folds": options.folds, "image_size": options.image_size}
+    settings |= {"nas": options.nas} if options.nas else {}
     if any(document.get(name, value) != value for name, value in settings.items()):
         parser.error(f"{options.out} holds results for other settings; name another file by --out")
-    document = {**settings, "tables": {}, "results": document.get("results", {})}
+    document = {"searched": {}, "results": {}, **document, **settings, "tables": {}}
     names = options.datasets.split(",")
     jobs = []
     for dataset in names:
         folders = folds_of(dataset, options.folds)
         for method in (PROBE, *options.methods.split(",")):
             jobs += jobs_of(dataset, folders, method, options.seeds, image_size=options.image_size)
+        if options.nas:
+            for fold, folder in enumerate(folders):
+                if f"{dataset} {fold}" not in document["searched"]:
+                    best = searched(folder, options.nas, image_size=options.image_size)
+                    document["searched"][f"{dataset} {fold}"] = best
+                    _write(options.out, document)
+            best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]
+            jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
     missing = sorted((job for job in jobs if job.key not in document["results"]), key=lambda job: job.seed)
     print(f"{len(missing)} of {len(jobs)} trainings to run", flush=True)
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:

@@ -69,3 +69,20 @@ def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_enc
         assert rows[method]["over_probe"][0] == pytest.approx(mean - rows["probe"]["accuracy"])
         assert rows[method]["memory"] > 0
     assert worth.table(list(rows.values())).count("\n") == 4
+
+
+def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(worth) -> None:
+    found = {"start": "0000", "seconds": 1.0, "memory": 0.5}
+    results = {
+        f"toy {method} {fold} {seed}": {**found, "right": right}
+        for method, right, seeds in (("pmf", "1000", 3), (worth.NAS, "1110", 2))
+        for fold in range(2)
+        for seed in range(seeds)
+    }
+    first, best = worth.rows_of(results, "toy", 2)
+    assert "over_first" not in first
+    assert best["over_first"][0] == pytest.approx(0.5)
+    assert "better than its first point by +50.0 ±" in worth.table([first, best])
+    del results["toy pmf 1 0"], results["toy pmf 1 1"]  # the only seed left was not trained by both
+    *_, best = worth.rows_of(results, "toy", 2)
+    assert best["over_first"] is None
