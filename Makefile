@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 350MiB --text-length 16
+DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 850MiB --text-length 16
 
 .DEFAULT_GOAL := help
 TESTED ?= tests

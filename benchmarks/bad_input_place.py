@@ -32,7 +32,7 @@ from search.testing.searching import finish, report
 from search.units import GIB
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
-from trainables.memory.calibration import Calibration, local_device, save_calibration
+from trainables.memory.calibration import Calibration, save_calibration
 from trainables.testing.tiny import saved_encoders
 from trainables.trial.assignment import Assignment
 from trainables.trial.probing import run_probes
@@ -48,7 +48,18 @@ PATIENCE = 60.0  # seconds after which a case counts as hung
 #: files that were set aside.
 MEMOS = ("predictions.sqlite", "text_lengths", "driver.json", "search.sqlite-wal", ".lock", ".damaged")
 
-REPLAYED = ["--space", "pmf_nas", "--replay", "table.parquet", "--epochs", "2", "--num-samples", "2"]
+REPLAYED = [
+    "--space",
+    "pmf_nas",
+    "--replay",
+    "table.parquet",
+    "--target",
+    "cpu",
+    "--epochs",
+    "2",
+    "--num-samples",
+    "2",
+]
 ENCODERS = ["--text-encoder", "bert", "--image-encoder", "vit"]
 SIZES = ["--text-length", "8", "--batch-size", "4", "--image-size", "32"]
 TRAINING = ["--space", "pmf_nas", "--dataset", "data", *ENCODERS, "--batch-size", "4", "--epochs", "1"]
@@ -164,7 +175,7 @@ def seam(run_trials: Callable[..., Any] = start, pool: Callable[..., Any] = star
         "search.api.run_trials": run_trials,
         "search.oneshot.strategy.OneShot._train": lambda self: None,
         "search.oneshot.strategy.SubnetPool": pool,
-        "trainables.memory.fitting.calibrate_device": start,
+        "trainables.memory.comparing.compare_device": start,
         "huggingface_hub.constants.HF_HUB_OFFLINE": True,
     }
     with contextlib.ExitStack() as stack:
@@ -229,7 +240,7 @@ class Workplace:
             pq.write_table(pa.table(columns), work / "data" / f"{split}.parquet")
 
     def _write_searches(self) -> None:
-        save_calibration(Calibration(local_device(), "0", "eager", 1.1, 5.0, 0.1, 9))
+        save_calibration(Calibration("GPU", "0", 8.0, GIB // 2, 0.01, 0.02, 9))
         runs = self.work / "runs"
         trials = ["--num-samples", "4", "--sampler", "tpe", "--seed", "3"]
         wanted = {

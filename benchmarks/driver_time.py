@@ -42,6 +42,7 @@ from search.nodes import Node
 from search.placement import place
 from search.process import prepared_process
 from search.records.store import SearchStore
+from search.replay import ReplayTable
 from search.reporting.progress import Progress
 from search.reporting.tracker import Tracker
 from search.setup import look_up, set_up
@@ -124,6 +125,7 @@ def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_o
         config = SearchConfig(
             space="pmf_nas",
             replay=table,
+            target=ReplayTable.read(table).setting.target,
             epochs=8,
             sampler=sampler,
             scheduler=scheduler,

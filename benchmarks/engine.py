@@ -259,6 +259,7 @@ class Ours(Engine):
         config = SearchConfig(
             space=problem.table.space,
             replay=problem.table.path,
+            target=problem.table.setting.target,
             objectives=problem.names,
             sampler=sampler,
             scheduler=scheduler,

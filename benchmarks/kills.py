@@ -322,8 +322,9 @@ def settings_of(variant: Variant, options: argparse.Namespace) -> dict[str, Any]
         "seed": options.seed,
     }
     if not variant.trained:
-        space = ReplayTable.read(options.table).space
-        return {**common, "space": space, "replay": options.table.resolve()}
+        table = ReplayTable.read(options.table)
+        recorded = {"space": table.space, "target": table.setting.target}
+        return {**common, **recorded, "replay": options.table.resolve()}
     encoders = saved_encoders()
     named = {"text_encoder": encoders["bert"], "image_encoder": encoders["vit"], "image_size": 32}
     return {**common, **named, "space": "pmf_nas", "text_length": 8, "batch_size": 64}

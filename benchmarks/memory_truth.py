@@ -20,14 +20,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainables.memory.fitting import measure_configuration
+from trainables.memory.comparing import measure_configuration
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.towers import resolve_encoder
 
-SETTING = TrainingSetting(batch_size=2, text_length=16, image_size=98)
+SETTING = TrainingSetting(batch_size=2, text_length=16, image_size=98, target="cpu")
 PRECISIONS = ("fp32", "bf16", "bf16-frozen")
 
 

@@ -60,7 +60,7 @@ SPACES = ("all_methods", "pmf_nas")
 
 
 def draw(space: str, count: int, seed: int = 0) -> list[int]:
-    """Return the predicted bytes of random members of a space."""
+    """Return the predicted memory of random members of a space, in bytes."""
     encoders = {
         modality: resolve_encoder(modality, f"arch:{name}")
         for modality, name in (("text", "bert-base"), ("image", "vit-base"))
@@ -69,7 +69,7 @@ def draw(space: str, count: int, seed: int = 0) -> list[int]:
     context = SpaceContext.of(encoders)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     members = [get_space(space).sample(study.ask(), context) for _ in range(count)]
-    return [predictor.predict_as_run(member, cached=True).total for member in members]
+    return [predictor.predict_as_run(member, cached=True, target="cuda").memory for member in members]
 
 
 class Sleeper(tune.Trainable):

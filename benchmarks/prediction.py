@@ -76,9 +76,9 @@ def candidates(count: int, folder: Path) -> dict[str, float]:
         trial = study.ask()
         configs.append(SPACE.sample(trial, context))
         asked = time.perf_counter()
-        total = fresh.predict_configuration(configs[-1]).total
+        memory = fresh.predict_configuration(configs[-1]).memory
         predicting += time.perf_counter() - asked
-        study.tell(trial, [total / 2**30, (number * 7919 % 1000) / 1000])
+        study.tell(trial, [memory / 2**30, (number * 7919 % 1000) / 1000])
         asking += asked - started
     again = predictor("minilm", "dinov2-small", PredictionMemo(folder / "predictions.sqlite"))
     started = time.perf_counter()

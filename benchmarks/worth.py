@@ -117,9 +117,9 @@ def jobs_of(
         config = configs[fold] if configs else space.at(space.first_points(context)[0], context).config
         prepared = backend.prepare(space, Console(quiet=True))
         if method == PROBE:
-            memory = predict_probe(backend.predictor, tuple(backend.encoders), prepared.rows).total / GIB
+            memory = predict_probe(backend.predictor, tuple(backend.encoders), prepared.rows).memory / GIB
         else:
-            memory = backend.predictor.predict(*split_config(config)).total / GIB
+            memory = backend.predictor.predict(*split_config(config)).memory / GIB
         for seed in range(1 if method == PROBE else seeds):
             jobs.append(Job(dataset, method, fold, seed, prepared.spec, config, memory))
     return jobs

@@ -13,7 +13,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from search.sizing.charts import KIND_COLOURS, plot_breakdown, plot_grid
+from search.sizing.charts import PART_COLOURS, plot_breakdown, plot_grid
 from search.sizing.extent import measure_grid
 from spaces import SpaceContext, get_space
 from trainables.memory.memo import PredictionMemo
@@ -62,17 +62,17 @@ def plot_settings(predictor: MemoryPredictor, cases: list[tuple[str, dict[str, A
         for label, changes in CHANGES
     }
     for label, of_label in reports.items():
-        print(f"| {label} |", " | ".join(f"{report.total / 2**30:.2f}" for report in of_label), "|")
+        print(f"| {label} |", " | ".join(f"{report.memory / 2**30:.2f}" for report in of_label), "|")
     for number, (axes, (method, config)) in enumerate(zip(all_axes, cases, strict=True)):
         left = [0.0] * len(CHANGES)
-        for kind, colour in KIND_COLOURS.items():
-            sizes = [getattr(of_label[number], kind) / 2**30 for of_label in reports.values()]
-            axes.barh(list(reports), sizes, left=left, color=colour, label=kind, height=0.75)
+        for part, colour in PART_COLOURS.items():
+            sizes = [of_label[number].sizes()[part] / 2**30 for of_label in reports.values()]
+            axes.barh(list(reports), sizes, left=left, color=colour, label=part, height=0.75)
             left = [start + size for start, size in zip(left, sizes, strict=True)]
         for row, total in enumerate(left):
             axes.text(total, row, f" {total:.2f}", va="center", fontsize=7)
         axes.set_xlim(0, 1.15 * max(left))
-        axes.set_xlabel("GiB at the peak of one step")
+        axes.set_xlabel("GiB for one step")
         named = ", ".join(f"{key}={value}" for key, value in config.items())
         axes.set_title(f"{method} {named}".strip(), fontsize=10)
         axes.tick_params(axis="y", labelsize=8)
@@ -84,8 +84,8 @@ def plot_settings(predictor: MemoryPredictor, cases: list[tuple[str, dict[str, A
     figure.savefig(FOLDER / "memory_settings.png")
 
 
-def _total(predictor: MemoryPredictor, config: Mapping[str, Any]) -> int:
-    return predictor.predict_configuration(config).total
+def _memory(predictor: MemoryPredictor, config: Mapping[str, Any]) -> int:
+    return predictor.predict_configuration(config).memory
 
 
 def main() -> None:
@@ -96,12 +96,13 @@ def main() -> None:
         encoders, get_task(DEFAULT_TASK).of_size(101), TrainingSetting(), memo=PredictionMemo()
     )
     title = "pmf on bert-base + vit-base, batch 32, 128 tokens"
-    parts = predictor.explain("pmf", {"n_fusion_layers": 2})
-    plot_breakdown(parts, FOLDER / "memory_parts.png", f"{title}, L_f = 10")
+    pmf = {"n_fusion_layers": 2}
+    parts, report = predictor.explain("pmf", pmf), predictor.predict("pmf", pmf)
+    plot_breakdown(parts, report, FOLDER / "memory_parts.png", f"{title}, L_f = 10")
     plot_settings(predictor, [("pmf", {"n_fusion_layers": 6}), ("lora", {}), ("late_concat", {})])
     context = SpaceContext.of(encoders)
     at = {size: predictor.changed(batch_size=size) for size in (4, 8, 16, 32, 64, 128)}
-    costs = {size: partial(_total, predictor) for size, predictor in at.items()}
+    costs = {size: partial(_memory, predictor) for size, predictor in at.items()}
     grid = measure_grid(get_space("pmf_nas"), context, costs, "n_fusion_layers")
     plot_grid(grid, FOLDER / "memory_space.png", "pmf_nas on bert-base + vit-base", context.depths, LIMIT)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from search.backends.base import Scorer
 from search.config import SearchConfig
-from search.engine.prior import Prior, read_prior
+from search.engine.prior import Prior, read_prior, require_target
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
@@ -41,6 +41,7 @@ from search.reporting.verdict import verdict
 from search.result import SearchResult
 from search.setup import Found, Setup, look_up, set_up
 from search.signals import undisturbed
+from search.target import completed, in_words
 from trainables.disk import writing
 from trainables.errors import DiskFullError, UserError
 
@@ -141,7 +142,8 @@ def _run(
     place = found.config.place
     with clock.entering("start of Ray", cluster(found.config.backend.address)):
         decision = _decide_precision(found)
-        setup = set_up(found.in_precision(decision.precision), console)
+        target = completed(found.config.target, decision.nodes)
+        setup = set_up(found.in_precision(decision.precision).on_target(target), console)
         config = setup.config
         _require_unchanged(place, store.fact("facts"), setup.facts)
         prior = _prior(setup, prior_store, console)
@@ -149,7 +151,7 @@ def _run(
         with clock.part("data"):
             prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
-        for line in decision.lines:
+        for line in (*decision.lines, in_words(setup.setting)):
             say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"
@@ -194,12 +196,14 @@ def _decide_precision(found: Found) -> Decision:
     Raises:
         UserError: If GPUs are asked for and there are none.
     """
-    asked, recorded, wanted = found.config.placement, found.backend.precision, found.config.step.precision
+    config, recorded = found.config, found.backend.precision
+    asked, wanted = config.placement, config.step.precision
     nodes = find_nodes(asked.gpu_memory)
-    require_gpus(found.config, nodes)
+    require_gpus(config, nodes)
     if recorded is not None or wanted == "fp32":  # every device computes in it, or none has to
         return Decision(recorded or wanted, nodes)
-    devices = TrialDevices.of(nodes, asked.gpus_per_trial, asked.gpu_memory, asked.compute_capability)
+    stated = config.target.compute_capability
+    devices = TrialDevices.of(nodes, asked.gpus_per_trial, asked.gpu_memory, stated)
     return devices.decide(wanted)
 
 
@@ -270,7 +274,6 @@ def _placement(setup: Setup, decision: Decision) -> Placement:
         gpus_per_trial=config.placement.gpus_per_trial,
         gpu_memory=config.placement.gpu_memory,
         packing=config.placement.packing,
-        attention=config.step.attention,
         excluded=decision.excluded,
     )
     require_room(setup, placement)
@@ -343,10 +346,16 @@ def _require_unchanged(place: Place, there: dict[str, Any] | None, here: dict[st
 
 
 def _prior_store(config: SearchConfig) -> SearchStore | None:
-    """Return the store of the search that ``warm_start`` names, read into memory; None if it names none."""
+    """Return the store of the search that ``warm_start`` names, read into memory; None if it names none.
+
+    Raises:
+        UserError: If there is no such search, or if its memory is for another target.
+    """
     if config.search.warm_start is None:
         return None
-    return read_store(Place.of(config.search.warm_start, config.storage.storage_path))
+    store = read_store(Place.of(config.search.warm_start, config.storage.storage_path))
+    require_target(config, store)
+    return store
 
 
 def _prior(setup: Setup, store: SearchStore | None, console: Console) -> Prior:

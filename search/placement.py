@@ -20,7 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ray import tune
 
@@ -73,8 +73,10 @@ class Placement(ABC):
         capacity: Total size of the shares that fit the cluster at once; infinite if the cluster can grow.
         note: A message for the user about the decision, or None.
         labels: Selectors that keep every trial away from nodes that must not run any.
+        device: Kind of device on which trials run: ``cuda`` or ``cpu``.
     """
 
+    device: ClassVar[str]
     concurrent: int
     capacity: float
     note: str | None
@@ -91,8 +93,8 @@ class Placement(ABC):
         """Bytes of the largest trial that can be placed, or None if unknown."""
 
     @abstractmethod
-    def needed(self, predicted: int) -> int:
-        """Return the bytes that a trial of this predicted memory needs on its device, with a margin."""
+    def needed(self, memory: int) -> int:
+        """Return the bytes that a trial of this memory, predicted for its device, is given, with a margin."""
 
     @abstractmethod
     def of(self, needed: int, *, alone: bool = False) -> Share:
@@ -140,7 +142,7 @@ class GpuKind:
         accelerator: Ray's name of the kind, empty if it has none.
         memory: Bytes of the smallest of these GPUs, or None if unknown.
         cpus: Least number of CPU cores per GPU on a node.
-        calibration: Measured relation between predicted and needed memory on this kind, or None.
+        calibration: What was measured of this kind, or None.
     """
 
     accelerator: str
@@ -158,6 +160,7 @@ class GpuPlacement(Placement):
         fixed: Share of a device that every trial gets; None packs trials by the memory they need.
     """
 
+    device: ClassVar[str] = "cuda"
     kinds: tuple[GpuKind, ...]
     fixed: float | None
     concurrent: int
@@ -176,9 +179,9 @@ class GpuPlacement(Placement):
         largest = self.kinds[-1].memory
         return None if largest is None else int(largest * (self.fixed or 1.0))
 
-    def needed(self, predicted: int) -> int:
-        """Return the most bytes that the calibration of any kind gives."""
-        return max(needed_on_gpu(predicted, kind.calibration) for kind in self.kinds)
+    def needed(self, memory: int) -> int:
+        """Return the memory with the largest margin of any kind."""
+        return max(needed_on_gpu(memory, kind.calibration) for kind in self.kinds)
 
     def of(self, needed: int, *, alone: bool = False) -> Share:
         """Return a share of the smallest kind of device that holds the trial, or of any larger one."""
@@ -222,6 +225,7 @@ class CpuPlacement(Placement):
             requests are equal.
     """
 
+    device: ClassVar[str] = "cpu"
     cores: int
     most_cores: int
     memories: tuple[int, ...]
@@ -241,9 +245,9 @@ class CpuPlacement(Placement):
         """Bytes of main memory of the largest node; None if trials are not placed by memory."""
         return self.memories[-1] if self.memories else None
 
-    def needed(self, predicted: int) -> int:
+    def needed(self, memory: int) -> int:
         """Return the bytes that the trial's process needs."""
-        return needed_on_cpu(predicted)
+        return needed_on_cpu(memory)
 
     def of(self, needed: int, *, alone: bool = False) -> Share:
         """Return the share of a trial: cores, and memory on one node."""
@@ -273,7 +277,6 @@ def place(
     gpus_per_trial: float | None = None,
     gpu_memory: int | None = None,
     packing: bool = True,
-    attention: str = "eager",
     excluded: Sequence[Node] = (),
 ) -> Placement:
     """Decide how a search's trials are placed: on GPUs if there are any, else on CPU cores.
@@ -289,7 +292,6 @@ def place(
         gpu_memory: Bytes of a GPU, as given by the user; see ``find_nodes``.
         packing: Whether trials are placed by the memory they need. If not, each trial gets a whole GPU, or on
             nodes without GPUs its cores, and memory is not counted.
-        attention: Attention kernel, for which calibrations are looked up.
         excluded: Further machines of the cluster, on which no trial must run.
 
     Raises:
@@ -306,7 +308,7 @@ def place(
     if not owners:
         # Only one core beside each GPU can be assumed for nodes that are not started yet.
         return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most, labels=labels)
-    kinds, note = _kinds(owners, attention)
+    kinds, note = _kinds(owners)
     if fixed is None and kinds[0].memory is None:
         fixed = 1.0
         note = "the memory of the GPUs could not be found: one trial a GPU; --gpu-memory says it"
@@ -322,7 +324,7 @@ def uses_gpus(nodes: Iterable[Node], gpus_per_trial: float | None, gpu_memory: i
     return gpus_per_trial != 0 and bool(gpus_per_trial or gpu_memory or any(node.gpus for node in nodes))
 
 
-def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...], str | None]:
+def _kinds(owners: Sequence[Node]) -> tuple[tuple[GpuKind, ...], str | None]:
     """Group GPUs by the label that selects them, smallest first; return the kinds and a note, or None."""
     groups: dict[str, list[Node]] = {}
     for node in owners:
@@ -340,7 +342,7 @@ def _kinds(owners: Sequence[Node], attention: str) -> tuple[tuple[GpuKind, ...],
                 f"all count as {format_size(memory)}"
             )
         cpus = min(node.cpus / node.gpus for node in members)
-        kinds.append(GpuKind(accelerator, memory, cpus, find_calibration(accelerator, attention)))
+        kinds.append(GpuKind(accelerator, memory, cpus, find_calibration(accelerator)))
     return tuple(sorted(kinds, key=lambda kind: kind.memory or 0)), note
 
 

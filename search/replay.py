@@ -142,7 +142,7 @@ class ReplayTable:
             described = json.loads(table.schema.metadata[b"paretofuse"])
             rows = _recorded(table, described["epochs"])
             depths, widths = described["depths"], described["widths"]
-            setting = TrainingSetting(**described["setting"])
+            setting = TrainingSetting(**{"target": "cpu", **described["setting"]})
             space, dataset = described["space"], described["dataset"]
             task, guess = get_task(described.get("task", DEFAULT_TASK)).from_record(described)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -170,18 +170,25 @@ class ReplayTable:
         """Names of the numbers that trials report, without ``memory`` and ``params``."""
         return frozenset(self.rows[0].epochs[-1])
 
-    def require(self, space: str, epochs: int) -> None:
+    def require(self, space: str, epochs: int, target: str) -> None:
         """Check that the table can answer a search.
 
         Args:
             space: Name of the space that is searched.
             epochs: Epochs of a complete trial.
+            target: Target of the search's memory.
 
         Raises:
-            UserError: If the table is of another space, has fewer epochs, or lacks one of the methods.
+            UserError: If the table is of another space or target, has fewer epochs, or lacks one of the
+                methods.
         """
         if space != self.space:
             raise UserError(f"--replay {self.path}: is of space '{self.space}', not of '{space}'")
+        if target != self.setting.target:
+            raise UserError(
+                f"--replay {self.path}: its memory is for target '{self.setting.target}', not for "
+                f"'{target}'; add --target {self.setting.target}"
+            )
         if epochs > self.epochs:
             raise UserError(f"--epochs {epochs}: {self.path} holds {self.epochs} epochs of each trial")
         methods = {config["method"] for config in get_space(space).smallest(self.context)}
@@ -210,6 +217,7 @@ def _recorded(table: pa.Table, epochs: int) -> tuple[Recorded, ...]:
     """
     memory = [field.name for field in fields(MemoryReport)]
     known = {*_IDENTITY, *(_MEMORY + name for name in memory)}
+    there = [name for name in memory if _MEMORY + name in table.column_names]
     trials: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         trials[row["number"]].append(row)
@@ -221,7 +229,7 @@ def _recorded(table: pa.Table, epochs: int) -> tuple[Recorded, ...]:
         ]
         if [row["epoch"] for row in reported] != list(range(1, epochs + 1)):
             raise ValueError(f"trial {number} has not the epochs 1 to {epochs}")
-        report = MemoryReport(**{name: trial[0][_MEMORY + name] for name in memory})
+        report = MemoryReport(**{name: trial[0][_MEMORY + name] for name in there})
         params, config = (json.loads(trial[0][name]) for name in ("params", "config"))
         rows.append(Recorded(params, config, report, tuple(reported)))
     if not rows:
@@ -256,11 +264,11 @@ class ReplayPredictor:
         """Return the memory of the nearest recorded configuration."""
         return self.table.nearest(config).memory
 
-    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool, target: str) -> MemoryReport:
         """Return the same memory, because the memory of a step as a search runs it was not recorded."""
         return self.predict_configuration(config)
 
-    def encoding_memory(self) -> int:
+    def encoding_memory(self, target: str) -> int:
         """Return 0, because nothing is encoded."""
         return 0
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from search.backends.base import Backend, Predictor
 from search.backends.recorded import ReplayBackend
 from search.backends.training import TrainingBackend
-from search.config import SearchConfig
+from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import Constraint, parse_constraints
 from search.goals.objectives import always_reported, get_objectives, known_values, reference_values
 from search.goals.quantities import quantity_of
@@ -92,6 +92,13 @@ class Found:
         return Found(
             self.config.replace(precision=precision), self.space, self.backend.in_precision(precision)
         )
+
+    def on_target(self, target: TargetSettings) -> Found:
+        """Return the same with the GPU that memory is for; a table of recorded trials has its own."""
+        backend = self.backend.on_target(target)
+        setting = backend.predictor.setting
+        gpu = {"compute_capability": setting.compute_capability, "context_size": setting.context_bytes}
+        return Found(self.config.replace(**gpu), self.space, backend)
 
 
 def look_up(config: SearchConfig) -> Found:

@@ -159,7 +159,7 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
-        setting=TrainingSetting(batch_size=8, text_length=8, image_size=32),
+        setting=TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu"),
         recipe=Recipe(warm_up=0, head_start="random", keep="last"),
         epochs=4,
     )

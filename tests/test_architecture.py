@@ -40,6 +40,7 @@ ROOMS = {
         ("placement",),
         ("precision",),
         ("config",),
+        ("target",),
         ("checkpoints",),
         ("replay",),
         ("backends",),

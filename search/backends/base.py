@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from torch import Tensor
 
+from search.config import TargetSettings
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryReport
@@ -29,6 +30,10 @@ class Probing(Protocol):
     def memory(self) -> Mapping[tuple[str, ...], MemoryReport]:
         """Predicted memory of the probe of all modalities, and of each one, by the modalities."""
 
+    @property
+    def expected(self) -> int:
+        """Bytes that must be free where the probes run, without filling the cache."""
+
     def run(self, threads: int, tick: Tick) -> Probes:
         """Run the probes.
 
@@ -48,16 +53,21 @@ class Predictor(Protocol):
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
         """Return the memory of an ordinary step."""
 
-    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool, target: str) -> MemoryReport:
         """Return the memory of a step as the search runs it.
 
         Args:
             config: The configuration.
             cached: Whether the frozen layers' output comes from a cache.
+            target: Kind of device on which the search runs it.
         """
 
-    def encoding_memory(self) -> int:
-        """Return the peak bytes while the cache is filled."""
+    def encoding_memory(self, target: str) -> int:
+        """Return the bytes that must be free while the cache is filled.
+
+        Args:
+            target: Kind of device on which it is filled.
+        """
 
 
 class Prepared(Protocol):
@@ -74,9 +84,12 @@ class Prepared(Protocol):
     def scorer(self) -> Scorer | None:
         """Scores a trial on the test split, on any machine; None if there are no test results."""
 
-    @property
-    def probing(self) -> Probing | None:
-        """Runs the probes; None if there are no data to run them on."""
+    def probing(self, target: str) -> Probing | None:
+        """Return what runs the probes, or None if there are no data to run them on.
+
+        Args:
+            target: Kind of device on which they run.
+        """
 
 
 class Backend(Protocol):
@@ -111,6 +124,9 @@ class Backend(Protocol):
 
     def in_precision(self, precision: str) -> Backend:
         """Return the same backend with its trials and predictions in a precision."""
+
+    def on_target(self, target: TargetSettings) -> Backend:
+        """Return the same backend with its predictions for a GPU."""
 
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Prepare everything that the trials of a space need."""

@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from search.config import SearchConfig
+from search.config import SearchConfig, TargetSettings
 from search.goals.objectives import get_objectives
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import Space, SpaceContext
@@ -38,7 +38,7 @@ class ReplayBackend:
             UserError: If there is none, or if it lacks results that the search needs.
         """
         table = ReplayTable.read(config.backend.replay or "")
-        table.require(config.search.space, config.trial.epochs)
+        table.require(config.search.space, config.trial.epochs, config.step.target)
         for objective in get_objectives(config.search.objectives, table.task.name):
             if not objective.known and objective.name not in table.metrics:
                 raise UserError(f"--replay {table.path}: does not hold the objective '{objective.name}'")
@@ -82,6 +82,10 @@ class ReplayBackend:
         """Return this backend itself: its results are recorded."""
         return self
 
+    def on_target(self, target: TargetSettings) -> ReplayBackend:
+        """Return this backend itself: its memory is recorded."""
+        return self
+
     def prepare(self, space: Space, console: Console) -> ReplayBackend:
         """Return this backend itself: there is nothing to prepare."""
         return self
@@ -100,7 +104,5 @@ class ReplayBackend:
         """None: results on the test split were not recorded."""
         return None
 
-    @property
-    def probing(self) -> None:
-        """None: there are no data."""
-        return None
+    def probing(self, target: str) -> None:
+        """Return None: there are no data."""

@@ -19,7 +19,6 @@ from search.checkpoints import DurableTrial
 from search.records.history import OUTPUTS, TEST
 from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
-from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.measuring import limit_memory
 from trainables.notices import pending
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
@@ -91,7 +90,7 @@ class FusionTrial(DurableTrial):
 
     def _epoch(self) -> dict[str, Any]:
         if self._run is None:
-            limit_memory(self.assignment.granted)
+            limit_memory(self.assignment.granted, self._spec.setting.context_bytes)
             tick = self._watchdog.tick
             self._run = TrialRun(self._spec, self.assignment, self._inherited, tick=tick)
         run = self._run
@@ -105,7 +104,9 @@ class FusionTrial(DurableTrial):
         run.save(Path(self._saved.name))
         expected = self.assignment.expected
         if run.as_set and expected is not None:
-            result["expected_memory"] = expected / GIB
+            result["expected_memory"] = expected.total / GIB
+            if expected.reserved is not None:
+                result["expected_reserved"] = expected.reserved / GIB
         done = run.trainer.epoch >= self._spec.epochs
         last = self._last(run, result) if done else {}
         return {**result, **remark, **last, NOTICES: pending(), "done": done}
@@ -148,7 +149,7 @@ class FusionTrial(DurableTrial):
                 status,
                 stage=self._run.stage if self._run is not None else "building",
                 message=first_line(error),
-                below_share=_below_share(error, self.assignment.granted),
+                below_share=self._below_share(error),
             )
         # Outside the except clause the error is gone, and so are its frames, which held the step's tensors.
         self._run = self._saved = None
@@ -157,9 +158,10 @@ class FusionTrial(DurableTrial):
             torch.cuda.empty_cache()
         return ending.to_result()
 
-
-def _below_share(error: Exception, granted: int | None) -> bool | None:
-    """Return whether this process would be within its share even with the memory that it asked for."""
-    if granted is None or not torch.cuda.is_available():
-        return None
-    return torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0) < granted - CUDA_CONTEXT
+    def _below_share(self, error: Exception) -> bool | None:
+        """Return whether this process would be within its share even with the memory that it asked for."""
+        granted = self.assignment.granted
+        if granted is None or not torch.cuda.is_available():
+            return None
+        wanted = torch.cuda.memory_reserved() + (tried_to_allocate(error) or 0)
+        return wanted < granted - self._spec.setting.context_bytes

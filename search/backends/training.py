@@ -14,7 +14,7 @@ from torch import Tensor
 
 from search.backends.base import Scorer
 from search.backends.trainable import FusionTrial
-from search.config import SearchConfig
+from search.config import SearchConfig, TargetSettings
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
 from trainables.data import (
@@ -47,10 +47,12 @@ class ProbesOfTraining:
     Attributes:
         spec: The settings that all trials share.
         memory: See ``Probing``.
+        expected: See ``Probing``.
     """
 
     spec: TrialSpec
     memory: Mapping[tuple[str, ...], MemoryReport]
+    expected: int
 
     def run(self, threads: int, tick: Tick) -> Probes:
         """Run the probes; see ``Probing``."""
@@ -80,13 +82,15 @@ class PreparedTraining:
         """Loads a trial's checkpoint and evaluates it."""
         return partial(evaluate_on_test, self.spec)
 
-    @property
-    def probing(self) -> ProbesOfTraining:
-        """Runs the probes."""
+    def probing(self, target: str) -> ProbesOfTraining:
+        """Return what runs the probes."""
         everything = tuple(self.spec.encoders)
         read = dict.fromkeys([everything, *((modality,) for modality in everything)])
+        here = self.predictor.changed(target=target)
         return ProbesOfTraining(
-            self.spec, {names: predict_probe(self.predictor, names, self.rows) for names in read}
+            self.spec,
+            {names: predict_probe(self.predictor, names, self.rows) for names in read},
+            max(predict_probe(here, names, self.rows).memory for names in read),
         )
 
 
@@ -126,6 +130,7 @@ class TrainingBackend:
             text_length=config.data.text_length or typical_text_length(dataset, encoders["text"]),
             image_size=config.encoders.image_size or encoders["image"].image_size or 224,
             gradient_checkpointing=config.trial.gradient_checkpointing == "on",
+            **config.target.changes(),
         )
         predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
         return cls(config, dataset, encoders, predictor)
@@ -170,6 +175,10 @@ class TrainingBackend:
     def in_precision(self, precision: str) -> TrainingBackend:
         """Return the same backend with its trials and predictions in a precision."""
         return replace(self, predictor=self.predictor.changed(precision=precision))
+
+    def on_target(self, target: TargetSettings) -> TrainingBackend:
+        """Return the same backend with its predictions for a GPU."""
+        return replace(self, predictor=self.predictor.changed(**target.changes()))
 
     def prepare(self, space: Space, console: Console) -> PreparedTraining:
         """Prepare the dataset for the encoders."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,16 +15,20 @@ from search.cli.predictors import (
     ClassSettings,
     MethodSettings,
     ModalitySettings,
+    calibrated,
     describe,
     encoder_names,
     make_predictor,
 )
 from search.cli.printing import print_json
 from search.cli.waiting import waiting
-from search.config import EncoderSettings, Extensions
+from search.config import EncoderSettings, Extensions, TargetSettings
 from search.units import format_size
 from trainables.options import Help, Settings
 from trainables.step.setting import PrecisionSettings, TrainingSetting
+
+if TYPE_CHECKING:
+    from trainables.memory.report import MemoryReport
 
 #: Length of the longest bar, in characters.
 _BAR = 11
@@ -60,6 +64,7 @@ class PictureSettings(Settings):
     ModalitySettings,
     ClassSettings,
     PrecisionSettings,
+    TargetSettings,
     TrainingSetting,
 )
 def explain(given: Given) -> None:
@@ -76,20 +81,32 @@ def explain(given: Given) -> None:
     method = chosen.method
     with waiting("loading PyTorch and the encoders"):
         given.make(Extensions).load()
-        config, predictor = chosen.config(), make_predictor(given)
+        config, predictor = chosen.config(), make_predictor(given, calibrated())
     with waiting(f"predicting {method}"):
-        parts = predictor.explain(method, config.to_dict())
+        report, parts = predictor.predict(method, config), predictor.explain(method, config.to_dict())
     title = f"{method} on {encoder_names(predictor)}"
     if plot is not None:
-        plot_breakdown(parts, plot, title)
+        plot_breakdown(parts, report, plot, title)
     if given.make(Output).as_json:
-        document = {"method": method, "config": config.to_dict(), "parts": parts}
+        document = {"method": method, "config": config.to_dict(), "parts": parts, "memory": report.to_dict()}
         print_json({**document, "setting": describe(predictor)})
         return
     console = Console(highlight=False)
     console.print(_table(_grouped(parts), title))
+    console.print(_sum_in_words(report), soft_wrap=True)
     if plot is not None:
         console.print(f"picture: {plot}", soft_wrap=True)
+
+
+def _sum_in_words(report: MemoryReport) -> str:
+    """Return in a line how tensors make up the memory."""
+    if report.reserved is None:
+        return f"memory on a CPU: {format_size(report.memory)}"
+    return (
+        f"memory on a GPU: {format_size(report.memory)}, which are {format_size(report.total)} of tensors, "
+        f"{format_size(report.reserved - report.total)} that the allocator reserves beside them, and "
+        f"{format_size(report.context)} of context"
+    )
 
 
 def _grouped(parts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

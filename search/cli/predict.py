@@ -15,25 +15,30 @@ from search.cli.predictors import (
     ClassSettings,
     MethodSettings,
     ModalitySettings,
+    calibrated,
     describe,
     encoder_names,
     make_predictor,
-    on_a_device,
     step_in_words,
 )
 from search.cli.printing import print_json
 from search.cli.sizes import show_largest, show_space
 from search.cli.waiting import waiting
-from search.config import EncoderSettings, Extensions
+from search.config import EncoderSettings, Extensions, TargetSettings
 from search.config.markers import NAMES, SIZE
+from search.target import in_words
 from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.setting import PrecisionSettings, TrainingSetting
 
 if TYPE_CHECKING:
+    from trainables.memory.calibration import Calibration
     from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
+
+#: Names of parts in the table, if they differ from those in documents.
+_NAMES = {"total": "tensors", "reserved": "reserved by the allocator"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +80,13 @@ class SizingSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings(Settings):
-    """The device that a prediction is for."""
+    """The kind of GPU that a prediction is for."""
 
     device: Annotated[
         str | None,
         Help(
-            "Kind of device to state the memory for, if it was calibrated. Part of its name is enough.",
+            "Kind of GPU that was calibrated, whose compute capability and context are taken. Part of its "
+            "name is enough.",
             metavar="NAME",
             default="this machine's",
         ),
@@ -97,13 +103,15 @@ class DeviceSettings(Settings):
     ModalitySettings,
     ClassSettings,
     PrecisionSettings,
+    TargetSettings,
     TrainingSetting,
 )
 def predict(given: Given) -> None:
     """Predict training memory, without training and without a GPU.
 
-    The prediction is the peak of one optimization step in bytes, found by running the real model on tensors
-    without content.
+    The prediction is what one optimization step needs on the target, found by running the real model on
+    tensors without content. On a GPU that is what the allocator reserves for the tensors at the peak, and the
+    CUDA context.
 
     It is made for one configuration or for a whole space (--space). The other way round, --max finds the
     largest setting that fits into a limit.
@@ -114,18 +122,21 @@ def predict(given: Given) -> None:
         given.make(Output).as_json,
     )
     _check_modes(sizing, one_configuration="method" in given or "settings" in given)
+    device = given.make(DeviceSettings).device
+    if device is not None and given.make(TrainingSetting).target == "cpu":
+        raise UserError(f"--device {device} is a GPU; leave out --target cpu")
     with waiting("loading PyTorch and the encoders"):
         given.make(Extensions).load()
-        config, predictor = chosen.config(), make_predictor(given)
+        calibration = calibrated(device)
+        config, predictor = chosen.config(), make_predictor(given, calibration)
     described = describe(predictor)
     if sizing.space is not None:
         show_space(sizing.space, predictor, sizing.limit, sizing.members, sizing.plot, as_json, described)
     elif sizing.maximise is not None and sizing.limit is not None:
         show_largest(sizing.maximise, predictor, chosen.method, config, sizing.limit, as_json, described)
     else:
-        device = given.make(DeviceSettings).device
         step = step_in_words(predictor, given)
-        _show_configuration(predictor, chosen.method, config, device, as_json, described, step)
+        _show_configuration(predictor, chosen.method, config, calibration, as_json, described, step)
 
 
 def _check_modes(sizing: SizingSettings, *, one_configuration: bool) -> None:
@@ -146,14 +157,14 @@ def _show_configuration(
     predictor: MemoryPredictor,
     method: str,
     config: MethodConfig,
-    device: str | None,
+    calibration: Calibration | None,
     as_json: bool,
     setting: Mapping[str, Any],
     step: str,
 ) -> None:
     with waiting(f"predicting {method}"):
         report = predictor.predict(method, config)
-    on_device = on_a_device(report.total, predictor.setting.attention, device)
+    calibration = calibration if report.target == "cuda" else None
     if as_json:
         print_json(
             {
@@ -162,20 +173,29 @@ def _show_configuration(
                 "trainable_parameters": report.trainable_parameters,
                 "checkpoint": report.checkpoint,
                 "memory": report.to_dict(),
-                "device": on_device.document,
+                "calibration": calibration and calibration.to_dict(),
                 "setting": setting,
             }
         )
         return
     table = Table(title=f"{method} on {encoder_names(predictor)}", title_justify="left")
-    table.add_column("at the peak of one step")
+    table.add_column("for one step")
     table.add_column("", justify="right")
-    for part, size in report.to_dict().items():
-        table.add_row(part, format_size(size), style="bold" if part == "total" else "")
+    for part, size in report.sizes().items():
+        if part == "total" and report.target == "cpu":
+            continue  # it is the memory
+        style = "bold" if part == "memory" else "dim" if part in _NAMES else ""
+        table.add_row(_NAMES.get(part, part), format_size(size), style=style)
     table.add_section()
     table.add_row("trained parameters", f"{report.trainable_parameters:,}")
     table.add_row("checkpoint", format_size(report.checkpoint))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"for {step}", soft_wrap=True)
-    console.print(on_device.sentence, soft_wrap=True)
+    console.print(in_words(predictor.setting), soft_wrap=True)
+    if calibration is not None:
+        console.print(
+            f"calibrated on {calibration.device}: predictions of {calibration.points} configurations were "
+            f"off by {calibration.median:.1%} in the median, {calibration.worst:.1%} at most",
+            soft_wrap=True,
+        )

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from search.cli.options import Given
-from search.config import EncoderSettings
+from search.config import EncoderSettings, TargetSettings
 from search.config.markers import named_values
-from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.precision import AUTO, default_device, device_computes_in_bf16, fastest
 from trainables.step.setting import SAMPLES, PrecisionSettings, TrainingSetting
 
 if TYPE_CHECKING:
+    from trainables.memory.calibration import Calibration
     from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
 
@@ -68,12 +68,17 @@ class ModalitySettings(Settings):
     ] = ()
 
 
-def make_predictor(given: Given) -> MemoryPredictor:
+def make_predictor(given: Given, calibration: Calibration | None = None) -> MemoryPredictor:
     """Return the predictor that a command's options describe.
+
+    Args:
+        given: The options.
+        calibration: What was measured of the GPU that predictions are for; None if nothing was.
 
     Raises:
         UserError: If an encoder does not exist, or if the options do not go together.
     """
+    from trainables.memory.calibration import local_capability
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.tasks import DEFAULT_TASK, get_task
@@ -87,12 +92,39 @@ def make_predictor(given: Given) -> MemoryPredictor:
     if precision == AUTO:
         precision = fastest(bf16=device_computes_in_bf16(default_device()))
     setting = replace(given.make(TrainingSetting), precision=precision)
+    capability = calibration.compute_capability if calibration else local_capability()
+    if capability is not None:
+        setting = replace(setting, compute_capability=capability)
+    if calibration is not None:
+        setting = replace(setting, context_bytes=calibration.context)
+    setting = replace(setting, **given.make(TargetSettings).changes())
     return MemoryPredictor(
         encoders,
         get_task(DEFAULT_TASK).of_size(given.make(ClassSettings).classes),
         replace(setting, image_size=chosen.image_size or own_size),
         memo=PredictionMemo(),
     )
+
+
+def calibrated(device: str | None = None) -> Calibration | None:
+    """Return what was measured of a kind of GPU, or None.
+
+    Args:
+        device: Its name, or a part of it; None is this machine's GPU, of which nothing need be known.
+
+    Raises:
+        UserError: If the named device was not calibrated.
+    """
+    from trainables.memory.calibration import find_calibration, load_calibrations, local_gpu
+
+    found = find_calibration(device or local_gpu() or "")
+    if found is None and device is not None:
+        known = ", ".join(each.device for each in load_calibrations()) or "none"
+        raise UserError(
+            f"--device {device}: not calibrated for this version of PyTorch; calibrated: {known}; run "
+            "`python search.py calibrate` on the device, or give --context SIZE"
+        )
+    return found
 
 
 def describe(predictor: MemoryPredictor) -> dict[str, Any]:
@@ -118,51 +150,3 @@ def step_in_words(predictor: MemoryPredictor, given: Given) -> str:
 def encoder_names(predictor: MemoryPredictor) -> str:
     """Return the names of the encoders, for headings."""
     return " + ".join(source.name for source in predictor.encoders.values())
-
-
-@dataclass(frozen=True)
-class OnDevice:
-    """The memory on a device that follows from a prediction.
-
-    Attributes:
-        document: The facts as a JSON document.
-        sentence: The facts as a sentence.
-    """
-
-    document: dict[str, Any]
-    sentence: str
-
-
-def on_a_device(predicted: int, attention: str, device: str | None) -> OnDevice:
-    """Return the memory on a device that follows from a prediction, and whether the device was calibrated.
-
-    Args:
-        predicted: Predicted bytes.
-        attention: Attention kernel.
-        device: Name of the kind of device, or a part of it; None is this machine's device.
-
-    Raises:
-        UserError: If the named device was not calibrated.
-    """
-    from trainables.memory.calibration import find_calibration, load_calibrations, local_device, needed_on_gpu
-
-    found = find_calibration(device or local_device(), attention)
-    if found is None and device is not None:
-        known = ", ".join(f"{c.device} ({c.attention})" for c in load_calibrations()) or "none"
-        raise UserError(
-            f"--device {device}: not calibrated for attention kernel '{attention}' and this version of "
-            f"PyTorch; calibrated: {known}; run `python search.py calibrate` on the device"
-        )
-    if found is None:
-        plan = needed_on_gpu(predicted, None)
-        return OnDevice(
-            {"calibrated": False, "name": None, "bytes": None, "planned": plan},
-            f"uncalibrated: this counts tensors. On a GPU allow for {format_size(plan)}; "
-            "`python search.py calibrate` on the GPU measures what it takes.",
-        )
-    size = found.device_bytes(predicted)
-    return OnDevice(
-        {"calibrated": True, "name": found.device, "bytes": size, "planned": needed_on_gpu(predicted, found)},
-        f"calibrated on {found.device} with {found.points} configurations (worst error {found.worst:.1%}): "
-        f"{format_size(size)} there.",
-    )

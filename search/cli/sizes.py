@@ -60,7 +60,7 @@ def show_space(
                 nonlocal counted
                 counted += 1
                 status.update(f"predicting space '{name}': {counted} configurations")
-                return at.predict_configuration(config).total
+                return at.predict_configuration(config).memory
 
             return cost
 

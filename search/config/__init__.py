@@ -7,6 +7,7 @@ from search.config.blocks import (
     Extensions,
     PlacementSettings,
     StorageSettings,
+    TargetSettings,
     TrackingSettings,
     TrialSettings,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "SearchConfig",
     "SearchSettings",
     "StorageSettings",
+    "TargetSettings",
     "TrackingSettings",
     "TrialSettings",
     "more_samples",

@@ -54,6 +54,45 @@ class Extensions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetSettings(Settings):
+    """The GPU that memory is predicted for with ``--target cuda``."""
+
+    panel: ClassVar[str | None] = "Trials"
+
+    compute_capability: Annotated[
+        float | None,
+        Help(
+            "With --target cuda, CUDA compute capability of the GPU that memory is predicted for, for "
+            "example 8.0. It decides which kernels run. --precision auto depends on it, too, if a cluster "
+            "starts its GPUs on demand.",
+            metavar="X.Y",
+            default="that of the GPUs that are there, else 8.0",
+        ),
+        MoreThan(0),
+        AtMost(1000),
+    ] = None
+    context_size: Annotated[
+        int | None,
+        Help(
+            "With --target cuda, size of the CUDA context, which each process on a GPU takes before its "
+            "first tensor: some 300 MiB to 600 MiB. It is a part of the memory of a trial.",
+            default="what `calibrate` has measured, else 500MiB",
+            flag="--context",
+        ),
+        SIZE,
+        AtLeast(0),
+    ] = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return what is given, as changes of a ``TrainingSetting``."""
+        fields: dict[str, Any] = {
+            "compute_capability": self.compute_capability,
+            "context_bytes": self.context_size,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialSettings(Settings):
     """How a trial is trained, except for its optimization steps."""
 
@@ -292,18 +331,6 @@ class PlacementSettings(Settings):
         Help("Memory of each GPU.", default="what the GPUs report"),
         SIZE,
         AtLeast(1),
-        Changeable(),
-    ] = None
-    compute_capability: Annotated[
-        float | None,
-        Help(
-            "CUDA compute capability of the GPUs that the cluster may still start, for example 8.0. "
-            "--precision auto depends on it.",
-            metavar="X.Y",
-            default="that of the GPUs that are up",
-        ),
-        MoreThan(0),
-        AtMost(1000),
         Changeable(),
     ] = None
     packing: Annotated[

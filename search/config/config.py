@@ -16,6 +16,7 @@ from search.config.blocks import (
     Extensions,
     PlacementSettings,
     StorageSettings,
+    TargetSettings,
     TrackingSettings,
     TrialSettings,
 )
@@ -58,6 +59,7 @@ class SearchConfig:
     oneshot: OneShotSettings
     trial: TrialSettings
     step: StepSettings
+    target: TargetSettings
     recipe: Recipe
     data: DataSettings
     encoders: EncoderSettings
@@ -211,6 +213,7 @@ class SearchConfig:
             raise UserError(
                 f"{where}settings of another version: this one has no {', '.join(sorted(unknown))}"
             )
+        values.setdefault("target", "cpu")  # which it was before there was a choice
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         try:
             return cls(**{**values, **lists}, created=created)

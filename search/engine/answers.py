@@ -120,8 +120,8 @@ class Answers:
         known = self.gate.assess(record.config, self.setup.predictor, record.memory)
         violations = dict(known.violations)
         if record.status is Status.OUT_OF_MEMORY:
-            # The number of missing bytes is unknown. The predicted total makes larger trials worse.
-            violations[DEVICE_MEMORY] = record.memory.total / GIB
+            # The number of missing bytes is unknown. The predicted memory makes larger trials worse.
+            violations[DEVICE_MEMORY] = record.memory.memory / GIB
         if record.status is Status.FINISHED or partial:
             violations |= {**self.history.violations(record.values), LACKING: missing}
             values = record.values

@@ -22,12 +22,12 @@ class Assessment:
     Attributes:
         memory: Predicted memory.
         violations: By how much it breaks each constraint. A value <= 0 means that it is satisfied.
-        expected: Peak bytes of a trial's tensors as this search runs it; None if they were not needed.
+        expected: Memory of a trial as and where this search runs it; None if it was not needed.
     """
 
     memory: MemoryReport
     violations: dict[str, float]
-    expected: int | None = None
+    expected: MemoryReport | None = None
 
     @property
     def feasible(self) -> bool:
@@ -43,7 +43,7 @@ class Gate:
         constraints: Constraints of the search; only those known before training are checked.
         placement: The devices and their memory; with None, no device's memory is checked.
         cached: Whether trials read the frozen layers' output from a cache.
-        filling: Peak bytes while that cache is filled; 0 without a cache.
+        filling: Bytes that must be free while that cache is filled; 0 without a cache.
     """
 
     constraints: tuple[Constraint, ...]
@@ -61,7 +61,8 @@ class Gate:
         cached: bool,
     ) -> Gate:
         """Return the gate of a search."""
-        return cls(constraints, placement, cached, predictor.encoding_memory() if cached else 0)
+        filling = predictor.encoding_memory(placement.device) if cached else 0
+        return cls(constraints, placement, cached, filling)
 
     def assess(
         self, config: Mapping[str, Any], predictor: Predictor, memory: MemoryReport | None = None
@@ -87,11 +88,12 @@ class Gate:
         """Return the bytes that a trial needs on its device, in its steps and while it fills the cache."""
         return self.needed_for(self.expected(config, predictor))
 
-    def needed_for(self, expected: int) -> int:
-        """Return the bytes that a trial needs on its device if its tensors take ``expected`` at the peak."""
+    def needed_for(self, expected: MemoryReport) -> int:
+        """Return the bytes that a trial needs on its device if its steps take what is expected."""
         assert self.placement is not None
-        return self.placement.needed(max(expected, self.filling))
+        return self.placement.needed(max(expected.memory, self.filling))
 
-    def expected(self, config: Mapping[str, Any], predictor: Predictor) -> int:
-        """Return the peak bytes of a trial's tensors as this search runs it."""
-        return predictor.predict_as_run(config, cached=self.cached).total
+    def expected(self, config: Mapping[str, Any], predictor: Predictor) -> MemoryReport:
+        """Return the memory of a trial as this search runs it, on the kind of device that it runs on."""
+        assert self.placement is not None
+        return predictor.predict_as_run(config, cached=self.cached, target=self.placement.device)

@@ -15,6 +15,7 @@ from search.records.store import SearchStore
 from search.setup import Setup
 from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
+from trainables.errors import UserError
 from trainables.parameters import Choices, Parameter
 from trainables.step import Recipe
 
@@ -34,6 +35,25 @@ class Prior:
 
     points: Sequence[Mapping[str, Any]] = ()
     results: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
+
+
+def require_target(config: SearchConfig, store: SearchStore) -> None:
+    """Check that another search's memory is for the same target as this one's.
+
+    Args:
+        config: Settings of the search that uses the other one's results.
+        store: The store of the other search.
+
+    Raises:
+        UserError: If it is not, or if the store is damaged or of another version.
+    """
+    with store.restoring():
+        there = SearchConfig.from_json(store.fact("config"), store.path).step.target
+    if there != config.step.target:
+        raise UserError(
+            f"--warm-start {config.search.warm_start}: memory is for target '{there}' there and for "
+            f"'{config.step.target}' here; add --target {there}"
+        )
 
 
 def read_prior(setup: Setup, store: SearchStore) -> tuple[Prior, str]:

@@ -99,8 +99,9 @@ def require_room(setup: Setup, placement: Placement) -> None:
         return
 
     def needed(config: dict[str, Any]) -> int:
-        expected = setup.predictor.predict_as_run(config, cached=setup.config.trial.feature_cache)
-        return placement.needed(expected.total)
+        cached = setup.config.trial.feature_cache
+        expected = setup.predictor.predict_as_run(config, cached=cached, target=placement.device)
+        return placement.needed(expected.memory)
 
     least = cheapest(setup.space, setup.context, needed, placement.limit)
     if least > placement.limit:

@@ -41,7 +41,7 @@ def probe(
     history = setup.history
     if not setup.config.search.probe or history.probes:
         return
-    probing = prepared.probing
+    probing = prepared.probing(placement.device)
     if probing is None:
         return
     started = time.monotonic()
@@ -63,8 +63,7 @@ def probe(
 def _run(setup: Setup, probing: Probing, placement: Placement) -> Probes | str:
     """Return the probes or, in one line, why there are none."""
     limits = setup.config.placement
-    largest = max(report.total for report in probing.memory.values())
-    needed = placement.needed(max(largest, setup.predictor.encoding_memory()))
+    needed = placement.needed(max(probing.expected, setup.predictor.encoding_memory(placement.device)))
     if placement.limit is not None and needed > placement.limit:
         return "no device has the memory for it"
     share = placement.of(needed)

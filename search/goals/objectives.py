@@ -82,7 +82,7 @@ class Objective:
 
 
 def _memory(report: MemoryReport) -> float:
-    return report.total / GIB
+    return report.memory / GIB
 
 
 def _params(report: MemoryReport) -> float:
@@ -93,12 +93,12 @@ def _checkpoint(report: MemoryReport) -> float:
     return report.checkpoint / MIB
 
 
-#: Predicted training memory, which every report shows.
+#: Predicted training memory on the target, which every report shows.
 MEMORY = Objective(
     "memory",
     "minimize",
     unit="GiB",
-    description="predicted peak of training memory, GiB",
+    description="predicted training memory on the target, GiB",
     value=_memory,
     title="predicted training memory",
 )

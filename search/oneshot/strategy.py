@@ -123,7 +123,7 @@ class OneShot:
         """Return all evaluated subnets as rows of a table; memory is in GiB."""
         return [
             {
-                "memory": subnet.memory.total / GIB,
+                "memory": subnet.memory.memory / GIB,
                 **{f"inherited_{name}": value for name, value in subnet.metrics.items()},
                 "trainable_parameters": subnet.memory.trainable_parameters,
                 "random_sample": subnet.sampled,
@@ -179,14 +179,14 @@ class OneShot:
         self._say(
             f"supernet of space '{config.search.space}': {config.oneshot.supernet_epochs} epochs, {paths}, "
             f"{order.memory.trainable_parameters:,} trained parameters, "
-            f"{format_size(order.memory.total)}{workers}"
+            f"{format_size(order.memory.memory)}{workers}"
         )
         self.tracker.update(record)
         metric = next(o.name for o in self.setup.history.shown if o.tested)
         with Steps(self.console, "supernet", config.oneshot.supernet_epochs, len(epochs)) as steps:
 
             def heard(result: dict[str, float]) -> None:
-                self.setup.history.note(record, {**result, "expected_memory": order.expected / GIB})
+                self.setup.history.note(record, {**result, "expected_memory": order.expected.total / GIB})
                 latest = record.epochs[-1]
                 steps.update(
                     len(record.epochs),

@@ -105,7 +105,7 @@ class SupernetOrder:
         job: The workers' job.
         config: Configuration of the largest subnet.
         memory: Predicted memory of a worker, in the search's setting.
-        expected: Peak bytes of a worker as this search runs it.
+        expected: Memory of a worker as and where this search runs it.
         share: The share of a device that each worker gets.
         workers: Number of workers.
     """
@@ -113,7 +113,7 @@ class SupernetOrder:
     job: SupernetJob
     config: dict[str, Any]
     memory: MemoryReport
-    expected: int
+    expected: MemoryReport
     share: Share
     workers: int
 
@@ -149,7 +149,7 @@ def order_supernet(
     plan = job.plan()
     tight: list[str] = []
     while True:
-        memory, expected = _predicted(setup, prepared.predictor, setting, plan)
+        memory, expected = _predicted(setup, prepared.predictor, setting, plan, placement.device)
         needed = gate.needed_for(expected)
         too_tight = _too_tight(setup, placement, memory, needed)
         if not too_tight:
@@ -159,7 +159,7 @@ def order_supernet(
         if parts > _MOST_PARTS or setting.batch_size % parts:
             raise UserError(
                 f"--strategy oneshot: the supernet of space '{config.search.space}' takes "
-                f"{format_size(memory.total)}, however many parts its steps run in; that breaks "
+                f"{format_size(memory.memory)}, however many parts its steps run in; that breaks "
                 f"{' and '.join(tight)}; lower --batch-size, or use --strategy trials"
             )
         setting = replace(setting, gradient_accumulation=parts)
@@ -387,19 +387,21 @@ def _save(run: SupernetRun, place: tuple[Any, str], result: dict[str, float], *,
 
 
 def _predicted(
-    setup: Setup, predictor: MemoryPredictor, setting: TrainingSetting, plan: SupernetPlan
-) -> tuple[MemoryReport, int]:
-    """Return a worker's memory in the search's setting, and its peak bytes as this search runs it.
+    setup: Setup, predictor: MemoryPredictor, setting: TrainingSetting, plan: SupernetPlan, device: str
+) -> tuple[MemoryReport, MemoryReport]:
+    """Return a worker's memory in the search's setting, and as this search runs it on its kind of device.
 
     Workers that share gradients hold buckets with the gradients of all trained weights, even if a step trains
     only some of them. The gradients that a step holds at its peak anyway are counted twice.
     """
-    report = predict_supernet(predictor.changed(**setting.to_dict()), plan.method, plan.curriculum)
-    as_run = setting.as_run(cached=setup.config.trial.feature_cache)
-    expected = predict_supernet(predictor.changed(**as_run.to_dict()), plan.method, plan.curriculum)
-    buckets = report.checkpoint if setup.config.oneshot.workers > 1 else 0
-    shared = replace(report, total=report.total + buckets, gradients=report.gradients + buckets)
-    return shared, expected.total + buckets
+    as_run = replace(setting, target=device).as_run(cached=setup.config.trial.feature_cache)
+    shared = setup.config.oneshot.workers > 1
+
+    def predicted(at: TrainingSetting) -> MemoryReport:
+        report = predict_supernet(predictor.changed(**at.to_dict()), plan.method, plan.curriculum)
+        return report.with_gradients(report.checkpoint if shared else 0)
+
+    return predicted(setting), predicted(as_run)
 
 
 def _too_tight(setup: Setup, placement: Placement, memory: MemoryReport, needed: int) -> list[str]:

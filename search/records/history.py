@@ -98,7 +98,7 @@ class TrialRecord:
         message: What happened, if the trial did not finish.
         kind: ``trial``, ``supernet`` for the training of a supernet, or ``probe`` for a linear model.
         checkpoint: Path of the latest checkpoint in the search's folder, or None.
-        expected: Expected peak bytes of the trial's tensors; None until they are asked for.
+        expected: Expected memory of the trial's steps where this search runs it; None until it is asked for.
         luck: What is known about the luck of the trial's configuration, for reports; None before they are
             made.
         key: The configuration as text.
@@ -127,7 +127,7 @@ class TrialRecord:
     message: str = ""
     kind: str = "trial"
     checkpoint: str | None = None
-    expected: int | None = field(default=None, compare=False)
+    expected: MemoryReport | None = field(default=None, compare=False)
     luck: Luck | None = field(default=None, compare=False)
     key: str = field(init=False, repr=False)
 
@@ -136,14 +136,23 @@ class TrialRecord:
 
     @property
     def memory_error(self) -> float | None:
-        """Relative error of the measured memory against the expected memory; None if it was not measured.
+        """Relative error of measured tensors against expected ones; None if they were not measured.
 
-        Expected memory is that of a trial as this search runs it. It is less than the memory objective of the
-        configuration, because the search skips unused outputs and caches the frozen layers' output.
+        Expected are those of a trial as this search runs it, on the device that it runs on. They are fewer
+        than those of the configuration's memory, because the search skips unused outputs and caches the
+        frozen layers' output.
         """
+        return self._error("measured_memory", "expected_memory")
+
+    @property
+    def reserved_error(self) -> float | None:
+        """The same of what the allocator reserves; None if the trial did not run on a GPU."""
+        return self._error("reserved_memory", "expected_reserved")
+
+    def _error(self, measured: str, expected: str) -> float | None:
         for epoch in self.epochs:
-            if {"expected_memory", "measured_memory"} <= set(epoch):
-                return epoch["measured_memory"] / epoch["expected_memory"] - 1
+            if {measured, expected, "measured_memory"} <= set(epoch):
+                return epoch[measured] / epoch[expected] - 1
         return None
 
     @property

@@ -124,9 +124,10 @@ class Snapshot:
             params["seed"] = record.seed
         measured = record.epochs[-1] if record.epochs else {}
         known = {name: value for name, value in record.values.items() if name not in measured}
-        parts = {f"predicted.{name}": size / GIB for name, size in record.memory.to_dict().items()}
+        parts = {f"predicted.{name}": size / GIB for name, size in record.memory.sizes().items()}
         known |= {f"inherited_{name}": value for name, value in record.inherited.items()}
-        error = {} if record.memory_error is None else {"memory_error": record.memory_error}
+        errors = {"memory_error": record.memory_error, "reserved_error": record.reserved_error}
+        measured_by = {name: error for name, error in errors.items() if error is not None}
         return cls(
             trial_id=record.trial_id,
             status=record.status,
@@ -136,7 +137,7 @@ class Snapshot:
             params=params,
             tags=tags,
             predicted={**known, **parts},
-            known={**known, **error},
+            known={**known, **measured_by},
             epochs=tuple(record.epochs),
             test={f"test.{name}": float(value) for name, value in record.test.items()},
             luck=_luck(record.luck) if record.luck else {},
@@ -177,7 +178,7 @@ class Final:
         texts = {name: _table(rows) for name, rows in tables.items() if rows}
         shown = tuple(texts)
         infeasible = [
-            {**candidate.config, "memory": candidate.memory.total / GIB}
+            {**candidate.config, "memory": candidate.memory.memory / GIB}
             for candidate in history.infeasible.values()
         ]
         if infeasible:

@@ -76,7 +76,9 @@ def method_rows(history: History) -> list[dict[str, Any]]:
 def memory_rows(history: History) -> list[dict[str, Any]]:
     """Return predicted and measured memory, in GiB, of every trial whose memory was measured.
 
-    ``error`` is None if all texts of the measured steps were shorter than those of the prediction.
+    ``memory`` is for the search's target. ``expected`` and ``measured`` are the tensors of a step where the
+    trial ran; ``expected_reserved`` and ``reserved`` are what a GPU's allocator holds for them. ``error`` and
+    ``reserved_error`` are None if all texts of the measured steps were shorter than those of the prediction.
     """
     return [
         {
@@ -85,8 +87,10 @@ def memory_rows(history: History) -> list[dict[str, Any]]:
             "memory": record.values["memory"],
             "expected": record.epochs[-1]["expected_memory"],
             "measured": record.epochs[-1].get("measured_memory") or record.epochs[-1]["measured_shorter"],
+            "expected_reserved": record.epochs[-1].get("expected_reserved"),
             "reserved": record.epochs[-1].get("reserved_memory"),
             "error": record.memory_error,
+            "reserved_error": record.reserved_error,
             "config": dict(record.config),
         }
         for record in history.trials.values()

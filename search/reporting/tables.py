@@ -48,11 +48,15 @@ def memory_line(rows: Sequence[Mapping[str, Any]]) -> str:
             f"memory, measured in {len(rows)} trials without a batch of the full text length: at most "
             f"{share:.1%} of the predicted"
         )
+    line = f"memory, measured against predicted in {len(errors)} trials: off by {_spread(errors)}"
+    reserved = sorted(abs(row["reserved_error"]) for row in rows if row["reserved_error"] is not None)
+    return f"{line}; what the allocator reserves: by {_spread(reserved)}" if reserved else line
+
+
+def _spread(errors: Sequence[float]) -> str:
+    """Return in words how large errors are, which come smallest first."""
     median, tenth = errors[len(errors) // 2], errors[-1 - len(errors) // 10]
-    return (
-        f"memory, measured against predicted in {len(errors)} trials: off by {median:.1%} in the median, "
-        f"{tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
-    )
+    return f"{median:.1%} in the median, {tenth:.1%} at the 90th percentile, {errors[-1]:.1%} at most"
 
 
 def time_line(seconds: Mapping[str, float]) -> str:

@@ -12,6 +12,7 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from search.sizing.extent import Grid
+    from trainables.memory.report import MemoryReport
 
 #: Accepted suffixes of picture files.
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -25,6 +26,8 @@ KIND_COLOURS = {
     "activations": "#0b6e4f",
     "temporary": "#9aa5b1",
 }
+#: Colour of each part of the memory on a GPU.
+PART_COLOURS = {**KIND_COLOURS, "fragmentation": "#d9cfc1", "context": "#6f6558"}
 
 
 def check_picture(path: Path) -> None:
@@ -106,26 +109,32 @@ def _label(parameter: str, value: object, depths: Mapping[str, int]) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def plot_breakdown(parts: Mapping[str, Mapping[str, int]], path: Path, title: str) -> None:
-    """Draw the bytes of a configuration as stacked bars, one bar for each part of the model.
+def plot_breakdown(
+    parts: Mapping[str, Mapping[str, int]], report: MemoryReport, path: Path, title: str
+) -> None:
+    """Draw the memory of a configuration as stacked bars, one for each part of the model.
+
+    On a GPU, fragmentation and context have bars of their own.
 
     Args:
-        parts: Bytes by part and kind, see ``MemoryPredictor.explain``.
+        parts: Bytes of tensors by part and kind, see ``MemoryPredictor.explain``.
+        report: The memory.
         path: Picture to write, see ``check_picture``.
-        title: Title above the axes; the total is added to it.
+        title: Title above the axes; the memory is added to it.
     """
+    sizes = report.sizes()
+    parts = {**parts, **{name: {name: sizes[name]} for name in ("fragmentation", "context") if name in sizes}}
     names = list(parts)
     figure, axes = new_figure(7.2, 1.3 + 0.19 * len(names))
     left = [0.0] * len(names)
-    for kind, colour in KIND_COLOURS.items():
-        sizes = [parts[name][kind] / MIB for name in names]
-        if any(sizes):
-            axes.barh(names, sizes, left=left, color=colour, label=kind, height=0.8)
-            left = [start + size for start, size in zip(left, sizes, strict=True)]
+    for kind, colour in PART_COLOURS.items():
+        widths = [parts[name].get(kind, 0) / MIB for name in names]
+        if any(widths):
+            axes.barh(names, widths, left=left, color=colour, label=kind, height=0.8)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
-    axes.set_xlabel("MiB held at the peak of one step")
-    total = sum(sum(held.values()) for held in parts.values())
-    axes.set_title(f"{title}: {format_size(total)}", fontsize=10)
+    axes.set_xlabel("MiB for one step")
+    axes.set_title(f"{title}: {format_size(report.memory)}", fontsize=10)
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="best")

@@ -310,7 +310,7 @@ def find_largest_setting(
     def cost(value: int) -> int:
         of_step = {name: value for name in names if name not in own}
         of_method = {name: value for name in names if name in own}
-        return predictor.changed(**of_step).predict(method, {**config.to_dict(), **of_method}).total
+        return predictor.changed(**of_step).predict(method, {**config.to_dict(), **of_method}).memory
 
     return find_largest(" = ".join(names), cost, limit, low, min(highs, default=None), step)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from search.backends.base import Backend, Prepared
-from search.config import SearchConfig
+from search.config import SearchConfig, TargetSettings
 from search.engine.prior import Prior
 from search.engine.searcher import ParetoSearcher
 from search.execution.tuning import Results
@@ -67,6 +67,10 @@ class FakeBackend:
         """Return this backend itself, because nothing is trained."""
         return self
 
+    def on_target(self, target: TargetSettings) -> Backend:
+        """Return this backend itself, because its predictions are made up."""
+        return self
+
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Raise ``NotImplementedError``, because nothing is trained."""
         raise NotImplementedError
@@ -75,17 +79,17 @@ class FakeBackend:
 class CountingPredictor:
     """Predicts memory that grows with the fused layers, and counts how often it is asked."""
 
-    setting = TrainingSetting(prefix="computed")
+    setting = TrainingSetting(prefix="computed", target="cpu")
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.as_run: Counter[str] = Counter()
 
-    def encoding_memory(self) -> int:
+    def encoding_memory(self, target: str) -> int:
         """Return 0, because no layer is computed."""
         return 0
 
-    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool, target: str) -> MemoryReport:
         """Count the call, and predict."""
         self.as_run[canonical(config)] += 1
         return self._report(config)

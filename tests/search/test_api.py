@@ -54,6 +54,7 @@ def settings(place, tiny_encoders, squares) -> dict[str, Any]:
         "storage_path": str(place / "runs"),
         "tracking_uri": f"sqlite:///{place}/mlflow.db",
         "max_memory": 2 * 2**20,
+        "target": "cpu",
         "probe": False,
     }
 
@@ -352,6 +353,7 @@ def test_json_is_all_there_is_on_standard_output(settings) -> None:
 def test_a_constraint_that_no_trial_meets_is_named(settings, monkeypatch, capsys) -> None:
     kept = {name: settings[name] for name in ("space", "storage_path", "tracking_uri")}
     quick = {**kept, "replay": ROOT / "benchmarks/tables/pmf_nas.parquet", "num_samples": 1, "epochs": 1}
+    quick["target"] = "cpu"
     command = _command(quick, "--name", "unmet", "--constraint", "loss<=0.0001")
     monkeypatch.setattr(sys, "argv", command[2:])
     with pytest.raises(SystemExit) as ended:

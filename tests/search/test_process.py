@@ -133,6 +133,7 @@ def test_ctrl_c_works_after_a_search_as_before_it(workplace) -> None:
     settings = {
         "space": "pmf_nas",
         "replay": str(TABLE),
+        "target": "cpu",
         "epochs": 2,
         "num_samples": 2,
         "sampler": "random",

@@ -24,7 +24,7 @@ from trainables.trial.assignment import Assignment
 
 CONTEXT = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
 EPOCHS = 3
-SETTING = TrainingSetting(batch_size=16, text_length=16, image_size=56)
+SETTING = TrainingSetting(batch_size=16, text_length=16, image_size=56, target="cpu")
 
 
 def _pmf(prompts: int = 4, layers: int = 2, rate: float = 2e-3) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_recorded_configurations_answer_for_themselves(tmp_path) -> None:
     configs = [*space.smallest(CONTEXT), *space.largest(CONTEXT)]
     recorded = ReplayTable.read(_write(tmp_path / "all.parquet", configs, space="all_methods"))
     assert [recorded.nearest(config).config for config in configs] == configs
-    recorded.require("all_methods", EPOCHS)
+    recorded.require("all_methods", EPOCHS, "cpu")
 
 
 def test_nearest_is_in_the_scale_of_the_space(table) -> None:
@@ -115,7 +115,7 @@ def test_methods_and_choices_are_equal_or_not(tmp_path) -> None:
     with pytest.raises(UserError, match=r"holds no trial of lora; record more trials$"):
         recorded.nearest({"method": "lora"})
     with pytest.raises(UserError, match=r"holds no trial of .*, aurora, "):
-        recorded.require("all_methods", EPOCHS)
+        recorded.require("all_methods", EPOCHS, "cpu")
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path) -> None:
@@ -137,18 +137,32 @@ def test_files_that_are_no_tables_are_refused(tmp_path) -> None:
 
 
 def test_searches_that_the_table_cannot_answer_are_refused(table) -> None:
-    table.require("pmf_nas", 2)
+    table.require("pmf_nas", 2, "cpu")
     with pytest.raises(UserError, match="is of space 'pmf_nas', not of 'all_methods'"):
-        table.require("all_methods", 3)
+        table.require("all_methods", 3, "cpu")
     with pytest.raises(UserError, match=r"--epochs 4: .* holds 3 epochs of each trial"):
-        table.require("pmf_nas", 4)
+        table.require("pmf_nas", 4, "cpu")
+    with pytest.raises(UserError, match="memory is for target 'cpu', not for 'cuda'; add --target cpu"):
+        table.require("pmf_nas", 3, "cuda")
+
+
+def test_a_table_without_a_target_is_for_a_cpu(tmp_path) -> None:
+    path = _write(tmp_path / "table.parquet", [_pmf(1)])
+    table = pq.read_table(path)
+    described = json.loads(table.schema.metadata[b"paretofuse"])
+    del described["setting"]["target"]
+    table = table.drop_columns(["memory.reserved", "memory.context"])
+    pq.write_table(table.replace_schema_metadata({"paretofuse": json.dumps(described)}), path)
+    found = ReplayTable.read(path)
+    assert found.setting == SETTING
+    assert found.rows[0].memory == _report(1)
 
 
 def test_memory_is_the_nearest_ones(table) -> None:
     predictor = ReplayPredictor(table)
     assert predictor.predict_configuration(_pmf(30)) == _report(2)
-    assert predictor.predict_as_run(_pmf(30), cached=True) == _report(2)
-    assert predictor.encoding_memory() == 0
+    assert predictor.predict_as_run(_pmf(30), cached=True, target="cpu") == _report(2)
+    assert predictor.encoding_memory("cpu") == 0
     assert predictor.setting == SETTING
 
 

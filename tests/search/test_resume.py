@@ -180,7 +180,7 @@ def test_a_second_attempt_is_promoted_as_any_other() -> None:
 def _write_table(path: Path) -> Path:
     """Write a table of 30 made-up trials."""
     draw = random.Random(0)
-    setting = TrainingSetting(batch_size=16, text_length=16, image_size=56)
+    setting = TrainingSetting(batch_size=16, text_length=16, image_size=56, target="cpu")
     rows = []
     for number in range(30):
         config = {
@@ -229,6 +229,7 @@ def settings(place) -> dict[str, Any]:
     return {
         "space": "pmf_nas",
         "replay": str(_write_table(place / "table.parquet")),
+        "target": "cpu",
         "epochs": EPOCHS,
         "num_samples": 10,
         "max_concurrent": 2,

@@ -100,7 +100,8 @@ def test_resumed_from_another_folder_it_goes_on_where_it_was(
     shutil.copy(TABLE, tmp_path / "table.parquet")
     with ray_in(tmp_path, ray_address, empty_store):
         settings = {"space": "pmf_nas", "replay": "table.parquet", "epochs": 2, "sampler": "random"}
-        settings |= {"tracking_uri": "sqlite:///mlflow.db", "name": "mine", "num_samples": 2}
+        settings |= {"target": "cpu", "tracking_uri": "sqlite:///mlflow.db"}
+        settings |= {"name": "mine", "num_samples": 2}
         first = run_search(SearchConfig(**settings))
         assert first.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
         (tmp_path / "elsewhere").mkdir()
@@ -120,7 +121,7 @@ def test_a_server_that_was_away_gets_all_and_nobody_gets_the_password(tmp_path_f
     port = a_free_port()
     short = tmp_path_factory.mktemp("r")  # for Ray's sockets
     search = ["--space", "pmf_nas", "--replay", str(TABLE), "--epochs", "2", "--num-samples", "4"]
-    search += ["--sampler", "random", "--max-concurrent", "1"]
+    search += ["--target", "cpu", "--sampler", "random", "--max-concurrent", "1"]
     ray = {"RAY_TMPDIR": str(short)}
     told = [run(workplace, *search, "--name", "whole", **ray)]
     address = f"http://me:{SECRET}@127.0.0.1:{port}"

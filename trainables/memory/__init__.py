@@ -1,10 +1,11 @@
 """Prediction and measurement of training memory.
 
-The memory of a configuration is the peak of the bytes held by tensors during one ordinary optimization
-step. ``MemoryPredictor`` runs the step of the real model on fake tensors, which have shapes but no content.
-The result is exact, needs no GPU and takes a fraction of a second. ``measure_memory`` tracks the same step on
-real tensors. For a GPU, the step's allocations are replayed through a model of PyTorch's allocator, which
-says how many bytes it reserves for the tensors. ``Calibration`` estimates what a device holds beside them.
+The memory of a configuration is what one ordinary optimization step needs on a kind of device, the target.
+``MemoryPredictor`` runs the step of the real model on fake tensors, which have shapes but no content. So it
+needs no GPU and takes a fraction of a second. For a CPU, memory is the peak of the bytes held by tensors;
+``measure_memory`` tracks the same step on real tensors. For a GPU, the step's allocations are replayed through
+a model of PyTorch's allocator; memory is what it reserves, and the CUDA context. ``Calibration`` holds what
+was measured on one.
 """
 
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu

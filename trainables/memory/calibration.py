@@ -1,111 +1,114 @@
-"""Conversion of predicted tensor bytes into the bytes that a trial needs on a device.
+"""What is measured of a kind of GPU, and the bytes that a trial is given on a device.
 
-A prediction counts tensors. A process on a GPU also holds a CUDA context, the libraries' workspaces and the
-allocator's reserve, and the GPU may run kernels other than the predicted ones. A line describes all of this
-well: ``device = slope * predicted + intercept``. Its two numbers are fitted to a few measured configurations
-and stored for that kind of device, version of PyTorch and attention kernel.
+A prediction for a GPU adds the bytes of a CUDA context to what the allocator reserves. They depend on the
+GPU, its driver and PyTorch. ``calibrate`` measures them, and how far predictions are off on that GPU. Both
+are kept for that kind of device and version of PyTorch.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from trainables.cache import ADVICE, cache_dir, make_folder
 from trainables.disk import move_synced, writing
 from trainables.notices import tell
-from trainables.units import GIB, MIB
+from trainables.units import GIB
 
-#: Approximate bytes of a CUDA context with PyTorch's kernels. Every process on a GPU needs at least these.
-CUDA_CONTEXT = 512 * MIB
-
-#: Without a calibration: factor for the allocator and bytes for the libraries on a GPU, or for a Python
-#: process on a CPU.
-GPU_MARGIN, GPU_PROCESS = 1.2, 1 * GIB
-CPU_MARGIN, CPU_PROCESS = 1.1, 1 * GIB
-
-#: With a calibration: relative margin above the line, in addition to the largest error seen in fitting.
-CALIBRATED_MARGIN = 0.03
+#: Share by which a trial on a GPU is given more than its predicted memory.
+GPU_MARGIN = 0.05
+#: The same for the process of a trial on a CPU, and the bytes of a Python process beside its tensors.
+CPU_MARGIN, CPU_PROCESS = 0.1, 1 * GIB
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A line fitted to measured configurations.
+    """What was measured of a kind of GPU.
 
     Attributes:
-        device: Name of the kind of device.
+        device: Name of the kind of GPU.
         torch: Version of PyTorch.
-        attention: Attention kernel.
-        slope: Bytes on the device for each predicted byte.
-        intercept: Bytes on the device that do not depend on the prediction.
-        worst: Largest relative difference between line and measurement among the fitted configurations.
-        points: Number of fitted configurations.
+        compute_capability: CUDA compute capability.
+        context: Bytes of a process's CUDA context.
+        median: Median of the relative errors of predicted memory, without their signs.
+        worst: The largest of them.
+        points: Number of configurations that were measured.
     """
 
     device: str
     torch: str
-    attention: str
-    slope: float
-    intercept: float
+    compute_capability: float
+    context: int
+    median: float
     worst: float
     points: int
+
+    @classmethod
+    def of(
+        cls,
+        device: str,
+        compute_capability: float,
+        context: int,
+        predicted: Sequence[int],
+        measured: Sequence[int],
+    ) -> Calibration:
+        """Return the calibration for this version of PyTorch.
+
+        Args:
+            device: Name of the kind of GPU.
+            compute_capability: CUDA compute capability.
+            context: Measured bytes of a process's CUDA context.
+            predicted: Predicted memory of each configuration, in bytes.
+            measured: Measured memory of each.
+        """
+        errors = [abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)]
+        return cls(
+            device, torch.__version__, compute_capability, context, median(errors), max(errors), len(errors)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields by name."""
         return asdict(self)
 
-    def device_bytes(self, predicted: int) -> int:
-        """Return the estimated bytes on the device for a number of predicted bytes."""
-        return round(self.slope * predicted + self.intercept)
 
+def needed_on_gpu(memory: int, calibration: Calibration | None) -> int:
+    """Return the bytes that a trial on a GPU is given.
 
-def fit_line(
-    predicted: Sequence[int], measured: Sequence[int], *, device: str, attention: str
-) -> Calibration:
-    """Fit a line to measured configurations, by least squares of the relative error.
+    The margin is ``GPU_MARGIN``, or the largest error that was measured on that kind of GPU if it is larger.
 
     Args:
-        predicted: Predicted bytes of each configuration.
-        measured: Bytes on the device of each.
-        device: Name of the kind of device.
-        attention: Attention kernel.
-
-    Raises:
-        ValueError: If there are fewer than three, or all predictions are equal.
+        memory: Predicted memory on a GPU.
+        calibration: What was measured of that kind of GPU; None if nothing was.
     """
-    if len(set(predicted)) < 3:
-        raise ValueError("at least three configurations of different memory are needed")
-    x, y = np.array(predicted, dtype=float), np.array(measured, dtype=float)
-    slope, intercept = np.polyfit(x, y, 1, w=1 / y)
-    worst = float(np.max(np.abs(slope * x + intercept - y) / y))
-    return Calibration(
-        device, torch.__version__, attention, float(slope), float(intercept), worst, len(predicted)
-    )
+    return round((1 + max(GPU_MARGIN, calibration.worst if calibration else 0)) * memory)
 
 
-def needed_on_gpu(predicted: int, calibration: Calibration | None) -> int:
-    """Return the bytes that a trial on a GPU needs, with a margin; never less than a CUDA context."""
-    if calibration is None:
-        return round(GPU_MARGIN * predicted) + GPU_PROCESS
-    margin = 1 + calibration.worst + CALIBRATED_MARGIN
-    return max(round(margin * calibration.device_bytes(predicted)), predicted + CUDA_CONTEXT)
+def needed_on_cpu(memory: int) -> int:
+    """Return the bytes of main memory that a trial's process is given.
+
+    Args:
+        memory: Predicted memory on a CPU, which counts the process's tensors.
+    """
+    return round((1 + CPU_MARGIN) * memory) + CPU_PROCESS
 
 
-def needed_on_cpu(predicted: int) -> int:
-    """Return the bytes of main memory that a trial's process needs, with a margin."""
-    return round(CPU_MARGIN * predicted) + CPU_PROCESS
+def local_gpu() -> str | None:
+    """Return the name of this machine's kind of GPU, or None if it has none."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
-def local_device() -> str:
-    """Return the name of this machine's kind of device: its GPU, or else its processor."""
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"cpu ({platform.machine()})"
+def local_capability() -> float | None:
+    """Return the CUDA compute capability of this machine's GPU, or None if it has none."""
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability(0)
+    return float(f"{major}.{minor}")
 
 
 def save_calibration(calibration: Calibration) -> Path:
@@ -125,32 +128,34 @@ def save_calibration(calibration: Calibration) -> Path:
 
 
 def load_calibrations() -> list[Calibration]:
-    """Return all stored calibrations of this user; a damaged file is left out, with a line that says so."""
+    """Return all stored calibrations of this user; a file that cannot be read is left out, with a line."""
+    path, advice = _path(), "and not used; run `calibrate` again"
     try:
-        return [Calibration(**known) for known in json.loads(_path().read_text())]
+        return [Calibration(**known) for known in json.loads(path.read_text())]
     except OSError:
         return []
-    except (ValueError, TypeError, AttributeError) as error:
-        tell(f"{_path()} is damaged ({error}) and not used; run `calibrate` again")
+    except TypeError:
+        tell(f"{path} is of another version {advice}")
+        return []
+    except (ValueError, AttributeError) as error:
+        tell(f"{path} is damaged ({error}) {advice}")
         return []
 
 
-def find_calibration(device: str, attention: str) -> Calibration | None:
-    """Return the calibration for a kind of device, a kernel and this version of PyTorch, or None.
+def find_calibration(device: str) -> Calibration | None:
+    """Return the calibration for a kind of GPU and this version of PyTorch, or None.
 
     Args:
-        device: Name of the kind of device, or a part of the name such as Ray's ``H100``.
-        attention: Attention kernel.
+        device: Name of the kind of GPU, or a part of the name such as Ray's ``H100``.
     """
-    wanted = (torch.__version__, attention)
-    found = [known for known in load_calibrations() if (known.torch, known.attention) == wanted]
+    found = [known for known in load_calibrations() if known.torch == torch.__version__]
     exact = [known for known in found if known.device == device]
     similar = [known for known in found if device and device.lower() in known.device.lower()]
     return next(iter(exact or similar), None)
 
 
-def _kind(calibration: Calibration) -> tuple[str, str, str]:
-    return calibration.device, calibration.torch, calibration.attention
+def _kind(calibration: Calibration) -> tuple[str, str]:
+    return calibration.device, calibration.torch
 
 
 def _path() -> Path:

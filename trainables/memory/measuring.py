@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.memory.calibration import CUDA_CONTEXT
 from trainables.memory.tracking import track_step
 from trainables.methods import FusionMethod
 from trainables.step.setting import TrainingSetting
@@ -67,6 +66,8 @@ class StepMeter:
     ) -> Tensor:
         """Run a step and return its mean loss; see ``training_step``."""
         on_gpu = self.device.type == "cuda"
+        if on_gpu and not self._steps:
+            torch.cuda.empty_cache()  # what earlier work has reserved is not this step's
         if on_gpu and self._steps == WARM_UP:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._steps += 1
@@ -111,15 +112,16 @@ def since_reset(device: torch.device) -> dict[str, float]:
     return {"measured_memory": torch.cuda.max_memory_allocated(device) / GIB} if device.type == "cuda" else {}
 
 
-def limit_memory(granted: int | None) -> None:
+def limit_memory(granted: int | None, context: int) -> None:
     """Limit this process's memory on its GPU, so that other processes on the same GPU keep theirs.
 
     The limit includes the CUDA context. The allocator does not control the context, so it gets the rest.
 
     Args:
         granted: The limit in bytes; None removes the limit.
+        context: Bytes of the CUDA context.
     """
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
-        allowed = total if granted is None else max(granted - CUDA_CONTEXT, 0)
+        allowed = total if granted is None else max(granted - context, 0)
         torch.cuda.set_per_process_memory_fraction(min(allowed / total, 1.0))

@@ -100,14 +100,15 @@ class MemoryPredictor:
         setting = replace(self.setting, **setting_changes(config))
         return self._under(setting.same_memory()).predict(*split_config(config))
 
-    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool) -> MemoryReport:
+    def predict_as_run(self, config: Mapping[str, Any], *, cached: bool, target: str) -> MemoryReport:
         """Return the memory of a configuration as the search runs it; see ``TrainingSetting.as_run``.
 
         Args:
             config: See ``predict_configuration``.
             cached: Whether the output of frozen lower layers is cached.
+            target: Kind of device on which the search runs it.
         """
-        setting = replace(self.setting, **setting_changes(config)).as_run(cached=cached)
+        setting = replace(self.setting, **setting_changes(config), target=target).as_run(cached=cached)
         return self._under(setting.same_memory()).predict(*split_config(config))
 
     def predict_forward(
@@ -147,14 +148,20 @@ class MemoryPredictor:
         with self.faking():
             return build_method(method, config, self.context()).prefix_layers()
 
-    def encoding_memory(self) -> int:
-        """Return the bytes that are needed to fill the feature cache.
+    def encoding_memory(self, target: str) -> int:
+        """Return the bytes that must be free to fill the feature cache.
 
-        They are the weights of all encoders plus the largest peak of one encoder that runs without gradient.
+        They are the weights of all encoders plus the largest peak of one encoder that runs without gradient,
+        and on a GPU the context.
+
+        Args:
+            target: Kind of device on which the cache is filled.
         """
-        with self.faking():
-            weights = sum(p.nbytes for tower in self._encoders().values() for p in tower.parameters())
-            return weights + max(self.encoded(modality)[-1].stretch.rise for modality in self.encoders)
+        here = self.changed(target=target)
+        with here.faking():
+            weights = sum(p.nbytes for tower in here._encoders().values() for p in tower.parameters())
+            rise = max(here.encoded(modality)[-1].stretch.rise for modality in here.encoders)
+        return weights + rise + here._context_bytes
 
     @contextmanager
     def faking(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from trainables.memory.storage_log import KINDS, Holdings
 from trainables.methods import FusionMethod
@@ -13,10 +14,10 @@ Breakdown = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """The peak memory of one optimization step and its parts at that moment, in bytes.
+    """The memory of one optimization step on its target, in bytes.
 
     Attributes:
-        total: The peak, which is the sum of the five parts below.
+        total: The peak of the bytes held by tensors, which is the sum of the five kinds below at that moment.
         weights: Parameters and buffers, frozen ones included.
         gradients: Gradients of trained parameters.
         optimizer: The optimizer's state.
@@ -45,9 +46,33 @@ class MemoryReport:
         """What must be free on the target: on a GPU ``reserved`` and ``context``, on a CPU ``total``."""
         return self.total if self.reserved is None else self.reserved + self.context
 
-    def to_dict(self) -> dict[str, int]:
-        """Return the peak and its parts, in bytes."""
-        return {"total": self.total, **{kind: getattr(self, kind) for kind in KINDS}}
+    @property
+    def target(self) -> str:
+        """Kind of device that the report is for: ``cuda`` or ``cpu``."""
+        return "cpu" if self.reserved is None else "cuda"
+
+    def with_gradients(self, size: int) -> MemoryReport:
+        """Return the report of a step that holds further gradients of this size all the time."""
+        reserved = None if self.reserved is None else self.reserved + size
+        return replace(self, total=self.total + size, gradients=self.gradients + size, reserved=reserved)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the parts of the memory with their sums, in bytes.
+
+        The five kinds of tensors make up ``total``. On a GPU, with ``fragmentation``, which the allocator
+        holds and no tensor uses at the peak, they make up ``reserved``, and with the ``context`` the
+        ``memory``.
+        """
+        sizes = {kind: getattr(self, kind) for kind in KINDS}
+        sizes["total"] = self.total
+        if self.reserved is not None:
+            sizes["fragmentation"] = self.reserved - self.total
+            sizes |= {"reserved": self.reserved, "context": self.context}
+        return {**sizes, "memory": self.memory}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the target and ``sizes``."""
+        return {"target": self.target, **self.sizes()}
 
 
 def report_of(

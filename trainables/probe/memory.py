@@ -28,7 +28,8 @@ def predict_probe(
     """Return the memory of a probe, which is that of the larger one of its two phases.
 
     One is a forward pass without gradient of as many samples as each part of a training step has. The other
-    is the solver, which holds the features of all rows.
+    is the solver, which holds the features of all rows. It works in main memory, so that on a GPU only the
+    forward pass counts.
 
     Args:
         predictor: Predicts the forward pass.
@@ -36,6 +37,8 @@ def predict_probe(
         rows: Number of rows of each split.
     """
     forward = predictor.predict_forward(ProbeModel, LinearConfig(), modalities)
+    if forward.target != "cpu":
+        return forward
     outputs = predictor.task.output_size
     width = sum(predictor.encoders[modality].width for modality in modalities)
     weights, features, rest = solver_memory(rows["train"], rows["validation"], width, outputs)

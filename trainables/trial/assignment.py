@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trainables.memory import MemoryReport
+
 
 class Checkpoint(Protocol):
     """A saved trial, local or remote. Ray's ``Checkpoint`` has this interface."""
@@ -52,7 +54,7 @@ class Assignment:
         trial_id: Name of the trial and of the folder with its files.
         leg: Number of this run of the trial, from 1. A resumed trial has the next number and a new folder.
         granted: Bytes of the device that the trial may use; None sets no limit.
-        expected: Bytes that tensors are expected to hold at the peak of a step; None if unknown.
+        expected: Expected memory of a step on the device that the trial gets; None if unknown.
         checkpoint: The checkpoint from which to resume; None starts from the beginning.
         bar: What the trial must reach to be scored on the test split at once; None never scores it.
     """
@@ -63,7 +65,7 @@ class Assignment:
     trial_id: str = ""
     leg: int = 1
     granted: int | None = None
-    expected: int | None = None
+    expected: MemoryReport | None = None
     checkpoint: Checkpoint | None = None
     bar: Bar | None = None
 

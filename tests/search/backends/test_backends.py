@@ -26,7 +26,8 @@ QUIET = Console(quiet=True)
 @pytest.fixture(params=["training", "recorded"])
 def config(request: pytest.FixtureRequest, squares, tiny_encoders, tmp_path) -> SearchConfig:
     if request.param == "recorded":
-        return SearchConfig(space="pmf_nas", replay=str(_write_table(tmp_path / "table.parquet")), epochs=2)
+        table = str(_write_table(tmp_path / "table.parquet"))
+        return SearchConfig(space="pmf_nas", replay=table, target="cpu", epochs=2)
     return SearchConfig(
         space="pmf_nas",
         dataset=str(squares),
@@ -42,7 +43,9 @@ def test_a_search_asks_both_the_same(config) -> None:
     backend: Backend = setup.backend
     member: dict[str, Any] = setup.space.largest(backend.context)[0]
     memory = backend.predictor.predict_configuration(member)
-    assert memory.total >= backend.predictor.predict_as_run(member, cached=False).total > 0
+    assert memory.target == setup.setting.target == config.step.target
+    here = backend.predictor.predict_as_run(member, cached=False, target="cpu")
+    assert memory.memory >= here.memory > 0
     assert {"accuracy", "loss"} <= set(backend.guess)
     assert any(name.endswith("fingerprint") for name in backend.details)
     assert backend.details.items() <= setup.details.items()
@@ -91,9 +94,8 @@ def test_trials_get_the_training_that_the_settings_name(config) -> None:
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:
     table = _write_table(Path(tmp_path) / "table.parquet")
-    setup = set_up(
-        look_up(SearchConfig(space="pmf_nas", replay=str(table), epochs=2)).in_precision("fp32"), QUIET
-    )
+    config = SearchConfig(space="pmf_nas", replay=str(table), target="cpu", epochs=2)
+    setup = set_up(look_up(config).in_precision("fp32"), QUIET)
     unused: Any = None
     with pytest.raises(UserError, match="recorded trials cannot stand in"):
         OneShot(setup, setup.backend.prepare(setup.space, QUIET), unused, unused, unused, QUIET)

@@ -16,6 +16,7 @@ from search.backends import trainable
 from search.backends.trainable import FusionTrial
 from tests.trials import DAMAGE, PMF, Saved
 from trainables.data import open_dataset
+from trainables.memory import MemoryReport
 from trainables.progress import no_tick
 from trainables.trial.assignment import Assignment, Bar
 from trainables.trial.run import TrialRun, evaluate_on_test
@@ -31,7 +32,7 @@ class Reached:
                 super().setup(config, spec=spec)
 
         granted: list[int | None] = []
-        monkeypatch.setattr(trainable, "limit_memory", granted.append)
+        monkeypatch.setattr(trainable, "limit_memory", lambda limit, context: granted.append(limit))
         self.trainable = Trial({"assignment": assignment})
         self.result = self.trainable.step()
         self.seen = {
@@ -58,7 +59,7 @@ def changes(trial_spec, tmp_path) -> dict[str, Any]:
         "seed": 1,
         "threads": 2,
         "granted": 2**30,
-        "expected": 2**20,
+        "expected": MemoryReport(2**20, 2**20, 0, 0, 0, 0, 100, 400),
         "checkpoint": Saved(tmp_path),
         "trial_id": "trial-007",
         "leg": 2,
@@ -80,6 +81,15 @@ def test_every_field_changes_what_it_should(trial_spec, changes, name, monkeypat
     assert before[name] != after[name]
     expected = {"threads": 2, "granted": [2**30], "expected": 2**20 / 2**30, "checkpoint": 2}
     assert after[name] == expected.get(name, after[name])
+
+
+@pytest.mark.parametrize(("reserved", "expected"), [(None, None), (3 * 2**30, 3.0)])
+def test_what_an_allocator_is_expected_to_reserve_is_reported(
+    trial_spec, monkeypatch, reserved, expected
+) -> None:
+    report = MemoryReport(2**30, 2**30, 0, 0, 0, 0, 100, 400, reserved=reserved, context=2**20)
+    result = Reached(trial_spec, dataclasses.replace(PMF, expected=report), monkeypatch).result
+    assert (result["expected_memory"], result.get("expected_reserved")) == (1.0, expected)
 
 
 def test_equal_assignments_give_equal_trials(trial_spec, monkeypatch) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from search import cli
 from spaces import SPACES, union
 from trainables.cache.entries import release
 from trainables.data import open_dataset, typical_text_length
+from trainables.memory.calibration import Calibration, save_calibration
 from trainables.towers import resolve_encoder
+from trainables.units import MIB
 
 
 @pytest.fixture
@@ -172,13 +175,18 @@ def test_predict_prints_the_documented_document(call) -> None:
     )
     document = json.loads(out)
     assert code == 0
-    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "device", "setting"]
+    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "calibration", "setting"]
     assert list(document) == keys
-    assert document["device"]["calibrated"] is False
+    assert document["calibration"] is None
     assert document["trainable_parameters"] == 2_556_106
     assert document["checkpoint"] == 4 * 2_556_106
+    memory = document["memory"]
+    assert memory["target"] == document["setting"]["target"] == "cuda"
     parts = ("weights", "gradients", "optimizer", "activations", "temporary")
-    assert document["memory"]["total"] == sum(document["memory"][part] for part in parts)
+    assert memory["total"] == sum(memory[part] for part in parts)
+    assert memory["reserved"] == memory["total"] + memory["fragmentation"]
+    assert memory["memory"] == memory["reserved"] + memory["context"]
+    assert memory["context"] == document["setting"]["context_bytes"] == 500 * MIB
     assert document["config"]["n_fusion_layers"] == 2
     assert document["setting"]["text_length"] == 512
 
@@ -423,19 +431,59 @@ def test_explains_where_the_bytes_are(call, tmp_path) -> None:
     assert call("explain", "--plot", "parts.bmp")[2].startswith("error: --plot parts.bmp: must end in")
 
 
-@pytest.mark.slow
-def test_predictions_say_whether_they_are_calibrated(call, tiny_encoders) -> None:
-    encoders = ["--text-encoder", str(tiny_encoders["bert"]), "--image-encoder", str(tiny_encoders["vit"])]
-    sizes = ["--text-length", "8", "--batch-size", "2"]
-    assert "uncalibrated" in call("predict", *encoders, *sizes)[1]
-    code, _, err = call("predict", *encoders, *sizes, "--device", "H100")
+def test_a_target_and_its_gpu_decide_what_memory_is(call, tiny_encoders) -> None:
+    def predicted(*options: str, command: str = "predict") -> dict[str, int]:
+        code, out, err = call(command, *_tiny(tiny_encoders), *options, "--json")
+        assert code == 0, err
+        return json.loads(out)["memory"]
+
+    on_cpu, on_gpu = predicted("--target", "cpu"), predicted("--context", "300MiB")
+    assert on_cpu["memory"] == on_cpu["total"]
+    assert {"reserved", "fragmentation", "context"}.isdisjoint(on_cpu)
+    assert on_gpu["memory"] == on_gpu["reserved"] + 300 * MIB
+    assert predicted("--context", "300MiB", command="explain") == on_gpu
+    limit = ["--max", "batch_size", "--limit", "301MiB"]
+    code, out, err = call("predict", *_tiny(tiny_encoders), *limit)
+    assert (code, out) == (2, "")
+    assert "nothing fits; batch_size=1 takes 50" in err, "500 MiB of context alone are too much"
+    assert call("predict", *_tiny(tiny_encoders), *limit, "--context", "290MiB")[0] == 0
+    assert "memory is for a CPU" in call("predict", *_tiny(tiny_encoders), "--target", "cpu")[1]
+    shown = call("explain", *_tiny(tiny_encoders), "--context", "300MiB")[1]
+    assert "and 300 MiB of context" in " ".join(shown.split())
+
+
+def test_the_context_of_a_calibrated_gpu_is_counted(call, tiny_encoders) -> None:
+    code, _, err = call("predict", *_tiny(tiny_encoders), "--device", "H100")
     assert code == 2
     assert "--device H100: not calibrated" in err
-    code, out, _ = call("calibrate", *encoders, *sizes, "--json")
-    assert code == 0
+    measured = Calibration("NVIDIA H100 80GB HBM3", torch.__version__, 9.0, 444 * MIB, 0.01, 0.02, 9)
+    save_calibration(measured)
+    code, out, _ = call("predict", *_tiny(tiny_encoders), "--device", "H100", "--json")
+    document = json.loads(out)
+    assert document["memory"]["context"] == 444 * MIB
+    assert document["setting"]["compute_capability"] == 9.0
+    assert document["calibration"] == measured.to_dict()
+    _, shown, _ = call("predict", *_tiny(tiny_encoders), "--device", "H100")
+    assert "calibrated on NVIDIA H100 80GB HBM3: predictions of 9 configurations were off by 1.0%" in shown
+    given = ["--device", "H100", "--context", "1MiB", "--compute-capability", "9.1", "--json"]
+    setting = json.loads(call("predict", *_tiny(tiny_encoders), *given)[1])["setting"]
+    assert (setting["context_bytes"], setting["compute_capability"]) == (MIB, 9.1)
+    code, _, err = call("predict", *_tiny(tiny_encoders), "--device", "H100", "--target", "cpu")
+    assert code == 2
+    assert "--device H100 is a GPU; leave out --target cpu" in err
+
+
+@pytest.mark.slow
+def test_this_machine_is_compared_with_predictions(call, tiny_encoders) -> None:
+    code, out, err = call("calibrate", *_tiny(tiny_encoders), "--json")
+    assert code == 0, err
     document = json.loads(out)
     assert {point["method"] for point in document["points"]} > {"linear", "pmf", "lora", "late_concat"}
-    assert f"calibrated on {document['calibration']['device']}" in call("predict", *encoders, *sizes)[1]
+    if not torch.cuda.is_available():
+        assert document["calibration"] is document["file"] is None
+        assert {point["error"] for point in document["points"]} == {0}
+        _, shown, _ = call("calibrate", *_tiny(tiny_encoders))
+        assert "no GPU to calibrate; on this CPU, predictions differ by 0 bytes at most" in shown
 
 
 def _search_of(squares: Path, tiny_encoders: dict[str, Path]) -> list[str]:

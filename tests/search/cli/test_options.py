@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "feature_cache_size": ("1MiB", 2**20),
     "gpu_memory": ("22GiB", 22 * 2**30),
     "compute_capability": ("8.6", 8.6),
+    "context_size": ("300MiB", 300 * 2**20),
     "hang_timeout": ("90s", 90.0),
     "min_epochs": ("2", 2),
     "workers": ("4", 4),

@@ -42,6 +42,10 @@ class FakeProbing:
         sizes = {("text", "image"): 3 * 2**20, ("text",): 2**20, ("image",): 2 * 2**20}
         return {names: MemoryReport(size, size, 0, 0, 0, 0, 100, 400) for names, size in sizes.items()}
 
+    @property
+    def expected(self) -> int:
+        return max(report.memory for report in self.memory.values())
+
     def run(self, threads: int, tick: Any) -> Any:
         self.ran.append(threads)
         return self.answer
@@ -67,7 +71,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(searcher: ParetoSearcher, answer: Any, **changes: Any) -> tuple[FakeProbing, str]:
     """Probe; return what was asked, and what was said."""
     heard, fake = io.StringIO(), FakeProbing(answer)
-    prepared: Any = SimpleNamespace(probing=fake)
+    prepared: Any = SimpleNamespace(probing=lambda target: fake)
     probe(searcher.setup, prepared, searcher.placement, searcher.store, Console(file=heard, width=200))
     return fake, heard.getvalue()
 
@@ -108,7 +112,7 @@ def test_none_is_run_if_it_is_not_wanted_or_there_are_no_data() -> None:
     searcher = make_searcher(probe=False)
     assert begin(searcher, PROBES)[0].ran == []
     searcher = make_searcher()
-    recorded: Any = SimpleNamespace(probing=None)
+    recorded: Any = SimpleNamespace(probing=lambda target: None)
     probe(searcher.setup, recorded, searcher.placement, searcher.store, Console(quiet=True))
     assert searcher.history.probes == {}
 

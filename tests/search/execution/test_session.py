@@ -172,6 +172,7 @@ def test_a_signal_ends_a_search_as_ctrl_c_does(number, to_all, workplace, empty_
     settings = {
         "space": "pmf_nas",
         "replay": TABLE,
+        "target": "cpu",
         "replay-seconds": 0.3,
         "epochs": 2,
         "num-samples": 500,

@@ -96,6 +96,7 @@ def settings(workplace, tiny_encoders, squares) -> dict[str, Any]:
         "epochs": 1,
         "batch_size": 16,
         "image_size": 32,
+        "target": "cpu",
         "subnet_precision": "fp32",
         "probe": False,
         "storage_path": str(workplace / "runs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from search.goals.objectives import get_objectives
 from search.records.history import History, Infeasible, TrialRecord
@@ -37,6 +38,17 @@ def test_a_snapshot_stays_when_the_trial_goes_on() -> None:
     assert snapshot.predicted["predicted.total"] == snapshot.predicted["memory"] == 0.25
     later = Snapshot.of(record, now=2.0)
     assert (later.status, len(later.epochs), later.test) == ("finished", 2, {"test.accuracy": 0.4})
+
+
+def test_a_snapshot_has_all_parts_of_the_memory_and_how_far_they_are_off() -> None:
+    record = trial()
+    record.memory = replace(REPORT, reserved=2**29, context=2**29)
+    record.epochs[-1] |= {"expected_memory": 1.0, "measured_memory": 1.0}
+    record.epochs[-1] |= {"expected_reserved": 2.0, "reserved_memory": 3.0}
+    snapshot = Snapshot.of(record, now=1.0)
+    assert snapshot.predicted["predicted.memory"] == snapshot.predicted["memory"] == 1.0
+    assert snapshot.predicted["predicted.fragmentation"] == 0.25
+    assert (snapshot.known["memory_error"], snapshot.known["reserved_error"]) == (0.0, 0.5)
 
 
 def test_a_snapshot_takes_over_times_from_the_one_it_replaces() -> None:

@@ -169,6 +169,17 @@ def test_the_error_is_of_steps_with_texts_as_long_as_predicted() -> None:
     assert line.startswith("memory, measured against predicted in 2 trials: off by 10.0% in the median")
 
 
+def test_on_a_gpu_what_the_allocator_reserves_is_compared_too() -> None:
+    rows = memory_rows(_measured(measured_memory=0.55, expected_reserved=0.8, reserved_memory=0.84))
+    assert [row["reserved_error"] for row in rows] == pytest.approx([0.05, 0.05])
+    assert memory_line(rows).endswith(
+        "10.0% at most; what the allocator reserves: by 5.0% in the median, 5.0% at the 90th percentile, "
+        "5.0% at most"
+    )
+    shorter = memory_rows(_measured(measured_shorter=0.4, expected_reserved=0.8, reserved_memory=0.5))
+    assert {row["reserved_error"] for row in shorter} == {None}
+
+
 def test_what_steps_with_shorter_texts_need_is_said_to_be_at_most_the_predicted() -> None:
     rows = memory_rows(_measured(measured_shorter=0.4))
     assert [(row["measured"], row["error"]) for row in rows] == [(0.4, None)] * 2

@@ -178,7 +178,7 @@ class _Product:
     def predict(self, method, config) -> SimpleNamespace:
         prompts = config["n_query_prompts"] + config["n_fusion_context_prompts"]
         samples = self.setting.batch_size // self.setting.gradient_accumulation
-        return SimpleNamespace(total=samples * (self.setting.text_length + prompts))
+        return SimpleNamespace(memory=samples * (self.setting.text_length + prompts))
 
 
 def test_the_largest_settings_of_step_and_method() -> None:
@@ -218,7 +218,7 @@ def test_a_real_space_and_a_real_method(tiny_encoders) -> None:
     space, context = get_space("late_concat"), SpaceContext.of(encoders)
 
     def cost(config) -> int:
-        return predictor.predict_configuration(config).total
+        return predictor.predict_configuration(config).memory
 
     frozen = cost({"method": "late_concat", "train_encoders": False, "learning_rate": 1e-3})
     extent = measure_extent(space, context, cost, limit=frozen, draws=8)

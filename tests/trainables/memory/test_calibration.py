@@ -1,75 +1,86 @@
-"""From predicted bytes to what a device has to have."""
+"""What is measured of a GPU, and from predicted memory to what a trial is given."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.tasks import classification
 from trainables.memory.calibration import (
-    CUDA_CONTEXT,
+    GPU_MARGIN,
     Calibration,
     find_calibration,
-    fit_line,
     load_calibrations,
-    local_device,
     needed_on_cpu,
     needed_on_gpu,
     save_calibration,
 )
-from trainables.memory.fitting import calibrate_device
+from trainables.memory.comparing import compare_device
 from trainables.memory.predictor import MemoryPredictor
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
-from trainables.units import GIB
+from trainables.units import GIB, MIB
 
 
 def _calibration(device: str = "NVIDIA A10G", **changes: object) -> Calibration:
-    points = [GIB, 2 * GIB, 5 * GIB]
-    known = fit_line(points, [round(1.1 * p + GIB) for p in points], device=device, attention="eager")
+    known = Calibration.of(device, 8.6, 400 * MIB, predicted=[99, 51, 90], measured=[100, 50, 100])
     return Calibration(**{**known.to_dict(), **changes})
 
 
-def test_a_line_is_found() -> None:
+def test_errors_are_those_of_the_prediction() -> None:
     found = _calibration()
-    assert found.slope == pytest.approx(1.1)
-    assert found.intercept == pytest.approx(GIB)
-    assert found.worst < 1e-6
-    assert found.device_bytes(10 * GIB) == pytest.approx(12 * GIB)
-    with pytest.raises(ValueError, match="three configurations"):
-        fit_line([GIB, GIB, GIB], [1, 2, 3], device="", attention="eager")
+    assert (found.median, found.worst) == (pytest.approx(0.02), pytest.approx(0.1))
+    assert (found.points, found.torch, found.context) == (3, torch.__version__, 400 * MIB)
 
 
-def test_calibrations_are_kept_by_device_version_and_kernel(workplace) -> None:
-    assert find_calibration("NVIDIA A10G", "eager") is None
+def test_calibrations_are_kept_by_device_and_version(workplace) -> None:
+    assert find_calibration("NVIDIA A10G") is None
     for known in (_calibration(), _calibration("NVIDIA H100 80GB HBM3"), _calibration(torch="1.0.0")):
-        path = save_calibration(known)
-    save_calibration(_calibration(slope=2.0))
-    assert [known.slope for known in load_calibrations()].count(2.0) == 1
+        save_calibration(known)
+    save_calibration(_calibration(context=300 * MIB))
+    assert [known.context for known in load_calibrations()].count(300 * MIB) == 1
     assert len(load_calibrations()) == 3
-    assert find_calibration("NVIDIA A10G", "eager").slope == 2.0
-    assert find_calibration("H100", "eager").device == "NVIDIA H100 80GB HBM3"
-    assert find_calibration("NVIDIA A10G", "sdpa") is None
-    assert find_calibration("", "eager") is None
-    path.write_text("{")
+    assert find_calibration("NVIDIA A10G").context == 300 * MIB
+    assert find_calibration("H100").device == "NVIDIA H100 80GB HBM3"
+    assert find_calibration("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{", "is damaged ("),
+        ('[{"device": "NVIDIA A10G", "attention": "eager", "slope": 1.1}]', "is of another version"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_left_out_and_replaced(workplace, capsys, text, line) -> None:
+    path = save_calibration(_calibration())
+    path.write_text(text)
     assert load_calibrations() == []
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{path} {line}")
+    assert said.endswith("not used; run `calibrate` again")
+    save_calibration(_calibration())
+    assert load_calibrations() == [_calibration()]
 
 
-def test_needs_have_a_margin_and_a_context() -> None:
-    assert needed_on_gpu(1, None) > CUDA_CONTEXT
-    assert needed_on_gpu(10 * GIB, None) > 11 * GIB
-    assert needed_on_gpu(10 * GIB, _calibration()) > 12 * GIB
-    assert needed_on_gpu(GIB, _calibration(slope=1.0, intercept=0.0)) >= GIB + CUDA_CONTEXT
+def test_trials_are_given_a_margin() -> None:
+    assert needed_on_gpu(10 * GIB, None) == round((1 + GPU_MARGIN) * 10 * GIB)
+    assert needed_on_gpu(10 * GIB, _calibration()) == pytest.approx(11 * GIB)
+    assert needed_on_gpu(10 * GIB, _calibration(worst=0.001)) == needed_on_gpu(10 * GIB, None)
     assert needed_on_cpu(GIB) > 2 * GIB
 
 
 @pytest.mark.slow
-def test_this_machine_is_calibrated_by_real_steps(workplace, tiny_encoders) -> None:
+def test_predictions_for_this_machine_are_compared_with_real_steps(workplace, tiny_encoders) -> None:
     encoders = {m: resolve_encoder(m, str(tiny_encoders[f])) for m, f in (("text", "bert"), ("image", "vit"))}
     setting = TrainingSetting(target="cpu", batch_size=4, text_length=8, image_size=32)
     members = [("linear", {}), ("pmf", {"n_fusion_layers": 1}), ("pmf", {"n_fusion_layers": 3}), ("lora", {})]
-    calibration, points = calibrate_device(MemoryPredictor(encoders, classification(3), setting), members)
-    assert calibration.device == local_device()
+    predictor = MemoryPredictor(encoders, classification(3), setting)
+    calibration, points = compare_device(predictor, members)
     assert [point.method for point in points] == ["linear", "pmf", "pmf", "lora"]
-    if calibration.device.startswith("cpu"):  # tensors are all that counts there
-        assert all(point.device == point.predicted for point in points)
-        assert calibration.slope == pytest.approx(1)
+    if not torch.cuda.is_available():
+        assert calibration is None
+        assert all(point.measured == point.predicted == point.measured_tensors for point in points)
+    else:
+        assert calibration.points == 4
+        assert 200 * MIB < calibration.context < GIB

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tests.tasks import classification
-from trainables.memory.calibration import CUDA_CONTEXT
-from trainables.memory.fitting import measure_configuration
+from trainables.memory.comparing import measure_configuration
 from trainables.memory.measuring import StepMeter, limit_memory
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.tracking import measure_memory
@@ -59,20 +58,21 @@ def test_the_batch_with_the_longest_texts_is_measured() -> None:
 @pytest.mark.parametrize("method", ["linear", "pmf", "lora"])
 def test_a_gpu_holds_the_predicted_tensors(predictor, method) -> None:
     measured = measure_configuration(predictor, method, {}, torch.device("cuda"))
-    predicted = predictor.predict(method, {}).total
-    assert measured.allocated == pytest.approx(predicted, rel=0.1)
+    predicted = predictor.predict(method, {})
+    assert measured.allocated == pytest.approx(predicted.total, rel=0.1)
     assert measured.reserved is not None
     assert measured.reserved >= measured.allocated
+    assert measured.reserved == pytest.approx(predicted.reserved, rel=0.1)
 
 
 @pytest.mark.gpu
 @on_gpu
 def test_a_trial_is_kept_to_its_share() -> None:
-    limit_memory(CUDA_CONTEXT + 256 * MIB)
+    limit_memory(400 * MIB + 256 * MIB, context=400 * MIB)
     try:
         with pytest.raises(RuntimeError) as caught:
             torch.empty(512 * MIB, dtype=torch.uint8, device="cuda")
         assert is_out_of_memory(caught.value)
     finally:
-        limit_memory(None)
+        limit_memory(None, context=0)
     torch.empty(512 * MIB, dtype=torch.uint8, device="cuda")

@@ -15,6 +15,7 @@ from trainables.probe import predict_probe, solve_linear
 from trainables.probe.memory import ProbeModel, solver_memory
 from trainables.step.setting import TrainingSetting
 from trainables.towers import load_tower, resolve_encoder
+from trainables.units import MIB
 
 FEW = {"train": 10, "validation": 5, "test": 5}
 
@@ -29,7 +30,12 @@ def encoders(tiny_encoders):
 @pytest.mark.parametrize("precision", ["fp32", "bf16-frozen"])
 def test_the_forward_pass_is_predicted_to_the_byte(encoders, modalities, precision) -> None:
     setting = TrainingSetting(
-        batch_size=8, gradient_accumulation=2, text_length=8, image_size=32, precision=precision
+        batch_size=8,
+        gradient_accumulation=2,
+        text_length=8,
+        image_size=32,
+        precision=precision,
+        target="cpu",
     )
     task = classification(3)
     predicted = predict_probe(MemoryPredictor(encoders, task, setting), modalities, FEW)
@@ -43,20 +49,28 @@ def test_the_forward_pass_is_predicted_to_the_byte(encoders, modalities, precisi
 
 
 def test_it_takes_less_than_training_and_more_with_all_modalities(encoders) -> None:
-    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32)
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu")
     predictor = MemoryPredictor(encoders, classification(3), setting)
     both, text = (predict_probe(predictor, m, FEW).total for m in (("text", "image"), ("text",)))
     assert text < both < predictor.predict("linear", {}).total
 
 
 def test_many_rows_make_the_solver_the_larger_phase(encoders) -> None:
-    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32)
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu")
     predictor = MemoryPredictor(encoders, classification(3), setting)
     few = predict_probe(predictor, ("text", "image"), FEW)
     many = predict_probe(predictor, ("text", "image"), {**FEW, "train": 10**6})
     width = sum(encoder.width for encoder in encoders.values())
     assert many.total == sum(solver_memory(10**6, 5, width, 3)) > few.total
     assert (many.checkpoint, many.trainable_parameters) == (few.checkpoint, few.trainable_parameters)
+
+
+def test_on_a_gpu_only_the_forward_pass_counts_and_the_context(encoders) -> None:
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32, context_bytes=300 * MIB)
+    predictor = MemoryPredictor(encoders, classification(3), setting)
+    found = predict_probe(predictor, ("text", "image"), {**FEW, "train": 10**6})
+    assert found == predict_probe(predictor, ("text", "image"), FEW)
+    assert found.memory == found.reserved + 300 * MIB
 
 
 @pytest.mark.parametrize(("rows", "width", "classes"), [(5000, 50, 12), (300, 800, 5), (20000, 50, 2)])

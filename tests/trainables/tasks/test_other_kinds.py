@@ -136,7 +136,8 @@ def test_a_trial_learns_it_in_the_memory_that_was_predicted(spec) -> None:
     encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
     predictor = MemoryPredictor(encoders, task, spec.setting)
     assert run.measured is not None
-    assert run.measured.allocated == predictor.predict_as_run(dict(PMF.config), cached=True).total
+    expected = predictor.predict_as_run(dict(PMF.config), cached=True, target="cpu")
+    assert run.measured.allocated == expected.total
 
 
 def test_a_trial_starts_from_its_linear_model_and_keeps_the_best_epoch(spec) -> None:

@@ -144,7 +144,7 @@ def test_the_memory_of_a_real_step_is_the_expected(trial_spec, changes, feature_
     result = run.epoch()
     encoders = {modality: resolve_encoder(modality, name) for modality, name in trial_spec.encoders.items()}
     expected = MemoryPredictor(encoders, classification(3), setting).predict_as_run(
-        config, cached=feature_cache > 0
+        config, cached=feature_cache > 0, target="cpu"
     )
     assert run.as_set
     assert run.measured == Measured(expected.total)
@@ -157,7 +157,9 @@ def test_steps_with_shorter_texts_are_not_said_to_take_what_full_ones_do(trial_s
     setting = replace(trial_spec.setting, text_length=24)
     spec = replace(trial_spec, prepared=data.key, setting=setting, feature_cache=0)
     result = TrialRun(spec, PMF).epoch()
-    expected = MemoryPredictor(encoders, classification(3), setting).predict_as_run(PMF.config, cached=False)
+    expected = MemoryPredictor(encoders, classification(3), setting).predict_as_run(
+        PMF.config, cached=False, target="cpu"
+    )
     assert "measured_memory" not in result
     assert 0 < result["measured_shorter"] < expected.total / 2**30
 

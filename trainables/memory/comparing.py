@@ -1,4 +1,4 @@
-"""Calibration of predictions: measure configurations on a device and fit a line to the results."""
+"""Comparison of predictions with steps on this machine's device: its GPU, or else its CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trainables.memory.calibration import Calibration, fit_line, local_device
+from trainables.memory.calibration import Calibration, local_capability, local_gpu
 from trainables.memory.measuring import WARM_UP, Measured, StepMeter
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import build_method
@@ -46,66 +46,64 @@ class Point:
     Attributes:
         method: Name of the method.
         config: The method's options that differ from their defaults.
-        predicted: Predicted bytes of tensors at the peak.
-        allocated: Measured bytes of tensors at the peak.
-        reserved: Peak bytes that the allocator held on the GPU; None on a CPU.
-        device: Bytes that the process takes on the device: ``reserved`` plus the CUDA context on a GPU,
-            ``allocated`` on a CPU.
+        predicted_tensors: Predicted bytes of tensors at the peak.
+        measured_tensors: Measured bytes of tensors at the peak.
+        predicted: Predicted memory: on a GPU with what the allocator reserves, and the context.
+        measured: The same, measured.
     """
 
     method: str
     config: Mapping[str, Any]
+    predicted_tensors: int
+    measured_tensors: int
     predicted: int
-    allocated: int
-    reserved: int | None
-    device: int
+    measured: int
+
+    @property
+    def error(self) -> float:
+        """Relative error of the predicted memory."""
+        return self.predicted / self.measured - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields by name."""
-        return asdict(self)
+        """Return all fields by name, and the error."""
+        return {**asdict(self), "error": self.error}
 
 
-def calibrate_device(
+def compare_device(
     predictor: MemoryPredictor,
     configurations: Sequence[tuple[str, Mapping[str, Any]]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Calibration, list[Point]]:
-    """Run steps of configurations on this machine's device and fit device bytes to predicted bytes.
+) -> tuple[Calibration | None, list[Point]]:
+    """Run steps of configurations on this machine's device, and compare their memory with predictions for it.
 
     Args:
-        predictor: A predictor for the encoders and the setting.
+        predictor: A predictor for the encoders and the setting, whose target may be any.
         configurations: Methods and their options that differ from the defaults; None takes
             ``typical_configurations``.
         progress: Called with the number of finished configurations and their total number.
 
     Returns:
-        The calibration and the points to which it was fitted.
+        The calibration of this machine's GPU, or None if it has none; and what was compared.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpu, capability = local_gpu(), local_capability()
+    device = torch.device("cpu" if gpu is None else "cuda")
+    here = predictor.changed(target=device.type)
+    if capability is not None:
+        here = here.changed(compute_capability=capability, context_bytes=_context_bytes())
+    context = here.setting.context_bytes
     if configurations is None:
         configurations = typical_configurations(min(e.depth for e in predictor.encoders.values()))
-    context = _context_bytes() if device.type == "cuda" else 0
     points = []
     for number, (method, config) in enumerate(configurations):
         progress(number, len(configurations))
-        measured = measure_configuration(predictor, method, config, device)
-        points.append(
-            Point(
-                method,
-                config,
-                predictor.predict(method, config).total,
-                measured.allocated,
-                measured.reserved,
-                (measured.allocated if measured.reserved is None else measured.reserved) + context,
-            )
-        )
-    calibration = fit_line(
-        [point.predicted for point in points],
-        [point.device for point in points],
-        device=local_device(),
-        attention=predictor.setting.attention,
-    )
-    return calibration, points
+        predicted = here.predict(method, config)
+        found = measure_configuration(here, method, config, device)
+        measured = found.allocated if found.reserved is None else found.reserved + context
+        points.append(Point(method, config, predicted.total, found.allocated, predicted.memory, measured))
+    if gpu is None:
+        return None, points
+    both = [point.predicted for point in points], [point.measured for point in points]
+    return Calibration.of(gpu, here.setting.compute_capability, context, *both), points
 
 
 def measure_configuration(
