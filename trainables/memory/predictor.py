@@ -265,7 +265,7 @@ class MemoryPredictor:
             The method; the bytes held at the peak; and the log of the step.
         """
         setting = self.setting
-        with self.faking(), _countable():
+        with self.faking(), countable():
             built = build_method(method, config, self.context())
             built.train()
             optimizer = self.optimizer(built)
@@ -280,7 +280,7 @@ class MemoryPredictor:
     ) -> MemoryReport:
         setting = self.setting
         rows = setting.batch_size // setting.gradient_accumulation
-        with self.faking(), _countable():
+        with self.faking(), countable():
             context = self.context()
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
             log = StorageLog()
@@ -302,7 +302,7 @@ class MemoryPredictor:
 
 
 @contextmanager
-def _countable() -> Iterator[None]:
+def countable() -> Iterator[None]:
     """Raise ``UserError`` if a tensor's bytes exceed what PyTorch can count."""
     try:
         yield

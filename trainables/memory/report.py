@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
+
 from trainables.memory.storage_log import KINDS, Holdings
-from trainables.methods import FusionMethod
 
 #: Bytes by part of the model and kind.
 Breakdown = dict[str, dict[str, int]]
@@ -76,21 +77,22 @@ class MemoryReport:
 
 
 def report_of(
-    method: FusionMethod, held: Holdings, reserved: int | None = None, context: int = 0
+    model: nn.Module, held: Holdings, reserved: int | None = None, context: int = 0
 ) -> MemoryReport:
-    """Return the report of a method's step.
+    """Return the report of a model's step.
 
     Args:
-        method: The method.
+        model: The model.
         held: Bytes held at the peak of the step.
         reserved: See ``MemoryReport``.
         context: See ``MemoryReport``.
     """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kinds = {kind: sum(size for (of, _), size in held.items() if of == kind) for kind in KINDS}
     return MemoryReport(
         total=sum(kinds.values()),
-        trainable_parameters=method.trainable_parameter_count(),
-        checkpoint=sum(parameter.nbytes for parameter in method.trainable_parameters()),
+        trainable_parameters=sum(parameter.numel() for parameter in trained),
+        checkpoint=sum(parameter.nbytes for parameter in trained),
         reserved=reserved,
         context=context,
         **kinds,

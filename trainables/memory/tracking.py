@@ -70,40 +70,45 @@ def track_step(
     def step(after_forward: Callable[[], None]) -> Tensor:
         return training_step(method, inputs, labels, task, setting, optimizer, after_forward, most_parts)
 
-    return track(method, [*_tensors(inputs), labels], setting, optimizer, step, log)
+    weights = weights_on_device(method, setting)
+    return track(weights, [*tensors_in(inputs), labels], optimizer, step, log)
 
 
 def track(
-    method: FusionMethod,
+    weights: Iterable[tuple[str | None, Tensor]],
     batch: Iterable[Tensor],
-    setting: TrainingSetting,
     optimizer: torch.optim.Optimizer,
     step: Callable[[Callable[[], None]], Tensor],
     log: StorageLog,
 ) -> tuple[Holdings, Tensor]:
-    """Run and log a step that trains a method; return the bytes held at its peak, and the mean loss.
+    """Run and log a step that trains any model; return the bytes held at its peak, and the loss.
 
     Args:
-        method: The method, in training mode.
+        weights: The parameters and buffers that are on the device, each once, with the part of the model to
+            which they belong.
         batch: Those tensors of the batch that exist before the step.
-        setting: How the step is run.
         optimizer: The optimizer, which already has its state.
-        step: Runs the step and returns the mean loss. Its argument is a function that it must call after
-            each forward pass, before the backward pass.
+        step: Runs the step and returns the loss. Its argument is a function that it must call after each
+            forward pass, before the backward pass.
         log: An empty log.
     """
-    owners = {id(tensor): owner for owner, tensor in owned_tensors(method)}
+    weights = list(weights)
+    owners = {id(tensor): owner for owner, tensor in weights}
 
     def note_gradient(parameter: Tensor) -> None:
-        log.note("gradients", _tensors(parameter.grad), owners[id(parameter)])
+        log.note("gradients", tensors_in(parameter.grad), owners[id(parameter)])
 
-    hooks = [p.register_post_accumulate_grad_hook(note_gradient) for p in method.trainable_parameters()]
+    trained = [tensor for _, tensor in weights if tensor.requires_grad]
+    hooks = [parameter.register_post_accumulate_grad_hook(note_gradient) for parameter in trained]
     hooks.append(optimizer.register_step_pre_hook(lambda *_: log.begin_update()))
     try:
         with log:
-            _note_weights(method, setting, log)
+            for owner, tensor in weights:
+                log.note("weights", [tensor], owner)
             for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-                log.note("optimizer", _tensors(optimizer.state.get(parameter, {})), owners[id(parameter)])
+                log.note(
+                    "optimizer", tensors_in(optimizer.state.get(parameter, {})), owners.get(id(parameter))
+                )
             log.note("activations", batch, "inputs")
             log.begin()
             loss = step(lambda: log.note_live("activations"))
@@ -127,24 +132,46 @@ def track_forward(
         setting: How the method is run.
         log: An empty log; None makes one.
     """
-    log = log or StorageLog()
     device = next(method.parameters()).device
     method.eval()
-    with log, torch.no_grad(), setting.autocast(device):
-        _note_weights(method, setting, log)
-        log.note("activations", _tensors(inputs), "inputs")
+
+    def forward() -> None:
+        with torch.no_grad(), setting.autocast(device):
+            method(inputs)
+
+    return track_inference(
+        weights_on_device(method, setting), tensors_in(inputs), forward, log or StorageLog()
+    )
+
+
+def track_inference(
+    weights: Iterable[tuple[str | None, Tensor]],
+    batch: Iterable[Tensor],
+    forward: Callable[[], None],
+    log: StorageLog,
+) -> Holdings:
+    """Run and log a forward pass of any model; return the bytes held at its peak.
+
+    Args:
+        weights: See ``track``.
+        batch: See ``track``.
+        forward: Runs the forward pass, without gradient.
+        log: An empty log.
+    """
+    with log:
+        for owner, tensor in weights:
+            log.note("weights", [tensor], owner)
+        log.note("activations", batch, "inputs")
         log.begin()
-        method(inputs)
+        forward()
     return log.peak()
 
 
-def _note_weights(method: FusionMethod, setting: TrainingSetting, log: StorageLog) -> None:
-    """Log the weights that are on the device during a step."""
+def weights_on_device(method: FusionMethod, setting: TrainingSetting) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters and buffers that are on the device during a step; see ``owned_tensors``."""
     away = method.prefix_modules() if setting.prefix == "offloaded" else []
     absent = {id(tensor) for module in away for tensor in (*module.parameters(), *module.buffers())}
-    for owner, tensor in owned_tensors(method):
-        if id(tensor) not in absent:
-            log.note("weights", [tensor], owner)
+    return ((owner, tensor) for owner, tensor in owned_tensors(method) if id(tensor) not in absent)
 
 
 def owned_tensors(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:
@@ -165,13 +192,13 @@ def owned_tensors(method: FusionMethod) -> Iterator[tuple[str, Tensor]]:
                 yield owner, tensor
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Yield every tensor in nested mappings and token sequences."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):
         for value in tree.values():
-            yield from _tensors(value)
+            yield from tensors_in(value)
     elif isinstance(tree, Sequence):
         yield tree.tokens
         if tree.mask is not None:

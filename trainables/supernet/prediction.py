@@ -14,7 +14,7 @@ from trainables.elastic import Supernet
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.report import MemoryReport
 from trainables.memory.storage_log import Holdings, StorageLog
-from trainables.memory.tracking import track
+from trainables.memory.tracking import track, weights_on_device
 from trainables.methods import get_method
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.step import Curriculum, Replica, supernet_step
@@ -109,4 +109,5 @@ def track_supernet_step(
             after_forward=after_forward,
         )
 
-    return track(supernet.largest, [], setting, optimizer, step, log or StorageLog())
+    weights = weights_on_device(supernet.largest, setting)
+    return track(weights, [], optimizer, step, log or StorageLog())
