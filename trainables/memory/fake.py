@@ -30,6 +30,8 @@ _QUICK = {
     for name, overload in (
         *((name, "default") for name in ("_softmax", "_softmax_backward_data", "_unsafe_view", "addmm")),
         *((name, "default") for name in ("bmm", "cat", "clone", "expand", "gelu", "gelu_backward", "mm")),
+        *((name, "default") for name in ("native_batch_norm", "native_batch_norm_backward")),
+        *((name, "default") for name in ("native_group_norm", "native_group_norm_backward")),
         *((name, "default") for name in ("native_layer_norm", "native_layer_norm_backward", "permute")),
         *((name, "default") for name in ("slice_backward", "t", "unsqueeze", "view")),
         *((name, "Tensor") for name in ("add", "mul", "slice")),
@@ -39,6 +41,23 @@ _QUICK = {
         *((f"_scaled_dot_product_{name}_backward", "default") for name in _FUSED_ATTENTION),
     )
 }
+
+
+def _as_kernels_do(func: Any, args: tuple[Any, ...], out: Any) -> Any:
+    """Return a result on the meta device in the layout and types that kernels give it.
+
+    PyTorch's shape functions of some norms differ. A layer norm's gradient is contiguous on every device
+    (aten/src/ATen/native/layer_norm.cpp, cuda/layer_norm_kernel.cu). Statistics of a group norm have the type
+    of its weight, and its gradient that of its input (group_norm.cpp).
+    """
+    aten = torch.ops.aten
+    if func is aten.native_layer_norm_backward.default and out[0] is not None:
+        return (out[0].contiguous(), *out[1:])
+    if func is aten.native_group_norm.default and args[1] is not None:
+        return (out[0], *(statistic.to(args[1].dtype) for statistic in out[1:]))
+    if func is aten.native_group_norm_backward.default and out[0] is not None:
+        return (out[0].to(args[1].dtype), *out[1:])
+    return out
 
 
 class FakeTensors(TorchDispatchMode):
@@ -95,6 +114,7 @@ class FakeTensors(TorchDispatchMode):
         """Call PyTorch's own shape function directly, without FakeTensorMode's additional work."""
         with in_kernel_invocation_manager(self._fake):
             out = func(*args, **kwargs)
+            out = _as_kernels_do(func, args, out)
         if isinstance(out, tuple):
             return tuple(self._wrap(one) if isinstance(one, Tensor) else one for one in out)
         return self._wrap(out)
