@@ -6,9 +6,12 @@ needs no GPU and takes a fraction of a second. For a CPU, memory is the peak of 
 ``measure_memory`` tracks the same step on real tensors. For a GPU, the step's allocations are replayed through
 a model of PyTorch's allocator; memory is what it reserves, and the CUDA context. ``Calibration`` holds what
 was measured on one.
+
+``estimate`` predicts the memory of any PyTorch model's step, without methods and towers.
 """
 
 from trainables.memory.calibration import Calibration, find_calibration, needed_on_cpu, needed_on_gpu
+from trainables.memory.estimating import estimate
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.report import Breakdown, MemoryReport
@@ -20,6 +23,7 @@ __all__ = [
     "MemoryPredictor",
     "MemoryReport",
     "PredictionMemo",
+    "estimate",
     "find_calibration",
     "measure_memory",
     "needed_on_cpu",
