@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rich.console import Console
-from rich.table import Table
 
-from search.cli.options import Given, Output, takes
+from search.cli.models import GO_WITH_MODEL, ModelSettings, show_model
+from search.cli.options import Given, Output, options_of, takes
 from search.cli.predictors import (
     ClassSettings,
     MethodSettings,
@@ -19,6 +19,7 @@ from search.cli.predictors import (
     describe,
     encoder_names,
     make_predictor,
+    memory_table,
     step_in_words,
 )
 from search.cli.printing import print_json
@@ -27,7 +28,6 @@ from search.cli.waiting import waiting
 from search.config import EncoderSettings, Extensions, TargetSettings
 from search.config.markers import NAMES, SIZE
 from search.target import in_words
-from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.setting import PrecisionSettings, TrainingSetting
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from trainables.memory.calibration import Calibration
     from trainables.memory.predictor import MemoryPredictor
     from trainables.methods import MethodConfig
-
-#: Names of parts in the table, if they differ from those in documents.
-_NAMES = {"total": "tensors", "reserved": "reserved by the allocator"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +94,7 @@ class DeviceSettings(Settings):
     Output,
     Extensions,
     MethodSettings,
+    ModelSettings,
     DeviceSettings,
     SizingSettings,
     EncoderSettings,
@@ -114,13 +112,17 @@ def predict(given: Given) -> None:
     CUDA context.
 
     It is made for one configuration or for a whole space (--space). The other way round, --max finds the
-    largest setting that fits into a limit.
+    largest setting that fits into a limit. --model is about a single model without fusion.
     """
-    sizing, chosen, as_json = (
-        given.make(SizingSettings),
-        given.make(MethodSettings),
-        given.make(Output).as_json,
-    )
+    sizing = given.make(SizingSettings)
+    model = given.make(ModelSettings).model
+    if model is not None:
+        foreign = [o.flag for o in options_of(predict) if o.name in given and o.name not in GO_WITH_MODEL]
+        if foreign:
+            raise UserError(f"--model is about a single model; leave out {', '.join(foreign)}")
+        show_model(model, given, sizing.limit)
+        return
+    chosen, as_json = given.make(MethodSettings), given.make(Output).as_json
     _check_modes(sizing, one_configuration="method" in given or "settings" in given)
     device = given.make(DeviceSettings).device
     if device is not None and given.make(TrainingSetting).target == "cpu":
@@ -150,7 +152,7 @@ def _check_modes(sizing: SizingSettings, *, one_configuration: bool) -> None:
     if sizing.maximise is not None and not sizing.maximise:
         raise UserError("--max: write a setting's name, e.g. --max batch_size")
     if sizing.limit is not None and sizing.space is None and sizing.maximise is None:
-        raise UserError("--limit is for --space NAME or --max NAME; add one of them")
+        raise UserError("--limit is for --space NAME, --max NAME or --model NAME; add one of them")
 
 
 def _show_configuration(
@@ -178,17 +180,7 @@ def _show_configuration(
             }
         )
         return
-    table = Table(title=f"{method} on {encoder_names(predictor)}", title_justify="left")
-    table.add_column("for one step")
-    table.add_column("", justify="right")
-    for part, size in report.sizes().items():
-        if part == "total" and report.target == "cpu":
-            continue  # it is the memory
-        style = "bold" if part == "memory" else "dim" if part in _NAMES else ""
-        table.add_row(_NAMES.get(part, part), format_size(size), style=style)
-    table.add_section()
-    table.add_row("trained parameters", f"{report.trainable_parameters:,}")
-    table.add_row("checkpoint", format_size(report.checkpoint))
+    table = memory_table(f"{method} on {encoder_names(predictor)}", "for one step", report)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"for {step}", soft_wrap=True)

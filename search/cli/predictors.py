@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from rich.table import Table
+
 from search.cli.options import Given
 from search.config import EncoderSettings, TargetSettings
 from search.config.markers import named_values
+from search.units import format_size
 from trainables.errors import UserError
 from trainables.options import MOST, AtLeast, AtMost, Help, Settings
 from trainables.step.precision import AUTO, default_device, device_computes_in_bf16, fastest
@@ -16,7 +19,11 @@ from trainables.step.setting import SAMPLES, PrecisionSettings, TrainingSetting
 if TYPE_CHECKING:
     from trainables.memory.calibration import Calibration
     from trainables.memory.predictor import MemoryPredictor
+    from trainables.memory.report import MemoryReport
     from trainables.methods import MethodConfig
+
+#: Names of a memory's parts in tables, if they differ from those in documents.
+_NAMES = {"total": "tensors", "reserved": "reserved by the allocator"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +85,6 @@ def make_predictor(given: Given, calibration: Calibration | None = None) -> Memo
     Raises:
         UserError: If an encoder does not exist, or if the options do not go together.
     """
-    from trainables.memory.calibration import local_capability
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.tasks import DEFAULT_TASK, get_task
@@ -88,6 +94,23 @@ def make_predictor(given: Given, calibration: Calibration | None = None) -> Memo
     named = named_values("--encoder", given.make(ModalitySettings).encoder, "audio=arch:whisper-tiny")
     encoders = resolve_encoders(named or chosen.names, chosen.poolings)
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
+    return MemoryPredictor(
+        encoders,
+        get_task(DEFAULT_TASK).of_size(given.make(ClassSettings).classes),
+        replace(training_setting(given, calibration), image_size=chosen.image_size or own_size),
+        memo=PredictionMemo(),
+    )
+
+
+def training_setting(given: Given, calibration: Calibration | None = None) -> TrainingSetting:
+    """Return the setting that a command's options describe; precision ``auto`` is this machine's.
+
+    Args:
+        given: The options.
+        calibration: What was measured of the target; None takes this machine's GPU, if there is one.
+    """
+    from trainables.memory.calibration import local_capability
+
     precision = given.make(PrecisionSettings).precision
     if precision == AUTO:
         precision = fastest(bf16=device_computes_in_bf16(default_device()))
@@ -97,13 +120,7 @@ def make_predictor(given: Given, calibration: Calibration | None = None) -> Memo
         setting = replace(setting, compute_capability=capability)
     if calibration is not None:
         setting = replace(setting, context_bytes=calibration.context)
-    setting = replace(setting, **given.make(TargetSettings).changes())
-    return MemoryPredictor(
-        encoders,
-        get_task(DEFAULT_TASK).of_size(given.make(ClassSettings).classes),
-        replace(setting, image_size=chosen.image_size or own_size),
-        memo=PredictionMemo(),
-    )
+    return replace(setting, **given.make(TargetSettings).changes())
 
 
 def calibrated(device: str | None = None) -> Calibration | None:
@@ -125,6 +142,22 @@ def calibrated(device: str | None = None) -> Calibration | None:
             "`python search.py calibrate` on the device, or give --context SIZE"
         )
     return found
+
+
+def memory_table(title: str, heading: str, report: MemoryReport) -> Table:
+    """Return the parts of a memory with their sums, as a table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(heading)
+    table.add_column("", justify="right")
+    for part, size in report.sizes().items():
+        if part == "total" and report.target == "cpu":
+            continue  # it is the memory
+        style = "bold" if part == "memory" else "dim" if part in _NAMES else ""
+        table.add_row(_NAMES.get(part, part), format_size(size), style=style)
+    table.add_section()
+    table.add_row("trained parameters", f"{report.trainable_parameters:,}")
+    table.add_row("checkpoint", format_size(report.checkpoint))
+    return table
 
 
 def describe(predictor: MemoryPredictor) -> dict[str, Any]:

@@ -280,10 +280,6 @@ class TrainingSetting(StepSettings):
             learning_rate: Learning rate of all but the head.
             head_learning_rate: That of the head, as a multiple of ``learning_rate``.
         """
-        import torch
-
-        kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[self.optimizer])
-        options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
         groups = [
             {
                 "params": group.parameters,
@@ -292,10 +288,23 @@ class TrainingSetting(StepSettings):
             }
             for group in method.parameter_groups()
         ]
+        return self.optimizer_of(groups, learning_rate)
+
+    def optimizer_of(self, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+        """Return the optimizer of some parameters.
+
+        Args:
+            parameters: The parameters, or groups of them, as PyTorch's optimizers take them.
+            learning_rate: Learning rate of all groups that have none of their own.
+        """
+        import torch
+
+        kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[self.optimizer])
+        options: dict[str, Any] = {"momentum": 0.9} if self.optimizer == "sgd" else {}
         # Both are always given. PyTorch's default is foreach on GPUs only. It needs temporaries as large as
         # all gradients of a group together, so the peak would depend on the device.
         return kind(
-            groups,
+            parameters,
             lr=learning_rate,
             foreach=self.optimizer_kernel == "foreach",
             fused=self.optimizer_kernel == "fused",

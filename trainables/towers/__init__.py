@@ -19,8 +19,11 @@ from trainables.towers.source import (
     FAMILIES,
     EncoderSource,
     load_tower,
+    most_tokens,
+    read_config,
     resolve_encoder,
     resolve_encoders,
+    usual_image_size,
 )
 
 __all__ = [
@@ -39,7 +42,10 @@ __all__ = [
     "Tower",
     "current_part",
     "load_tower",
+    "most_tokens",
     "part",
+    "read_config",
     "resolve_encoder",
     "resolve_encoders",
+    "usual_image_size",
 ]

@@ -26,6 +26,8 @@ from trainables.towers.stated import stated_pooling
 
 #: Entries of a configuration that say where it lies and what reads it, not what the encoder is.
 _CIRCUMSTANCES = ("_name_or_path", "_commit_hash", "transformers_version")
+#: Types of text models whose positions are counted from the padding index.
+_PADDED_POSITIONS = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl")
 #: Suffixes of the files that determine what a local encoder computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
@@ -94,9 +96,9 @@ class EncoderSource:
     @property
     def max_text_length(self) -> int:
         """The largest number of tokens for which a text encoder has positions."""
-        positions = int(self.config.max_position_embeddings)
-        # RoBERTa's first position has the number of the padding index plus one
-        return positions - 2 if self.config.model_type == "roberta" else positions
+        most = most_tokens(self.config)
+        assert most is not None
+        return most
 
     def check_sizes(self, sizes: InputSizes) -> None:
         """Check that the encoder can take these input sizes.
@@ -218,27 +220,12 @@ def resolve_encoder(modality: str, name: str, pooling: str | None = None) -> Enc
         UserError: If no such encoder exists, it encodes another modality, its family is not supported, or the
             family does not take the pooling.
     """
-    location: str | None
     if name.startswith(bag_of_words.PREFIX):
         return _bag_of_words(modality, name, pooling)
     if name.startswith(features.PREFIX):
         config = features.features_config(name)
         return EncoderSource(modality, name, None, config, _pooling(modality, name, config, pooling))
-    if name.startswith("arch:"):
-        from transformers import AutoConfig
-
-        architecture = name.removeprefix("arch:")
-        if architecture not in ARCHITECTURES:
-            raise unknown("encoder", name, (f"arch:{other}" for other in ARCHITECTURES))
-        known = ARCHITECTURES[architecture]
-        config = AutoConfig.for_model(known.model_type, **known.settings)
-        location = None
-    elif name in BUNDLED:
-        location = str(resolve_bundled(name, cache_dir()))
-        config = _read_config(location, modality, name)
-    else:
-        location = os.path.realpath(name) if os.path.isdir(name) else name
-        config = _read_config(location, modality, name)
+    config, location = read_config(name, modality)
     if config.model_type == clip.BOTH:
         config = clip.encoder_config(config, modality, name)
     family = FAMILIES.get(config.model_type)
@@ -252,11 +239,51 @@ def resolve_encoder(modality: str, name: str, pooling: str | None = None) -> Enc
     image_size = None
     if family.modality == "image":
         bundled = BUNDLED.get(name)
-        # DINOv2 was pretrained at 518 but is used at 224
-        default = 224 if config.model_type == "dinov2" else config.image_size
-        image_size = int((bundled and bundled.image_size) or default)
+        image_size = int((bundled and bundled.image_size) or usual_image_size(config))
     pooling = _pooling(modality, name, config, pooling, location)
     return EncoderSource(modality, name, location, config, pooling, image_size)
+
+
+def read_config(name: str, modality: str | None = None) -> tuple[Any, str | None]:
+    """Return the Hugging Face configuration of a model, and where its weights are; they are not read.
+
+    Args:
+        name: A bundled name, a local folder, ``arch:NAME`` or a hub name.
+        modality: The modality that the model is to encode, for messages. None is for a model of any kind.
+
+    Returns:
+        The configuration; and a folder or hub name, None if no weights are stored anywhere.
+
+    Raises:
+        UserError: If there is no such model.
+    """
+    from transformers import AutoConfig
+
+    if name.startswith("arch:"):
+        architecture = name.removeprefix("arch:")
+        if architecture not in ARCHITECTURES:
+            known = (f"arch:{other}" for other in ARCHITECTURES)
+            raise unknown("encoder" if modality else "model", name, known)
+        model_type, settings = ARCHITECTURES[architecture].model_type, ARCHITECTURES[architecture].settings
+        return AutoConfig.for_model(model_type, **settings), None
+    if name in BUNDLED:
+        location = str(resolve_bundled(name, cache_dir()))
+    else:
+        location = os.path.realpath(name) if os.path.isdir(name) else name
+    return _read_stored(location, modality, name), location
+
+
+def most_tokens(config: Any) -> int | None:
+    """Return the largest number of tokens for which a text model has positions; None if it takes any."""
+    positions = getattr(config, "max_position_embeddings", None)
+    # The first position of RoBERTa and its kin has the number of the padding index plus one
+    return positions - 2 if positions is not None and config.model_type in _PADDED_POSITIONS else positions
+
+
+def usual_image_size(config: Any) -> int:
+    """Return the side of the square image in pixels at which an image model is used by default."""
+    # Models of convolutions state none; DINOv2 was pretrained at 518 but is used at 224
+    return 224 if config.model_type == "dinov2" else int(getattr(config, "image_size", 224))
 
 
 def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> Tower:
@@ -342,7 +369,7 @@ def _pooling(modality: str, name: str, config: Any, asked: str | None, location:
     return asked or accepted[0]
 
 
-def _read_config(location: str, modality: str, name: str) -> Any:
+def _read_stored(location: str, modality: str | None, name: str) -> Any:
     from transformers import AutoConfig
 
     import trainables.towers.models.configuration  # noqa: F401  makes AutoConfig know our own models
@@ -354,15 +381,17 @@ def _read_config(location: str, modality: str, name: str) -> Any:
         return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
     except Exception as error:  # what a malformed file raises has no class in common
         if "trust_remote_code" in str(error):  # the option of transformers that its message asks for
+            supported = f"; supported: {', '.join(FAMILIES)}" if modality else ""
             raise UserError(
-                f"encoder '{name}': comes with code of its own, which is never run; supported: "
-                f"{', '.join(FAMILIES)}"
+                f"{'encoder' if modality else 'model'} '{name}': comes with code of its own, which is never "
+                f"run{supported}"
             ) from error
-        bundled = ", ".join(known for known, e in BUNDLED.items() if e.modality == modality)
+        bundled = ", ".join(known for known, e in BUNDLED.items() if modality in (None, e.modality))
         reason = "the hub cannot be reached from here" if unreachable else _first_line(error)
         raise UserError(
-            f"unknown {modality} encoder '{name}': not bundled ({bundled}), no folder with a config.json, no "
-            f"arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can be loaded ({reason})"
+            f"unknown {modality + ' encoder' if modality else 'model'} '{name}': not bundled ({bundled}), no "
+            f"folder with a config.json, no arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can "
+            f"be loaded ({reason})"
         ) from error
 
 

@@ -224,7 +224,7 @@ def test_predict_prints_the_documented_document(call) -> None:
             "--max depth: no whole-number setting of pmf; known: batch_size",
         ),
         (["--max", ",", "--limit", "8GiB"], "--max: write a setting's name"),
-        (["--limit", "8GiB"], "--limit is for --space NAME or --max NAME"),
+        (["--limit", "8GiB"], "--limit is for --space NAME, --max NAME or --model NAME"),
         (["--plot", "x.png"], "--plot draws a space; add --space NAME"),
         (["--space", "pmf", "--plot", "x.jpg"], "--plot x.jpg: must end in .png, .svg, .pdf"),
         (["--space", "pmf", "--set", "n_fusion_layers=2"], "leave out --method, --set and --max"),
@@ -241,6 +241,41 @@ def test_predict_refuses_in_one_line(call, arguments, expected) -> None:
     assert (code, out) == (2, "")
     assert expected in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["arch:gpt2", "--method", "pmf", "--prefix", "cached"], "leave out --method, --prefix"),
+        (["arch:gpt-9"], "unknown model 'arch:gpt-9'; known: arch:bert-base"),
+        (["no/folder"], "unknown model 'no/folder': not bundled (minilm, dinov2-small)"),
+        (["arch:whisper-tiny"], "no classifier of texts or images of the family 'whisper'"),
+        (["arch:bert-base", "--text-length", "513"], "--text-length 513"),
+        (["arch:vit-base", "--image-size", "8"], "model 'arch:vit-base': cannot be run"),
+        (["arch:vit-base", "--classes", "1"], "--classes 1"),
+    ],
+    ids=str,
+)
+def test_predict_refuses_a_model_in_one_line(call, arguments, expected) -> None:
+    code, out, err = call("predict", "--model", *arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_predict_says_whether_a_model_fits(call, tiny_encoders) -> None:
+    folder = str(tiny_encoders["bert"])
+    options = ["--model", folder, "--text-length", "8", "--batch-size", "2"]
+    code, out, _ = call("predict", *options, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["fits"] is None
+    assert document["setting"].items() >= {"text_length": 8, "batch_size": 2, "classes": 13}.items()
+    for limit, fits in ((document["memory"]["memory"], True), (document["memory"]["memory"] - 1, False)):
+        code, out, _ = call("predict", *options, "--limit", str(limit), "--json")
+        assert (code, json.loads(out)["fits"]) == (0, fits)
+        code, out, _ = call("predict", *options, "--limit", str(limit))
+        assert (code, "does not fit" in out) == (0, not fits)
 
 
 def test_a_pooling_decides_which_outputs_are_computed(call, tiny_encoders) -> None:
