@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_memory_is_as_the_table_says() -> None:
     )
     for name in ("linear", "pmf", "late_concat", "mope", "wander"):
         assert _rows()[name][6] == f"{predictor.predict(name, {}).total / 2**30:.2f} GiB"
+
+
+def test_the_code_about_any_model_runs() -> None:
+    section = (DOCS / "memory.md").read_text().split("## Any model")[1].split("\n## ")[0]
+    names: dict[str, Any] = {}
+    reports = []
+    for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(code, names)
+        reports.append(names["report"])
+    classifier, with_lora, network = reports
+    assert classifier.memory > with_lora.memory > with_lora.context
+    assert network.memory > network.context
 
 
 def test_the_table_of_options_is_up_to_date() -> None:
