@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from trainables.data.features import to_device
 from trainables.memory.calibration import Calibration, local_capability, local_gpu
 from trainables.memory.measuring import WARM_UP, Measured, StepMeter
 from trainables.memory.predictor import MemoryPredictor
@@ -89,17 +90,27 @@ def compare_device(
     device = torch.device("cpu" if gpu is None else "cuda")
     here = predictor.changed(target=device.type)
     if capability is not None:
-        here = here.changed(compute_capability=capability, context_bytes=_context_bytes())
-    context = here.setting.context_bytes
+        here = here.changed(compute_capability=capability, context_bytes=0)
     if configurations is None:
         configurations = typical_configurations(min(e.depth for e in predictor.encoders.values()))
-    points = []
+    compared = []
     for number, (method, config) in enumerate(configurations):
         progress(number, len(configurations))
-        predicted = here.predict(method, config)
         found = measure_configuration(here, method, config, device)
-        measured = found.allocated if found.reserved is None else found.reserved + context
-        points.append(Point(method, config, predicted.total, found.allocated, predicted.memory, measured))
+        compared.append((method, config, here.predict(method, config), found))
+    # Now, because a context grows with every kernel that is loaded for the first time
+    context = 0 if gpu is None else _context_bytes()
+    points = [
+        Point(
+            method,
+            config,
+            predicted.total,
+            found.allocated,
+            predicted.memory + context,
+            (found.allocated if found.reserved is None else found.reserved) + context,
+        )
+        for method, config, predicted, found in compared
+    ]
     if gpu is None:
         return None, points
     both = [point.predicted for point in points], [point.measured for point in points]
@@ -126,16 +137,12 @@ def measure_configuration(
     built = build_method(method, config, setting.context(towers, predictor.task.output_size)).to(device)
     built.train()
     optimizer = setting.make_optimizer(built, learning_rate=0.0)
-    inputs = {
-        m: {
-            name: tensor.to(device)
-            for name, tensor in built.tower(m).example_inputs(setting.batch_size, setting.sizes).items()
-        }
-        for m in built.modalities
-    }
-    labels = predictor.task.example_labels(setting.batch_size).to(device)
+    examples = {m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities}
     meter = StepMeter(device, setting.batch_size)
     for _ in range(WARM_UP + (2 if device.type == "cuda" else 1)):
+        # As in training, a batch is there until the next one is
+        inputs = {m: to_device(example, device) for m, example in examples.items()}
+        labels = predictor.task.example_labels(setting.batch_size).to(device)
         meter.step(built, inputs, labels, predictor.task, setting, optimizer)
     measured = meter.measured
     assert measured is not None
@@ -145,14 +152,15 @@ def measure_configuration(
 
 
 def _release() -> None:
+    """Give back all that the allocator holds, cuBLAS's workspaces included, as if the process were new."""
     gc.collect()
     if torch.cuda.is_available():
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
 
 
 def _context_bytes() -> int:
     """Return the bytes that this process takes on the GPU beside its allocator's, according to the driver."""
-    torch.zeros(1, device="cuda") @ torch.zeros(1, device="cuda")  # loads kernels and a workspace
     torch.cuda.synchronize()
     command = ["nvidia-smi", "--query-compute-apps=used_memory", "--format=csv,noheader,nounits"]
     try:
