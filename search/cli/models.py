@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.console import Console
 
 from search.cli.options import Given, Output
-from search.cli.predictors import ClassSettings, memory_table, training_setting
+from search.cli.predictors import ClassSettings, calibrated, memory_table, training_setting
 from search.cli.printing import print_json
 from search.cli.waiting import waiting
 from search.config import EncoderSettings
@@ -21,7 +21,10 @@ _OF_THE_STEP = (
     *("precision", "optimizer", "optimizer_kernel", "gradient_checkpointing"),
 )
 #: Options of ``predict`` that go together with ``--model``, by field.
-GO_WITH_MODEL = {*_OF_THE_STEP, "model", "limit", "classes", "text_length", "image_size", "as_json"}
+GO_WITH_MODEL = {
+    *_OF_THE_STEP,
+    *("model", "limit", "classes", "text_length", "image_size", "context_size", "device", "as_json"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +42,14 @@ class ModelSettings(Settings):
     ] = None
 
 
-def show_model(name: str, given: Given, limit: int | None) -> None:
+def show_model(name: str, given: Given, limit: int | None, device: str | None) -> None:
     """Print the memory of training a classifier, and whether it fits.
 
     Args:
         name: The classifier's name.
         given: The options, of which those in ``GO_WITH_MODEL`` are read.
         limit: Bytes that it may take, or None.
+        device: Name of the calibrated kind of GPU that it is for; None is this machine's.
     """
     classes = given.make(ClassSettings).classes
     with waiting("loading PyTorch and the model"):
@@ -53,7 +57,7 @@ def show_model(name: str, given: Given, limit: int | None) -> None:
 
         classifier = Classifier.resolve(name, classes)
         side = given.make(EncoderSettings).image_size or classifier.image_size
-        setting = replace(training_setting(given), image_size=side)
+        setting = replace(training_setting(given, calibrated(device)), image_size=side)
         report = classifier.memory(setting)
     size = "image_size" if classifier.of_images else "text_length"
     chosen = {field: getattr(setting, field) for field in (*_OF_THE_STEP, size)}

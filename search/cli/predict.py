@@ -115,18 +115,17 @@ def predict(given: Given) -> None:
     largest setting that fits into a limit. --model is about a single model without fusion.
     """
     sizing = given.make(SizingSettings)
-    model = given.make(ModelSettings).model
+    model, device = given.make(ModelSettings).model, given.make(DeviceSettings).device
+    if device is not None and given.make(TrainingSetting).target == "cpu":
+        raise UserError(f"--device {device} is a GPU; leave out --target cpu")
     if model is not None:
         foreign = [o.flag for o in options_of(predict) if o.name in given and o.name not in GO_WITH_MODEL]
         if foreign:
             raise UserError(f"--model is about a single model; leave out {', '.join(foreign)}")
-        show_model(model, given, sizing.limit)
+        show_model(model, given, sizing.limit, device)
         return
     chosen, as_json = given.make(MethodSettings), given.make(Output).as_json
     _check_modes(sizing, one_configuration="method" in given or "settings" in given)
-    device = given.make(DeviceSettings).device
-    if device is not None and given.make(TrainingSetting).target == "cpu":
-        raise UserError(f"--device {device} is a GPU; leave out --target cpu")
     with waiting("loading PyTorch and the encoders"):
         given.make(Extensions).load()
         calibration = calibrated(device)

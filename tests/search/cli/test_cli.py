@@ -276,6 +276,13 @@ def test_predict_says_whether_a_model_fits(call, tiny_encoders) -> None:
         assert (code, json.loads(out)["fits"]) == (0, fits)
         code, out, _ = call("predict", *options, "--limit", str(limit))
         assert (code, "does not fit" in out) == (0, not fits)
+    # Options of the target arrive in the prediction
+    _, out, _ = call("predict", *options, "--context", "1MiB", "--compute-capability", "7.5", "--json")
+    changed = json.loads(out)
+    assert changed["memory"]["context"] == 2**20
+    assert changed["setting"]["compute_capability"] == 7.5
+    code, _, err = call("predict", *options, "--device", "H100")
+    assert (code, "--device H100: not calibrated" in err) == (2, True)
 
 
 def test_a_pooling_decides_which_outputs_are_computed(call, tiny_encoders) -> None:
