@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from trainables.memory.kernels import active_device, in_order, temporaries, unobserved
 from trainables.memory.replay import StepAllocations
 from trainables.towers import current_part
 
@@ -78,13 +79,18 @@ class StorageLog(TorchDispatchMode):
     ) -> Any:
         if func is _DEVICE_OF and isinstance(args[0], FakeTensor):
             return args[0].fake_device  # a short cut for two of three calls on fake tensors
+        gpu = active_device()
+        if gpu is not None:
+            func = unobserved(func, args)
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
             self.number(out)
         elif isinstance(out, tuple | list):
-            for leaf in tree_leaves(out):
+            for leaf in in_order(func, tree_leaves(out)) if gpu is not None else tree_leaves(out):
                 if isinstance(leaf, Tensor):
                     self.number(leaf)
+        if gpu is not None:
+            self._pass(temporaries(gpu, func, args, kwargs or {}))
         return out
 
     def note(self, kind: str, tensors: Iterable[Tensor], part: str | None = None) -> None:
@@ -120,6 +126,20 @@ class StorageLog(TorchDispatchMode):
             events=self._events[self._begin : self._end],
             update=(self._end if self._update is None else self._update) - self._begin,
         )
+
+    def _pass(self, sizes: Sequence[int]) -> None:
+        """Log what appears now and disappears at once; see ``kernels.temporaries``."""
+        live: list[tuple[int, int]] = []
+        for size in sizes:
+            number = len(self._events)
+            if size < 0:
+                number = next(earlier for earlier, of in reversed(live) if of == -size)
+                live.remove((number, -size))
+            else:
+                self._part[number] = current_part()
+                live.append((number, size))
+            self._events.append((number, size))
+        self._events += [(number, -size) for number, size in reversed(live)]
 
     def mark(self) -> int:
         """Return the current position in the log, for ``stretch``."""

@@ -116,7 +116,8 @@ def _as_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Return a boolean mask as a bias of the scores. Source: ``convert_boolean_attn_mask``."""
     if mask is None or mask.dtype is not torch.bool:
         return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), -math.inf)
+    seen, hidden = (torch.scalar_tensor(score, dtype=dtype) for score in (0.0, -math.inf))
+    return torch.where(mask, seen, hidden)
 
 
 def _padded(tensor: Tensor, multiple: int) -> Tensor:

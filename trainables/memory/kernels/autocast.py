@@ -6,6 +6,7 @@ of them for the backward pass. A CPU computes these in the format of their input
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -39,8 +40,6 @@ def autocast_kernels() -> Iterator[tuple[OpOverload, Callable[..., Any] | None]]
     """Yield the operators with which a GPU's autocast deals otherwise than a CPU's, and what it does.
 
     PyTorch's tables of kernels say which these are. None means that autocast leaves the operator alone.
-    Operators that only a GPU's list has in lower precision, such as ``einsum``, cast a weight in each call
-    here. All others cast it once in an autocast context, on both devices.
     """
     on_gpu, on_cpu = _listed("AutocastCUDA"), _listed(_KEY)
     for name in sorted(on_gpu | on_cpu):
@@ -95,9 +94,38 @@ def _append_dtype(operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
 
 
 def _call_cast(dtype: torch.dtype, operator: OpOverload, args: Any, kwargs: Any) -> Any:
+    args, kwargs = tree_map(lambda leaf: _cast(leaf, dtype) if _is_castable(leaf) else leaf, (args, kwargs))
     with torch._C._ExcludeDispatchKeyGuard(_BELOW):
-        args, kwargs = tree_map(lambda leaf: leaf.to(dtype) if _is_castable(leaf) else leaf, (args, kwargs))
         return operator(*args, **kwargs)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in another format. Autocast casts a weight once in its context, and keeps it.
+
+    Source: ``cached_cast`` in aten/src/ATen/autocast_mode.cpp. Its cache can be reached only through an
+    operator that casts its arguments, ``linalg_vecdot``, which here returns the first of them.
+    """
+    is_weight = tensor.requires_grad and tensor.is_leaf and not tensor._is_view()
+    if is_weight and tensor.dtype is torch.float32 and dtype is torch.get_autocast_dtype("cpu"):
+        _CASTING.active = True
+        try:
+            return torch.linalg.vecdot(tensor, tensor)
+        finally:
+            _CASTING.active = False
+    with torch._C._ExcludeDispatchKeyGuard(_BELOW):
+        return tensor.to(dtype)
+
+
+class _Casting(threading.local):
+    active = False
+
+
+_CASTING = _Casting()
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Any:
+    """Return the first argument during a cast; see ``_cast``."""
+    return x if _CASTING.active else NotImplemented
 
 
 def _is_castable(value: Any) -> bool:

@@ -15,6 +15,18 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
+#: Number of multiprocessors by compute capability, of the largest GPU that is sold, and of threads on each.
+_MULTIPROCESSORS = {
+    (7, 0): (80, 2048),
+    (7, 5): (72, 1024),
+    (8, 0): (108, 2048),
+    (8, 6): (84, 1536),
+    (8, 9): (142, 1536),
+    (9, 0): (132, 2048),
+    (10, 0): (148, 2048),
+    (12, 0): (170, 1536),
+}
+
 
 @dataclass(frozen=True)
 class CudaDevice:
@@ -31,6 +43,16 @@ class CudaDevice:
         """The compute capability as (major, minor)."""
         tenths = round(10 * self.compute_capability)
         return tenths // 10, tenths % 10
+
+    @property
+    def multiprocessors(self) -> int:
+        """The number of multiprocessors; an A100's, if the compute capability is unknown."""
+        return _MULTIPROCESSORS.get(self.capability, _MULTIPROCESSORS[8, 0])[0]
+
+    @property
+    def threads_a_multiprocessor(self) -> int:
+        """The most threads that a multiprocessor runs at once; an A100's, if the capability is unknown."""
+        return _MULTIPROCESSORS.get(self.capability, _MULTIPROCESSORS[8, 0])[1]
 
 
 class _Active(threading.local):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainables.memory.kernels.saving import FAKE, on_gpu, saved
+from trainables.memory.storage_log import StorageLog
 
 FULL, HALF = torch.float32, torch.bfloat16
 
@@ -93,6 +94,25 @@ def test_a_weight_is_cast_once() -> None:
         x = half(4, 8)
         first, second = ((x @ weight).grad_fn, (x @ weight).grad_fn)
         assert first.next_functions[1] == second.next_functions[1]
+
+
+def test_a_product_that_only_a_gpu_lists_casts_a_weight_once_too() -> None:
+    """``cached_cast`` in aten/src/ATen/autocast_mode.cpp."""
+    with on_gpu(), StorageLog() as log:
+        weight, x = nn.Parameter(torch.randn(100, 100)), torch.randn(1, 100, dtype=HALF)
+        log.note("weights", [weight, x])
+
+        def rise_of(uses: int) -> int:
+            before = log.mark()
+            with autocast():
+                kept = [torch.einsum("ij,jk->ik", x, weight) for _ in range(uses)]
+            del kept
+            return log.rise(before)
+
+        assert rise_of(1) == weight.nbytes // 2 + 200
+        assert rise_of(2) == weight.nbytes // 2 + 400  # and the cast of before is gone
+        torch.einsum("ij,jk->ik", x.float(), weight).sum().backward()
+        assert weight.grad is not None
 
 
 def test_only_under_autocast() -> None:
