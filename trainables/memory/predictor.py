@@ -17,7 +17,7 @@ from trainables.errors import UserError
 from trainables.garbage import garbage_kept
 from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
-from trainables.memory.kernels import CudaDevice, cuda_kernels
+from trainables.memory.kernels import CudaDevice, cuda_kernels, library_workspaces
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.optimizer import make_state, step_decisive_only
 from trainables.memory.replay import reserved_by
@@ -171,8 +171,7 @@ class MemoryPredictor:
         """
         from transformers.initialization import no_init_weights
 
-        device = CudaDevice(self.setting.compute_capability)
-        kernels = cuda_kernels(device) if self._on_gpu else nullcontext()
+        kernels = cuda_kernels(self._device) if self._on_gpu else nullcontext()
         with self._fake.active(), garbage_kept(), no_init_weights(), kernels:
             yield
 
@@ -199,15 +198,20 @@ class MemoryPredictor:
             self._encoded[modality] = encoded_layers(tower, self.setting)
         return self._encoded[modality]
 
-    def report(self, method: FusionMethod, held: Holdings, log: StorageLog) -> MemoryReport:
+    def report(
+        self, method: FusionMethod, held: Holdings, log: StorageLog, *, backward: bool = True
+    ) -> MemoryReport:
         """Return the report of a step for the target.
 
         Args:
             method: The method.
             held: Bytes held at the peak of the step.
             log: The step's log.
+            backward: Whether there was a backward pass.
         """
-        reserved = reserved_by(log.allocations()) if self._on_gpu else None
+        reserved = None
+        if self._on_gpu:
+            reserved = reserved_by(log.allocations(), library_workspaces(self._device, backward=backward))
         return report_of(method, held, reserved, self._context_bytes)
 
     def remembered(self, key: str, run: Callable[[], MemoryReport]) -> MemoryReport:
@@ -252,6 +256,10 @@ class MemoryPredictor:
         return self.setting.target == "cuda"
 
     @property
+    def _device(self) -> CudaDevice:
+        return CudaDevice(self.setting.compute_capability)
+
+    @property
     def _context_bytes(self) -> int:
         return self.setting.context_bytes if self._on_gpu else 0
 
@@ -285,7 +293,7 @@ class MemoryPredictor:
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
             log = StorageLog()
             held = track_forward(built, self._inputs(built, rows, log), setting, log)
-            return self.report(built, held, log)
+            return self.report(built, held, log, backward=False)
 
     def _inputs(self, built: FusionMethod, rows: int, log: StorageLog) -> dict[str, ModalityInput]:
         """Return a fake batch. The frozen layers of the method are not run, if their memory is known."""

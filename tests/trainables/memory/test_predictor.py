@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tasks import classification
+from trainables.memory.kernels import CudaDevice, library_workspaces
 from trainables.memory.optimizer import make_state
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.replay import reserved_by
@@ -38,7 +39,8 @@ def test_reserved_is_what_a_step_that_runs_all_layers_reserves(predictor) -> Non
             make_state(optimizer)
             log = StorageLog()
             track_step(method, inputs, labels, setting, optimizer, predictor.task, log)
-        assert predictor.predict(name, {}).reserved == reserved_by(log.allocations())
+        libraries = library_workspaces(CudaDevice(setting.compute_capability))
+        assert predictor.predict(name, {}).reserved == reserved_by(log.allocations(), libraries)
 
 
 def test_the_allocator_and_the_context_come_on_top_of_the_tensors(predictor) -> None:

@@ -1,7 +1,6 @@
 """What a GPU's operators allocate beside their results, while they run.
 
-Not in the table: what takes less than 1 MiB at the sizes of training, such as the indices of sorts and scans;
-and the workspaces of cuDNN's convolutions, which only cuDNN knows.
+What takes less than 1 MiB at the sizes of training is not in the table, such as the indices of sorts.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from trainables.memory.kernels.attention_backward import cudnn_backward, efficient_backward, flash_backward
+from trainables.memory.kernels.convolution import convolution, convolution_backward
 from trainables.memory.kernels.device import CudaDevice
 from trainables.memory.kernels.embedding import embedding_backward
 from trainables.memory.kernels.reduction import reduction
@@ -122,16 +122,6 @@ def _is_matrix_for_cublas(matrix: Tensor) -> bool:
     return (along == 1 and down >= max(1, columns)) or (down == 1 and along >= max(1, rows))
 
 
-def _convolution_backward(
-    device: CudaDevice, grad: Tensor, input: Tensor, weight: Tensor, *_: Any
-) -> Sequence[int]:
-    """Source: ``convolution_backward`` in aten/src/ATen/native/Convolution.cpp."""
-    format = torch.contiguous_format
-    if any(t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last) for t in (input, weight)):
-        format = torch.channels_last
-    return [t.nbytes for t in (grad, input, weight) if not t.is_contiguous(memory_format=format)]
-
-
 def _copies(tensor: Tensor) -> list[int]:
     """Return the size of a dense copy, if one is needed."""
     return [] if tensor.is_contiguous() else [tensor.nbytes]
@@ -154,7 +144,8 @@ _RULES: dict[OpOverload, Temporaries] = {
     _ATEN.addmm.default: _sum_of_product,
     _ATEN.baddbmm.default: _sum_of_product,
     _ATEN.embedding_dense_backward.default: embedding_backward,
-    _ATEN.convolution_backward.default: _convolution_backward,
+    _ATEN.convolution.default: convolution,
+    _ATEN.convolution_backward.default: convolution_backward,
     _ATEN._scaled_dot_product_cudnn_attention_backward.default: cudnn_backward,
     _ATEN._scaled_dot_product_flash_attention_backward.default: flash_backward,
     _ATEN._scaled_dot_product_efficient_attention_backward.default: efficient_backward,

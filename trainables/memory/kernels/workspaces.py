@@ -10,21 +10,22 @@ from trainables.units import MIB
 
 _KIB = 1024
 
-#: Threads that multiply matrices in a step, each with a handle of its own: the main one, and autograd's.
-_THREADS = 2
 
-
-def library_workspaces(device: CudaDevice) -> list[int]:
+def library_workspaces(device: CudaDevice, *, backward: bool = True) -> list[int]:
     """Return the bytes of each workspace that libraries take from the allocator once and keep.
 
-    cuBLAS and cuBLASLt share one workspace for each thread and stream. A thread's is allocated with its first
-    matrix product: the first one in the forward pass, and the second one in the backward pass.
+    cuBLAS and cuBLASLt share one workspace for each thread and stream, which is allocated with the thread's
+    first matrix product. The backward pass runs in a thread of its own.
 
     Source: ``getNewWorkspace``, ``getCUDABlasLtWorkspace`` and ``parseChosenWorkspaceSize`` in
     aten/src/ATen/cuda/CublasHandlePool.cpp, ``Engine::start_device_threads`` in
     torch/csrc/autograd/engine.cpp.
+
+    Args:
+        device: The GPU.
+        backward: Whether there is a backward pass.
     """
-    return [_cublas_workspace(device)] * _THREADS
+    return [_cublas_workspace(device)] * (2 if backward else 1)
 
 
 def _cublas_workspace(device: CudaDevice) -> int:

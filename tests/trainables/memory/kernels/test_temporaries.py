@@ -146,13 +146,46 @@ class TestEmbedding:
         assert self.gradient(4096, 2, torch.bfloat16)[-1] == 2 * 768 * FLOAT
 
 
-def test_convolution_copies_gradients_that_are_not_contiguous() -> None:
-    """``convolution_backward`` in aten/src/ATen/native/Convolution.cpp."""
-    with on_gpu():
-        conv = nn.Conv2d(3, 8, 4, 4)
-        out = conv(torch.randn(2, 3, 16, 16))
-        tokens = out.flatten(2).transpose(1, 2).contiguous()
-        assert backward_temporaries(8.0, tokens) == [out.nbytes]
+class TestConvolution:
+    """``convolution_backward`` in aten/src/ATen/native/Convolution.cpp; cuDNN is closed."""
+
+    def test_copies_gradients_that_are_not_contiguous(self) -> None:
+        with on_gpu():
+            conv = nn.Conv2d(3, 8, 4, 4, bias=False)
+            out = conv(torch.randn(2, 3, 16, 16))
+            assert backward_temporaries(8.0, out) == []
+            out = conv(torch.randn(2, 3, 16, 16))
+            tokens = out.flatten(2).transpose(1, 2).contiguous()
+            assert backward_temporaries(8.0, tokens) == [out.nbytes, -out.nbytes]
+
+    @pytest.mark.parametrize(
+        ("shape", "layer", "workspace"),
+        [
+            ((32, 3, 224, 224), (nn.Conv2d, (3, 768, 16, 16)), 38_469_648),
+            ((8, 80, 1000), (nn.Conv1d, (80, 384, 3, 1, 1)), 7_608_336),
+        ],
+    )
+    def test_half_precision_has_the_channels_last(self, shape, layer, workspace) -> None:
+        """As on a GPU of compute capability 9.0."""
+        kind, sizes = layer
+        with on_gpu():
+            conv, x = kind(*sizes, dtype=torch.bfloat16), torch.randn(shape, dtype=torch.bfloat16)
+            assert temporaries_of(lambda: conv(x)) == [workspace]
+            assert temporaries_of(lambda: kind(*sizes)(x.float())) == []
+
+    def test_channels_that_are_last_stay_so(self) -> None:
+        with on_gpu():
+            conv = nn.Conv2d(8, 8, 3, dtype=torch.bfloat16)
+            x = torch.randn(2, 8, 9, 9, dtype=torch.bfloat16)
+            assert temporaries_of(lambda: conv(x)) != []
+            assert temporaries_of(lambda: conv(x.to(memory_format=torch.channels_last))) == []
+
+    def test_gradient_of_a_bias(self) -> None:
+        """Its sum runs in the same operator; as on a GPU of compute capability 9.0."""
+        with on_gpu(9.0):
+            out = nn.Conv2d(3, 768, 16, 16)(torch.randn(32, 3, 224, 224))
+            tokens = out.flatten(2).transpose(1, 2).contiguous()
+            assert backward_temporaries(9.0, tokens) == [out.nbytes, -out.nbytes, 38_535_168, 24]
 
 
 class TestAttention:
@@ -204,8 +237,6 @@ def test_the_log_has_them_while_the_operator_runs() -> None:
         with StorageLog() as log:
             log.note("weights", [x])
             out = x.softmax(-1)
-            gradient = torch.ones_like(out)
-            before = log.mark()
-            out.backward(gradient)
-            assert log.rise(before) == 2 * x.nbytes  # the product, and the result
+            out.backward(torch.ones_like(out))
+        # Input, output, gradient, their product, and the result
         assert sum(log.peak().values()) == 5 * x.nbytes

@@ -15,6 +15,7 @@ from trainables.units import MIB
 def test_one_for_each_pass(capability: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     assert library_workspaces(CudaDevice(capability)) == [size, size]
+    assert library_workspaces(CudaDevice(capability), backward=False) == [size]
 
 
 def test_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
