@@ -12,6 +12,7 @@ from search.cli.predictors import ClassSettings, calibrated, memory_table, train
 from search.cli.printing import print_json
 from search.cli.waiting import waiting
 from search.config import EncoderSettings
+from search.target import in_words
 from search.units import format_size
 from trainables.options import Help, Settings
 
@@ -80,6 +81,7 @@ def show_model(name: str, given: Given, limit: int | None, device: str | None) -
     console.print(
         f"for a step of {setting.batch_size} samples, {inputs}, in {setting.precision}", soft_wrap=True
     )
+    console.print(in_words(setting), soft_wrap=True)
     if limit is not None:
         verdict = "fits" if fits else "does not fit"
         console.print(f"{verdict} into {format_size(limit)}", soft_wrap=True)

@@ -75,7 +75,7 @@ class TargetSettings(Settings):
         int | None,
         Help(
             "With --target cuda, size of the CUDA context, which each process on a GPU takes before its "
-            "first tensor: some 300 MiB to 600 MiB. It is a part of the memory of a trial.",
+            "first tensor: some 300 MiB to 800 MiB. It is a part of the memory of a trial.",
             default="what `calibrate` has measured, else 500MiB",
             flag="--context",
         ),

@@ -127,9 +127,9 @@ def test_the_gate_refuses_by_it_and_places_by_what_runs_here(config) -> None:
 
 def test_a_device_without_room_for_the_context_is_refused(config) -> None:
     setup = ready(config, OLD)
-    require_room(setup, place([replace(OLD, gpu_memory=700 * MIB)], 4))
-    with pytest.raises(UserError, match=r"its smallest configuration needs 5.. MiB of a device"):
-        require_room(setup, place([replace(OLD, gpu_memory=500 * MIB)], 4))
+    require_room(setup, place([replace(OLD, gpu_memory=900 * MIB)], 4))
+    with pytest.raises(UserError, match=r"its smallest configuration needs 8.. MiB of a device"):
+        require_room(setup, place([replace(OLD, gpu_memory=800 * MIB)], 4))
 
 
 def test_what_was_decided_is_in_the_settings_and_stays(config) -> None:

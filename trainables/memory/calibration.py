@@ -19,10 +19,12 @@ import torch
 from trainables.cache import ADVICE, cache_dir, make_folder
 from trainables.disk import move_synced, writing
 from trainables.notices import tell
-from trainables.units import GIB
+from trainables.units import GIB, MIB
 
 #: Share by which a trial on a GPU is given more than its predicted memory.
 GPU_MARGIN = 0.05
+#: Bytes that it is given on top where the context was not measured: contexts take some 300 to 800 MiB.
+CONTEXT_MARGIN = 300 * MIB
 #: The same for the process of a trial on a CPU, and the bytes of a Python process beside its tensors.
 CPU_MARGIN, CPU_PROCESS = 0.1, 1 * GIB
 
@@ -81,12 +83,15 @@ def needed_on_gpu(memory: int, calibration: Calibration | None) -> int:
     """Return the bytes that a trial on a GPU is given.
 
     The margin is ``GPU_MARGIN``, or the largest error that was measured on that kind of GPU if it is larger.
+    Where nothing was measured, ``CONTEXT_MARGIN`` comes on top.
 
     Args:
         memory: Predicted memory on a GPU.
         calibration: What was measured of that kind of GPU; None if nothing was.
     """
-    return round((1 + max(GPU_MARGIN, calibration.worst if calibration else 0)) * memory)
+    if calibration is None:
+        return round((1 + GPU_MARGIN) * memory) + CONTEXT_MARGIN
+    return round((1 + max(GPU_MARGIN, calibration.worst)) * memory)
 
 
 def needed_on_cpu(memory: int) -> int:
