@@ -15,7 +15,7 @@ from trainables.garbage import garbage_kept
 from trainables.memory.blanks import blank_batch, blank_model, built_on_meta
 from trainables.memory.content import AnyContent, NothingSkipped, content_unneeded
 from trainables.memory.fake import FakeTensors
-from trainables.memory.kernels import CudaDevice, cuda_kernels
+from trainables.memory.kernels import CudaDevice, cuda_kernels, library_workspaces
 from trainables.memory.predictor import countable
 from trainables.memory.replay import reserved_by
 from trainables.memory.report import MemoryReport, report_of
@@ -92,8 +92,8 @@ def estimate(
     )
     if not isinstance(model, nn.Module):
         model = built_on_meta(model)
-    on_gpu = setting.target == "cuda"
-    kernels = cuda_kernels(CudaDevice(compute_capability)) if on_gpu else nullcontext()
+    device = CudaDevice(compute_capability) if setting.target == "cuda" else None
+    kernels = nullcontext() if device is None else cuda_kernels(device)
     with FakeTensors().active(), garbage_kept(), kernels, NothingSkipped(), countable(), content_unneeded():
         copied = blank_model(model, torch.bfloat16 if setting.precision == "bf16-frozen" else None)
         batch = blank_batch(example_batch)
@@ -104,8 +104,10 @@ def estimate(
             held = _track_step(
                 copied, batch, loss, optimizer, setting, log, accumulates=gradient_accumulation
             )
-        reserved = reserved_by(log.allocations()) if on_gpu else None
-        return report_of(copied, held, reserved, context if on_gpu else 0)
+        if device is None:
+            return report_of(copied, held)
+        libraries = library_workspaces(device, backward=optimizer is not None)
+        return report_of(copied, held, reserved_by(log.allocations(), libraries), context)
 
 
 def _track_step(

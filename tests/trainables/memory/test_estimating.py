@@ -294,8 +294,18 @@ def test_on_a_gpu() -> None:
     assert report.memory == report.reserved + 7
     assert report.reserved >= report.total
 
+    long = torch.zeros(4, 128, dtype=torch.long)
+    texts = {
+        "input_ids": long,
+        "attention_mask": torch.ones_like(long),
+        "labels": torch.zeros(4, dtype=torch.long),
+    }
+
     def total(**device: Any) -> int:
-        return estimate(build, batch, None, SGD, **device).total
+        wide = partial(
+            hf.BertForSequenceClassification, hf.BertConfig(**{**TEXT, "max_position_embeddings": 128})
+        )
+        return estimate(wide, texts, None, SGD, **device).total
 
     # Its dropout keeps a byte an element, and its attention kernels for bfloat16 fewer tensors
     assert total(compute_capability=8.0) < total(compute_capability=7.5) < total(target="cpu")
