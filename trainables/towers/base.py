@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -190,6 +191,10 @@ class Tower(nn.Module):
                 memo[id(parameter)] = _stored_in(matrices, parameter)
         for buffer in self.buffers():
             memo[id(buffer)] = buffer.clone() if trained else buffer
+        for module in self.modules():  # a module has a dozen empty tables, which take most of the time
+            for table in module.__dict__.values():
+                if type(table) in (dict, OrderedDict) and not table:
+                    memo[id(table)] = type(table)()
         return copy.deepcopy(self, memo)
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
