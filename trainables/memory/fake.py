@@ -24,6 +24,9 @@ _CPU = torch.device("cpu")
 #: A GPU's kernels of attention.
 _FUSED_ATTENTION = ("cudnn_attention", "efficient_attention", "flash_attention")
 
+#: What ``FakeTensors.recall`` returns for a new operation.
+UNKNOWN = object()
+
 #: Frequent operations whose result has the same shape and layout on any device.
 _QUICK = {
     getattr(getattr(torch.ops.aten, name), overload)
@@ -95,9 +98,8 @@ class FakeTensors(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors: list[FakeTensor] = []
         try:
-            key = (func, _described(args, tensors), _described(tuple(kwargs.items()), tensors))
+            key, tensors = _described_call(func, args, kwargs)
             known = self._known.get(key)
         except TypeError:  # an unusual tensor, or an argument that cannot be hashed
             return func(*args, **kwargs)
@@ -109,6 +111,18 @@ class FakeTensors(TorchDispatchMode):
             if result is not None and (result[0] == "argument" or not func._schema.is_mutable):
                 self._known[key] = result
         return out
+
+    def recall(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the result of an operation that was run with such arguments before, or ``UNKNOWN``.
+
+        A mode that is entered after this one saves a dispatch if it calls this function first.
+        """
+        try:
+            key, tensors = _described_call(func, args, kwargs)
+            known = self._known.get(key)
+        except TypeError:
+            return UNKNOWN
+        return UNKNOWN if known is None else self._make(known, tensors)
 
     def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call PyTorch's own shape function directly, without FakeTensorMode's additional work."""
@@ -145,12 +159,19 @@ class FakeTensors(TorchDispatchMode):
         return tensor
 
 
-def _described(values: Any, tensors: list[FakeTensor]) -> Any:
-    """Return a cache key for an operation's arguments, and append their tensors to the list.
+def _described_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[FakeTensor]]:
+    """Return a cache key for an operation, and the tensors among its arguments.
 
     Raises:
         TypeError: If a tensor is not plain; see ``_is_plain``.
     """
+    tensors: list[FakeTensor] = []
+    described = _described(args, tensors)
+    return (func, described, _described(kwargs.items(), tensors) if kwargs else ()), tensors
+
+
+def _described(values: Any, tensors: list[FakeTensor]) -> Any:
+    """Return a cache key for an operation's arguments, and append their tensors to the list."""
     described: list[Any] = []
     for value in values:
         if isinstance(value, FakeTensor) and _is_plain(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
 from trainables.memory.kernels import CudaDevice, cuda_kernels, library_workspaces
 from trainables.memory.memo import PredictionMemo
-from trainables.memory.optimizer import make_state, step_decisive_only
+from trainables.memory.optimizer import decisive_pairs, make_state, step_only
 from trainables.memory.replay import reserved_by
 from trainables.memory.report import Breakdown, MemoryReport, report_of
 from trainables.memory.storage_log import KINDS, Holdings, StorageLog
@@ -185,10 +186,17 @@ class MemoryPredictor:
         The optimizer's step skips parameters that do not affect the peak.
         """
         optimizer = self.setting.make_optimizer(method, learning_rate=0.0)
-        make_state(optimizer)
         if self.setting.optimizer_kernel == "single":
-            step_decisive_only(optimizer)
+            pairs = decisive_pairs(optimizer)
+            make_state(optimizer, itertools.chain(*pairs))
+            step_only(optimizer, pairs)
+        else:
+            make_state(optimizer)
         return optimizer
+
+    def log(self) -> StorageLog:
+        """Return an empty log, to be used while ``faking``."""
+        return StorageLog(self._fake)
 
     def encoded(self, modality: str) -> list[Encoded]:
         """Return ``encoded_layers`` of a modality's encoder; call it while ``faking``."""
@@ -277,7 +285,7 @@ class MemoryPredictor:
             built = build_method(method, config, self.context())
             built.train()
             optimizer = self.optimizer(built)
-            log = StorageLog()
+            log = self.log()
             inputs = self._inputs(built, setting.batch_size, log)
             labels = self.task.example_labels(setting.batch_size)
             held, _ = track_step(built, inputs, labels, setting, optimizer, self.task, log, most_parts=2)
@@ -291,7 +299,7 @@ class MemoryPredictor:
         with self.faking(), countable():
             context = self.context()
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
-            log = StorageLog()
+            log = self.log()
             held = track_forward(built, self._inputs(built, rows, log), setting, log)
             return self.report(built, held, log, backward=False)
 

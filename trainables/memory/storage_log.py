@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from trainables.memory.fake import UNKNOWN, FakeTensors
 from trainables.memory.kernels import active_device, in_order, temporaries, unobserved
 from trainables.memory.replay import StepAllocations
 from trainables.towers import current_part
@@ -54,14 +54,19 @@ class StorageLog(TorchDispatchMode):
 
     The kind of a storage is known only later: storages that exist after the forward pass are activations,
     others were temporary. Therefore the log is replayed after the step.
+
+    Args:
+        fake: The mode that makes new tensors fake ones, if there is one. It is active whenever the log is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fake: FakeTensors | None = None) -> None:
         super().__init__()
+        self._fake = fake
         self._events: list[tuple[int, int]] = []  # (storage, +bytes or -bytes)
         self._kind: dict[int, str] = {}
         self._part: dict[int, str | None] = {}
         self._live: dict[int, tuple[int, int]] = {}  # address of the C++ storage -> (storage, bytes)
+        self._ends: dict[int, Any] = {}  # address -> reference that calls _gone
         self._begin = 0  # number of events before the step
         self._update: int | None = None  # number of events before the optimizer's update
         self._end = 0  # number of events when the log was left
@@ -79,19 +84,28 @@ class StorageLog(TorchDispatchMode):
     ) -> Any:
         if func is _DEVICE_OF and isinstance(args[0], FakeTensor):
             return args[0].fake_device  # a short cut for two of three calls on fake tensors
+        kwargs = kwargs or {}
         gpu = active_device()
-        if gpu is not None:
-            func = unobserved(func, args)
-        out = func(*args, **(kwargs or {}))
+        if gpu is None:
+            out = self._call(func, args, kwargs)
+            self._see(out)
+            return out
+        func = unobserved(func, args)
+        out = self._call(func, args, kwargs)
+        self._see(in_order(func, out))
+        self._pass(temporaries(gpu, func, args, kwargs))
+        return out
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = UNKNOWN if self._fake is None else self._fake.recall(func, args, kwargs)
+        return func(*args, **kwargs) if out is UNKNOWN else out
+
+    def _see(self, out: Any) -> None:
         if isinstance(out, Tensor):
             self.number(out)
         elif isinstance(out, tuple | list):
-            for leaf in in_order(func, tree_leaves(out)) if gpu is not None else tree_leaves(out):
-                if isinstance(leaf, Tensor):
-                    self.number(leaf)
-        if gpu is not None:
-            self._pass(temporaries(gpu, func, args, kwargs or {}))
-        return out
+            for one in out:
+                self._see(one)
 
     def note(self, kind: str, tensors: Iterable[Tensor], part: str | None = None) -> None:
         """Set the kind of these tensors' storages and the part of the model to which they belong."""
@@ -206,9 +220,10 @@ class StorageLog(TorchDispatchMode):
             self._live[address] = (number, size)
             self._part[number] = current_part()
             self._events.append((number, size))
-            weakref.finalize(storage, self._gone, address)
+            self._ends[address] = weakref.ref(storage, lambda _: self._gone(address))
         return self._live[address][0]
 
     def _gone(self, address: int) -> None:
+        del self._ends[address]
         number, size = self._live.pop(address)
         self._events.append((number, -size))

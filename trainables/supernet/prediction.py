@@ -58,7 +58,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
                     inputs[m] = model.tower(m).example_inputs(count, setting.sizes)
             return Batch(inputs, predictor.task.example_labels(count))
 
-        log = StorageLog()
+        log = predictor.log()
         held, _ = track_supernet_step(
             supernet,
             curriculum.heaviest,

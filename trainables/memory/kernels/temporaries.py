@@ -42,8 +42,8 @@ def temporaries(
     return () if rule is None else rule(device, *args, **kwargs)
 
 
-def in_order(operator: OpOverload, results: Sequence[Any]) -> Sequence[Any]:
-    """Return an operator's results in the order in which a GPU allocates them.
+def in_order(operator: OpOverload, results: Any) -> Any:
+    """Return what an operator returns, with several results in the order in which a GPU allocates them.
 
     Source: ``dropout_cuda`` in aten/src/ATen/native/cuda/Dropout.cu, which allocates the mask first.
     """
