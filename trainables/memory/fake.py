@@ -106,9 +106,12 @@ class FakeTensors(TorchDispatchMode):
         if known is not None:
             return self._make(known, tensors)
         out = self._infer(func, args, kwargs) if func in _QUICK and tensors else func(*args, **kwargs)
-        if tensors and torch.Tag.inplace_view not in func.tags:
+        if torch.Tag.inplace_view not in func.tags:
             result = _result_of(out, tensors)
-            if result is not None and (result[0] == "argument" or not func._schema.is_mutable):
+            kind = None if result is None else result[0]
+            # What has no tensors as arguments may read or change something else, if it makes no tensor
+            pure = not func._schema.is_mutable and (tensors or kind == "new")
+            if result is not None and (kind == "argument" or pure):
                 self._known[key] = result
         return out
 
@@ -166,8 +169,8 @@ def _described_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         TypeError: If a tensor is not plain; see ``_is_plain``.
     """
     tensors: list[FakeTensor] = []
-    described = _described(args, tensors)
-    return (func, described, _described(kwargs.items(), tensors) if kwargs else ()), tensors
+    described = _described(args, tensors), _described(kwargs.items(), tensors) if kwargs else ()
+    return (func, *described) if tensors else (func, *described, torch.get_default_dtype()), tensors
 
 
 def _described(values: Any, tensors: list[FakeTensor]) -> Any:
