@@ -10,7 +10,8 @@ from ray import tune
 from rich.console import Console
 
 from search.config import SearchConfig, TargetSettings
-from search.goals.objectives import get_objectives
+from search.goals.constraints import objectives_read
+from search.goals.objectives import known_values
 from search.replay import ReplayPredictor, ReplayTable, ReplayTrial
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
@@ -39,8 +40,10 @@ class ReplayBackend:
         """
         table = ReplayTable.read(config.backend.replay or "")
         table.require(config.search.space, config.trial.epochs, config.step.target)
-        for objective in get_objectives(config.search.objectives, table.task.name):
-            if not objective.known and objective.name not in table.metrics:
+        held = table.metrics | set(known_values(table.rows[0].memory))
+        names, constraints = config.search.objectives, config.search.all_constraints
+        for objective in objectives_read(names, constraints, table.task.name):
+            if objective.name not in held:
                 raise UserError(f"--replay {table.path}: does not hold the objective '{objective.name}'")
         return cls(config, table)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from search.backends.base import Scorer
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
+from search.goals.constraints import objectives_read
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
 from trainables.data import (
@@ -132,7 +133,14 @@ class TrainingBackend:
             gradient_checkpointing=config.trial.gradient_checkpointing == "on",
             **config.target.changes(),
         )
-        predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
+        read = objectives_read(config.search.objectives, config.search.all_constraints, dataset.task.name)
+        predictor = MemoryPredictor(
+            encoders,
+            dataset.task,
+            setting,
+            memo=PredictionMemo(),
+            inference=any(objective.inference for objective in read),
+        )
         return cls(config, dataset, encoders, predictor)
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -109,7 +109,7 @@ def predict(given: Given) -> None:
 
     The prediction is what one optimization step needs on the target, found by running the real model on
     tensors without content. On a GPU that is what the allocator reserves for the tensors at the peak, and the
-    CUDA context.
+    CUDA context. The inference memory is what a forward pass of the same batch needs there without gradient.
 
     It is made for one configuration or for a whole space (--space). The other way round, --max finds the
     largest setting that fits into a limit. --model is about a single model without fusion.
@@ -165,6 +165,7 @@ def _show_configuration(
 ) -> None:
     with waiting(f"predicting {method}"):
         report = predictor.predict(method, config)
+        report = replace(report, inference=predictor.predict_inference(method, config))
     calibration = calibration if report.target == "cuda" else None
     if as_json:
         print_json(
@@ -174,6 +175,7 @@ def _show_configuration(
                 "trainable_parameters": report.trainable_parameters,
                 "checkpoint": report.checkpoint,
                 "memory": report.to_dict(),
+                "inference_memory": report.inference_memory,
                 "calibration": calibration and calibration.to_dict(),
                 "setting": setting,
             }

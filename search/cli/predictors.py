@@ -155,6 +155,8 @@ def memory_table(title: str, heading: str, report: MemoryReport) -> Table:
         style = "bold" if part == "memory" else "dim" if part in _NAMES else ""
         table.add_row(_NAMES.get(part, part), format_size(size), style=style)
     table.add_section()
+    if report.inference_memory is not None:
+        table.add_row("inference memory", format_size(report.inference_memory))
     table.add_row("trained parameters", f"{report.trainable_parameters:,}")
     table.add_row("checkpoint", format_size(report.checkpoint))
     return table

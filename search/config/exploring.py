@@ -66,8 +66,8 @@ class SearchSettings(Settings):
     objectives: Annotated[
         tuple[str, ...],
         Help(
-            "What is optimized, separated by commas: memory, params, checkpoint, accuracy, macro_f1, loss, "
-            "step_time, or an objective of your own."
+            "What is optimized, separated by commas: memory, inference_memory, params, checkpoint, accuracy, "
+            "macro_f1, loss, step_time, or an objective of your own."
         ),
         NAMES,
     ] = ("memory", "accuracy")

@@ -86,3 +86,20 @@ def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
             if lower.bound > upper.bound:
                 raise UserError(f"--constraint {upper} and --constraint {lower}: nothing can keep both")
     return constraints
+
+
+def objectives_read(
+    objectives: Sequence[str], constraints: Sequence[str], task: str
+) -> tuple[Objective, ...]:
+    """Return the objectives whose values a search needs: its own, and those of its constraints.
+
+    Args:
+        objectives: Names of the search's objectives.
+        constraints: Its constraints.
+        task: The task whose metrics are accepted as objectives.
+
+    Raises:
+        UserError: If one of them is not accepted.
+    """
+    bounded = [constraint.objective for constraint in parse_constraints(constraints)]
+    return tuple(dict.fromkeys([*get_objectives(objectives, task), *bounded]))

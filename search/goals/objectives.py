@@ -36,8 +36,10 @@ class Objective:
             ``GiB``, ``MiB``, ``s``, ``%`` for a share of 1, or ``parameters``. Any other unit is shown after
             plain numbers.
         description: One line for listings.
-        value: Returns the value from the memory report of a configuration; None if training decides the
-            value, so that trials report it.
+        value: Returns the value from the memory report of a configuration, or None if the report lacks it;
+            None if training decides the value, so that trials report it.
+        inference: Whether the value is about a forward pass without gradient, which is predicted only for
+            searches that have such an objective or constraint.
         tested: Whether the front is also evaluated on the test split, as for a task's metrics.
         share_of_rows: Whether the value is a share of the split's rows, each of which is right or wrong.
         title: Name on a picture's axis; ``name`` by default.
@@ -50,7 +52,8 @@ class Objective:
     ideal: float = 0.0
     unit: str = ""
     description: str = ""
-    value: Callable[[MemoryReport], float] | None = None
+    value: Callable[[MemoryReport], float | None] | None = None
+    inference: bool = False
     tested: bool = False
     share_of_rows: bool = False
     title: str = ""
@@ -93,6 +96,10 @@ def _checkpoint(report: MemoryReport) -> float:
     return report.checkpoint / MIB
 
 
+def _inference_memory(report: MemoryReport) -> float | None:
+    return None if report.inference_memory is None else report.inference_memory / GIB
+
+
 #: Predicted training memory on the target, which every report shows.
 MEMORY = Objective(
     "memory",
@@ -124,6 +131,15 @@ OBJECTIVES = {
             unit="MiB",
             description="weights that a checkpoint holds, MiB",
             value=_checkpoint,
+        ),
+        Objective(
+            "inference_memory",
+            "minimize",
+            unit="GiB",
+            description="predicted memory of a forward pass without gradient on the target, GiB",
+            value=_inference_memory,
+            inference=True,
+            title="predicted inference memory",
         ),
         Objective(
             "step_time",
@@ -200,8 +216,12 @@ def always_reported(task: str) -> tuple[Objective, ...]:
 
 
 def known_values(memory: MemoryReport) -> dict[str, float]:
-    """Return the values known before training, e.g. memory in GiB, parameters, checkpoint in MiB."""
-    return {o.name: o.value(memory) for o in OBJECTIVES.values() if o.value is not None}
+    """Return the values known before training, e.g. memory in GiB, parameters, checkpoint in MiB.
+
+    Those that the report lacks are left out.
+    """
+    values = {o.name: o.value(memory) for o in OBJECTIVES.values() if o.value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def reference_values(

@@ -253,6 +253,7 @@ class OneShot:
             share,
             max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
             config.oneshot.subnet_precision,
+            self.prepared.predictor.inference,
             config.placement.max_failures,
             self._say,
         )

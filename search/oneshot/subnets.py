@@ -105,6 +105,7 @@ class SubnetActor:
         gate: Subnets that it finds infeasible are not evaluated.
         threads: CPU threads to use.
         precision: ``auto``, or as ``SubnetEvaluator`` takes it.
+        inference: See ``MemoryPredictor``.
         notes: Name of the folder in which it leaves a note if it hangs; see ``notes_folder``.
     """
 
@@ -115,12 +116,20 @@ class SubnetActor:
         gate: Gate,
         threads: int,
         precision: str,
+        inference: bool,
         notes: str,
     ) -> None:
         self._watchdog = Watchdog(notes_folder(notes), spec.hang_timeout)
         self._watchdog.start()
         with self._watchdog.watching():
             self._build(spec, weights, gate, threads, precision)
+            self._predictor = MemoryPredictor(
+                spec.sources(),
+                self._bench.data.task,
+                spec.setting,
+                memo=PredictionMemo(),
+                inference=inference,
+            )
 
     def _build(
         self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
@@ -140,8 +149,6 @@ class SubnetActor:
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         self.precision = precision
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
-        task = self._bench.data.task
-        self._predictor = MemoryPredictor(spec.sources(), task, spec.setting, memo=PredictionMemo())
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
         """Return the answers for subnets, in the given order."""
@@ -177,6 +184,7 @@ class SubnetPool:
         share: The share of a device that each actor gets.
         size: Number of actors.
         precision: See ``SubnetActor``.
+        inference: See ``SubnetActor``.
         failures: How many deaths of actors are accepted.
         say: Called with a message for each of them.
     """
@@ -189,13 +197,14 @@ class SubnetPool:
         share: Share,
         size: int,
         precision: str,
+        inference: bool,
         failures: int,
         say: Callable[[str], None],
     ) -> None:
         made = ray.remote(SubnetActor).options(**share.options())
         kept = ray.put(weights)
         self.size = size
-        self._make = lambda notes: made.remote(spec, kept, gate, share.threads, precision, notes)
+        self._make = lambda notes: made.remote(spec, kept, gate, share.threads, precision, inference, notes)
         self._failures = failures
         self._say = say
         self._patience = spec.hang_timeout

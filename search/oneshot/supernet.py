@@ -170,7 +170,7 @@ def order_supernet(
     return SupernetOrder(
         replace(job, spec=replace(prepared.spec, setting=accumulated)),
         largest,
-        memory,
+        replace(memory, inference=setup.predictor.predict_configuration(largest).inference),
         expected,
         placement.worker(needed, config.oneshot.workers),
         config.oneshot.workers,

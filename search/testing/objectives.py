@@ -144,7 +144,7 @@ def check_reports(objective: Objective) -> None:
 def _example_values(objective: Objective) -> list[float]:
     """Return three values between the ideal and the worst one, best first."""
     if objective.value is not None:
-        return [objective.value(report) for report in _example_reports(objective)]
+        return [known_values(report)[objective.name] for report in _example_reports(objective)]
     if objective.worst is not None:
         span = objective.worst - objective.ideal
         return [objective.ideal + share * span for share in (0.25, 0.375, 0.5)]
@@ -164,11 +164,13 @@ def _example_reports(objective: Objective) -> list[MemoryReport]:
             temporary=size * GIB,
             trainable_parameters=size * 10**6,
             checkpoint=4 * size * 10**6,
+            inference=2 * size * GIB,
         )
         for size in (3, 2, 1)
     ]
-    value = objective.value
-    return reports if value is None else sorted(reports, key=lambda report: objective.loss(value(report)))
+    if not objective.known:
+        return reports
+    return sorted(reports, key=lambda report: objective.loss(known_values(report)[objective.name]))
 
 
 def _reference(objective: Objective, values: Sequence[float]) -> dict[str, float]:

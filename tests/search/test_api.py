@@ -257,7 +257,7 @@ def test_other_objectives_settings_and_augmentation(settings) -> None:
         SearchConfig(
             **{**settings, "num_samples": 2, "epochs": 1},
             name="objectives",
-            objectives=("params", "loss", "macro_f1"),
+            objectives=("params", "loss", "macro_f1", "inference_memory"),
             sampler="nsga2",
             augment="shift-flip",
             feature_cache=False,
@@ -270,6 +270,7 @@ def test_other_objectives_settings_and_augmentation(settings) -> None:
     assert all("gradient_checkpointing" in row["config"] for row in result.memory)
     assert all(row["error"] == 0 for row in result.memory)
     assert {"params", "loss", "macro_f1"} <= set(result.front[0])
+    assert all(0 < row["inference_memory"] < row["memory"] for row in result.front)
 
 
 @pytest.fixture(scope="module")

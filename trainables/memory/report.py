@@ -29,6 +29,8 @@ class MemoryReport:
         reserved: Bytes that a GPU's allocator holds for these tensors after a few steps; None if the report
             is for a CPU.
         context: Bytes of the CUDA context that a process takes beside them.
+        inference: Bytes that a forward pass of as many samples takes without gradient: the peak of tensors,
+            or what a GPU's allocator holds for them. None if it was not predicted.
     """
 
     total: int
@@ -41,11 +43,17 @@ class MemoryReport:
     checkpoint: int
     reserved: int | None = None
     context: int = 0
+    inference: int | None = None
 
     @property
     def memory(self) -> int:
         """What must be free on the target: on a GPU ``reserved`` and ``context``, on a CPU ``total``."""
         return self.total if self.reserved is None else self.reserved + self.context
+
+    @property
+    def inference_memory(self) -> int | None:
+        """What must be free on the target for ``inference``; None if it was not predicted."""
+        return None if self.inference is None else self.inference + self.context
 
     @property
     def target(self) -> str:

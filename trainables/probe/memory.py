@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.methods.linear import Linear, LinearConfig
@@ -37,6 +38,9 @@ def predict_probe(
         rows: Number of rows of each split.
     """
     forward = predictor.predict_forward(ProbeModel, LinearConfig(), modalities)
+    if predictor.inference:
+        inference = predictor.forward_bytes(ProbeModel, LinearConfig(), modalities)
+        forward = replace(forward, inference=inference)
     if forward.target != "cpu":
         return forward
     outputs = predictor.task.output_size
@@ -44,15 +48,8 @@ def predict_probe(
     weights, features, rest = solver_memory(rows["train"], rows["validation"], width, outputs)
     if forward.total >= weights + features + rest:
         return forward
-    return MemoryReport(
-        total=weights + features + rest,
-        weights=weights,
-        gradients=0,
-        optimizer=0,
-        activations=features,
-        temporary=rest,
-        trainable_parameters=forward.trainable_parameters,
-        checkpoint=forward.checkpoint,
+    return replace(
+        forward, total=weights + features + rest, weights=weights, activations=features, temporary=rest
     )
 
 

@@ -250,6 +250,22 @@ class TrainingSetting(StepSettings):
         prefix = "cached" if cached and self.prefix == "computed" else self.prefix
         return dataclasses.replace(self, skip_unused=True, prefix=prefix)
 
+    def of_inference(self) -> TrainingSetting:
+        """Return the setting of a forward pass without gradient that computes all samples of a step at once.
+
+        It is the same for settings that differ only in what training does.
+        """
+        return dataclasses.replace(
+            self,
+            gradient_accumulation=1,
+            gradient_checkpointing=False,
+            prefix="computed",
+            skip_unused=False,
+            weight_decay=0.0,
+            clip_norm=None,
+            label_smoothing=0.0,
+        )
+
     def same_memory(self) -> TrainingSetting:
         """Return the setting that stands for all whose steps need the same memory as this one's.
 

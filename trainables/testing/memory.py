@@ -11,6 +11,7 @@ import torch
 
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.memory.storage_log import KINDS
+from trainables.memory.tracking import track_forward
 from trainables.methods import METHODS, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.testing.cases import (
@@ -65,6 +66,8 @@ def memory_checks(name: str) -> Iterator[Check]:
             yield _predicted(name, config, two, changes, slow=True)
     for changes, slow in ({}, False), (MORE_SETTINGS[-2], True):
         yield Check(check_predicted_memory_is_the_tracked_peak, (name, {}, two, changes, "mean"), slow)
+    for changes, slow in ({}, False), (SETTINGS[1], True), *((more, True) for more in MORE_SETTINGS[2:]):
+        yield Check(check_predicted_inference_is_the_tracked_peak, (name, two, changes), slow)
     for changes in {}, MORE_SETTINGS[-1]:
         yield Check(check_an_allocator_reserves_what_tensors_take, (name, two, changes))
     most = METHODS[name].method.n_modalities[1]
@@ -131,6 +134,27 @@ def check_predicted_memory_is_the_tracked_peak(
             p.dtype == (torch.bfloat16 if p.ndim > 1 and not p.requires_grad else torch.float32)
             for p in method.parameters()
         )
+
+
+def check_predicted_inference_is_the_tracked_peak(
+    name: str, families: dict[str, str], changes: dict[str, Any]
+) -> None:
+    """Check that predicted inference memory equals that of a real forward pass, to the byte.
+
+    Neither gradient accumulation nor a cache makes it less.
+
+    Args:
+        name: Name of a method.
+        families: The encoder family of each modality.
+        changes: Fields of the training setting that differ from the default.
+    """
+    predictor = predictor_of(tuple(families.items())).changed(**changes)
+    setting = predictor.setting.of_inference()
+    towers = {m: tiny_tower(m, family, setting.attention) for m, family in families.items()}
+    method = build_method(name, {}, setting.context(towers, CLASSES))
+    inputs, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
+    real = track_forward(method, inputs, setting)
+    assert predictor.predict_inference(name, {}) == sum(real.values())
 
 
 def check_an_allocator_reserves_what_tensors_take(

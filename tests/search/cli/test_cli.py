@@ -175,8 +175,10 @@ def test_predict_prints_the_documented_document(call) -> None:
     )
     document = json.loads(out)
     assert code == 0
-    keys = ["method", "config", "trainable_parameters", "checkpoint", "memory", "calibration", "setting"]
-    assert list(document) == keys
+    assert list(document) == [
+        *("method", "config", "trainable_parameters", "checkpoint"),
+        *("memory", "inference_memory", "calibration", "setting"),
+    ]
     assert document["calibration"] is None
     assert document["trainable_parameters"] == 2_556_106
     assert document["checkpoint"] == 4 * 2_556_106
@@ -187,6 +189,7 @@ def test_predict_prints_the_documented_document(call) -> None:
     assert memory["reserved"] == memory["total"] + memory["fragmentation"]
     assert memory["memory"] == memory["reserved"] + memory["context"]
     assert memory["context"] == document["setting"]["context_bytes"] == 500 * MIB
+    assert memory["context"] + memory["weights"] < document["inference_memory"] < memory["memory"]
     assert document["config"]["n_fusion_layers"] == 2
     assert document["setting"]["text_length"] == 512
 

@@ -79,7 +79,7 @@ def test_violations_are_relative_to_the_bound() -> None:
 
 def test_some_can_be_judged_before_training() -> None:
     known = {name for name, o in available_objectives().items() if Constraint(o, 1.0, "<=").known}
-    assert known == {"memory", "params", "checkpoint"}
+    assert known == {"memory", "params", "checkpoint", "inference_memory"}
 
 
 def test_several_bounds_on_one_objective() -> None:

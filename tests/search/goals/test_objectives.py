@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,8 @@ MEMORY = MemoryReport(
 def test_some_values_are_known_before_training() -> None:
     values = known_values(MEMORY)
     assert values == {"memory": 1.5, "params": 262_144.0, "checkpoint": 1.0}
+    values = known_values(replace(MEMORY, reserved=2**31, context=2**30, inference=2**29))
+    assert (values["memory"], values["inference_memory"]) == (3.0, 1.5)
     assert list(values) == [name for name, o in available_objectives().items() if o.known]
 
 
@@ -50,11 +53,11 @@ def test_directions() -> None:
 def test_all_but_the_step_time_have_a_reference_from_the_start() -> None:
     reference = reference_values(
         tuple(available_objectives("classification").values()),
-        {"memory": 8.0, "params": 1e6, "checkpoint": 2.0},
+        {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "inference_memory": 3.0},
         {"accuracy": 0.25, "loss": math.log(4)},
     )
-    expected = {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "accuracy": 0.0, "macro_f1": 0.0}
-    assert reference == {**expected, "loss": math.log(4)}
+    expected = {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "inference_memory": 3.0}
+    assert reference == {**expected, "accuracy": 0.0, "macro_f1": 0.0, "loss": math.log(4)}
 
 
 def test_the_first_step_time_gives_its_reference() -> None:
@@ -158,7 +161,7 @@ def test_refuses_to_register_what_makes_no_sense(objective, words) -> None:
     [
         ([], "name each of one or more"),
         (["memory", "memory"], "--objectives memory,memory: name each"),
-        (["speed"], "unknown objective 'speed'; known: accuracy, checkpoint, loss, .*, step_time"),
+        (["speed"], "unknown objective 'speed'; known: accuracy, checkpoint, .*, loss, .*, step_time"),
     ],
     ids=str,
 )

@@ -84,7 +84,8 @@ class Hanging:
     def pool(self, failures: int) -> SubnetPool:
         share = self.placement.of(self.order().expected)
         said = self.said.append
-        return SubnetPool(self.prepared.spec, self.weights(), self.gate, share, 1, "fp32", failures, said)
+        pool = (self.prepared.spec, self.weights(), self.gate, share, 1, "fp32")
+        return SubnetPool(*pool, inference=False, failures=failures, say=said)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.tasks import classification
@@ -55,6 +57,25 @@ def test_the_allocator_and_the_context_come_on_top_of_the_tensors(predictor) -> 
     on_cpu = predictor.changed(target="cpu").predict("pmf", {})
     assert on_cpu.reserved is None
     assert on_cpu.memory == on_cpu.total
+
+
+def test_inference_is_one_forward_pass_of_the_whole_batch(predictor) -> None:
+    config = {"method": "pmf"}
+    assert predictor.predict_configuration(config).inference is None
+    report = replace(predictor, inference=True).predict_configuration(config)
+    assert report.weights < report.inference < report.reserved
+    assert report.inference_memory == report.inference + 500 * MIB
+    for changes in (
+        {"gradient_accumulation": 4},
+        {"prefix": "offloaded", "skip_unused": True},
+        {"gradient_checkpointing": True, "optimizer": "sgd", "weight_decay": 0.0},
+    ):
+        assert predictor.changed(**changes).predict_inference("pmf", {}) == report.inference
+    frozen = predictor.changed(precision="bf16-frozen").predict_inference("pmf", {})
+    assert frozen < 0.7 * report.inference  # half of the weights' bytes
+    assert predictor.predict_inference("pmf", {"n_query_prompts": 64}) > report.inference
+    linear, tuned = (predictor.predict_inference(name, {}) for name in ("linear", "late_concat"))
+    assert linear == tuned  # they compute the same
 
 
 def test_layers_below_the_first_fused_one_hold_their_weights_only(predictor) -> None:

@@ -48,6 +48,16 @@ def test_the_forward_pass_is_predicted_to_the_byte(encoders, modalities, precisi
     assert predicted.checkpoint == 4 * predicted.trainable_parameters
 
 
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_its_inference_memory_is_that_of_the_method_it_fits(encoders, target) -> None:
+    setting = TrainingSetting(
+        batch_size=8, gradient_accumulation=2, text_length=8, image_size=32, target=target
+    )
+    predictor = MemoryPredictor(encoders, classification(3), setting, inference=True)
+    both, text = (predict_probe(predictor, m, FEW).inference for m in (("text", "image"), ("text",)))
+    assert both == predictor.predict_inference("linear", {}) >= text > 0
+
+
 def test_it_takes_less_than_training_and_more_with_all_modalities(encoders) -> None:
     setting = TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu")
     predictor = MemoryPredictor(encoders, classification(3), setting)
