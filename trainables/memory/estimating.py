@@ -155,7 +155,7 @@ def _track_inference(
     model.eval()
 
     def forward() -> None:
-        with torch.inference_mode(), setting.autocast(torch.device("cpu")):
+        with torch.no_grad(), setting.autocast(torch.device("cpu")):
             _called(model, batch) if loss is None else loss(model, batch)
 
     return track_inference(_weights(model), _tensors(batch), forward, log)

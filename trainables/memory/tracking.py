@@ -155,7 +155,8 @@ def track_inference(
     Args:
         weights: See ``track``.
         batch: See ``track``.
-        forward: Runs the forward pass, without gradient.
+        forward: Runs the forward pass, under ``torch.no_grad``. ``torch.inference_mode`` allocates the same,
+            but hides from the log the operators that others are composed of.
         log: An empty log.
     """
     with log:

@@ -246,12 +246,25 @@ def test_a_forward_pass() -> None:
     held = track_inference(
         [("", tensor) for tensor in (*model.parameters(), *model.buffers())],
         list(batch.values()),
-        torch.inference_mode()(lambda: model(**batch)),
+        torch.no_grad()(lambda: model(**batch)),
         StorageLog(),
     )
     estimated = estimate(build, batch, target="cpu", precision="fp32")
     assert estimated == report_of(model, held)
     assert estimated.gradients == estimated.optimizer == 0
+
+
+class Scores(nn.Module):
+    """A batched product of a view that is not contiguous, for which PyTorch makes a copy of it."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        heads = tokens.unflatten(-1, (4, -1)).transpose(1, 2)
+        return heads @ torch.ones(*heads.shape[:2], heads.shape[-1], 1)
+
+
+def test_a_forward_pass_includes_what_operators_are_composed_of() -> None:
+    tokens = torch.empty(8, 512, 256)
+    assert estimate(Scores(), tokens, target="cpu", precision="fp32").temporary >= tokens.nbytes
 
 
 def test_a_model_may_be_anywhere() -> None:
