@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from trainables.memory.comparing import measure_configuration
+from trainables.memory.kernels import CudaDevice, library_workspaces
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
 from trainables.step.precision import PRECISIONS
@@ -63,11 +65,14 @@ def measured(base: MemoryPredictor, methods: Sequence[str], device: torch.device
 
 
 def compared(base: MemoryPredictor, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return measured rows with their predictions: ``total`` and ``reserved`` in bytes."""
+    """Return measured rows with the predicted bytes: ``predicted_allocated`` and ``predicted_reserved``."""
     found = []
+    device = CudaDevice(base.setting.compute_capability)
+    kept = sum(library_workspaces(device)) if base.setting.target == "cuda" else 0
     for row in rows:
         report = base.changed(**{name: row[name] for name in VARIED}).predict(row["method"], {})
-        found.append({**row, "predicted_allocated": report.total, "predicted_reserved": report.reserved})
+        allocated = report.total + kept
+        found.append({**row, "predicted_allocated": allocated, "predicted_reserved": report.reserved})
     return found
 
 
@@ -77,16 +82,12 @@ def errors(rows: Sequence[Mapping[str, Any]], what: str, context: int = 0) -> li
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the measured MiB reserved and the error of the prediction, by method and setting."""
+    """Return, in Markdown, the measured MiB reserved and the prediction's error, by method and setting."""
     settings = list(dict.fromkeys(tuple(row[name] for name in VARIED) for row in rows))
-    shown = Table(
-        title="reserved on the GPU, MiB, and by how much the prediction is off",
-        title_justify="left",
-        box=None,
-    )
+    shown = Table(box=box.MARKDOWN)
     shown.add_column("method", no_wrap=True)
     for setting in settings:
-        shown.add_column("\n".join(setting), justify="right", no_wrap=True)
+        shown.add_column(" ".join(setting), justify="right", no_wrap=True)
     for method in dict.fromkeys(row["method"] for row in rows):
         cells = []
         for setting in settings:
@@ -129,11 +130,15 @@ def main() -> None:
     document = json.loads(options.json.read_text())
     base = predictor(ENCODERS, SETTING).changed(compute_capability=document["compute_capability"])
     rows = compared(base, [row for row in document["rows"] if row["method"] in methods])
-    console = Console(highlight=False, width=120)
+    console = Console(highlight=False, width=160)
     console.print(table(rows))
     console.print(f"{len(rows)} steps on {document['gpu']}, torch {document['torch']}; relative errors:")
     context = base.setting.context_bytes
-    lines = (("tensors", "allocated", 0), ("reserved", "reserved", 0), ("memory", "reserved", context))
+    lines = (
+        ("tensors and workspaces", "allocated", 0),
+        ("reserved", "reserved", 0),
+        ("memory", "reserved", context),
+    )
     for name, what, constant in lines:
         off = [abs(error) for error in errors(rows, what, constant)]
         console.print(f"{name}: median {statistics.median(off):.1%}, worst {max(off):.1%}")

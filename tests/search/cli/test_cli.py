@@ -491,7 +491,7 @@ def test_a_target_and_its_gpu_decide_what_memory_is(call, tiny_encoders) -> None
     code, out, err = call("predict", *_tiny(tiny_encoders), *limit)
     assert (code, out) == (2, "")
     assert "nothing fits; batch_size=1 takes 5" in err, "500 MiB of context alone are too much"
-    assert call("predict", *_tiny(tiny_encoders), *limit, "--context", "290MiB")[0] == 0
+    assert call("predict", *_tiny(tiny_encoders), *limit, "--context", "270MiB")[0] == 0
     assert "memory is for a CPU" in call("predict", *_tiny(tiny_encoders), "--target", "cpu")[1]
     shown = call("explain", *_tiny(tiny_encoders), "--context", "300MiB")[1]
     assert "and 300 MiB of context" in " ".join(shown.split())
