@@ -1,4 +1,4 @@
-"""Results of fake operations have the shape, layout and type of real ones."""
+"""Results of fake operations have the shape, layout and type of real ones, also those that are remembered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainables.memory.fake import FakeTensors
+from trainables.memory.fake import UNKNOWN, FakeTensors
+
+ATEN = torch.ops.aten
 
 
 class Recorder(TorchDispatchMode):
@@ -57,3 +59,35 @@ def test_norms(norm, dtype) -> None:
     real = run()
     with FakeTensors().active():
         assert run() == real
+
+
+def test_a_new_tensor_has_the_default_type_of_its_time() -> None:
+    fake = FakeTensors()
+    with fake.active():
+        assert [torch.zeros(2, 3).dtype for _ in range(2)] == [torch.float32] * 2
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.zeros(2, 3).dtype == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def test_an_operation_is_known_once_it_was_run() -> None:
+    fake = FakeTensors()
+    with fake.active():
+        one = torch.zeros(2, 3)
+        assert fake.recall(ATEN.t.default, (one,), {}) is UNKNOWN
+        first, again = one.t(), fake.recall(ATEN.t.default, (one,), {})
+        assert (again.shape, again.stride()) == (first.shape, first.stride()) == ((3, 2), (1, 3))
+        assert again.untyped_storage()._cdata == one.untyped_storage()._cdata
+        assert fake.recall(ATEN.t.default, (torch.zeros(3, 3),), {}) is UNKNOWN
+
+
+@pytest.mark.parametrize("value", [2, 2.0, True])
+def test_arguments_that_are_equal_but_of_other_types_give_other_results(value) -> None:
+    fake = FakeTensors()
+    with fake.active():
+        whole = torch.zeros(3, dtype=torch.int64)
+        made = [whole * other for other in (2, 2.0, True, value)]
+    expected = {int: torch.int64, float: torch.float32, bool: torch.int64}
+    assert made[-1].dtype == expected[type(value)]
