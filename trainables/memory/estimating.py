@@ -20,7 +20,7 @@ from trainables.memory.predictor import countable
 from trainables.memory.replay import reserved_by
 from trainables.memory.report import MemoryReport, report_of
 from trainables.memory.storage_log import Holdings, StorageLog
-from trainables.memory.tracking import track, track_inference
+from trainables.memory.tracking import inferring, track, track_inference
 from trainables.step.setting import TrainingSetting
 from trainables.units import MIB
 
@@ -155,7 +155,7 @@ def _track_inference(
     model.eval()
 
     def forward() -> None:
-        with torch.no_grad(), setting.autocast(torch.device("cpu")):
+        with inferring(setting, torch.device("cpu")):
             _called(model, batch) if loss is None else loss(model, batch)
 
     return track_inference(_weights(model), _tensors(batch), forward, log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -136,7 +137,7 @@ def track_forward(
     method.eval()
 
     def forward() -> None:
-        with torch.no_grad(), setting.autocast(device):
+        with inferring(setting, device):
             method(inputs)
 
     return track_inference(
@@ -155,8 +156,7 @@ def track_inference(
     Args:
         weights: See ``track``.
         batch: See ``track``.
-        forward: Runs the forward pass, under ``torch.no_grad``. ``torch.inference_mode`` allocates the same,
-            but hides from the log the operators that others are composed of.
+        forward: Runs the forward pass, while ``inferring``.
         log: An empty log.
     """
     with log:
@@ -166,6 +166,17 @@ def track_inference(
         log.begin()
         forward()
     return log.peak()
+
+
+@contextmanager
+def inferring(setting: TrainingSetting, device: torch.device) -> Iterator[None]:
+    """Let operators allocate what they do in ``torch.inference_mode``.
+
+    That mode itself would hide from a log the operators that others are composed of. In it, autocast keeps no
+    copies of weights. Source: ``cached_cast`` in aten/src/ATen/autocast_mode.cpp.
+    """
+    with torch.no_grad(), setting.autocast(device, cached=False):
+        yield
 
 
 def weights_on_device(method: FusionMethod, setting: TrainingSetting) -> Iterator[tuple[str, Tensor]]:

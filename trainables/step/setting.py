@@ -278,12 +278,17 @@ class TrainingSetting(StepSettings):
             label_smoothing=float(self.label_smoothing > 0),
         )
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context manager for forward passes on a device."""
+    def autocast(self, device: torch.device, *, cached: bool = True) -> AbstractContextManager[Any]:
+        """Return the context manager for forward passes on a device.
+
+        Args:
+            device: The device.
+            cached: Whether a trained weight is cast once in the context, and its copy is kept.
+        """
         if self.precision != "fp32":
             import torch
 
-            return torch.autocast(device.type, dtype=torch.bfloat16)
+            return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cached)
         return nullcontext()
 
     def make_optimizer(
