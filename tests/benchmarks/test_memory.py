@@ -22,22 +22,30 @@ def test_memory_truth(run) -> None:
 
 
 def test_paper_memory(run) -> None:
-    """All rows are predicted in the setting of the paper, and compared as shares of the same row."""
-    names = ["Linear", "ViT", "LateConcat", "PMF"]
+    """Rows are predicted in the setting of the paper, in stages; large encoders decide no constant."""
+    names = ["ViT", "LateConcat", "PMF", "PMF, ViT-large"]
     document = run("paper_memory", "--rows", ";".join(names), out="--json")
     setting = document["setting"]
     assert (setting["batch_size"], setting["text_length"], setting["image_size"]) == (32, 512, 224)
     assert (setting["precision"], setting["optimizer"], setting["skip_unused"]) == ("fp32", "sgd", False)
     rows = {row["row"]: row for row in document["rows"]}
     assert list(rows) == names
-    whole = rows["LateConcat"]
-    assert whole["predicted_ratio"] == whole["paper_ratio"] == 1
     for row in rows.values():
-        assert row["encoders"] == ["bert-base", "vit-base"]
-        assert row["predicted_ratio"] == row["predicted_gib"] / whole["predicted_gib"]
-        assert row["paper_ratio"] == row["paper_gb"] / whole["paper_gb"]
-        assert row["parts"]["total"] == pytest.approx(row["predicted_gib"] * 2**30)
-    assert rows["Linear"]["predicted_ratio"] < rows["PMF"]["predicted_ratio"] < 1
+        on_cpu, on_gpu, reserved = row["predicted"]["training"].values()
+        assert on_gpu < reserved == pytest.approx(row["parts"]["reserved"] / 1e9)
+        assert 0 < row["predicted"]["inference"]["and allocator"] < reserved
+        assert (on_gpu < on_cpu) is (row["row"] != "ViT"), "it alone has no dropout"
+    training, inference = document["agreement"]["training"], document["agreement"]["inference"]
+    for stage, found in training.items():
+        base = [rows[name] for name in names[:3]]
+        missing = [row["paper"]["training"] - row["predicted"]["training"][stage] for row in base]
+        assert found["constant"]["offset_gb"] == pytest.approx(sum(missing) / 3)
+        errors = [abs(found["line"]["errors"][name]) for name in names[:3]]
+        assert found["line"]["base"]["worst"] == max(errors)
+        assert found["line"]["large"]["worst"] == abs(found["line"]["errors"]["PMF, ViT-large"])
+    allocator = "and allocator"
+    same = training[allocator]["inference"]["offset_gb"]
+    assert same == inference[allocator]["constant"]["offset_gb"]
 
 
 @pytest.mark.slow
