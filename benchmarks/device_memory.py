@@ -1,7 +1,7 @@
 """Comparison of predicted memory with that of a real GPU, for every method x precision x attention kernel.
 
-On a GPU, ``--measure`` runs a few steps of each method, with default options over bert-base and vit-base
-without pretrained weights, and writes what PyTorch's allocator held at the peak:
+On a GPU, ``--measure`` runs a few steps and a few forward passes of each method, with default options over
+bert-base and vit-base without pretrained weights, and writes what PyTorch's allocator held at the peak:
 
     python benchmarks/device_memory.py --measure [--json FILE]
 
@@ -27,7 +27,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from trainables.memory.comparing import measure_configuration
+from trainables.memory.comparing import measure_configuration, measure_inference
 from trainables.memory.kernels import CudaDevice, library_workspaces
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import METHODS
@@ -51,33 +51,51 @@ def predictor(encoders: Mapping[str, str], setting: TrainingSetting) -> MemoryPr
 
 
 def measured(base: MemoryPredictor, methods: Sequence[str], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the bytes that a device held at the peak of each method's steps, in each setting."""
+    """Yield the bytes that a device held at the peak of each method's steps and forward passes, by setting."""
     for attention, precision, method in itertools.product(ATTENTION, PRECISIONS, methods):
         at = base.changed(attention=attention, precision=precision)
         found = measure_configuration(at, method, {}, device)
+        inference = measure_inference(at, method, {}, device)
         yield {
             "method": method,
             "precision": precision,
             "attention": attention,
             "allocated": found.allocated,
             "reserved": found.reserved,
+            "inference_allocated": inference.allocated,
+            "inference_reserved": inference.reserved,
         }
 
 
 def compared(base: MemoryPredictor, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return measured rows with the predicted bytes: ``predicted_allocated`` and ``predicted_reserved``."""
+    """Return measured rows with the predicted bytes of what ``errors`` compares."""
     found = []
     device = CudaDevice(base.setting.compute_capability)
     kept = sum(library_workspaces(device)) if base.setting.target == "cuda" else 0
     for row in rows:
-        report = base.changed(**{name: row[name] for name in VARIED}).predict(row["method"], {})
-        allocated = report.total + kept
-        found.append({**row, "predicted_allocated": allocated, "predicted_reserved": report.reserved})
+        at = base.changed(**{name: row[name] for name in VARIED})
+        report = at.predict(row["method"], {})
+        found.append(
+            {
+                **row,
+                "predicted_allocated": report.total + kept,
+                "predicted_reserved": report.reserved,
+                "inference": row["inference_reserved"] or row["inference_allocated"],
+                "predicted_inference": at.predict_inference(row["method"], {}),
+            }
+        )
     return found
 
 
 def errors(rows: Sequence[Mapping[str, Any]], what: str, context: int = 0) -> list[float]:
-    """Return the relative errors of the predicted ``allocated`` or ``reserved``, each with the context."""
+    """Return the relative errors of a prediction, each with the context.
+
+    Args:
+        rows: The rows; see ``compared``.
+        what: ``allocated`` or ``reserved`` in steps, or ``inference``: reserved in forward passes, on a CPU
+            allocated.
+        context: Bytes to add to both.
+    """
     return [(row[f"predicted_{what}"] + context) / (row[what] + context) - 1 for row in rows]
 
 
@@ -138,6 +156,8 @@ def main() -> None:
         ("tensors and workspaces", "allocated", 0),
         ("reserved", "reserved", 0),
         ("memory", "reserved", context),
+        ("reserved in inference", "inference", 0),
+        ("inference memory", "inference", context),
     )
     for name, what, constant in lines:
         off = [abs(error) for error in errors(rows, what, constant)]

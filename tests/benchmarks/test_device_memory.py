@@ -26,7 +26,8 @@ def test_what_is_measured_is_what_is_predicted(device_memory, tiny_encoders) -> 
     rows = list(device_memory.measured(base, ["linear", "pmf"], torch.device("cpu")))
     assert len(rows) == 2 * 3 * 2
     compared = device_memory.compared(base, rows)
-    assert set(device_memory.errors(compared, "allocated")) == {0.0}  # the CPU's tensors, to the byte
+    for what in ("allocated", "inference"):
+        assert set(device_memory.errors(compared, what)) == {0.0}  # the CPU's tensors, to the byte
     assert len({row["allocated"] for row in rows if row["method"] == "pmf"}) > 3  # settings matter
 
 

@@ -12,9 +12,10 @@ import torch
 
 from trainables.data.features import to_device
 from trainables.memory.calibration import Calibration, local_capability, local_gpu
-from trainables.memory.measuring import WARM_UP, Measured, StepMeter
+from trainables.memory.measuring import WARM_UP, Measured, StepMeter, reset_peak
 from trainables.memory.predictor import MemoryPredictor
-from trainables.methods import build_method
+from trainables.memory.tracking import track_forward
+from trainables.methods import FusionMethod, build_method
 from trainables.towers import load_tower
 from trainables.units import MIB
 
@@ -126,16 +127,7 @@ def measure_configuration(
     """
     setting = predictor.setting
     _release()
-    towers = {
-        modality: load_tower(encoder, attention=setting.attention, weights=False)
-        for modality, encoder in predictor.encoders.items()
-    }
-    for tower in towers.values():
-        for weight in (*tower.parameters(), *tower.buffers()):
-            if weight.is_floating_point():
-                torch.nn.init.zeros_(weight)
-    built = build_method(method, config, setting.context(towers, predictor.task.output_size)).to(device)
-    built.train()
+    built = _built(predictor, method, config, device).train()
     optimizer = setting.make_optimizer(built, learning_rate=0.0)
     examples = {m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities}
     meter = StepMeter(device, setting.batch_size)
@@ -146,9 +138,46 @@ def measure_configuration(
         meter.step(built, inputs, labels, predictor.task, setting, optimizer)
     measured = meter.measured
     assert measured is not None
-    del built, towers, optimizer, inputs, labels
+    del built, optimizer, inputs, labels
     _release()
     return measured
+
+
+def measure_inference(
+    predictor: MemoryPredictor, method: str, config: Mapping[str, Any], device: torch.device
+) -> Measured:
+    """Run a few real forward passes of a configuration without gradient, and return their memory."""
+    setting = predictor.setting.of_inference()
+    _release()
+    reset_peak(device)
+    built = _built(predictor, method, config, device).eval()
+    examples = {m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities}
+    if device.type == "cpu":
+        return Measured(sum(track_forward(built, examples, setting).values()))
+    for _ in range(3):
+        inputs = {m: to_device(example, device) for m, example in examples.items()}
+        with torch.inference_mode(), setting.autocast(device):
+            built(inputs)
+    measured = Measured(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device))
+    del built, inputs
+    _release()
+    return measured
+
+
+def _built(
+    predictor: MemoryPredictor, method: str, config: Mapping[str, Any], device: torch.device
+) -> FusionMethod:
+    """Return a method on a device, over encoders whose weights are zeros."""
+    towers = {
+        modality: load_tower(encoder, attention=predictor.setting.attention, weights=False)
+        for modality, encoder in predictor.encoders.items()
+    }
+    for tower in towers.values():
+        for weight in (*tower.parameters(), *tower.buffers()):
+            if weight.is_floating_point():
+                torch.nn.init.zeros_(weight)
+    context = predictor.setting.context(towers, predictor.task.output_size)
+    return build_method(method, config, context).to(device)
 
 
 def _release() -> None:

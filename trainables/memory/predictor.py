@@ -44,7 +44,7 @@ class MemoryPredictor:
         setting: Batch size, lengths, precision and so on.
         memo: Store for the predictions of all processes; None keeps them in this object only.
         inference: Whether the memory of a search's configurations and probes says, too, what a forward pass
-            takes without gradient. A prediction then takes about half as long again.
+            takes without gradient. A prediction then takes a quarter longer.
     """
 
     encoders: Mapping[str, EncoderSource]
