@@ -51,7 +51,7 @@ def predictor(encoders: Mapping[str, str], setting: TrainingSetting) -> MemoryPr
 
 
 def measured(base: MemoryPredictor, methods: Sequence[str], device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the bytes that a device held at the peak of each method's steps and forward passes, by setting."""
+    """Yield the bytes that a device held at the peak of steps and forward passes, by method and setting."""
     for attention, precision, method in itertools.product(ATTENTION, PRECISIONS, methods):
         at = base.changed(attention=attention, precision=precision)
         found = measure_configuration(at, method, {}, device)
