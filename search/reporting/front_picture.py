@@ -124,14 +124,15 @@ def _draw_probes(axes: Any, history: History, x: Objective, y: Objective) -> Non
     """Draw the probes as diamonds with their names, and a line at the value of the one of all modalities."""
     front = history.front()
     colour = _COLOURS["probe"]
-    for probe in history.probes.values():
+    for number, probe in enumerate(history.probes.values()):
         if not {x.name, y.name} <= probe.values.keys():
             continue
         at = probe.values[x.name], probe.values[y.name]
         inside = colour if probe in front else "none"
         axes.scatter(*at, s=48, marker="D", facecolors=inside, edgecolors=colour, zorder=4)
+        beside = 5, (-9, 5)[number % 2]  # those of two modalities are often at one place
         axes.annotate(
-            probe.trial_id, at, xytext=(5, -9), textcoords="offset points", fontsize=7, color=colour
+            probe.trial_id, at, xytext=beside, textcoords="offset points", fontsize=7, color=colour
         )
         if probe.trial_id == PROBE and not y.known:
             axes.axhline(at[1], color=colour, linestyle=":", linewidth=1, zorder=1)
