@@ -19,7 +19,7 @@ from trainables.options import Help, Settings
 #: Fields of the setting that matter to a single model. The sizes of inputs depend on its kind.
 _OF_THE_STEP = (
     *("batch_size", "gradient_accumulation", "attention", "target", "compute_capability", "context_bytes"),
-    *("precision", "optimizer", "optimizer_kernel", "gradient_checkpointing"),
+    *("expandable_segments", "precision", "optimizer", "optimizer_kernel", "gradient_checkpointing"),
 )
 #: Options of ``predict`` that go together with ``--model``, by field.
 GO_WITH_MODEL = {

@@ -85,6 +85,7 @@ class Classifier:
                 precision=setting.precision,
                 gradient_accumulation=setting.gradient_accumulation > 1,
                 compute_capability=setting.compute_capability,
+                expandable_segments=setting.expandable_segments,
                 context=setting.context_bytes,
             )
         except UserError:

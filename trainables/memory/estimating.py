@@ -40,6 +40,7 @@ def estimate(
     precision: str = "bf16",
     gradient_accumulation: bool = False,
     compute_capability: float = 8.0,
+    expandable_segments: bool = False,
     context: int = 500 * MIB,
 ) -> MemoryReport:
     """Return the memory of an optimization step of any model, or of a forward pass.
@@ -65,6 +66,7 @@ def estimate(
             and ``bf16-frozen`` also stores frozen matrices in bfloat16.
         gradient_accumulation: Whether a step adds up the gradients of several batches like the example.
         compute_capability: CUDA compute capability of the target.
+        expandable_segments: Whether the target's allocator has expandable segments.
         context: Bytes of a process's CUDA context there.
 
     Returns:
@@ -107,7 +109,8 @@ def estimate(
         if device is None:
             return report_of(copied, held)
         libraries = library_workspaces(device, backward=optimizer is not None)
-        return report_of(copied, held, reserved_by(log.allocations(), libraries), context)
+        reserved = reserved_by(log.allocations(), libraries, expandable_segments=expandable_segments)
+        return report_of(copied, held, reserved, context)
 
 
 def _track_step(

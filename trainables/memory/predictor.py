@@ -256,7 +256,11 @@ class MemoryPredictor:
         """
         reserved = None
         if self._on_gpu:
-            reserved = reserved_by(log.allocations(), library_workspaces(self._device, backward=backward))
+            reserved = reserved_by(
+                log.allocations(),
+                library_workspaces(self._device, backward=backward),
+                expandable_segments=self.setting.expandable_segments,
+            )
         return report_of(method, held, reserved, self._context_bytes)
 
     def remembered(self, key: str, run: Callable[[], MemoryReport]) -> MemoryReport:

@@ -95,6 +95,15 @@ class StepSettings(PrecisionSettings):
         ),
         OneOf(TARGETS),
     ] = "cuda"
+    expandable_segments: Annotated[
+        bool,
+        Help(
+            "With --target cuda, predict for PyTorch's allocator as it is with "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which leaves fewer gaps. Trials on GPUs run "
+            "so if their environment says so.",
+            flag="--expandable-segments",
+        ),
+    ] = False
     encoder_dropout: Annotated[
         bool, Help("Apply dropout in frozen encoder layers that the gradient passes through.")
     ] = True

@@ -124,3 +124,11 @@ def test_filling_the_cache_takes_an_encoder_and_little_more(predictor) -> None:
     assert weights < predictor.encoding_memory("cpu") < 1.5 * weights
     context = predictor.setting.context_bytes
     assert weights + context < predictor.encoding_memory("cuda") < 1.5 * weights + context
+
+
+def test_expandable_segments_leave_fewer_gaps(predictor) -> None:
+    expandable = predictor.changed(expandable_segments=True)
+    for method in ("pmf", "late_concat"):
+        usual, found = predictor.predict(method, {}), expandable.predict(method, {})
+        assert found.total == usual.total
+        assert found.total < found.reserved < usual.reserved
