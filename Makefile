@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEMO := --space pmf_nas --num-samples 10 --epochs 3 --max-memory 850MiB --text-length 16
+DEMO := --space pmf_nas --dataset openclipart_match --num-samples 6 --epochs 3 --max-memory 800MiB --text-length 16
 
 .DEFAULT_GOAL := help
 TESTED ?= tests
@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 demo: install  ## search PMF on the included data and show the front (about 3 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO)
 
-test: install  ## run the tests (about 11 minutes on 2 cores)
+test: install  ## run the tests (about 13 minutes on 2 cores)
 	@$(TESTS) -m "not full"
 
 test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)

@@ -110,6 +110,8 @@ def command_cases(count: int, draw: random.Random) -> Iterator[tuple[str, list[s
         value = draw.choice(VALUES[draw.choice(list(VALUES))])
         twice = [*words(option, value, draw), *words(option, plausible(option), draw)]
         single.append(("twice", case(command, {option.flag: twice}, option)))
+        likely = words(option, plausible(option), draw)
+        single.append(("nothing", case(command, {option.flag: likely}, option)))
         single.append(("no value", case(command, {option.flag: [option.flag]}, option)))
     for command in ("methods", "spaces", "cache"):
         single += [("argument", [command, draw.choice(values)]) for values in VALUES.values()]
@@ -170,7 +172,6 @@ def readers(path: Path) -> list[list[str]]:
             ["cache"],
             ["cache", "--max-size", "1KiB"],
             ["predict", *ENCODERS, *SIZES],
-            ["predict", *ENCODERS, *SIZES, "--device", "cpu"],
         ]
     if rest[0] == "runs":
         own = REPLAYED if rest[1] in ("done", "cut") else TRAINING

@@ -131,9 +131,7 @@ def _draw_probes(axes: Any, history: History, x: Objective, y: Objective) -> Non
         inside = colour if probe in front else "none"
         axes.scatter(*at, s=48, marker="D", facecolors=inside, edgecolors=colour, zorder=4)
         beside = 5, (-9, 5)[number % 2]  # those of two modalities are often at one place
-        axes.annotate(
-            probe.trial_id, at, xytext=beside, textcoords="offset points", fontsize=7, color=colour
-        )
+        axes.annotate(probe.trial_id, at, xytext=beside, textcoords="offset points", fontsize=7, color=colour)
         if probe.trial_id == PROBE and not y.known:
             axes.axhline(at[1], color=colour, linestyle=":", linewidth=1, zorder=1)
 

@@ -207,9 +207,8 @@ def test_a_real_space_and_a_real_method(tiny_encoders) -> None:
         "text": resolve_encoder("text", str(tiny_encoders["bert"])),
         "image": resolve_encoder("image", str(tiny_encoders["vit"])),
     }
-    predictor = MemoryPredictor(
-        encoders, classification(5), TrainingSetting(batch_size=2, text_length=8, image_size=32)
-    )
+    setting = TrainingSetting(batch_size=2, text_length=8, image_size=32, target="cpu")
+    predictor = MemoryPredictor(encoders, classification(5), setting)
     layers = find_largest_setting(
         ["n_fusion_layers"], predictor, "pmf", get_method("pmf").config_class(), 2**40
     )

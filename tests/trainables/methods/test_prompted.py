@@ -11,13 +11,13 @@ from trainables.methods import MethodContext, build_method
 
 
 def test_prompts_save_little_memory() -> None:
-    """Table 2: 28.13 GB of BERT's 30.82 GB, 6.12 GB of ViT's 9.36 GB."""
+    """On an H200: 16.95 GiB of BERT's 20.67, 3.37 of ViT's 4.99; Table 2: 28.13 of 30.82, 6.12 of 9.36 GB."""
     predictor = base_predictor(batch_size=32, text_length=512)
     ratios = [
         predictor.predict(prompted, {}).total / predictor.predict(tuned, {}).total
         for prompted, tuned in (("p_bert", "text_only"), ("vpt", "image_only"))
     ]
-    assert ratios == pytest.approx([0.91, 0.65], abs=0.06)
+    assert ratios == pytest.approx([0.82, 0.675], abs=0.01)
 
 
 def test_every_layer_has_prompts_of_its_own_which_go_no_further() -> None:
