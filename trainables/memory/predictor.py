@@ -289,7 +289,8 @@ class MemoryPredictor:
         encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
         setting = replace(self.setting.same_memory(), context_bytes=0).to_dict()  # it is only added
-        return json.dumps([encoders, task, setting, key], sort_keys=True, default=str)
+        libraries = library_workspaces(self._device) if self._on_gpu else []  # a variable may set their size
+        return json.dumps([encoders, task, setting, libraries, key], sort_keys=True, default=str)
 
     def _encoders(self) -> dict[str, Tower]:
         kernel = self.setting.attention

@@ -30,3 +30,8 @@ def test_a_prediction_is_made_once(tmp_path, tiny_encoders, monkeypatch) -> None
         assert predictor(**changes).predict("pmf", {"n_fusion_layers": 1}) != first
     assert predictor().predict("pmf", {"n_fusion_layers": 2}) != first
     assert predictor("mean").predict("pmf", {"n_fusion_layers": 1}) != first
+    with monkeypatch.context() as patch:  # a variable of the libraries' own
+        patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":65536:4")
+        assert predictor().predict("pmf", {"n_fusion_layers": 1}).memory > first.memory
+    other = predictor(context_bytes=1).predict("pmf", {"n_fusion_layers": 1})
+    assert (other.reserved, other.context) == (first.reserved, 1)
