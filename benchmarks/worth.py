@@ -295,6 +295,9 @@ def main() -> None:
                     _write(options.out, document)
             best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]
             jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
+    for job in jobs:
+        if job.key in document["results"]:  # it is predicted, not measured
+            document["results"][job.key]["memory"] = job.memory
     missing = sorted((job for job in jobs if job.key not in document["results"]), key=lambda job: job.seed)
     print(f"{len(missing)} of {len(jobs)} trainings to run", flush=True)
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
