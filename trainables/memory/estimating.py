@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,11 +14,10 @@ from trainables.garbage import garbage_kept
 from trainables.memory.blanks import blank_batch, blank_model, built_on_meta
 from trainables.memory.content import AnyContent, NothingSkipped, content_unneeded
 from trainables.memory.fake import FakeTensors
-from trainables.memory.kernels import CudaDevice, cuda_kernels, library_workspaces
 from trainables.memory.predictor import countable
-from trainables.memory.replay import reserved_by
-from trainables.memory.report import MemoryReport, report_of
+from trainables.memory.report import MemoryReport
 from trainables.memory.storage_log import Holdings, StorageLog
+from trainables.memory.target import kernels_of, report_on_target
 from trainables.memory.tracking import inferring, track, track_inference
 from trainables.step.setting import TrainingSetting
 from trainables.units import MIB
@@ -90,12 +88,12 @@ def estimate(
         target=target,
         precision=precision,
         compute_capability=compute_capability,
+        expandable_segments=expandable_segments,
         context_bytes=context,
     )
     if not isinstance(model, nn.Module):
         model = built_on_meta(model)
-    device = CudaDevice(compute_capability) if setting.target == "cuda" else None
-    kernels = nullcontext() if device is None else cuda_kernels(device)
+    kernels = kernels_of(setting)
     with FakeTensors().active(), garbage_kept(), kernels, NothingSkipped(), countable(), content_unneeded():
         copied = blank_model(model, torch.bfloat16 if setting.precision == "bf16-frozen" else None)
         batch = blank_batch(example_batch)
@@ -106,11 +104,7 @@ def estimate(
             held = _track_step(
                 copied, batch, loss, optimizer, setting, log, accumulates=gradient_accumulation
             )
-        if device is None:
-            return report_of(copied, held)
-        libraries = library_workspaces(device, backward=optimizer is not None)
-        reserved = reserved_by(log.allocations(), libraries, expandable_segments=expandable_segments)
-        return report_of(copied, held, reserved, context)
+        return report_on_target(copied, held, log, setting, backward=optimizer is not None)
 
 
 def _track_step(

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,14 +18,20 @@ from trainables.errors import UserError
 from trainables.garbage import garbage_kept
 from trainables.memory.encoded import Encoded, encode_known, encoded_layers
 from trainables.memory.fake import FakeTensors
-from trainables.memory.kernels import CudaDevice, cuda_kernels, library_workspaces
 from trainables.memory.memo import PredictionMemo
 from trainables.memory.optimizer import decisive_pairs, make_state, step_only
-from trainables.memory.replay import reserved_by
-from trainables.memory.report import Breakdown, MemoryReport, report_of
+from trainables.memory.report import Breakdown, MemoryReport
 from trainables.memory.storage_log import KINDS, Holdings, StorageLog
+from trainables.memory.target import context_of, kernels_of, libraries_of, report_on_target
 from trainables.memory.tracking import owned_tensors, track_forward, track_step
-from trainables.methods import FusionMethod, MethodConfig, MethodContext, build_method, get_method
+from trainables.methods import (
+    FusionMethod,
+    MethodConfig,
+    MethodContext,
+    MethodSpec,
+    build_method,
+    get_method,
+)
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import EncoderSource, ModalityInput, Tower, load_tower
@@ -87,9 +93,7 @@ class MemoryPredictor:
         Raises:
             UserError: If the method or the configuration is invalid for these encoders.
         """
-        spec = get_method(method)
-        if not isinstance(config, MethodConfig):
-            config = spec.config_class.from_dict(config)
+        spec, config = _looked_up(method, config)
         key = json.dumps([method, spec.method.__module__, config.to_dict()], sort_keys=True)
         if key not in self._known:
             self._known[key] = self.remembered(key, lambda: self._run(method, config))
@@ -130,9 +134,7 @@ class MemoryPredictor:
         Raises:
             UserError: If the method or the configuration is invalid for these encoders.
         """
-        spec = get_method(method)
-        if not isinstance(config, MethodConfig):
-            config = spec.config_class.from_dict(config)
+        spec, config = _looked_up(method, config)
         return self.forward_bytes(spec.method, config, tuple(self.encoders))
 
     def forward_bytes(
@@ -174,7 +176,7 @@ class MemoryPredictor:
         (``inputs``), ``fusion`` (activations between and after the encoders' layers), the ``backward pass``
         and the ``optimizer step``.
         """
-        built, held, _ = self._held(method, get_method(method).config_class.from_dict(config))
+        built, held, _ = self._held(method, _looked_up(method, config)[1])
         parts: Breakdown = defaultdict(lambda: dict.fromkeys(KINDS, 0))
         for (kind, part), size in held.items():
             parts[part or "fusion"][kind] += size
@@ -199,7 +201,7 @@ class MemoryPredictor:
         with here.faking():
             weights = sum(p.nbytes for tower in here._encoders().values() for p in tower.parameters())
             rise = max(here.encoded(modality)[-1].stretch.rise for modality in here.encoders)
-        return weights + rise + here._context_bytes
+        return weights + rise + context_of(here.setting)
 
     @contextmanager
     def faking(self) -> Iterator[None]:
@@ -209,8 +211,7 @@ class MemoryPredictor:
         """
         from transformers.initialization import no_init_weights
 
-        kernels = cuda_kernels(self._device) if self._on_gpu else nullcontext()
-        with self._fake.active(), garbage_kept(), no_init_weights(), kernels:
+        with self._fake.active(), garbage_kept(), no_init_weights(), kernels_of(self.setting):
             yield
 
     def context(self) -> MethodContext:
@@ -243,26 +244,6 @@ class MemoryPredictor:
             self._encoded[modality] = encoded_layers(tower, self.setting)
         return self._encoded[modality]
 
-    def report(
-        self, method: FusionMethod, held: Holdings, log: StorageLog, *, backward: bool = True
-    ) -> MemoryReport:
-        """Return the report of a step for the target.
-
-        Args:
-            method: The method.
-            held: Bytes held at the peak of the step.
-            log: The step's log.
-            backward: Whether there was a backward pass.
-        """
-        reserved = None
-        if self._on_gpu:
-            reserved = reserved_by(
-                log.allocations(),
-                library_workspaces(self._device, backward=backward),
-                expandable_segments=self.setting.expandable_segments,
-            )
-        return report_of(method, held, reserved, self._context_bytes)
-
     def remembered(self, key: str, run: Callable[[], MemoryReport]) -> MemoryReport:
         """Return a prediction from the store, or compute and store it.
 
@@ -272,7 +253,7 @@ class MemoryPredictor:
         """
         known = self.memo.get(self._content(key)) if self.memo else None
         if known is not None:
-            return replace(MemoryReport(**known), context=self._context_bytes)
+            return replace(MemoryReport(**known), context=context_of(self.setting))
         report = run()
         if self.memo:
             self.memo.put(self._content(key), asdict(report))
@@ -289,7 +270,7 @@ class MemoryPredictor:
         encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
         setting = replace(self.setting.same_memory(), context_bytes=0).to_dict()  # it is only added
-        libraries = library_workspaces(self._device) if self._on_gpu else []  # a variable may set their size
+        libraries = libraries_of(self.setting)  # a variable may set their size
         return json.dumps([encoders, task, setting, libraries, key], sort_keys=True, default=str)
 
     def _encoders(self) -> dict[str, Tower]:
@@ -301,20 +282,8 @@ class MemoryPredictor:
             }
         return self._towers[kernel]
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self.setting.target == "cuda"
-
-    @property
-    def _device(self) -> CudaDevice:
-        return CudaDevice(self.setting.compute_capability)
-
-    @property
-    def _context_bytes(self) -> int:
-        return self.setting.context_bytes if self._on_gpu else 0
-
     def _run(self, method: str, config: MethodConfig) -> MemoryReport:
-        return self.report(*self._held(method, config))
+        return report_on_target(*self._held(method, config), self.setting)
 
     def _held(self, method: str, config: MethodConfig) -> tuple[FusionMethod, Holdings, StorageLog]:
         """Run a step on fake tensors as the target would.
@@ -343,7 +312,7 @@ class MemoryPredictor:
             built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
             log = self.log()
             held = track_forward(built, self._inputs(built, rows, log), setting, log)
-            return self.report(built, held, log, backward=False)
+            return report_on_target(built, held, log, setting, backward=False)
 
     def _inputs(self, built: FusionMethod, rows: int, log: StorageLog) -> dict[str, ModalityInput]:
         """Return a fake batch. The frozen layers of the method are not run, if their memory is known."""
@@ -357,6 +326,12 @@ class MemoryPredictor:
             else:
                 inputs[modality] = self.encoded(modality)[stop].cached(rows)
         return inputs
+
+
+def _looked_up(method: str, config: Mapping[str, Any] | MethodConfig) -> tuple[MethodSpec, MethodConfig]:
+    """Return a registered method, and its configuration from the fields that differ from the defaults."""
+    spec = get_method(method)
+    return spec, config if isinstance(config, MethodConfig) else spec.config_class.from_dict(config)
 
 
 @contextmanager

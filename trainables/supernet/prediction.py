@@ -14,6 +14,7 @@ from trainables.elastic import Supernet
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.report import MemoryReport
 from trainables.memory.storage_log import Holdings, StorageLog
+from trainables.memory.target import report_on_target
 from trainables.memory.tracking import track, weights_on_device
 from trainables.methods import get_method
 from trainables.step.setting import TrainingSetting
@@ -69,7 +70,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
             distill=curriculum.distill,
             log=log,
         )
-        return predictor.report(supernet.largest, held, log)
+        return report_on_target(supernet.largest, held, log, predictor.setting)
 
 
 def track_supernet_step(
