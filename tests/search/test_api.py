@@ -153,14 +153,15 @@ def test_run_folder_tells_what_was_run(finished) -> None:
 
 
 def test_each_seed_is_trained_with_its_own_seed(settings) -> None:
-    # The constraint leaves two that are nearly equal: which one is the best is luck.
+    # The constraint leaves two that are nearly equal: which one is the best is luck, and so is which of
+    # them gets the two repeats.
     alike = {"num_samples": 3, "epochs": 1, "objectives": ("loss",), "constraints": ("loss>=1",)}
     alike |= {"head_start": "random", "keep": "last"}
     raced = run_search(SearchConfig(**settings | alike, name="seeds", seeds=3))
     assert raced.trials == len(_losses(raced)) == 5, "two repeats, as for a front of one"
     (member,) = raced.front
-    assert member["seeds"] == 2
     runs = _losses_of(raced, member["trial_id"])
+    assert member["seeds"] == len(runs) >= 2
     assert member["loss"] == pytest.approx(fmean(runs))
     assert member["spread"]["loss"] > 0
     assert 0 < member["p_front"] < 1
