@@ -46,7 +46,7 @@ CODES = (0, 1, 2)
 PATIENCE = 60.0  # seconds after which a case counts as hung
 #: What a command may leave although it is refused: knowledge that costs time to gain, locks, and damaged
 #: files that were set aside.
-MEMOS = ("predictions.sqlite", "text_lengths", "driver.json", "search.sqlite-wal", ".lock", ".damaged")
+MEMOS = ("predictions.sqlite", "columns", "driver.json", "search.sqlite-wal", ".lock", ".damaged")
 
 REPLAYED = [
     "--space",

@@ -122,7 +122,7 @@ def main() -> None:
     from trainables.memory.memo import PredictionMemo
     from trainables.memory.predictor import MemoryPredictor
     from trainables.step.setting import TrainingSetting
-    from trainables.towers import resolve_encoders
+    from trainables.towers import InputSizes, resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
     counts = dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))
@@ -134,12 +134,13 @@ def main() -> None:
     )
     context = SpaceContext.of(encoders)
     predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
-    data = prepare(dataset, encoders, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE)
+    data = prepare(dataset, encoders, InputSizes(text_length=TEXT_LENGTH, image_size=IMAGE_SIZE))
     spec = TrialSpec(
         dataset=str(folder),
         prepared=data.key,
         encoders={modality: encoder.address for modality, encoder in encoders.items()},
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
+        kinds={modality: encoder.kind for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=options.epochs,

@@ -260,6 +260,11 @@ class ReplayPredictor:
         """The setting of the recorded training steps."""
         return self.table.setting
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of modalities of the recorded trials, whose modalities have the names of kinds."""
+        return tuple(self.table.context.depths)
+
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
         """Return the memory of the nearest recorded configuration."""
         return self.table.nearest(config).memory

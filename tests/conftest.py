@@ -147,17 +147,18 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
     """What trials of a tiny search share. Training is plain: it starts at random and keeps the last epoch."""
     from trainables.data import open_dataset, prepare
     from trainables.step import Recipe, TrainingSetting
-    from trainables.towers import resolve_encoders
+    from trainables.towers import InputSizes, resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
     names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
     encoders = resolve_encoders(names)
-    data = prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32)
+    data = prepare(open_dataset(str(squares)), encoders, InputSizes(text_length=8, image_size=32))
     return TrialSpec(
         dataset=str(squares),
         prepared=data.key,
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
+        kinds={modality: encoder.kind for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu"),
         recipe=Recipe(warm_up=0, head_start="random", keep="last"),

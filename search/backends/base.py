@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -49,6 +49,10 @@ class Predictor(Protocol):
     @property
     def setting(self) -> TrainingSetting:
         """The setting of a training step."""
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """The kinds of modalities of a sample."""
 
     def predict_configuration(self, config: Mapping[str, Any]) -> MemoryReport:
         """Return the memory of an ordinary step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from trainables.data import (
     SPLITS,
     Dataset,
     FeatureCache,
+    default_encoders,
+    input_sizes,
     open_dataset,
     prepare,
-    typical_text_length,
 )
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryPredictor, MemoryReport
@@ -121,15 +122,25 @@ class TrainingBackend:
             UserError: If one of them does not exist or cannot be used.
         """
         dataset = open_dataset(config.data.dataset)
-        encoders = resolve_encoders(config.encoders.names, config.encoders.poolings)
-        dataset.require(encoders)
+        asked, data = config.encoders, config.data
+        names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
+        kinds = {modality: dataset.modalities[modality].kind for modality in names}
+        encoders = resolve_encoders(names, asked.poolings, kinds)
         for encoder in encoders.values():
             encoder.weights_location()  # refuses architectures without weights
         setting = TrainingSetting.of(
             config.step,
             precision="fp32",
-            text_length=config.data.text_length or typical_text_length(dataset, encoders["text"]),
-            image_size=config.encoders.image_size or encoders["image"].image_size or 224,
+            **asdict(
+                input_sizes(
+                    dataset,
+                    encoders,
+                    text_length=data.text_length,
+                    image_size=asked.image_size,
+                    audio_seconds=data.audio_seconds,
+                    feature_length=data.feature_length,
+                )
+            ),
             gradient_checkpointing=config.trial.gradient_checkpointing == "on",
             **config.target.changes(),
         )
@@ -167,8 +178,7 @@ class TrainingBackend:
         """Resolved sizes and poolings, counts of rows, and the fingerprints of dataset and encoders."""
         dataset, setting = self.dataset, self.predictor.setting
         return {
-            "resolved.text_length": setting.text_length,
-            "resolved.image_size": setting.image_size,
+            **{f"resolved.{name}": value for name, value in setting.sizes.of(self.predictor.kinds).items()},
             "dataset.fingerprint": dataset.fingerprint,
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": dataset.count(split) for split in SPLITS},
@@ -195,8 +205,7 @@ class TrainingBackend:
             data = prepare(
                 dataset,
                 self.encoders,
-                text_length=setting.text_length,
-                image_size=setting.image_size,
+                setting.sizes,
                 progress=lambda split, done, total: status.update(
                     f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
                 ),
@@ -208,6 +217,7 @@ class TrainingBackend:
             prepared=data.key,
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
             pooling={modality: encoder.pooling for modality, encoder in self.encoders.items()},
+            kinds={modality: encoder.kind for modality, encoder in self.encoders.items()},
             fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
             setting=setting,
             epochs=trial.epochs,

@@ -14,7 +14,6 @@ from search.cli.options import Given, Output, takes
 from search.cli.predictors import (
     ClassSettings,
     MethodSettings,
-    ModalitySettings,
     calibrated,
     describe,
     encoder_names,
@@ -61,7 +60,6 @@ class PictureSettings(Settings):
     MethodSettings,
     PictureSettings,
     EncoderSettings,
-    ModalitySettings,
     ClassSettings,
     PrecisionSettings,
     TargetSettings,

@@ -177,7 +177,7 @@ def _encoders() -> list[dict[str, Any]]:
     ] + [
         {
             "name": f"arch:{name}",
-            "modality": FAMILIES[known.model_type].modality,
+            "modality": FAMILIES[known.model_type].kind,
             "description": f"{known.description}; without weights, for `predict`",
         }
         for name, known in ARCHITECTURES.items()
@@ -190,7 +190,7 @@ def _encoders() -> list[dict[str, Any]]:
         },
         {
             "name": "features:dim=N",
-            "modality": "any",
+            "modality": "features",
             "description": "a new transformer over extracted features; also width, depth, heads, max_length",
         },
     ]

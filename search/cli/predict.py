@@ -14,7 +14,6 @@ from search.cli.options import Given, Output, options_of, takes
 from search.cli.predictors import (
     ClassSettings,
     MethodSettings,
-    ModalitySettings,
     calibrated,
     describe,
     encoder_names,
@@ -98,7 +97,6 @@ class DeviceSettings(Settings):
     DeviceSettings,
     SizingSettings,
     EncoderSettings,
-    ModalitySettings,
     ClassSettings,
     PrecisionSettings,
     TargetSettings,

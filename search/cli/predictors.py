@@ -59,22 +59,6 @@ class ClassSettings(Settings):
     ] = 13
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModalitySettings(Settings):
-    """Encoders of any modalities."""
-
-    panel: ClassVar[str | None] = SAMPLES
-
-    encoder: Annotated[
-        tuple[str, ...],
-        Help(
-            "Encoder of a modality, for example audio=arch:whisper-tiny. The option may be repeated; it "
-            "replaces --text-encoder and --image-encoder.",
-            metavar="MODALITY=NAME",
-        ),
-    ] = ()
-
-
 def make_predictor(given: Given, calibration: Calibration | None = None) -> MemoryPredictor:
     """Return the predictor that a command's options describe.
 
@@ -91,8 +75,7 @@ def make_predictor(given: Given, calibration: Calibration | None = None) -> Memo
     from trainables.towers import resolve_encoders
 
     chosen = given.make(EncoderSettings)
-    named = named_values("--encoder", given.make(ModalitySettings).encoder, "audio=arch:whisper-tiny")
-    encoders = resolve_encoders(named or chosen.names, chosen.poolings)
+    encoders = resolve_encoders(chosen.names, chosen.poolings)
     own_size = next((e.image_size for e in encoders.values() if e.image_size), 224)
     return MemoryPredictor(
         encoders,
@@ -176,10 +159,8 @@ def step_in_words(predictor: MemoryPredictor, given: Given) -> str:
     """Return the sizes and the precision of the predicted step, and whether this machine decided it."""
     setting = predictor.setting
     decided = ", as this machine computes" if given.make(PrecisionSettings).precision == AUTO else ""
-    return (
-        f"a step of {setting.batch_size} samples, {setting.text_length} tokens, {setting.image_size} px, in "
-        f"{setting.precision}{decided}"
-    )
+    sizes = setting.sizes.words(predictor.kinds)
+    return f"a step of {setting.batch_size} samples, {sizes}, in {setting.precision}{decided}"
 
 
 def encoder_names(predictor: MemoryPredictor) -> str:

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from search.config.address import DEFAULT, TrackingAddress
-from search.config.markers import DURATION, SIZE, Changeable, DefaultWith, Only
-from search.config.paths import absolute_dataset, absolute_encoder, absolute_file, absolute_files
+from search.config.markers import DURATION, NAMES, SIZE, Changeable, DefaultWith, Only, named_values
+from search.config.paths import (
+    absolute_dataset,
+    absolute_encoder,
+    absolute_encoders,
+    absolute_file,
+    absolute_files,
+)
 from search.config.pooling import poolings, written_poolings
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
@@ -161,6 +167,30 @@ class DataSettings(Settings):
         AtLeast(1),
         AtMost(MOST),
     ] = None
+    audio_seconds: Annotated[
+        float | None,
+        Help(
+            "Length in seconds that each sound is cut or padded to.", metavar="SECONDS", default="5 seconds"
+        ),
+        MoreThan(0),
+        AtMost(MOST),
+    ] = None
+    feature_length: Annotated[
+        int | None,
+        Help(
+            "Number of vectors that each sequence of extracted features is cut or padded to; an encoder that "
+            "takes fewer gets fewer.",
+            metavar="N",
+            default="all vectors of the training sequences fit",
+        ),
+        AtLeast(1),
+        AtMost(MOST),
+    ] = None
+    modalities: Annotated[
+        tuple[str, ...],
+        Help("The modalities to use.", default="all of the dataset"),
+        NAMES,
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +209,17 @@ class EncoderSettings(Settings):
         Help(_ENCODER.format("Image", "arch:vit-base and arch:vit-large"), metavar="NAME|FOLDER"),
         Kept(absolute_encoder),
     ] = "dinov2-small"
+    encoder: Annotated[
+        tuple[str, ...],
+        Help(
+            "Encoder of a modality, for example audio=openai/whisper-tiny. The option may be repeated. "
+            "Modalities that it does not name have --text-encoder or --image-encoder if they are of that "
+            "kind, and extracted features a new encoder of their size; commands without a dataset then have "
+            "no others.",
+            metavar="MODALITY=NAME",
+        ),
+        Kept(absolute_encoders),
+    ] = ()
     image_size: Annotated[
         int | None,
         Help(
@@ -203,9 +244,19 @@ class EncoderSettings(Settings):
     ] = ()
 
     @property
-    def names(self) -> dict[str, str]:
-        """Encoder name of each modality."""
+    def named(self) -> dict[str, str]:
+        """Name of the encoder of each modality that ``encoder`` names."""
+        return named_values("--encoder", self.encoder, "audio=openai/whisper-tiny")
+
+    @property
+    def by_kind(self) -> dict[str, str]:
+        """Name of the encoder of other modalities, by kind."""
         return {"text": self.text_encoder, "image": self.image_encoder}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each modality's encoder where there is no dataset: the named ones, or text and image."""
+        return self.named or self.by_kind
 
     @property
     def poolings(self) -> dict[str, str]:

@@ -35,3 +35,9 @@ def absolute_encoder(name: str) -> str:
     prefix = PREFIX if name.startswith(PREFIX) else ""
     folder = name.removeprefix(prefix)
     return name if folder in BUNDLED or not os.path.isdir(folder) else prefix + absolute(folder)
+
+
+def absolute_encoders(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return texts such as ``audio=FOLDER`` with the absolute paths of the encoders' folders."""
+    parts = (text.partition("=") for text in texts)
+    return tuple(f"{modality}{equals}{absolute_encoder(name)}" for modality, equals, name in parts)

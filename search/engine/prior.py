@@ -15,9 +15,11 @@ from search.records.store import SearchStore
 from search.setup import Setup
 from spaces import Member, Space, SpaceContext
 from spaces.base import CHECKPOINTING
+from trainables.data import KINDS
 from trainables.errors import UserError
 from trainables.parameters import Choices, Parameter
 from trainables.step import Recipe
+from trainables.towers import InputSizes
 
 #: Most members that are tried to express one configuration. More than one is needed only if a parameter has
 #: another name than the field that it decides.
@@ -196,14 +198,14 @@ def comparable(
             compare(what, *names)
 
     compare_content("dataset", "dataset.fingerprint", old.data.dataset, new.data.dataset)
-    for modality in dict.fromkeys((*old.encoders.names, *new.encoders.names)):
-        names = (old.encoders.names.get(modality), new.encoders.names.get(modality))
+    for modality in dict.fromkeys((*_modalities(old_details), *_modalities(new_details))):
+        names = (_encoder(old, modality), _encoder(new, modality))
         compare_content(f"{modality} encoder", f"encoder.{modality}.fingerprint", *names)
         poolings = [details.get(f"encoder.{modality}.pooling") for details in (old_details, new_details)]
         compare(f"{modality} pooling", *poolings)
     compare("epochs", old.trial.epochs, new.trial.epochs)
     compare("batch size", old.step.batch_size, new.step.batch_size)
-    for what in ("text_length", "image_size"):
+    for what in InputSizes().of(KINDS):
         key = f"resolved.{what}"
         compare(what.replace("_", " "), old_details.get(key), new_details.get(key))
     compare("precision", old.step.precision, new.step.precision)
@@ -215,3 +217,14 @@ def comparable(
     for option in Recipe.options():
         compare(option.name.replace("_", " "), *(getattr(each.recipe, option.name) for each in (old, new)))
     return found
+
+
+def _modalities(details: Mapping[str, Any]) -> list[str]:
+    """Return the modalities whose encoders a search's details list."""
+    keys = (key.removesuffix(".fingerprint") for key in details if key.endswith(".fingerprint"))
+    return [key.removeprefix("encoder.") for key in keys if key.startswith("encoder.")]
+
+
+def _encoder(config: SearchConfig, modality: str) -> str | None:
+    """Return the name of the encoder that settings name for a modality, if they do."""
+    return config.encoders.named.get(modality) or config.encoders.by_kind.get(modality)

@@ -186,7 +186,7 @@ def run_trials(
     say(
         console,
         f"search '{config.run_name}': {searcher.planned} trials of {epochs}, {placement.summary}; batch "
-        f"{setting.batch_size}, {setting.text_length} tokens, {setting.image_size} px",
+        f"{setting.batch_size}, {setting.sizes.words(setup.predictor.kinds)}",
     )
     if placement.note:
         say(console, placement.note)

@@ -297,7 +297,7 @@ def find_largest_setting(
     own = _whole_fields(config)
     accumulation = predictor.setting.gradient_accumulation
     ranges: dict[str, tuple[int, int | None]] = {"batch_size": (accumulation, None)}
-    if "text" in predictor.encoders:
+    if "text" in predictor.kinds:
         ranges["text_length"] = (2, None)  # a special token at either end
     ranges |= own
     for name in names:

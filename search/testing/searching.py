@@ -80,6 +80,7 @@ class CountingPredictor:
     """Predicts memory that grows with the fused layers, and counts how often it is asked."""
 
     setting = TrainingSetting(prefix="computed", target="cpu")
+    kinds = ("text", "image")
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()

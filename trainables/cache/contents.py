@@ -29,7 +29,7 @@ KINDS = {
     "prepared": "prepared datasets",
     "features": "outputs of frozen layers",
     "pooled": "pooled vectors of frozen encoders",
-    "text_lengths": "default text lengths of datasets",
+    "columns": "what was measured of columns of datasets",
     "encoders": "bundled encoders, converted",
     "predictions": "predictions of memory",
     "calibrations": "measurements of this machine's device",
@@ -40,7 +40,7 @@ KINDS = {
 #: Kinds that cannot be computed again. They are removed only if they are named.
 PRECIOUS = ("calibrations", "searches")
 
-_FOLDERS = ("prepared", "features", "pooled", "text_lengths", "encoders")
+_FOLDERS = ("prepared", "features", "pooled", "columns", "encoders")
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,31 @@
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.included import DATASETS, open_dataset
+from trainables.data.kinds import KINDS
 from trainables.data.loader import Batch, Loader
 from trainables.data.matching import matched
-from trainables.data.prepared import PreparedData, prepare, typical_text_length
+from trainables.data.prepared import PreparedData, prepare
 from trainables.data.rows import SPLITS
-from trainables.data.source import Dataset
+from trainables.data.sizes import default_encoders, input_sizes
+from trainables.data.source import Dataset, Modality
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "KINDS",
     "SPLITS",
     "Batch",
     "Dataset",
     "FeatureCache",
     "Loader",
+    "Modality",
     "NoRoomError",
     "PrefixFeatures",
     "PreparedData",
+    "default_encoders",
     "get_augmentation",
+    "input_sizes",
     "matched",
     "open_dataset",
     "prepare",
-    "typical_text_length",
 ]

@@ -1,33 +1,30 @@
 """The distinct inputs of one modality of a split, each stored once in an Arrow file.
 
-The same picture or text may occur in many rows: with each of its captions, questions or hypotheses.
+The same picture or text may occur in many rows: with each of its captions, questions or hypotheses. The first
+cell of every file is the blank, which stands for a value that is missing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-#: Content of a cell: a text, the bytes of an image file, or None if the cell is empty.
-Content = str | bytes | None
+from trainables.data.kinds import Content, Convert, Facts, Kind
 
-#: Function of the contents of cells, and of a word for the row of each, for error messages. It returns the
-#: cells' values by column.
-Convert = Callable[[list[Content], list[str]], dict[str, pa.Array]]
+#: Number of the cell that stands for a value that is missing.
+BLANK = 0
 
 _LOT = 512  # cells in a batch of a file, so that a cell's number determines its place
 
 
 class CellWriter:
-    """Writes the distinct cells of one modality of a split, in the order in which they first occur.
+    """Writes the blank and then the distinct cells of one modality of a split, as they first occur.
 
     In memory it keeps a hash of each distinct cell, and at most ``_LOT`` contents.
 
@@ -39,9 +36,9 @@ class CellWriter:
     def __init__(self, writer: pa.RecordBatchWriter, convert: Convert) -> None:
         self._writer = writer
         self._convert = convert
-        self._numbers: dict[bytes, int] = {}
-        self._contents: list[Content] = []
-        self._rows: list[str] = []
+        self._numbers: dict[bytes, int] = {digest(None): BLANK}
+        self._contents: list[Content] = [None]
+        self._rows: list[str] = ["the blank"]
 
     def add(self, contents: Iterable[Content], rows: Iterable[str]) -> pa.Array:
         """Take the cells of the next rows.
@@ -77,53 +74,44 @@ class Cells:
 
     Args:
         path: The Arrow file.
-        modality: Name of the modality.
-        info: Description of the prepared data.
+        kind: Kind of the modality.
+        facts: What is known of the modality.
     """
 
-    def __init__(self, path: Path, modality: str, info: Mapping[str, Any]) -> None:
-        self._modality = modality
-        self._info = info
-        self._lots = [self._views(batch) for batch in read_batches(path)]
+    def __init__(self, path: Path, kind: Kind, facts: Facts) -> None:
+        self.kind = kind
+        self._facts = facts
+        self._lots = [kind.views(batch, facts) for batch in read_batches(path)]
 
     def __len__(self) -> int:
-        return sum(len(lot[self._modality]) for lot in self._lots)
+        return sum(len(next(iter(lot.values()))) for lot in self._lots)
 
     def inputs(self, cells: Tensor) -> dict[str, Tensor]:
-        """Return an encoder's inputs for the cells with these numbers (B,), see ``PreparedSplit.inputs``."""
-        if self._modality == "text":
-            ids = torch.from_numpy(self._take("text", cells)).long()
-            return {"input_ids": ids, "attention_mask": self._real(cells)}
-        pixels = torch.from_numpy(self._take("image", cells)).permute(0, 3, 1, 2)
-        mean = torch.tensor(self._info["image_mean"]).view(3, 1, 1)
-        std = torch.tensor(self._info["image_std"]).view(3, 1, 1)
-        return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
+        """Return an encoder's inputs for the cells with these numbers (B,), as ``Kind.inputs`` says."""
+        return self.kind.inputs(self._taken(cells, self._lots[0]), self._facts)
 
     def mask(self, cells: Tensor) -> Tensor | None:
-        """Return a mask that is True for the cells' real tokens, shape (B, T); None for images."""
-        return self._real(cells) if self._modality == "text" else None
+        """Return a mask that is True for the cells' real tokens, shape (B, T); None if none is padding."""
+        narrow = [name for name, values in self._lots[0].items() if values.ndim == 1]
+        return self.kind.mask(self._taken(cells, narrow), self._facts)
 
-    def _real(self, cells: Tensor) -> Tensor:
-        lengths = torch.from_numpy(self._take("text_tokens", cells))
-        return torch.arange(self._info["text_length"])[None] < lengths[:, None]
-
-    def _take(self, column: str, cells: Tensor) -> np.ndarray:
-        return np.stack([self._lots[cell // _LOT][column][cell % _LOT] for cell in cells.tolist()])
-
-    def _views(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        n, size = batch.num_rows, self._info["image_size"]
-        if self._modality == "text":
-            ids = batch["text"].flatten().to_numpy().reshape(n, self._info["text_length"])
-            return {"text": ids, "text_tokens": batch["text_tokens"].to_numpy()}
-        pixels = np.frombuffer(batch["image"].buffers()[1], dtype=np.uint8)
-        return {"image": pixels[: n * size * size * 3].reshape(n, size, size, 3)}
+    def _taken(self, cells: Tensor, columns: Iterable[str]) -> dict[str, np.ndarray]:
+        numbers = cells.tolist()
+        return {
+            column: np.stack([self._lots[cell // _LOT][column][cell % _LOT] for cell in numbers])
+            for column in columns
+        }
 
 
 def digest(content: Content) -> bytes:
     """Return a hash of a cell's content; that of an empty cell equals no other."""
     if content is None:
         return b""
-    return hashlib.blake2b(content.encode() if isinstance(content, str) else content, digest_size=16).digest()
+    if isinstance(content, np.ndarray):
+        data = repr(content.shape).encode() + content.tobytes()
+    else:
+        data = content.encode() if isinstance(content, str) else content
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 @contextmanager

@@ -12,9 +12,6 @@ from trainables.data.features import PrefixFeatures, to_device
 from trainables.data.prepared import PreparedSplit
 from trainables.towers import ModalityInput
 
-#: Texts are padded to a multiple of this number of tokens, so that batches have few different shapes.
-TEXT_STEP = 8
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -27,7 +24,7 @@ class Batch:
 class Loader:
     """Loads the rows of a split in batches.
 
-    Texts are padded to the longest one of the batch, rounded up to a multiple of ``TEXT_STEP``.
+    Texts are padded to about the longest one of the batch.
 
     Args:
         split: The rows.
@@ -86,17 +83,9 @@ class Loader:
             if modality in self.features:
                 inputs[modality] = to_device(self.features[modality].sequence(rows), self.device)
                 continue
-            raw = self.split.inputs(modality, rows)
-            if modality == "text":
-                raw = _without_common_padding(raw)
-            if generator is not None and self.augment is not None and modality == "image":
+            kind = self.split.cells[modality].kind
+            raw = kind.trimmed(self.split.inputs(modality, rows))
+            if generator is not None and self.augment is not None and "pixel_values" in raw:
                 raw["pixel_values"] = self.augment(raw["pixel_values"], generator)
             inputs[modality] = to_device(raw, self.device)
         return Batch(inputs, self.split.labels[rows].to(self.device))
-
-
-def _without_common_padding(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return token ids and mask, both (B, T), without most of the padding that all texts have."""
-    longest = int(text["attention_mask"].sum(dim=1).max())
-    length = -(-max(longest, 1) // TEXT_STEP) * TEXT_STEP
-    return {name: tensor[:, :length] for name, tensor in text.items()}

@@ -154,7 +154,7 @@ class MatchedRows:
         """
         found = {}
         for split in SPLITS:
-            table = self._table(split, [self.dataset.modalities["text"], self.dataset.label])
+            table = self._table(split, [self.dataset.modalities["text"].column, self.dataset.label])
             texts, classes = (column.to_pylist() for column in table.columns)
             titles = [" ".join((text or "").casefold().split()) for text in texts]
             try:
@@ -171,7 +171,7 @@ class MatchedRows:
         """Yield the pairs of a split in order, in batches of at most ``rows`` pairs."""
         pairs, modalities, label = self.pairs[split], self.dataset.modalities, self.dataset.label
         table = self._table(split, [column for column in columns if column != label])
-        taken = {modalities["text"]: pairs.titles, modalities["image"]: pairs.pictures}
+        taken = {modalities["text"].column: pairs.titles, modalities["image"].column: pairs.pictures}
         for start in range(0, len(pairs.labels), rows):
             part = slice(start, start + rows)
             yield pa.record_batch(

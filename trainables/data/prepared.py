@@ -1,50 +1,39 @@
-"""Datasets that are decoded, resized and tokenised once, into memory-mapped Arrow files for all trials."""
+"""Datasets that are decoded and brought to one size once, into memory-mapped Arrow files for all trials."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from trainables.cache import ADVICE, build_once, cache_dir
 from trainables.cache.entries import entries_of, last_used, remove, size_of
-from trainables.data.cells import (
-    Cells,
-    CellWriter,
-    Content,
-    Convert,
-    digest,
-    read_batches,
-    writing_batches,
-)
+from trainables.data.cells import BLANK, Cells, CellWriter, digest, read_batches, writing_batches
+from trainables.data.kinds import KINDS
 from trainables.data.rows import SPLITS
-from trainables.data.source import Dataset, image_bytes
+from trainables.data.source import Dataset
 from trainables.disk import disk_full, free_space
-from trainables.errors import UserError
 from trainables.progress import Tick, no_tick
 from trainables.tasks import Task, read_task
-from trainables.towers import EncoderSource
+from trainables.towers import EncoderSource, InputSizes
 from trainables.units import GIB
 
 #: Largest size of all prepared datasets together in bytes.
 LIMIT = 32 * GIB
 
-_FORMAT = 3  # increase when the layout below changes
+_FORMAT = 4  # increase when the layout below changes
 _ROW_BYTES = 16  # of a row's label and numbers of cells, about
 
 Progress = Callable[[str, int, int], None]
@@ -62,7 +51,7 @@ class PreparedData:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """Description of the data: task, modalities, sizes, image mean and standard deviation."""
+        """Description of the data: the task; ``modalities`` with the kind and the facts of each."""
         return json.loads((self.folder / "prepared.json").read_text())
 
     @property
@@ -99,8 +88,9 @@ class PreparedSplit:
         self.labels = torch.from_numpy(np.concatenate([_read_labels(batch["label"]) for batch in batches]))
         self.cells: dict[str, Cells] = {}
         self.index: dict[str, Tensor] = {}
-        for modality in info["modalities"]:
-            self.cells[modality] = Cells(_cells_path(folder, name, modality), modality, info)
+        for modality, described in info["modalities"].items():
+            kind = KINDS[described["kind"]]
+            self.cells[modality] = Cells(_cells_path(folder, name, modality), kind, described["facts"])
             numbers = np.concatenate([batch[modality].to_numpy() for batch in batches])
             self.index[modality] = torch.from_numpy(numbers).long()
 
@@ -108,22 +98,24 @@ class PreparedSplit:
         return len(self.labels)
 
     def inputs(self, modality: str, rows: Tensor) -> dict[str, Tensor]:
-        """Return an encoder's inputs for the given rows.
+        """Return an encoder's inputs for the given rows, as ``Kind.inputs`` says.
 
         Args:
-            modality: ``text`` returns ``input_ids`` (B, T) and ``attention_mask`` (B, T), which is True for
-                real tokens. ``image`` returns normalised ``pixel_values`` (B, 3, S, S).
+            modality: Name of the modality.
             rows: Row numbers, shape (B,).
         """
         return self.cells[modality].inputs(self.index[modality][rows])
+
+    def present(self, modality: str) -> Tensor:
+        """Return whether each row has a value of a modality, shape (N,)."""
+        return self.index[modality] != BLANK
 
 
 def prepare(
     dataset: Dataset,
     encoders: Mapping[str, EncoderSource],
+    sizes: InputSizes,
     *,
-    text_length: int,
-    image_size: int,
     progress: Progress | None = None,
     tick: Tick = no_tick,
 ) -> PreparedData:
@@ -132,9 +124,7 @@ def prepare(
     Args:
         dataset: The dataset.
         encoders: One encoder for each modality to prepare.
-        text_length: Number of tokens to which texts are cut or padded.
-        image_size: Side of the square images in pixels. Images are resized to this length of the shorter side
-            and then cropped at the centre.
+        sizes: Sizes to which the values of each kind are brought.
         progress: Called with (split, rows done, rows of the split).
         tick: Called while another process that prepares the same makes progress.
 
@@ -143,17 +133,18 @@ def prepare(
         UserError: If the dataset lacks a modality or a row cannot be read. The message names the row.
     """
     dataset.require(encoders)
-    processing = {m: encoder.fingerprint() for m, encoder in encoders.items() if m == "text"}
-    mean, std = _image_statistics(encoders.get("image"))
+    kinds = {modality: KINDS[dataset.modalities[modality].kind] for modality in encoders}
     info = {
         "format": _FORMAT,
         "dataset": dataset.fingerprint,
-        "tokenizer": processing,
-        "modalities": sorted(encoders),
-        "text_length": text_length,
-        "image_size": image_size,
-        "image_mean": mean,
-        "image_std": std,
+        "modalities": {
+            modality: {
+                "column": dataset.modalities[modality].column,
+                "kind": kind.name,
+                "facts": kind.facts(dataset, modality, encoders[modality], sizes),
+            }
+            for modality, kind in sorted(kinds.items())
+        },
         **dataset.task.to_dict(),
     }
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
@@ -172,52 +163,6 @@ def prepare(
 
     build_once(folder / key, build, tick)
     return PreparedData(folder / key)
-
-
-def typical_text_length(dataset: Dataset, encoder: EncoderSource) -> int:
-    """Return a text length in tokens that at most one in a hundred training texts exceeds.
-
-    The length is rounded up to a multiple of 8 and is at most the encoder's largest length.
-
-    Args:
-        dataset: The dataset.
-        encoder: The text encoder, which defines the tokeniser and the largest length.
-    """
-    key = hashlib.sha256(f"{dataset.fingerprint}{encoder.fingerprint()}".encode()).hexdigest()[:16]
-    path = cache_dir() / "text_lengths" / f"{key}.json"
-
-    def build(target: Path) -> None:
-        tokenizer = load_tokenizer(encoder)
-        column = dataset.modalities["text"]
-        lengths = [
-            len(ids)
-            for batch in dataset.batches("train", [column])
-            for ids in tokenizer([text or "" for text in batch[column].to_pylist()])["input_ids"]
-        ]
-        target.write_text(json.dumps(float(np.percentile(lengths, 99, method="higher"))))
-
-    build_once(path, build)
-    tokens = json.loads(path.read_text())
-    return min(int(-(-tokens // 8) * 8), encoder.max_text_length)
-
-
-def load_tokenizer(encoder: EncoderSource) -> Any:
-    """Load an encoder's tokeniser, configured to pad on the right.
-
-    Raises:
-        UserError: If the encoder has no tokeniser that can be loaded.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            encoder.location, padding_side="right", trust_remote_code=False
-        )
-    except Exception as error:  # what a malformed file raises has no class in common
-        raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _rows_path(folder: Path, split: str) -> Path:
@@ -243,64 +188,25 @@ def _write_split(
         pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         writers = {}
         for modality, encoder in encoders.items():
-            schema, convert = (
-                _texts(encoder, info["text_length"])
-                if modality == "text"
-                else _images(pool, info["image_size"])
-            )
-            file = stack.enter_context(writing_batches(_cells_path(folder, split, modality), schema))
-            writers[modality] = CellWriter(file, convert)
+            kind, facts = KINDS[dataset.modalities[modality].kind], info["modalities"][modality]["facts"]
+            path = _cells_path(folder, split, modality)
+            file = stack.enter_context(writing_batches(path, kind.schema(facts)))
+            writers[modality] = CellWriter(file, kind.convert(encoder, facts, pool))
         schema = pa.schema({"label": _label_type(dataset.task), **dict.fromkeys(writers, pa.int32())})
         rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
-        columns = [dataset.label, *(dataset.modalities[modality] for modality in writers)]
+        columns = [dataset.label, *(dataset.modalities[modality].column for modality in writers)]
         for batch in dataset.batches(split, columns):
             labels = dataset.task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
             stored = {"label": _stored_labels(labels)}
             rows = [f"{where} {done + i}" for i in range(batch.num_rows)]
             for modality, writer in writers.items():
-                stored[modality] = writer.add(_contents(dataset, modality, batch), rows)
+                stored[modality] = writer.add(dataset.contents(modality, batch), rows)
             rows_file.write(pa.record_batch(stored, schema=schema))
             done += batch.num_rows
             if progress:
                 progress(split, done, total)
         for writer in writers.values():
             writer.flush()
-
-
-def _contents(dataset: Dataset, modality: str, batch: pa.RecordBatch) -> list[Content]:
-    """Return the contents of a batch's cells; an empty text is a text without characters."""
-    values = batch[dataset.modalities[modality]].to_pylist()
-    return [text or "" for text in values] if modality == "text" else list(map(image_bytes, values))
-
-
-def _texts(encoder: EncoderSource, length: int) -> tuple[pa.Schema, Convert]:
-    """Return the columns of texts, and the function that tokenises them."""
-    tokenizer = load_tokenizer(encoder)
-    schema = pa.schema({"text": pa.list_(pa.int32(), length), "text_tokens": pa.int32()})
-
-    def convert(texts: list[Content], _: list[str]) -> dict[str, pa.Array]:
-        encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length")
-        ids = np.asarray(encoded["input_ids"], dtype=np.int32)
-        # A tokeniser without special tokens turns an empty text into padding only. One position then counts
-        # as real, because attention needs at least one real token.
-        lengths = np.maximum(np.asarray(encoded["attention_mask"]).sum(axis=1), 1)
-        return {
-            "text": pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length),
-            "text_tokens": pa.array(lengths.astype(np.int32)),
-        }
-
-    return schema, convert
-
-
-def _images(pool: ThreadPoolExecutor, size: int) -> tuple[pa.Schema, Convert]:
-    """Return the column of images, and the function that decodes them in a pool of threads."""
-    schema = pa.schema({"image": pa.binary(size * size * 3)})
-
-    def convert(images: list[Content], rows: list[str]) -> dict[str, pa.Array]:
-        pixels = pool.map(_pixels, images, repeat(size), rows)
-        return {"image": pa.array(list(pixels), type=schema.field("image").type)}
-
-    return schema, convert
 
 
 def _size(dataset: Dataset, info: Mapping[str, Any], cells: Callable[[str, str], int]) -> int:
@@ -311,16 +217,19 @@ def _size(dataset: Dataset, info: Mapping[str, Any], cells: Callable[[str, str],
         info: Description of the data.
         cells: Returns the number of stored cells of a split and modality.
     """
-    bytes_of = {"text": 4 * info["text_length"] + 4, "image": 3 * info["image_size"] ** 2}
-    of_cells = sum(cells(s, modality) * bytes_of[modality] for s in SPLITS for modality in info["modalities"])
+    bytes_of = {
+        modality: KINDS[described["kind"]].cell_bytes(described["facts"])
+        for modality, described in info["modalities"].items()
+    }
+    of_cells = sum(cells(split, modality) * size for split in SPLITS for modality, size in bytes_of.items())
     return of_cells + sum(map(dataset.count, SPLITS)) * _ROW_BYTES
 
 
 def _distinct(dataset: Dataset, split: str, modality: str, progress: Progress | None) -> int:
     """Return the number of distinct cells of a split and modality."""
     found: set[bytes] = set()
-    for batch in dataset.batches(split, [dataset.modalities[modality]]):
-        found.update(map(digest, _contents(dataset, modality, batch)))
+    for batch in dataset.batches(split, [dataset.modalities[modality].column]):
+        found.update(map(digest, dataset.contents(modality, batch)))
         if progress:
             progress(split, 0, dataset.count(split))
     return len(found)
@@ -369,40 +278,3 @@ def _read_labels(stored: pa.Array) -> np.ndarray:
     if not pa.types.is_fixed_size_list(stored.type):
         return stored.to_numpy()
     return stored.flatten().to_numpy().reshape(len(stored), -1)
-
-
-def _pixels(data: bytes | None, size: int, where: str) -> bytes:
-    if data is None:
-        raise UserError(f"{where}: the image is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as stored:
-            image = ImageOps.exif_transpose(stored)
-            if image.mode.startswith("I;16"):
-                # convert would clip 16-bit values to 8 bits instead of scaling them
-                picture = image.point(lambda value: value / 256).convert("L").convert("RGB")
-            else:
-                picture = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: the image cannot be decoded ({error})") from error
-    scale = size / min(picture.size)
-    width, height = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return resized.crop((left, top, left + size, top + size)).tobytes()
-
-
-def _image_statistics(encoder: EncoderSource | None) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation that the encoder was trained with; ImageNet's by default."""
-    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
-    config: Mapping[str, Any] = {}
-    if encoder is not None:
-        from transformers import ImageProcessingMixin
-
-        try:
-            config, _ = ImageProcessingMixin.get_image_processor_dict(encoder.location)
-        except OSError:
-            config = {}
-    mean = config.get("image_mean") or IMAGENET_DEFAULT_MEAN
-    std = config.get("image_std") or IMAGENET_DEFAULT_STD
-    return list(mean), list(std)

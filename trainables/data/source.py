@@ -1,8 +1,8 @@
 """Datasets in the format that users provide: a folder of Parquet files, one per split.
 
 The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards such as
-``train-*.parquet``. Each file has one column per modality and a label column. Text columns contain strings.
-Image columns contain encoded files (PNG, JPEG, WebP, …) as binary. The task defines the type of the labels.
+``train-*.parquet``. Each file has one column per modality and a label column. The kind of a modality defines
+the type of its column, and the task that of the labels. A null in a modality's column is a missing value.
 The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
 ``paretofuse.task`` and further keys that the task defines.
 """
@@ -19,13 +19,25 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor
 
+from trainables.data.kinds import KINDS, Content, kinds_of
 from trainables.data.rows import SPLITS, ParquetRows, Rows
-from trainables.errors import UserError
+from trainables.errors import UserError, unknown
 from trainables.tasks import DEFAULT_TASK, LabelColumn, Task, get_task
 
-_DEFAULT_COLUMNS = {"text": "text", "image": "image"}
-
 _LABELS = 65_536  # labels read at a time
+
+
+@dataclass(frozen=True)
+class Modality:
+    """Where the values of a modality are.
+
+    Attributes:
+        column: Name of the column.
+        kind: Name of the kind; one of ``KINDS``.
+    """
+
+    column: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -35,14 +47,14 @@ class Dataset:
     Attributes:
         name: The name that the user wrote.
         rows: The rows of each split.
-        modalities: Name of each modality's column.
+        modalities: Column and kind of each modality, in the order in which methods get them.
         label: Name of the label column.
         kind: Name of the task.
     """
 
     name: str
     rows: Rows
-    modalities: dict[str, str]
+    modalities: dict[str, Modality]
     label: str
     kind: str
 
@@ -101,6 +113,11 @@ class Dataset:
         """
         return self.rows.batches(split, columns, rows)
 
+    def contents(self, modality: str, batch: pa.RecordBatch) -> list[Content]:
+        """Return the contents of a batch's cells of one modality; None for a value that is missing."""
+        where = self.modalities[modality]
+        return KINDS[where.kind].contents(batch[where.column])
+
     def _stored_labels(self, split: str) -> Iterator[pa.ChunkedArray]:
         for batch in self.batches(split, [self.label], _LABELS):
             yield pa.chunked_array([batch[self.label]])
@@ -118,7 +135,8 @@ def open_folder(name: str, folder: Path) -> Dataset:
     """
     rows = ParquetRows(name, {split: _split_files(name, folder, split) for split in SPLITS})
     metadata = rows.metadata
-    modalities = _from_json(name, metadata, "paretofuse.modalities") or _DEFAULT_COLUMNS
+    schema = rows.schema(rows.files["train"][0])
+    modalities = _modalities(name, schema, _from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
     kind = metadata.get("paretofuse.task", DEFAULT_TASK)
     task = get_task(kind)
@@ -129,11 +147,6 @@ def open_folder(name: str, folder: Path) -> Dataset:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
     return dataset
-
-
-def image_bytes(value: Any) -> bytes | None:
-    """Return the encoded bytes of an image cell, which is binary or a struct with a ``bytes`` field."""
-    return value.get("bytes") if isinstance(value, dict) else value
 
 
 def _split_files(name: str, folder: Path, split: str) -> tuple[Path, ...]:
@@ -151,21 +164,55 @@ def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
         raise UserError(f"dataset '{name}': schema key {key} is no JSON: {metadata[key]!r}") from error
 
 
+def _modalities(name: str, schema: pa.Schema, described: Any) -> dict[str, Modality]:
+    """Return the modalities that a dataset's description lists, or else those with the name of a kind.
+
+    Args:
+        name: The dataset's name in error messages.
+        schema: The schema of its files.
+        described: A column's name, or an object with ``column`` and ``kind``, by modality; or None.
+    """
+    if described is None:
+        described = {kind: kind for kind in KINDS if kind in schema.names}
+        if not described:
+            raise UserError(
+                f"dataset '{name}': no column has the name of a kind ({', '.join(KINDS)}); its columns: "
+                f"{', '.join(schema.names)}; schema key paretofuse.modalities names others"
+            )
+    key = f"dataset '{name}': schema key paretofuse.modalities"
+    if not isinstance(described, dict) or not described:
+        raise UserError(f'{key} is {described!r}; write it as {{"text": "COLUMN"}}')
+    found = {}
+    for modality, value in described.items():
+        given = value if isinstance(value, dict) else {"column": value}
+        column, kind = given.get("column"), given.get("kind")
+        if not isinstance(column, str) or not {*given} <= {"column", "kind"}:
+            raise UserError(f'{key}: {modality} is {value!r}; write "COLUMN" or {{"column": …, "kind": …}}')
+        if kind is None:
+            fitting = kinds_of(schema.field(column).type) if column in schema.names else []
+            # Features may be of anything; other columns are what their modality's name says, if it says it
+            named = modality in KINDS and "features" not in fitting
+            kind = modality if named or modality in fitting or not fitting else fitting[0]
+        if kind not in KINDS and column in schema.names:
+            raise unknown(f"{key}: kind of {modality}", str(kind), KINDS)
+        found[modality] = Modality(column, kind)
+    return found
+
+
 def _check_schema(
-    name: str, file: str, schema: pa.Schema, modalities: dict[str, str], label: str, task: type[Task]
+    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str, task: type[Task]
 ) -> None:
-    for column in (*modalities.values(), label):
+    for column in (*(modality.column for modality in modalities.values()), label):
         if column not in schema.names:
             raise UserError(
                 f"dataset '{name}': {file} has no column '{column}'; its columns: {', '.join(schema.names)}"
             )
-    for modality, column in modalities.items():
-        kind = schema.field(column).type
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        image = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)
-        if not (text if modality == "text" else image):
-            expected = "string" if modality == "text" else "binary (encoded image files)"
-            raise UserError(f"dataset '{name}': {file} column '{column}' is {kind}; expected {expected}")
+    for modality in modalities.values():
+        stored, kind = schema.field(modality.column).type, KINDS[modality.kind]
+        if not kind.takes(stored):
+            raise UserError(
+                f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
+            )
     kind = schema.field(label).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

@@ -72,6 +72,11 @@ class MemoryPredictor:
         for encoder in self.encoders.values():
             encoder.check_sizes(self.setting.sizes)
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of modalities that the encoders are of."""
+        return {encoder.kind for encoder in self.encoders.values()}
+
     def changed(self, **changes: Any) -> MemoryPredictor:
         """Return a predictor for the same encoders and a changed setting.
 

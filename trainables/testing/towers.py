@@ -88,7 +88,7 @@ def tower_checks(family: str) -> Iterator[Check]:
 
 
 def _source(family: str, pooling: str | None = None) -> EncoderSource:
-    modality = FAMILIES[family].modality or "video"
+    modality = FAMILIES[family].kind
     return resolve_encoder(modality, encoder_name(saved_encoders(), family), pooling)
 
 
@@ -362,7 +362,7 @@ def check_every_parameter_trains_with_the_encoder(family: str, pooling: str) -> 
 def check_its_training_memory_is_predicted(family: str, pooling: str) -> None:
     """Check that the predicted memory of training the whole encoder equals the measured one."""
     setting = TrainingSetting(batch_size=2, target="cpu", **dataclasses.asdict(SIZES))
-    modality = FAMILIES[family].modality or "video"
+    modality = FAMILIES[family].kind
     other = "image" if modality == "text" else "text"
     names = {
         modality: encoder_name(saved_encoders(), family),

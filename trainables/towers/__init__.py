@@ -12,6 +12,7 @@ from trainables.towers.base import (
     part,
 )
 from trainables.towers.bundled import BUNDLED
+from trainables.towers.features import PREFIX as FEATURES_PREFIX
 from trainables.towers.pooling import POOLINGS
 from trainables.towers.source import (
     ARCHITECTURES,
@@ -32,6 +33,7 @@ __all__ = [
     "ATTENTION",
     "BUNDLED",
     "FAMILIES",
+    "FEATURES_PREFIX",
     "NONE",
     "POOLINGS",
     "EncoderSource",

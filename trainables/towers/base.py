@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -37,6 +37,22 @@ class InputSizes:
     image_size: int = 224
     audio_seconds: float = 5.0
     feature_length: int = 50
+
+    def of(self, kinds: Collection[str]) -> dict[str, float]:
+        """Return the sizes of some kinds of modalities, by name."""
+        names = {
+            "text": "text_length",
+            "image": "image_size",
+            "audio": "audio_seconds",
+            "features": "feature_length",
+        }
+        return {name: getattr(self, name) for kind, name in names.items() if kind in kinds}
+
+    def words(self, kinds: Collection[str]) -> str:
+        """Return the sizes of some kinds of modalities, such as ``16 tokens, 84 px``."""
+        units = {"text_length": "tokens", "image_size": "px", "audio_seconds": "seconds of sound"}
+        sizes = self.of(kinds).items()
+        return ", ".join(f"{value:g} {units.get(name, 'vectors')}" for name, value in sizes)
 
 
 @dataclass(frozen=True)
@@ -448,7 +464,7 @@ class Family:
     """The rule that turns models of one ``model_type`` of transformers into towers.
 
     Attributes:
-        modality: The modality that the models encode. None accepts any (sequences of extracted features).
+        kind: The kind of modality that the models encode: text, image, audio or features.
         tower: Class of the tower.
         model: Module and class of the model, relative to ``package``.
         pooling_head: Whether the model takes the argument ``add_pooling_layer``. The head is always left
@@ -456,7 +472,7 @@ class Family:
         package: Package of the module. A model outside of transformers has the interface of its models.
     """
 
-    modality: str | None
+    kind: str
     tower: type[Tower]
     model: str
     pooling_head: bool = False

@@ -47,15 +47,19 @@ class FeaturesTower(ViTTower):
 
     def token_count(self, layer: int, sizes: InputSizes) -> int:
         """Return the number of vectors plus one for [CLS]."""
-        return sizes.feature_length + self.leading
+        return self._length(sizes) + self.leading
 
     def example_inputs(self, batch_size: int, sizes: InputSizes) -> dict[str, Tensor]:
         """Return features (B, T, F) and a mask without padding (B, T)."""
-        shape = (batch_size, sizes.feature_length)
+        shape = (batch_size, self._length(sizes))
         return {
             "features": torch.zeros(*shape, self.model.config.feature_size),
             "attention_mask": torch.ones(shape, dtype=torch.bool),
         }
+
+    def _length(self, sizes: InputSizes) -> int:
+        """Return the number of vectors that a sample is padded to, which is at most the encoder's own."""
+        return min(sizes.feature_length, int(self.model.config.max_position_embeddings))
 
 
 def features_config(name: str) -> Any:
@@ -110,5 +114,7 @@ def _number(name: str, key: str, text: str) -> Any:
 
 
 FAMILIES: dict[str, Family] = {
-    "features": Family(None, FeaturesTower, "features.FeaturesModel", package="trainables.towers.models"),
+    "features": Family(
+        "features", FeaturesTower, "features.FeaturesModel", package="trainables.towers.models"
+    ),
 }

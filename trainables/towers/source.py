@@ -42,6 +42,8 @@ FAMILIES: Mapping[str, Family] = {
     name: family for module in _MODULES for name, family in module.FAMILIES.items()
 }
 
+_KINDS = {family.kind for family in FAMILIES.values()}
+
 #: Architectures by the name after ``arch:``.
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture
@@ -84,6 +86,11 @@ class EncoderSource:
         return FAMILIES[self.config.model_type]
 
     @property
+    def kind(self) -> str:
+        """The kind of modality that it encodes."""
+        return self.family.kind
+
+    @property
     def depth(self) -> int:
         """Number of transformer layers."""
         return self.family.tower.depth_of(self.config)
@@ -113,7 +120,7 @@ class EncoderSource:
 
     def _sizes_taken(self, sizes: InputSizes) -> tuple[str, str] | None:
         """Return the option that the encoder cannot take and the values it can; None if all sizes fit."""
-        match self.family.modality:
+        match self.kind:
             case "text":
                 if not 2 <= sizes.text_length <= self.max_text_length:
                     return f"--text-length {sizes.text_length}", f"2 to {self.max_text_length} tokens"
@@ -128,10 +135,6 @@ class EncoderSource:
                 if not shortest <= sizes.audio_seconds <= (longest or sizes.audio_seconds):
                     accepted = f"at least {shortest:g}" if longest is None else f"{shortest:g} to {longest:g}"
                     return f"--audio-seconds {sizes.audio_seconds:g}", f"{accepted} seconds"
-            case None:
-                most = int(self.config.max_position_embeddings)
-                if not 1 <= sizes.feature_length <= most:
-                    return f"--feature-length {sizes.feature_length}", f"1 to {most} vectors"
         return None
 
     @property
@@ -183,29 +186,35 @@ class EncoderSource:
 
 
 def resolve_encoders(
-    names: Mapping[str, str], poolings: Mapping[str, str] | None = None
+    names: Mapping[str, str],
+    poolings: Mapping[str, str] | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> dict[str, EncoderSource]:
     """Resolve the encoders of several modalities; see ``resolve_encoder``.
 
     Args:
         names: The encoder's name of each modality.
         poolings: The pooling of some modalities; the others have their encoder's own.
+        kinds: The kind of each modality; None if there is no dataset to tell.
 
     Raises:
         UserError: If an encoder or a pooling is refused, or a pooling's modality has no encoder.
     """
-    poolings = poolings or {}
+    poolings, kinds = poolings or {}, kinds or {}
     for modality, pooling in poolings.items():
         if modality not in names:
             raise UserError(
                 f"--pooling {modality}={pooling}: no encoder of that modality; there are: {', '.join(names)}"
             )
     return {
-        modality: resolve_encoder(modality, name, poolings.get(modality)) for modality, name in names.items()
+        modality: resolve_encoder(modality, name, poolings.get(modality), kinds.get(modality))
+        for modality, name in names.items()
     }
 
 
-def resolve_encoder(modality: str, name: str, pooling: str | None = None) -> EncoderSource:
+def resolve_encoder(
+    modality: str, name: str, pooling: str | None = None, kind: str | None = None
+) -> EncoderSource:
     """Resolve the name of an encoder. Its configuration is read, its weights are not.
 
     Args:
@@ -215,29 +224,29 @@ def resolve_encoder(modality: str, name: str, pooling: str | None = None) -> Enc
             ``features_config``) is a new encoder of extracted features.
         pooling: How its vector is read from its tokens. None takes what the encoder's folder or repository
             states, in the way of sentence-transformers, or else the family's default.
+        kind: Kind of the modality. None tells it by the modality's name; any name may stand for features.
 
     Raises:
         UserError: If no such encoder exists, it encodes another modality, its family is not supported, or the
             family does not take the pooling.
     """
     if name.startswith(bag_of_words.PREFIX):
-        return _bag_of_words(modality, name, pooling)
+        return _bag_of_words(modality, name, pooling, kind)
     if name.startswith(features.PREFIX):
+        _check_kind("features", modality, kind, name)
         config = features.features_config(name)
         return EncoderSource(modality, name, None, config, _pooling(modality, name, config, pooling))
     config, location = read_config(name, modality)
     if config.model_type == clip.BOTH:
-        config = clip.encoder_config(config, modality, name)
+        config = clip.encoder_config(config, kind or modality, name)
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise UserError(
             f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
         )
-    # Users may choose other names where a sample has several inputs of one kind, e.g. a title and a body
-    if family.modality not in (None, modality) and modality in {f.modality for f in FAMILIES.values()}:
-        raise UserError(f"encoder '{name}' encodes {family.modality}, not {modality}")
+    _check_kind(family.kind, modality, kind, name)
     image_size = None
-    if family.modality == "image":
+    if family.kind == "image":
         bundled = BUNDLED.get(name)
         image_size = int((bundled and bundled.image_size) or usual_image_size(config))
     pooling = _pooling(modality, name, config, pooling, location)
@@ -344,9 +353,17 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
-def _bag_of_words(modality: str, name: str, pooling: str | None) -> EncoderSource:
-    encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX))
-    if encoder.family.modality != "text" or encoder.config.model_type in bag_of_words.FAMILIES:
+def _check_kind(found: str, modality: str, kind: str | None, name: str) -> None:
+    """Raise ``UserError`` if an encoder of the kind ``found`` cannot encode a modality."""
+    # Without a dataset, a modality that is named like a kind is of that kind, or extracted features of it
+    expected = kind or (modality if modality in _KINDS and found != "features" else found)
+    if found != expected:
+        raise UserError(f"encoder '{name}' encodes {found}, not {expected}")
+
+
+def _bag_of_words(modality: str, name: str, pooling: str | None, kind: str | None) -> EncoderSource:
+    encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX), None, kind)
+    if encoder.kind != "text" or encoder.config.model_type in bag_of_words.FAMILIES:
         raise UserError(
             f"encoder '{name}': after '{bag_of_words.PREFIX}' a text encoder is named: a bundled name, a "
             "folder, arch:NAME or a hub name"

@@ -40,6 +40,7 @@ class TrialSpec:
         prepared: Key of the prepared data.
         encoders: Encoder name of each modality.
         pooling: How each modality's vector is read from its encoder's tokens.
+        kinds: Kind of each modality.
         fingerprints: Content hash of the encoder of each modality.
         setting: How a step is run.
         epochs: Number of epochs that a trial trains.
@@ -57,6 +58,7 @@ class TrialSpec:
     prepared: str
     encoders: dict[str, str]
     pooling: dict[str, str]
+    kinds: dict[str, str]
     fingerprints: dict[str, str]
     setting: TrainingSetting
     epochs: int
@@ -73,7 +75,7 @@ class TrialSpec:
         Raises:
             UserError: If this machine lacks one.
         """
-        return resolve_encoders(self.encoders, self.pooling)
+        return resolve_encoders(self.encoders, self.pooling, self.kinds)
 
 
 class Workbench:
@@ -102,9 +104,11 @@ class Workbench:
     def context(self, setting: TrainingSetting) -> MethodContext:
         """Return the context from which a method is built; encoders are loaded once per process."""
         towers = {}
-        for modality, source in self.spec.encoders.items():
+        spec = self.spec
+        for modality, source in spec.encoders.items():
             self.tick()
-            towers[modality] = shared_tower(modality, source, self.spec.pooling[modality], setting.attention)
+            how = spec.pooling[modality], spec.kinds[modality], setting.attention
+            towers[modality] = shared_tower(modality, source, *how)
         return setting.context(towers, self.data.task.output_size)
 
     def loader(
@@ -196,9 +200,9 @@ class Workbench:
 
 
 @cache
-def shared_tower(modality: str, source: str, pooling: str, attention: str) -> Tower:
+def shared_tower(modality: str, source: str, pooling: str, kind: str, attention: str) -> Tower:
     """Return an encoder, which is loaded once per process."""
-    return load_tower(resolve_encoder(modality, source, pooling), attention=attention)
+    return load_tower(resolve_encoder(modality, source, pooling, kind), attention=attention)
 
 
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
@@ -209,8 +213,7 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     return prepare(
         open_dataset(spec.dataset),
         spec.sources(),
-        text_length=spec.setting.text_length,
-        image_size=spec.setting.image_size,
+        spec.setting.sizes,
         progress=lambda *_: tick(),
         tick=tick,
     )

@@ -15,7 +15,8 @@ import torch
 from search import cli
 from spaces import SPACES, union
 from trainables.cache.entries import release
-from trainables.data import open_dataset, typical_text_length
+from trainables.data import open_dataset
+from trainables.data.kinds import typical_text_length
 from trainables.memory.calibration import Calibration, save_calibration
 from trainables.towers import resolve_encoder
 from trainables.units import MIB
@@ -64,7 +65,7 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--dataset", "x" * 300], ["dataset 'xxx", "no such folder"]),
         (["--replay", "x" * 300], ["--replay xxx", "no such file"]),
         (["--dataset", "missing/folder"], ["dataset 'missing/folder'", "openclipart"]),
-        (["--dataset", "{no_image}"], ["no column 'image'", "text, label"]),
+        (["--dataset", "{no_image}"], ["at least 2 modalities, not 1: text"]),
         (["--dataset", "{corrupt}"], ["validation row 7", "cannot be decoded"]),
         (["--max-memory", "1KiB"], ["nothing in space 'pmf_nas' fits", "smallest configuration takes"]),
         (["--max-memory", "lots"], ["--max-memory 'lots' is not a size"]),
@@ -562,7 +563,7 @@ def test_a_read_only_cache_is_one_line_if_something_is_missing(
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     line = _refused(call, small_disk, _search_of(squares, tiny_encoders), monkeypatch)
     assert line == (
-        f"error: {small_disk}/text_lengths cannot be written (Read-only file system); set PARETOFUSE_CACHE "
+        f"error: {small_disk}/columns cannot be written (Read-only file system); set PARETOFUSE_CACHE "
         "to another folder"
     )
 
@@ -576,8 +577,8 @@ def test_a_cache_on_a_full_disk_is_one_line(call, small_disk, squares, tiny_enco
 
 def test_the_cache_is_shown_and_cleared(call, squares, tiny_encoders, workplace) -> None:
     dataset = open_dataset(str(squares))
-    typical_text_length(dataset, resolve_encoder("text", str(tiny_encoders["bert"])))
-    (length,) = (path for path in (workplace / "cache" / "text_lengths").glob("*.json"))
+    typical_text_length(dataset, "text", resolve_encoder("text", str(tiny_encoders["bert"])))
+    (length,) = (path for path in (workplace / "cache" / "columns").glob("*.json"))
     code, out, _ = call("cache")
     assert code == 0
     assert str(workplace / "cache") in out
@@ -585,19 +586,19 @@ def test_the_cache_is_shown_and_cleared(call, squares, tiny_encoders, workplace)
     document = json.loads(out)
     assert (code, err, document["removed"]) == (0, "", [])
     rows = {row["kind"]: row for row in document["kinds"]}
-    assert rows["text_lengths"] | {"unused_seconds": 0} == {
-        "kind": "text_lengths",
-        "description": "default text lengths of datasets",
+    assert rows["columns"] | {"unused_seconds": 0} == {
+        "kind": "columns",
+        "description": "what was measured of columns of datasets",
         "entries": 1,
         "bytes": length.stat().st_size,
         "in_use": 1,
         "unused_seconds": 0,
     }
     assert rows["prepared"]["entries"] == 0
-    _, out, _ = call("cache", "--clear", "text_lengths")
+    _, out, _ = call("cache", "--clear", "columns")
     assert f"kept {length} (in use)" in out.splitlines()
     release(length)
-    _, out, _ = call("cache", "--clear", "text_lengths")
+    _, out, _ = call("cache", "--clear", "columns")
     assert f"removed {length} (0 MiB)" in out.splitlines()
     assert not length.exists()
 

@@ -170,7 +170,7 @@ class _Product:
     """A predictor whose memory is the samples of a part times the length of text and prompts."""
 
     setting: TrainingSetting
-    encoders: tuple[str, ...] = ("text", "image")
+    kinds: tuple[str, ...] = ("text", "image")
 
     def changed(self, **fields) -> _Product:
         return replace(self, setting=replace(self.setting, **fields))
@@ -199,7 +199,7 @@ def test_the_largest_settings_of_step_and_method() -> None:
     with pytest.raises(UserError, match=r"--max depth: .*known: batch_size, text_length, n_fusion_layers"):
         largest("depth", limit=100)
     with pytest.raises(UserError, match="--max text_length"):
-        largest("text_length", limit=100, at=replace(predictor, encoders=("audio", "image")))
+        largest("text_length", limit=100, at=replace(predictor, kinds=("audio", "image")))
 
 
 def test_a_real_space_and_a_real_method(tiny_encoders) -> None:

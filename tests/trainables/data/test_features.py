@@ -19,9 +19,10 @@ from trainables.data import SPLITS, FeatureCache, NoRoomError, PreparedData, ope
 from trainables.data.features import PrefixFeatures
 from trainables.disk import is_disk_full
 from trainables.step.setting import TrainingSetting
-from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder
+from trainables.towers import EncoderSource, InputSizes, Tower, load_tower, resolve_encoder
 
 N = 70  # more than are computed at a time
+CELLS = N + 1  # with the blank
 GIB = 2**30
 CPU = torch.device("cpu")
 MODALITIES = ("text", "image")
@@ -55,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, EncoderSo
     folder = write_dataset(root / "data", **dict.fromkeys(SPLITS, content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARETOFUSE_CACHE", str(root / "cache"))
-        return prepare(open_dataset(str(folder)), encoders, text_length=8, image_size=32)
+        return prepare(open_dataset(str(folder)), encoders, InputSizes(text_length=8, image_size=32))
 
 
 def _features(
@@ -134,7 +135,7 @@ def test_deeper_layer_starts_from_a_cached_one(
     _features(data, tower, 1)
     lower, upper = _calls(tower, 0), _calls(tower, 2)
     deeper = _features(data, tower, 3)
-    assert sum(upper) == N
+    assert sum(upper) == CELLS
     assert lower == []
     rows = torch.arange(N)
     with torch.no_grad():
@@ -146,9 +147,9 @@ def test_second_call_computes_nothing(data: PreparedData, encoders: dict[str, En
     tower = load_tower(encoders["image"])
     calls = _calls(tower, 0)
     first = _features(data, tower, 1)
-    assert sum(calls) == N
+    assert sum(calls) == CELLS
     second = _features(data, tower, 1)
-    assert sum(calls) == N
+    assert sum(calls) == CELLS
     assert (first.tokens == second.tokens).all()
 
 
@@ -161,7 +162,7 @@ def test_layers_that_others_may_ask_for_are_stored_on_the_way(
     stored = len(_files(cache_dir()))
     assert stored == 3, "layer 4 is not on the way to layer 3"
     ready = _features(data, tower, 1)
-    assert sum(calls) == N
+    assert sum(calls) == CELLS
     rows = torch.arange(N)
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs("image", rows), 1)
@@ -200,14 +201,14 @@ def test_equal_inputs_are_computed_and_stored_once(
     )  # computed in equal batches
     content = pq.read_table(data.folder.parents[2] / "data" / "train.parquet").take(drawn.numpy())
     folder = write_dataset(tmp_path / "repeated", **dict.fromkeys(SPLITS, content))
-    repeated = prepare(open_dataset(str(folder)), encoders, text_length=8, image_size=32)
+    repeated = prepare(open_dataset(str(folder)), encoders, InputSizes(text_length=8, image_size=32))
 
     tower = load_tower(encoders[modality])
     calls = _calls(tower, 0)
     for layer in (1, 2):  # from the inputs, and from the layer below
         found = _features(repeated, tower, layer)
-        assert sum(calls) == N
-        assert len(found.tokens) == len(repeated.split("train").cells[modality]) == N
+        assert sum(calls) == CELLS
+        assert len(found.tokens) == len(repeated.split("train").cells[modality]) == CELLS
     once = _features(data, tower, 2)
     rows = torch.randperm(4 * N, generator=draw)
     actual, expected = found.sequence(rows), once.sequence(drawn[rows])
@@ -231,7 +232,7 @@ def test_split_larger_than_the_limit_is_not_cached(
 ) -> None:
     tower = load_tower(encoders["image"])
     calls = _calls(tower, 0)
-    size = N * 17 * tower.width * 4  # 16 patches and [CLS], float32
+    size = CELLS * 17 * tower.width * 4  # 16 patches and [CLS], float32
     with pytest.raises(NoRoomError, match=r"image features of the train split .* see --feature-cache-size"):
         _features(data, tower, 1, limit=size - 1)
     assert _files(cache) == set()
@@ -243,7 +244,7 @@ def test_least_recently_used_makes_room(
     data: PreparedData, cache: Path, encoders: dict[str, EncoderSource]
 ) -> None:
     tower = load_tower(encoders["image"])
-    size = N * 17 * tower.width * 4
+    size = CELLS * 17 * tower.width * 4
     limit = 2 * size + 1024
     for age, split in ((300, "train"), (200, "validation")):
         _features(data, tower, 1, split, limit=limit)
@@ -378,7 +379,7 @@ def test_space_is_reserved_before_anything_is_computed(
     tokens = _features(data, tower, 1).tokens
     assert (small_cache / "others").exists()
     with torch.no_grad():
-        expected = tower.encode(data.split("train").inputs("image", torch.arange(N)), 1).tokens
+        expected = tower.encode(data.split("train").cells["image"].inputs(torch.arange(CELLS)), 1).tokens
     assert (torch.tensor(tokens) - expected).abs().max() < 1e-5
 
 

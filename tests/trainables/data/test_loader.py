@@ -9,7 +9,7 @@ import torch
 
 from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.data import Loader, open_dataset, prepare
-from trainables.towers import resolve_encoder
+from trainables.towers import InputSizes, resolve_encoder
 
 #: Numbers of words; the tokeniser adds two tokens to each text.
 WORDS = (1, 6, 7, 30)
@@ -26,7 +26,7 @@ def test_texts_are_padded_to_the_longest_one_of_the_batch(
     images = [png((9 * i, 90, 90), (16, 16)) for i in range(len(WORDS))]
     dataset = write_dataset(tmp_path / "data", train=columns(text=texts, image=images, label=["a", "b"] * 2))
     encoders = {"text": resolve_encoder("text", str(tiny_encoders["bert"]))}
-    split = prepare(open_dataset(str(dataset)), encoders, text_length=20, image_size=16).split("train")
+    split = prepare(open_dataset(str(dataset)), encoders, InputSizes(text_length=20)).split("train")
     index = torch.tensor(rows)
     batch = Loader(split, ("text",), 4, torch.device("cpu")).batch(index).inputs["text"]
     whole = split.inputs("text", index)

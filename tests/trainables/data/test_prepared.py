@@ -18,9 +18,10 @@ from PIL import Image, features
 from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache.entries import entries_of, partials, release, size_of
 from trainables.cache.manifest import manifest_path
-from trainables.data import SPLITS, PreparedData, open_dataset, prepare, prepared, typical_text_length
+from trainables.data import SPLITS, PreparedData, open_dataset, prepare, prepared
+from trainables.data.kinds import typical_text_length
 from trainables.errors import DiskFullError, UserError
-from trainables.towers import EncoderSource, resolve_encoder
+from trainables.towers import EncoderSource, InputSizes, resolve_encoder
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 CLS, SEP, UNK, RED, GREEN = 2, 3, 4, 5, 6
@@ -47,7 +48,7 @@ def _prepare(
     folder: Path, encoders: dict[str, EncoderSource], *, text_length: int = 6, size: int = 8, **options: Any
 ) -> PreparedData:
     dataset = open_dataset(str(folder))
-    return prepare(dataset, encoders, text_length=text_length, image_size=size, **options)
+    return prepare(dataset, encoders, InputSizes(text_length=text_length, image_size=size), **options)
 
 
 def _left_in(cache: Path) -> list[Path]:
@@ -142,7 +143,6 @@ def test_unknown_label_names_split_and_row(
         (_encoded(_picture(64, 64))[:2000], "cannot be decoded"),
         (_encoded(_picture(64, 64), "JPEG")[:500], "cannot be decoded"),
         (b"", "cannot be decoded"),
-        (None, "is empty"),
     ],
 )
 def test_bad_image_names_split_and_row(
@@ -276,7 +276,7 @@ def test_equal_cells_are_stored_once(
     picture = np.concatenate([draw.permutation(distinct), draw.integers(0, distinct, n - distinct)])
     text = draw.integers(0, len(texts), n)
     content = {
-        "text": [texts[i] or [None, ""][row % 2] for row, i in enumerate(text)],  # both are empty texts
+        "text": [texts[i] for i in text],
         "image": [images[i] for i in picture],
         "label": picture % 7,
     }
@@ -291,8 +291,8 @@ def test_equal_cells_are_stored_once(
     single = _prepare(write_dataset(tmp_path / "once", train=once, **rest), encoders).split("train")
 
     assert torch.equal(repeated.labels, torch.from_numpy(picture % 7))
-    assert len(repeated.cells["image"]) == len(single.cells["image"]) == distinct
-    assert len(repeated.cells["text"]) == len(single.cells["text"]) == len(texts)
+    assert len(repeated.cells["image"]) == len(single.cells["image"]) == distinct + 1, "and the blank"
+    assert len(repeated.cells["text"]) == len(single.cells["text"]) == len(texts) + 1
     order = torch.from_numpy(draw.permutation(n))
     for modality, drawn in (("image", picture), ("text", text)):
         found = repeated.inputs(modality, order)
@@ -326,8 +326,8 @@ def test_typical_text_length(
 ) -> None:
     folder = write_dataset(tmp_path / "data", train=columns(text=[" ".join(["red"] * words)] * 3))
     encoder = resolve_encoder("text", str(tiny_encoders[family]))
-    assert typical_text_length(open_dataset(str(folder)), encoder) == expected
-    assert typical_text_length(open_dataset(str(folder)), encoder) == expected  # from the cache
+    assert typical_text_length(open_dataset(str(folder)), "text", encoder) == expected
+    assert typical_text_length(open_dataset(str(folder)), "text", encoder) == expected  # from the cache
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_typical_text_length_cuts_at_most_one_text_in_a_hundred(
 ) -> None:
     texts = [" ".join(["red"] * (28 if i < long else 4)) for i in range(n)]
     folder = write_dataset(tmp_path / "data", train=columns(n, text=texts))
-    assert typical_text_length(open_dataset(str(folder)), encoders["text"]) == expected
+    assert typical_text_length(open_dataset(str(folder)), "text", encoders["text"]) == expected
 
 
 @pytest.mark.parametrize("file", ["prepared.json", "train.arrow", "test-text.arrow", "train-image.arrow"])
@@ -369,10 +369,10 @@ def test_a_damaged_text_length_is_counted_again(
     tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource]
 ) -> None:
     dataset = open_dataset(str(write_dataset(tmp_path / "data")))
-    length = typical_text_length(dataset, encoders["text"])
-    (path,) = entries_of(cache / "text_lengths")
+    length = typical_text_length(dataset, "text", encoders["text"])
+    (path,) = entries_of(cache / "columns")
     path.write_bytes(bytes(path.stat().st_size))
-    assert typical_text_length(dataset, encoders["text"]) == length
+    assert typical_text_length(dataset, "text", encoders["text"]) == length
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_left(
@@ -399,7 +399,7 @@ def test_equal_pictures_fit_where_as_many_different_ones_would_not(
     calls: list[tuple[str, int, int]] = []
     data = _prepare(folder, encoders, size=128, progress=lambda *done: calls.append(done))
     assert len(data.split("train")) == 30
-    assert size_of(data.folder) < 5 * 3 * 128**2
+    assert size_of(data.folder) < 8 * 3 * 128**2
     assert ("train", 0, 30) in calls, "counting shows that it is alive"
 
 
@@ -419,3 +419,48 @@ def test_the_least_recently_used_data_make_room_unless_a_process_uses_them(
     release(cache / "prepared" / keys[16])  # the others are in use by this process
     new = _prepare(folder, encoders, size=19)
     assert {path.name for path in entries_of(cache / "prepared")} == {keys[17], keys[18], new.key}
+
+
+def test_what_is_missing_is_a_blank(tmp_path: Path, cache: Path, encoders: dict[str, EncoderSource]) -> None:
+    """A missing value is the blank input of its kind, and stays apart from an empty text that is there."""
+    metadata = {"paretofuse.modalities": json.dumps({"text": "text", "image": "image", "sensor": "sensor"})}
+    encoders = {**encoders, "sensor": resolve_encoder("sensor", "features:dim=2,max_length=3")}
+    given = [[[1.0, 5.0]], [[3.0, 5.0], [2.0, 5.0]], None]
+    content = columns(text=["red", None, ""], image=[None, png(), png()], sensor=given)
+    folder = write_dataset(tmp_path / "data", metadata, **dict.fromkeys(SPLITS, content))
+    rows = _prepare(folder, encoders).split("train")
+    there = {modality: rows.present(modality).tolist() for modality in encoders}
+    assert there == {
+        "text": [True, False, True],
+        "image": [False, True, True],
+        "sensor": [True, True, False],
+    }
+    every = torch.arange(3)
+    texts = rows.inputs("text", every)
+    assert torch.equal(texts["input_ids"][1], texts["input_ids"][2])
+    assert rows.inputs("image", every)["pixel_values"][0].abs().max() < 0.02, "the mean color"
+    sensor = rows.inputs("sensor", every)
+    assert sensor["attention_mask"].tolist() == [[True] + [False] * 2, [True, True, False], [False] * 3]
+    deviation = (2 / 3) ** 0.5  # of 1, 3 and 2; a feature that is the same everywhere becomes 0
+    expected = torch.tensor([[-1, 0], [1, 0], [0, 0]]) / deviation
+    assert torch.allclose(sensor["features"][:2].flatten(0, 1)[[0, 3, 4]], expected)
+    assert not sensor["features"][2].any()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1.0, 2.0], [1.0], [1.0, 2.0]], "have 2 and 1 numbers; all must have the same"),
+        (
+            [[1.0, 2.0], [1.0, float("inf")], [1.0, 2.0]],
+            "train row 1: .* a number that is not finite",
+        ),
+        ([None, [], None], "has no vector in the train split"),
+    ],
+)
+def test_features_that_cannot_be_used(tmp_path: Path, cache: Path, values: list[Any], message: str) -> None:
+    metadata = {"paretofuse.modalities": json.dumps({"sensor": "sensor"})}
+    content = {**columns(), "sensor": pa.array(values, pa.list_(pa.float64()))}
+    folder = write_dataset(tmp_path / "data", metadata, **dict.fromkeys(SPLITS, content))
+    with pytest.raises(UserError, match=message):
+        _prepare(folder, {"sensor": resolve_encoder("sensor", "features:dim=2")})

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from trainables.data import SPLITS, Dataset, open_dataset
-from trainables.data.source import image_bytes
+from trainables.data.kinds.image import image_bytes
+from trainables.data.source import Modality
 from trainables.errors import UserError
 
 
@@ -59,7 +60,7 @@ def test_missing_split(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("column", ["text", "image", "label"])
 def test_missing_column_lists_those_there_are(tmp_path: Path, split: str, column: str) -> None:
     write_dataset(tmp_path, **{split: columns(**{column: None})})
@@ -68,6 +69,48 @@ def test_missing_column_lists_those_there_are(tmp_path: Path, split: str, column
     message = str(error.value)
     assert f"'{column}'" in message
     assert all(left in message for left in {"text", "image", "label"} - {column})
+
+
+def test_columns_with_the_name_of_a_kind_are_the_modalities(tmp_path: Path) -> None:
+    write_dataset(tmp_path, **dict.fromkeys(SPLITS, columns(image=None)))
+    assert set(open_dataset(str(tmp_path)).modalities) == {"text"}
+    write_dataset(tmp_path, **dict.fromkeys(SPLITS, columns(image=None, text=None)))
+    with pytest.raises(UserError, match=r"no column has the name of a kind \(text, image, features\)"):
+        open_dataset(str(tmp_path))
+
+
+def test_modalities_of_one_kind(tmp_path: Path) -> None:
+    """A kind is said, or else found by the column's type."""
+    described = {"premise": "text", "hypothesis": {"column": "label", "kind": "text"}, "sensor": "sensor"}
+    content = {**columns(label=["a", "b", "a"]), "sensor": [[1.0], [2.0], [3.0]]}
+    metadata = {"paretofuse.modalities": json.dumps(described)}
+    found = open_dataset(str(write_dataset(tmp_path, metadata, **dict.fromkeys(SPLITS, content)))).modalities
+    assert {modality: where.kind for modality, where in found.items()} == {
+        "premise": "text",
+        "hypothesis": "text",
+        "sensor": "features",
+    }
+    assert list(found) == list(described), "in the order in which they are described"
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ([["text", "image"]], r"modalities is \[\['text', 'image'\]\]; write it as"),
+        ({}, "modalities is {}; write it as"),
+        ({"text": 3}, "text is 3; write"),
+        ({"text": {"column": "text", "type": "text"}}, "text is {.*}; write"),
+        (
+            {"text": {"column": "text", "kind": "smell"}},
+            "kind of text 'smell'; known: features, image",
+        ),
+        ({"image": "text"}, r"column 'text' is string; expected binary"),
+    ],
+)
+def test_modalities_described_wrongly(tmp_path: Path, described: Any, message: str) -> None:
+    write_dataset(tmp_path, {"paretofuse.modalities": json.dumps(described)})
+    with pytest.raises(UserError, match=message):
+        open_dataset(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +187,7 @@ def test_schema_metadata_name_columns_and_classes(tmp_path: Path) -> None:
         "paretofuse.classes": json.dumps(["dog", "cat"]),
     }
     dataset = open_dataset(str(write_dataset(tmp_path, metadata, **dict.fromkeys(SPLITS, content))))
-    assert dataset.modalities == {"text": "title", "image": "picture"}
+    assert dataset.modalities == {"text": Modality("title", "text"), "image": Modality("picture", "image")}
     assert dataset.label == "kind"
     assert _classes(dataset) == ["dog", "cat"]
 

@@ -23,7 +23,7 @@ from trainables.step.setting import TrainingSetting
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
-from trainables.towers import resolve_encoders
+from trainables.towers import InputSizes, resolve_encoders
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import load_whole
 from trainables.trial.run import TrialRun
@@ -40,9 +40,10 @@ def spec(workplace, tiny_encoders, squares) -> TrialSpec:
     setting = TrainingSetting(batch_size=16, text_length=8, image_size=32)
     return TrialSpec(
         dataset=str(squares),
-        prepared=prepare(open_dataset(str(squares)), encoders, text_length=8, image_size=32).key,
+        prepared=prepare(open_dataset(str(squares)), encoders, InputSizes(text_length=8, image_size=32)).key,
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
+        kinds={modality: encoder.kind for modality, encoder in encoders.items()},
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=setting,
         epochs=2,

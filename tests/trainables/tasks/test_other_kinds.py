@@ -23,7 +23,7 @@ from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.tasks import TASKS, LabelColumn, Metric, Task, register_task
 from trainables.testing.tasks import check_task
-from trainables.towers import resolve_encoder
+from trainables.towers import InputSizes, resolve_encoder
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
 
@@ -116,7 +116,7 @@ def spec(trial_spec, squares, tmp_path, amounts) -> TrialSpec:
             table.replace_schema_metadata({"paretofuse.task": "amounts"}), folder / f"{split}.parquet"
         )
     encoders = {m: resolve_encoder(m, name) for m, name in trial_spec.encoders.items()}
-    data = prepare(open_dataset(str(folder)), encoders, text_length=8, image_size=32)
+    data = prepare(open_dataset(str(folder)), encoders, InputSizes(text_length=8, image_size=32))
     return replace(trial_spec, dataset=str(folder), prepared=data.key)
 
 
@@ -177,7 +177,7 @@ def test_a_label_it_refuses_is_named_by_its_row(spec, tmp_path) -> None:
         open_dataset(spec.dataset).labels("validation")
     encoders = {m: resolve_encoder(m, name) for m, name in spec.encoders.items()}
     with pytest.raises(UserError, match=r"validation row 11: label \[1.0\] has not 2 amounts"):
-        prepare(open_dataset(spec.dataset), encoders, text_length=8, image_size=32)
+        prepare(open_dataset(spec.dataset), encoders, InputSizes(text_length=8, image_size=32))
 
 
 def test_labels_of_another_type_are_refused(squares, tmp_path, amounts) -> None:

@@ -70,10 +70,11 @@ def test_trains_and_its_memory_is_known() -> None:
 
 
 def test_takes_sequences_up_to_its_length() -> None:
-    source = resolve_encoder("text", NAME)
-    source.check_sizes(InputSizes(feature_length=20, text_length=10_000))
-    with pytest.raises(UserError, match=r"--feature-length 21: encoder .* takes 1 to 20 vectors"):
-        source.check_sizes(InputSizes(feature_length=21))
+    tower = load_tower(resolve_encoder("text", NAME))
+    for length, taken in ((5, 5), (20, 20), (21, 20)):
+        sizes = InputSizes(feature_length=length)
+        assert tower.example_inputs(2, sizes)["features"].shape[1] == taken
+        assert tower.token_count(0, sizes) == taken + 1
 
 
 @pytest.mark.parametrize(

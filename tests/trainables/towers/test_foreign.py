@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.data.prepared import load_tokenizer
+from trainables.data.kinds import load_tokenizer
 from trainables.errors import UserError
 from trainables.towers import load_tower, resolve_encoder
 

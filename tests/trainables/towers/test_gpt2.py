@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 from tests.trainables.data.test_source import columns, write_dataset
 from trainables.data import open_dataset, prepare
 from trainables.testing.tiny import random_inputs, tiny_model
-from trainables.towers import Sequence, load_tower, resolve_encoder
+from trainables.towers import InputSizes, Sequence, load_tower, resolve_encoder
 from trainables.towers.gpt2 import GPT2Tower
 
 
@@ -88,7 +88,7 @@ def test_texts_are_padded_behind_with_the_end_token(tmp_path: Path, tiny_encoder
         tmp_path / "data", train=columns(3, text=["red green", None, "red red red red green"])
     )
     encoder = resolve_encoder("text", str(tiny_encoders["gpt2"]))
-    data = prepare(open_dataset(str(folder)), {"text": encoder}, text_length=4, image_size=8)
+    data = prepare(open_dataset(str(folder)), {"text": encoder}, InputSizes(text_length=4, image_size=8))
     texts = data.split("train").inputs("text", torch.arange(3))
     assert texts["input_ids"].tolist() == [[red, green, end, end], [end] * 4, [red] * 4]
     # An empty text is one token long, not none

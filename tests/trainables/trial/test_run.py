@@ -18,7 +18,7 @@ from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
 from trainables.progress import no_tick
 from trainables.seeds import MAX_SEED
-from trainables.towers import resolve_encoder
+from trainables.towers import InputSizes, resolve_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.trainer import DivergedError
@@ -153,7 +153,7 @@ def test_the_memory_of_a_real_step_is_the_expected(trial_spec, changes, feature_
 
 def test_steps_with_shorter_texts_are_not_said_to_take_what_full_ones_do(trial_spec) -> None:
     encoders = {modality: resolve_encoder(modality, name) for modality, name in trial_spec.encoders.items()}
-    data = prepare(open_dataset(trial_spec.dataset), encoders, text_length=24, image_size=32)
+    data = prepare(open_dataset(trial_spec.dataset), encoders, InputSizes(text_length=24, image_size=32))
     setting = replace(trial_spec.setting, text_length=24)
     spec = replace(trial_spec, prepared=data.key, setting=setting, feature_cache=0)
     result = TrialRun(spec, PMF).epoch()
@@ -181,7 +181,9 @@ def test_an_offloaded_prefix_needs_the_room_for_its_output(trial_spec) -> None:
 
 
 def test_fine_tuning_leaves_the_shared_encoders_alone(trial_spec) -> None:
-    towers = [shared_tower(m, name, "cls", "eager") for m, name in trial_spec.encoders.items()]
+    towers = [
+        shared_tower(m, name, "cls", trial_spec.kinds[m], "eager") for m, name in trial_spec.encoders.items()
+    ]
     before = [p.clone() for tower in towers for p in tower.parameters()]
     TrialRun(trial_spec, Assignment(config={"method": "late_concat", "learning_rate": 1e-2})).epoch()
     after = [p for tower in towers for p in tower.parameters()]

@@ -1,0 +1,118 @@
+"""The interface of kinds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from trainables.cache import build_once, cache_dir
+from trainables.towers import EncoderSource, InputSizes
+
+if TYPE_CHECKING:
+    from trainables.data.source import Dataset
+
+#: What one cell holds: a text, the bytes of a file, vectors (T, F), or None if the value is missing.
+Content = str | bytes | np.ndarray | None
+
+#: Function of the contents of cells, and of a word for the row of each, for error messages. It returns the
+#: cells' values by column. It raises ``UserError`` for a content that cannot be read.
+Convert = Callable[[list[Content], list[str]], dict[str, pa.Array]]
+
+#: What is known of the cells of one modality: sizes and numbers that its stored values depend on; JSON.
+Facts = Mapping[str, Any]
+
+
+class Kind(ABC):
+    """A kind of modality. It has no state: what it needs to know of a modality are the modality's ``Facts``.
+
+    A value that is missing becomes the *blank*: an empty text, the mean image, silence, vectors of zeros. The
+    blank is a cell like any other.
+    """
+
+    #: Name of the kind, which is that of the encoders' modality.
+    name: ClassVar[str]
+
+    #: The columns that it takes, in words, for error messages.
+    expected: ClassVar[str]
+
+    @abstractmethod
+    def takes(self, column: pa.DataType) -> bool:
+        """Return whether values may be stored in a column of this type."""
+
+    @abstractmethod
+    def contents(self, values: pa.Array) -> list[Content]:
+        """Return the contents of some cells; None for a value that is missing."""
+
+    @abstractmethod
+    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+        """Return what the stored values of a modality depend on, beside the dataset's content."""
+
+    @abstractmethod
+    def schema(self, facts: Facts) -> pa.Schema:
+        """Return the columns of stored cells."""
+
+    @abstractmethod
+    def convert(self, encoder: EncoderSource, facts: Facts, pool: Executor) -> Convert:
+        """Return the function that gives the stored columns of some contents.
+
+        Args:
+            encoder: The encoder, for its tokeniser and such.
+            facts: The facts of the modality.
+            pool: Threads that decode.
+        """
+
+    @abstractmethod
+    def cell_bytes(self, facts: Facts) -> int:
+        """Return the bytes that a stored cell takes."""
+
+    @abstractmethod
+    def views(self, batch: pa.RecordBatch, facts: Facts) -> dict[str, np.ndarray]:
+        """Return stored columns as arrays of shape (C, …), one entry for each cell, without a copy."""
+
+    @abstractmethod
+    def inputs(self, cells: Mapping[str, np.ndarray], facts: Facts) -> dict[str, Tensor]:
+        """Return an encoder's inputs for the cells whose columns are given, each of shape (B, …)."""
+
+    def mask(self, cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor | None:
+        """Return a mask (B, T) of the encoder's tokens that is True for what is no padding.
+
+        Args:
+            cells: The columns of shape (C,) alone, so that no large value is read for it.
+            facts: The facts of the modality.
+
+        Returns:
+            The mask; None if nothing is padded.
+        """
+        return None
+
+    def trimmed(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return inputs without the padding that all samples have in common, as far as steps allow it."""
+        return inputs
+
+
+def measured(dataset: Dataset, modality: str, salt: str, measure: Callable[[], Any]) -> Any:
+    """Return what a function finds in a dataset's column, which is kept for the next time.
+
+    Args:
+        dataset: The dataset.
+        modality: Name of the modality.
+        salt: What the result depends on beside the column, and a word for what it is.
+        measure: The function. Its result is JSON.
+    """
+    what = json.dumps([dataset.fingerprint, dataset.modalities[modality].column, salt])
+    path = cache_dir() / "columns" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+
+    def build(target: Path) -> None:
+        target.write_text(json.dumps(measure()))
+
+    build_once(path, build)
+    return json.loads(path.read_text())

@@ -1,0 +1,183 @@
+"""Extracted features: for each sample a vector, or a sequence of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, measured
+from trainables.errors import UserError
+from trainables.towers import EncoderSource, InputSizes
+
+if TYPE_CHECKING:
+    from trainables.data.source import Dataset
+
+#: Smallest standard deviation by which a feature is divided; one that is the same in all rows stays 0.
+_LEAST = 1e-6
+
+
+class Features(Kind):
+    """Lists of numbers, or lists of such lists, one for each step in time. All vectors have F numbers.
+
+    They are standardised: from each feature its mean over all vectors of the training split is subtracted,
+    and the result is divided by its standard deviation. The blank is one vector of zeros that the mask hides.
+    """
+
+    name = "features"
+    expected = "a list of numbers, or a list of such lists"
+
+    def takes(self, column: pa.DataType) -> bool:
+        """Return whether values may be stored in a column of this type."""
+        inner = _item(column)
+        inner = _item(inner) or inner if inner is not None else None
+        return inner is not None and (pa.types.is_floating(inner) or pa.types.is_integer(inner))
+
+    def contents(self, values: pa.Array) -> list[Content]:
+        """Return the vectors (T, F) of each cell in float32."""
+        return [_vectors(value) for value in values]
+
+    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+        """Return the number of vectors to which cells are cut or padded, and each feature's statistics.
+
+        Raises:
+            UserError: If the encoder takes vectors of another size.
+        """
+        found = column_facts(dataset, modality)
+        size = int(encoder.config.feature_size)
+        if size != len(found["mean"]):
+            raise UserError(
+                f"dataset '{dataset.name}': vectors of {modality} have {len(found['mean'])} numbers; encoder "
+                f"'{encoder.name}' takes {size}"
+            )
+        length = min(sizes.feature_length, int(encoder.config.max_position_embeddings))
+        return {"length": length, "mean": found["mean"], "std": found["std"]}
+
+    def schema(self, facts: Facts) -> pa.Schema:
+        """Return the columns of numbers, and of the number of real vectors."""
+        size = facts["length"] * len(facts["mean"])
+        return pa.schema({"values": pa.list_(pa.float32(), size), "vectors": pa.int32()})
+
+    def convert(self, encoder: EncoderSource, facts: Facts, pool: Executor) -> Convert:
+        """Return the function that standardises vectors and pads them."""
+        length, mean, std = (
+            facts["length"],
+            np.array(facts["mean"], np.float32),
+            np.array(facts["std"], np.float32),
+        )
+
+        def convert(cells: list[Content], rows: list[str]) -> dict[str, pa.Array]:
+            values = np.zeros((len(cells), length, len(mean)), dtype=np.float32)
+            lengths = np.zeros(len(cells), dtype=np.int32)
+            for number, (cell, row) in enumerate(zip(cells, rows, strict=True)):
+                if cell is None:
+                    continue
+                assert isinstance(cell, np.ndarray)
+                if cell.shape[1] != len(mean):
+                    raise UserError(f"{row}: a vector has {cell.shape[1]} numbers, not {len(mean)}")
+                if not np.isfinite(cell).all():
+                    raise UserError(f"{row}: a vector has a number that is not finite")
+                part = (cell[:length] - mean) / std
+                values[number, : len(part)] = part
+                lengths[number] = len(part)
+            flat = pa.array(values.ravel())
+            return {
+                "values": pa.FixedSizeListArray.from_arrays(flat, length * len(mean)),
+                "vectors": pa.array(lengths),
+            }
+
+        return convert
+
+    def cell_bytes(self, facts: Facts) -> int:
+        """Return the bytes of a cell's numbers."""
+        return 4 * int(facts["length"]) * len(facts["mean"]) + 4
+
+    def views(self, batch: pa.RecordBatch, facts: Facts) -> dict[str, np.ndarray]:
+        """Return the numbers (C, T, F) and the numbers of real vectors (C,)."""
+        shape = batch.num_rows, facts["length"], len(facts["mean"])
+        return {
+            "values": batch["values"].flatten().to_numpy().reshape(shape),
+            "vectors": batch["vectors"].to_numpy(),
+        }
+
+    def inputs(self, cells: Mapping[str, np.ndarray], facts: Facts) -> dict[str, Tensor]:
+        """Return ``features`` (B, T, F) and ``attention_mask`` (B, T), which is True for real vectors."""
+        return {
+            "features": torch.from_numpy(cells["values"]),
+            "attention_mask": _real(cells, facts),
+        }
+
+    def mask(self, cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
+        """Return a mask (B, 1 + T) of the encoder's tokens; the first is [CLS]."""
+        return torch.nn.functional.pad(_real(cells, facts), (1, 0), value=True)
+
+
+def column_facts(dataset: Dataset, modality: str) -> Facts:
+    """Return what the training split shows of a modality of features.
+
+    Returns:
+        ``mean`` and ``std`` of each of the F features over all vectors; ``length``, the largest number of
+        vectors of a sample.
+
+    Raises:
+        UserError: If no row has a vector, or if the vectors have different sizes.
+    """
+    column = dataset.modalities[modality].column
+
+    def measure() -> Facts:
+        count, longest = 0, 0
+        total = squares = np.zeros(0)
+        for batch in dataset.batches("train", [column]):
+            for cell in Features().contents(batch[column]):
+                if cell is None:
+                    continue
+                assert isinstance(cell, np.ndarray)
+                vectors = cell.astype(np.float64)
+                if not count:
+                    total = squares = np.zeros(vectors.shape[1])
+                if vectors.shape[1] != len(total):
+                    raise UserError(
+                        f"dataset '{dataset.name}': vectors in column '{column}' have {len(total)} and "
+                        f"{vectors.shape[1]} numbers; all must have the same"
+                    )
+                count, longest = count + len(vectors), max(longest, len(vectors))
+                total, squares = total + vectors.sum(axis=0), squares + (vectors**2).sum(axis=0)
+        if not count:
+            raise UserError(f"dataset '{dataset.name}': column '{column}' has no vector in the train split")
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        std[std < _LEAST * np.maximum(np.abs(mean), 1)] = 1
+        return {"length": longest, "mean": mean.tolist(), "std": std.tolist()}
+
+    found: Facts = measured(dataset, modality, "features", measure)
+    return found
+
+
+def _real(cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
+    """Return a mask (B, T) that is True for real vectors."""
+    return torch.arange(facts["length"])[None] < torch.from_numpy(cells["vectors"])[:, None]
+
+
+def _item(column: pa.DataType) -> pa.DataType | None:
+    """Return the type of a list's items; None for what is no list."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return column.value_type if any(check(column) for check in lists) else None
+
+
+def _vectors(value: pa.Scalar) -> np.ndarray | None:
+    """Return a cell's vectors (T, F); None if there is none."""
+    if not value.is_valid or not len(value.values):
+        return None
+    values = value.values
+    if _item(values.type) is None:
+        return values.to_numpy(zero_copy_only=False).astype(np.float32)[None]
+    rows = [vector.values.to_numpy(zero_copy_only=False) for vector in values if vector.is_valid]
+    if len({len(row) for row in rows}) > 1:
+        # the size that differs is refused where the cell is converted, with the row's number
+        rows = [row for row in rows if len(row) != len(rows[0])][:1]
+    return np.stack(rows).astype(np.float32) if rows else None
