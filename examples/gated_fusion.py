@@ -56,13 +56,12 @@ class GatedFusion(FusionMethod):
         self.gate = nn.Linear(together, len(self.widths) * config.width)
         self.head = nn.Linear(config.width, context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
-        # Every layer is frozen and untouched, so the search may cache the encoders' outputs.
+    def untouched_layers(self) -> dict[str, int]:
+        # No layer is touched, so the search may cache the outputs of encoders that are frozen.
         return {m: self.tower(m).depth for m in self.modalities}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
-        with torch.no_grad():
-            vectors = {m: self.tower(m).pooled(batch[m]) for m in self.modalities}
+        vectors = {m: self.vector(batch, m) for m in self.modalities}
         units = torch.stack([torch.tanh(self.units[m](x)) for m, x in vectors.items()], dim=1)
         gates = self.gate(torch.cat(list(vectors.values()), dim=-1)).view_as(units).softmax(dim=1)
         return FusionOutput(self.head((gates * units).sum(dim=1)))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainables.errors import UserError
 from trainables.methods import FusionMethod, FusionOutput, MethodConfig, MethodContext, build_method
+from trainables.methods.inserting import WRAPPED
 from trainables.towers import ModalityInput
 
 #: File that describes the supernet beside its weights.
@@ -80,7 +81,7 @@ class Supernet(nn.Module):
         self.method = method
         self.context = context
         self.largest = build_method(method, config, context)
-        self._by_name = {n: p for n, p in self.largest.named_parameters() if p.requires_grad}
+        self._by_name = {_bare(n): p for n, p in self.largest.named_parameters() if p.requires_grad}
         self._shells: OrderedDict[str, _Shell] = OrderedDict()
 
     @property
@@ -177,7 +178,7 @@ class Supernet(nn.Module):
                 if not parameter.requires_grad:
                     continue
                 path = f"{module_path}.{name}" if module_path else name
-                weight = self._by_name.get(_shifted(path, shifts))
+                weight = self._by_name.get(_bare(_shifted(path, shifts)))
                 if weight is None or any(a > b for a, b in zip(parameter.shape, weight.shape, strict=True)):
                     raise UserError(
                         f"{self.method} with {_described(model.config)}: is larger than the supernet, "
@@ -235,6 +236,14 @@ def _shifted(path: str, shifts: Mapping[str, int]) -> str:
             index, *rest = path.removeprefix(f"{stack}.").split(".")
             return ".".join([stack, str(int(index) + shift), *rest])
     return path
+
+
+def _bare(path: str) -> str:
+    """Return a parameter's name without the modules that methods put around others.
+
+    The layers of an encoder that trains have such modules in the layers that a subnet tunes, and not below.
+    """
+    return ".".join(name for name in path.split(".") if name not in WRAPPED)
 
 
 def _described(config: MethodConfig) -> str:

@@ -272,7 +272,10 @@ class MemoryPredictor:
 
     def _content(self, key: str) -> str:
         """Return everything that a prediction depends on, except the program, as one text."""
-        encoders = {m: [encoder.config.to_dict(), encoder.pooling] for m, encoder in self.encoders.items()}
+        encoders = {
+            m: [encoder.config.to_dict(), encoder.pooling, encoder.from_seed]
+            for m, encoder in self.encoders.items()
+        }
         task = [self.task.name, type(self.task).__module__, self.task.output_size]
         setting = replace(self.setting.same_memory(), context_bytes=0).to_dict()  # it is only added
         libraries = libraries_of(self.setting)  # a variable may set their size

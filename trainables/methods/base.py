@@ -189,6 +189,8 @@ class FusionMethod(nn.Module):
 
     Attributes:
         towers: The towers that the method uses, by modality.
+        trained: The modalities whose whole encoder trains, because the method trains it
+            (``trained_encoders``) or because its weights are random (``Tower.pretrained``).
         head: The last module, an ``nn.Linear`` or a ``parts.MeanHead``. It maps the method's vectors to the
             outputs.
     """
@@ -219,11 +221,13 @@ class FusionMethod(nn.Module):
             )
         self.context = context
         self.config = config
-        trained = self.trained_encoders(context, config)
+        used = self.used_modalities(context, config)
+        random = {modality for modality in used if not context.towers[modality].pretrained}
+        self.trained = self.trained_encoders(context, config) | random
         self.towers = nn.ModuleDict()
-        for modality in self.used_modalities(context, config):
+        for modality in used:
             tower = context.towers[modality].fork(
-                trained=modality in trained, matrices=context.frozen_matrices
+                trained=modality in self.trained, matrices=context.frozen_matrices
             )
             tower.gradient_checkpointing = context.gradient_checkpointing
             tower.skip_unused = context.skip_unused
@@ -236,7 +240,10 @@ class FusionMethod(nn.Module):
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
-        """Return the modalities whose whole encoder trains. The default is none."""
+        """Return the modalities whose whole encoder the method trains. The default is none.
+
+        Encoders with random weights train with every method; a method need not name them.
+        """
         return frozenset()
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
@@ -248,19 +255,45 @@ class FusionMethod(nn.Module):
         """
         raise AttributeError(f"{type(self).__name__} does not define forward")
 
+    def untouched_layers(self) -> dict[str, int]:
+        """Return the number of layers of each tower that lie below the first one that the method touches.
+
+        The method adds nothing to these layers. By default they are 0: the method touches all layers, but
+        not the embedding.
+        """
+        return dict.fromkeys(self.towers, 0)
+
     def prefix_layers(self) -> dict[str, int]:
         """Return the number of layers in each tower's frozen prefix, which runs without gradient.
 
-        The output of the prefix depends on the data only. It can be computed once and shared by all trials.
-        0 layers mean that only the embedding is frozen. A modality that is missing in the result has no
-        frozen prefix, because its encoder trains from the embedding on.
+        These are the untouched layers of the towers that do not train. The output of the prefix depends on
+        the data only. It can be computed once and shared by all trials. 0 layers mean that only the embedding
+        is frozen. A modality that is missing in the result has no frozen prefix, because its encoder trains
+        from the embedding on.
         """
-        raise AttributeError(f"{type(self).__name__} does not define its prefix")
+        return {m: n for m, n in self.untouched_layers().items() if m not in self.trained}
 
     def prefix(self, batch: Mapping[str, ModalityInput]) -> dict[str, Sequence]:
         """Run the remaining layers of every tower's frozen prefix, without gradient."""
         with torch.no_grad():
             return {m: self.tower(m).encode(batch[m], stop) for m, stop in self.prefix_layers().items()}
+
+    def untouched(self, batch: Mapping[str, ModalityInput]) -> dict[str, Sequence]:
+        """Run the untouched layers of every tower: frozen ones without gradient, those that train with it."""
+        sequences = {}
+        for modality, stop in self.untouched_layers().items():
+            with self.gradient(modality):
+                sequences[modality] = self.tower(modality).encode(batch[modality], stop)
+        return sequences
+
+    def vector(self, batch: Mapping[str, ModalityInput], modality: str) -> Tensor:
+        """Return the pooled output, shape (B, D), of a tower of which the method touches no layer."""
+        with self.gradient(modality):
+            return self.tower(modality).pooled(batch[modality])
+
+    def gradient(self, modality: str) -> contextlib.AbstractContextManager[None]:
+        """Return the context for running a tower's untouched layers: without gradient, unless it trains."""
+        return contextlib.nullcontext() if modality in self.trained else torch.no_grad()
 
     def prefix_modules(self) -> list[nn.Module]:
         """Return the modules that a step does not use if its batch is the prefix's output."""

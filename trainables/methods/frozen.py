@@ -62,14 +62,15 @@ class Frozen(SequentialPipeline):
         """Return the complementary modality."""
         return frozenset({fusion_direction(context, config.main)[1]})
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers for the main encoder, of which only the embedding is frozen prefix."""
-        return {self.main: 0}
+    def untouched_layers(self) -> dict[str, int]:
+        """Return all layers of the complementary encoder; the tokens enter the main one at its input."""
+        return {self.main: 0, self.complementary: self.tower(self.complementary).depth}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower = self.tower(self.main)
-        vector = self.tower(self.complementary).pooled(batch[self.complementary])
+        vector = self.vector(batch, self.complementary)
         tokens = self.projection(vector).unflatten(1, (self.config.n_tokens, self.width))
-        sequence = self.prefix(batch)[self.main].prompted(tokens)
-        return FusionOutput(self.head(tower.pooled(sequence)))
+        with self.gradient(self.main):
+            sequence = tower.encode(batch[self.main], 0)
+        return FusionOutput(self.head(tower.pooled(sequence.prompted(tokens))))

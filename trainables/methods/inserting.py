@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
@@ -18,6 +19,9 @@ from trainables.towers import ModalityInput
 
 #: Sizes of inserted modules (bottleneck or rank) that spaces search.
 ADAPTER_SIZES = Range(4, 128, log=True)
+
+#: Names under which modules that are put around another one hold it: those here, and those of HF peft.
+WRAPPED = ("inner", "base_layer")
 
 #: A function of tokens (..., D). If it is a module, it becomes a submodule of the module that holds it.
 Update = Callable[[Tensor], Tensor]
@@ -67,7 +71,7 @@ class TunedLayers(Linear):
                 f"(layers: {listed(depths)}), or none for all layers of each"
             )
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return the number of layers below the tuned ones."""
         return {m: self.tuned_layers(m).start for m in self.towers}
 
@@ -78,7 +82,8 @@ class TunedLayers(Linear):
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        return FusionOutput(self.head(self.pooled(self.prefix(batch))))
+        vectors = [self.tower(m).pooled(sequence) for m, sequence in self.untouched(batch).items()]
+        return FusionOutput(self.head(torch.cat(vectors, dim=-1)))
 
 
 class Serial(Inserted):

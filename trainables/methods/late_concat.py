@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
+from trainables.methods.base import MethodConfig, MethodContext, option, register_method
 from trainables.methods.linear import Linear
 from trainables.methods.space import DefaultSpace
 from trainables.parameters import Choices
-from trainables.towers import ModalityInput
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,3 @@ class LateConcat(Linear):
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
         """Return all modalities if the encoders train, else none."""
         return frozenset(context.towers) if config.train_encoders else frozenset()
-
-    def prefix_layers(self) -> dict[str, int]:
-        """Return no modality if the encoders train, else all layers of every tower."""
-        return {} if self.config.train_encoders else super().prefix_layers()
-
-    def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
-        """Score a batch; see ``FusionMethod.forward``."""
-        if not self.config.train_encoders:
-            return super().forward(batch)
-        return FusionOutput(self.head(self.pooled(batch)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainables.methods.base import (
     FusionMethod,
@@ -43,16 +43,10 @@ class Linear(FusionMethod):
         super().__init__(context, config)
         self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        with torch.no_grad():
-            features = self.pooled(batch)
-        return FusionOutput(self.head(features))
-
-    def pooled(self, batch: Mapping[str, ModalityInput]) -> Tensor:
-        """Return the towers' concatenated pooled outputs, shape (B, sum of widths)."""
-        return torch.cat([self.tower(m).pooled(batch[m]) for m in self.towers], dim=-1)
+        return FusionOutput(self.head(torch.cat([self.vector(batch, m) for m in self.towers], dim=-1)))

@@ -92,6 +92,7 @@ class LoRA(TunedLayers):
         names = [name for name in TARGETS[self.config.targets] if name in tower.MATRICES]
         paths = [tower.MATRICES[name] for name in names]
         matrices = [layer.get_submodule(path) for path in paths]
+        trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
         config = LoraConfig(
             r=self.config.rank,
             lora_alpha=self.config.rank if self.config.alpha is None else self.config.alpha,
@@ -109,3 +110,5 @@ class LoRA(TunedLayers):
                 weight = torch.empty_like(part.weight, device=matrix.get_parameter("weight").device)
                 part.weight = nn.Parameter(weight)
             updated.reset_lora_parameters(NAME, init_lora_weights=True)
+        for parameter in trained:  # peft has frozen them
+            parameter.requires_grad_(True)

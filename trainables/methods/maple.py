@@ -90,15 +90,11 @@ class MaPLe(FusionMethod):
         )
         self.head = MeanHead(self.widths, context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers for every tower: only the embeddings are frozen prefix."""
-        return dict.fromkeys(self.towers, 0)
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         prompts: list[Tensor] = list(self.prompts)
         vectors = {}
-        for modality, sequence in self.prefix(batch).items():
+        for modality, sequence in self.untouched(batch).items():
             if modality in self.couplings:
                 couplings: Iterable[nn.Module] = self.couplings[modality]  # type: ignore[assignment]
                 prompts = [coupling(p) for coupling, p in zip(couplings, prompts, strict=True)]

@@ -101,10 +101,6 @@ class MBT(FusionMethod):
         """Return all modalities."""
         return frozenset(context.towers)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return no modality: the encoders train from the embedding on."""
-        return {}
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         towers = {m: self.tower(m) for m in self.towers}

@@ -119,10 +119,6 @@ class MMBT(IntoMain):
         """Return both modalities."""
         return frozenset(context.towers)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return no modality: both encoders train from the embedding on."""
-        return {}
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         entering = self._project(self._side_tokens(batch[self.side]))
@@ -176,13 +172,9 @@ class PMMBT(IntoMain):
         self.side_prompts = DeepPrompts(self.tower(self.side), config.n_prompts)
         self.main_prompts = DeepPrompts(tower, config.n_prompts)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers for both towers: only the embeddings are frozen prefix."""
-        return dict.fromkeys(self.towers, 0)
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        sequences = self.prefix(batch)
+        sequences = self.untouched(batch)
         vector = self.side_prompts(self.tower(self.side), sequences[self.side])
         sequence = sequences[self.main].prompted(self._project(vector[:, None]))
         return FusionOutput(self.head(self.main_prompts(self.tower(self.main), sequence)))

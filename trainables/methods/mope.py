@@ -290,20 +290,20 @@ class MoPE(SequentialPipeline):
         trains = config.conditional and config.complementary_tuning == "finetune"
         return frozenset({complementary} if trains else ())
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return the number of unprompted lower layers. A fine-tuned complementary encoder has no entry."""
+    def untouched_layers(self) -> dict[str, int]:
+        """Return the number of unprompted lower layers."""
         layers = {self.main: self.start}
-        if self.complementary in self.towers and self.config.complementary_tuning != "finetune":
-            prompted = self.config.complementary_tuning == "prompt"
+        if self.complementary in self.towers:
+            prompted = self.complementary_prompts is not None
             layers[self.complementary] = 0 if prompted else self.tower(self.complementary).depth
         return layers
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower = self.tower(self.main)
-        with torch.no_grad():
+        with self.gradient(self.main):
             sequence = tower.encode(batch[self.main], self.start)
-        vector = self._complementary_vector(batch[self.complementary]) if self.config.conditional else None
+        vector = self._complementary_vector(batch) if self.config.conditional else None
         mapped = {} if self.mapper is None else self.mapper(vector)
         scores: list[Tensor] = []
 
@@ -320,16 +320,15 @@ class MoPE(SequentialPipeline):
         logits = self.head(run_prompted(tower, sequence, prompts))
         return FusionOutput(logits, self._auxiliary_loss(scores) if self.training else None)
 
-    def _complementary_vector(self, inputs: ModalityInput) -> Tensor:
+    def _complementary_vector(self, batch: Mapping[str, ModalityInput]) -> Tensor:
         """Return the complementary vectors psi_y, shape (B, D)."""
+        if self.complementary_prompts is None:
+            return self.vector(batch, self.complementary)
         tower = self.tower(self.complementary)
-        if self.config.complementary_tuning == "finetune":
-            return tower.pooled(inputs)
-        with torch.no_grad():
-            if self.complementary_prompts is None:
-                return tower.pooled(inputs)
-            sequence = tower.encode(inputs, 0)
-        return self.complementary_prompts(tower, sequence)
+        with self.gradient(self.complementary):
+            sequence = tower.encode(batch[self.complementary], 0)
+        vector: Tensor = self.complementary_prompts(tower, sequence)
+        return vector
 
     def _auxiliary_loss(self, scores: list[Tensor]) -> Tensor | None:
         """Return the weighted importance loss of the layers' routing scores, or None if there is none."""

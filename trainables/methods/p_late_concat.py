@@ -54,14 +54,10 @@ class PLateConcat(FusionMethod):
         self.prompts = nn.ModuleDict({m: DeepPrompts(self.tower(m), config.n_prompts) for m in self.towers})
         self.head = nn.Linear(sum(self.widths.values()), context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers for every tower: only the embeddings are frozen prefix."""
-        return dict.fromkeys(self.towers, 0)
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         vectors = []
-        for modality, sequence in self.prefix(batch).items():
+        for modality, sequence in self.untouched(batch).items():
             tower = self.tower(modality)
             vectors.append(self.prompts[modality](tower, sequence))
         return FusionOutput(self.head(torch.cat(vectors, dim=-1)))

@@ -96,5 +96,5 @@ class PTuning(TunedLayers):
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        vectors = [self.prefixes[m](self.tower(m), sequence) for m, sequence in self.prefix(batch).items()]
+        vectors = [self.prefixes[m](self.tower(m), sequence) for m, sequence in self.untouched(batch).items()]
         return FusionOutput(self.head(torch.cat(vectors, dim=-1)))

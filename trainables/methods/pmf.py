@@ -207,13 +207,13 @@ class PMF(FusionMethod):
         self.fusion_layers = nn.ModuleList(layers)
         self.head = MeanHead(self.widths, context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return L_f = depth - n_fusion_layers for each tower."""
         return {m: self.tower(m).depth - self.config.n_fusion_layers for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        sequences = self.prefix(batch)
+        sequences = self.untouched(batch)
         for stage in self.stages():
             sequences = stage.run(sequences)
         return self.conclude(sequences)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from trainables.methods.base import (
@@ -73,14 +72,14 @@ class PromptFuse(FusionMethod):
         )
         self.head = nn.Linear(self.tower(self.main).width, context.output_size)
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return 0 layers for the text encoder and all layers for the others."""
         return {m: 0 if m == self.main else self.tower(m).depth for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        with torch.no_grad():
-            vectors = {m: self.tower(m).pooled(batch[m]) for m in self.sides}
+        vectors = {m: self.vector(batch, m) for m in self.sides}
+        with self.gradient(self.main):
             sequence = self.tower(self.main).encode(batch[self.main], 0)
         entering = [self.maps[m](v) if m in self.maps else v for m, v in vectors.items()]
         tower = self.tower(self.main)

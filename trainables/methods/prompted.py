@@ -45,14 +45,10 @@ class Prompted(Unimodal):
             raise UserError(f"the {self.modality} encoder has no layers to prompt")
         self.prompts = DeepPrompts(tower, config.n_prompts)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers: only the embedding is frozen prefix."""
-        return {self.modality: 0}
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower = self.tower(self.modality)
-        return FusionOutput(self.head(self.prompts(tower, self.prefix(batch)[self.modality])))
+        return FusionOutput(self.head(self.prompts(tower, self.untouched(batch)[self.modality])))
 
 
 @register_method(

@@ -68,10 +68,6 @@ class SequentialFuse(SequentialPipeline):
         """Return both modalities."""
         return frozenset(context.towers)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return no modality: both encoders train from the embedding on."""
-        return {}
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower = self.tower(self.main)
@@ -111,14 +107,10 @@ class PSequentialFuse(SequentialPipeline):
         self.mapper = Mapper(complementary.width, widths, config.mapper_width)
         self.complementary_prompts = complementary_prompts(complementary, config.complementary_prompt_length)
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return 0 layers for both towers: only the embeddings are frozen prefix."""
-        return dict.fromkeys(self.towers, 0)
-
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
         tower, complementary = self.tower(self.main), self.tower(self.complementary)
-        sequences = self.prefix(batch)
+        sequences = self.untouched(batch)
         sequence = sequences[self.main]
         mapped = self.mapper(self.complementary_prompts(complementary, sequences[self.complementary]))
         vector = run_prompted(

@@ -61,13 +61,13 @@ class FineTuned(Unimodal):
         """Return the one modality."""
         return frozenset({cls.modality})
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return no modality: the encoder trains from the embedding on."""
-        return {}
+    def untouched_layers(self) -> dict[str, int]:
+        """Return all layers."""
+        return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        return FusionOutput(self.head(self.tower(self.modality).pooled(batch[self.modality])))
+        return FusionOutput(self.head(self.vector(batch, self.modality)))
 
 
 @register_method(

@@ -261,13 +261,13 @@ class Wander(_FusedOutputs):
             nonlinearity=config.nonlinearity,
         )
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return the number of layers up to the first Wander: all, if only the last layer has one."""
         return {m: self.tower(m).depth - self.config.n_layers + 1 for m in self.towers}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        sequences = self.prefix(batch)
+        sequences = self.untouched(batch)
         *lower, last = self.adapters
         for adapter in lower:
             fused = adapter(sequences)
@@ -328,13 +328,13 @@ class WanderVF(_FusedOutputs):
         self.adapter = Adapter(self.widths, config.width, fusion, nonlinearity=True)
         self.head = self._make_head(residual=True)
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        outputs = self._finished(self.prefix(batch))
+        outputs = self._finished(self.untouched(batch))
         vectors = {
             m: Sequence(self.tower(m).pool(output)[:, None], None, output.layer)
             for m, output in outputs.items()
@@ -429,13 +429,13 @@ class SFOP(_FusedOutputs):
             target_width=max(self.widths.values()),
         )
 
-    def prefix_layers(self) -> dict[str, int]:
+    def untouched_layers(self) -> dict[str, int]:
         """Return all layers of every tower."""
         return self.depths
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
-        outputs = self._finished(self.prefix(batch))
+        outputs = self._finished(self.untouched(batch))
         return FusionOutput(self.head(self._read(outputs, self.adapter(outputs), residual=False)))
 
 

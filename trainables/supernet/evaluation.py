@@ -90,7 +90,7 @@ class SubnetEvaluator:
                 with self._running.autocast(self.bench.device):
                     yield model(batch.inputs)
             return
-        root = json.dumps(model.prefix_layers())
+        root = json.dumps(model.untouched_layers())
         path = [(root, *(stage.key for stage in stages[:length])) for length in range(len(stages) + 1)]
         # The output of the last stage is not kept: no other subnet starts from it.
         known = max((n for n in range(1, len(stages)) if path[n] in self._states), default=0)
@@ -100,7 +100,7 @@ class SubnetEvaluator:
             kept = {number: [] for number in range(known + 1, len(stages))}
         for index, batch in enumerate(loader.in_order()):
             with self._running.autocast(self.bench.device):
-                sequences = start[index] if start else model.prefix(batch.inputs)
+                sequences = start[index] if start else model.untouched(batch.inputs)
                 for number, stage in enumerate(stages[known:], start=known + 1):
                     sequences = stage.run(sequences)
                     if number in kept:

@@ -20,7 +20,7 @@ from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
 from trainables.testing.cases import CLASSES, PAIRS, build, make_batch, task
 from trainables.testing.checks import Check, refused
-from trainables.testing.tiny import SIZES, tiny_towers
+from trainables.testing.tiny import RANDOM, SIZES, tiny_towers
 
 
 def elastic_checks(name: str) -> Iterator[Check]:
@@ -32,6 +32,7 @@ def elastic_checks(name: str) -> Iterator[Check]:
     if METHODS[name].method.elastic:
         yield Check(check_a_slice_equals_the_model_on_its_own, (name,), slow=True)
         yield Check(check_a_slice_does_so_where_layers_differ_in_width, (name,))
+        yield Check(check_a_slice_shares_a_random_encoder, (name,))
         yield Check(check_a_slice_gets_the_gradients_of_the_model_on_its_own, (name,))
         yield Check(check_training_changes_trained_weights_only, (name,))
         yield Check(check_refuses_what_is_no_subnet, (name,))
@@ -101,6 +102,17 @@ def check_a_slice_does_so_where_layers_differ_in_width(name: str) -> None:
         with torch.no_grad():
             alone = supernet.subnet(config).eval()(inputs).outputs
             assert torch.allclose(alone, supernet(config, inputs).outputs, atol=1e-6), config
+
+
+def check_a_slice_shares_a_random_encoder(name: str) -> None:
+    """Check that a subnet over an encoder that trains equals an ordinary model with its weights."""
+    pair = (PAIRS[0][0], RANDOM)
+    supernet = supernet_of(name, pair).eval()
+    inputs, _ = make_batch(tiny_towers(pair))
+    for config in smaller(name)[-2:]:
+        with torch.no_grad():
+            alone = supernet.subnet(config).eval()(inputs).outputs
+            assert torch.allclose(alone, supernet(config, inputs).outputs, atol=1e-5), config
 
 
 def check_a_slice_gets_the_gradients_of_the_model_on_its_own(name: str) -> None:

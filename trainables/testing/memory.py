@@ -25,7 +25,7 @@ from trainables.testing.cases import (
     task,
 )
 from trainables.testing.checks import Check
-from trainables.testing.tiny import MODALITIES, SIZES, saved_encoders, tiny_tower
+from trainables.testing.tiny import MODALITIES, RANDOM, SIZES, encoder_name, saved_encoders, tiny_tower
 from trainables.towers import resolve_encoders
 
 #: Settings in which memory is checked for every option of every method.
@@ -70,6 +70,8 @@ def memory_checks(name: str) -> Iterator[Check]:
         yield Check(check_predicted_inference_is_the_tracked_peak, (name, two, changes), slow)
     for changes in {}, MORE_SETTINGS[-1]:
         yield Check(check_an_allocator_reserves_what_tensors_take, (name, two, changes))
+    yield _predicted(name, {}, {**two, "image": RANDOM}, {}, slow=False)
+    yield _predicted(name, {}, {**two, "text": RANDOM}, MORE_SETTINGS[-2], slow=True)
     most = METHODS[name].method.n_modalities[1]
     for count, families in MANY.items():
         if most is None or most >= count:
@@ -83,7 +85,7 @@ def _predicted(name: str, config: Any, families: Any, changes: Any, *, slow: boo
 @functools.cache
 def predictor_of(families: tuple[tuple[str, str], ...], pooling: str | None = None) -> MemoryPredictor:
     """Return a predictor for small encoders in the default setting, with a pooling of the text."""
-    names = {modality: str(saved_encoders()[family]) for modality, family in families}
+    names = {modality: encoder_name(saved_encoders(), family) for modality, family in families}
     sources = resolve_encoders(names, {"text": pooling} if pooling else {})
     return MemoryPredictor(sources, task(), setting_of())
 

@@ -33,7 +33,15 @@ from trainables.testing.cases import (
     train,
 )
 from trainables.testing.checks import Check, refused
-from trainables.testing.tiny import SIZES, random_inputs, real_length, tiny_tower, tiny_towers
+from trainables.testing.tiny import (
+    MODALITIES,
+    RANDOM,
+    SIZES,
+    random_inputs,
+    real_length,
+    tiny_tower,
+    tiny_towers,
+)
 from trainables.towers import Tower
 
 
@@ -44,6 +52,8 @@ def behavior_checks(name: str) -> Iterator[Check]:
         name: Name of a registered method.
     """
     yield Check(check_every_modality_counts, (name,))
+    for modality in MODALITIES:
+        yield Check(check_a_random_encoder_trains, (name, modality), slow=modality != "image")
     yield Check(check_refuses_unknown_settings, (name,))
     yield Check(check_is_described, (name,))
     for count in MANY:
@@ -323,6 +333,28 @@ def check_takes_many_modalities_or_says_why_not(name: str, count: int) -> None:
     _assert_gradients(method)
     with torch.no_grad():
         assert method.eval()(make_batch(towers)[0]).outputs.shape == (ROWS, CLASSES)
+
+
+def check_a_random_encoder_trains(name: str, modality: str) -> None:
+    """Check that an encoder with random weights trains with the method, and no other one because of it."""
+    towers = {**tiny_towers(), modality: tiny_tower(modality, RANDOM)}
+    method = build(name, {}, towers)
+    usual = build(name, {})
+    assert method.trained == usual.trained | ({modality} & {*method.modalities})
+    assert modality not in method.prefix_layers()
+    assert {m for m in usual.prefix_layers() if m != modality} == set(method.prefix_layers())
+    for other in {*method.modalities} - {modality}:
+        assert _trained(method.tower(other)) == _trained(usual.tower(other))
+    _assert_gradients(method)
+    assert not [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None]
+    if modality in method.modalities:
+        assert _trained(method.tower(modality)) == {n for n, _ in method.tower(modality).named_parameters()}
+    assert not _trained(towers[modality])
+
+
+def _trained(tower: Tower) -> set[str]:
+    """Return the names of the parameters that train."""
+    return {n for n, p in tower.named_parameters() if p.requires_grad}
 
 
 def check_refuses_unknown_settings(name: str) -> None:

@@ -21,7 +21,7 @@ from trainables.testing.cases import CLASSES, PAIRS, make_batch, task
 from trainables.testing.checks import Check
 from trainables.testing.elastic import largest, legal
 from trainables.testing.memory import predictor_of, setting_of
-from trainables.testing.tiny import MODALITIES, tiny_towers
+from trainables.testing.tiny import MODALITIES, RANDOM, tiny_towers
 from trainables.towers import Sequence
 
 #: Checked steps: whether smaller subnets learn from the largest one, and changed fields of the setting.
@@ -40,6 +40,8 @@ def supernet_checks(name: str) -> Iterator[Check]:
     if METHODS[name].method.elastic:
         for distill, changes in _STEPS:
             yield Check(check_predicted_memory_of_a_supernet, (name, distill, changes), slow=True)
+        # An encoder with random weights trains with the supernet
+        yield Check(check_predicted_memory_of_a_supernet, (name, *_STEPS[1], RANDOM), slow=True)
 
 
 def curriculum_of(name: str, *, distill: bool = False) -> Curriculum:
@@ -65,14 +67,24 @@ def fresh(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
     return part.clone()
 
 
-def check_predicted_memory_of_a_supernet(name: str, distill: bool, changes: dict[str, Any]) -> None:
-    """Check that the predicted memory of a step equals the tracked peak, to the byte and in every part."""
+def check_predicted_memory_of_a_supernet(
+    name: str, distill: bool, changes: dict[str, Any], image: str = PAIRS[0][1]
+) -> None:
+    """Check that the predicted memory of a step equals the tracked peak, to the byte and in every part.
+
+    Args:
+        name: Name of a method.
+        distill: Whether smaller subnets learn from the largest one.
+        changes: Fields of the training setting that differ from the default.
+        image: The encoder family of the images.
+    """
     setting = setting_of(**changes)
     curriculum = curriculum_of(name, distill=distill)
-    families = tuple(zip(MODALITIES, PAIRS[0], strict=True))
+    pair = (PAIRS[0][0], image)
+    families = tuple(zip(MODALITIES, pair, strict=True))
     predicted = predict_supernet(predictor_of(families).changed(**changes), name, curriculum)
-    supernet = supernet_of(name, setting).train()
-    inputs, labels = make_batch()
+    supernet = supernet_of(name, setting, pair).train()
+    inputs, labels = make_batch(tiny_towers(pair))
     optimizer = setting.make_optimizer(supernet.largest, 0.0)
     make_state(optimizer)
     stored: dict[str, dict[str, Any]] = {}

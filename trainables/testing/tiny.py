@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 
-from trainables.towers import FAMILIES, InputSizes, Tower
+from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 
 TEXT_FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "clip_text_model")
 IMAGE_FAMILIES = ("vit", "deit", "dinov2", "swin", "clip_vision_model")
 AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
 #: Families that replace an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
+
+#: A new tower of extracted features. Its weights are random, so that it trains with every method.
+RANDOM = "features:dim=6,width=32,depth=3,heads=4,max_length=40"
 
 #: Sizes of the inputs that tests give to small models.
 SIZES = InputSizes(text_length=10, image_size=32, audio_seconds=0.2, feature_length=10)
@@ -167,7 +170,9 @@ def tiny_model(family: str) -> Any:
 
 
 def encoder_name(encoders: dict[str, Path], family: str) -> str:
-    """Return the encoder name that resolves to the small encoder of a family."""
+    """Return the encoder name that resolves to the small encoder of a family, or to ``RANDOM``."""
+    if family == RANDOM:
+        return family
     return f"bow:{encoders['bert']}" if family == "bag_of_words" else str(encoders[family])
 
 
@@ -177,10 +182,12 @@ def tiny_tower(modality: str, family: str, attention: str = "eager", pooling: st
 
     Args:
         modality: The modality that it encodes.
-        family: Name of the encoder's family.
+        family: Name of the encoder's family, or ``RANDOM``.
         attention: Attention kernel.
         pooling: How the tower's vector is read; None takes the family's default.
     """
+    if family == RANDOM:
+        return load_tower(resolve_encoder(modality, family, pooling), attention=attention)
     tower = FAMILIES[family].tower(modality, tiny_model(family))
     tower.model.config._attn_implementation = attention
     tower.pooling = pooling or tower.pooling

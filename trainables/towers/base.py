@@ -123,6 +123,7 @@ class Tower(nn.Module):
 
     Attributes:
         pooling: How ``pool`` reads a vector from the tokens; one of the family's ``POOLINGS``.
+        pretrained: Whether the weights come from training. Random ones train with every method.
         skip_unused: If True, outputs that the caller of ``layer`` does not ask for are not computed. If
             False, a layer computes all of its outputs, as in the library.
         gradient_checkpointing: If True, only the inputs of layers are kept for the backward pass, which runs
@@ -151,6 +152,7 @@ class Tower(nn.Module):
         self.modality = modality
         self.model: Any = model
         self.pooling = self.POOLINGS[0]
+        self.pretrained = True
         self.skip_unused = False
         self.gradient_checkpointing = False
         self.requires_grad_(False)

@@ -65,8 +65,9 @@ class FeaturesTower(ViTTower):
 def features_config(name: str) -> Any:
     """Return the configuration for a name such as ``features:dim=74,width=40,depth=4,heads=8``.
 
-    The tower starts from random weights that the name determines. Train it with a method that trains
-    encoders, or save it with ``save_pretrained`` and then use the name of its folder.
+    The tower starts from random weights that the name determines, and trains with every method. Saved with
+    ``save_pretrained`` and named by its folder, it is an encoder like any other: frozen unless a method
+    trains it.
 
     Args:
         name: ``features:`` and options, separated by commas. ``dim``, the size of a vector, is required.

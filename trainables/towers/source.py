@@ -139,7 +139,10 @@ class EncoderSource:
 
     @property
     def from_seed(self) -> bool:
-        """Whether the weights are random numbers that the encoder's name determines."""
+        """Whether the weights are random numbers that the encoder's name determines.
+
+        Such an encoder trains with every method; see ``Tower.pretrained``.
+        """
         return self.location is None and self.name.startswith(features.PREFIX)
 
     def weights_location(self) -> str:
@@ -308,6 +311,7 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     """
     tower = _load(source, attention, weights=weights)
     tower.pooling = source.pooling
+    tower.pretrained = not source.from_seed
     return tower
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.tasks import classification
 from trainables.errors import UserError
+from trainables.memory.memo import PredictionMemo
 from trainables.memory.predictor import MemoryPredictor
 from trainables.methods import MethodContext, build_method
 from trainables.step.setting import TrainingSetting
@@ -46,6 +47,27 @@ def test_tells_sequences_apart_before_any_training() -> None:
     assert vectors.std(dim=0).mean() > 0.02
     swapped = {**inputs, "features": inputs["features"].flip(1)}
     assert not torch.allclose(tower.pooled(swapped), vectors, atol=1e-3)
+
+
+def test_random_weights_train_and_loaded_ones_are_frozen(tmp_path: Path) -> None:
+    load_tower(resolve_encoder("a", NAME)).model.save_pretrained(tmp_path)
+    sources = {name: {m: resolve_encoder(m, name) for m in ("a", "b")} for name in (NAME, str(tmp_path))}
+    reports = {}
+    for name, encoders in sources.items():
+        towers = {m: load_tower(encoder) for m, encoder in encoders.items()}
+        method = build_method("wander", {}, MethodContext(towers, 3, InputSizes(feature_length=10)))
+        assert method.prefix_layers() == ({} if name == NAME else {"a": 2, "b": 2})
+        # One store for both: the same settings, one to train and one frozen
+        memo = PredictionMemo(tmp_path / "memo")
+        setting = TrainingSetting(target="cpu", batch_size=4, feature_length=10)
+        reports[name] = MemoryPredictor(encoders, classification(3), setting, memo).predict("wander", {})
+        assert reports[name].trainable_parameters == method.trainable_parameter_count()
+    new, frozen = reports.values()
+    encoder = sum(p.numel() for p in towers["a"].parameters())
+    assert new.trainable_parameters == frozen.trainable_parameters + 2 * encoder
+    assert new.checkpoint > frozen.checkpoint
+    assert new.optimizer - frozen.optimizer >= 8 * 2 * encoder  # AdamW's two numbers a weight, of 4 bytes
+    assert new.activations > frozen.activations
 
 
 @pytest.mark.parametrize("shard", ["5GB", "4KB"])
