@@ -97,7 +97,8 @@ def trial(
     started = time.perf_counter()
     torch.set_num_threads(cores)
     sources = {modality: resolve_encoder(modality, name) for modality, name in encoders.items()}
-    data = prepare(open_dataset(dataset), sources, InputSizes(text_length=TEXT_LENGTH, image_size=IMAGE_SIZE))
+    opened = open_dataset(dataset)
+    data = prepare(opened, sources, InputSizes(text_length=TEXT_LENGTH, image_size=IMAGE_SIZE))
     train, validation = data.split("train"), data.split("validation")
     towers = {modality: load_tower(source, attention="eager") for modality, source in sources.items()}
     torch.manual_seed(SEED)
@@ -107,7 +108,7 @@ def trial(
         fields,
         MethodContext(
             towers,
-            data.task.output_size,
+            opened.task.output_size,
             InputSizes(TEXT_LENGTH, IMAGE_SIZE),
             encoder_dropout=True,
             gradient_checkpointing=False,

@@ -138,6 +138,7 @@ def main() -> None:
     spec = TrialSpec(
         dataset=str(folder),
         prepared=data.key,
+        task=dataset.task.to_dict(),
         encoders={modality: encoder.address for modality, encoder in encoders.items()},
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         kinds={modality: encoder.kind for modality, encoder in encoders.items()},

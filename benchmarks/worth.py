@@ -163,10 +163,10 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
 
     torch.set_num_threads(1)
     started = time.process_time()
-    data = Workbench(job.spec, torch.device(default_device())).data
+    bench = Workbench(job.spec, torch.device(default_device()))
     if job.method == PROBE:
         probe = run_probes(job.spec).joint
-        right = right_rows(probe.outputs["test"], data)
+        right = right_rows(probe.outputs["test"], bench)
         found = {"right": right, "start": right, "validation": probe.metrics["validation"]["accuracy"]}
     else:
         run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
@@ -174,16 +174,16 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
         start = run.evaluate("test").outputs
         epochs = [run.epoch() for _ in range(job.spec.epochs)]
         found = {
-            "right": right_rows(torch.from_numpy(run.evaluate("test").outputs), data),
-            "start": right_rows(torch.from_numpy(start), data),
+            "right": right_rows(torch.from_numpy(run.evaluate("test").outputs), bench),
+            "start": right_rows(torch.from_numpy(start), bench),
             "validation": epochs[-1]["accuracy"],
         }
     return job.key, {**found, "seconds": time.process_time() - started, "memory": job.memory}
 
 
-def right_rows(outputs: Any, data: Any) -> str:
+def right_rows(outputs: Any, bench: Any) -> str:
     """Return for each row of the test split whether outputs (N, D) are right: ``1`` or ``0``."""
-    right = data.task.row_values("accuracy", outputs.float(), data.split("test").labels)
+    right = bench.task.row_values("accuracy", outputs.float(), bench.data.split("test").labels)
     return "".join("1" if each else "0" for each in right.tolist())
 
 

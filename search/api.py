@@ -151,7 +151,8 @@ def _run(
         with clock.part("data"):
             prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
-        for line in (*decision.lines, in_words(setup.setting)):
+        task = f"task: {setup.backend.task.in_words()} ({setup.backend.task_decided})"
+        for line in (task, *decision.lines, in_words(setup.setting)):
             say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"

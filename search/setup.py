@@ -119,6 +119,8 @@ def look_up(config: SearchConfig) -> Found:
     if config.search.strategy == "oneshot":
         require_elastic(space)
     backend: Backend = ReplayBackend.of(config) if config.backend.replay else TrainingBackend.of(config)
+    if config.search.objectives is None:
+        config = config.replace(objectives=tuple(o.name for o in always_reported(backend.task)))
     if config.search.strategy == "oneshot":
         space = subnet_space(space, backend.context, config.oneshot.learning_rate)
     return Found(config, space, backend)
@@ -145,7 +147,8 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
     """Return an empty history and the rule, with the objectives and constraints of the settings."""
     context, predictor, guess = backend.context, backend.predictor, backend.guess
     task = backend.task
-    objectives = get_objectives(config.search.objectives, task.name)
+    assert config.search.objectives is not None
+    objectives = get_objectives(config.search.objectives, task)
     constraints = parse_constraints(config.search.all_constraints)
     for constraint in constraints:
         if constraint.known and constraint.direction == "<=":
@@ -162,7 +165,7 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
         config.first_rung,
         guess,
     )
-    return History(objectives, reference, constraints, always_reported(task.name)), rule
+    return History(objectives, reference, constraints, always_reported(task)), rule
 
 
 def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, constraint: Constraint) -> None:

@@ -152,10 +152,12 @@ def trial_spec(workplace, tiny_encoders, squares) -> Any:
 
     names = {"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])}
     encoders = resolve_encoders(names)
-    data = prepare(open_dataset(str(squares)), encoders, InputSizes(text_length=8, image_size=32))
+    dataset = open_dataset(str(squares))
+    data = prepare(dataset, encoders, InputSizes(text_length=8, image_size=32))
     return TrialSpec(
         dataset=str(squares),
         prepared=data.key,
+        task=dataset.task.to_dict(),
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         kinds={modality: encoder.kind for modality, encoder in encoders.items()},

@@ -17,7 +17,7 @@ ROOMS = {
     "trainables": (
         ("errors", "garbage", "notices", "progress", "units"),
         ("disk",),
-        ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds"),
+        ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds", "task_settings"),
         ("towers",),
         ("methods",),
         ("tasks",),

@@ -112,6 +112,10 @@ class Backend(Protocol):
         """The task that is learnt."""
 
     @property
+    def task_decided(self) -> str:
+        """Who says that it is this task, in words."""
+
+    @property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
 

@@ -42,7 +42,7 @@ class ReplayBackend:
         table.require(config.search.space, config.trial.epochs, config.step.target)
         held = table.metrics | set(known_values(table.rows[0].memory))
         names, constraints = config.search.objectives, config.search.all_constraints
-        for objective in objectives_read(names, constraints, table.task.name):
+        for objective in objectives_read(names, constraints, table.task):
             if objective.name not in held:
                 raise UserError(f"--replay {table.path}: does not hold the objective '{objective.name}'")
         return cls(config, table)
@@ -61,6 +61,11 @@ class ReplayBackend:
     def task(self) -> Task:
         """The task of the recorded trials."""
         return self.table.task
+
+    @property
+    def task_decided(self) -> str:
+        """The table says so."""
+        return "as recorded"
 
     @property
     def guess(self) -> Mapping[str, float]:

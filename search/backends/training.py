@@ -121,7 +121,7 @@ class TrainingBackend:
         Raises:
             UserError: If one of them does not exist or cannot be used.
         """
-        dataset = open_dataset(config.data.dataset)
+        dataset = open_dataset(config.data.dataset, config.task)
         asked, data = config.encoders, config.data
         names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
         kinds = {modality: dataset.modalities[modality].kind for modality in names}
@@ -144,7 +144,7 @@ class TrainingBackend:
             gradient_checkpointing=config.trial.gradient_checkpointing == "on",
             **config.target.changes(),
         )
-        read = objectives_read(config.search.objectives, config.search.all_constraints, dataset.task.name)
+        read = objectives_read(config.search.objectives, config.search.all_constraints, dataset.task)
         predictor = MemoryPredictor(
             encoders,
             dataset.task,
@@ -164,6 +164,11 @@ class TrainingBackend:
         """The task of the dataset."""
         return self.dataset.task
 
+    @property
+    def task_decided(self) -> str:
+        """Who says that it is this task, in words."""
+        return self.dataset.decided
+
     @cached_property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
@@ -180,6 +185,7 @@ class TrainingBackend:
         return {
             **{f"resolved.{name}": value for name, value in setting.sizes.of(self.predictor.kinds).items()},
             "dataset.fingerprint": dataset.fingerprint,
+            "task": self.task.in_words(),
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": dataset.count(split) for split in SPLITS},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
@@ -215,6 +221,7 @@ class TrainingBackend:
             # Workers run in other folders, in which a relative path would not be found.
             dataset=named if named in DATASETS else str(Path(named).resolve()),
             prepared=data.key,
+            task=self.task.to_dict(),
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
             pooling={modality: encoder.pooling for modality, encoder in self.encoders.items()},
             kinds={modality: encoder.kind for modality, encoder in self.encoders.items()},

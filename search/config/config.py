@@ -26,6 +26,7 @@ from search.records.place import Place, absolute
 from trainables.errors import UserError
 from trainables.options import Option, Settings
 from trainables.step import Recipe, StepSettings
+from trainables.task_settings import TaskSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,7 @@ class SearchConfig:
     step: StepSettings
     target: TargetSettings
     recipe: Recipe
+    task: TaskSettings
     data: DataSettings
     encoders: EncoderSettings
     storage: StorageSettings
@@ -114,11 +116,14 @@ class SearchConfig:
 
     def _check_together(self) -> None:
         from search.goals.constraints import parse_constraints
-        from search.goals.objectives import get_objectives
+        from search.goals.objectives import always_reported, get_objectives
         from search.schedulers import make_rule
+        from trainables.tasks import DEFAULT_TASK, get_task
 
         search, trial = self.search, self.trial
-        objectives = get_objectives(search.objectives)
+        # Which metric the dataset's task has does not matter here
+        default = always_reported(get_task(self.task.task or DEFAULT_TASK))
+        objectives = default if search.objectives is None else get_objectives(search.objectives)
         make_rule(search.scheduler, objectives, trial.epochs, search.reduction_factor, self.first_rung)
         values = self.to_dict()
         for option in self.options().values():

@@ -64,13 +64,15 @@ class SearchSettings(Settings):
         Only("trials"),
     ] = None
     objectives: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         Help(
-            "What is optimized, separated by commas: memory, inference_memory, params, checkpoint, accuracy, "
-            "macro_f1, loss, step_time, or an objective of your own."
+            "What is optimized, separated by commas: memory, inference_memory, params, checkpoint, "
+            "step_time, one of the task's metrics, or an objective of your own.",
+            default="memory and the task's first metric: accuracy of a classification, macro_f1 of a "
+            "multilabel task, mae of a regression",
         ),
         NAMES,
-    ] = ("memory", "accuracy")
+    ] = None
     constraints: Annotated[
         tuple[str, ...],
         Help(
@@ -191,7 +193,8 @@ class SearchSettings(Settings):
         from spaces import get_space
 
         get_space(self.space)
-        get_objectives(self.objectives)
+        if self.objectives is not None:
+            get_objectives(self.objectives)
         parse_constraints(self.all_constraints)
 
     @property

@@ -203,6 +203,7 @@ def comparable(
         compare_content(f"{modality} encoder", f"encoder.{modality}.fingerprint", *names)
         poolings = [details.get(f"encoder.{modality}.pooling") for details in (old_details, new_details)]
         compare(f"{modality} pooling", *poolings)
+    compare("task", *(details.get("task") for details in (old_details, new_details)))
     compare("epochs", old.trial.epochs, new.trial.epochs)
     compare("batch size", old.step.batch_size, new.step.batch_size)
     for what in InputSizes().of(KINDS):

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.goals.objectives import Objective, get_objectives
+from search.goals.objectives import Objective, always_reported, get_objectives
 from search.goals.quantities import quantity_of
 from trainables.errors import UserError
+from trainables.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
 
 
 def objectives_read(
-    objectives: Sequence[str], constraints: Sequence[str], task: str
+    objectives: Sequence[str] | None, constraints: Sequence[str], task: Task
 ) -> tuple[Objective, ...]:
     """Return the objectives whose values a search needs: its own, and those of its constraints.
 
     Args:
-        objectives: Names of the search's objectives.
+        objectives: Names of the search's objectives; None is the task's default.
         constraints: Its constraints.
         task: The task whose metrics are accepted as objectives.
 
@@ -102,4 +103,5 @@ def objectives_read(
         UserError: If one of them is not accepted.
     """
     bounded = [constraint.objective for constraint in parse_constraints(constraints)]
-    return tuple(dict.fromkeys([*get_objectives(objectives, task), *bounded]))
+    named = always_reported(task) if objectives is None else get_objectives(objectives, task)
+    return tuple(dict.fromkeys([*named, *bounded]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from search.units import GIB, MIB
 from trainables.errors import UserError, unknown
 from trainables.memory import MemoryReport
-from trainables.tasks import TASKS, Direction, Metric
+from trainables.tasks import TASKS, Direction, Metric, Task
 
 #: For an objective without a worst value, the reference is this many times as far from the ideal as the first
 #: finished trial. For step times, the first trial runs a paper's setting; fusing every layer at the largest
@@ -181,9 +181,9 @@ def register_objective(objective: Objective) -> Objective:
     return objective
 
 
-def available_objectives(task: str | None = None) -> dict[str, Objective]:
+def available_objectives(task: Task | None = None) -> dict[str, Objective]:
     """Return the objectives of a task, or of all tasks, by name."""
-    kinds = TASKS.values() if task is None else [TASKS[task]]
+    kinds = TASKS.values() if task is None else [task]
     metrics = [Objective.of(metric) for kind in kinds for metric in kind.metrics]
     found = dict(OBJECTIVES)
     for metric in metrics:
@@ -191,7 +191,7 @@ def available_objectives(task: str | None = None) -> dict[str, Objective]:
     return found
 
 
-def get_objectives(names: Sequence[str], task: str | None = None) -> tuple[Objective, ...]:
+def get_objectives(names: Sequence[str], task: Task | None = None) -> tuple[Objective, ...]:
     """Return objectives by name.
 
     Args:
@@ -210,9 +210,12 @@ def get_objectives(names: Sequence[str], task: str | None = None) -> tuple[Objec
     return tuple(there[name] for name in names)
 
 
-def always_reported(task: str) -> tuple[Objective, ...]:
-    """Return the objectives that every report shows: memory and the task's first metric."""
-    return MEMORY, Objective.of(TASKS[task].metrics[0])
+def always_reported(task: Task | type[Task]) -> tuple[Objective, ...]:
+    """Return the objectives that a search has by default, and every report shows.
+
+    They are memory and the task's first metric.
+    """
+    return MEMORY, Objective.of(task.metrics[0])
 
 
 def known_values(memory: MemoryReport) -> dict[str, float]:

@@ -125,7 +125,7 @@ class SubnetActor:
             self._build(spec, weights, gate, threads, precision)
             self._predictor = MemoryPredictor(
                 spec.sources(),
-                self._bench.data.task,
+                self._bench.task,
                 spec.setting,
                 memo=PredictionMemo(),
                 inference=inference,

@@ -304,7 +304,7 @@ class Evidence:
             if each is not None:
                 by_row[index] = each.double().numpy()
             else:
-                found[index] = self._rescored(metric, outputs, kept)
+                found[index] = self._rescored(self._tuned(trial_id), metric, outputs, kept)
         if by_row:
             values = np.stack(list(by_row.values()))
             deviations = resampled_means(values) - values.mean(axis=1, keepdims=True)
@@ -314,11 +314,19 @@ class Evidence:
         share = math.sqrt(len(rows) / len(labels))
         return [None if each is None or not np.isfinite(each).all() else share * each for each in found]
 
-    def _rescored(self, metric: str, outputs: Tensor, labels: Tensor) -> Array:
+    def _rescored(self, task: Task, metric: str, outputs: Tensor, labels: Tensor) -> Array:
         def score(rows: NDArray[np.intp]) -> float:
-            return self._task.score(outputs[rows], labels[rows])[metric]
+            return task.value(metric, outputs[rows], labels[rows])
 
         return resampled_scores(score, len(labels)) - score(np.arange(len(labels)))
+
+    def _tuned(self, trial_id: str) -> Task:
+        """Return the task as it was tuned to a trial's outputs on the validation split."""
+        labels, read = self._labels_of("validation"), self.outputs.read(trial_id, "validation")
+        if not self._task.tunes or labels is None or read is None:
+            return self._task
+        rows = kept_rows(len(labels), self._task.output_size)
+        return self._task.tuned(torch.from_numpy(read).float(), labels[rows])
 
     def _labels_of(self, split: str) -> Tensor | None:
         if split not in self._labels:

@@ -55,6 +55,7 @@ class FakeBackend:
     guess: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     task: Task = field(default_factory=lambda: get_task("classification").of_size(2))
+    task_decided: str = "for a test"
 
     precision: None = None
     answers: Mapping[str, Tensor] = field(default_factory=dict)
@@ -126,9 +127,10 @@ def make_searcher(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     named = space if isinstance(space, str) else "pmf_nas"
-    defaults = {"epochs": 2, "num_samples": 100, "feature_cache": False}
+    defaults: dict[str, Any] = {"epochs": 2, "num_samples": 100, "feature_cache": False}
+    defaults["objectives"] = ("memory", "accuracy")
     config = SearchConfig(space=named, **{**defaults, **settings})
-    objectives = get_objectives(config.search.objectives)
+    objectives = get_objectives(config.search.objectives or ())
     reference = {"memory": 1.0, "params": 2000.0, "checkpoint": 1.0}
     reference |= {"accuracy": 0.0, "macro_f1": 0.0, "loss": 1.0}
     history = History(

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainables.data.matching import matched_dataset
 from trainables.data.source import Dataset, open_folder
 from trainables.errors import UserError
+from trainables.task_settings import TaskSettings
 
 _OPENCLIPART = Path(__file__).parent / "openclipart"
 
@@ -42,20 +43,22 @@ DATASETS = {
 }
 
 
-def open_dataset(name: str) -> Dataset:
+def open_dataset(name: str, settings: TaskSettings | None = None) -> Dataset:
     """Open a dataset and check its schema.
 
     Args:
         name: Name of a dataset in the package, or a folder.
+        settings: What the user says about the task; None is nothing.
 
     Raises:
         UserError: If there is no such dataset, a split or column is missing, a split is empty, or a column
             has the wrong type.
     """
+    settings = settings or TaskSettings()
     if name in DATASETS:
-        return DATASETS[name].derive(open_folder(name, DATASETS[name].folder))
+        return DATASETS[name].derive(open_folder(name, DATASETS[name].folder, settings))
     if not os.path.isdir(name):  # False for a name that no file can have, too
         raise UserError(
             f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"
         )
-    return open_folder(name, Path(name))
+    return open_folder(name, Path(name), settings)

@@ -26,7 +26,7 @@ from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
 from trainables.disk import disk_full, free_space
 from trainables.progress import Tick, no_tick
-from trainables.tasks import Task, read_task
+from trainables.tasks import Task
 from trainables.towers import EncoderSource, InputSizes
 from trainables.units import GIB
 
@@ -51,18 +51,13 @@ class PreparedData:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """Description of the data: the task; ``modalities`` with the kind and the facts of each."""
+        """Description of the data: its labels; ``modalities`` with the kind and the facts of each."""
         return json.loads((self.folder / "prepared.json").read_text())
 
     @property
     def key(self) -> str:
         """Hash of everything that determines the content."""
         return self.folder.name
-
-    @cached_property
-    def task(self) -> Task:
-        """The task to learn."""
-        return read_task(self.info)
 
     def split(self, name: str) -> PreparedSplit:
         """Open a split. Inputs are read only when rows are requested."""
@@ -145,7 +140,7 @@ def prepare(
             }
             for modality, kind in sorted(kinds.items())
         },
-        **dataset.task.to_dict(),
+        **dataset.task.encoding(),
     }
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,7 +2,8 @@
 
 The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards such as
 ``train-*.parquet``. Each file has one column per modality and a label column. The kind of a modality defines
-the type of its column, and the task that of the labels. A null in a modality's column is a missing value.
+the type of its column. The task defines the type of the labels, or their type the task. A null in a
+modality's column is a missing value.
 The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
 ``paretofuse.task`` and further keys that the task defines.
 """
@@ -22,7 +23,8 @@ from torch import Tensor
 from trainables.data.kinds import KINDS, Content, kinds_of
 from trainables.data.rows import SPLITS, ParquetRows, Rows
 from trainables.errors import UserError, unknown
-from trainables.tasks import DEFAULT_TASK, LabelColumn, Task, get_task
+from trainables.task_settings import TaskSettings
+from trainables.tasks import LabelColumn, Task, choose_task, get_task
 
 _LABELS = 65_536  # labels read at a time
 
@@ -50,6 +52,8 @@ class Dataset:
         modalities: Column and kind of each modality, in the order in which methods get them.
         label: Name of the label column.
         kind: Name of the task.
+        decided: Who says so, in words.
+        settings: What the user says about the task.
     """
 
     name: str
@@ -57,23 +61,17 @@ class Dataset:
     modalities: dict[str, Modality]
     label: str
     kind: str
+    decided: str
+    settings: TaskSettings
 
     @cached_property
     def task(self) -> Task:
-        """The task to learn, as defined by the labels and the schema's metadata.
+        """The task to learn, as defined by the labels, the schema's metadata and the user's settings.
 
         Raises:
             UserError: If the labels and the metadata do not define a task.
         """
-        metadata = self.rows.metadata
-        return get_task(self.kind).of_column(
-            LabelColumn(
-                f"dataset '{self.name}': column '{self.label}'",
-                SPLITS,
-                self._stored_labels,
-                lambda key: _from_json(self.name, metadata, f"paretofuse.{key}"),
-            )
-        )
+        return get_task(self.kind).of_column(label_column(self.name, self.rows, self.label, self.settings))
 
     @property
     def fingerprint(self) -> str:
@@ -102,8 +100,8 @@ class Dataset:
             UserError: If the task does not accept a label. The message names the row.
         """
         where = f"dataset '{self.name}', {split} row"
-        stored = [label for labels in self._stored_labels(split) for label in labels.to_pylist()]
-        return self.task.encode(stored, where)
+        parts = stored_labels(self.rows, split, self.label)
+        return self.task.encode([label for labels in parts for label in labels.to_pylist()], where)
 
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, in batches of at most ``rows`` rows.
@@ -118,31 +116,67 @@ class Dataset:
         where = self.modalities[modality]
         return KINDS[where.kind].contents(batch[where.column])
 
-    def _stored_labels(self, split: str) -> Iterator[pa.ChunkedArray]:
-        for batch in self.batches(split, [self.label], _LABELS):
-            yield pa.chunked_array([batch[self.label]])
+
+def stored_labels(rows: Rows, split: str, label: str) -> Iterator[pa.ChunkedArray]:
+    """Yield the labels of a split as they are stored, a part at a time."""
+    for batch in rows.batches(split, [label], _LABELS):
+        yield pa.chunked_array([batch[label]])
 
 
-def open_folder(name: str, folder: Path) -> Dataset:
+def label_column(name: str, rows: Rows, label: str, settings: TaskSettings) -> LabelColumn:
+    """Return what a task is made from.
+
+    Args:
+        name: The dataset's name in error messages.
+        rows: Its rows.
+        label: Name of the label column.
+        settings: What the user says about the task.
+    """
+    metadata = rows.metadata
+    return LabelColumn(
+        f"dataset '{name}': column '{label}'",
+        SPLITS,
+        lambda split: stored_labels(rows, split, label),
+        lambda key: _from_json(name, metadata, f"paretofuse.{key}"),
+        settings,
+    )
+
+
+def open_folder(name: str, folder: Path, settings: TaskSettings) -> Dataset:
     """Open the dataset in a folder and check its schema.
 
     Args:
         name: The dataset's name in error messages.
         folder: The folder.
+        settings: What the user says about the task.
 
     Raises:
-        UserError: If a split or column is missing, a split is empty, or a column has the wrong type.
+        UserError: If a split or column is missing, a split is empty, a column has the wrong type, or the task
+            has no use for a setting.
     """
     rows = ParquetRows(name, {split: _split_files(name, folder, split) for split in SPLITS})
     metadata = rows.metadata
     schema = rows.schema(rows.files["train"][0])
     modalities = _modalities(name, schema, _from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
-    kind = metadata.get("paretofuse.task", DEFAULT_TASK)
+    paths = [path for paths in rows.files.values() for path in paths]
+    for path in paths:
+        _check_schema(name, path.name, rows.schema(path), modalities, label)
+    column = label_column(name, rows, label, settings)
+    kind, decided = choose_task(
+        column, _label_type(rows.schema(paths[0]), label), metadata.get("paretofuse.task")
+    )
     task = get_task(kind)
-    for path in (path for paths in rows.files.values() for path in paths):
-        _check_schema(name, path.name, rows.schema(path), modalities, label, task)
-    dataset = Dataset(name, rows, modalities, label, kind)
+    for path in paths:
+        found = _label_type(rows.schema(path), label)
+        if not task.takes(found):
+            raise UserError(
+                f"dataset '{name}': {path.name} column '{label}' is {found}; expected {task.label_types}"
+            )
+    for option in settings.options():
+        if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
+            raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
+    dataset = Dataset(name, rows, modalities, label, kind, decided, settings)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
@@ -199,8 +233,14 @@ def _modalities(name: str, schema: pa.Schema, described: Any) -> dict[str, Modal
     return found
 
 
+def _label_type(schema: pa.Schema, label: str) -> pa.DataType:
+    """Return the type of the labels, without their dictionary."""
+    kind = schema.field(label).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _check_schema(
-    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str, task: type[Task]
+    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str
 ) -> None:
     for column in (*(modality.column for modality in modalities.values()), label):
         if column not in schema.names:
@@ -213,8 +253,3 @@ def _check_schema(
             raise UserError(
                 f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
             )
-    kind = schema.field(label).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not task.takes(kind):
-        raise UserError(f"dataset '{name}': {file} column '{label}' is {kind}; expected {task.label_types}")

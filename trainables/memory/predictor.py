@@ -276,7 +276,7 @@ class MemoryPredictor:
             m: [encoder.config.to_dict(), encoder.pooling, encoder.from_seed]
             for m, encoder in self.encoders.items()
         }
-        task = [self.task.name, type(self.task).__module__, self.task.output_size]
+        task = [self.task.name, type(self.task).__module__, self.task.output_size, self.task.loss_kind]
         setting = replace(self.setting.same_memory(), context_bytes=0).to_dict()  # it is only added
         libraries = libraries_of(self.setting)  # a variable may set their size
         return json.dumps([encoders, task, setting, libraries, key], sort_keys=True, default=str)

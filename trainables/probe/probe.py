@@ -111,7 +111,8 @@ class Prober:
             self._tick,
         )
         outputs = {split: found.outputs(features(split)) for split in ("validation", "test")}
-        metrics = {split: self._task.score(out, self._labels[split]) for split, out in outputs.items()}
+        task = self._task.tuned(outputs["validation"], self._labels["validation"])
+        metrics = {split: task.score(out, self._labels[split]) for split, out in outputs.items()}
         return Probe(dict(poolings), found.strength, metrics, outputs)
 
     def _others(self, modality: str, pooling: str) -> list[Probe]:

@@ -74,7 +74,8 @@ def solve_linear(
             weight = start[0].double() / scale
             bias = start[1].double() - weight @ mean
             solution = LinearSolution(weight.float(), bias.float(), strength, {})
-            metrics = task.score(solution.outputs(validation[0]), validation[1])
+            outputs = solution.outputs(validation[0])
+            metrics = task.tuned(outputs, validation[1]).score(outputs, validation[1])
             loss = -metrics[metric.name] if metric.direction == "maximize" else metrics[metric.name]
             if best is None or loss < best_loss:
                 best, best_loss = replace(solution, metrics=metrics), loss

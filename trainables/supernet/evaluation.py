@@ -58,7 +58,7 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.split = split
         self._running = replace(setting, precision=precision or setting.precision)
-        self.task = bench.data.task
+        self.task = bench.task
         self.stages_run = self.stages_shared = 0
         self._limit = states
         self._held = 0
@@ -80,7 +80,8 @@ class SubnetEvaluator:
             for output in self._outputs(model, loader):
                 outputs.append(output.outputs.float().cpu())
                 tick()
-        return self.task.score(torch.cat(outputs), loader.split.labels)
+        found, labels = torch.cat(outputs), loader.split.labels
+        return self.task.tuned(found, labels).score(found, labels)
 
     def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
         """Yield the model's output for each batch."""

@@ -91,7 +91,7 @@ class SupernetRun:
             self._load,
             plan.curriculum,
             plan.seed,
-            self.bench.data.task,
+            self.bench.task,
             wrap=wrap,
             rank=rank,
             world=world,

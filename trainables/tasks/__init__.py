@@ -2,6 +2,7 @@
 
 from trainables.registry import import_modules
 from trainables.tasks.base import Direction, LabelColumn, Metric, Task
+from trainables.tasks.choosing import choose_task
 from trainables.tasks.registry import DEFAULT_TASK, TASKS, get_task, read_task, register_task
 
 import_modules(__name__, __path__)
@@ -13,6 +14,7 @@ __all__ = [
     "LabelColumn",
     "Metric",
     "Task",
+    "choose_task",
     "get_task",
     "read_task",
     "register_task",

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 import pyarrow as pa
 from torch import Tensor
 
+from trainables.task_settings import TaskSettings
+
 Direction = Literal["minimize", "maximize"]
 
 
@@ -50,31 +52,41 @@ class LabelColumn:
         splits: Names of the splits.
         values: Function that takes a split and yields its labels as stored, one array per file.
         metadata: Function that returns the value of a key in the dataset's description, or None.
+        settings: What the user says about the task.
     """
 
     where: str
     splits: tuple[str, ...]
     values: Callable[[str], Iterator[pa.ChunkedArray]]
     metadata: Callable[[str], Any]
+    settings: TaskSettings
 
 
 class Task(ABC):
     """The learning task of one dataset: its labels, output size, loss and metrics.
 
-    Memory predictions assume that two tasks of one class with equal output size need the same memory.
+    Memory predictions assume that two tasks of one class need the same memory if their output size and their
+    ``loss_kind`` are equal.
     """
 
     #: The name by which a dataset selects the task.
     name: ClassVar[str]
 
-    #: The metrics that ``score`` returns. The first is the default objective.
-    metrics: ClassVar[tuple[Metric, ...]]
+    #: The metrics that ``score`` returns. The first, which all tasks of a class share, is the default
+    #: objective. Those of the class are all that one of its tasks can have.
+    metrics: tuple[Metric, ...]
 
     #: The accepted label types, for error messages.
     label_types: ClassVar[str]
 
     #: Whether the task has a ``smoothed_loss``.
     smooths_labels: ClassVar[bool] = False
+
+    #: Whether ``tuned`` fits something.
+    tunes: bool = False
+
+    #: The fields of ``TaskSettings`` that have a meaning for the task, beside ``task``.
+    settings: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -104,10 +116,22 @@ class Task(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object from which ``from_dict`` restores the task; entry ``task`` is its name."""
 
+    def encoding(self) -> dict[str, Any]:
+        """Return the part of ``to_dict`` that decides what ``encode`` returns.
+
+        A dataset is prepared once for all tasks that agree in it.
+        """
+        return self.to_dict()
+
     @property
     @abstractmethod
     def output_size(self) -> int:
         """The length D of the vector that a method outputs for a sample."""
+
+    @property
+    def loss_kind(self) -> str:
+        """Which of its losses the task has, if memory may differ between them."""
+        return ""
 
     @abstractmethod
     def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
@@ -180,6 +204,27 @@ class Task(ABC):
             labels: The samples' labels.
         """
 
+    def value(self, metric: str, outputs: Tensor, labels: Tensor) -> float:
+        """Return one metric of ``score``, which is computed many times for the bootstrap.
+
+        Args:
+            metric: Name of the metric.
+            outputs: Outputs (N, D) in float32.
+            labels: The samples' labels.
+        """
+        return self.score(outputs, labels)[metric]
+
+    def tuned(self, outputs: Tensor, labels: Tensor) -> Self:
+        """Return the task with all that ``score`` uses fitted to a model's outputs on the validation split.
+
+        The model is scored with it on every split. By default, there is nothing to fit.
+
+        Args:
+            outputs: Outputs (N, D) in float32.
+            labels: The samples' labels.
+        """
+        return self
+
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return what each sample contributes to a metric that is a mean over samples.
 
@@ -202,6 +247,10 @@ class Task(ABC):
 
         Every metric whose ``worst`` is None must be among them.
         """
+
+    def in_words(self) -> str:
+        """Return in a line what is learnt."""
+        return f"{self.name}, {self.output_size} outputs"
 
     def summary(self) -> dict[str, Any]:
         """Return the facts that listings show beside the task's name, as a JSON object."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -32,23 +32,33 @@ class Classification(Task):
 
     Attributes:
         classes: Class names, in the order of their indices.
+        weights: How much a sample of each class counts in the loss; empty if all count the same.
     """
 
     classes: tuple[str, ...]
+    weights: tuple[float, ...] = ()
 
     name = "classification"
     metrics = (
         Metric("accuracy", "maximize", 0.0, 1.0, "%", "accuracy at the end of training", "acc", True),
         Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 at the end of training"),
-        Metric("loss", "minimize", None, 0.0, "", "cross entropy at the end of training"),
+        Metric("weighted_f1", "maximize", 0.0, 1.0, "%", "weighted F1 at the end of training"),
+        Metric("loss", "minimize", None, 0.0, "", "loss on held-out data at the end of training"),
     )
     smooths_labels = True
-    label_types = "class names (string) or indices (integer)"
+    settings = ("class_weights",)
+    label_types = "class names (string) or indices (whole numbers)"
 
     @classmethod
     def takes(cls, kind: pa.DataType) -> bool:
-        """Return whether labels may be stored as this type: strings, integers or booleans."""
-        known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
+        """Return whether labels may be stored as this type: strings, numbers or booleans."""
+        known = (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_integer,
+            pa.types.is_floating,
+            pa.types.is_boolean,
+        )
         return any(check(kind) for check in known)
 
     @classmethod
@@ -56,17 +66,37 @@ class Classification(Task):
         """Return the task of a column, with the classes in the dataset's description or else all that occur.
 
         Raises:
-            UserError: If the description lists no classes and a label is empty.
+            UserError: If the description lists no classes and a label is empty or a fraction, or if classes
+                are weighed and a label is no class.
         """
+        task = cls._unweighted(column)
+        if column.settings.class_weights == "none":
+            return task
+        counts = torch.zeros(task.output_size, dtype=torch.long)
+        first = 0
+        for stored in column.values("train"):
+            labels = task.encode(stored.to_pylist(), f"{column.where}, train row", first)
+            counts += torch.bincount(labels, minlength=task.output_size)
+            first += len(labels)
+        seen = counts > 0
+        # So that they are 1 in the mean over the rows; a class that no row has cannot be weighed.
+        weights = torch.where(seen, first / (seen.sum() * counts.clamp(min=1)), 1.0)
+        return replace(task, weights=tuple(weights.tolist()))
+
+    @classmethod
+    def _unweighted(cls, column: LabelColumn) -> Self:
         described = column.metadata("classes")
         if described is not None:
             return cls(tuple(described))
         found: set[Any] = set()
         for split in column.splits:
             for labels in column.values(split):
-                found.update(labels.unique().to_pylist())
+                found.update(map(_whole, labels.unique().to_pylist()))
         if None in found:
             raise UserError(f"{column.where} has empty labels")
+        for value in found:
+            if isinstance(value, float):
+                raise UserError(f"{column.where} has the label {value}, no class; try --task regression")
         if all(type(value) is int for value in found):  # isinstance would accept bool
             return cls.of_size(max(found) + 1)
         return cls(tuple(sorted(map(str, found))))
@@ -79,9 +109,13 @@ class Classification(Task):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the task that ``to_dict`` describes; unknown entries are ignored."""
-        return cls(tuple(values["classes"]))
+        return cls(tuple(values["classes"]), tuple(values.get("class_weights", ())))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the task's name, the names of the classes, and their weights if they have some."""
+        return {**self.encoding(), **({"class_weights": list(self.weights)} if self.weights else {})}
+
+    def encoding(self) -> dict[str, Any]:
         """Return the task's name and the names of the classes."""
         return {"task": self.name, "classes": list(self.classes)}
 
@@ -91,14 +125,14 @@ class Classification(Task):
         return len(self.classes)
 
     def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
-        """Return class indices (N,). Integers are taken as indices, other labels as class names.
+        """Return class indices (N,). Whole numbers are taken as indices, other labels as class names.
 
         Raises:
             UserError: If a label is not a class; the message names its row.
         """
         index = {name: number for number, name in enumerate(self.classes)}
         labels = []
-        for row, value in enumerate(values, first):
+        for row, value in enumerate(map(_whole, values), first):
             label = value if type(value) is int else -1 if value is None else index.get(str(value), -1)
             if not 0 <= label < len(index):
                 raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
@@ -113,16 +147,28 @@ class Classification(Task):
         """Return the indices of all classes in turn."""
         return torch.arange(rows).remainder_(self.output_size)
 
+    @property
+    def loss_kind(self) -> str:
+        """Whether classes are weighed."""
+        return "weighted" if self.weights else ""
+
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross entropy of logits (B, C)."""
-        return F.cross_entropy(outputs.float(), labels)
+        """Return the mean cross entropy of logits (B, C), each sample weighed by its class."""
+        return self.smoothed_loss(outputs, labels, 0.0)
 
     def smoothed_loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         """Return the mean cross entropy of logits (B, C) with smoothed labels.
 
+        It is divided by the number of samples, not by the sum of their weights, so that it does not depend on
+        how samples are put together in batches.
+
         Source: Szegedy et al., Rethinking the Inception architecture (CVPR 2016), Sec. 7.
         """
-        return F.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
+        if not self.weights:
+            return F.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
+        weights = torch.tensor(self.weights, device=outputs.device)
+        total = F.cross_entropy(outputs.float(), labels, weights, reduction="sum", label_smoothing=smoothing)
+        return total / len(labels)
 
     def teaching(self, outputs: Tensor) -> Tensor:
         """Return the softmax probabilities (B, C) of logits."""
@@ -153,13 +199,14 @@ class Classification(Task):
         model = LogisticRegression(
             C=1 / (strength * len(rows)), tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=start is not None
         )
+        counted = np.array(self.weights)[seen][rows] if self.weights else None
         if start is not None:
             model.coef_, model.intercept_ = (each[seen].numpy() for each in start)
         if start is not None and len(seen) == 2:  # scikit-learn has their difference
             model.coef_, model.intercept_ = np.diff(model.coef_, axis=0), np.diff(model.intercept_)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features.numpy(), rows)
+            model.fit(features.numpy(), rows, counted)
         fitted = [torch.from_numpy(each) for each in (model.coef_, model.intercept_)]
         if len(seen) == 2:
             fitted = [torch.cat([-each, each]) / 2 for each in fitted]
@@ -167,22 +214,29 @@ class Classification(Task):
         return weight, bias
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return accuracy, macro F1 and the mean loss.
+        """Return accuracy, F1 and the mean loss, in which classes are not weighed.
 
-        Macro F1 is the mean over the classes that occur among the labels or predictions.
+        Macro F1 is the mean over the classes that occur among the labels or predictions. Weighted F1 weighs
+        them by their number of labels.
         """
+        return {metric.name: self.value(metric.name, outputs, labels) for metric in self.metrics}
+
+    def value(self, metric: str, outputs: Tensor, labels: Tensor) -> float:
+        """Return one metric, rounded to float32."""
         from sklearn.metrics import accuracy_score, f1_score  # takes a while to import
 
+        if metric == "loss":
+            return F.cross_entropy(outputs, labels).item()
         truth, predicted = labels.numpy(), outputs.argmax(dim=1).numpy()
+        if metric == "accuracy":
+            return float(np.float32(accuracy_score(truth, predicted)))
+        if metric == "weighted_f1":
+            return float(np.float32(f1_score(truth, predicted, average="weighted", zero_division=0)))
         each = f1_score(truth, predicted, average=None, zero_division=0)
-        return {  # rounded to float32, like the loss
-            "accuracy": float(np.float32(accuracy_score(truth, predicted))),
-            "macro_f1": torch.from_numpy(each).float().mean().item(),
-            "loss": self.loss(outputs, labels).item(),
-        }
+        return torch.from_numpy(each).float().mean().item()
 
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
-        """Return for each sample whether it is right, or its cross entropy; macro F1 is no such mean."""
+        """Return for each sample whether it is right, or its cross entropy; F1 is no such mean."""
         if metric == "accuracy":
             return (outputs.argmax(dim=1) == labels).float()
         if metric == "loss":
@@ -193,6 +247,11 @@ class Classification(Task):
         """Return the accuracy of always predicting the most frequent class, and the loss of equal logits."""
         counts = torch.bincount(labels, minlength=self.output_size)
         return self._guess(int(counts.max()) / len(labels))
+
+    def in_words(self) -> str:
+        """Return the number of classes, and whether they are weighed."""
+        weighed = ", weighed by their inverse number of training rows" if self.weights else ""
+        return f"{self.name} into {self.output_size} classes{weighed}"
 
     def summary(self) -> dict[str, Any]:
         """Return the number of classes."""
@@ -210,3 +269,8 @@ class Classification(Task):
 
     def _guess(self, majority: float) -> dict[str, float]:
         return {"accuracy": majority, "loss": math.log(self.output_size)}
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number that is stored as a float as an integer, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,28 @@ from trainables.tasks import Task, get_task, read_task
 
 #: Number of samples, and number of outputs per sample if the task leaves the choice.
 _ROWS, _OUTPUTS = 6, 3
+
+#: Entries of ``Task.to_dict`` that differ from those of the task of three outputs, to be checked as well.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "classification": [{"class_weights": [0.5, 1.0, 2.0]}],
+    "multilabel": [
+        {"class_weights": [4.0, 1.0, 2.0], "tunes": True},
+        {"classes": ["one"]},
+        {"delimiter": "|"},
+    ],
+    "regression": [
+        {"loss": "l2", "means": [5.0, -1.0, 0.0], "deviations": [1e3, 0.1, 1.0]},
+        {"loss": "huber", "means": [0.0], "deviations": [2.0], "range": [-3.0, 3.0]},
+        {"means": [0.0], "deviations": [1.0], "range": [-1.0, 1.0]},
+    ],
+}
+
+
+def task_cases(name: str, outputs: int = _OUTPUTS) -> list[Task]:
+    """Return a registered task of some size, and its variants, some of which have a size of their own."""
+    made = get_task(name).of_size(outputs)
+    described = made.to_dict()
+    return [made, *(type(made).from_dict({**described, **changes}) for changes in VARIANTS.get(name, []))]
 
 
 def check_task(task: Task | str) -> None:
@@ -26,12 +49,13 @@ def check_task(task: Task | str) -> None:
     Example:
         >>> check_task("classification")
     """
-    made = get_task(task).of_size(_OUTPUTS) if isinstance(task, str) else task
-    check_losses(made)
-    check_metrics(made)
-    check_linear(made)
-    check_labels(made)
-    check_description(made)
+    for made in task_cases(task) if isinstance(task, str) else [task]:
+        check_losses(made)
+        check_metrics(made)
+        check_tuning(made)
+        check_linear(made)
+        check_labels(made)
+        check_description(made)
 
 
 def check_losses(task: Task) -> None:
@@ -54,11 +78,16 @@ def check_metrics(task: Task) -> None:
     """Check that ``score`` returns exactly the task's metrics, and ``guess`` no others."""
     names = [metric.name for metric in task.metrics]
     assert names, "there is no metric"
+    assert task.metrics[0] == type(task).metrics[0], "the default objective is not that of the class"
+    assert set(task.metrics) <= set(type(task).metrics), "the class does not have all metrics"
     assert len(set(names)) == len(names), "a metric is there twice"
     labels = task.example_labels(_ROWS)
     scores = task.score(_outputs(task).detach(), labels)
     assert set(scores) == set(names), "score does not return exactly the metrics"
+    broken = task.score(torch.full((_ROWS, task.output_size), math.nan), labels)
+    assert not all(map(math.isfinite, broken.values())), "outputs of NaN get finite scores"
     for name in names:
+        assert task.value(name, _outputs(task).detach(), labels) == scores[name]
         each = task.row_values(name, _outputs(task).detach(), labels)
         if each is not None:
             assert each.shape == (_ROWS,), f"{name} has not one value for each row"
@@ -76,6 +105,18 @@ def check_metrics(task: Task) -> None:
             assert metric.name in guess, f"nothing says what the worst {metric.name} is"
         else:
             assert (metric.worst < metric.ideal) is (metric.direction == "maximize")
+
+
+def check_tuning(task: Task) -> None:
+    """Check that tuning to some outputs makes nothing worse on them, and can be stored."""
+    outputs, labels = _outputs(task).detach(), task.example_labels(_ROWS)
+    tuned = task.tuned(outputs, labels)
+    assert task.tunes or tuned is task, "it is tuned, though it does not say so"
+    metric = task.metrics[0]
+    before, after = (made.score(outputs, labels)[metric.name] for made in (task, tuned))
+    assert before == after or (before < after) is (metric.direction == "maximize"), "tuning makes it worse"
+    restored = type(task).from_dict(tuned.to_dict())
+    assert restored.score(outputs, labels) == tuned.score(outputs, labels)
 
 
 def check_linear(task: Task) -> None:
@@ -127,6 +168,9 @@ def check_description(task: Task) -> None:
     again = type(task).from_dict(described)
     assert again.to_dict() == described
     assert again.output_size == task.output_size
+    assert again.loss_kind == task.loss_kind
+    assert again.metrics == task.metrics
+    assert described.items() >= task.encoding().items()
     if get_task(task.name) is type(task):
         assert read_task(described).to_dict() == described
     sized = type(task).of_size(task.output_size)

@@ -41,5 +41,5 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
         for split in SPLITS
     }
     labels = {split: bench.data.split(split).labels for split in SPLITS}
-    prober = Prober(bench.data.task, readings, labels, tick)
+    prober = Prober(bench.task, readings, labels, tick)
     return prober.probes({modality: tower.pooling for modality, tower in towers.items()})

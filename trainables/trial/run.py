@@ -75,10 +75,10 @@ class TrialRun:
             self.spec.epochs,
             train,
             self.assignment.seed,
-            self.bench.data.task,
+            self.bench.task,
         )
         self.validation = self.loader("validation")
-        self.kept = kept_weights(self.recipe.keep, self.spec.epochs, self.bench.data.task.metrics[0])
+        self.kept = kept_weights(self.recipe.keep, self.spec.epochs, self.bench.task.metrics[0])
         self.outputs: Outputs | None = None
         self._started: Evaluation | None = None
         self.measured: Measured | None = None
@@ -146,7 +146,7 @@ class TrialRun:
     def evaluate(self, split: str) -> Evaluation:
         """Return the task's metrics on a split, and the outputs to keep, with the weights that are kept."""
         with self.kept.in_place(self.method):
-            return self.trainer.evaluate(self.loader(split), self.tick)
+            return self.trainer.evaluate(self.loader(split), self.tick, self.validation)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint: the kept weights, the configuration, and the state to resume training.

@@ -192,18 +192,22 @@ class Trainer(ScheduledTraining):
             "epoch_seconds": time.perf_counter() - started,
         }
 
-    def evaluate(self, loader: Loader, tick: Tick = no_tick) -> Evaluation:
+    def evaluate(self, loader: Loader, tick: Tick = no_tick, tuned_on: Loader | None = None) -> Evaluation:
         """Return the task's metrics on a split, and the outputs to keep.
 
         Args:
             loader: The split.
             tick: Called after each batch.
+            tuned_on: The validation split, to whose outputs the task is tuned; None if ``loader`` is that.
 
         Raises:
             DivergedError: If a metric is not finite.
         """
         outputs, labels = self.outputs(loader, tick)
-        metrics = self.task.score(outputs, labels)
+        task = self.task
+        if task.tunes:
+            task = task.tuned(*((outputs, labels) if tuned_on is None else self.outputs(tuned_on, tick)))
+        metrics = task.score(outputs, labels)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -27,6 +28,8 @@ from trainables.notices import tell
 from trainables.plugin import Plugin
 from trainables.progress import Tick, no_tick
 from trainables.step import Recipe, TrainingSetting
+from trainables.task_settings import TaskSettings
+from trainables.tasks import read_task
 from trainables.towers import EncoderSource, Tower, load_tower, resolve_encoder, resolve_encoders
 from trainables.units import GIB
 
@@ -38,6 +41,7 @@ class TrialSpec:
     Attributes:
         dataset: Name or folder of the dataset.
         prepared: Key of the prepared data.
+        task: Description of the task, see ``Task.to_dict``.
         encoders: Encoder name of each modality.
         pooling: How each modality's vector is read from its encoder's tokens.
         kinds: Kind of each modality.
@@ -56,6 +60,7 @@ class TrialSpec:
 
     dataset: str
     prepared: str
+    task: dict[str, Any]
     encoders: dict[str, str]
     pooling: dict[str, str]
     kinds: dict[str, str]
@@ -89,6 +94,7 @@ class Workbench:
 
     Attributes:
         data: The prepared dataset.
+        task: The task to learn.
     """
 
     def __init__(self, spec: TrialSpec, device: torch.device, threads: int = 1, tick: Tick = no_tick) -> None:
@@ -99,6 +105,7 @@ class Workbench:
         self.device = device
         self.tick = tick
         self.data = _open_prepared(spec, tick)
+        self.task = read_task(spec.task)
         self._opened: dict[tuple[str, str, int, TrainingSetting], PrefixFeatures] = {}
 
     def context(self, setting: TrainingSetting) -> MethodContext:
@@ -109,7 +116,7 @@ class Workbench:
             self.tick()
             how = spec.pooling[modality], spec.kinds[modality], setting.attention
             towers[modality] = shared_tower(modality, source, *how)
-        return setting.context(towers, self.data.task.output_size)
+        return setting.context(towers, self.task.output_size)
 
     def loader(
         self, split: str, method: FusionMethod, setting: TrainingSetting, batch_size: int | None = None
@@ -211,7 +218,7 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         return PreparedData(folder)
     # This is the first trial on a node other than the one that started the search.
     return prepare(
-        open_dataset(spec.dataset),
+        open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])),
         spec.sources(),
         spec.setting.sizes,
         progress=lambda *_: tick(),

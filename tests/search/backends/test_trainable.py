@@ -121,7 +121,7 @@ def test_a_worker_scores_its_trial_as_one_that_reads_the_checkpoint(trial_spec, 
 
 def test_the_last_report_has_the_outputs_of_which_the_metrics_are(trial_spec, monkeypatch) -> None:
     scored = Scored(trial_spec, Bar("accuracy"))
-    task, dataset = scored.trainable._run.bench.data.task, open_dataset(trial_spec.dataset)
+    task, dataset = scored.trainable._run.bench.task, open_dataset(trial_spec.dataset)
     for split, metrics in (("validation", scored.result), ("test", scored.result["test_split"])):
         outputs = torch.from_numpy(scored.result["outputs"][split]).float()
         found = task.score(outputs, dataset.labels(split))

@@ -16,6 +16,7 @@ from trainables.options import OneOf, Option, Registered
 #: Values other than the default, as written and as meant, where none can be made from the field.
 VALUES: dict[str, tuple[str, Any]] = {
     "space": ("linear", "linear"),
+    "task": ("multilabel", "multilabel"),
     "objectives": ("params, loss", ("params", "loss")),
     "constraints": ("params<=5M", ("params<=5M",)),
     "num_samples": ("7", 7),

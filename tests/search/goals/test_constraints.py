@@ -51,7 +51,7 @@ def test_any_bound_is_written_so_that_it_is_read_again(name) -> None:
         ("memory<8GiB", r"--constraint memory<8GiB: write an objective, <= or >=, and a value: memory<=8GiB"),
         ("memory<=", "write an objective, <= or >="),
         ("8GiB<=memory<=9GiB", "write an objective, <= or >="),
-        ("speed<=3", "--constraint speed<=3: unknown objective 'speed'; known: accuracy, checkpoint"),
+        ("speed<=3", "--constraint speed<=3: unknown objective 'speed'; known: .*accuracy, checkpoint"),
         ("memory<=8", "--constraint memory<=8: '8' lacks its unit; write e.g. 3GiB"),
         ("memory<=8M", "--constraint memory<=8M: '8M' is not a size; write e.g. 3GiB"),
         ("params<=5MiB", "'5MiB' is not a number of parameters; write e.g. 5M, 300k or 1.5e6"),

@@ -19,6 +19,7 @@ from search.goals.objectives import (
 from search.goals.pareto import hypervolume
 from search.testing import check_objective
 from search.testing.objectives import registered
+from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 
@@ -43,21 +44,22 @@ def test_some_values_are_known_before_training() -> None:
 
 
 def test_directions() -> None:
-    there = available_objectives("classification")
+    there = available_objectives(classification(2))
     maximised = {name for name, objective in there.items() if objective.direction == "maximize"}
-    assert maximised == {"accuracy", "macro_f1"}
+    assert maximised == {"accuracy", "macro_f1", "weighted_f1"}
     assert there["accuracy"].loss(0.75) == -0.75
     assert there["step_time"].loss(0.75) == 0.75
 
 
 def test_all_but_the_step_time_have_a_reference_from_the_start() -> None:
     reference = reference_values(
-        tuple(available_objectives("classification").values()),
+        tuple(available_objectives(classification(2)).values()),
         {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "inference_memory": 3.0},
         {"accuracy": 0.25, "loss": math.log(4)},
     )
     expected = {"memory": 8.0, "params": 1e6, "checkpoint": 2.0, "inference_memory": 3.0}
-    assert reference == {**expected, "accuracy": 0.0, "macro_f1": 0.0, "loss": math.log(4)}
+    shares = dict.fromkeys(("accuracy", "macro_f1", "weighted_f1"), 0.0)
+    assert reference == {**expected, **shares, "loss": math.log(4)}
 
 
 def test_the_first_step_time_gives_its_reference() -> None:
@@ -161,7 +163,7 @@ def test_refuses_to_register_what_makes_no_sense(objective, words) -> None:
     [
         ([], "name each of one or more"),
         (["memory", "memory"], "--objectives memory,memory: name each"),
-        (["speed"], "unknown objective 'speed'; known: accuracy, checkpoint, .*, loss, .*, step_time"),
+        (["speed"], "unknown objective 'speed'; known: .*, accuracy, checkpoint, .*, loss, .*, step_time"),
     ],
     ids=str,
 )

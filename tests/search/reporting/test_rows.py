@@ -12,6 +12,7 @@ from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
 from search.reporting.rows import front_rows, method_rows, probe_row, probe_table, unmet_rows
 from tests.search.reporting.histories import add, of_three_methods, probes
+from tests.tasks import classification
 
 LINEAR = {"method": "linear", "learning_rate": 1e-3}
 
@@ -38,7 +39,7 @@ def test_memory_and_the_tasks_first_metric_are_always_there() -> None:
     history = History(
         get_objectives(("params", "macro_f1")),
         {"params": 1e9, "macro_f1": 0.0},
-        reported=always_reported("classification"),
+        reported=always_reported(classification(2)),
     )
     add(history, "a", 1, 0.5, LINEAR, inherited={"accuracy": 0.25})
     add(history, "b", 1, 0.75, LINEAR, repeat_of="a")

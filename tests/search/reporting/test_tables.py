@@ -22,6 +22,7 @@ from search.reporting.tables import (
     unmet_line,
 )
 from tests.search.reporting.histories import add, of_three_methods, probes
+from tests.tasks import classification
 
 DEPTHS = {"text": 6, "image": 12}
 
@@ -106,7 +107,7 @@ def test_headings_say_what_and_in_which_unit(history) -> None:
 def test_every_objective_has_its_columns() -> None:
     objectives = get_objectives(("loss", "params", "checkpoint"))
     reference = {"loss": 3.0, "params": 1e9, "checkpoint": 9.0}
-    history = History(objectives, reference, reported=always_reported("classification"))
+    history = History(objectives, reference, reported=always_reported(classification(2)))
     add(history, "a", 1, 0.5, {"method": "linear", "learning_rate": 1e-3}, inherited={"accuracy": 0.4})
     table, _ = front_table(front_rows(history), history.shown, DEPTHS, "front", 120)
     shown = {column.header.replace("\n", " "): next(iter(column.cells)) for column in table.columns}

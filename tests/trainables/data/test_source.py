@@ -206,8 +206,8 @@ def test_schema_metadata_that_are_no_json(tmp_path: Path, key: str) -> None:
 
 
 def test_wrong_label_type(tmp_path: Path) -> None:
-    write_dataset(tmp_path, train=columns(label=[[0], [1], [0]]))
-    with pytest.raises(UserError, match=r"train\.parquet column 'label' is list.*; expected"):
+    write_dataset(tmp_path, train=columns(label=[{"a": 0}, {"a": 1}, {"a": 0}]))
+    with pytest.raises(UserError, match=r"train\.parquet column 'label' is struct.*; expected"):
         open_dataset(str(tmp_path))
 
 

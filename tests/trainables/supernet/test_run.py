@@ -13,6 +13,7 @@ import torch
 
 from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
+from tests.tasks import classification
 from tests.trials import DAMAGE, Saved
 from trainables.configuration import split_config
 from trainables.data import open_dataset, prepare
@@ -41,6 +42,7 @@ def spec(workplace, tiny_encoders, squares) -> TrialSpec:
     return TrialSpec(
         dataset=str(squares),
         prepared=prepare(open_dataset(str(squares)), encoders, InputSizes(text_length=8, image_size=32)).key,
+        task=classification(3).to_dict(),
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         kinds={modality: encoder.kind for modality, encoder in encoders.items()},

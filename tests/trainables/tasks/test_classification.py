@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.tasks import classification
+from tests.tasks import classification, task_of
 from trainables.errors import UserError
 from trainables.tasks import get_task
 
@@ -17,6 +17,7 @@ def test_metrics_by_hand() -> None:
     assert scores["accuracy"] == pytest.approx(0.75)
     # F1 of classes 0, 1, 2: 2/3, 2/3, 1; class 3 neither occurs nor is guessed
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert scores["weighted_f1"] == pytest.approx((2 * 2 / 3 + 2 / 3 + 1) / 4)
     assert scores["loss"] > 0
 
 
@@ -60,9 +61,27 @@ def test_what_a_larger_model_teaches_is_learnt_best_by_agreeing_with_it() -> Non
     assert agreeing < task.distillation(outputs.flip(1), taught)
 
 
+def test_weights_are_inverse_counts_and_one_in_the_mean() -> None:
+    task = task_of([0, 0, 0, 1], class_weights="inverse")
+    assert task.to_dict()["class_weights"] == pytest.approx([2 / 3, 2])
+    assert task.encoding() == task_of([0, 0, 0, 1]).encoding()
+    logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    hit, miss = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
+    assert task.loss(logits, labels).item() == pytest.approx((2 / 3 * hit + 2 * miss) / 2)
+    assert task.score(logits, labels)["loss"] == pytest.approx((hit + miss) / 2)
+    # The row of the rare class pulls the probe as much as the three others together
+    _, bias = task.fit_linear(torch.zeros(4, 1, dtype=torch.float64), torch.tensor([0, 0, 0, 1]), 1.0)
+    assert bias.tolist() == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_a_class_without_training_rows_has_weight_1() -> None:
+    task = task_of(["a", "b"], class_weights="inverse", metadata={"classes": ["a", "b", "c"]})
+    assert task.to_dict()["class_weights"] == [1.0, 1.0, 1.0]
+
+
 def test_labels_are_names_or_indices() -> None:
     task = get_task("classification").from_dict({"classes": ["cat", "dog"]})
-    assert task.encode(["dog", 0, "cat", 1]).tolist() == [1, 0, 0, 1]
+    assert task.encode(["dog", 0, "cat", 1, 1.0]).tolist() == [1, 0, 0, 1, 1]
     assert task.decode(torch.tensor([1, 0])) == ["dog", "cat"]
     for value in ("bird", 2, -1, None):
         with pytest.raises(UserError, match=rf"test row 8: label {value!r} is none of the 2 classes"):

@@ -116,8 +116,9 @@ def spec(trial_spec, squares, tmp_path, amounts) -> TrialSpec:
             table.replace_schema_metadata({"paretofuse.task": "amounts"}), folder / f"{split}.parquet"
         )
     encoders = {m: resolve_encoder(m, name) for m, name in trial_spec.encoders.items()}
-    data = prepare(open_dataset(str(folder)), encoders, InputSizes(text_length=8, image_size=32))
-    return replace(trial_spec, dataset=str(folder), prepared=data.key)
+    dataset = open_dataset(str(folder))
+    data = prepare(dataset, encoders, InputSizes(text_length=8, image_size=32))
+    return replace(trial_spec, dataset=str(folder), prepared=data.key, task=dataset.task.to_dict())
 
 
 def test_it_passes_the_checks(amounts) -> None:
@@ -129,7 +130,7 @@ def test_a_trial_learns_it_in_the_memory_that_was_predicted(spec) -> None:
     run = TrialRun(spec, PMF)
     results = [run.epoch() for _ in range(spec.epochs)]
     task, guess = Amounts(2), open_dataset(spec.dataset).task.guess(open_dataset(spec.dataset).labels("test"))
-    assert run.bench.data.task == task
+    assert run.bench.task == task
     assert run.validation.split.labels.shape == (12, 2)
     assert results[-1]["mae"] < results[0]["mae"]
     assert run.evaluate("test").metrics["mae"] < guess["mae"]

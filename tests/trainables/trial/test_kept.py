@@ -16,7 +16,7 @@ from trainables.trial.checkpoint import WEIGHTS
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
 
-METRICS = ("accuracy", "macro_f1", "loss")
+METRICS = ("accuracy", "macro_f1", "weighted_f1", "loss")
 RECIPES = (
     {"keep": "average"},
     {"keep": "best", "head_start": "probe"},

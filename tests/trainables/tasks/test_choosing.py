@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from tests.tasks import column_of
+from trainables.errors import UserError
+from trainables.tasks import choose_task, get_task
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        (["a", "b"], "classification"),
+        ([0, 1], "classification"),
+        ([True, False], "classification"),
+        ([0.0, 2.0, None], "classification"),
+        (pa.array([0.0, 1.0], pa.float16()), "classification"),
+        ([0.0, 2.5], "regression"),
+        ([float("nan"), 1.0], "regression"),
+        ([["a"], []], "multilabel"),
+        ([[0, 1], [1, 1]], "multilabel"),
+        ([[0.0, 1.0]], "regression"),
+    ],
+    ids=str,
+)
+def test_the_type_of_labels_decides_last(labels, name) -> None:
+    kind = pa.array(labels).type
+    assert choose_task(column_of(labels), kind, None) == (name, f"by its labels, {kind}")
+    assert choose_task(column_of(labels), kind, "mine") == ("mine", "as the dataset says")
+    assert choose_task(column_of(labels, task="own"), kind, "mine") == ("own", "as --task says")
+
+
+def test_fractions_count_in_every_split() -> None:
+    assert choose_task(column_of([0.0], [0.5]), pa.float64(), None)[0] == "regression"
+
+
+def test_texts_with_a_delimiter_are_tags() -> None:
+    assert choose_task(column_of(["a b"], metadata={"delimiter": " "}), pa.string(), None)[0] == "multilabel"
+
+
+def test_fractions_are_no_classes() -> None:
+    with pytest.raises(UserError, match=r"has the label 0\.5, no class; try --task regression"):
+        get_task("classification").of_column(column_of([0.5, 1.0]))

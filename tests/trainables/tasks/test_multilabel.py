@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+import pytest
+import torch
+
+from tests.tasks import task_of
+from trainables.errors import UserError
+from trainables.tasks import Task, get_task
+from trainables.testing.tasks import check_task
+
+LABELS = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.uint8)
+LOGITS = torch.tensor([[2.0, 1.0, -1.0], [1.0, -3.0, -1.0], [3.0, -1.0, -1.0], [-1.0, -2.0, -1.0]])
+
+
+def tags(count: int = 3) -> Task:
+    return get_task("multilabel").of_size(count)
+
+
+def tuning(count: int = 3) -> Task:
+    return get_task("multilabel").from_dict({**tags(count).to_dict(), "tunes": True})
+
+
+def test_metrics_by_hand() -> None:
+    scores = tags().score(LOGITS, LABELS)
+    # Tag 0: 2 hits, 1 false, F1 4/5. Tag 1: 1 hit, 1 missed, F1 2/3. Tag 2 neither occurs nor is predicted
+    assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+    assert scores["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    # Tag 0 ranks its rows 2nd and 3rd: (1/2 + 2/3) / 2. Tag 1 ranks its rows first; tag 2 does not occur
+    assert scores["map"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+    each = [
+        math.log(1 + math.exp(-x if y else x)) for x, y in zip(LOGITS.ravel(), LABELS.ravel(), strict=True)
+    ]
+    assert scores["loss"] == pytest.approx(sum(each) / 12)
+    assert tags().loss(LOGITS, LABELS).item() == pytest.approx(sum(each) / 12)
+
+
+def test_one_tag_is_no_pair_of_classes() -> None:
+    scores = tags(1).score(LOGITS[:, :1], LABELS[:, :1])
+    assert scores["macro_f1"] == scores["micro_f1"] == pytest.approx(4 / 5)
+
+
+def test_tuned_thresholds_separate_what_a_half_does_not() -> None:
+    tuned = tuning().tuned(LOGITS, LABELS)
+    # Tag 0: from the output 1 on, as before. Tag 1: between -1 and -2. Tag 2 has nothing to tune
+    assert tuned.to_dict()["thresholds"] == pytest.approx([0.0, -1.5, 0.0])
+    assert tuned.score(LOGITS, LABELS)["macro_f1"] == pytest.approx((4 / 5 + 1 + 0) / 3)
+    other = LOGITS + torch.tensor([0.0, -1.0, 0.0])  # what was tuned holds for other outputs
+    assert tuned.score(other, LABELS)["macro_f1"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+    assert tags().tuned(LOGITS, LABELS) == tags()
+
+
+def test_guessing_by_hand() -> None:
+    guess = tags().guess(LABELS)
+    assert guess["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)  # two tags of a half each
+    assert guess["micro_f1"] == pytest.approx(2 * 4 / (8 + 4))  # predicting both for all: 4 of 8 are right
+    assert guess["map"] == pytest.approx(0.5)
+    assert guess["loss"] == pytest.approx((math.log(2) + math.log(2) + 0) / 3)
+
+
+def test_samples_with_a_rare_tag_weigh_more() -> None:
+    task = task_of([["a"], ["a", "b"], [], ["a"]], class_weights="inverse")
+    assert task.to_dict()["class_weights"] == pytest.approx([4 / 3, 4])
+    missed = task.loss(torch.zeros(1, 2), torch.tensor([[0, 1]], dtype=torch.uint8))
+    assert missed.item() == pytest.approx((math.log(2) + 4 * math.log(2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "metadata"),
+    [
+        ([["b", "a"], [], ["a"]], {}),
+        (pa.array([["b", "a"], [], ["a"]], pa.large_list(pa.dictionary(pa.int8(), pa.string()))), {}),
+        (["b| a", "", "a"], {"delimiter": "|"}),
+        (pa.array([[1, 1], [0, 0], [1, 0]], pa.list_(pa.int8(), 2)), {"classes": ["a", "b"]}),
+        ([[True, True], [False, False], [True, False]], {"classes": ["a", "b"]}),
+    ],
+    ids=["lists", "dictionary", "texts", "integers", "booleans"],
+)
+def test_forms_of_labels(stored, metadata) -> None:
+    task = task_of(stored, metadata=metadata)
+    assert task.name == "multilabel"
+    assert task.encode(pa.array(stored).to_pylist()).tolist() == [[1, 1], [0, 0], [1, 0]]
+    assert task.to_dict()["classes"] == ["a", "b"]
+    check_task(task)
+
+
+def test_vectors_without_names_are_numbered() -> None:
+    assert task_of([[0, 1, 1], [1, 0, 0]]).to_dict()["classes"] == ["0", "1", "2"]
+
+
+def test_tags_of_all_splits_are_known() -> None:
+    assert task_of([["a"]], [["c"]]).to_dict()["classes"] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ([["a"], None], "train row 1: the label is missing"),
+        ([[], []], "has no tags"),
+        (["a|b"], "has texts; say in the schema key paretofuse.delimiter"),
+    ],
+    ids=str,
+)
+def test_columns_that_are_refused(stored, words) -> None:
+    with pytest.raises(UserError, match=words):
+        task_of(stored, task="multilabel")
+
+
+def test_labels_that_are_refused() -> None:
+    for value, words in (
+        (["a", "x"], "tag 'x' is none of the 3 tags"),
+        ([1, 0], r"label \[1, 0\] is not a 1 or 0 for each of 3 tags"),
+        ([1, 0, 2], r"label \[1, 0, 2\] is not a 1 or 0 for each of 3 tags"),
+        (None, "the label is missing; a row without tags has an empty list"),
+    ):
+        task = get_task("multilabel").from_dict({"classes": ["a", "b", "c"]})
+        with pytest.raises(UserError, match=f"test row 8: {words}"):
+            task.encode([["a"], value], "test row", 7)

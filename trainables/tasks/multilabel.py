@@ -1,0 +1,350 @@
+"""Multilabel classification: each sample has any number of tags."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.errors import UserError
+from trainables.tasks.base import LabelColumn, Metric, Task
+from trainables.tasks.registry import register_task
+
+#: Where L-BFGS ends: largest entry of the gradient of a tag's mean loss, and number of iterations.
+_TOLERANCE, _ITERATIONS = 1e-4, 1000
+
+#: Output for a tag that no sample has; that for a tag that all have is its opposite.
+_NEVER = -20.0
+
+
+@register_task
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Each sample has any number of tags. Labels (B, C) are 1 for its tags and else 0; outputs are logits.
+
+    Labels are stored as a list of tags, as a text with a delimiter between tags, or as a list that says 1 or
+    0 for each tag. A sample without tags is a valid one.
+
+    Attributes:
+        classes: The tags, in the order of the outputs.
+        delimiter: What stands between two tags of a text; empty if labels are lists.
+        weights: How much the samples with a tag count in its loss; empty if they count as those without it.
+        tunes: Whether ``tuned`` fits thresholds.
+        thresholds: The least logit with which each tag is predicted; empty for 0, a probability of 0.5.
+    """
+
+    classes: tuple[str, ...]
+    delimiter: str = ""
+    weights: tuple[float, ...] = ()
+    tunes: bool = False
+    thresholds: tuple[float, ...] = ()
+
+    name = "multilabel"
+    metrics = (
+        Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 at the end of training"),
+        Metric("micro_f1", "maximize", 0.0, 1.0, "%", "micro F1 at the end of training"),
+        Metric("map", "maximize", 0.0, 1.0, "%", "mean average precision at the end of training", "mAP"),
+        Metric("loss", "minimize", None, 0.0, "", "loss on held-out data at the end of training"),
+    )
+    settings = ("class_weights", "thresholds")
+    label_types = "lists of tags (string) or of 1 and 0 (integer or boolean), or texts with a delimiter"
+
+    @classmethod
+    def takes(cls, kind: pa.DataType) -> bool:
+        """Return whether labels may be stored as this type: strings, or lists of strings or of 1 and 0."""
+        if _is_list(kind):
+            kind = kind.value_type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+                return True
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+    @classmethod
+    def of_column(cls, column: LabelColumn) -> Self:
+        """Return the task of a column, with the tags in the dataset's description or else all that occur.
+
+        Raises:
+            UserError: If labels are texts and the description has no delimiter, or if the tags are not
+                described and a label is missing.
+        """
+        task = cls._unweighted(column)
+        task = replace(task, tunes=column.settings.thresholds == "tuned")
+        if column.settings.class_weights == "none":
+            return task
+        counts = torch.zeros(task.output_size, dtype=torch.long)
+        first = 0
+        for stored in column.values("train"):
+            labels = task.encode(stored.to_pylist(), f"{column.where}, train row", first)
+            counts += labels.sum(dim=0)
+            first += len(labels)
+        weights = torch.where(counts > 0, first / counts.clamp(min=1), 1.0)
+        return replace(task, weights=tuple(weights.tolist()))
+
+    @classmethod
+    def _unweighted(cls, column: LabelColumn) -> Self:
+        described, delimiter = column.metadata("classes"), column.metadata("delimiter") or ""
+        if not isinstance(delimiter, str):
+            raise UserError(f"{column.where}: schema key paretofuse.delimiter is {delimiter!r}; write a text")
+        if described is not None:
+            return cls(tuple(described), delimiter)
+        found: set[str] = set()
+        length = 0
+        for split in column.splits:
+            row = 0
+            for labels in column.values(split):
+                for value in labels.to_pylist():
+                    if value is None:
+                        raise UserError(f"{column.where}, {split} row {row}: the label is missing")
+                    if isinstance(value, str) and not delimiter:
+                        raise UserError(
+                            f"{column.where} has texts; say in the schema key paretofuse.delimiter what "
+                            'stands between two tags, e.g. "|"'
+                        )
+                    if _is_vector(value):
+                        length = max(length, len(value))
+                    else:
+                        found.update(_tags(value, delimiter))
+                    row += 1
+        if not found and not length:
+            raise UserError(f"{column.where} has no tags")
+        return cls(tuple(sorted(found)), delimiter) if found else cls.of_size(length)
+
+    @classmethod
+    def of_size(cls, output_size: int) -> Self:
+        """Return the task with this number of tags, named by their indices."""
+        return cls(tuple(str(index) for index in range(output_size)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the task that ``to_dict`` describes; unknown entries are ignored."""
+        return cls(
+            tuple(values["classes"]),
+            values.get("delimiter", ""),
+            tuple(values.get("class_weights", ())),
+            values.get("tunes", False),
+            tuple(values.get("thresholds", ())),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task's fields."""
+        return {
+            **self.encoding(),
+            "class_weights": list(self.weights),
+            "tunes": self.tunes,
+            "thresholds": list(self.thresholds),
+        }
+
+    def encoding(self) -> dict[str, Any]:
+        """Return the task's name, the tags and the delimiter."""
+        return {"task": self.name, "classes": list(self.classes), "delimiter": self.delimiter}
+
+    @property
+    def output_size(self) -> int:
+        """The number of tags C."""
+        return len(self.classes)
+
+    def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
+        """Return for each sample and tag whether it has it (N, C), as 1 or 0 in uint8.
+
+        Raises:
+            UserError: If a label is missing, has an unknown tag, or is not of the form of ``Multilabel``.
+        """
+        index = {name: number for number, name in enumerate(self.classes)}
+        labels = torch.zeros(len(values), self.output_size, dtype=torch.uint8)
+        for row, value in enumerate(values):
+            at = f"{where} {first + row}"
+            if value is None:
+                raise UserError(f"{at}: the label is missing; a row without tags has an empty list")
+            if _is_vector(value):
+                if len(value) != self.output_size or not set(value) <= {0, 1}:
+                    raise UserError(f"{at}: label {value} is not a 1 or 0 for each of {len(index)} tags")
+                labels[row] = torch.tensor(value, dtype=torch.uint8)
+                continue
+            for tag in _tags(value, self.delimiter):
+                if tag not in index:
+                    raise UserError(f"{at}: tag {tag!r} is none of the {self.output_size} tags")
+                labels[row, index[tag]] = 1
+        return labels
+
+    def decode(self, labels: Tensor) -> list[Any]:
+        """Return the tags of each sample of labels (N, C), in the form in which they are stored."""
+        tags = [[self.classes[tag] for tag in row.nonzero().flatten().tolist()] for row in labels]
+        return [self.delimiter.join(each) for each in tags] if self.delimiter else tags
+
+    def example_labels(self, rows: int) -> Tensor:
+        """Return labels in which sample i has the tags i and i + 1, counted around; one tag every second."""
+        row, tag = torch.arange(rows)[:, None], torch.arange(self.output_size)
+        if self.output_size == 1:
+            return (row % 2).to(torch.uint8)
+        behind = (tag - row).remainder(self.output_size)
+        return (behind < min(2, self.output_size - 1)).to(torch.uint8)
+
+    @property
+    def loss_kind(self) -> str:
+        """Whether samples with a tag are weighed."""
+        return "weighted" if self.weights else ""
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the binary cross entropy of logits (B, C), the mean over samples and tags."""
+        weights = torch.tensor(self.weights, device=outputs.device) if self.weights else None
+        return F.binary_cross_entropy_with_logits(outputs.float(), labels.float(), pos_weight=weights)
+
+    def teaching(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities (B, C) of logits."""
+        return outputs.detach().float().sigmoid()
+
+    def distillation(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Return the mean binary cross entropy between logits (B, C) and target probabilities (B, C)."""
+        return F.binary_cross_entropy_with_logits(outputs.float(), taught)
+
+    def fit_linear(
+        self, features: Tensor, labels: Tensor, strength: float, start: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return weight (C, F) and bias (C,) of a logistic regression for each tag, by scikit-learn.
+
+        Each is fitted by L-BFGS and ends where no entry of its gradient is above 1e-4, or after 1,000
+        iterations. A tag that no sample has, or that all have, gets the weight 0 and the bias -20 or 20.
+        """
+        from sklearn.exceptions import ConvergenceWarning  # takes a while to import
+        from sklearn.linear_model import LogisticRegression
+
+        weight = torch.zeros(self.output_size, features.shape[1], dtype=features.dtype)
+        bias = torch.full((self.output_size,), _NEVER, dtype=features.dtype)
+        given = features.numpy()
+        for tag, column in enumerate(labels.T.numpy()):
+            if column.min() == column.max():  # which scikit-learn refuses
+                bias[tag] = -_NEVER if column[0] else _NEVER
+                continue
+            # The loss of the task is the mean over tags, too.
+            model = LogisticRegression(
+                C=1 / (strength * len(column) * self.output_size),
+                tol=_TOLERANCE,
+                max_iter=_ITERATIONS,
+                warm_start=start is not None,
+            )
+            if start is not None:
+                model.classes_ = np.array([0, 1], dtype=column.dtype)
+                model.coef_, model.intercept_ = (each[tag : tag + 1].numpy() for each in start)
+            counted = np.where(column, self.weights[tag], 1.0) if self.weights else None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(given, column, counted)
+            weight[tag], bias[tag] = torch.from_numpy(model.coef_[0]), float(model.intercept_[0])
+        return weight, bias
+
+    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return F1, mean average precision and the mean loss, in which samples are not weighed.
+
+        Macro F1 is the mean over all tags; a tag that is neither there nor predicted counts as 0. Average
+        precision is the mean over the tags that occur.
+        """
+        return {metric.name: self.value(metric.name, outputs, labels) for metric in self.metrics}
+
+    def value(self, metric: str, outputs: Tensor, labels: Tensor) -> float:
+        """Return one metric."""
+        from sklearn.metrics import average_precision_score, f1_score  # takes a while to import
+
+        if metric == "loss":
+            return F.binary_cross_entropy_with_logits(outputs, labels.float()).item()
+        truth = labels.numpy()
+        if metric == "map":
+            there = truth.any(axis=0)
+            if not there.any() or not outputs.isfinite().all():
+                return 0.0 if not there.any() else math.nan
+            return float(average_precision_score(truth[:, there], outputs.numpy()[:, there]))
+        predicted = self._predicted(outputs).numpy()
+        # One column would count as two classes
+        average = "binary" if self.output_size == 1 else metric.removesuffix("_f1")
+        return float(f1_score(truth, predicted, average=average, zero_division=0))
+
+    def tuned(self, outputs: Tensor, labels: Tensor) -> Self:
+        """Return the task with the threshold of each tag that gives its best F1, if it tunes them.
+
+        A threshold is midway between the two outputs that it separates. Of equally good ones, the highest is
+        taken. A tag that never occurs keeps a probability of 0.5.
+        """
+        if not self.tunes or not outputs.isfinite().all():
+            return self
+        columns = zip(outputs.T.numpy(), labels.T.numpy(), strict=True)
+        return replace(self, thresholds=tuple(_best_threshold(*column) for column in columns))
+
+    def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return the loss of each sample; the other metrics are no such means."""
+        if metric != "loss":
+            return None
+        return F.binary_cross_entropy_with_logits(outputs, labels.float(), reduction="none").mean(dim=1)
+
+    def guess(self, labels: Tensor) -> dict[str, float]:
+        """Return what is reached by the same prediction for all samples.
+
+        F1 is that of predicting every tag, which is the best such prediction for macro F1, and micro F1 the
+        best one of predicting the most frequent tags. The loss is that of the share of samples with each tag,
+        and mean average precision the mean of these shares over the tags that occur.
+        """
+        shares = labels.double().mean(dim=0)
+        there = shares[shares > 0]
+        ordered = shares.sort(descending=True).values
+        predicted = torch.arange(1, len(ordered) + 1)
+        micro = 2 * ordered.cumsum(dim=0) / (predicted + shares.sum())
+        entropy = -(torch.xlogy(shares, shares) + torch.xlogy(1 - shares, 1 - shares))
+        return {
+            "macro_f1": (2 * shares / (1 + shares)).mean().item(),
+            "micro_f1": micro.max().item(),
+            "map": there.mean().item() if len(there) else 0.0,
+            "loss": entropy.mean().item(),
+        }
+
+    def in_words(self) -> str:
+        """Return the number of tags, whether samples are weighed, and how thresholds are found."""
+        weighed = ", samples with a tag weighed by the inverse of their share" if self.weights else ""
+        tuned = ", thresholds tuned on validation" if self.tunes else ""
+        return f"{self.name}, {self.output_size} tags{weighed}{tuned}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of tags."""
+        return {"tags": self.output_size}
+
+    def _predicted(self, outputs: Tensor) -> Tensor:
+        """Return the tags that logits (N, C) predict, as booleans."""
+        return outputs >= (torch.tensor(self.thresholds) if self.thresholds else 0.0)
+
+
+def _best_threshold(outputs: np.ndarray, truth: np.ndarray) -> float:
+    """Return the threshold of outputs (N,) with the best F1 against labels (N,)."""
+    from sklearn.metrics import precision_recall_curve  # takes a while to import
+
+    if not truth.any():
+        return 0.0
+    precision, recall, thresholds = precision_recall_curve(truth, outputs)
+    with np.errstate(invalid="ignore"):
+        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[:-1]
+    best = len(f1) - 1 - int(f1[::-1].argmax())
+    least = float(thresholds[best])
+    below = outputs[outputs < least]
+    return (least + float(below.max())) / 2 if len(below) else least
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_vector(value: Any) -> bool:
+    """Return whether a label says 1 or 0 for each tag, and does not list tags."""
+    return isinstance(value, list) and bool(value) and all(isinstance(each, int) for each in value)
+
+
+def _tags(value: Any, delimiter: str) -> list[str]:
+    """Return the tags of a label that lists them, or of a text."""
+    if isinstance(value, str):
+        value = [tag.strip() for tag in value.split(delimiter)] if delimiter else [value]
+        return [tag for tag in value if tag]
+    return list(value)
