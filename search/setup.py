@@ -24,6 +24,7 @@ from spaces.grid import on_grid
 from spaces.subnets import require_elastic, subnet_space
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
+from trainables.notices import tell
 from trainables.step.precision import AUTO
 from trainables.step.setting import TrainingSetting
 
@@ -123,7 +124,17 @@ def look_up(config: SearchConfig) -> Found:
         config = config.replace(objectives=tuple(o.name for o in always_reported(backend.task)))
     if config.search.strategy == "oneshot":
         space = subnet_space(space, backend.context, config.oneshot.learning_rate)
+    if left_out := space.left_out(backend.context):
+        tell(f"space '{space.name}' leaves out {_by_reason(left_out)}")
     return Found(config, space, backend)
+
+
+def _by_reason(left_out: Mapping[str, str]) -> str:
+    """Return methods that are left out, together where the reason is the same."""
+    methods: dict[str, list[str]] = {}
+    for method, reason in left_out.items():
+        methods.setdefault(reason, []).append(method)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in methods.items())
 
 
 def set_up(found: Found, console: Console) -> Setup:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spaces.trials import AnsweringTrial, Ends, renamed
+from trainables.errors import UserError
 from trainables.methods import METHODS, MethodSpec
 from trainables.methods.space import Draw, FirstPoints, SpaceContext, Trial
 from trainables.parameters import Choices, Parameter
@@ -98,6 +99,10 @@ class Space:
                 todo = [{**ends.chosen, ends.undecided: choice} for choice in choices] + todo
         return done
 
+    def left_out(self, context: SpaceContext) -> dict[str, str]:
+        """Return the methods of a union that cannot fuse the encoders, with the reason of each."""
+        return refusals(self.parts(), context) if self.parts else {}
+
     def answered(self, trial: AnsweringTrial, context: SpaceContext) -> Member:
         """Return the member that a trial's answers give."""
         return Member(self.sample(trial, context), trial.values, trial.parameters)
@@ -143,6 +148,8 @@ METHODS.listen(_register_default)
 def union(name: str, description: str, parts: Callable[[], Sequence[Space]]) -> Space:
     """Return the union of several methods' spaces, in which the method is the first parameter.
 
+    Methods that refuse the encoders are left out; see ``Space.left_out``.
+
     Parameter ``x`` of a part is named ``METHOD.x``, so that samplers keep the methods' parameters apart. The
     first points are the first point of every part, in the order of the parts, then the second ones and so on.
 
@@ -153,16 +160,21 @@ def union(name: str, description: str, parts: Callable[[], Sequence[Space]]) -> 
             includes spaces that are registered later.
     """
 
-    def by_method() -> dict[str, Space]:
-        return {space.method or space.name: space for space in parts()}
+    def by_method(context: SpaceContext) -> dict[str, Space]:
+        spaces = {space.method or space.name: space for space in parts()}
+        out = refusals(parts(), context)
+        if len(out) == len(spaces):
+            reasons = "; ".join(f"{method} {reason}" for method, reason in out.items())
+            raise UserError(f"space '{name}': none of its methods can fuse these modalities: {reasons}")
+        return {method: space for method, space in spaces.items() if method not in out}
 
     def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-        spaces = by_method()
+        spaces = by_method(context)
         method = trial.suggest_categorical("method", Choices(tuple(spaces), ordered=False))
         return spaces[method].sample(renamed(trial, f"{method}."), context)
 
     def first_points(context: SpaceContext) -> list[dict[str, Any]]:
-        points = {method: space.first_points(context) for method, space in by_method().items()}
+        points = {method: space.first_points(context) for method, space in by_method(context).items()}
         rounds = max(len(of_method) for of_method in points.values())
         return [
             {"method": method, **{f"{method}.{key}": value for key, value in of_method[number].items()}}
@@ -172,6 +184,18 @@ def union(name: str, description: str, parts: Callable[[], Sequence[Space]]) -> 
         ]
 
     return Space(name, description, sample, first_points, parts=parts)
+
+
+def refusals(parts: Sequence[Space], context: SpaceContext) -> dict[str, str]:
+    """Return the methods of some spaces that cannot fuse the encoders, with the reason of each.
+
+    Args:
+        parts: Spaces of one method each. A space that states no method is never left out.
+        context: Properties of the encoders.
+    """
+    methods = [space.method for space in parts if space.method]
+    found = {method: METHODS[method].method.refusal(context) for method in methods if method in METHODS}
+    return {method: reason for method, reason in found.items() if reason is not None}
 
 
 def with_checkpointing(space: Space) -> Space:

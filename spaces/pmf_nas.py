@@ -19,17 +19,22 @@ def _width_step(context: SpaceContext) -> int:
 
 
 def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    """Draw a configuration of ``pmf`` that fuses from 1 layer to all layers of the shallowest encoder."""
+    """Draw a configuration of ``pmf`` that fuses from 1 layer to all layers of the shallowest encoder.
+
+    Without query prompts there are no query context prompts and no translators (PMF paper, Table 3).
+    """
     step = _width_step(context)
-    return {
+    config = {
         "method": "pmf",
         "n_fusion_layers": suggest_layers(trial, context, "n_fusion_layers"),
-        "n_query_prompts": trial.suggest_int("n_query_prompts", 1, MAX_PROMPTS, log=True),
-        "n_query_context_prompts": trial.suggest_int("n_query_context_prompts", 1, MAX_PROMPTS, log=True),
-        "n_fusion_context_prompts": trial.suggest_int("n_fusion_context_prompts", 1, MAX_PROMPTS, log=True),
-        "translator_width": trial.suggest_int("translator_width", step, 8 * step, step=step),
-        "learning_rate": suggest_learning_rate(trial),
+        "n_query_prompts": _length(trial, "n_query_prompts"),
+        "n_query_context_prompts": 0,
+        "n_fusion_context_prompts": _length(trial, "n_fusion_context_prompts"),
     }
+    if config["n_query_prompts"]:
+        config["n_query_context_prompts"] = _length(trial, "n_query_context_prompts")
+        config["translator_width"] = trial.suggest_int("translator_width", step, 8 * step, step=step)
+    return {**config, "learning_rate": suggest_learning_rate(trial)}
 
 
 def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
@@ -44,10 +49,12 @@ def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     layers = suggest_layers(trial, context, "n_fusion_layers", log=True)
     lengths: dict[str, PerLayer] = {kind: {m: [] for m in context.depths} for kind in LENGTHS}
     for above in reversed(range(layers)):
-        for kind, by_modality in lengths.items():
-            for modality, of_layers in by_modality.items():
-                name = f"{kind}.{modality}.{above}"
-                of_layers.append(trial.suggest_int(name, 1, MAX_PROMPTS, log=True))
+        for modality in context.depths:
+            drawn = {"n_query_prompts": 0, "n_query_context_prompts": 0}
+            for kind in LENGTHS:
+                if kind != "n_query_context_prompts" or drawn["n_query_prompts"]:
+                    drawn[kind] = _length(trial, f"{kind}.{modality}.{above}")
+                lengths[kind][modality].append(drawn[kind])
     return {
         "method": "pmf",
         "n_fusion_layers": layers,
@@ -55,6 +62,11 @@ def sample_subnet(trial: Trial, context: SpaceContext) -> dict[str, Any]:
         "translator_width": width,
         "learning_rate": suggest_learning_rate(trial),
     }
+
+
+def _length(trial: Trial, name: str) -> int:
+    """Draw a prompt length; 0 leaves the prompts out."""
+    return trial.suggest_int(name, 0, MAX_PROMPTS)
 
 
 def first_points(context: SpaceContext) -> list[dict[str, Any]]:

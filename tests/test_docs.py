@@ -49,8 +49,18 @@ def test_parameters_and_modalities_are_as_the_table_says(name) -> None:
     cells = _rows()[name]
     assert cells[5] == f"{trained_parameters(name) / 1e6:.2f} M"
     fewest, most = METHODS[name].method.n_modalities
-    assert cells[4] == ({2: "2", None: "all"}[most] if fewest == 2 else cells[4])
-    assert (cells[4] in ("image", "text")) is (fewest == 1)
+    kind = getattr(METHODS[name].method, "kind", None)
+    assert cells[4] == (kind or (f"{most}" if most else f"{fewest} or more"))
+
+
+def test_what_methods_take_is_listed_once() -> None:
+    section = (DOCS / "methods.md").read_text().split("## Modalities")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {name: row[2].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert set(listed) == set(_rows())
+    for name, row in _rows().items():
+        words = {"2": "two", "2 or more": "two or more", "1 or more": "one or more"}
+        assert listed[name].startswith(words.get(row[4], f"a{'n' * (row[4] == 'image')} {row[4]}"))
 
 
 def test_memory_is_as_the_table_says() -> None:

@@ -94,10 +94,13 @@ def test_recorded_configurations_answer_for_themselves(tmp_path) -> None:
     recorded.require("all_methods", EPOCHS, "cpu")
 
 
-def test_nearest_is_in_the_scale_of_the_space(table) -> None:
-    # 8 of 1 to 32 prompts is nearer to 32 on the logarithmic scale on which they are drawn.
-    assert table.nearest(_pmf(8)).config == _pmf(32)
-    assert table.nearest(_pmf(5)).config == _pmf(1)
+def test_nearest_is_in_the_scale_of_the_space(table, tmp_path) -> None:
+    # 2e-3 is nearer to 1e-2 than to 1e-4 on the logarithmic scale on which rates are drawn.
+    rates = ReplayTable.read(_write(tmp_path / "rates.parquet", [_pmf(rate=1e-4), _pmf(rate=1e-2)]))
+    assert rates.nearest(_pmf(rate=2e-3)).config == _pmf(rate=1e-2)
+    # 15 is nearer to 1 than to 32 on the linear one of prompt lengths.
+    assert table.nearest(_pmf(15)).config == _pmf(1)
+    assert table.nearest(_pmf(20)).config == _pmf(32)
     assert table.nearest(_pmf(32, layers=5, rate=1e-3)).config == _pmf(32, layers=6)
     assert table.nearest({**_pmf(1), "translator_width": 384}).config == _pmf(1)
 

@@ -7,13 +7,14 @@ from typing import Any
 import optuna
 import pytest
 
-from spaces import SPACES, Space, SpaceContext, Trial, get_space, with_checkpointing
+from spaces import SPACES, Space, SpaceContext, Trial, get_space, union, with_checkpointing
 from spaces.testing import check_space
 from tests.tasks import classification
+from tests.trainables.methods.paper import trained_parameters
 from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.memory.predictor import MemoryPredictor
-from trainables.methods import METHODS, DefaultSpace
+from trainables.methods import METHODS, DefaultSpace, get_method
 from trainables.parameters import Choices, Range
 from trainables.step.setting import TrainingSetting
 from trainables.towers import resolve_encoder
@@ -80,6 +81,103 @@ def test_every_method_has_a_default_space_with_the_papers_settings_first() -> No
     assert {space.method for space in SPACES.values() if space.method} == set(METHODS)
 
 
+@pytest.mark.parametrize("name", [name for name, space in SPACES.items() if space.method])
+def test_a_method_starts_at_its_papers_setting(name) -> None:
+    """The defaults are the papers' values, where None stands for what follows from the encoders."""
+    sizes = {"text": "bert-base", "image": "vit-large"}
+    context = SpaceContext.of({m: resolve_encoder(m, f"arch:{arch}") for m, arch in sizes.items()})
+    method, first = split_config(get_space(name).at(get_space(name).first_points(context)[0], context).config)
+    defaults = get_method(method).config_class().to_dict()
+    stated = {field: value for field, value in first.items() if defaults[field] is not None}
+    assert stated == {field: defaults[field] for field in stated}
+    assert trained_parameters(method, first, **sizes) == trained_parameters(method, **sizes)
+
+
+@pytest.mark.parametrize("name", ["adapter", "lora", "p_tuning", "uniadapter", "aurora"])
+def test_all_layers_of_each_encoder_are_the_first_point_and_the_most(name) -> None:
+    context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+    space = get_space(name)
+    assert space.first_points(context)[0]["n_layers"] == 12
+    assert space.parameters(context)["n_layers"] == Range(1, 12)
+
+
+def test_options_are_asked_for_where_they_have_an_effect() -> None:
+    context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
+    mope, pmf = get_space("mope"), get_space("pmf_nas")
+    kinds = ("static", "dynamic", "mapped")
+    asked = {
+        on: set(mope.at({"main": "text", **{kind: kind in on for kind in kinds}}, context).values)
+        for on in (("static",), ("dynamic",), ("static", "mapped"))
+    }
+    assert "mapped" in asked["static",]
+    assert not {"n_experts", "complementary_tuning"} & asked["static",]
+    assert {"n_experts", "routing", "complementary_tuning"} <= asked["dynamic",]
+    assert "complementary_tuning" in asked["static", "mapped"]
+    assert "n_experts" not in asked["static", "mapped"]
+    only_mapped = mope.at({"main": "text", "static": False, "dynamic": False}, context)
+    assert "mapped" not in only_mapped.values
+    assert "prompt_length" not in only_mapped.values
+    silent = pmf.at({"n_query_prompts": 0}, context)
+    assert silent.config["n_query_context_prompts"] == 0
+    assert not {"n_query_context_prompts", "translator_width"} & set(silent.values)
+    tunings = mope.parameters(context)["complementary_tuning"]
+    assert tunings == Choices(("frozen", "prompt", "finetune"))
+    words = SpaceContext({"text": 0, "image": 12}, {"text": 384, "image": 384})
+    assert mope.parameters(words)["complementary_tuning"] == Choices(("frozen", "finetune"))
+    assert mope.parameters(words)["main"].values == ("image",)
+
+
+NO_IMAGE = "needs a modality of the kind image; there are"
+TWO_TEXTS = SpaceContext(
+    {"premise": 6, "hypothesis": 6},
+    {"premise": 384, "hypothesis": 384},
+    {"premise": "text", "hypothesis": "text"},
+)
+VIEWS = SpaceContext({"a": 2, "b": 3, "c": 2}, dict.fromkeys("abc", 16), dict.fromkeys("abc", "features"))
+
+
+@pytest.mark.parametrize(
+    ("context", "left_out"),
+    [
+        (
+            VIEWS,
+            {
+                **dict.fromkeys(("mmbt", "p_mmbt", "mope", "frozen"), "fuses 2 modalities, not 3: a, b, c"),
+                "vpt": f"{NO_IMAGE}: a (features), b (features), c (features)",
+            },
+        ),
+        (
+            TWO_TEXTS,
+            {
+                "image_only": f"{NO_IMAGE}: premise (text), hypothesis (text)",
+                "vpt": f"{NO_IMAGE}: premise (text), hypothesis (text)",
+            },
+        ),
+        (
+            SpaceContext({"text": 6}, {"text": 384}),
+            {"pmf": "fuses at least 2 modalities, not 1: text"},
+        ),
+    ],
+)
+def test_a_union_leaves_out_what_cannot_be_fused(context, left_out) -> None:
+    everything = get_space("all_methods")
+    found = everything.left_out(context)
+    assert left_out.items() <= found.items()
+    check_space(everything, context, draws=40)
+    members = {config["method"] for config in everything.smallest(context)}
+    assert members == set(METHODS) - set(found)
+    if context is TWO_TEXTS:
+        assert set(found) == set(left_out)
+        mains = everything.parameters(context)["mope.main"]
+        assert mains == Choices(("premise", "hypothesis"), ordered=False)
+
+
+def test_a_union_of_nothing_that_can_be_fused_says_so() -> None:
+    tuned = union("tuned", "", lambda: [get_space("vpt"), get_space("p_bert")])
+    with pytest.raises(UserError, match=r"space 'tuned': none of its methods .*: vpt needs .*; p_bert needs"):
+        tuned.smallest(SpaceContext({"a": 2}, {"a": 8}, {"a": "features"}))
+
+
 def test_a_union_asks_for_the_method_and_then_for_its_own_parameters(predictor) -> None:
     context = SpaceContext.of(predictor.encoders)
     everything = get_space("all_methods")
@@ -130,11 +228,16 @@ def test_checkpointing_is_one_parameter_of_a_union() -> None:
 def test_a_member_is_found_by_some_of_its_values() -> None:
     context = SpaceContext({"text": 6, "image": 12}, {"text": 384, "image": 384})
     mope = get_space("mope")
-    member = mope.at({"main": "text", "n_prompted_layers": 12, "prompt_length": 3}, context)
+    asked = {"main": "text", "dynamic": True, "n_prompted_layers": 12, "prompt_length": 3}
+    member = mope.at(asked, context)
     assert member.config["n_prompted_layers"] == member.values["n_prompted_layers"] == 6  # the text encoder's
     assert (member.config["prompt_length"], member.config["n_experts"]) == (3, 2)
     assert member.parameters["n_prompted_layers"] == Range(1, 6)
-    width = get_space("pmf_nas").at({"translator_width": 100}, context).config["translator_width"]
+    width = (
+        get_space("pmf_nas")
+        .at({"n_query_prompts": 1, "translator_width": 100}, context)
+        .config["translator_width"]
+    )
     assert width == 96  # steps of 48
 
 

@@ -16,7 +16,8 @@ from trainables.methods.inserting import (
     adapter_points,
     train_norms,
 )
-from trainables.methods.space import DefaultSpace, top_layers
+from trainables.methods.space import DefaultSpace, tuned_layers
+from trainables.parameters import Choices
 
 #: Standard deviation of the initial weights, as in the released code.
 INITIAL_STD = 1e-3
@@ -51,9 +52,11 @@ class Bottleneck(nn.Sequential):
     description="bottleneck adapters after attention and feed-forward network of frozen encoders",
     source="Houlsby et al., ICML 2019 (Adapter); Wander paper, Sec. 4.2",
     space=DefaultSpace(
-        "Houlsby's adapters: bottleneck d, adapted top layers",
-        {"n_layers": top_layers, "bottleneck": ADAPTER_SIZES},
-        lambda context: adapter_points(context, "bottleneck", 64, 128),
+        "Houlsby's adapters: bottleneck d, adapted top layers, whether their LayerNorms train",
+        {"n_layers": tuned_layers, "bottleneck": ADAPTER_SIZES, "train_norms": Choices((False, True))},
+        lambda context: [
+            {**point, "train_norms": True} for point in adapter_points(context, "bottleneck", 64, 128)
+        ],
     ),
 )
 class Adapter(TunedLayers):

@@ -21,7 +21,7 @@ from trainables.methods.inserting import (
     matrix_sizes,
     zero_linear,
 )
-from trainables.methods.space import DefaultSpace, top_layers
+from trainables.methods.space import DefaultSpace, tuned_layers
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class UpdatedMatrix(Inserted):
     source="Wang et al., NeurIPS 2023 (Aurora); Wander paper, Sec. 4.2",
     space=DefaultSpace(
         "Aurora: rank R, adapted top layers",
-        {"n_layers": top_layers, "rank": ADAPTER_SIZES},
+        {"n_layers": tuned_layers, "rank": ADAPTER_SIZES},
         lambda context: adapter_points(context, "rank", 128, 64),
     ),
 )

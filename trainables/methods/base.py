@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError, unknown
-from trainables.methods.space import DefaultSpace
+from trainables.methods.space import DefaultSpace, SpaceContext
 from trainables.options import MOST
 from trainables.parameters import Range
 from trainables.registry import Registry
@@ -212,13 +212,9 @@ class FusionMethod(nn.Module):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__()
-        fewest, most = self.n_modalities
-        if not fewest <= len(context.towers) <= (most or len(context.towers)):
-            accepted = f"{fewest}" if fewest == most else f"at least {fewest}"
-            raise UserError(
-                f"{type(self).__name__} fuses {accepted} modalities, not {len(context.towers)}: "
-                f"{', '.join(context.towers)}"
-            )
+        refusal = self.refusal(SpaceContext.of_towers(context.towers))
+        if refusal is not None:
+            raise UserError(f"{type(self).__name__} {refusal}")
         self.context = context
         self.config = config
         used = self.used_modalities(context, config)
@@ -232,6 +228,21 @@ class FusionMethod(nn.Module):
             tower.gradient_checkpointing = context.gradient_checkpointing
             tower.skip_unused = context.skip_unused
             self.towers[modality] = tower
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Return why the method can fuse these encoders in no configuration; None if it can.
+
+        The text goes on after the method's name. A space of several methods leaves out those that refuse.
+
+        Args:
+            encoders: Properties of the encoders of all modalities.
+        """
+        (fewest, most), count = cls.n_modalities, len(encoders.depths)
+        if fewest <= count <= (most or count):
+            return None
+        accepted = f"{fewest}" if fewest == most else f"at least {fewest}"
+        return f"fuses {accepted} modalities, not {count}: {', '.join(encoders.depths)}"
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:

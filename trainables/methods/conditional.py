@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from trainables.errors import UserError
 from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, option
 from trainables.methods.parts import DeepPrompts, uniform_prompts
+from trainables.methods.space import SpaceContext, main_modality
 from trainables.towers import Tower
 
 #: Prompts are drawn uniformly from [-bound, bound]. The papers do not state a distribution. MoPE's released
@@ -22,27 +23,15 @@ PROMPT_BOUND = 0.185
 class ConditionalConfig(MethodConfig):
     """Options of all methods that map a vector to a prompt. By default, text prompts the image encoder."""
 
-    main: str = option("image", "modality whose encoder is prompted with the other's vector", other="text")
+    main: str | None = option(
+        None,
+        "modality whose encoder is prompted with the other's vector; none: the first image, or else the "
+        "first modality",
+        other="text",
+    )
     mapper_width: int | None = option(
         None, "bottleneck of the mapper; none: half the complementary encoder's width", low=1, other=8
     )
-
-
-def fusion_direction(context: MethodContext, main: str) -> tuple[str, str]:
-    """Return the main modality and the complementary one (MoPE paper, Sec. 3.2).
-
-    Args:
-        context: Towers of two modalities.
-        main: The main modality.
-
-    Raises:
-        UserError: If the context lacks the main modality, or its encoder has no layers to prompt.
-    """
-    if main not in context.towers:
-        raise UserError(f"main={main}: must be {' or '.join(context.towers)}")
-    if context.towers[main].depth == 0:
-        raise UserError(f"main={main}: its encoder has no layers to prompt; choose the other modality")
-    return main, next(modality for modality in context.towers if modality != main)
 
 
 class SequentialPipeline(FusionMethod):
@@ -55,11 +44,35 @@ class SequentialPipeline(FusionMethod):
     """
 
     n_modalities = (2, 2)
+    #: The kind of main modality that is preferred if the configuration names none.
+    preferred: ClassVar[str] = "image"
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        self.main, self.complementary = fusion_direction(context, config.main)
+        self.main, self.complementary = self.direction(context, config)
         self.head = nn.Linear(self.tower(self.main).width, context.output_size)
+
+    @classmethod
+    def direction(cls, context: MethodContext, config: Any) -> tuple[str, str]:
+        """Return the main modality and the complementary one (MoPE paper, Sec. 3.2).
+
+        Raises:
+            UserError: If the context lacks the main modality, or its encoder has no layers to prompt.
+        """
+        towers = context.towers
+        main: str = config.main or main_modality(SpaceContext.of_towers(towers), cls.preferred)
+        if main not in towers:
+            raise UserError(f"main={main}: must be {' or '.join(towers)}")
+        if towers[main].depth == 0:
+            raise UserError(f"main={main}: its encoder has no layers to prompt; choose the other modality")
+        return main, next(modality for modality in towers if modality != main)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse encoders of which none has layers, too."""
+        if not any(encoders.depths.values()):
+            return "adds tokens to layers, and no encoder has any; choose another encoder"
+        return super().refusal(encoders)
 
 
 class Mapper(nn.Module):

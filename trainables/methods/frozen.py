@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
-from trainables.methods.conditional import SequentialPipeline, fusion_direction
+from trainables.methods.conditional import SequentialPipeline
 from trainables.methods.space import FINE_TUNING, DefaultSpace, main_modality, modalities
 from trainables.parameters import Range
 from trainables.towers import ModalityInput
@@ -19,8 +19,11 @@ from trainables.towers import ModalityInput
 class FrozenConfig(MethodConfig):
     """Configuration of ``frozen``; two tokens are the paper's value."""
 
-    main: str = option(
-        "text", "modality whose encoder stays frozen; the other's encoder trains", other="image"
+    main: str | None = option(
+        None,
+        "modality whose encoder stays frozen, the other's trains; none: the first text, or else the "
+        "first modality",
+        other="image",
     )
     n_tokens: int = option(2, "tokens that the trained encoder's vector becomes", low=1, other=1)
 
@@ -50,6 +53,7 @@ class Frozen(SequentialPipeline):
     """
 
     config_class = FrozenConfig
+    preferred = "text"
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
@@ -60,7 +64,7 @@ class Frozen(SequentialPipeline):
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
         """Return the complementary modality."""
-        return frozenset({fusion_direction(context, config.main)[1]})
+        return frozenset({cls.direction(context, config)[1]})
 
     def untouched_layers(self) -> dict[str, int]:
         """Return all layers of the complementary encoder; the tokens enter the main one at its input."""

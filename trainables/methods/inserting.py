@@ -32,19 +32,23 @@ class TunedLayersConfig(MethodConfig):
     """Base of the configurations of methods that tune the top layers."""
 
     n_layers: int | None = option(
-        None, "top layers of every encoder that are tuned; none: all, as in the paper", low=1, other=2
+        None,
+        "top layers of every encoder that are tuned, or all of an encoder that has fewer; none: all of each, "
+        "as in the papers",
+        low=1,
+        other=2,
     )
 
 
 def adapter_points(context: SpaceContext, size: str, *sizes: int) -> list[dict[str, Any]]:
-    """Return points with the paper's sizes in all layers of the shallowest encoder, then a cheap point.
+    """Return points with the paper's sizes in all layers of each encoder, then a cheap point.
 
     Args:
         context: Depths and widths of the encoders.
         size: Name of the option for the size.
         *sizes: Sizes that the Wander paper uses.
     """
-    tried = [(context.depth, number) for number in sizes] + [(1, 16)]
+    tried = [(context.most_layers, number) for number in sizes] + [(1, 16)]
     return [{"n_layers": layers, size: number, "learning_rate": 3e-4} for layers, number in tried]
 
 
@@ -52,24 +56,30 @@ class TunedLayers(Linear):
     """Frozen encoders with trainable parts in their top layers, and a linear head.
 
     outputs = W [pool(text); pool(image); …] + b, as in ``linear``. All encoders are tuned in the same number
-    of top layers, or every encoder in all of its layers. Lower layers run without gradient.
+    of top layers, and those that have fewer in all of theirs. Lower layers run without gradient. One modality
+    is enough.
 
     Raises:
-        UserError: If ``n_layers`` exceeds the depth of the shallowest encoder, or no encoder has layers.
+        UserError: If ``n_layers`` exceeds the depth of the deepest encoder, or no encoder has layers.
     """
 
     config_class = TunedLayersConfig
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        depths = self.depths
-        if not any(depths.values()):
-            raise UserError(f"{type(self).__name__} tunes layers, and no encoder has any: use `linear`")
-        if (config.n_layers or 0) > min(depths.values()):
+        most = max(self.depths.values())
+        if (config.n_layers or 0) > most:
             raise UserError(
-                f"n_layers={config.n_layers}: must be at most the depth of the shallowest encoder "
-                f"(layers: {listed(depths)}), or none for all layers of each"
+                f"n_layers={config.n_layers}: must be 1 to {most}, the depth of the deepest encoder "
+                f"(layers: {listed(self.depths)}), or none for all layers of each"
             )
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse encoders of which none has layers, too."""
+        if not any(encoders.depths.values()):
+            return "tunes layers, and no encoder has any; choose another encoder"
+        return super().refusal(encoders)
 
     def untouched_layers(self) -> dict[str, int]:
         """Return the number of layers below the tuned ones."""
@@ -78,7 +88,7 @@ class TunedLayers(Linear):
     def tuned_layers(self, modality: str) -> range:
         """Return the indices of the layers that are tuned."""
         depth = self.tower(modality).depth
-        return range(depth - (self.config.n_layers or depth), depth)
+        return range(depth - min(self.config.n_layers or depth, depth), depth)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""

@@ -38,6 +38,7 @@ class Linear(FusionMethod):
     """
 
     config_class: ClassVar[type[MethodConfig]] = LinearConfig
+    n_modalities = (1, None)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.methods.base import MethodContext, option, register_method
 from trainables.methods.inserting import TunedLayers, TunedLayersConfig
-from trainables.methods.space import DefaultSpace, SpaceContext, top_layers
+from trainables.methods.space import DefaultSpace, SpaceContext, tuned_layers
 from trainables.parameters import Choices, Range
 from trainables.towers import Tower
 
@@ -24,6 +24,10 @@ TARGETS = {
 
 #: Choices of the option ``targets``, cheapest first.
 CHOICES = Choices(tuple(TARGETS))
+
+#: Values of the option ``alpha``: that of the paper (alpha = rank), that of the released layers, and those of
+#: the released recipes for RoBERTa, and for DeBERTa and GPT-2.
+ALPHAS = Choices((None, 1.0, 16.0, 32.0))
 
 #: Name of the updates within a matrix, which is part of the parameters' names.
 NAME = "lora"
@@ -46,10 +50,10 @@ class LoRAConfig(TunedLayersConfig):
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
-    """Return the Wander paper's ranks in all layers of the shallowest encoder, then a cheap point."""
+    """Return the Wander paper's ranks in all layers of each encoder, then a cheap point."""
     return [
-        {"n_layers": layers, "rank": rank, "targets": "query+value", "learning_rate": 3e-4}
-        for layers, rank in ((context.depth, 64), (context.depth, 16), (1, 4))
+        {"n_layers": layers, "rank": rank, "alpha": None, "targets": "query+value", "learning_rate": 3e-4}
+        for layers, rank in ((context.most_layers, 64), (context.most_layers, 16), (1, 4))
     ]
 
 
@@ -58,8 +62,13 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
     description="low-rank updates of the frozen encoders' weight matrices (HF peft)",
     source="Hu et al., ICLR 2022 (LoRA); Wander paper, Sec. 4.2",
     space=DefaultSpace(
-        "LoRA: rank r, matrices, tuned top layers",
-        {"n_layers": top_layers, "rank": Range(1, 64, log=True), "targets": CHOICES},
+        "LoRA: rank r, scale alpha, matrices, tuned top layers",
+        {
+            "n_layers": tuned_layers,
+            "rank": Range(1, 64, log=True),
+            "alpha": ALPHAS,
+            "targets": CHOICES,
+        },
         _first_points,
     ),
 )

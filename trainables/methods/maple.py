@@ -19,7 +19,7 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import MeanHead, expand, gaussian_prompts, listed
-from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, top_layers
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext, top_layers
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
@@ -36,6 +36,11 @@ class MaPLeConfig(MethodConfig):
     )
 
 
+def three_quarters(depth: int) -> int:
+    """Return the default number of prompted layers, J."""
+    return max(1, round(0.75 * depth))
+
+
 @register_method(
     "maple",
     description="deep text prompts, from which linear maps compute the other modalities'",
@@ -44,7 +49,11 @@ class MaPLeConfig(MethodConfig):
         "prompts coupled between modalities: length, prompted bottom layers",
         {"n_prompted_layers": top_layers, "n_prompts": PROMPT_LENGTHS},
         lambda context: [
-            {"n_prompted_layers": max(1, 3 * context.depth // 4), "n_prompts": 2, "learning_rate": 3.5e-3}
+            {
+                "n_prompted_layers": three_quarters(context.depth),
+                "n_prompts": 2,
+                "learning_rate": 3.5e-3,
+            }
         ],
     ),
 )
@@ -73,7 +82,7 @@ class MaPLe(FusionMethod):
         super().__init__(context, config)
         depths = self.depths
         shallowest = min(depths.values())
-        n_layers = config.n_prompted_layers or max(1, round(0.75 * shallowest))
+        n_layers = config.n_prompted_layers or three_quarters(shallowest)
         if n_layers > shallowest:
             raise UserError(
                 f"n_prompted_layers={n_layers}: must be at most the depth of the shallowest encoder "
@@ -89,6 +98,13 @@ class MaPLe(FusionMethod):
             }
         )
         self.head = MeanHead(self.widths, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse encoders without layers, too."""
+        if (modality := encoders.without_layers) is not None:
+            return f"prompts layers, and the {modality} encoder has none; choose another encoder"
+        return super().refusal(encoders)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""

@@ -17,7 +17,14 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.parts import MeanHead, check_fused_layers, expand, gaussian_prompts
+from trainables.methods.parts import (
+    MeanHead,
+    check_fused_layers,
+    expand,
+    fusion_refusal,
+    gaussian_prompts,
+    listed,
+)
 from trainables.methods.space import FINE_TUNING, DefaultSpace, SpaceContext
 from trainables.parameters import Range
 from trainables.towers import ALL, NONE, ModalityInput
@@ -81,7 +88,7 @@ class MBT(FusionMethod):
         towers = {m: self.tower(m) for m in self.towers}
         shallowest = min(tower.depth for tower in towers.values())
         self.n_fusion_layers = config.n_fusion_layers or max(2, round(shallowest / 3))
-        check_fused_layers("mbt", self.n_fusion_layers, towers, fewest=2)
+        check_fused_layers(self.n_fusion_layers, self.depths, fewest=2)
         fused = {
             m: [tower.layer_width(tower.depth - n) for n in range(self.n_fusion_layers, 0, -1)]
             for m, tower in towers.items()
@@ -95,6 +102,15 @@ class MBT(FusionMethod):
             {_key(m, w): nn.Linear(w, width) for m, ws in fused.items() for w in sorted({*ws[:-1]} - {width})}
         )
         self.head = MeanHead(self.widths, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse causal encoders and those with fewer than two layers, too."""
+        if refusal := super().refusal(encoders) or fusion_refusal(encoders):
+            return refusal
+        if encoders.depth < 2:
+            return f"fuses at least 2 layers, and an encoder has fewer (layers: {listed(encoders.depths)})"
+        return None
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:

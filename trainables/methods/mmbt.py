@@ -19,7 +19,7 @@ from trainables.methods.base import (
     register_method,
 )
 from trainables.methods.parts import DeepPrompts, gaussian_prompts
-from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace
+from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace, SpaceContext, main_modality
 from trainables.parameters import Range
 from trainables.towers import ModalityInput, Sequence
 
@@ -43,23 +43,24 @@ class PMMBTConfig(MethodConfig):
     n_prompts: int = option(10, "prompts a layer and encoder", low=1, other=4)
 
 
-def main_modality(context: MethodContext) -> str:
-    """Return the modality whose encoder takes the others' tokens: text, or the first if there is no text.
+def entered_modality(encoders: SpaceContext) -> str:
+    """Return the modality whose encoder takes the others' tokens: the first text, or else the first."""
+    return main_modality(encoders, "text")
 
-    Raises:
-        UserError: If that encoder has no layers.
-    """
-    main = "text" if "text" in context.towers else next(iter(context.towers))
-    if context.towers[main].depth == 0:
-        raise UserError(f"the {main} encoder has no layers: tokens of another modality cannot enter it")
-    return main
+
+def entering_refusal(encoders: SpaceContext) -> str | None:
+    """Return why no tokens can enter the encoder of ``entered_modality``, or None if they can."""
+    main = entered_modality(encoders)
+    if encoders.depths[main]:
+        return None
+    return f"adds tokens to layers, and the {main} encoder has none; choose another encoder"
 
 
 class IntoMain(FusionMethod):
     """Base of MMBT: projected tokens of the side modality enter the main modality's encoder at layer 0.
 
     Attributes:
-        main: Modality whose pooled vector is classified; see ``main_modality``.
+        main: Modality whose pooled vector is classified; see ``entered_modality``.
         side: The other modality, which is encoded first.
     """
 
@@ -67,13 +68,18 @@ class IntoMain(FusionMethod):
 
     def __init__(self, context: MethodContext, config: Any, n_tokens: int) -> None:
         super().__init__(context, config)
-        self.main = main_modality(context)
+        self.main = entered_modality(SpaceContext.of_towers(context.towers))
         (self.side,) = (m for m in self.towers if m != self.main)
         tower = self.tower(self.main)
         self.projection = nn.Linear(self.tower(self.side).width, tower.layer_width(0), bias=False)
         # Also serves as the projection's bias
         self.positions = gaussian_prompts(n_tokens, tower.layer_width(0))
         self.head = nn.Linear(tower.width, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse a main encoder without layers, too."""
+        return super().refusal(encoders) or entering_refusal(encoders)
 
     def _project(self, tokens: Tensor) -> Tensor:
         """Map the side modality's tokens (B, N, D') to the main encoder's input (B, N, D)."""

@@ -17,7 +17,6 @@ from trainables.methods.conditional import (
     Mapper,
     SequentialPipeline,
     complementary_prompts,
-    fusion_direction,
     static_prompts,
 )
 from trainables.methods.parts import expand, run_prompted
@@ -144,35 +143,57 @@ def importance_loss(scores: Tensor, threshold: float) -> Tensor:
 
 def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
     main = suggest(trial, "main", modalities("main", context))
-    others: dict[str, Parameter] = {
-        "n_experts": Range(2, 16, log=True),
-        "prompt_length": Range(1, 16, log=True),
-        "temperature": Range(0.05, 1.0, log=True),
-        "importance_weight": Choices((0.0, 0.001, 0.01, 0.1)),
-        "complementary_tuning": Choices(("frozen", "prompt")),
-        "n_prompted_layers": Range(1, context.depths[main]),
-    }
-    return {"main": main, **suggest_all(trial, context, others)}
+    on = Choices((False, True))
+    kinds = suggest_all(trial, context, {"static": on, "dynamic": on})
+    if any(kinds.values()):
+        kinds["mapped"] = suggest(trial, "mapped", on)
+    conditional = kinds["dynamic"] or kinds.get("mapped", True)
+    asked: dict[str, Parameter] = {"n_prompted_layers": Range(1, context.depths[main])}
+    if kinds["static"] or kinds["dynamic"]:
+        asked["prompt_length"] = Range(1, 16, log=True)
+    if kinds["dynamic"]:
+        asked |= {
+            "n_experts": Range(2, 16, log=True),
+            "routing": Choices(("top1", "dense")),
+            "temperature": Range(0.05, 1.0, log=True),
+            "importance_weight": Choices((0.0, 0.001, 0.01, 0.1)),
+        }
+    if conditional:
+        asked["complementary_tuning"] = _tunings(main, context)
+    return {"main": main, **kinds, **suggest_all(trial, context, asked)}
+
+
+def _tunings(main: str, context: SpaceContext) -> Choices:
+    """Return the ways to tune the complementary encoder; one without layers cannot be prompted."""
+    prompted = any(depth for modality, depth in context.depths.items() if modality != main)
+    return Choices(("frozen", *(("prompt",) if prompted else ()), "finetune"))
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
     """Return the paper's k = 16 and k = 4 with l = 6 in all layers, then a cheap point with two layers."""
     main = main_modality(context)
+    if not context.depths[main]:
+        (main,) = (modality for modality in context.depths if modality != main)
     layers = context.depths[main]
+    prompt = "prompt" if "prompt" in _tunings(main, context) else "frozen"
     return [
         {
             "main": main,
-            "n_experts": experts,
+            "static": True,
+            "dynamic": True,
+            "mapped": True,
+            "n_prompted_layers": prompted,
             "prompt_length": 6,
+            "n_experts": experts,
+            "routing": "dense",
             "temperature": 0.1,
             "importance_weight": 0.01,
             "complementary_tuning": tuning,
-            "n_prompted_layers": prompted,
             "learning_rate": 1e-3,
         }
         for experts, prompted, tuning in (
-            (16, layers, "prompt"),
-            (4, layers, "prompt"),
+            (16, layers, prompt),
+            (4, layers, prompt),
             (4, min(2, layers), "frozen"),
         )
     ]
@@ -183,7 +204,8 @@ def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
     description="prompts of one encoder mixed from experts by the other encoder's vector",
     source="Jiang et al., 2023 (MoPE), Sec. 3",
     space=DefaultSpace(
-        "MoPE: direction, experts k, prompt length l, temperature, importance weight, prompted layers",
+        "MoPE: direction, kinds of prompts, prompted layers, prompt length l, experts k, router, "
+        "temperature, importance weight, tuning of the complementary encoder",
         _searched,
         _first_points,
     ),
@@ -280,13 +302,13 @@ class MoPE(SequentialPipeline):
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
         """Return both modalities, or only the main one if no prompt depends on the other."""
-        main, _ = fusion_direction(context, config.main)
+        main, _ = cls.direction(context, config)
         return tuple(context.towers) if config.conditional else (main,)
 
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
         """Return the complementary modality if it is used and fine-tuned, else none."""
-        _, complementary = fusion_direction(context, config.main)
+        _, complementary = cls.direction(context, config)
         trains = config.conditional and config.complementary_tuning == "finetune"
         return frozenset({complementary} if trains else ())
 

@@ -47,6 +47,7 @@ class PLateConcat(FusionMethod):
     """
 
     config_class = PLateConcatConfig
+    n_modalities = (1, None)
     elastic = ("n_prompts",)
 
     def __init__(self, context: MethodContext, config: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.methods.base import FusionOutput, MethodContext, option, register_method
 from trainables.methods.inserting import TunedLayers, TunedLayersConfig
 from trainables.methods.parts import PROMPT_STD
-from trainables.methods.space import DefaultSpace, top_layers
+from trainables.methods.space import DefaultSpace, tuned_layers
 from trainables.parameters import Range
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
@@ -64,9 +64,9 @@ class DeepPrefixTokens(nn.Module):
     source="Liu et al., ACL 2022 (P-tuning v2); Wander paper, Sec. 4.2",
     space=DefaultSpace(
         "learned keys and values: length, tuned top layers",
-        {"n_layers": top_layers, "length": Range(1, 64, log=True)},
+        {"n_layers": tuned_layers, "length": Range(1, 64, log=True)},
         lambda context: [
-            {"n_layers": layers, "length": 20, "learning_rate": 5e-3} for layers in (context.depth, 1)
+            {"n_layers": layers, "length": 20, "learning_rate": 5e-3} for layers in (context.most_layers, 1)
         ],
     ),
 )

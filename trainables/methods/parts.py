@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
+from trainables.methods.space import SpaceContext
 from trainables.towers import ALL, NONE, Sequence, Tower
 
 #: Standard deviation of the initial prompts in the PMF paper (Sec. 4.3). It is also used for methods whose
@@ -20,24 +21,27 @@ def listed(depths: Mapping[str, int]) -> str:
     return ", ".join(f"{modality} {depth}" for modality, depth in depths.items())
 
 
-def check_fused_layers(
-    method: str, n_fusion_layers: int, towers: Mapping[str, Tower], *, fewest: int = 1
-) -> None:
-    """Check that every encoder has enough layers to fuse and that its prompts can attend to its tokens.
+def fusion_refusal(encoders: SpaceContext) -> str | None:
+    """Return why the layers of these encoders cannot be fused by tokens that are added to them, or None.
+
+    The tokens that are added to a causal encoder stand before its own and attend to none of them.
+    """
+    if (modality := encoders.without_layers) is not None:
+        return f"fuses layers, and the {modality} encoder has none; choose another encoder"
+    if encoders.causal:
+        return (
+            f"fuses by added tokens, and the {next(iter(encoders.causal))} encoder is causal, so that they "
+            "see none of its own and cannot carry anything to the other modalities; choose another encoder"
+        )
+    return None
+
+
+def check_fused_layers(n_fusion_layers: int, depths: Mapping[str, int], *, fewest: int = 1) -> None:
+    """Check that every encoder has enough layers to fuse.
 
     Raises:
-        UserError: If an encoder has too few layers or is causal. The prompts of a causal encoder stand
-            before the tokens and attend to none of them.
+        UserError: If an encoder has fewer layers.
     """
-    for modality, tower in towers.items():
-        if not tower.depth:
-            raise UserError(f"{method}: the {modality} encoder has no layers to fuse; choose another encoder")
-        if tower.PROMPTS_FIRST:
-            raise UserError(
-                f"{method}: the {modality} encoder is causal, so that tokens added to it see none of its own "
-                "and cannot carry anything to the other modalities; choose another encoder"
-            )
-    depths = {modality: tower.depth for modality, tower in towers.items()}
     shallowest = min(depths.values())
     if n_fusion_layers > shallowest:
         raise UserError(

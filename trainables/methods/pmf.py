@@ -20,7 +20,8 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.parts import MeanHead, check_fused_layers, expand, gaussian_prompts
+from trainables.methods.parts import MeanHead, check_fused_layers, expand, fusion_refusal, gaussian_prompts
+from trainables.methods.space import SpaceContext
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower
 
 
@@ -198,7 +199,7 @@ class PMF(FusionMethod):
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
         towers = {m: self.tower(m) for m in self.towers}
-        check_fused_layers("pmf", config.n_fusion_layers, towers)
+        check_fused_layers(config.n_fusion_layers, self.depths)
         self.lengths = LayerLengths.of(config, towers)
         layers = []
         for number, lengths in enumerate(self.lengths):
@@ -206,6 +207,11 @@ class PMF(FusionMethod):
             layers.append(FusionLayer(widths, lengths, config.translator_width or max(widths.values()) // 2))
         self.fusion_layers = nn.ModuleList(layers)
         self.head = MeanHead(self.widths, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse encoders without layers and causal ones, too."""
+        return super().refusal(encoders) or fusion_refusal(encoders)
 
     def untouched_layers(self) -> dict[str, int]:
         """Return L_f = depth - n_fusion_layers for each tower."""

@@ -16,9 +16,9 @@ from trainables.methods.base import (
     option,
     register_method,
 )
-from trainables.methods.mmbt import main_modality
+from trainables.methods.mmbt import entered_modality, entering_refusal
 from trainables.methods.parts import expand, gaussian_prompts
-from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext
 from trainables.towers import ALL, NONE, ModalityInput
 
 
@@ -63,7 +63,7 @@ class PromptFuse(FusionMethod):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        self.main = main_modality(context)
+        self.main = entered_modality(SpaceContext.of_towers(context.towers))
         self.sides = [m for m in self.towers if m != self.main]
         width = self.tower(self.main).layer_width(0)
         self.prompts = gaussian_prompts(config.n_prompts, width)
@@ -71,6 +71,11 @@ class PromptFuse(FusionMethod):
             {m: nn.Linear(self.widths[m], width) for m in self.sides if self.widths[m] != width}
         )
         self.head = nn.Linear(self.tower(self.main).width, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse a text encoder without layers, too."""
+        return super().refusal(encoders) or entering_refusal(encoders)
 
     def untouched_layers(self) -> dict[str, int]:
         """Return 0 layers for the text encoder and all layers for the others."""

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.errors import UserError
 from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
 from trainables.methods.parts import DeepPrompts
-from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
+from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext
 from trainables.methods.unimodal import Unimodal
 from trainables.towers import ModalityInput
 
@@ -40,10 +39,17 @@ class Prompted(Unimodal):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
-        tower = self.tower(self.modality)
-        if tower.depth == 0:
-            raise UserError(f"the {self.modality} encoder has no layers to prompt")
-        self.prompts = DeepPrompts(tower, config.n_prompts)
+        self.prompts = DeepPrompts(self.tower(self.modality), config.n_prompts)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse an encoder without layers, too."""
+        if refusal := super().refusal(encoders):
+            return refusal
+        modality = encoders.first(cls.kind)
+        if modality is None or encoders.depths[modality]:
+            return None
+        return f"prompts layers, and the {modality} encoder has none; choose another encoder"
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""
@@ -64,7 +70,7 @@ class Prompted(Unimodal):
 class VPT(Prompted):
     """Visual prompt tuning of the image encoder."""
 
-    modality = "image"
+    kind = "image"
 
 
 @register_method(
@@ -80,4 +86,4 @@ class VPT(Prompted):
 class PBert(Prompted):
     """Deep prompt tuning of the text encoder, "P-BERT" in the PMF paper."""
 
-    modality = "text"
+    kind = "text"

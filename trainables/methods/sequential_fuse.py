@@ -15,7 +15,14 @@ from trainables.methods.conditional import (
     static_prompts,
 )
 from trainables.methods.parts import expand, run_prompted
-from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace, main_modality, modalities
+from trainables.methods.space import (
+    FINE_TUNING,
+    PROMPT_LENGTHS,
+    DefaultSpace,
+    SpaceContext,
+    main_modality,
+    modalities,
+)
 from trainables.towers import ModalityInput
 
 
@@ -106,6 +113,13 @@ class PSequentialFuse(SequentialPipeline):
         self.static = static_prompts(widths, config.prompt_length)
         self.mapper = Mapper(complementary.width, widths, config.mapper_width)
         self.complementary_prompts = complementary_prompts(complementary, config.complementary_prompt_length)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse an encoder without layers, too."""
+        if (modality := encoders.without_layers) is not None:
+            return f"prompts layers, and the {modality} encoder has none; choose another encoder"
+        return super().refusal(encoders)
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Score a batch; see ``FusionMethod.forward``."""

@@ -6,13 +6,13 @@ rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trainables.errors import UserError
 from trainables.parameters import Choices, Parameter, Range
-from trainables.towers import EncoderSource
+from trainables.towers import EncoderSource, Tower
 
 
 class Trial(Protocol):
@@ -37,10 +37,15 @@ class SpaceContext:
     Attributes:
         depths: Number of layers of each modality's encoder.
         widths: Hidden size of each modality's encoder.
+        kinds: Kind of each modality: text, image, audio or features. A modality that is missing here is of
+            the kind that its name says.
+        causal: The modalities whose encoders are causal.
     """
 
     depths: Mapping[str, int]
     widths: Mapping[str, int]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    causal: Collection[str] = ()
 
     @classmethod
     def of(cls, encoders: Mapping[str, EncoderSource]) -> SpaceContext:
@@ -48,12 +53,38 @@ class SpaceContext:
         return cls(
             {modality: encoder.depth for modality, encoder in encoders.items()},
             {modality: encoder.width for modality, encoder in encoders.items()},
+            {modality: encoder.family.tower.KIND for modality, encoder in encoders.items()},
+            [modality for modality, encoder in encoders.items() if encoder.family.tower.PROMPTS_FIRST],
         )
+
+    @classmethod
+    def of_towers(cls, towers: Mapping[str, Tower]) -> SpaceContext:
+        """Return the context for one tower per modality."""
+        return cls(
+            {modality: tower.depth for modality, tower in towers.items()},
+            {modality: tower.width for modality, tower in towers.items()},
+            {modality: tower.KIND for modality, tower in towers.items()},
+            [modality for modality, tower in towers.items() if tower.PROMPTS_FIRST],
+        )
+
+    def first(self, kind: str) -> str | None:
+        """Return the first modality of a kind, or None if there is none."""
+        return next((m for m in self.depths if self.kinds.get(m, m) == kind), None)
+
+    @property
+    def without_layers(self) -> str | None:
+        """The first modality whose encoder has no layers, or None."""
+        return next((m for m, depth in self.depths.items() if not depth), None)
 
     @property
     def depth(self) -> int:
         """Number of layers of the shallowest encoder."""
         return min(self.depths.values())
+
+    @property
+    def most_layers(self) -> int:
+        """Number of layers of the deepest encoder."""
+        return max(self.depths.values())
 
     @property
     def width(self) -> int:
@@ -157,11 +188,19 @@ def top_layers(name: str, context: SpaceContext) -> Range:
     return Range(1, context.depth)
 
 
+def tuned_layers(name: str, context: SpaceContext) -> Range:
+    """Return the range of numbers of top layers if shallow encoders take part with all of theirs.
+
+    The high end is all layers of each encoder.
+    """
+    return Range(1, max(1, context.most_layers))
+
+
 def modalities(name: str, context: SpaceContext) -> Choices:
-    """Return the modalities as choices without an order."""
-    return Choices(tuple(context.depths), ordered=False)
+    """Return the modalities whose encoders have layers, as choices without an order."""
+    return Choices(tuple(m for m, depth in context.depths.items() if depth), ordered=False)
 
 
 def main_modality(context: SpaceContext, preferred: str = "image") -> str:
-    """Return the preferred main modality (the papers' choice) if it is fused, else the first modality."""
-    return preferred if preferred in context.depths else next(iter(context.depths))
+    """Return the first modality of the preferred kind (the papers' choice), or else the first of all."""
+    return context.first(preferred) or next(iter(context.depths))

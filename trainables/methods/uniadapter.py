@@ -19,7 +19,7 @@ from trainables.methods.inserting import (
     adapter_points,
     zero_linear,
 )
-from trainables.methods.space import DefaultSpace, top_layers
+from trainables.methods.space import DefaultSpace, tuned_layers
 
 #: Factor s of the adapters' output.
 SCALE = 0.1
@@ -61,7 +61,7 @@ class SharedAdapter(nn.Module):
     source="Lu et al., ICLR 2024 (UniAdapter); Wander paper, Sec. 4.2",
     space=DefaultSpace(
         "UniAdapter: bottleneck d, adapted top layers",
-        {"n_layers": top_layers, "bottleneck": ADAPTER_SIZES},
+        {"n_layers": tuned_layers, "bottleneck": ADAPTER_SIZES},
         lambda context: adapter_points(context, "bottleneck", 128),
     ),
 )

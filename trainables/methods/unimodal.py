@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from trainables.errors import UserError
 from trainables.methods.base import (
     FusionMethod,
     FusionOutput,
@@ -16,7 +15,7 @@ from trainables.methods.base import (
     MethodContext,
     register_method,
 )
-from trainables.methods.space import FINE_TUNING, DefaultSpace
+from trainables.methods.space import FINE_TUNING, DefaultSpace, SpaceContext
 from trainables.towers import ModalityInput
 
 
@@ -28,27 +27,37 @@ class FineTunedConfig(MethodConfig):
 class Unimodal(FusionMethod):
     """A linear classifier on the pooled vector of one modality. Other modalities are not used.
 
+    Where there are several modalities of the kind, the first one is used.
+
+    Attributes:
+        modality: The modality whose vector is classified.
+
     Raises:
-        UserError: If the context lacks the modality.
+        UserError: If there is no modality of the kind.
     """
 
-    #: The modality whose vector is classified.
-    modality: ClassVar[str]
+    #: The kind of the modality whose vector is classified.
+    kind: ClassVar[str]
 
     n_modalities = (1, None)
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
+        (self.modality,) = self.towers
         self.head = nn.Linear(self.tower(self.modality).width, context.output_size)
+
+    @classmethod
+    def refusal(cls, encoders: SpaceContext) -> str | None:
+        """Refuse modalities of other kinds only."""
+        if encoders.first(cls.kind) is None:
+            kinds = (f"{m} ({encoders.kinds.get(m, m)})" for m in encoders.depths)
+            return f"needs a modality of the kind {cls.kind}; there are: {', '.join(kinds)}"
+        return None
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
         """Return the one modality."""
-        if cls.modality not in context.towers:
-            raise UserError(
-                f"{cls.__name__} needs the modality '{cls.modality}'; there are: {', '.join(context.towers)}"
-            )
-        return (cls.modality,)
+        return tuple(m for m, tower in context.towers.items() if cls.kind == tower.KIND)[:1]
 
 
 class FineTuned(Unimodal):
@@ -59,7 +68,7 @@ class FineTuned(Unimodal):
     @classmethod
     def trained_encoders(cls, context: MethodContext, config: Any) -> frozenset[str]:
         """Return the one modality."""
-        return frozenset({cls.modality})
+        return frozenset(cls.used_modalities(context, config))
 
     def untouched_layers(self) -> dict[str, int]:
         """Return all layers."""
@@ -79,7 +88,7 @@ class FineTuned(Unimodal):
 class ImageOnly(FineTuned):
     """Fine-tuned image encoder, "ViT" in Table 2 of the PMF paper."""
 
-    modality = "image"
+    kind = "image"
 
 
 @register_method(
@@ -91,4 +100,4 @@ class ImageOnly(FineTuned):
 class TextOnly(FineTuned):
     """Fine-tuned text encoder, "BERT" in Table 2 of the PMF paper."""
 
-    modality = "text"
+    kind = "text"

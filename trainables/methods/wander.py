@@ -35,12 +35,8 @@ from trainables.methods.space import (
     Declared,
     DefaultSpace,
     SpaceContext,
-    Trial,
-    suggest,
-    suggest_all,
-    top_layers,
 )
-from trainables.parameters import Choices, Parameter, Range
+from trainables.parameters import Choices, Range
 from trainables.towers import ModalityInput, Sequence
 
 #: Largest number of parameters of an unfactorised fusion: about as many as an encoder has.
@@ -148,31 +144,39 @@ class _FusedOutputs(FusionMethod):
         return {m: self.tower(m).finish(sequence) for m, sequence in sequences.items()}
 
 
-def _searched(trial: Trial, context: SpaceContext) -> dict[str, Any]:
-    layers = suggest(trial, "n_layers", top_layers("n_layers", context))
-    sizes: dict[str, Parameter] = {"width": WIDTHS, "rank_hidden": RANKS, "rank_time": RANKS}
-    # After the last layer the fused tokens are averaged, so that d_t would only multiply the rank
-    length = Range(1, 8, log=True)
-    return {
-        "n_layers": layers,
-        **suggest_all(trial, context, sizes),
-        "target_length": suggest(trial, "target_length", length) if layers > 1 else 1,
-        "cp": suggest(trial, "cp", FORMS),
-    }
+#: What ``wander`` searches. After the last layer the fused tokens are averaged, which makes a larger d_t a
+#: larger rank. The released code has d_t = d.
+SEARCHED: dict[str, Declared] = {
+    "n_layers": lambda name, context: Range(1, max(1, context.depth)),
+    "width": WIDTHS,
+    "rank_hidden": RANKS,
+    "rank_time": RANKS,
+    "target_length": Range(1, 64, log=True),
+    "cp": FORMS,
+    "nonlinearity": Choices((False, True)),
+    "residual": Choices((False, True)),
+}
 
 
 def _first_points(context: SpaceContext) -> list[dict[str, Any]]:
     """Return points of one layer with d = 64 (Table 1) or width / 8 (Sec. 4.5), then one of two layers."""
     eighth = min(max(context.width // 8, 8), 128)
     points = [_point(64, 1), _point(eighth, 1), _point(64, 1, PRODUCT_OF_SUMS)]
-    return [*points, _point(64, min(2, context.depth))] if context.depth > 1 else points
+    return [*points, _point(64, 2)] if context.depth > 1 else points
 
 
 def _point(width: int, layers: int, cp: str = SUM_OF_PRODUCTS) -> dict[str, Any]:
-    point = {"n_layers": layers, "width": width, "rank_hidden": 8, "rank_time": 8, "cp": cp}
-    if layers > 1:
-        point["target_length"] = 1
-    return {**point, "learning_rate": 1e-3}
+    return {
+        "n_layers": layers,
+        "width": width,
+        "rank_hidden": 8,
+        "rank_time": 8,
+        "target_length": 1,
+        "cp": cp,
+        "nonlinearity": True,
+        "residual": True,
+        "learning_rate": 1e-3,
+    }
 
 
 @register_method(
@@ -180,7 +184,9 @@ def _point(width: int, layers: int, cp: str = SUM_OF_PRODUCTS) -> dict[str, Any]
     description="low-rank fusion of whole token sequences, after the last layer(s) of frozen encoders",
     source="Guo et al., AAAI 2025 (Wander), Sec. 3.3",
     space=DefaultSpace(
-        "Wander: width d, ranks R_h and R_t, d_t, wrapped layers (L_f), CP form", _searched, _first_points
+        "Wander: width d, ranks R_h and R_t, d_t, wrapped layers (L_f), CP form, nonlinearity, residual",
+        SEARCHED,
+        _first_points,
     ),
 )
 class Wander(_FusedOutputs):

@@ -42,10 +42,12 @@ PAIRS = [
 CAUSAL = [("clip_text_model", "clip_vision_model"), ("gpt2", "deit")]
 REFUSED = {"pmf": CAUSAL, "mbt": CAUSAL}
 
-#: Encoder families of three and seven modalities, for methods that take any number of them.
-MANY = {
-    3: {"text": "bert", "image": "vit", "audio": "hubert"},
-    7: {
+#: Encoder families of modalities that not all methods can fuse: fewer or more than two, or two of one kind.
+FUSED = {
+    "one": {"text": "bert"},
+    "two of one kind": {"premise": "bert", "hypothesis": "distilbert"},
+    "three": {"text": "bert", "image": "vit", "audio": "hubert"},
+    "seven": {
         "text": "bert",
         "image": "vit",
         "audio": "whisper",

@@ -13,10 +13,11 @@ from trainables.memory import MemoryPredictor, measure_memory
 from trainables.memory.storage_log import KINDS
 from trainables.memory.tracking import track_forward
 from trainables.methods import METHODS, build_method
+from trainables.methods.space import SpaceContext
 from trainables.step.setting import TrainingSetting
 from trainables.testing.cases import (
     CLASSES,
-    MANY,
+    FUSED,
     PAIRS,
     ROWS,
     default_cases,
@@ -72,9 +73,9 @@ def memory_checks(name: str) -> Iterator[Check]:
         yield Check(check_an_allocator_reserves_what_tensors_take, (name, two, changes))
     yield _predicted(name, {}, {**two, "image": RANDOM}, {}, slow=False)
     yield _predicted(name, {}, {**two, "text": RANDOM}, MORE_SETTINGS[-2], slow=True)
-    most = METHODS[name].method.n_modalities[1]
-    for count, families in MANY.items():
-        if most is None or most >= count:
+    for families in FUSED.values():
+        towers = {m: tiny_tower(m, family) for m, family in families.items()}
+        if METHODS[name].method.refusal(SpaceContext.of_towers(towers)) is None:
             yield _predicted(name, {}, families, {}, slow=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,11 @@ from trainables.configuration import NO_OPTIONS
 from trainables.memory import measure_memory
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.methods.heads import head_inputs, set_head
+from trainables.methods.space import SpaceContext
 from trainables.step.setting import TrainingSetting
 from trainables.testing.cases import (
     CLASSES,
-    MANY,
+    FUSED,
     PAIRS,
     REFUSED,
     ROWS,
@@ -56,8 +58,8 @@ def behavior_checks(name: str) -> Iterator[Check]:
         yield Check(check_a_random_encoder_trains, (name, modality), slow=modality != "image")
     yield Check(check_refuses_unknown_settings, (name,))
     yield Check(check_is_described, (name,))
-    for count in MANY:
-        yield Check(check_takes_many_modalities_or_says_why_not, (name, count))
+    for modalities in FUSED:
+        yield Check(check_takes_modalities_or_says_why_not, (name, modalities))
     for pooling in _POOLINGS:
         slow = pooling != "mean"
         yield Check(check_trains_in_another_pooling, (name, pooling), slow)
@@ -321,12 +323,16 @@ def check_every_modality_counts(name: str) -> None:
             assert torch.equal(method(other).outputs, logits) is (modality not in method.modalities)
 
 
-def check_takes_many_modalities_or_says_why_not(name: str, count: int) -> None:
-    """Check that a method trains with ``count`` modalities, or refuses them with their names."""
-    towers = {m: tiny_tower(m, family) for m, family in MANY[count].items()}
-    most = METHODS[name].method.n_modalities[1]
-    if most is not None and most < count:
-        with refused(f"modalities, not {count}: text, image"):
+def check_takes_modalities_or_says_why_not(name: str, modalities: str) -> None:
+    """Check that a method trains with some of ``FUSED``, or refuses them as it says before it is built."""
+    towers = {m: tiny_tower(m, family) for m, family in FUSED[modalities].items()}
+    method_class = METHODS[name].method
+    refusal = method_class.refusal(SpaceContext.of_towers(towers))
+    fewest, most = method_class.n_modalities
+    if not fewest <= len(towers) <= (most or len(towers)):
+        assert refusal is not None
+    if refusal is not None:
+        with refused(re.escape(refusal)):
             build(name, {}, towers)
         return
     method = build(name, {}, towers)

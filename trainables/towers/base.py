@@ -130,6 +130,9 @@ class Tower(nn.Module):
             the layers again.
     """
 
+    #: The kind of modality that the family encodes: text, image, audio or features.
+    KIND: ClassVar[str]
+
     #: The poolings that make sense for the family, its default first.
     POOLINGS: ClassVar[tuple[str, ...]] = tuple(POOLINGS)
 

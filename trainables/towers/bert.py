@@ -14,6 +14,8 @@ from trainables.towers.base import Architecture, Family, InputSizes, PrefixToken
 class BertTower(Tower):
     """BERT and RoBERTa; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T)."""
 
+    KIND = "text"
+
     MATRICES = {
         "query": "attention.self.query",
         "key": "attention.self.key",

@@ -38,6 +38,7 @@ class FeaturesTower(ViTTower):
     Inputs are ``features`` (B, T, F) and ``attention_mask`` (B, T). Tokens are [CLS] and one per vector.
     """
 
+    KIND = "features"
     POOLINGS = tuple(POOLINGS)
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:

@@ -22,6 +22,7 @@ class SpeechTower(Tower):
     SpecAugment and LayerDrop, which the library applies in training, are left out.
     """
 
+    KIND = "audio"
     POOLINGS = ("mean", "last", "max")
 
     @classmethod

@@ -31,6 +31,7 @@ class SwinTower(Tower):
     of a prompt is its mean over the windows.
     """
 
+    KIND = "image"
     POOLINGS = ("mean", "max")
     MATRICES = {
         "query": "attention.q_proj",

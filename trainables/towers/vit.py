@@ -18,6 +18,7 @@ class ViTTower(Tower):
     Tokens are [CLS], the distillation token where a model has one, and the patches.
     """
 
+    KIND = "image"
     POOLINGS: ClassVar[tuple[str, ...]] = ("cls", "mean", "max")
     MATRICES = {
         "query": "attention.q_proj",

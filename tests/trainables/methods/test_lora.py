@@ -96,9 +96,18 @@ def test_fewer_layers_take_less_memory(tiny_encoders) -> None:
     assert method.prefix_layers() == {"text": 2, "image": 3}
 
 
+def test_a_shallow_encoder_takes_part_with_all_of_its_layers() -> None:
+    towers = tiny_towers(text="bert", image="vit")
+    for layers in (4, None):
+        method = build("lora", towers, n_layers=layers)
+        assert method.prefix_layers() == {"text": 0, "image": 0}
+    words = build("lora", tiny_towers(text="bag_of_words", image="vit"), n_layers=3)
+    assert words.prefix_layers() == {"text": 0, "image": 1}
+
+
 def test_refuses_more_layers_than_there_are() -> None:
-    with pytest.raises(UserError, match=r"n_layers=4: must be at most .*text 3, image 4"):
-        build("lora", tiny_towers(text="bert", image="vit"), n_layers=4)
+    with pytest.raises(UserError, match=r"n_layers=5: must be 1 to 4, .*text 3, image 4"):
+        build("lora", tiny_towers(text="bert", image="vit"), n_layers=5)
     nothing = tiny_towers(text="bag_of_words", title="bag_of_words")
     with pytest.raises(UserError, match="no encoder has any"):
         build("lora", nothing)

@@ -107,7 +107,7 @@ def test_p_mmbt_refuses_to_enter_an_encoder_whose_hidden_size_changes() -> None:
 
 @pytest.mark.parametrize("name", ["mmbt", "p_mmbt", "prompt_fuse", "blind_prompt"])
 def test_refuses_to_enter_an_encoder_without_layers(name) -> None:
-    with pytest.raises(UserError, match="text encoder has no layers"):
+    with pytest.raises(UserError, match="the text encoder has none"):
         build_method(name, {}, MethodContext(tiny_towers(text="bag_of_words", image="vit"), 3))
 
 

@@ -98,8 +98,8 @@ def test_every_modality_hears_every_other(count) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gpt2", "pmf: the text encoder is causal"),
-        ("bag_of_words", "pmf: the text encoder has no layers to fuse"),
+        ("gpt2", "PMF fuses by added tokens, and the text encoder is causal"),
+        ("bag_of_words", "PMF fuses layers, and the text encoder has none"),
     ],
 )
 def test_refuses_encoders_that_cannot_answer(text, message) -> None:

@@ -45,7 +45,7 @@ def test_is_bert_over_words_prompts_and_image(name) -> None:
 @BOTH
 def test_every_other_modality_is_one_token_mapped_where_its_width_differs(name) -> None:
     torch.manual_seed(0)
-    towers = tiny_towers(image="vit", title="roberta", text="bert", view="dinov2")
+    towers = tiny_towers(image="vit", text="bert", title="roberta", view="dinov2")
     method = build_method(name, {}, MethodContext(towers, 3)).eval()
     assert list(method.maps) == ["image", "view"]  # of width 48, the text's is 32
     assert method.prefix_layers() == {"image": 4, "title": 3, "text": 0, "view": 4}

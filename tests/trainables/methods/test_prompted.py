@@ -37,5 +37,5 @@ def test_every_layer_has_prompts_of_its_own_which_go_no_further() -> None:
 
 
 def test_refuses_an_encoder_without_layers() -> None:
-    with pytest.raises(UserError, match="text encoder has no layers"):
+    with pytest.raises(UserError, match="the text encoder has none"):
         build_method("p_bert", {}, MethodContext(tiny_towers(text="bag_of_words"), 3))

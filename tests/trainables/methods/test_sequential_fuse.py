@@ -82,7 +82,7 @@ def test_refuses_a_main_modality_that_is_not_there(name) -> None:
 
 def test_refuses_to_prompt_an_encoder_without_layers() -> None:
     families = {"text": "bag_of_words", "image": "vit"}
-    with pytest.raises(UserError, match="text encoder has no layers to prompt"):
+    with pytest.raises(UserError, match="the text encoder has none"):
         _build("p_sequential_fuse", families)
     with pytest.raises(UserError, match="main=text: its encoder has no layers"):
         _build("sequential_fuse", families, main="text")

@@ -28,5 +28,13 @@ def test_looks_at_one_modality_only(name, modality) -> None:
 )
 def test_says_which_modality_it_misses(name, present, missing) -> None:
     towers = tiny_towers(**{present: "bert" if present == "text" else "vit"})
-    with pytest.raises(UserError, match=f"needs the modality '{missing}'; there are: {present}"):
+    with pytest.raises(UserError, match=rf"of the kind {missing}; there are: {present} \({present}\)"):
         build_method(name, {}, MethodContext(towers, 3))
+
+
+def test_takes_the_first_of_its_kind() -> None:
+    towers = tiny_towers(photo="vit", premise="bert", hypothesis="distilbert")
+    for name, modality in (("vpt", "photo"), ("text_only", "premise")):
+        method = build_method(name, {}, MethodContext(towers, 3)).eval()
+        assert method.modalities == (modality,)
+        assert method(random_batch({modality: towers[modality]})).outputs.shape == (4, 3)
