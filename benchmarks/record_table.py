@@ -211,6 +211,7 @@ def main() -> None:
         "encoders": spec.encoders,
         "pooling": spec.pooling,
         "depths": dict(context.depths),
+        "kinds": dict(context.kinds),
         "widths": dict(context.widths),
         "epochs": options.epochs,
         "seed": options.seed,

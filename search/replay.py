@@ -150,7 +150,7 @@ class ReplayTable:
                 f"--replay {path}: is no table of recorded trials, such as benchmarks/record_table.py makes "
                 f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})"
             ) from error
-        context = SpaceContext(depths, widths)
+        context = SpaceContext(depths, widths, described.get("kinds", {}))
         return cls(
             path=str(path),
             fingerprint=hashlib.sha256(content).hexdigest()[:16],

@@ -53,7 +53,7 @@ class SpaceContext:
         return cls(
             {modality: encoder.depth for modality, encoder in encoders.items()},
             {modality: encoder.width for modality, encoder in encoders.items()},
-            {modality: encoder.family.tower.KIND for modality, encoder in encoders.items()},
+            {modality: encoder.kind for modality, encoder in encoders.items()},
             [modality for modality, encoder in encoders.items() if encoder.family.tower.PROMPTS_FIRST],
         )
 

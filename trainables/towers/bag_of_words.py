@@ -61,6 +61,6 @@ def bag_of_words_config(encoder: Any, max_length: int) -> Any:
 
 FAMILIES: dict[str, Family] = {
     "bag_of_words": Family(
-        "text", BagOfWordsTower, "bag_of_words.BagOfWordsModel", package="trainables.towers.models"
+        BagOfWordsTower, "bag_of_words.BagOfWordsModel", package="trainables.towers.models"
     ),
 }

@@ -469,7 +469,6 @@ class Family:
     """The rule that turns models of one ``model_type`` of transformers into towers.
 
     Attributes:
-        kind: The kind of modality that the models encode: text, image, audio or features.
         tower: Class of the tower.
         model: Module and class of the model, relative to ``package``.
         pooling_head: Whether the model takes the argument ``add_pooling_layer``. The head is always left
@@ -477,11 +476,15 @@ class Family:
         package: Package of the module. A model outside of transformers has the interface of its models.
     """
 
-    kind: str
     tower: type[Tower]
     model: str
     pooling_head: bool = False
     package: str = "transformers.models"
+
+    @property
+    def kind(self) -> str:
+        """The kind of modality that the models encode."""
+        return self.tower.KIND
 
     def model_class(self) -> Any:
         """Import the model's class. Other families are not imported, which keeps start-up short."""

@@ -102,9 +102,9 @@ class DistilBertTower(BertTower):
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": Family("text", BertTower, "bert.modeling_bert.BertModel", pooling_head=True),
-    "roberta": Family("text", BertTower, "roberta.modeling_roberta.RobertaModel", pooling_head=True),
-    "distilbert": Family("text", DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel"),
+    "bert": Family(BertTower, "bert.modeling_bert.BertModel", pooling_head=True),
+    "roberta": Family(BertTower, "roberta.modeling_roberta.RobertaModel", pooling_head=True),
+    "distilbert": Family(DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel"),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

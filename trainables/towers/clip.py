@@ -114,8 +114,8 @@ class CLIPVisionTower(CLIPTower, ViTTower):
 
 
 FAMILIES: dict[str, Family] = {
-    "clip_text_model": Family("text", CLIPTextTower, "clip.modeling_clip.CLIPTextModel"),
-    "clip_vision_model": Family("image", CLIPVisionTower, "clip.modeling_clip.CLIPVisionModel"),
+    "clip_text_model": Family(CLIPTextTower, "clip.modeling_clip.CLIPTextModel"),
+    "clip_vision_model": Family(CLIPVisionTower, "clip.modeling_clip.CLIPVisionModel"),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

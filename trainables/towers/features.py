@@ -116,7 +116,5 @@ def _number(name: str, key: str, text: str) -> Any:
 
 
 FAMILIES: dict[str, Family] = {
-    "features": Family(
-        "features", FeaturesTower, "features.FeaturesModel", package="trainables.towers.models"
-    ),
+    "features": Family(FeaturesTower, "features.FeaturesModel", package="trainables.towers.models"),
 }

@@ -87,7 +87,7 @@ class GPT2Tower(BertTower):
 
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family("text", GPT2Tower, "gpt2.modeling_gpt2.GPT2Model"),
+    "gpt2": Family(GPT2Tower, "gpt2.modeling_gpt2.GPT2Model"),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

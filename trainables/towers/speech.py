@@ -249,9 +249,9 @@ def _silenced(frames: Tensor, mask: Tensor | None) -> Tensor:
 
 
 FAMILIES: dict[str, Family] = {
-    "wav2vec2": Family("audio", Wav2Vec2Tower, "wav2vec2.modeling_wav2vec2.Wav2Vec2Model"),
-    "hubert": Family("audio", Wav2Vec2Tower, "hubert.modeling_hubert.HubertModel"),
-    "whisper": Family("audio", WhisperTower, "whisper.modeling_whisper.WhisperModel"),
+    "wav2vec2": Family(Wav2Vec2Tower, "wav2vec2.modeling_wav2vec2.Wav2Vec2Model"),
+    "hubert": Family(Wav2Vec2Tower, "hubert.modeling_hubert.HubertModel"),
+    "whisper": Family(WhisperTower, "whisper.modeling_whisper.WhisperModel"),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

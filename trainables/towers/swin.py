@@ -216,7 +216,7 @@ def _shift_mask(side: int, window: int, shift: int, like: Tensor) -> Tensor:
 
 
 FAMILIES: dict[str, Family] = {
-    "swin": Family("image", SwinTower, "swin.modeling_swin.SwinModel", pooling_head=True),
+    "swin": Family(SwinTower, "swin.modeling_swin.SwinModel", pooling_head=True),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

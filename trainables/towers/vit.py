@@ -118,9 +118,9 @@ class Dinov2Tower(ViTTower):
 
 
 FAMILIES: dict[str, Family] = {
-    "vit": Family("image", ViTTower, "vit.modeling_vit.ViTModel", pooling_head=True),
-    "deit": Family("image", ViTTower, "deit.modeling_deit.DeiTModel", pooling_head=True),
-    "dinov2": Family("image", Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model"),
+    "vit": Family(ViTTower, "vit.modeling_vit.ViTModel", pooling_head=True),
+    "deit": Family(ViTTower, "deit.modeling_deit.DeiTModel", pooling_head=True),
+    "dinov2": Family(Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model"),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {
