@@ -1,8 +1,8 @@
-"""Build the small image+text classification dataset from the Openclipart packages of Debian.
+"""Build the two small image+text datasets from the Openclipart packages of Debian.
 
-The dataset pairs the title of a drawing with its picture; the label is the folder into which the
-volunteers of the Open Clip Art Library filed it. Fetch the two packages (no installation needed)
-and run the script::
+Both pair the title of a drawing with its picture. In ``openclipart`` the label is the folder into which
+the volunteers of the Open Clip Art Library filed it. In ``openclipart_topics`` the labels are its topics,
+by folders and keywords. Fetch the two packages (no installation needed) and run the script::
 
     apt-get update
     apt-get download openclipart-png openclipart-svg
@@ -11,9 +11,12 @@ and run the script::
         --svg-deb openclipart-svg_1%3a0.18+dfsg-19_all.deb \
         --out trainables/data/openclipart
 
-It writes ``train.parquet``, ``validation.parquet`` and ``test.parquet``. The result is
-deterministic: every run with the same versions of Pillow and pyarrow gives the same bytes. Other
-versions may encode the same rows differently. No random generator is used. Wherever an order should
+It writes ``train.parquet``, ``validation.parquet`` and ``test.parquet`` for ``openclipart``. The files of
+the same names in the folder ``topics`` list the ids and labels of ``openclipart_topics``. The title and
+picture of each id are in the files of ``openclipart``, or else in ``topics/others.parquet``.
+
+The result is deterministic: every run with the same versions of Pillow and pyarrow gives the same bytes.
+Other versions may encode the same rows differently. No random generator is used. Wherever an order should
 look random, rows are sorted by a salted hash of their id.
 
 Rules, in this order:
@@ -27,11 +30,16 @@ Rules, in this order:
    other folder is left out.
 6. At most 8 drawings are kept per title without digits, in order of path, because series consist of
    near-copies.
-7. Only drawings with exactly one label are kept, and only classes of at least 40 drawings.
-8. At most 600 drawings are kept per class (only ``signs_and_symbols`` has more).
+7. ``openclipart`` has the drawings with exactly one label, in classes of at least 40 drawings.
+8. At most 600 of them are kept per class (only ``signs_and_symbols`` has more).
+9. ``openclipart_topics`` has the other drawings too, except those that rule 8 leaves out. The names of a
+   drawing are all folders of all its files, and its keywords. Names are folded: a final s is dropped, and
+   names with one meaning (``FOLDED``) become one. Names that do not say what a drawing shows
+   (``NO_TOPICS``, chosen by hand) are dropped. The 24 most common names are the topics, and drawings
+   without a topic are left out.
 
-The split is made by groups. Drawings with the same normalised title (lower-cased, no digits, no
-punctuation) or with exactly the same rendered picture are always in the same split.
+The splits of each dataset are made by groups. Drawings with the same normalised title (lower-cased, no
+digits, no punctuation) or with exactly the same rendered picture are always in the same split.
 """
 
 from __future__ import annotations
@@ -71,12 +79,55 @@ WEBP_QUALITY = 80
 SEED = "openclipart-1"
 SPLITS: dict[str, float] = {"train": 0.70, "validation": 0.15, "test": 0.15}
 
+DESCRIPTIONS: dict[str, str] = {
+    "openclipart": "Titles and pictures of public-domain drawings, labelled by their folder.",
+    "openclipart_topics": "Titles and pictures of public-domain drawings, labelled by their topics.",
+}
+
 # The names of these folders tell where a file comes from or what it is for, not what it shows.
 CATCH_ALL = frozenset({"buttons", "decorations", "logos", "special", "unsorted"})
 ICON_THEME_TITLE = re.compile(
     r"etiquette icons|lemon svg theme|part of the flat icon collection", re.IGNORECASE
 )
 GENERATED_TITLES = frozenset({"gramastar"})
+
+TOPICS = 24
+# Names with one meaning, without their final s.
+FOLDED: dict[str, str] = {
+    "boating": "boat",
+    "equipment": "tool",
+    "festive": "holiday",
+    "home": "building",
+    "house": "building",
+    "insect": "bug",
+    "map": "geography",
+    "mapsym": "map_symbol",
+    "sign": "signs_and_symbols",
+    "signs_and_symbol": "signs_and_symbols",
+    "symbol": "signs_and_symbols",
+    "transport": "transportation",
+}
+# These name an author, a collection, a use or a style.
+NO_TOPICS = frozenset(
+    {
+        "architetto_francesco_rollandin",
+        "button",
+        "decoration",
+        "entertainment",
+        "hash",
+        "hotel",
+        "icon",
+        "led",
+        "logo",
+        "menu",
+        "special",
+        "subnational",
+        "united_nations_member",
+        "unsorted",
+        "webpage",
+        "work",
+    }
+)
 PUBLIC_DOMAIN = frozenset(
     {
         "http://web.resource.org/cc/PublicDomain",
@@ -93,11 +144,28 @@ class Drawing:
         id: Path of its first file below the package's data folder.
         title: Cleaned title.
         labels: Sorted topic folders in which it is filed.
+        names: Folded names of all its folders, and its folded keywords.
     """
 
     id: str
     title: str
     labels: tuple[str, ...]
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A drawing in a dataset.
+
+    Attributes:
+        drawing: The drawing.
+        labels: Its labels in that dataset.
+        split: Its split in that dataset.
+    """
+
+    drawing: Drawing
+    labels: tuple[str, ...]
+    split: str
 
 
 def rank(identifier: str, salt: str) -> str:
@@ -198,17 +266,18 @@ def _local(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
-def read_metadata(svg: bytes) -> tuple[str, frozenset[str]]:
-    """Return the title and the licence marks in an SVG's RDF metadata.
+def read_metadata(svg: bytes) -> tuple[str, frozenset[str], frozenset[str]]:
+    """Return the title, the licence marks and the keywords in an SVG's RDF metadata.
 
     Args:
         svg: The file's content.
 
     Returns:
-        The cleaned title ("" if there is none) and the licences that the work names.
+        The cleaned title ("" if there is none), the licences that the work names, and its cleaned keywords.
     """
     title = ""
     licences: set[str] = set()
+    keywords: set[str] = set()
     for work in ET.fromstring(svg).iter():
         if _local(work) != "Work":
             continue
@@ -218,7 +287,9 @@ def read_metadata(svg: bytes) -> tuple[str, frozenset[str]]:
                 title = clean_title("".join(child.itertext()))
             elif _local(child) == "license":
                 licences.update(v for k, v in child.attrib.items() if k.endswith("resource"))
-    return title, frozenset(licences)
+            elif _local(child) == "subject":
+                keywords.update(clean_title(item.text or "") for item in child.iter() if _local(item) == "li")
+    return title, frozenset(licences), frozenset(keywords)
 
 
 def is_public_domain(licences: Iterable[str]) -> bool:
@@ -232,15 +303,28 @@ def is_icon_theme(path: str, title: str) -> bool:
     return "-theme/" in path or ICON_THEME_TITLE.match(title) is not None
 
 
-def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> list[Drawing]:
-    """Apply the cleaning rules of the module's docstring.
+def fold_name(name: str) -> str:
+    """Return the name of a topic that a folder or keyword stands for.
+
+    Example:
+        >>> fold_name("Insects"), fold_name("united nations_member"), fold_name("glass")
+        ('bug', 'united_nations_member', 'glass')
+    """
+    folded = re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+    if folded.endswith("s") and not folded.endswith("ss"):
+        folded = folded[:-1]
+    return FOLDED.get(folded, folded)
+
+
+def clean_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> list[Drawing]:
+    """Apply rules 1 to 6 of the module's docstring.
 
     Args:
         pngs: Mapping of ``png/FOLDER/.../NAME.png`` to content.
         svgs: Mapping of ``svg/FOLDER/.../NAME.svg`` to content.
 
     Returns:
-        The drawings with exactly one label, ordered by id, with at most 600 drawings per class.
+        The drawings, ordered by id.
     """
     copies: dict[str, list[str]] = defaultdict(list)
     stems = sorted(p.removeprefix("png/").removesuffix(".png") for p in pngs)
@@ -258,8 +342,8 @@ def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> lis
         if (
             not title
             or title.lower() in GENERATED_TITLES
-            or any(is_icon_theme(s, t) for s, (t, _) in zip(group, metadata, strict=True))
-            or not all(is_public_domain(licences) for _, licences in metadata)
+            or any(is_icon_theme(s, t) for s, (t, _, _) in zip(group, metadata, strict=True))
+            or not all(is_public_domain(licences) for _, licences, _ in metadata)
         ):
             continue
         labels = sorted({stem.partition("/")[0] for stem in group} - CATCH_ALL)
@@ -267,19 +351,45 @@ def select_drawings(pngs: Mapping[str, bytes], svgs: Mapping[str, bytes]) -> lis
             continue
         per_title[fold_digits(title)] += 1
         if per_title[fold_digits(title)] <= MAX_PER_TITLE:
-            kept.append(Drawing(f"png/{group[0]}.png", title, tuple(labels)))
+            names = {part for stem in group for part in stem.split("/")[:-1]}
+            names.update(*(keywords for _, _, keywords in metadata))
+            kept.append(
+                Drawing(f"png/{group[0]}.png", title, tuple(labels), frozenset(map(fold_name, names)))
+            )
+    return sorted(kept, key=lambda d: d.id)
 
+
+def with_one_label(drawings: Iterable[Drawing]) -> tuple[list[Drawing], list[Drawing]]:
+    """Apply rules 7 and 8 of the module's docstring.
+
+    Returns:
+        The drawings with exactly one label, with at most 600 drawings per class, and those above that number;
+        both in the given order.
+    """
     by_class: dict[str, list[Drawing]] = defaultdict(list)
-    for drawing in kept:
+    for drawing in drawings:
         if len(drawing.labels) == 1:
             by_class[drawing.labels[0]].append(drawing)
-    selected = [
-        drawing
-        for members in by_class.values()
-        if len(members) >= MIN_PER_CLASS
-        for drawing in sorted(members, key=lambda d: rank(d.id, "cap"))[:MAX_PER_CLASS]
-    ]
-    return sorted(selected, key=lambda d: d.id)
+    selected: set[Drawing] = set()
+    above: set[Drawing] = set()
+    for members in by_class.values():
+        if len(members) >= MIN_PER_CLASS:
+            ranked = sorted(members, key=lambda d: rank(d.id, "cap"))
+            selected.update(ranked[:MAX_PER_CLASS])
+            above.update(ranked[MAX_PER_CLASS:])
+    return [d for d in drawings if d in selected], [d for d in drawings if d in above]
+
+
+def with_topics(drawings: Iterable[Drawing], topics: int = TOPICS) -> list[tuple[Drawing, tuple[str, ...]]]:
+    """Return the drawings that have one of the most common topics, in the given order, with all of these.
+
+    Args:
+        drawings: The drawings.
+        topics: Number of topics. Of equally common ones, the first in alphabetical order is taken.
+    """
+    counts = Counter(name for drawing in drawings for name in drawing.names - NO_TOPICS if name)
+    common = set(sorted(counts, key=lambda name: (-counts[name], name))[:topics])
+    return [(d, tuple(sorted(d.names & common))) for d in drawings if d.names & common]
 
 
 def crop_to_content(image: Image.Image) -> Image.Image:
@@ -341,14 +451,14 @@ def group_rows(keys: Sequence[Sequence[str]]) -> list[int]:
     return [find(row) for row in range(len(keys))]
 
 
-def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[str]) -> list[str]:
-    """Assign whole groups to splits so that every class keeps the wanted shares.
+def assign_splits(labels: Sequence[Sequence[str]], groups: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Assign whole groups to splits so that every label keeps the wanted shares.
 
     The assignment is greedy. Large groups come first, and each goes to the split where it reduces the
     distance to the wanted counts most. Groups of equal size come in a random-looking but fixed order.
 
     Args:
-        labels: The class of each row.
+        labels: The labels of each row.
         groups: The group of each row.
         names: The id of each row, which determines the fixed order.
 
@@ -358,12 +468,12 @@ def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[
     members: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)
-    totals = Counter(labels)
+    totals = Counter(label for own in labels for label in own)
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     result = [""] * len(labels)
     order = sorted(members.values(), key=lambda rows: (-len(rows), rank(names[rows[0]], "split")))
     for rows in order:
-        added = Counter(labels[row] for row in rows)
+        added = Counter(label for row in rows for label in labels[row])
 
         def cost(split: str, added: Counter[str] = added) -> float:
             change = 0.0
@@ -380,15 +490,29 @@ def assign_splits(labels: Sequence[str], groups: Sequence[int], names: Sequence[
     return result
 
 
-def make_schema(classes: Sequence[str]) -> pa.Schema:
-    """Return the dataset's schema with the metadata that describe the dataset."""
+def split_rows(chosen: Iterable[tuple[Drawing, tuple[str, ...]]], pixels: Mapping[str, str]) -> list[Row]:
+    """Assign drawings with their labels to splits, and put them in a random-looking but fixed order.
+
+    Args:
+        chosen: The drawings and their labels, ordered by id.
+        pixels: A hash of each drawing's rendered picture, by id.
+    """
+    drawings, labels = zip(*chosen, strict=True)
+    keys = [(f"title:{normalise_title(d.title)}", f"pixels:{pixels[d.id]}") for d in drawings]
+    splits = assign_splits(labels, group_rows(keys), [drawing.id for drawing in drawings])
+    rows = [Row(*each) for each in zip(drawings, labels, splits, strict=True)]
+    return sorted(rows, key=lambda row: rank(row.drawing.id, "row"))
+
+
+def make_schema(name: str, task: str, label: pa.DataType, classes: Iterable[str]) -> pa.Schema:
+    """Return a dataset's schema with the metadata that describe the dataset."""
     metadata = {
-        "paretofuse.task": "classification",
+        "paretofuse.task": task,
         "paretofuse.classes": json.dumps(sorted(classes)),
         "paretofuse.modalities": json.dumps({"text": "text", "image": "image"}),
         "paretofuse.label": "label",
-        "name": "openclipart",
-        "description": "Titles and pictures of public-domain drawings, labelled by their folder.",
+        "name": name,
+        "description": DESCRIPTIONS[name],
         "license": "public domain (each drawing's own metadata carries the mark)",
         "origin": json.dumps(
             [
@@ -401,24 +525,25 @@ def make_schema(classes: Sequence[str]) -> pa.Schema:
         pa.field("id", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
+        pa.field("label", label, nullable=False),
     ]
     return pa.schema(fields, metadata=metadata)
 
 
 def write_parquet(rows: Sequence[Mapping[str, object]], schema: pa.Schema, path: Path) -> None:
-    """Write one split; the pictures are not compressed, because WebP already is."""
+    """Write a file; the pictures are not compressed, because WebP already is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
         pa.Table.from_pylist(list(rows), schema=schema),
         path,
-        compression={"id": "zstd", "text": "zstd", "image": "none", "label": "zstd"},
+        compression={field.name: "none" if field.name == "image" else "zstd" for field in schema},
         use_dictionary=["label"],
         write_statistics=["label"],
     )
 
 
-def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, Counter[str]]:
-    """Build the dataset and write its three files.
+def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, list[Row]]:
+    """Build both datasets and write their files.
 
     Args:
         png_package: Content of the openclipart-png package.
@@ -426,52 +551,54 @@ def build(png_package: bytes, svg_package: bytes, out: Path) -> dict[str, Counte
         out: Folder for the files, which is created if needed.
 
     Returns:
-        The number of rows per class, for each split.
+        The rows of each dataset.
     """
     pngs = read_package(png_package, ".png")
-    drawings = select_drawings(pngs, read_package(svg_package, ".svg"))
-    images: list[bytes] = []
-    keys: list[tuple[str, str]] = []
+    drawings = clean_drawings(pngs, read_package(svg_package, ".svg"))
+    selected, above = with_one_label(drawings)
+    images: dict[str, bytes] = {}
+    pixels: dict[str, str] = {}
     for drawing in drawings:
         with Image.open(io.BytesIO(pngs[drawing.id])) as image:
             picture = square(crop_to_content(image))
-        images.append(encode_webp(picture))
-        pixels = hashlib.sha256(picture.tobytes()).hexdigest()
-        keys.append((f"title:{normalise_title(drawing.title)}", f"pixels:{pixels}"))
-    labels = [drawing.labels[0] for drawing in drawings]
-    names = [drawing.id for drawing in drawings]
-    splits = assign_splits(labels, group_rows(keys), names)
+        images[drawing.id] = encode_webp(picture)
+        pixels[drawing.id] = hashlib.sha256(picture.tobytes()).hexdigest()
 
-    schema = make_schema(sorted(set(labels)))
-    out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Counter[str]] = {}
+    def cells(drawing: Drawing) -> dict[str, object]:
+        return {"id": drawing.id, "text": drawing.title, "image": images[drawing.id]}
+
+    plain = split_rows([(drawing, drawing.labels) for drawing in selected], pixels)
+    schema = make_schema("openclipart", "classification", pa.string(), {row.labels[0] for row in plain})
     for split in SPLITS:
-        rows = [
-            {"id": drawing.id, "text": drawing.title, "image": image, "label": label}
-            for drawing, image, label, own in zip(drawings, images, labels, splits, strict=True)
-            if own == split
-        ]
-        # Rows are shuffled, so that they are not sorted by class.
-        rows.sort(key=lambda row: rank(str(row["id"]), "row"))
+        rows = [{**cells(row.drawing), "label": row.labels[0]} for row in plain if row.split == split]
         write_parquet(rows, schema, out / f"{split}.parquet")
-        result[split] = Counter(str(row["label"]) for row in rows)
-    return result
+
+    topics = split_rows(with_topics([d for d in drawings if d not in set(above)]), pixels)
+    names = {label for row in topics for label in row.labels}
+    schema = make_schema("openclipart_topics", "multilabel", pa.list_(pa.string()), names)
+    own = pa.schema([schema.field("id"), schema.field("label")], metadata=schema.metadata)
+    for split in SPLITS:
+        rows = [{"id": row.drawing.id, "label": row.labels} for row in topics if row.split == split]
+        write_parquet(rows, own, out / "topics" / f"{split}.parquet")
+    there = set(selected)
+    others = [cells(row.drawing) for row in topics if row.drawing not in there]
+    store = pa.schema([schema.field(name) for name in ("id", "text", "image")])
+    write_parquet(others, store, out / "topics" / "others.parquet")
+    return {"openclipart": plain, "openclipart_topics": topics}
 
 
-def format_counts(counts: Mapping[str, Counter[str]]) -> str:
-    """Return a Markdown table of the number of rows per class and split."""
-    total: Counter[str] = Counter()
-    for per_class in counts.values():
-        total.update(per_class)
+def format_counts(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of the number of rows per label and split."""
+    counts = Counter((label, row.split) for row in rows for label in row.labels)
+    splits = Counter(row.split for row in rows)
     lines = [
-        "| class | " + " | ".join(counts) + " | total |",
-        "|---|" + "---:|" * (len(counts) + 1),
+        "| class | " + " | ".join(SPLITS) + " | total |",
+        "|---|" + "---:|" * (len(SPLITS) + 1),
     ]
-    for name in sorted(total):
-        cells = [str(per_class[name]) for per_class in counts.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {total[name]} |")
-    sums = [str(per_class.total()) for per_class in counts.values()]
-    lines.append("| **all** | " + " | ".join(sums) + f" | {total.total()} |")
+    for name in sorted({label for label, _ in counts}):
+        cells = [counts[name, split] for split in SPLITS]
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + f" | {sum(cells)} |")
+    lines.append("| **all** | " + " | ".join(str(splits[s]) for s in SPLITS) + f" | {len(rows)} |")
     return "\n".join(lines)
 
 
@@ -484,7 +611,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, or 2 if a package cannot be read or is not the expected one.
     """
-    parser = argparse.ArgumentParser(description="Build the openclipart dataset.")
+    parser = argparse.ArgumentParser(description="Build openclipart and openclipart_topics.")
     parser.add_argument("--png-deb", type=Path, required=True, help="the openclipart-png package")
     parser.add_argument("--svg-deb", type=Path, required=True, help="the openclipart-svg package")
     parser.add_argument("--out", type=Path, required=True, help="folder for the parquet files")
@@ -506,11 +633,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         packages.append(data)
 
-    print(format_counts(build(packages[0], packages[1], args.out)))
-    for split in SPLITS:
-        path = args.out / f"{split}.parquet"
+    for name, rows in build(packages[0], packages[1], args.out).items():
+        print(f"{name}\n\n{format_counts(rows)}\n")
+    for path in sorted(args.out.rglob("*.parquet")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        print(f"{digest}  {path.name}  {path.stat().st_size:,} bytes")
+        print(f"{digest}  {path.relative_to(args.out)}  {path.stat().st_size:,} bytes")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Tests of the shipped openclipart dataset and of the script that builds it."""
+"""Tests of the shipped openclipart datasets and of the script that builds them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import json
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +35,32 @@ CLASS_COUNTS = {
     "signs_and_symbols": 600,
     "tools": 116,
     "transportation": 117,
+}
+TOPIC_COUNTS = {
+    "america": 70,
+    "animal": 271,
+    "arrow": 63,
+    "building": 57,
+    "clothing": 60,
+    "computer": 359,
+    "dessert": 66,
+    "europe": 148,
+    "flag": 391,
+    "food": 308,
+    "fruit": 74,
+    "geography": 120,
+    "holiday": 93,
+    "mammal": 110,
+    "music": 74,
+    "office": 126,
+    "people": 283,
+    "plant": 77,
+    "recreation": 337,
+    "shape": 202,
+    "signs_and_symbols": 829,
+    "sport": 72,
+    "tool": 195,
+    "transportation": 141,
 }
 MARK = "http://web.resource.org/cc/PublicDomain"
 
@@ -58,8 +86,25 @@ def tables() -> dict[str, pa.Table]:
     return {split: pq.read_table(DATA / f"{split}.parquet") for split in SPLITS}
 
 
-def _svg(title: str, licence: str = MARK) -> bytes:
+@pytest.fixture(scope="module")
+def topics() -> dict[str, pa.Table]:
+    """Return the ids and topics of the three shipped splits of openclipart_topics."""
+    return {split: pq.read_table(DATA / "topics" / f"{split}.parquet") for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def drawings(tables: dict[str, pa.Table]) -> dict[str, dict[str, Any]]:
+    """Return the title and the picture of each id, from the files of both datasets."""
+    files = [*tables.values(), pq.read_table(DATA / "topics" / "others.parquet")]
+    rows = [row for table in files for row in table.select(["id", "text", "image"]).to_pylist()]
+    found = {row["id"]: row for row in rows}
+    assert len(found) == len(rows), "each is stored once"
+    return found
+
+
+def _svg(title: str, licence: str = MARK, keywords: Sequence[str] = ()) -> bytes:
     """Return an SVG with the library's kind of metadata."""
+    items = "".join(f"<rdf:li>{keyword}</rdf:li>" for keyword in keywords)
     return f"""<svg xmlns="http://www.w3.org/2000/svg"><metadata>
       <rdf:RDF xmlns:cc="http://web.resource.org/cc/" xmlns:dc="http://purl.org/dc/elements/1.1/"
                xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -67,6 +112,7 @@ def _svg(title: str, licence: str = MARK) -> bytes:
           <dc:publisher><cc:Agent><dc:title>Publisher</dc:title></cc:Agent></dc:publisher>
           <dc:title>{title}</dc:title>
           <cc:license rdf:resource="{licence}"/>
+          <dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject>
         </cc:Work>
       </rdf:RDF></metadata></svg>""".encode()
 
@@ -157,20 +203,18 @@ class TestShippedFiles:
         for sets in (titles, images):
             assert len(set().union(*sets)) == sum(len(s) for s in sets)
 
-    def test_texts_are_clean(self, tables: dict[str, pa.Table]) -> None:
+    def test_texts_are_clean(self, drawings: dict[str, dict[str, Any]]) -> None:
         """Titles are neither empty nor in need of cleaning."""
-        for table in tables.values():
-            for text in table["text"].to_pylist():
-                assert text
-                assert text == script.clean_title(text)
+        for row in drawings.values():
+            assert row["text"]
+            assert row["text"] == script.clean_title(row["text"])
 
-    def test_images_decode(self, tables: dict[str, pa.Table]) -> None:
+    def test_images_decode(self, drawings: dict[str, dict[str, Any]]) -> None:
         """Every picture is a 112x112 RGB WebP."""
-        for table in tables.values():
-            for data in table["image"].to_pylist():
-                with Image.open(io.BytesIO(data)) as image:
-                    image.load()
-                    assert (image.format, image.mode, image.size) == ("WEBP", "RGB", (112, 112))
+        for row in drawings.values():
+            with Image.open(io.BytesIO(row["image"])) as image:
+                image.load()
+                assert (image.format, image.mode, image.size) == ("WEBP", "RGB", (112, 112))
 
     def test_rows_are_shuffled(self, tables: dict[str, pa.Table]) -> None:
         """Reading in order does not mean reading class by class."""
@@ -178,9 +222,45 @@ class TestShippedFiles:
             assert len(set(table["label"].to_pylist()[:50])) >= 8
 
     def test_size_and_card(self) -> None:
-        """The dataset stays small and has a card."""
-        assert sum((DATA / f"{split}.parquet").stat().st_size for split in SPLITS) < 6_000_000
+        """The datasets stay small and have a card."""
+        assert sum(path.stat().st_size for path in DATA.rglob("*.parquet")) < 6_000_000
         assert "Public domain" in (DATA / "README.md").read_text(encoding="utf-8")
+
+
+class TestShippedTopics:
+    """The files in the folder topics."""
+
+    def test_metadata(self, topics: dict[str, pa.Table]) -> None:
+        """The metadata name the task and the topics, and where the drawings come from."""
+        for table in topics.values():
+            metadata = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            assert metadata["paretofuse.task"] == "multilabel"
+            assert json.loads(metadata["paretofuse.classes"]) == sorted(TOPIC_COUNTS)
+            assert metadata["license"].startswith("public domain")
+            assert len(json.loads(metadata["origin"])) == 2
+
+    def test_counts(self, topics: dict[str, pa.Table]) -> None:
+        """Every topic has its documented size and its share in every split."""
+        assert [len(topics[split]) for split in SPLITS] == [1881, 424, 426]
+        shares = {"train": 0.70, "validation": 0.15, "test": 0.15}
+        per_split = {
+            split: Counter(topic for row in table["label"].to_pylist() for topic in row)
+            for split, table in topics.items()
+        }
+        assert sum(per_split.values(), Counter()) == TOPIC_COUNTS
+        for split, counts in per_split.items():
+            for name, total in TOPIC_COUNTS.items():
+                assert abs(counts[name] - shares[split] * total) <= 2, (split, name)
+
+    def test_no_group_in_two_splits(
+        self, topics: dict[str, pa.Table], drawings: dict[str, dict[str, Any]]
+    ) -> None:
+        """No normalised title and no picture is in two splits; ids are unique, and each has a drawing."""
+        ids = {split: table["id"].to_pylist() for split, table in topics.items()}
+        assert len({one for each in ids.values() for one in each}) == sum(map(len, ids.values()))
+        for read in (lambda row: script.normalise_title(row["text"]), lambda row: row["image"]):
+            sets = [{read(drawings[one]) for one in each} for each in ids.values()]
+            assert len(set().union(*sets)) == sum(len(s) for s in sets)
 
 
 class TestTitles:
@@ -271,14 +351,15 @@ class TestMetadata:
 
     def test_title_is_the_works_own(self) -> None:
         """The publisher's title is not the drawing's."""
-        title, licences = script.read_metadata(_svg("A  boat"))
+        title, licences, keywords = script.read_metadata(_svg("A  boat", keywords=["sea", " two  words"]))
         assert title == "A boat"
         assert licences == {MARK}
+        assert keywords == {"sea", "two words"}
 
     def test_missing_metadata(self) -> None:
         """No metadata means no title and no licence."""
         bare = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
-        assert script.read_metadata(bare) == ("", frozenset())
+        assert script.read_metadata(bare) == ("", frozenset(), frozenset())
 
     @pytest.mark.parametrize(
         ("licences", "expected"),
@@ -331,21 +412,59 @@ class TestSelection:
             pngs[f"png/animals/y{number:02d}.png"] = _png(1000 + number)
             svgs[f"svg/animals/y{number:02d}.svg"] = _svg(f"Series {number}")
 
-        drawings = script.select_drawings(pngs, svgs)
+        drawings, above = script.with_one_label(script.clean_drawings(pngs, svgs))
 
         expected = [f"png/animals/x{number:04d}.png" for number in range(101, 150)]
         expected += [f"png/animals/y{number:02d}.png" for number in range(8)]
         assert [drawing.id for drawing in drawings] == expected
         assert {drawing.labels for drawing in drawings} == {("animals",)}
+        assert not above
 
     def test_class_cap(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A large class is thinned out in a fixed way that is not the order of paths."""
         monkeypatch.setattr(script, "MAX_PER_CLASS", 45)
         pngs, svgs = _library(range(100, 160), "food", "Food {}")
-        ids = [drawing.id for drawing in script.select_drawings(pngs, svgs)]
+        drawings = script.clean_drawings(pngs, svgs)
+        selected, above = script.with_one_label(drawings)
+        ids = [drawing.id for drawing in selected]
         assert len(ids) == 45
         assert ids == sorted(ids) != sorted(pngs)[:45]
-        assert ids == [drawing.id for drawing in script.select_drawings(pngs, svgs)]
+        assert {*selected, *above} == set(drawings)
+        assert (selected, above) == script.with_one_label(script.clean_drawings(pngs, svgs))
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("Animals", "animal"),
+            ("glass", "glass"),
+            ("bugs", "bug"),
+            ("insects", "bug"),
+            ("signs_and_symbols", "signs_and_symbols"),
+            ("Symbol", "signs_and_symbols"),
+            ("Architetto Francesco Rollandin", "architetto_francesco_rollandin"),
+            (" - ", ""),
+        ],
+    )
+    def test_fold_name(self, name: str, expected: str) -> None:
+        """Case, spaces, plurals and the words for one thing do not matter."""
+        assert script.fold_name(name) == expected
+
+    def test_topics(self) -> None:
+        """Folders and keywords of all copies of a drawing count; what names no topic does not."""
+        pngs = {
+            f"png/{name}.png": _png(number) for number, name in enumerate(("a/x/one", "a/two", "b/three"))
+        }
+        pngs["png/c/one.png"] = pngs["png/a/x/one.png"]
+        svgs = {path.replace("png", "svg"): _svg(path) for path in pngs}
+        svgs["svg/c/one.svg"] = _svg("One", keywords=["Insects", "hash", ""])
+        svgs["svg/b/three.svg"] = _svg("Three", keywords=["bug", "hash"])
+        drawings = script.clean_drawings(pngs, svgs)
+        found = {drawing.id: topics for drawing, topics in script.with_topics(drawings, topics=2)}
+        assert found == {
+            "png/a/two.png": ("a",),
+            "png/a/x/one.png": ("a", "bug"),
+            "png/b/three.png": ("bug",),
+        }
 
 
 class TestSplit:
@@ -361,13 +480,23 @@ class TestSplit:
         labels = ["big"] * 300 + ["small"] * 60
         groups = [row // 3 * 3 for row in range(360)]
         names = [f"row{row}" for row in range(360)]
-        splits = script.assign_splits(labels, groups, names)
+        each = [(label,) for label in labels]
+        splits = script.assign_splits(each, groups, names)
         counts = Counter(zip(labels, splits, strict=True))
         assert counts["small", "train"] == 42
         for split, share in script.SPLITS.items():
             assert abs(counts["big", split] - 300 * share) <= 3
         assert len(set(zip(groups, splits, strict=True))) == len(set(groups))
-        assert splits == script.assign_splits(labels, groups, names)
+        assert splits == script.assign_splits(each, groups, names)
+
+    def test_every_label_of_a_row_keeps_its_share(self) -> None:
+        """A row may have several labels, each of which is dealt out evenly."""
+        labels = [("odd",) * (row % 2) + ("third",) * (row % 3 == 0) + ("all",) for row in range(600)]
+        splits = script.assign_splits(labels, range(600), [f"row{row}" for row in range(600)])
+        counts = Counter((label, split) for own, split in zip(labels, splits, strict=True) for label in own)
+        for label, total in {"odd": 300, "third": 200, "all": 600}.items():
+            for split, share in script.SPLITS.items():
+                assert abs(counts[label, split] - total * share) <= 2
 
 
 class TestPackages:
@@ -399,14 +528,21 @@ class TestPackages:
         """Two runs on the same packages write the same bytes."""
         pngs, svgs = _library(range(100, 150), "animals", "Animal {}")
         more_pngs, more_svgs = _library(range(200, 250), "food", "Food {}")
-        packages = _package(pngs | more_pngs), _package(svgs | more_svgs)
-        counts = script.build(*packages, tmp_path / "one")
+        few_pngs, few_svgs = _library(range(300, 310), "science", "Science {}")
+        packages = _package(pngs | more_pngs | few_pngs), _package(svgs | more_svgs | few_svgs)
+        built = script.build(*packages, tmp_path / "one")
         script.build(*packages, tmp_path / "two")
-        assert sum(c.total() for c in counts.values()) == 100
-        assert "| food |" in script.format_counts(counts)
-        for split in SPLITS:
-            name = f"{split}.parquet"
-            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert {name: len(rows) for name, rows in built.items()} == {
+            "openclipart": 100,
+            "openclipart_topics": 110,
+        }
+        assert "| food |" in script.format_counts(built["openclipart"])
+        first, second = (sorted((tmp_path / name).rglob("*.parquet")) for name in ("one", "two"))
+        assert len(first) == 7
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+        others = pq.read_table(tmp_path / "one" / "topics" / "others.parquet")
+        assert {text.split()[0] for text in others["text"].to_pylist()} == {"Science"}
+        assert len(others) == 10
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_wrong_package(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], exists: bool) -> None:

@@ -50,7 +50,7 @@ class ParquetRows:
 
     Attributes:
         name: The dataset's name in error messages.
-        files: The files of each split.
+        files: The files of each split, in the order of ``SPLITS``.
     """
 
     name: str
@@ -67,8 +67,8 @@ class ParquetRows:
     def fingerprint(self) -> str:
         """A hash of the files' content."""
         digest = hashlib.sha256()
-        for split in SPLITS:
-            for path in self.files[split]:
+        for split, paths in self.files.items():
+            for path in paths:
                 with path.open("rb") as file:
                     digest.update(split.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
