@@ -1,4 +1,4 @@
-"""Seeds of random draws, derived from the seed that the user gives."""
+"""Seeds of random draws, derived from the seed that the user gives, and orders that look random."""
 
 from __future__ import annotations
 
@@ -38,3 +38,13 @@ def short_seed(seed: int) -> int:
         seed: A seed >= 0.
     """
     return seed if seed < 2**32 else derive_seed(seed)
+
+
+def shuffled(n: int, salt: str) -> list[int]:
+    """Return the numbers below n in an order that looks random, and is the same with any version of NumPy.
+
+    Args:
+        n: How many numbers.
+        salt: Tells this order from others of as many numbers.
+    """
+    return sorted(range(n), key=lambda number: hashlib.sha256(f"{salt}-{number}".encode()).digest())

@@ -26,6 +26,7 @@ from trainables.errors import unknown
 
 #: Kinds of entries, with what they are.
 KINDS = {
+    "included": "included datasets that are made from packages",
     "prepared": "prepared datasets",
     "features": "outputs of frozen layers",
     "pooled": "pooled vectors of frozen encoders",
@@ -40,7 +41,7 @@ KINDS = {
 #: Kinds that cannot be computed again. They are removed only if they are named.
 PRECIOUS = ("calibrations", "searches")
 
-_FOLDERS = ("prepared", "features", "pooled", "columns", "encoders")
+_FOLDERS = ("included", "prepared", "features", "pooled", "columns", "encoders")
 
 
 @dataclass(frozen=True)

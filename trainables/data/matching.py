@@ -15,6 +15,7 @@ import pyarrow as pa
 from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
 from trainables.errors import UserError
+from trainables.seeds import shuffled
 from trainables.tasks.classification import Classification
 
 #: The classes, in the order of their indices.
@@ -84,7 +85,7 @@ def _deal(texts: np.ndarray, groups: np.ndarray, k: int, salt: str) -> np.ndarra
     rows = np.arange(len(texts))
     dealt = rows[:, None]
     for lap in range(k):
-        titles = _shuffled(len(texts), f"{salt}-{lap}")
+        titles = np.array(shuffled(len(texts), f"{salt}-{lap}"))
 
         def fits(
             pictures: int | np.ndarray, given: int | np.ndarray, dealt: np.ndarray = dealt
@@ -108,11 +109,6 @@ def _numbered(values: Sequence[object]) -> np.ndarray:
     """Return a number for each value; equal values have equal numbers."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
-
-
-def _shuffled(n: int, salt: str) -> np.ndarray:
-    """Return the numbers below n in an order that looks random, and is the same with any version of NumPy."""
-    return np.array(sorted(range(n), key=lambda row: hashlib.sha256(f"{salt}-{row}".encode()).digest()))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with something of each kind."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
-    for days, kind in enumerate(("prepared", "features", "columns", "encoders", "pooled"), 1):
+    for days, kind in enumerate(("prepared", "features", "columns", "encoders", "pooled", "included"), 1):
         _entry(folder / kind, f"{kind}-new", days / 10)
         _entry(folder / kind, f"{kind}-old", 10 * days)
     PredictionMemo().put("a", {"total": 3})
@@ -57,7 +57,7 @@ def test_everything_is_counted(cache: Path) -> None:
     assert list(rows) == list(KINDS)
     counts = {kind: row["entries"] for kind, row in rows.items()}
     assert counts == {
-        **dict.fromkeys(("prepared", "features", "columns", "encoders", "pooled"), 2),
+        **dict.fromkeys(("prepared", "features", "columns", "encoders", "pooled", "included"), 2),
         **dict.fromkeys(("predictions", "calibrations", "searches", "partial"), 1),
     }
     assert rows["prepared"]["bytes"] == 2 * SIZE
@@ -69,7 +69,7 @@ def test_everything_is_counted(cache: Path) -> None:
 
 def test_age(cache: Path) -> None:
     removed, kept = shrink(older_than=15 * DAY)
-    kinds = ("features", "columns", "encoders", "pooled")
+    kinds = ("features", "columns", "encoders", "pooled", "included")
     assert {item.path.name for item in removed} == {f"{kind}-old" for kind in kinds}
     assert kept == []
     assert "prepared/prepared-old" in _names(cache)
