@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,31 +57,50 @@ def fold_of_rows(groups: np.ndarray, labels: Sequence[str], folds: int, seed: in
     return fold
 
 
-def write_folds(folder: Path, folds: int) -> list[Path]:
-    """Write one dataset for each fold of all rows of the included drawings, in which that fold is tested.
+def write_folds(folder: Path, folds: int, name: str = "openclipart") -> list[Path]:
+    """Write one dataset for each fold of all rows of an included dataset, in which that fold is tested.
+
+    Rows with an equal value of a modality are in one fold.
 
     Args:
         folder: Where to write them. What is there already stays.
         folds: Number of folds.
+        name: Name of the dataset.
 
     Returns:
         The datasets' folders.
     """
     from trainables.data import open_dataset
 
-    dataset = open_dataset("openclipart")
-    batches = [b for split in SPLITS for b in dataset.batches(split, ["text", "image", "label"])]
-    rows = pa.Table.from_batches(batches)
-    titles = [" ".join(text.casefold().split()) for text in rows["text"].to_pylist()]
-    groups = linked_rows(titles, rows["image"].to_pylist())
-    fold = fold_of_rows(groups, rows["label"].to_pylist(), folds)
+    dataset = open_dataset(name)
+    seen = [modality.column for modality in dataset.modalities.values()]
+    columns = list(dict.fromkeys([*seen, dataset.label]))
+    rows = pa.Table.from_batches([b for split in SPLITS for b in dataset.batches(split, columns)])
+    groups = linked_rows(*([_comparable(value) for value in rows[column].to_pylist()] for column in seen))
+    fold = fold_of_rows(groups, _strata(rows[dataset.label].to_pylist()), folds)
     key = hashlib.sha256(dataset.fingerprint.encode() + fold.tobytes()).hexdigest()[:12]
     written = []
     for tested in range(folds):
         names = np.array(split_of_folds(folds, tested))[fold]
         parts = {split: rows.filter(pa.array(names == split)) for split in SPLITS}
-        written.append(_write(folder / f"openclipart-{key}-{tested}", parts, dataset.rows.metadata))
+        written.append(_write(folder / f"{name}-{key}-{tested}", parts, dataset.rows.metadata))
     return written
+
+
+def _comparable(value: object) -> object:
+    """Return a value that equals those of all equal contents."""
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _strata(labels: Sequence[Any]) -> list[str]:
+    """Return what is as frequent in all folds: classes, or the rarest tag of each row; numbers are not."""
+    if not isinstance(labels[0], list):
+        return list(map(str, labels))
+    counts = Counter(tag for own in labels for tag in own)
+    tags = isinstance(labels[0][0], str)
+    return [min(own, key=lambda tag: (counts[tag], tag), default="") if tags else "" for own in labels]
 
 
 def matched_folds(folders: Sequence[Path]) -> list[Path]:

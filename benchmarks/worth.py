@@ -1,21 +1,21 @@
 """Is fusion worth it? The probe and fusion methods on the included data, with every row tested once.
 
-All rows are dealt into folds; rows with one title or picture stay together. Each fold is the test split of
-one dataset, in which the next fold validates and the others train. Every method is trained in the program's
-defaults with the first point of its space, which is a paper's setting but for the learning rate, once in each
-fold for each seed.
+All rows are dealt into folds; rows with an equal value of a modality stay together. Each fold is the test
+split of one dataset, in which the next fold validates and the others train. Every method is trained in the
+program's defaults with the first point of its space, which is a paper's setting but for the learning rate,
+once in each fold for each seed.
 
-The table has one row for each method: the share of rows that are right when tested, as mean and standard
-deviation over the seeds; by how many points that is better than the probe, and than the method itself before
-its first step, each with the standard error over rows; the memory of a step; and the seconds of one core
-that a training takes. Results are written after each training. What the file holds already is not trained
-again.
+The table has one row for each method: the first metric of the dataset's task when tested, as mean and
+standard deviation over the seeds; by how much that is better than the probe, and than the method itself
+before its first step, each with the standard error over rows, or over folds if the metric is no mean over
+rows; the memory of a step; and the seconds of one core that a training takes. Results are written after each
+training. What the file holds already is not trained again.
 
 With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
-accuracy of a search over N configurations of that space, trained with the same seeds as ``pmf``, which is the
+result of a search over N configurations of that space, trained with the same seeds as ``pmf``, which is the
 space's first point. A line below the table says by how many points it is better.
 
-    python benchmarks/worth.py [--datasets openclipart,openclipart_match] [--methods pmf,mope] [--seeds 3]
+    python benchmarks/worth.py [--datasets openclipart,digits] [--methods pmf,mope] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def folds_of(dataset: str, folds: int) -> list[Path]:
     from trainables.cache import cache_dir
 
     folder = cache_dir() / "worth"
-    plain = write_folds(folder, folds)
-    return matched_folds(plain) if dataset == "openclipart_match" else plain
+    if dataset == "openclipart_match":
+        return matched_folds(write_folds(folder, folds))
+    return write_folds(folder, folds, dataset)
 
 
 def jobs_of(
@@ -142,16 +143,25 @@ def searched(folder: Path, samples: int, **settings: Any) -> dict[str, Any]:
                 **settings,
             )
         )
-    return dict(max(result.front, key=lambda member: member["accuracy"])["config"])
+    metric = task_of(folder).metrics[0]
+    best = max if metric.direction == "maximize" else min
+    return dict(best(result.front, key=lambda member: member[metric.name])["config"])
+
+
+def task_of(dataset: str | Path) -> Any:
+    """Return the task of a dataset."""
+    from trainables.data import open_dataset
+
+    return open_dataset(str(dataset)).task
 
 
 def measure(job: Job) -> tuple[str, dict[str, Any]]:
     """Train, or fit the probe, in one process; return the job's key and its results.
 
     Returns:
-        ``right``: one character for each row of the test split, ``1`` if it is right; ``start``: the same
-        before the first step; ``validation``: the validation accuracy; ``seconds`` of the processor;
-        ``memory``.
+        ``right``: what ``row_results`` returns for the test split; ``start``: the same before the first step;
+        ``validation``: the first metric on the validation split; ``metrics``: all metrics on the test split;
+        ``seconds`` of the processor; ``memory``.
     """
     import torch
 
@@ -164,60 +174,78 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(1)
     started = time.process_time()
     bench = Workbench(job.spec, torch.device(default_device()))
+    metric, labels = bench.task.metrics[0].name, bench.data.split("test").labels
     if job.method == PROBE:
         probe = run_probes(job.spec).joint
-        right = right_rows(probe.outputs["test"], bench)
-        found = {"right": right, "start": right, "validation": probe.metrics["validation"]["accuracy"]}
+        right = row_results(bench.task, probe.outputs["test"], labels)
+        found = {"right": right, "start": right, "validation": probe.metrics["validation"][metric]}
+        found["metrics"] = probe.metrics["test"]
     else:
         run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
         run.start()
-        start = run.evaluate("test").outputs
+        start = torch.from_numpy(run.evaluate("test").outputs)
         epochs = [run.epoch() for _ in range(job.spec.epochs)]
+        tested = run.evaluate("test")
         found = {
-            "right": right_rows(torch.from_numpy(run.evaluate("test").outputs), bench),
-            "start": right_rows(torch.from_numpy(start), bench),
-            "validation": epochs[-1]["accuracy"],
+            "right": row_results(bench.task, torch.from_numpy(tested.outputs), labels),
+            "start": row_results(bench.task, start, labels),
+            "validation": epochs[-1][metric],
+            "metrics": tested.metrics,
         }
     return job.key, {**found, "seconds": time.process_time() - started, "memory": job.memory}
 
 
-def right_rows(outputs: Any, bench: Any) -> str:
-    """Return for each row of the test split whether outputs (N, D) are right: ``1`` or ``0``."""
-    right = bench.task.row_values("accuracy", outputs.float(), bench.data.split("test").labels)
-    return "".join("1" if each else "0" for each in right.tolist())
+def row_results(task: Any, outputs: Any, labels: Any) -> str | list[float]:
+    """Return what each row of a split contributes to the first metric of its task.
+
+    Returns:
+        One character for each row, ``1`` if it is right, if the metric is the share of such rows; else a
+        number for each row; and only the metric itself if it is no mean over rows.
+    """
+    metric = task.metrics[0]
+    each = task.row_values(metric.name, outputs.float(), labels)
+    if each is None:
+        return [task.score(outputs.float(), labels)[metric.name]]
+    if metric.share_of_rows:
+        return "".join("1" if right else "0" for right in each.tolist())
+    return [round(value, 6) for value in each.tolist()]
 
 
-def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) -> Iterator[dict[str, Any]]:
+def rows_of(
+    results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int, metric: Any
+) -> Iterator[dict[str, Any]]:
     """Yield one row of the table for each method whose seeds were trained in all folds.
 
     Args:
         results: Results by the keys of jobs.
         dataset: The dataset.
         folds: Number of folds.
+        metric: The first metric of the dataset's task. Differences are above 0 if its value is better.
     """
+    sign = 1 if metric.direction == "maximize" else -1
     seeds: dict[str, dict[int, dict[int, Mapping[str, Any]]]] = {}
     for key, found in results.items():
         name, method, fold, seed = key.split()
         if name == dataset:
             seeds.setdefault(method, {}).setdefault(int(seed), {})[int(fold)] = found
-    right_of: dict[str, dict[int, np.ndarray]] = {}  # by method and seed, shape (rows,)
+    right_of: dict[str, dict[int, np.ndarray]] = {}  # by method and seed, shape (rows,) or (folds,)
     for method in (PROBE, *METHODS, NAS):
         whole = {seed: found for seed, found in seeds.get(method, {}).items() if len(found) == folds}
         if not whole:
             continue
-        right_of[method] = {seed: _joined(found, "right") for seed, found in whole.items()}
+        right_of[method] = {seed: sign * _joined(found, "right") for seed, found in whole.items()}
         right = np.stack(list(right_of[method].values()))  # (seeds, rows)
-        start = np.stack([_joined(found, "start") for found in whole.values()])
+        start = sign * np.stack([_joined(found, "start") for found in whole.values()])
         each = [one for found in whole.values() for one in found.values()]
-        accuracies = right.mean(axis=1)
+        values = sign * right.mean(axis=1)
         row = {
             "dataset": dataset,
             "method": method,
             "seeds": len(whole),
             "memory": max(one["memory"] for one in each),
             "seconds": float(np.mean([one["seconds"] for one in each])),
-            "accuracy": float(accuracies.mean()),
-            "spread": float(accuracies.std(ddof=1)) if len(whole) > 1 else None,
+            metric.name: float(values.mean()),
+            "spread": float(values.std(ddof=1)) if len(whole) > 1 else None,
             "over_probe": _difference(right.mean(axis=0), right_of[PROBE][0]) if PROBE in right_of else None,
             "over_start": _difference(right.mean(axis=0), start.mean(axis=0)),
         }
@@ -229,38 +257,42 @@ def rows_of(results: Mapping[str, Mapping[str, Any]], dataset: str, folds: int) 
 
 
 def _joined(folds: Mapping[int, Mapping[str, Any]], what: str) -> np.ndarray:
-    """Return whether each row of all folds is right, shape (N,)."""
-    return np.array([float(digit) for fold in sorted(folds) for digit in folds[fold][what]])
+    """Return the results of the rows of all folds, shape (N,)."""
+    return np.array([float(value) for fold in sorted(folds) for value in folds[fold][what]])
 
 
 def _difference(values: np.ndarray, others: np.ndarray) -> list[float]:
-    """Return the mean difference over rows, and its standard error by the paired bootstrap."""
+    """Return the mean difference over rows or folds, and its standard error by the paired bootstrap."""
     from search.goals.luck import resampled_means
 
     each = values - others
     return [float(each.mean()), float(resampled_means(each[None]).std(ddof=1))]
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], metric: Any) -> str:
     """Return the rows as a Markdown table."""
+    scale, digits = (100, 1) if metric.unit == "%" else (1, 3)
 
     def points(pair: Sequence[float] | None) -> str:
-        return "" if pair is None or pair[1] == 0 else f"{100 * pair[0]:+.1f} ± {100 * pair[1]:.1f}"
+        if pair is None or pair[1] == 0:
+            return ""
+        return f"{scale * pair[0]:+.{digits}f} ± {scale * pair[1]:.{digits}f}"
 
+    name = f"{metric.name}, %" if metric.unit == "%" else metric.name
     lines = [
-        "| | memory, GiB | seconds | accuracy, % | over the probe | over its start |",
+        f"| | memory, GiB | seconds | {name} | over the probe | over its start |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        accuracy = f"{100 * row['accuracy']:.1f}"
+        value = f"{scale * row[metric.name]:.{digits}f}"
         if row["spread"] is not None:
-            accuracy += f" ± {100 * row['spread']:.1f}"
-        cells = [f"`{row['method']}`", f"{row['memory']:.2f}", f"{row['seconds']:.0f}", accuracy]
+            value += f" ± {scale * row['spread']:.{digits}f}"
+        cells = [f"`{row['method']}`", f"{row['memory']:.2f}", f"{row['seconds']:.0f}", value]
         lines.append("| " + " | ".join([*cells, points(row["over_probe"]), points(row["over_start"])]) + " |")
     for row in rows:
         if row.get("over_first"):
-            gain = points(row["over_first"]) or "0.0"
-            lines += ["", f"The best of a search of `{NAS}` is better than its first point by {gain} points."]
+            gain, unit = points(row["over_first"]) or "0.0", " points" if metric.unit == "%" else ""
+            lines += ["", f"The best of a search of `{NAS}` is better than its first point by {gain}{unit}."]
     return "\n".join(lines)
 
 
@@ -292,7 +324,7 @@ def main() -> None:
                 if f"{dataset} {fold}" not in document["searched"]:
                     best = searched(folder, options.nas, image_size=options.image_size)
                     document["searched"][f"{dataset} {fold}"] = best
-                    _write(options.out, document)
+                    write(options.out, document)
             best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]
             jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
     for job in jobs:
@@ -303,15 +335,17 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for number, (key, found) in enumerate(pool.imap_unordered(measure, missing), start=1):
             document["results"][key] = found
-            _write(options.out, document)
+            write(options.out, document)
             print(f"{number:4} {key}: {found['seconds']:.0f} s", flush=True)
     for dataset in names:
-        document["tables"][dataset] = list(rows_of(document["results"], dataset, options.folds))
-        print(f"\n{dataset}\n\n{table(document['tables'][dataset])}")
-    _write(options.out, document)
+        metric = task_of(dataset).metrics[0]
+        document["tables"][dataset] = list(rows_of(document["results"], dataset, options.folds, metric))
+        print(f"\n{dataset}\n\n{table(document['tables'][dataset], metric)}")
+    write(options.out, document)
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write results, so that the file is whole at any time."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(document, indent=1) + "\n")
     partial.replace(path)

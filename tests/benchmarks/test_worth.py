@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+
+from trainables.tasks import Metric
+from trainables.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,8 @@ def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_enc
     ]
     results = dict(map(worth.measure, [job for job in jobs if job.fold == 0]))
     results |= {key.replace(" 0 ", " 1 ", 1): found for key, found in results.items()}
-    rows = {row["method"]: row for row in worth.rows_of(results, "squares", 2)}
+    (metric, *_) = worth.task_of(squares).metrics
+    rows = {row["method"]: row for row in worth.rows_of(results, "squares", 2, metric)}
     assert list(rows) == ["probe", "linear", "pmf"]
     probe = results["squares probe 0 0"]["right"]
     assert results["squares linear 0 1"]["start"] == probe  # before its first step it is the probe
@@ -68,7 +74,9 @@ def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_enc
         assert rows[method]["accuracy"] == pytest.approx(mean)
         assert rows[method]["over_probe"][0] == pytest.approx(mean - rows["probe"]["accuracy"])
         assert rows[method]["memory"] > 0
-    assert worth.table(list(rows.values())).count("\n") == 4
+    shown = worth.table(list(rows.values()), metric)
+    assert shown.count("\n") == 4
+    assert "accuracy, %" in shown
 
 
 def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(worth) -> None:
@@ -79,10 +87,45 @@ def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(wo
         for fold in range(2)
         for seed in range(seeds)
     }
-    first, best = worth.rows_of(results, "toy", 2)
+    (metric, *_) = Classification.metrics
+    first, best = worth.rows_of(results, "toy", 2, metric)
     assert "over_first" not in first
     assert best["over_first"][0] == pytest.approx(0.5)
-    assert "better than its first point by +50.0 ±" in worth.table([first, best])
+    assert "better than its first point by +50.0 ±" in worth.table([first, best], metric)
     del results["toy pmf 1 0"], results["toy pmf 1 1"]  # the only seed left was not trained by both
-    *_, best = worth.rows_of(results, "toy", 2)
+    *_, best = worth.rows_of(results, "toy", 2, metric)
     assert best["over_first"] is None
+
+
+@pytest.mark.parametrize("per_fold", [3, 1], ids=["rows", "folds"])
+def test_a_metric_may_be_an_error_or_no_mean_over_rows(worth, per_fold: int) -> None:
+    metric = Metric("mae", "minimize", None, 0.0)
+    errors = {"probe": 0.5, "pmf": 0.2}
+    results = {
+        f"toy {method} {fold} 0": {
+            "right": [error + 0.01 * fold] * per_fold,
+            "start": [0.4] * per_fold,
+            "seconds": 1.0,
+            "memory": 0.5,
+        }
+        for method, error in errors.items()
+        for fold in range(2)
+    }
+    probe, pmf = worth.rows_of(results, "toy", 2, metric)
+    assert probe["mae"] == pytest.approx(0.505)
+    assert pmf["mae"] == pytest.approx(0.205)
+    assert pmf["over_probe"] == [pytest.approx(0.3), pytest.approx(0, abs=1e-12)]
+    assert pmf["over_start"][0] == pytest.approx(0.4 - 0.205)
+    assert "| mae |" in worth.table([probe, pmf], metric)
+
+
+def test_what_rows_contribute_to_the_first_metric_is_kept(worth) -> None:
+    labels = torch.tensor([0, 1, 1])
+    outputs = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    task = Classification(("a", "b"))
+    assert worth.row_results(task, outputs, labels) == "110"
+    outputs_of = {"loss": pytest.approx([0.126928, 0.126928, 2.126928]), "macro_f1": [pytest.approx(2 / 3)]}
+    for name, expected in outputs_of.items():
+        first = [metric for metric in task.metrics if metric.name == name]
+        other = SimpleNamespace(metrics=first, row_values=task.row_values, score=task.score)
+        assert worth.row_results(other, outputs, labels) == expected
