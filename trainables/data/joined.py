@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +41,12 @@ class JoinedRows:
     def fingerprint(self) -> str:
         """A hash of the content of all files, those of the store among them."""
         return self.files.fingerprint
+
+    def schemas(self) -> dict[Path, pa.Schema]:
+        """Return the schema of each file of the splits, with the shared columns."""
+        store = self.files.schema(self.files.files[STORE][0])
+        shared = [store.field(column) for column in self.shared]
+        return {path: pa.schema([*schema, *shared]) for path, schema in self.files.schemas().items()}
 
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""

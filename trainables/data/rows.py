@@ -78,6 +78,10 @@ class ParquetRows:
         with self._reading(path):
             return pq.read_schema(path)
 
+    def schemas(self) -> dict[Path, pa.Schema]:
+        """Return the schema of each file of the splits, in their order."""
+        return {path: self.schema(path) for split in SPLITS for path in self.files[split]}
+
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""
         rows = 0

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor
 
+from trainables.data.joined import JoinedRows
 from trainables.data.kinds import KINDS, Content, kinds_of
 from trainables.data.rows import SPLITS, ParquetRows, Rows
 from trainables.errors import UserError, unknown
@@ -154,21 +155,23 @@ def open_folder(name: str, folder: Path, settings: TaskSettings) -> Dataset:
         UserError: If a split or column is missing, a split is empty, a column has the wrong type, or the task
             has no use for a setting.
     """
-    rows = ParquetRows(name, {split: _split_files(name, folder, split) for split in SPLITS})
-    metadata = rows.metadata
-    schema = rows.schema(rows.files["train"][0])
-    modalities = _modalities(name, schema, _from_json(name, metadata, "paretofuse.modalities"))
+    files = {split: _split_files(name, folder, split) for split in SPLITS}
+    return open_rows(name, ParquetRows(name, files), settings)
+
+
+def open_rows(name: str, rows: ParquetRows | JoinedRows, settings: TaskSettings) -> Dataset:
+    """Return the dataset of the rows in some files, as ``open_folder`` does."""
+    metadata, schemas = rows.metadata, rows.schemas()
+    first = next(iter(schemas.values()))
+    modalities = _modalities(name, first, _from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
-    paths = [path for paths in rows.files.values() for path in paths]
-    for path in paths:
-        _check_schema(name, path.name, rows.schema(path), modalities, label)
+    for path, schema in schemas.items():
+        _check_schema(name, path.name, schema, modalities, label)
     column = label_column(name, rows, label, settings)
-    kind, decided = choose_task(
-        column, _label_type(rows.schema(paths[0]), label), metadata.get("paretofuse.task")
-    )
+    kind, decided = choose_task(column, _label_type(first, label), metadata.get("paretofuse.task"))
     task = get_task(kind)
-    for path in paths:
-        found = _label_type(rows.schema(path), label)
+    for path, schema in schemas.items():
+        found = _label_type(schema, label)
         if not task.takes(found):
             raise UserError(
                 f"dataset '{name}': {path.name} column '{label}' is {found}; expected {task.label_types}"

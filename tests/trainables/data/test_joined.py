@@ -43,6 +43,13 @@ def test_shared_columns_are_found_by_the_key(joined: JoinedRows, rows: int) -> N
     assert joined.count("train") == 3
 
 
+def test_schemas_have_the_shared_columns(joined: JoinedRows) -> None:
+    for path, schema in joined.schemas().items():
+        assert path.stem in SPLITS
+        assert schema.names == ["id", "label", "image"]
+        assert schema.field("image").type == pa.binary()
+
+
 def test_own_columns_alone_do_not_read_the_store(joined: JoinedRows) -> None:
     for path in joined.files.files[STORE]:
         path.unlink()
