@@ -176,7 +176,8 @@ def _built(
         for weight in (*tower.parameters(), *tower.buffers()):
             if weight.is_floating_point():
                 torch.nn.init.zeros_(weight)
-    context = predictor.setting.context(towers, predictor.task.output_size)
+    task = predictor.task
+    context = predictor.setting.context(towers, task.output_size, task.query)
     return build_method(method, config, context).to(device)
 
 

@@ -29,6 +29,7 @@ from trainables.methods import (
     MethodConfig,
     MethodContext,
     MethodSpec,
+    build,
     build_method,
     get_method,
 )
@@ -221,7 +222,7 @@ class MemoryPredictor:
 
     def context(self) -> MethodContext:
         """Return the context from which methods are built; call it while ``faking``."""
-        return self.setting.context(self._encoders(), self.task.output_size)
+        return self.setting.context(self._encoders(), self.task.output_size, self.task.query)
 
     def optimizer(self, method: FusionMethod) -> torch.optim.Optimizer:
         """Return a method's optimizer with its state; call it while ``faking``.
@@ -317,7 +318,7 @@ class MemoryPredictor:
         rows = setting.batch_size // setting.gradient_accumulation
         with self.faking(), countable():
             context = self.context()
-            built = method(replace(context, towers={m: context.towers[m] for m in modalities}), config)
+            built = build(method, config, replace(context, towers={m: context.towers[m] for m in modalities}))
             log = self.log()
             held = track_forward(built, self._inputs(built, rows, log), setting, log)
             return report_on_target(built, held, log, setting, backward=False)

@@ -9,12 +9,14 @@ from trainables.methods.base import (
     MethodContext,
     MethodSpec,
     PerLayer,
+    Query,
     Stage,
-    build_method,
     get_method,
     option,
     register_method,
 )
+from trainables.methods.building import build, build_method
+from trainables.methods.queried import Queried
 from trainables.methods.space import DefaultSpace
 from trainables.registry import import_modules
 
@@ -30,7 +32,10 @@ __all__ = [
     "MethodContext",
     "MethodSpec",
     "PerLayer",
+    "Queried",
+    "Query",
     "Stage",
+    "build",
     "build_method",
     "get_method",
     "option",

@@ -113,6 +113,19 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class Query:
+    """The modality that searches for samples by what the other modalities say.
+
+    Attributes:
+        modality: Its name.
+        temperature: Initial temperature of the similarities, which is learnt; None learns none.
+    """
+
+    modality: str
+    temperature: float | None = None
+
+
+@dataclass(frozen=True)
 class MethodContext:
     """Encoders and settings that a method is built from.
 
@@ -125,6 +138,8 @@ class MethodContext:
         gradient_checkpointing: Whether encoder layers that the gradient passes through keep only their input.
         skip_unused: Whether encoder layers skip outputs that nothing reads.
         frozen_matrices: Type in which frozen weight matrices are stored; None keeps their type.
+        query: The modality that stands apart from those that a method fuses; None fuses all. A method itself
+            never sees it, see ``build``.
     """
 
     towers: Mapping[str, Tower]
@@ -134,6 +149,7 @@ class MethodContext:
     gradient_checkpointing: bool = False
     skip_unused: bool = False
     frozen_matrices: torch.dtype | None = None
+    query: Query | None = None
 
 
 @dataclass(frozen=True)
@@ -204,11 +220,11 @@ class FusionMethod(nn.Module):
 
     #: Options that determine the size of weights. The weights for smaller values are leading slices, along
     #: every dimension, of the weights for larger values.
-    elastic: ClassVar[tuple[str, ...]] = ()
+    elastic: tuple[str, ...] = ()
 
     #: Paths of lists with one entry per layer, the top layer last; ``*`` matches any name. Configurations
     #: with fewer layers share the last entries of these lists, not the first ones.
-    stacked: ClassVar[tuple[str, ...]] = ()
+    stacked: tuple[str, ...] = ()
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__()
@@ -455,27 +471,6 @@ def get_method(name: str) -> MethodSpec:
         UserError: If there is no method of that name. The message lists the existing ones.
     """
     return METHODS[name]
-
-
-def build_method(
-    name: str,
-    config: Mapping[str, Any] | MethodConfig,
-    context: MethodContext,
-) -> FusionMethod:
-    """Build a method over towers.
-
-    Args:
-        name: Name of a registered method.
-        config: The method's configuration, or the values that differ from the defaults.
-        context: Towers, output size and further settings.
-
-    Raises:
-        UserError: If the method does not exist, or the configuration does not fit the method or the towers.
-    """
-    spec = get_method(name)
-    if not isinstance(config, MethodConfig):
-        config = spec.config_class.from_dict(config)
-    return spec.method(context, config)
 
 
 def _numbers(value: Any) -> Iterator[float]:

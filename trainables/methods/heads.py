@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainables.errors import UserError
 from trainables.methods.base import FusionMethod
 from trainables.methods.parts import MeanHead
+from trainables.methods.queried import Queried
 
 
 @contextmanager
@@ -39,6 +40,28 @@ def head_inputs(method: FusionMethod) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+@contextmanager
+def query_inputs(method: FusionMethod) -> Iterator[list[Tensor]]:
+    """Collect the pooled vectors of a method's query while the context is open; none if it has no query.
+
+    Yields:
+        A list that gets the vectors (B, Q) of each batch, in float32 and in main memory.
+    """
+    found: list[Tensor] = []
+    if not isinstance(method, Queried):
+        yield found
+        return
+
+    def note(_: nn.Module, given: tuple[Tensor]) -> None:
+        found.append(given[0].detach().float().cpu())
+
+    hook = method.projection.register_forward_pre_hook(note)
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
 @torch.no_grad()
 def set_head(method: FusionMethod, weight: Tensor, bias: Tensor) -> None:
     """Let a method's head compute ``inputs @ weight.T + bias``, with the inputs of ``head_inputs``.
@@ -61,11 +84,12 @@ def set_head(method: FusionMethod, weight: Tensor, bias: Tensor) -> None:
 
 
 def linear_head(method: FusionMethod) -> nn.Linear | MeanHead:
-    """Return a method's head.
+    """Return a method's head; that of the documents if there is a query.
 
     Raises:
         UserError: If it is not linear, so that no linear model can be its start.
     """
+    method = method.document if isinstance(method, Queried) else method
     head = method.head
     if not isinstance(head, nn.Linear | MeanHead):
         raise UserError(

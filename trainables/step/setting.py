@@ -21,7 +21,7 @@ from trainables.units import MIB
 if TYPE_CHECKING:
     import torch
 
-    from trainables.methods import FusionMethod, MethodContext
+    from trainables.methods import FusionMethod, MethodContext, Query
     from trainables.towers import InputSizes, Tower
 
 #: How an optimizer updates its parameters: one by one, all together in a few calls, or in one kernel.
@@ -234,7 +234,9 @@ class TrainingSetting(StepSettings):
 
         return InputSizes(self.text_length, self.image_size, self.audio_seconds, self.feature_length)
 
-    def context(self, towers: Mapping[str, Tower], output_size: int) -> MethodContext:
+    def context(
+        self, towers: Mapping[str, Tower], output_size: int, query: Query | None = None
+    ) -> MethodContext:
         """Return the context from which a method is built to run under this setting."""
         import torch
 
@@ -248,6 +250,7 @@ class TrainingSetting(StepSettings):
             self.gradient_checkpointing,
             self.skip_unused,
             torch.bfloat16 if self.precision == "bf16-frozen" else None,
+            query,
         )
 
     def as_run(self, *, cached: bool) -> TrainingSetting:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import pyarrow as pa
 from torch import Tensor
 
+from trainables.methods import Query
 from trainables.task_settings import TaskSettings
 
 Direction = Literal["minimize", "maximize"]
@@ -122,6 +123,11 @@ class Task(ABC):
         A dataset is prepared once for all tasks that agree in it.
         """
         return self.to_dict()
+
+    @property
+    def query(self) -> Query | None:
+        """The modality that searches for what the others say, if that is the task."""
+        return None
 
     @property
     @abstractmethod

@@ -116,7 +116,7 @@ class Workbench:
             self.tick()
             how = spec.pooling[modality], spec.kinds[modality], setting.attention
             towers[modality] = shared_tower(modality, source, *how)
-        return setting.context(towers, self.task.output_size)
+        return setting.context(towers, self.task.output_size, self.task.query)
 
     def loader(
         self, split: str, method: FusionMethod, setting: TrainingSetting, batch_size: int | None = None
