@@ -63,7 +63,7 @@ class Evidence:
         self.outputs = outputs
         self._task = task
         self._read_labels = labels
-        one = torch.zeros(1, task.output_size), task.example_labels(1)
+        one = torch.zeros(1, task.kept_size), task.example_labels(1)
         #: Whether a metric of the task is a mean over rows, by name.
         self._by_rows = {m.name: task.row_values(m.name, *one) is not None for m in task.metrics}
         self._labels: dict[str, Tensor | None] = {}
@@ -292,12 +292,12 @@ class Evidence:
         labels = self._labels_of(split)
         if labels is None:
             return found
-        rows = kept_rows(len(labels), self._task.output_size)
+        rows = kept_rows(len(labels), self._task.kept_size)
         kept = labels[rows]
         by_row: dict[int, Array] = {}
         for index, trial_id in enumerate(trial_ids):
             read = self.outputs.read(trial_id, split)
-            if read is None or read.shape != (len(rows), self._task.output_size):
+            if read is None or read.shape != (len(rows), self._task.kept_size):
                 continue
             outputs = torch.from_numpy(read).float()
             each = self._task.row_values(metric, outputs, kept)
@@ -325,7 +325,7 @@ class Evidence:
         labels, read = self._labels_of("validation"), self.outputs.read(trial_id, "validation")
         if not self._task.tunes or labels is None or read is None:
             return self._task
-        rows = kept_rows(len(labels), self._task.output_size)
+        rows = kept_rows(len(labels), self._task.kept_size)
         return self._task.tuned(torch.from_numpy(read).float(), labels[rows])
 
     def _labels_of(self, split: str) -> Tensor | None:

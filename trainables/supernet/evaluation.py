@@ -80,8 +80,9 @@ class SubnetEvaluator:
             for output in self._outputs(model, loader):
                 outputs.append(output.outputs.float().cpu())
                 tick()
-        found, labels = torch.cat(outputs), loader.split.labels
-        return self.task.tuned(found, labels).score(found, labels)
+        labels = loader.split.labels
+        kept = self.task.kept(torch.cat(outputs), labels)
+        return self.task.tuned(kept, labels).score(kept, labels)
 
     def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
         """Yield the model's output for each batch."""

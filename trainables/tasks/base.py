@@ -89,6 +89,9 @@ class Task(ABC):
     #: The fields of ``TaskSettings`` that have a meaning for the task, beside ``task``.
     settings: ClassVar[tuple[str, ...]] = ()
 
+    #: Whether a dataset needs a label column.
+    has_labels: ClassVar[bool] = True
+
     @classmethod
     @abstractmethod
     def takes(cls, kind: pa.DataType) -> bool:
@@ -194,44 +197,63 @@ class Task(ABC):
         The outputs ``features @ weight.T + bias`` minimize the task's mean loss plus ``strength / 2`` times
         the sum of the squared weights. The bias is not penalized. The result is the same at every call.
 
+        If the task has a query, D is the size of its features, and the outputs are close to them in squares.
+
         Args:
             features: Standardized features.
-            labels: The samples' labels. They need not show all classes.
+            labels: The samples' labels, which need not show all classes, or the query's features (N, D).
             strength: Weight of the penalty, above 0.
             start: Weight and bias to start from, such as those of a similar strength.
         """
 
+    @property
+    def kept_size(self) -> int:
+        """The number K of columns of what ``kept`` returns."""
+        return self.output_size
+
+    def kept(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return what metrics are computed from, and what a search keeps, shape (N, K).
+
+        By default these are the outputs. A task that compares samples with each other returns what comes of
+        it for each sample, because a resample of the rows has fewer distinct samples to compare.
+
+        Args:
+            outputs: Outputs for all samples of a split, shape (N, D), in float32.
+            labels: The samples' labels.
+        """
+        return outputs
+
     @abstractmethod
-    def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+    def score(self, kept: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the value of every metric, by name.
 
         Args:
-            outputs: Outputs for all samples, shape (N, D), in float32.
+            kept: What ``kept`` has returned for some samples.
             labels: The samples' labels.
         """
 
-    def value(self, metric: str, outputs: Tensor, labels: Tensor) -> float:
+    def value(self, metric: str, kept: Tensor, labels: Tensor) -> float:
         """Return one metric of ``score``, which is computed many times for the bootstrap.
 
         Args:
             metric: Name of the metric.
-            outputs: Outputs (N, D) in float32.
+            kept: What ``kept`` has returned for some samples.
             labels: The samples' labels.
         """
-        return self.score(outputs, labels)[metric]
+        return self.score(kept, labels)[metric]
 
-    def tuned(self, outputs: Tensor, labels: Tensor) -> Self:
+    def tuned(self, kept: Tensor, labels: Tensor) -> Self:
         """Return the task with all that ``score`` uses fitted to a model's outputs on the validation split.
 
         The model is scored with it on every split. By default, there is nothing to fit.
 
         Args:
-            outputs: Outputs (N, D) in float32.
+            kept: What ``kept`` has returned for the outputs.
             labels: The samples' labels.
         """
         return self
 
-    def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
+    def row_values(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
         """Return what each sample contributes to a metric that is a mean over samples.
 
         The luck of a split is quickly computed for such a metric. Any other one is scored again for each
@@ -239,7 +261,7 @@ class Task(ABC):
 
         Args:
             metric: Name of the metric.
-            outputs: Outputs (N, D) in float32.
+            kept: What ``kept`` has returned for the samples.
             labels: The samples' labels.
 
         Returns:

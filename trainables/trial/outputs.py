@@ -11,7 +11,7 @@ from torch import Tensor
 #: Most numbers that are kept of one trial and split: 4 MB.
 MOST_NUMBERS = 2_000_000
 
-#: Outputs of the kept rows, of shape (rows, outputs), in float16.
+#: What ``Task.kept`` returns for the kept rows, of shape (rows, K), in float16.
 Outputs = NDArray[np.float16]
 
 
@@ -21,7 +21,7 @@ class Evaluation:
 
     Attributes:
         metrics: The task's metrics, by name, over all rows.
-        outputs: The outputs of the kept rows.
+        outputs: What is kept of the outputs, see ``Task.kept``.
     """
 
     metrics: dict[str, float]
@@ -40,7 +40,7 @@ def kept_rows(rows: int, size: int) -> NDArray[np.intp]:
 
     Args:
         rows: Number of rows of the split.
-        size: Number of outputs for a row.
+        size: Number of kept numbers K for a row.
     """
     most = max(1, MOST_NUMBERS // size)
     if rows <= most:
@@ -49,7 +49,7 @@ def kept_rows(rows: int, size: int) -> NDArray[np.intp]:
 
 
 def compact(outputs: Tensor) -> Outputs:
-    """Return outputs (N, D) of all rows of a split, in order, as they are kept."""
+    """Return what ``Task.kept`` returns for all rows of a split, in order, as it is kept."""
     largest = float(np.finfo(np.float16).max)
     kept = outputs[kept_rows(len(outputs), outputs.shape[1])].float().clamp(-largest, largest)
     return np.asarray(kept.cpu().numpy(), dtype=np.float16)

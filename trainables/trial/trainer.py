@@ -193,7 +193,7 @@ class Trainer(ScheduledTraining):
         }
 
     def evaluate(self, loader: Loader, tick: Tick = no_tick, tuned_on: Loader | None = None) -> Evaluation:
-        """Return the task's metrics on a split, and the outputs to keep.
+        """Return the task's metrics on a split, and what to keep of the outputs.
 
         Args:
             loader: The split.
@@ -203,15 +203,15 @@ class Trainer(ScheduledTraining):
         Raises:
             DivergedError: If a metric is not finite.
         """
-        outputs, labels = self.outputs(loader, tick)
+        kept, labels = self._kept(loader, tick)
         task = self.task
         if task.tunes:
-            task = task.tuned(*((outputs, labels) if tuned_on is None else self.outputs(tuned_on, tick)))
-        metrics = task.score(outputs, labels)
+            task = task.tuned(*((kept, labels) if tuned_on is None else self._kept(tuned_on, tick)))
+        metrics = task.score(kept, labels)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
-        return Evaluation(metrics, compact(outputs))
+        return Evaluation(metrics, compact(kept))
 
     def outputs(self, loader: Loader, tick: Tick = no_tick) -> tuple[Tensor, Tensor]:
         """Return the method's outputs (N, D) for a split, without dropout, and the labels.
@@ -229,6 +229,11 @@ class Trainer(ScheduledTraining):
                 labels.append(batch.labels.cpu())
                 tick()
         return torch.cat(outputs), torch.cat(labels)
+
+    def _kept(self, loader: Loader, tick: Tick) -> tuple[Tensor, Tensor]:
+        """Return what ``Task.kept`` returns for a split, and the labels."""
+        outputs, labels = self.outputs(loader, tick)
+        return self.task.kept(outputs, labels), labels
 
     def _evaluated_at_once(self, loader: Loader) -> int:
         """Return the number of samples of an evaluation's batches."""
