@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from trainables.options import Help, OneOf, Settings
+from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 
 CLASS_WEIGHTS = ("none", "inverse")
 THRESHOLDS = ("half", "tuned")
 REGRESSION_LOSSES = ("l1", "l2", "huber")
+RETRIEVAL_LOSSES = ("infonce", "margin")
+
+#: Where a learnt temperature starts (Radford et al., ICML 2021, CLIP, Sec. 2.5).
+FIRST_TEMPERATURE = 0.07
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class TaskSettings(Settings):
     task: Annotated[
         str | None,
         Help(
-            "What is learnt: classification, multilabel, regression, or a task of your own.",
+            "What is learnt: classification, multilabel, regression, retrieval, or a task of your own.",
             metavar="NAME",
             default="what the dataset says, else by the type of its labels",
         ),
@@ -54,3 +58,42 @@ class TaskSettings(Settings):
         ),
         OneOf(REGRESSION_LOSSES),
     ] = "l1"
+    query: Annotated[
+        str | None,
+        Help(
+            "With --task retrieval, the modality that searches. The others are fused into what is found.",
+            metavar="MODALITY",
+            default="what the dataset says",
+        ),
+    ] = None
+    embedding_size: Annotated[
+        int,
+        Help("Length of the vectors that are compared. Only for retrieval.", metavar="N"),
+        AtLeast(1),
+        AtMost(65_536),
+    ] = 256
+    retrieval_loss: Annotated[
+        str,
+        Help(
+            "Loss of a retrieval: infonce, the cross entropy of similarities in both directions, or margin, "
+            "by how much right pairs fail to be more similar by --margin than wrong ones. Wrong pairs are "
+            "those within a batch, or with --gradient-accumulation within a part of it."
+        ),
+        OneOf(RETRIEVAL_LOSSES),
+    ] = "infonce"
+    temperature: Annotated[
+        float | None,
+        Help(
+            "What infonce divides similarities by.",
+            metavar="NUMBER",
+            default=f"learnt, from {FIRST_TEMPERATURE}",
+        ),
+        MoreThan(0),
+        AtMost(100),
+    ] = None
+    margin: Annotated[
+        float,
+        Help("With --retrieval-loss margin, the margin between cosines.", metavar="NUMBER"),
+        MoreThan(0),
+        AtMost(2),
+    ] = 0.05

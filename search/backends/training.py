@@ -29,6 +29,7 @@ from trainables.data import (
     prepare,
 )
 from trainables.elastic import SupernetWeights
+from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
@@ -40,6 +41,23 @@ from trainables.towers import EncoderSource, resolve_encoders
 from trainables.trial.probing import run_probes
 from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
+
+
+def fused(encoders: Mapping[str, EncoderSource], task: Task) -> dict[str, EncoderSource]:
+    """Return the encoders of the modalities that methods fuse: all, or all but the task's query.
+
+    Raises:
+        UserError: If the query is none of the modalities, or the only one.
+    """
+    if task.query is None:
+        return dict(encoders)
+    found = {m: encoder for m, encoder in encoders.items() if m != task.query.modality}
+    if len(found) == len(encoders) or not found:
+        known = ", ".join(encoders)
+        raise UserError(
+            f"--query {task.query.modality}: must be one of several modalities, {known}"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -86,8 +104,8 @@ class PreparedTraining:
 
     def probing(self, target: str) -> ProbesOfTraining:
         """Return what runs the probes."""
-        everything = tuple(self.spec.encoders)
-        read = dict.fromkeys([everything, *((modality,) for modality in everything)])
+        everything = fused(self.predictor.encoders, self.predictor.task)
+        read = dict.fromkeys([tuple(everything), *((modality,) for modality in everything)])
         here = self.predictor.changed(target=target)
         return ProbesOfTraining(
             self.spec,
@@ -156,8 +174,8 @@ class TrainingBackend:
 
     @cached_property
     def context(self) -> SpaceContext:
-        """The depths and widths of the encoders, on which the space depends."""
-        return SpaceContext.of(self.encoders)
+        """The depths and widths of the fused encoders, on which the space depends."""
+        return SpaceContext.of(fused(self.encoders, self.task))
 
     @property
     def task(self) -> Task:
@@ -176,7 +194,7 @@ class TrainingBackend:
 
     def labels(self, split: str) -> Tensor:
         """Return the labels of a split's rows, encoded by the task."""
-        return self.dataset.labels(split)
+        return self.dataset.labels(split, self.encoders)
 
     @cached_property
     def details(self) -> Mapping[str, Any]:

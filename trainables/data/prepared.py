@@ -26,7 +26,7 @@ from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
 from trainables.disk import disk_full, free_space
 from trainables.progress import Tick, no_tick
-from trainables.tasks import Task
+from trainables.tasks import Task, get_task, read_task
 from trainables.towers import EncoderSource, InputSizes
 from trainables.units import GIB
 
@@ -80,7 +80,6 @@ class PreparedSplit:
 
     def __init__(self, folder: Path, name: str, info: Mapping[str, Any]) -> None:
         batches = read_batches(_rows_path(folder, name))
-        self.labels = torch.from_numpy(np.concatenate([_read_labels(batch["label"]) for batch in batches]))
         self.cells: dict[str, Cells] = {}
         self.index: dict[str, Tensor] = {}
         for modality, described in info["modalities"].items():
@@ -88,6 +87,11 @@ class PreparedSplit:
             self.cells[modality] = Cells(_cells_path(folder, name, modality), kind, described["facts"])
             numbers = np.concatenate([batch[modality].to_numpy() for batch in batches])
             self.index[modality] = torch.from_numpy(numbers).long()
+        if get_task(info["task"]).has_labels:
+            labels = np.concatenate([_read_labels(batch["label"]) for batch in batches])
+            self.labels = torch.from_numpy(labels)
+        else:
+            self.labels = read_task(info).paired({m: index.tolist() for m, index in self.index.items()})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,6 +115,7 @@ def prepare(
     encoders: Mapping[str, EncoderSource],
     sizes: InputSizes,
     *,
+    task: Task | None = None,
     progress: Progress | None = None,
     tick: Tick = no_tick,
 ) -> PreparedData:
@@ -120,6 +125,7 @@ def prepare(
         dataset: The dataset.
         encoders: One encoder for each modality to prepare.
         sizes: Sizes to which the values of each kind are brought.
+        task: The task that encodes the labels; None takes the dataset's.
         progress: Called with (split, rows done, rows of the split).
         tick: Called while another process that prepares the same makes progress.
 
@@ -128,6 +134,7 @@ def prepare(
         UserError: If the dataset lacks a modality or a row cannot be read. The message names the row.
     """
     dataset.require(encoders)
+    task = task or dataset.task
     kinds = {modality: KINDS[dataset.modalities[modality].kind] for modality in encoders}
     info = {
         "format": _FORMAT,
@@ -140,7 +147,7 @@ def prepare(
             }
             for modality, kind in sorted(kinds.items())
         },
-        **dataset.task.encoding(),
+        **task.encoding(),
     }
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -153,7 +160,7 @@ def prepare(
         _make_room(folder, size)
         target.mkdir()
         for split in SPLITS:
-            _write_split(dataset, split, encoders, info, target, progress)
+            _write_split(dataset, split, task, encoders, info, target, progress)
         (target / "prepared.json").write_text(json.dumps(info))
 
     build_once(folder / key, build, tick)
@@ -171,6 +178,7 @@ def _cells_path(folder: Path, split: str, modality: str) -> Path:
 def _write_split(
     dataset: Dataset,
     split: str,
+    task: Task,
     encoders: Mapping[str, EncoderSource],
     info: Mapping[str, Any],
     folder: Path,
@@ -187,12 +195,15 @@ def _write_split(
             path = _cells_path(folder, split, modality)
             file = stack.enter_context(writing_batches(path, kind.schema(facts)))
             writers[modality] = CellWriter(file, kind.convert(encoder, facts, pool))
-        schema = pa.schema({"label": _label_type(dataset.task), **dict.fromkeys(writers, pa.int32())})
+        label = _label_fields(task)
+        schema = pa.schema({**label, **dict.fromkeys(writers, pa.int32())})
         rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
-        columns = [dataset.label, *(dataset.modalities[modality].column for modality in writers)]
-        for batch in dataset.batches(split, columns):
-            labels = dataset.task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
-            stored = {"label": _stored_labels(labels)}
+        columns = [dataset.modalities[modality].column for modality in writers]
+        for batch in dataset.batches(split, [*columns, *([dataset.label] if label else [])]):
+            stored = {}
+            if label:
+                labels = task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
+                stored["label"] = _stored_labels(labels)
             rows = [f"{where} {done + i}" for i in range(batch.num_rows)]
             for modality, writer in writers.items():
                 stored[modality] = writer.add(dataset.contents(modality, batch), rows)
@@ -255,11 +266,13 @@ def _make_room(folder: Path, size: int) -> None:
         raise disk_full(folder, ADVICE, size)
 
 
-def _label_type(task: Task) -> pa.DataType:
-    """Return the Arrow type of a task's stored labels: a number, or a list of K numbers."""
+def _label_fields(task: Task) -> dict[str, pa.DataType]:
+    """Return the Arrow type of a task's stored labels, a number or a list of K numbers, by column."""
+    if not task.has_labels:
+        return {}
     labels = task.example_labels(1).numpy()
     kind = pa.from_numpy_dtype(labels.dtype)
-    return kind if labels.ndim == 1 else pa.list_(kind, labels.shape[1])
+    return {"label": kind if labels.ndim == 1 else pa.list_(kind, labels.shape[1])}
 
 
 def _stored_labels(labels: np.ndarray) -> pa.Array:

@@ -5,14 +5,14 @@ The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or
 the type of its column. The task defines the type of the labels, or their type the task. A null in a
 modality's column is a missing value.
 The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
-``paretofuse.task`` and further keys that the task defines.
+``paretofuse.task``, ``paretofuse.query`` and further keys that the task defines.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor
 
+from trainables.data.cells import digest
 from trainables.data.joined import JoinedRows
 from trainables.data.kinds import KINDS, Content, kinds_of
 from trainables.data.rows import SPLITS, ParquetRows, Rows
@@ -51,7 +52,7 @@ class Dataset:
         name: The name that the user wrote.
         rows: The rows of each split.
         modalities: Column and kind of each modality, in the order in which methods get them.
-        label: Name of the label column.
+        label: Name of the label column, which is not there if the task has no labels.
         kind: Name of the task.
         decided: Who says so, in words.
         settings: What the user says about the task.
@@ -94,15 +95,29 @@ class Dataset:
         """Return the number of rows of a split."""
         return self.rows.count(split)
 
-    def labels(self, split: str) -> Tensor:
+    def labels(self, split: str, modalities: Collection[str] = ()) -> Tensor:
         """Return the labels of a split's rows, encoded by the task.
+
+        Args:
+            split: Name of the split.
+            modalities: The modalities that are used, on which the labels of pairs depend; none means all.
 
         Raises:
             UserError: If the task does not accept a label. The message names the row.
         """
+        if not self.task.has_labels:
+            return self._paired(split, modalities or self.modalities)
         where = f"dataset '{self.name}', {split} row"
         parts = stored_labels(self.rows, split, self.label)
         return self.task.encode([label for labels in parts for label in labels.to_pylist()], where)
+
+    def _paired(self, split: str, modalities: Collection[str]) -> Tensor:
+        """Return the labels of rows whose contents themselves are what is learnt."""
+        found: dict[str, list[bytes]] = {modality: [] for modality in modalities}
+        for batch in self.batches(split, [self.modalities[modality].column for modality in modalities]):
+            for modality, digests in found.items():
+                digests += map(digest, self.contents(modality, batch))
+        return self.task.paired(found)
 
     def batches(self, split: str, columns: list[str], rows: int = 512) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, in batches of at most ``rows`` rows.
@@ -134,6 +149,8 @@ def label_column(name: str, rows: Rows, label: str, settings: TaskSettings) -> L
         settings: What the user says about the task.
     """
     metadata = rows.metadata
+    if settings.query is None:
+        settings = replace(settings, query=metadata.get("paretofuse.query"))
     return LabelColumn(
         f"dataset '{name}': column '{label}'",
         SPLITS,
@@ -165,12 +182,15 @@ def open_rows(name: str, rows: ParquetRows | JoinedRows, settings: TaskSettings)
     first = next(iter(schemas.values()))
     modalities = _modalities(name, first, _from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
+    described = metadata.get("paretofuse.task")
+    said = settings.task or described
+    labeled = said is None or get_task(said).has_labels
     for path, schema in schemas.items():
-        _check_schema(name, path.name, schema, modalities, label)
+        _check_schema(name, path.name, schema, modalities, label if labeled else None)
     column = label_column(name, rows, label, settings)
-    kind, decided = choose_task(column, _label_type(first, label), metadata.get("paretofuse.task"))
+    kind, decided = choose_task(column, _label_type(first, label) if labeled else pa.null(), described)
     task = get_task(kind)
-    for path, schema in schemas.items():
+    for path, schema in schemas.items() if labeled else ():
         found = _label_type(schema, label)
         if not task.takes(found):
             raise UserError(
@@ -243,9 +263,9 @@ def _label_type(schema: pa.Schema, label: str) -> pa.DataType:
 
 
 def _check_schema(
-    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str
+    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str | None
 ) -> None:
-    for column in (*(modality.column for modality in modalities.values()), label):
+    for column in (*(modality.column for modality in modalities.values()), *([label] if label else [])):
         if column not in schema.names:
             raise UserError(
                 f"dataset '{name}': {file} has no column '{column}'; its columns: {', '.join(schema.names)}"

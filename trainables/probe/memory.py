@@ -34,18 +34,23 @@ def predict_probe(
 
     Args:
         predictor: Predicts the forward pass.
-        modalities: The modalities that the probe reads.
+        modalities: The modalities that the probe reads, without the task's query.
         rows: Number of rows of each split.
     """
-    forward = predictor.predict_forward(ProbeModel, LinearConfig(), modalities)
+    query = predictor.task.query
+    read = modalities if query is None else [*modalities, query.modality]
+    forward = predictor.predict_forward(ProbeModel, LinearConfig(), read)
     if predictor.inference:
-        inference = predictor.forward_bytes(ProbeModel, LinearConfig(), modalities)
+        inference = predictor.forward_bytes(ProbeModel, LinearConfig(), read)
         forward = replace(forward, inference=inference)
     if forward.target != "cpu":
         return forward
-    outputs = predictor.task.output_size
     width = sum(predictor.encoders[modality].width for modality in modalities)
-    weights, features, rest = solver_memory(rows["train"], rows["validation"], width, outputs)
+    splits = rows["train"], rows["validation"]
+    if query is None:
+        weights, features, rest = solver_memory(*splits, width, predictor.task.output_size)
+    else:
+        weights, features, rest = ridge_memory(*splits, width, predictor.encoders[query.modality].width)
     if forward.total >= weights + features + rest:
         return forward
     return replace(
@@ -71,3 +76,22 @@ def solver_memory(train: int, validation: int, width: int, outputs: int) -> tupl
     rows = max(train, validation)
     rest = 8 * _VECTORS * weights + 4 * _OUTPUTS * rows * (outputs + 1) + _OTHERS
     return 8 * weights, features, rest
+
+
+def ridge_memory(train: int, validation: int, width: int, size: int) -> tuple[int, int, int]:
+    """Return the bytes of ``solve_linear`` with a query that are weights, features and temporary.
+
+    With N training and M validation rows, F features of documents and Q of queries, the weights are Q (F + 1)
+    numbers. The features of both are there in float32, those of the training rows twice. scikit-learn copies
+    the latter once more; it needs the products of all features, or of all rows if these are fewer, and three
+    times the weights.
+
+    Args:
+        train: Number N of training rows.
+        validation: Number M of validation rows.
+        width: Number F of the documents' features.
+        size: Number Q of the queries' features.
+    """
+    features = 4 * (2 * train + validation) * (width + size)
+    rest = 4 * (train * (width + size) + min(train, width) ** 2 + 3 * size * width) + _OTHERS
+    return 8 * size * (width + 1), features, rest

@@ -30,7 +30,7 @@ class Probe:
         poolings: How each of its modalities is read; ``cls+mean`` is both vectors, concatenated.
         strength: Weight of the penalty, chosen on the validation split.
         metrics: The task's metrics on the splits ``validation`` and ``test``.
-        outputs: Its outputs for the rows of these splits, of shape (N, D).
+        outputs: What ``Task.kept`` returns for its outputs on these splits, of shape (N, K).
     """
 
     poolings: dict[str, str]
@@ -62,6 +62,7 @@ class Prober:
         readings: The vectors, by split and modality.
         labels: The labels, by split.
         tick: Called as fitting proceeds.
+        queries: The vectors of the query, by split, if the task has one. ``readings`` are then without it.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Prober:
         readings: Mapping[str, Mapping[str, Readings]],
         labels: Mapping[str, Tensor],
         tick: Tick = no_tick,
+        queries: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._task = task
+        self._queries = queries
         self._readings = readings
         self._labels = labels
         self._tick = tick
@@ -103,17 +106,22 @@ class Prober:
                 [read[modality][p] for modality, names in poolings.items() for p in names.split(_AND)], dim=1
             )
 
+        queries = self._queries
         found = solve_linear(
             self._task,
             (features("train"), self._labels["train"]),
             (features("validation"), self._labels["validation"]),
             strengths,
             self._tick,
+            None if queries is None else (queries["train"], queries["validation"]),
         )
-        outputs = {split: found.outputs(features(split)) for split in ("validation", "test")}
-        task = self._task.tuned(outputs["validation"], self._labels["validation"])
-        metrics = {split: task.score(out, self._labels[split]) for split, out in outputs.items()}
-        return Probe(dict(poolings), found.strength, metrics, outputs)
+        kept = {}
+        for split in ("validation", "test"):
+            outputs = found.outputs(features(split), None if queries is None else queries[split])
+            kept[split] = self._task.kept(outputs, self._labels[split])
+        task = self._task.tuned(kept["validation"], self._labels["validation"])
+        metrics = {split: task.score(of_rows, self._labels[split]) for split, of_rows in kept.items()}
+        return Probe(dict(poolings), found.strength, metrics, kept)
 
     def _others(self, modality: str, pooling: str) -> list[Probe]:
         """Return the probes of a modality by all poolings but this one, and by [CLS] and mean together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -154,6 +154,14 @@ class Task(ABC):
         Raises:
             UserError: If a label is missing or invalid for this task; the message names its row.
         """
+
+    def paired(self, contents: Mapping[str, Sequence[Hashable]]) -> Tensor:
+        """Return the labels of rows, if a dataset has no label column for the task.
+
+        Args:
+            contents: For each modality, what is equal for two rows if their contents are.
+        """
+        raise AttributeError(f"{type(self).__name__} does not define paired")
 
     @abstractmethod
     def decode(self, labels: Tensor) -> list[Any]:

@@ -27,6 +27,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"loss": "huber", "means": [0.0], "deviations": [2.0], "range": [-3.0, 3.0]},
         {"means": [0.0], "deviations": [1.0], "range": [-1.0, 1.0]},
     ],
+    "retrieval": [
+        {"size": 4, "contrast": "margin"},
+        {"size": 4, "temperature": 0.05},
+    ],
 }
 
 
@@ -82,13 +86,15 @@ def check_metrics(task: Task) -> None:
     assert set(task.metrics) <= set(type(task).metrics), "the class does not have all metrics"
     assert len(set(names)) == len(names), "a metric is there twice"
     labels = task.example_labels(_ROWS)
-    scores = task.score(_outputs(task).detach(), labels)
+    kept = task.kept(_outputs(task).detach(), labels)
+    assert kept.shape == (_ROWS, task.kept_size), "what is kept has another shape"
+    scores = task.score(kept, labels)
     assert set(scores) == set(names), "score does not return exactly the metrics"
-    broken = task.score(torch.full((_ROWS, task.output_size), math.nan), labels)
+    broken = task.score(task.kept(torch.full((_ROWS, task.output_size), math.nan), labels), labels)
     assert not all(map(math.isfinite, broken.values())), "outputs of NaN get finite scores"
     for name in names:
-        assert task.value(name, _outputs(task).detach(), labels) == scores[name]
-        each = task.row_values(name, _outputs(task).detach(), labels)
+        assert task.value(name, kept, labels) == scores[name]
+        each = task.row_values(name, kept, labels)
         if each is not None:
             assert each.shape == (_ROWS,), f"{name} has not one value for each row"
             mean = each.double().mean().item()
@@ -109,14 +115,15 @@ def check_metrics(task: Task) -> None:
 
 def check_tuning(task: Task) -> None:
     """Check that tuning to some outputs makes nothing worse on them, and can be stored."""
-    outputs, labels = _outputs(task).detach(), task.example_labels(_ROWS)
-    tuned = task.tuned(outputs, labels)
+    labels = task.example_labels(_ROWS)
+    kept = task.kept(_outputs(task).detach(), labels)
+    tuned = task.tuned(kept, labels)
     assert task.tunes or tuned is task, "it is tuned, though it does not say so"
     metric = task.metrics[0]
-    before, after = (made.score(outputs, labels)[metric.name] for made in (task, tuned))
+    before, after = (made.score(kept, labels)[metric.name] for made in (task, tuned))
     assert before == after or (before < after) is (metric.direction == "maximize"), "tuning makes it worse"
     restored = type(task).from_dict(tuned.to_dict())
-    assert restored.score(outputs, labels) == tuned.score(outputs, labels)
+    assert restored.score(kept, labels) == tuned.score(kept, labels)
 
 
 def check_linear(task: Task) -> None:
@@ -125,21 +132,27 @@ def check_linear(task: Task) -> None:
     _, which = labels.unique(dim=0, return_inverse=True)
     kinds = int(which.max()) + 1
     features = torch.eye(kinds, dtype=torch.float64)[which]
-    weight, bias = task.fit_linear(features, labels, 1e-4)
-    assert weight.shape == (task.output_size, kinds)
-    assert bias.shape == (task.output_size,)
-    again = task.fit_linear(features, labels, 1e-4)
+    # What a query says is predicted, where there is one
+    fitted = labels if task.query is None else features.roll(1, dims=1)
+    weight, bias = task.fit_linear(features, fitted, 1e-4)
+    size = task.output_size if task.query is None else kinds
+    assert weight.shape == (size, kinds)
+    assert bias.shape == (size,)
+    again = task.fit_linear(features, fitted, 1e-4)
     assert torch.equal(weight, again[0]), "fit_linear is not the same at every call"
     assert torch.equal(bias, again[1]), "fit_linear is not the same at every call"
     metric = task.metrics[0]
     for start in (None, (weight, bias)):
-        made = task.fit_linear(features, labels, 1e-4, start)
-        value = task.score(torch.nn.functional.linear(features, *made).float(), labels)[metric.name]
+        made = task.fit_linear(features, fitted, 1e-4, start)
+        outputs = torch.nn.functional.linear(features, *made).float()
+        if task.query is not None:
+            outputs = torch.cat([outputs, fitted.float()], dim=1)
+        value = task.score(task.kept(outputs, labels), labels)[metric.name]
         worst = task.guess(labels).get(metric.name, metric.worst)
         assert worst is not None
         halfway = abs(value - metric.ideal) <= abs(worst - metric.ideal) / 2
         assert halfway or kinds == 1, f"fit_linear does not separate: {metric.name} is {value}"
-    for values in task.fit_linear(features[:1].expand(2, -1), labels[:1].repeat_interleave(2, 0), 1.0):
+    for values in task.fit_linear(features[:1].expand(2, -1), fitted[:1].repeat_interleave(2, 0), 1.0):
         assert torch.isfinite(values).all(), "fit_linear of rows that are all alike is not finite"
 
 

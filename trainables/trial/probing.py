@@ -41,5 +41,9 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
         for split in SPLITS
     }
     labels = {split: bench.data.split(split).labels for split in SPLITS}
-    prober = Prober(bench.task, readings, labels, tick)
-    return prober.probes({modality: tower.pooling for modality, tower in towers.items()})
+    poolings = {modality: tower.pooling for modality, tower in towers.items()}
+    query, queries = bench.task.query, None
+    if query is not None:
+        pooling = poolings.pop(query.modality)
+        queries = {split: read.pop(query.modality)[pooling] for split, read in readings.items()}
+    return Prober(bench.task, readings, labels, tick, queries).probes(poolings)

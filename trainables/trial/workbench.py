@@ -221,6 +221,7 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])),
         spec.sources(),
         spec.setting.sizes,
+        task=read_task(spec.task),
         progress=lambda *_: tick(),
         tick=tick,
     )

@@ -39,6 +39,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "clip_norm": ("1.5", 1.5),
     "label_smoothing": ("0.1", 0.1),
     "warm_up": ("0.2", 0.2),
+    "temperature": ("0.05", 0.05),
 }
 #: What else must be given.
 TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}

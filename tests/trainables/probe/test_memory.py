@@ -12,8 +12,9 @@ from trainables.memory import MemoryPredictor
 from trainables.memory.tracking import track_forward
 from trainables.methods.linear import LinearConfig
 from trainables.probe import predict_probe, solve_linear
-from trainables.probe.memory import ProbeModel, solver_memory
+from trainables.probe.memory import ProbeModel, ridge_memory, solver_memory
 from trainables.step.setting import TrainingSetting
+from trainables.tasks.retrieval import Retrieval
 from trainables.towers import load_tower, resolve_encoder
 from trainables.units import MIB
 
@@ -96,3 +97,31 @@ def test_the_solver_keeps_to_its_formula(rows, width, classes) -> None:
     weights, held, rest = solver_memory(rows, rows, width, classes)
     given = 4 * 2 * rows * width  # by the caller
     assert 0.8 * (weights + held + rest - given) <= peak <= weights + held + rest - given
+
+
+@pytest.mark.parametrize(("rows", "width", "size"), [(2000, 300, 200), (5000, 50, 12), (300, 800, 64)])
+def test_the_solver_for_a_query_keeps_to_its_formula(rows, width, size) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, queries = (torch.randn(rows, n, generator=generator) for n in (width, size))
+    task = Retrieval("text", size)
+    labels = task.example_labels(rows)
+    few = features[:20], labels[:20]
+    solve_linear(task, few, few, [1.0], queries=(queries[:20], queries[:20]))
+    tracemalloc.start()
+    solve_linear(task, (features, labels), few, [1.0, 0.01], queries=(queries, queries[:20]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    weights, held, rest = ridge_memory(rows, 20, width, size)
+    given = 4 * (rows + 20) * (width + size)  # by the caller
+    assert 0.7 * (weights + held + rest - given) <= peak <= weights + held + rest - given
+
+
+def test_a_query_is_read_beside_the_documents(tiny_encoders) -> None:
+    names = {"text": "bert", "image": "vit", "caption": "distilbert"}
+    encoders = {m: resolve_encoder(m, str(tiny_encoders[family])) for m, family in names.items()}
+    setting = TrainingSetting(batch_size=8, text_length=8, image_size=32, target="cpu")
+    with_query = MemoryPredictor(encoders, Retrieval("caption", 8), setting)
+    images = predict_probe(with_query, ("image",), FEW)
+    assert images.total < predict_probe(with_query, ("text", "image"), FEW).total
+    alone = MemoryPredictor({"image": encoders["image"]}, classification(8), setting)
+    assert images.total > predict_probe(alone, ("image",), FEW).total
