@@ -6,9 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Fields of the training setting that a configuration may state in addition to a method's options.
-SEARCHED_SETTINGS = ("gradient_checkpointing", "weight_decay", "clip_norm", "label_smoothing")
+SEARCHED_SETTINGS = (
+    "gradient_checkpointing",
+    "batch_size",
+    "optimizer",
+    "weight_decay",
+    "clip_norm",
+    "label_smoothing",
+    "modality_learning_rates",
+)
 #: Fields of the recipe that a configuration may state: all of them.
-SEARCHED_RECIPE = ("schedule", "warm_up", "head_learning_rate", "head_start", "keep")
+SEARCHED_RECIPE = (
+    "schedule",
+    "milestones",
+    "decay_epochs",
+    "gamma",
+    "warm_up",
+    "head_learning_rate",
+    "head_start",
+    "keep",
+)
 #: All fields of a configuration that are no options of its method.
 NO_OPTIONS = frozenset(("method", "learning_rate", *SEARCHED_SETTINGS, *SEARCHED_RECIPE))
 

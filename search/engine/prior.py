@@ -213,7 +213,7 @@ def comparable(
     compare("encoder dropout", *("on" if config.step.encoder_dropout else "off" for config in (old, new)))
     compare("optimizer", old.step.optimizer, new.step.optimizer)
     compare("augmentation", old.trial.augment, new.trial.augment)
-    for name in ("weight_decay", "clip_norm", "label_smoothing"):
+    for name in ("weight_decay", "clip_norm", "label_smoothing", "modality_learning_rates"):
         compare(name.replace("_", " "), getattr(old.step, name), getattr(new.step, name))
     for option in Recipe.options():
         compare(option.name.replace("_", " "), *(getattr(each.recipe, option.name) for each in (old, new)))

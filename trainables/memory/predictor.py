@@ -113,8 +113,11 @@ class MemoryPredictor:
         """
         setting = replace(self.setting, **setting_changes(config))
         method, fields = split_config(config)
-        report = self._under(setting.same_memory()).predict(method, fields)
-        return replace(report, inference=self.predict_inference(method, fields)) if self.inference else report
+        under = self._under(setting.same_memory())
+        report = under.predict(method, fields)
+        if not self.inference:
+            return report
+        return replace(report, inference=under.predict_inference(method, fields))
 
     def predict_as_run(self, config: Mapping[str, Any], *, cached: bool, target: str) -> MemoryReport:
         """Return the memory of a configuration as the search runs it; see ``TrainingSetting.as_run``.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -174,11 +175,13 @@ class ParameterGroup:
         parameters: The parameters, in a fixed order.
         head: Whether they belong to the method's head.
         decays: Whether weight decay applies to them.
+        modality: The modality that they serve, if it was asked for; see ``FusionMethod.modality_of``.
     """
 
     parameters: list[nn.Parameter]
     head: bool
     decays: bool
+    modality: str | None = None
 
 
 class Inserted(nn.Module):
@@ -378,21 +381,36 @@ class FusionMethod(nn.Module):
         """Return the parameters that train, in a fixed order."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    def parameter_groups(self) -> list[ParameterGroup]:
+    def modality_of(self, name: str) -> str | None:
+        """Return the only modality that a trained parameter serves, by the parameter's name, or None.
+
+        By default, it is the modality in the name (``towers.text.…``, ``prompts.text.0``). In a method that
+        uses one modality, all parameters serve it.
+        """
+        if len(self.modalities) == 1:
+            return self.modalities[0]
+        return next((part for part in name.split(".") if part in self.modalities), None)
+
+    def parameter_groups(self, apart: Collection[str] = ()) -> list[ParameterGroup]:
         """Return the parameters that train, by whether they belong to the head and whether they decay.
 
         Weight decay is for the weight matrices of linear, convolution and embedding layers: parameters with
         the name ``weight`` and more than one dimension. Biases, norms, prompts, and tokens or factors that
         stand for themselves have other names or one dimension.
+
+        Args:
+            apart: Modalities whose parameters are in groups of their own.
         """
         of_head = {id(parameter) for parameter in self.head.parameters()}
-        groups = [ParameterGroup([], head, decays) for head in (False, True) for decays in (True, False)]
+        kinds = itertools.product((False, True), (True, False), (None, *sorted(apart)))
+        groups = {kind: ParameterGroup([], *kind) for kind in kinds}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 matrix = name.rpartition(".")[2] == "weight" and parameter.ndim > 1
-                group = groups[2 * (id(parameter) in of_head) + (not matrix)]
-                group.parameters.append(parameter)
-        return [group for group in groups if group.parameters]
+                modality = self.modality_of(name)
+                kind = id(parameter) in of_head, matrix, modality if modality in apart else None
+                groups[kind].parameters.append(parameter)
+        return [group for group in groups.values() if group.parameters]
 
     def trainable_parameter_count(self) -> int:
         """Return the number of trained scalars."""

@@ -74,6 +74,12 @@ class SequentialPipeline(FusionMethod):
             return "adds tokens to layers, and no encoder has any; choose another encoder"
         return super().refusal(encoders)
 
+    def modality_of(self, name: str) -> str | None:
+        """Return the modality whose encoder a parameter belongs to; all others serve the main one."""
+        if name.startswith("complementary_prompts."):
+            return self.complementary
+        return super().modality_of(name) or self.main
+
 
 class Mapper(nn.Module):
     """Maps the complementary vector to one prompt, f_m (MoPE paper, Eq. 3 and Sec. 4.1).

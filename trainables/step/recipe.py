@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from trainables.errors import UserError
 from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
 
 #: Heading in ``--help`` of the options that say how a trial learns.
 TRAINING = "Training"
-#: How the learning rate falls: along a half cosine or a line to 0, or not at all.
-SCHEDULES = ("cosine", "linear", "constant")
+#: How the learning rate falls: along a half cosine or a line to 0, in steps, or not at all.
+SCHEDULES = ("cosine", "linear", "step", "exponential", "constant")
+#: Default factors by which the rate falls in steps.
+GAMMA = {"step": 0.1, "exponential": 0.95}
 #: Where the weights of a head come from.
 HEAD_STARTS = ("random", "probe")
 #: The weights that a trial's results and checkpoint are of.
@@ -27,11 +30,37 @@ class Recipe(Settings):
     schedule: Annotated[
         str,
         Help(
-            "How the learning rate falls: along a half cosine or a straight line to 0 at the end of all "
-            "epochs, or not at all."
+            "How the learning rate falls. cosine and linear take it along a half cosine or a straight line "
+            "to 0 at the end of all epochs. step multiplies it by --gamma after the epochs in --milestones, "
+            "and exponential after every --decay-epochs epochs. constant leaves it."
         ),
         OneOf(SCHEDULES),
     ] = "cosine"
+    milestones: Annotated[
+        str | None,
+        Help(
+            "With --schedule step, the epochs after which the learning rate falls, for example 3,6.",
+            metavar="EPOCH[,EPOCH]",
+            default="half and three quarters of the epochs",
+        ),
+    ] = None
+    decay_epochs: Annotated[
+        int,
+        Help(
+            "With --schedule exponential, number of epochs after each of which the rate falls.", metavar="N"
+        ),
+        AtLeast(1),
+    ] = 1
+    gamma: Annotated[
+        float | None,
+        Help(
+            "What the learning rate is multiplied by when it falls in steps.",
+            metavar="FACTOR",
+            default=" or ".join(f"{factor} with --schedule {name}" for name, factor in GAMMA.items()),
+        ),
+        MoreThan(0),
+        AtMost(1),
+    ] = None
     warm_up: Annotated[
         float,
         Help(
@@ -67,23 +96,57 @@ class Recipe(Settings):
         OneOf(KEPT),
     ] = "best"
 
-    def share(self, step: int, steps: int) -> float:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _epochs(self.milestones)
+
+    def share(self, step: int, steps: int, epochs: int) -> float:
         """Return the share of the learning rate with which a step is taken.
 
-        The share rises linearly over the first ``warm_up`` of the steps, and is never 0.
+        The share rises linearly over the first ``warm_up`` of the steps.
 
         Args:
             step: Number of the step, from 0.
             steps: Number of all planned steps.
+            epochs: Number of all planned epochs.
 
-        >>> [round(Recipe(schedule="linear", warm_up=0.5).share(step, 4), 2) for step in range(4)]
+        >>> [round(Recipe(schedule="linear", warm_up=0.5).share(step, 4, 2), 2) for step in range(4)]
         [0.33, 0.5, 0.5, 0.25]
+        >>> falling = Recipe(schedule="step", milestones="1,3", gamma=0.5, warm_up=0)
+        >>> [falling.share(step, 8, 4) for step in range(8)]
+        [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
         """
         rising = min((step + 1) / (round(self.warm_up * steps) + 1), 1)
-        done = min(step / steps, 1)
-        falling = {
-            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-            "linear": 1 - done,
-            "constant": 1.0,
-        }
-        return rising * falling[self.schedule]
+        return rising * self._falling(min(step / steps, 1), step * epochs // steps, epochs)
+
+    def _falling(self, done: float, epoch: int, epochs: int) -> float:
+        """Return the schedule's share without the warm-up.
+
+        Args:
+            done: Share of the steps that were taken.
+            epoch: Number of finished epochs.
+            epochs: Number of all planned epochs.
+        """
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "linear":
+            return 1 - done
+        if self.schedule == "constant":
+            return 1.0
+        gamma = GAMMA[self.schedule] if self.gamma is None else self.gamma
+        if self.schedule == "exponential":
+            return gamma ** (epoch // self.decay_epochs)
+        milestones = _epochs(self.milestones) or (epochs / 2, 3 * epochs / 4)
+        return gamma ** sum(epoch >= milestone for milestone in milestones)
+
+
+def _epochs(text: str | None) -> tuple[int, ...]:
+    """Return the numbers of epochs in a text such as ``3,6``.
+
+    Raises:
+        UserError: If the text is not of that form.
+    """
+    parts = text.split(",") if text else []
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise UserError(f"--milestones {text}: write numbers of epochs from 1 on, e.g. 3,6")
+    return tuple(map(int, parts))

@@ -32,7 +32,7 @@ PREFIXES = ("computed", "cached", "offloaded")
 #: Kinds of device that memory is predicted for.
 TARGETS = ("cuda", "cpu")
 #: Class in ``torch.optim`` by name of the optimizer.
-OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD"}
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
 
 #: Heading in ``--help`` of the options that describe a sample.
 SAMPLES = "Data and encoders"
@@ -109,7 +109,10 @@ class StepSettings(PrecisionSettings):
     ] = True
     optimizer: Annotated[
         str,
-        Help("Optimizer of the trained parameters: AdamW, or SGD with momentum 0.9."),
+        Help(
+            "Optimizer of the trained parameters: AdamW, Adam, or SGD with momentum 0.9. The weight decay of "
+            "the last two is a penalty, which is part of the gradient."
+        ),
         OneOf(tuple(OPTIMIZERS)),
     ] = "adamw"
     optimizer_kernel: Annotated[
@@ -159,9 +162,21 @@ class StepSettings(PrecisionSettings):
         AtLeast(0),
         AtMost(1),
     ] = 0
+    modality_learning_rates: Annotated[
+        str | None,
+        Help(
+            "Learning rates of what trains for one modality, such as its encoder's prompts, as multiples of "
+            "the configuration's: text=1.25,image=0.5. What serves several modalities has the "
+            "configuration's.",
+            metavar="MODALITY=FACTOR[,…]",
+            panel=TRAINING,
+            default="1 for all",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        read_rates(self.modality_learning_rates)
         if self.batch_size % self.gradient_accumulation:
             raise UserError(
                 f"--gradient-accumulation {self.gradient_accumulation}: must divide --batch-size, "
@@ -276,6 +291,8 @@ class TrainingSetting(StepSettings):
             weight_decay=0.0,
             clip_norm=None,
             label_smoothing=0.0,
+            optimizer="adamw",
+            modality_learning_rates=None,
         )
 
     def same_memory(self) -> TrainingSetting:
@@ -288,6 +305,7 @@ class TrainingSetting(StepSettings):
             weight_decay=float(self.weight_decay > 0),
             clip_norm=None if self.clip_norm is None else 1.0,
             label_smoothing=float(self.label_smoothing > 0),
+            modality_learning_rates=",".join(f"{name}=1" for name in sorted(self.modality_rates)) or None,
         )
 
     def autocast(self, device: torch.device, *, cached: bool = True) -> AbstractContextManager[Any]:
@@ -303,6 +321,11 @@ class TrainingSetting(StepSettings):
             return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cached)
         return nullcontext()
 
+    @property
+    def modality_rates(self) -> dict[str, float]:
+        """The factors of ``modality_learning_rates`` by modality."""
+        return read_rates(self.modality_learning_rates)
+
     def make_optimizer(
         self, method: FusionMethod, learning_rate: float, head_learning_rate: float = 1.0
     ) -> torch.optim.Optimizer:
@@ -310,16 +333,27 @@ class TrainingSetting(StepSettings):
 
         Args:
             method: The method.
-            learning_rate: Learning rate of all but the head.
+            learning_rate: Learning rate of what is neither the head nor of a modality with its own.
             head_learning_rate: That of the head, as a multiple of ``learning_rate``.
+
+        Raises:
+            UserError: If ``modality_learning_rates`` names a modality that the method does not get.
         """
+        rates = self.modality_rates
+        for modality in rates.keys() - method.context.towers.keys():
+            raise UserError(
+                f"--modality-learning-rates {modality}: no such modality; there are: "
+                f"{', '.join(method.context.towers)}"
+            )
         groups = [
             {
                 "params": group.parameters,
-                "lr": learning_rate * (head_learning_rate if group.head else 1),
+                "lr": learning_rate
+                * (head_learning_rate if group.head else 1)
+                * rates.get(group.modality or "", 1),
                 "weight_decay": self.weight_decay if group.decays else 0.0,
             }
-            for group in method.parameter_groups()
+            for group in method.parameter_groups(rates)
         ]
         return self.optimizer_of(groups, learning_rate)
 
@@ -343,3 +377,27 @@ class TrainingSetting(StepSettings):
             fused=self.optimizer_kernel == "fused",
             **options,
         )
+
+
+def read_rates(text: str | None) -> dict[str, float]:
+    """Return the factors in a text such as ``text=1.25,image=0.5``, by modality.
+
+    >>> read_rates("text=1.25, image=.5")
+    {'text': 1.25, 'image': 0.5}
+
+    Raises:
+        UserError: If the text is not of that form.
+    """
+    rates = {}
+    for part in text.split(",") if text else ():
+        modality, _, factor = (word.strip() for word in part.partition("="))
+        try:
+            rates[modality] = float(factor)
+        except ValueError:
+            rates[modality] = 0
+        if not modality or not 0 < rates[modality] <= 1e6:
+            raise UserError(
+                f"--modality-learning-rates {text}: write MODALITY=FACTOR with factors above 0, e.g. "
+                "text=1.25,image=0.5"
+            )
+    return rates

@@ -69,7 +69,7 @@ class SupernetTrainer(ScheduledTraining):
     ) -> None:
         steps = epochs * -(-rows // setting.batch_size)
         recipe = replace(recipe, warm_up=max(recipe.warm_up, WARM_UP))
-        super().__init__(supernet.largest, setting, recipe, learning_rate, steps)
+        super().__init__(supernet.largest, setting, recipe, learning_rate, steps, epochs)
         self.supernet = supernet
         self.rows = rows
         self.load = load

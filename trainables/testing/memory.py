@@ -43,8 +43,13 @@ SETTINGS: list[dict[str, Any]] = [
 #: Further settings, in which only the default cases are checked.
 MORE_SETTINGS: list[dict[str, Any]] = [
     {"gradient_checkpointing": True, "optimizer": "sgd", "weight_decay": 0.0},
-    {"precision": "bf16", "label_smoothing": 0.1},
-    {"precision": "bf16-frozen", "gradient_accumulation": 3, "weight_decay": 0.0},
+    {"precision": "bf16", "label_smoothing": 0.1, "optimizer": "adam"},
+    {
+        "precision": "bf16-frozen",
+        "gradient_accumulation": 3,
+        "weight_decay": 0.0,
+        "modality_learning_rates": "text=0.5",
+    },
     {"optimizer_kernel": "foreach", "prefix": "cached", "skip_unused": True, "clip_norm": 1.0},
     {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False, "clip_norm": 0.1},
 ]

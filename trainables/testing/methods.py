@@ -302,11 +302,13 @@ def check_the_head_is_linear_and_comes_last(name: str, config: dict[str, Any]) -
 def check_every_trained_parameter_is_in_one_group(name: str, config: dict[str, Any]) -> None:
     """Check that an optimizer gets every trained parameter once, and that only matrices decay."""
     method = build(name, config)
-    groups = method.parameter_groups()
-    grouped = [id(parameter) for group in groups for parameter in group.parameters]
-    assert sorted(grouped) == sorted(map(id, method.trainable_parameters()))
-    assert all(parameter.ndim > 1 for group in groups if group.decays for parameter in group.parameters)
-    assert any(group.head and group.decays for group in groups)
+    for apart in ((), method.modalities):
+        groups = method.parameter_groups(apart)
+        grouped = [id(parameter) for group in groups for parameter in group.parameters]
+        assert sorted(grouped) == sorted(map(id, method.trainable_parameters()))
+        assert all(parameter.ndim > 1 for group in groups if group.decays for parameter in group.parameters)
+        assert any(group.head and group.decays for group in groups)
+        assert {group.modality for group in groups} <= {None, *apart}
 
 
 def check_every_modality_counts(name: str) -> None:

@@ -75,6 +75,7 @@ class ScheduledTraining:
         recipe: Schedule and so on.
         learning_rate: Peak learning rate.
         steps: Number of planned steps.
+        epochs: Number of planned epochs.
     """
 
     def __init__(
@@ -84,12 +85,13 @@ class ScheduledTraining:
         recipe: Recipe,
         learning_rate: float,
         steps: int,
+        epochs: int,
     ) -> None:
         self.setting = setting
         self.epoch = 0
         self.optimizer = setting.make_optimizer(method, learning_rate, recipe.head_learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: recipe.share(step, steps)
+            self.optimizer, lambda step: recipe.share(step, steps, epochs)
         )
 
     def finish_epoch(self, train_loss: float) -> None:
@@ -148,7 +150,7 @@ class Trainer(ScheduledTraining):
         seed: int,
         task: Task,
     ) -> None:
-        super().__init__(method, setting, recipe, learning_rate, epochs * len(train))
+        super().__init__(method, setting, recipe, learning_rate, epochs * len(train), epochs)
         self.method = method
         self.train_loader = train
         self.seed = seed

@@ -40,6 +40,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "label_smoothing": ("0.1", 0.1),
     "warm_up": ("0.2", 0.2),
     "temperature": ("0.05", 0.05),
+    "modality_learning_rates": ("text=2", "text=2"),
+    "milestones": ("3,6", "3,6"),
+    "gamma": ("0.5", 0.5),
 }
 #: What else must be given.
 TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}

@@ -13,12 +13,12 @@ from trainables.step import Recipe, TrainingSetting
 from trainables.testing.cases import build
 from trainables.trial.trainer import ScheduledTraining
 
-STEPS = 10
+STEPS, EPOCHS = 10, 5
 
 
-def _rates(recipe: Recipe) -> list[list[float]]:
+def _rates(recipe: Recipe, setting: TrainingSetting | None = None, name: str = "lora") -> list[list[float]]:
     """The rates of all but the head, and of the head, in each step of a training at 0.01."""
-    training = ScheduledTraining(build("lora", {}), TrainingSetting(), recipe, 0.01, STEPS)
+    training = ScheduledTraining(build(name, {}), setting or TrainingSetting(), recipe, 0.01, STEPS, EPOCHS)
     rates = []
     for _ in range(STEPS):
         groups = training.optimizer.param_groups
@@ -46,6 +46,35 @@ def test_schedules() -> None:
     assert _rates(Recipe(schedule="linear", warm_up=0))[0] == pytest.approx(falling)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "theirs"),
+    [
+        (
+            {"schedule": "step", "milestones": "1,3", "gamma": 0.4},
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 3], 0.4),
+        ),
+        (
+            {"schedule": "exponential", "gamma": 0.9},
+            lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9),
+        ),
+        (
+            {"schedule": "exponential", "decay_epochs": 2, "gamma": 0.1},
+            lambda o: torch.optim.lr_scheduler.StepLR(o, 2, 0.1),
+        ),
+    ],
+    ids=["step", "exponential", "every second epoch"],
+)
+def test_rates_fall_after_epochs_as_those_of_pytorch(recipe, theirs) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule = theirs(optimizer)
+    expected = []
+    for _ in range(EPOCHS):
+        expected += schedule.get_last_lr() * (STEPS // EPOCHS)
+        optimizer.step()
+        schedule.step()
+    assert _rates(Recipe(warm_up=0, **recipe))[0] == pytest.approx(expected)
+
+
 def test_the_rate_rises_over_the_warm_up() -> None:
     rates = _rates(Recipe(schedule="constant", warm_up=0.4))[0]
     assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008] + [0.01] * 6)
@@ -56,8 +85,42 @@ def test_the_head_has_its_own_rate() -> None:
     assert head == bias == pytest.approx([0.1 * rate for rate in others[0]])
 
 
+def test_a_modality_has_its_own_rate() -> None:
+    """MoPE's paper has one for vision and another for text, whichever of them is the main modality."""
+    method = build("mope", {})
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    setting = TrainingSetting(modality_learning_rates="text=1.25")
+    rates = {
+        names[id(parameter)]: group["lr"]
+        for group in setting.make_optimizer(method, 4e-4).param_groups
+        for parameter in group["params"]
+    }
+    text = {name for name, rate in rates.items() if rate == pytest.approx(5e-4)}
+    assert text == {name for name in rates if name.startswith("complementary_prompts")} != set()
+    assert all(rates[name] == 4e-4 for name in rates.keys() - text)
+
+
+def test_only_a_modality_that_is_there_has_its_own_rate() -> None:
+    with pytest.raises(UserError, match=r"--modality-learning-rates audio: no such modality; .*text, image"):
+        TrainingSetting(modality_learning_rates="audio=2").make_optimizer(build("pmf", {}), 1e-3)
+    for text in ("text", "text=0", "text=fast", "=2"):
+        with pytest.raises(UserError, match=r"--modality-learning-rates .*write MODALITY=FACTOR"):
+            TrainingSetting(modality_learning_rates=text)
+
+
 @pytest.mark.parametrize(
-    "bad", [{"warm_up": 1.1}, {"schedule": "step"}, {"head_learning_rate": 0}, {"keep": "first"}], ids=str
+    "bad",
+    [
+        {"warm_up": 1.1},
+        {"schedule": "steps"},
+        {"milestones": "3;6"},
+        {"milestones": "0,6"},
+        {"gamma": 0},
+        {"decay_epochs": 0},
+        {"head_learning_rate": 0},
+        {"keep": "first"},
+    ],
+    ids=str,
 )
 def test_other_values_are_refused(bad) -> None:
     with pytest.raises(UserError):

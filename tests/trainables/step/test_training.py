@@ -71,8 +71,23 @@ def test_labels_are_smoothed_in_training_only() -> None:
 
 
 def test_settings_that_need_equal_memory_share_a_prediction() -> None:
-    for changes in ({"weight_decay": 0.01}, {"clip_norm": 2.5}, {"label_smoothing": 0.1}):
-        (name,) = changes
-        several = [TrainingSetting(**{name: value}).same_memory() for value in (changes[name], 0.5)]
+    for name, values, none in (
+        ("weight_decay", (0.01, 0.5), 0.0),
+        ("clip_norm", (2.5, 0.5), None),
+        ("label_smoothing", (0.1, 0.5), 0.0),
+        ("modality_learning_rates", ("text=2", "text=.5"), None),
+    ):
+        several = [TrainingSetting(**{name: value}).same_memory() for value in values]
         assert several[0] == several[1]
-        assert several[0] != TrainingSetting(**{name: None if name == "clip_norm" else 0.0}).same_memory()
+        assert several[0] != TrainingSetting(**{name: none}).same_memory()
+
+
+@pytest.mark.parametrize(("optimizer", "kept"), [("adamw", 0.95), ("adam", None), ("sgd", 0.95)])
+def test_a_decay_is_decoupled_only_in_adamw(optimizer, kept) -> None:
+    method = build("linear", {})
+    before = method.head.weight.detach().clone()
+    method.head.weight.grad = torch.zeros_like(before)
+    TrainingSetting(weight_decay=0.5, optimizer=optimizer).make_optimizer(method, 0.1).step()
+    # The first step of Adam has the size of the rate, whatever the gradient
+    expected = before * kept if kept else before - 0.1 * before.sign()
+    assert torch.allclose(method.head.weight, expected, atol=1e-4)
