@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ from trainables.towers import (
     load_tower,
     resolve_encoder,
     resolve_encoders,
+    save_encoder,
 )
 
 #: Outputs that callers may request from a layer.
@@ -377,6 +380,26 @@ def check_its_training_memory_is_predicted(family: str, pooling: str) -> None:
     assert MemoryPredictor(sources, task, setting).predict("late_concat", {}) == real
 
 
+def check_it_is_saved_with_trained_weights_and_named(family: str, pooling: str) -> None:
+    """Check that a folder with trained weights is an encoder that computes what the trained one does."""
+    source, tower = _source(family, pooling), _tower(family, pooling=pooling)
+    if family in _FLAT:
+        with refused("is a part of an encoder"):
+            save_encoder(source, {}, Path("nowhere"))
+        return
+    trained = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in tower.named_parameters()}
+    tower.load_state_dict(trained, strict=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "encoder"
+        save_encoder(source, trained, folder)
+        saved = resolve_encoder(source.modality, str(folder))
+        assert (saved.pooling, saved.width, saved.depth) == (pooling, source.width, source.depth)
+        assert saved.fingerprint() != source.fingerprint()
+        with torch.no_grad():
+            again = load_tower(saved).pooled(_inputs(tower))
+            assert torch.allclose(again, tower.pooled(_inputs(tower)), atol=1e-6)
+
+
 def check_takes_other_image_sizes(family: str) -> None:
     """Check that smaller images give fewer tokens."""
     tower = _tower(family)
@@ -397,6 +420,7 @@ _OF_POOLINGS = (
     check_pooling_reads_what_its_name_says,
     check_every_parameter_trains_with_the_encoder,
     check_its_training_memory_is_predicted,
+    check_it_is_saved_with_trained_weights_and_named,
 )
 #: Checks of families that have layers.
 _OF_LAYERED = (

@@ -14,6 +14,7 @@ from trainables.towers.base import (
 from trainables.towers.bundled import BUNDLED
 from trainables.towers.features import PREFIX as FEATURES_PREFIX
 from trainables.towers.pooling import POOLINGS
+from trainables.towers.saving import save_encoder
 from trainables.towers.source import (
     ARCHITECTURES,
     ATTENTION,
@@ -49,5 +50,6 @@ __all__ = [
     "read_config",
     "resolve_encoder",
     "resolve_encoders",
+    "save_encoder",
     "usual_image_size",
 ]

@@ -309,13 +309,14 @@ def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool
     Raises:
         UserError: If the weights are missing or cannot be loaded.
     """
-    tower = _load(source, attention, weights=weights)
+    tower = source.family.tower(source.modality, load_model(source, attention=attention, weights=weights))
     tower.pooling = source.pooling
     tower.pretrained = not source.from_seed
     return tower
 
 
-def _load(source: EncoderSource, attention: str, *, weights: bool) -> Tower:
+def load_model(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> nn.Module:
+    """Load the model of an encoder, from which its tower is made; see ``load_tower``."""
     family = source.family
     model_class = family.model_class()
     config = copy.deepcopy(source.config)
@@ -325,7 +326,8 @@ def _load(source: EncoderSource, attention: str, *, weights: bool) -> Tower:
 
         try:
             with no_init_weights():
-                return family.tower(source.modality, model_class(config, **family.options()))
+                empty: nn.Module = model_class(config, **family.options())
+                return empty
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             reason = _first_line(error)
             raise UserError(f"encoder '{source.name}': its settings make no model ({reason})") from error
@@ -334,7 +336,8 @@ def _load(source: EncoderSource, attention: str, *, weights: bool) -> Tower:
     if source.from_seed:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return family.tower(source.modality, model_class(config))
+            new: nn.Module = model_class(config)
+            return new
     try:
         model: nn.Module = model_class.from_pretrained(
             location, config=config, dtype=torch.float32, weights_only=True, **family.options()
@@ -346,7 +349,7 @@ def _load(source: EncoderSource, attention: str, *, weights: bool) -> Tower:
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
-    return family.tower(source.modality, model)
+    return model
 
 
 def _quiet() -> None:

@@ -55,6 +55,11 @@ def stated_pooling(name: str, location: str, commit: str | None, accepted: Seque
     return None
 
 
+def stating(pooling: str) -> dict[str, str]:
+    """Return the content of a file from which ``stated_pooling`` reads a pooling."""
+    return {_NAME: next(theirs for theirs, ours in _OURS.items() if ours == pooling)}
+
+
 def _ways(stated: dict[str, Any]) -> list[str]:
     """Return the names of the ways of pooling in a file's content, whose outputs would be concatenated."""
     named = stated.get(_NAME)

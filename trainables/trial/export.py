@@ -1,0 +1,64 @@
+"""Trained encoders as folders that further searches can name as their encoders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from trainables.configuration import split_config
+from trainables.errors import UserError
+from trainables.methods import MethodContext, get_method
+from trainables.notices import tell
+from trainables.towers import EncoderSource, load_tower, save_encoder
+from trainables.trial.assignment import Assignment
+from trainables.trial.checkpoint import WEIGHTS, check
+from trainables.trial.workbench import TrialSpec
+
+
+def export_encoders(spec: TrialSpec, assignment: Assignment, folder: Path) -> dict[str, Path]:
+    """Write the encoders that a trial has trained as a whole, each into a folder named by its modality.
+
+    Args:
+        spec: Settings that all trials share.
+        assignment: The trial; it has a checkpoint.
+        folder: Where to put the folders; those of an earlier call are replaced.
+
+    Returns:
+        The folders by modality; none if the method trains no whole encoder.
+
+    Raises:
+        DamagedError: If the weights are not what was written.
+    """
+    sources = spec.sources()
+    trained = _trained(assignment, sources)
+    if not trained:
+        return {}
+    assert assignment.checkpoint is not None
+    with assignment.checkpoint.as_directory() as checkpoint:
+        check(Path(checkpoint), [WEIGHTS])
+        weights = load_file(Path(checkpoint) / WEIGHTS)
+    folders = {}
+    for modality in sorted(trained):
+        start = f"towers.{modality}."
+        own = {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
+        shutil.rmtree(folder / modality, ignore_errors=True)
+        try:
+            save_encoder(sources[modality], own, folder / modality)
+        except UserError as error:
+            tell(str(error))
+            continue
+        folders[modality] = folder / modality
+    return folders
+
+
+def _trained(assignment: Assignment, sources: Mapping[str, EncoderSource]) -> frozenset[str]:
+    """Return the modalities whose whole encoder trains in a configuration; no weights are loaded."""
+    name, fields = split_config(assignment.config)
+    method = get_method(name).method
+    with torch.device("meta"):
+        towers = {modality: load_tower(source, weights=False) for modality, source in sources.items()}
+    return method.trained_encoders(MethodContext(towers, 1), method.config_class.from_dict(fields))
