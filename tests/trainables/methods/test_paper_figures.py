@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.trainables.methods.paper import (
+    MM_IMDB_CLASSES,
     POOLER,
     SWIN_HEAD,
     swin_parameters,
@@ -24,6 +25,8 @@ from trainables.methods.sequence_fusion import FusionShape, OuterProductFusion, 
 #: A classifier of 101 classes on one vector of width 768, and on two side by side.
 HEAD = 768 * 101 + 101
 WIDE_HEAD = 1536 * 101 + 101
+#: A classifier of MM-IMDB's classes on BERT's vector.
+BERT_HEAD = (768 + 1) * MM_IMDB_CLASSES
 
 
 def _base(method: str, **config: Any) -> Callable[[], int]:
@@ -81,6 +84,10 @@ FIGURES = [
     # 2.556 M: "2.5" is cut off, not rounded
     Figure("PMF Tab. 2", "PMF", _base("pmf"), 2_556_106, 2.5, within=0.03),
     Figure("PMF Tab. 2", "PMF-large", _large("pmf"), 4_456_650, 4.5),
+    Figure("MoPE Tab. 1", "ImgOnly", _swin("image_only"), 86_743_224 + SWIN_HEAD, 86.9, within=0.002),
+    Figure("MoPE Tab. 1", "TextOnly", _swin("text_only"), 108_891_648 + BERT_HEAD, 109.0, within=0.001),
+    Figure("MoPE Tab. 1", "P-ImgOnly", _swin("vpt", n_prompts=6), 72_192 + SWIN_HEAD, 0.1, -SWIN_HEAD),
+    Figure("MoPE Tab. 1", "P-TextOnly", _swin("p_bert", n_prompts=6), 55_296 + BERT_HEAD, None, -BERT_HEAD),
     Figure("MoPE Tab. 1", "k=4", _swin("mope", n_experts=4), 1_506_048 + SWIN_HEAD, 1.5, -SWIN_HEAD),
     Figure("MoPE Tab. 1", "k=16", _swin("mope"), 2_593_536 + SWIN_HEAD, 2.6, -SWIN_HEAD),
     Figure(
