@@ -54,9 +54,7 @@ def fused(encoders: Mapping[str, EncoderSource], task: Task) -> dict[str, Encode
     found = {m: encoder for m, encoder in encoders.items() if m != task.query.modality}
     if len(found) == len(encoders) or not found:
         known = ", ".join(encoders)
-        raise UserError(
-            f"--query {task.query.modality}: must be one of several modalities, {known}"
-        )
+        raise UserError(f"--query {task.query.modality}: must be one of several modalities, {known}")
     return found
 
 
