@@ -4,7 +4,7 @@ They are fitted exactly, in seconds, with the strength of the penalty chosen on 
 runs them before its first trial. A method can start its head from such a solution.
 """
 
-from trainables.probe.features import pooled_features
+from trainables.probe.features import own_features, pooled_features
 from trainables.probe.memory import predict_probe
 from trainables.probe.probe import Probe, Prober, Probes
 from trainables.probe.solver import STRENGTHS, LinearSolution, solve_linear
@@ -15,6 +15,7 @@ __all__ = [
     "Probe",
     "Prober",
     "Probes",
+    "own_features",
     "pooled_features",
     "predict_probe",
     "solve_linear",

@@ -20,6 +20,9 @@ from trainables.progress import Tick, no_tick
 from trainables.step.setting import TrainingSetting
 from trainables.towers import Sequence, Tower
 
+#: Number of rows whose features are read at once.
+_AT_ONCE = 1024
+
 
 def pooled_features(
     data: PreparedData,
@@ -68,6 +71,34 @@ def pooled_features(
     found = {pooling: as_tensor(np.load(entry / f"{pooling}.npy"))[index] for pooling in tower.POOLINGS}
     release(entry)
     return found
+
+
+def own_features(data: PreparedData, split: str, modality: str) -> dict[str, Tensor]:
+    """Return the features of all rows of a split as no encoder has changed them, of shape (N, F) each.
+
+    A probe reads them where the encoder is new: its random weights would only blur them.
+
+    Args:
+        data: The prepared dataset.
+        split: ``train``, ``validation`` or ``test``.
+        modality: A modality of extracted features.
+
+    Returns:
+        ``mean``, the mean of a row's vectors, and ``max``, the largest value of each feature, unless all rows
+        have a single vector. A row without vectors has zeros.
+    """
+    rows = data.split(split)
+    cells = rows.cells[modality]
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for part in torch.arange(len(cells)).split(_AT_ONCE):
+        inputs = cells.inputs(part)
+        vectors, real = inputs["features"], inputs["attention_mask"][..., None]
+        count = real.sum(dim=1)
+        found["mean"].append((vectors * real).sum(dim=1) / count.clamp(min=1))
+        if vectors.shape[1] > 1:
+            largest = vectors.masked_fill(~real, -torch.inf).amax(dim=1)
+            found["max"].append(largest.masked_fill(count == 0, 0))
+    return {pooling: torch.cat(vectors)[rows.index[modality]] for pooling, vectors in found.items()}
 
 
 def _compute(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.methods.linear import Linear, LinearConfig
+from trainables.towers import EncoderSource
 
 #: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as
 #: scipy hands them to its Fortran code and back, and the weights and gradients of a line search.
@@ -45,17 +46,27 @@ def predict_probe(
         forward = replace(forward, inference=inference)
     if forward.target != "cpu":
         return forward
-    width = sum(predictor.encoders[modality].width for modality in modalities)
+    width = sum(probed_width(predictor.encoders[modality]) for modality in modalities)
     splits = rows["train"], rows["validation"]
     if query is None:
         weights, features, rest = solver_memory(*splits, width, predictor.task.output_size)
     else:
-        weights, features, rest = ridge_memory(*splits, width, predictor.encoders[query.modality].width)
+        weights, features, rest = ridge_memory(
+            *splits, width, probed_width(predictor.encoders[query.modality])
+        )
     if forward.total >= weights + features + rest:
         return forward
     return replace(
         forward, total=weights + features + rest, weights=weights, activations=features, temporary=rest
     )
+
+
+def probed_width(encoder: EncoderSource) -> int:
+    """Return the number of features that a probe reads of a modality: the encoder's own, or those it encodes.
+
+    See ``own_features``.
+    """
+    return int(encoder.config.feature_size) if encoder.from_seed else encoder.width
 
 
 def solver_memory(train: int, validation: int, width: int, outputs: int) -> tuple[int, int, int]:

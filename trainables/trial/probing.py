@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from trainables.data import SPLITS, FeatureCache
-from trainables.probe import Prober, Probes, pooled_features
+from trainables.probe import Prober, Probes, own_features, pooled_features
 from trainables.progress import Tick, no_tick
 from trainables.step.precision import default_device
+from trainables.towers import Tower
 from trainables.trial.workbench import TrialSpec, Workbench
 
 
@@ -23,25 +25,28 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
     bench = Workbench(spec, device, threads, tick)
     context = bench.context(spec.setting)
     towers = {m: tower.fork(matrices=context.frozen_matrices) for m, tower in context.towers.items()}
+
+    def reading(split: str, modality: str, tower: Tower) -> dict[str, Tensor]:
+        if not tower.pretrained:
+            return own_features(bench.data, split, modality)
+        return pooled_features(
+            bench.data,
+            split,
+            tower,
+            spec.setting,
+            encoder=spec.fingerprints[modality],
+            device=device,
+            cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
+            needed=spec.prefixes.get(modality, ()),
+            tick=tick,
+        )
+
     readings = {
-        split: {
-            modality: pooled_features(
-                bench.data,
-                split,
-                tower,
-                spec.setting,
-                encoder=spec.fingerprints[modality],
-                device=device,
-                cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
-                needed=spec.prefixes.get(modality, ()),
-                tick=tick,
-            )
-            for modality, tower in towers.items()
-        }
+        split: {modality: reading(split, modality, tower) for modality, tower in towers.items()}
         for split in SPLITS
     }
     labels = {split: bench.data.split(split).labels for split in SPLITS}
-    poolings = {modality: tower.pooling for modality, tower in towers.items()}
+    poolings = {m: tower.pooling if tower.pretrained else "mean" for m, tower in towers.items()}
     query, queries = bench.task.query, None
     if query is not None:
         pooling = poolings.pop(query.modality)

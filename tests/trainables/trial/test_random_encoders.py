@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from tests.trials import PMF
-from trainables.data import open_dataset, prepare
+from trainables.cache import cache_dir
+from trainables.data import PreparedData, open_dataset, prepare
+from trainables.probe import own_features
 from trainables.step import Recipe, TrainingSetting
 from trainables.towers import InputSizes, resolve_encoders
+from trainables.trial.probing import run_probes
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
 
@@ -42,10 +45,11 @@ def spec(workplace: Path, tiny_encoders: dict[str, Path]) -> TrialSpec:
         "text": str(tiny_encoders["bert"]),
         "face": "features:dim=6,width=16,depth=3,heads=2,max_length=4",
     }
-    encoders = resolve_encoders(names)
+    encoders, dataset = resolve_encoders(names), open_dataset(str(workplace))
     return TrialSpec(
         dataset=str(workplace),
-        prepared=prepare(open_dataset(str(workplace)), encoders, SIZES).key,
+        prepared=prepare(dataset, encoders, SIZES).key,
+        task=dataset.task.to_dict(),
         encoders=names,
         pooling={modality: encoder.pooling for modality, encoder in encoders.items()},
         kinds={modality: encoder.kind for modality, encoder in encoders.items()},
@@ -71,3 +75,16 @@ def test_they_learn_are_saved_and_only_the_others_are_cached(spec, tmp_path) -> 
     resumed = TrialRun(spec, run.assignment)
     resumed.load(tmp_path / "saved")
     assert resumed.epoch()["train_loss"] == run.epoch()["train_loss"]
+
+
+def test_a_probe_reads_what_they_encode(spec) -> None:
+    """It reads the features themselves, of which any encoder with random weights keeps less."""
+    rows = PreparedData(cache_dir() / "prepared" / spec.prepared).split("test")
+    vectors = rows.inputs("face", torch.arange(len(rows)))["features"]
+    found = own_features(PreparedData(cache_dir() / "prepared" / spec.prepared), "test", "face")
+    assert torch.allclose(found["mean"], vectors.mean(dim=1))
+    assert torch.equal(found["max"], vectors.amax(dim=1))
+    probes = run_probes(spec)
+    assert probes.joint.poolings["face"] == "mean"
+    assert probes.single["face"].metrics["test"]["accuracy"] == 1
+    assert probes.single["text"].metrics["test"]["accuracy"] < 0.8
