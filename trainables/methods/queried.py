@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -23,9 +22,9 @@ class Queried(FusionMethod):
     """A method that fuses *documents*, beside a *query* of another modality.
 
     The outputs (B, 2 E) are a document's and a query's vector, side by side. The method's head gives the
-    document's. The query's is a trained projection of what its own encoder pools, which is frozen. Both have
-    length 1, so that their dot product is the cosine of the angle between them. If the temperature is learnt,
-    the document's length is the temperature's inverse, as in CLIP.
+    document's. The query's is a trained projection of what its own encoder pools, which is frozen unless its
+    weights are random. Both have length 1, so that their dot product is a cosine. If the temperature is
+    learnt, the document's length is the temperature's inverse, as in CLIP.
 
     Args:
         document: The method, over all modalities but the query's, with outputs of size E.
@@ -49,6 +48,7 @@ class Queried(FusionMethod):
         self.elastic = document.elastic
         self.stacked = tuple(f"document.{path}" for path in document.stacked)
         self.document = document
+        self.trained |= document.trained
         self.towers.update(dict(document.towers.items()))
         self.projection = nn.Linear(self.tower(self.query).width, context.output_size // 2)
         self.head = nn.ModuleList([document.head, self.projection])
@@ -56,10 +56,9 @@ class Queried(FusionMethod):
         if query.temperature is not None:
             self.log_scale = nn.Parameter(torch.tensor(-math.log(query.temperature)))
 
-    def prefix_layers(self) -> dict[str, int]:
-        """Return the prefixes of the documents' towers, and all layers of the query's."""
-        own = {} if self._query_trains else {self.query: self.tower(self.query).depth}
-        return {**self.document.prefix_layers(), **own}
+    def untouched_layers(self) -> dict[str, int]:
+        """Return those of the documents' towers, and all layers of the query's."""
+        return {**self.document.untouched_layers(), self.query: self.tower(self.query).depth}
 
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Return the vectors of documents and queries; see ``FusionMethod.forward``."""
@@ -80,18 +79,12 @@ class Queried(FusionMethod):
         return self._with_query(self.document.conclude(documents), sequences)
 
     def _with_query(self, found: FusionOutput, batch: Mapping[str, ModalityInput]) -> FusionOutput:
-        with nullcontext() if self._query_trains else torch.no_grad():
-            pooled = self.tower(self.query).pooled(batch[self.query])
         documents = F.normalize(found.outputs.float(), dim=-1)
         if self.log_scale is not None:
             documents = documents * self._scale()
-        queries = F.normalize(self.projection(pooled).float(), dim=-1)
+        queries = F.normalize(self.projection(self.vector(batch, self.query)).float(), dim=-1)
         return FusionOutput(torch.cat([documents, queries], dim=-1), found.aux_loss)
 
     def _scale(self) -> Tensor:
         assert self.log_scale is not None
         return self.log_scale.clamp(max=math.log(MOST_SCALE)).exp()
-
-    @property
-    def _query_trains(self) -> bool:
-        return any(parameter.requires_grad for parameter in self.tower(self.query).parameters())

@@ -25,7 +25,7 @@ from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
 from trainables.units import GIB
 
-LINEAR = Assignment(config={"method": "linear", "learning_rate": 1e-2})
+LINEAR = Assignment(config={"method": "linear", "learning_rate": 3e-3})
 TASK = TaskSettings(task="retrieval", query="slant", embedding_size=32)
 
 
@@ -46,13 +46,13 @@ def spec(workplace) -> TrialSpec:
         fingerprints={modality: encoder.fingerprint() for modality, encoder in encoders.items()},
         setting=TrainingSetting(batch_size=32, target="cpu", **asdict(sizes)),
         recipe=Recipe(warm_up=0, head_start="random", keep="last"),
-        epochs=4,
+        epochs=10,
     )
 
 
 def test_it_learns_to_find_and_its_memory_is_the_predicted(spec) -> None:
     run = TrialRun(spec, LINEAR)
-    results = [run.epoch() for _ in range(4)]
+    results = [run.epoch() for _ in range(10)]
     chance = run.bench.task.guess(run.bench.data.split("validation").labels)
     assert results[-1]["r_at_10"] > 1.5 * chance["r_at_10"]
     assert results[-1]["reverse_mean_rank"] < chance["reverse_mean_rank"] / 1.5
