@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -114,9 +115,17 @@ def take_step(
     return loss.item()
 
 
-def train(method: FusionMethod, steps: int, setting: TrainingSetting | None = None) -> list[float]:
-    """Return the losses of some steps on the same batch."""
+def training_losses(
+    method: FusionMethod, steps: int, setting: TrainingSetting | None = None
+) -> Iterator[float]:
+    """Yield the losses of some steps on the same batch; a step is taken when its loss is asked for."""
     setting = setting or TrainingSetting()
     optimizer = setting.make_optimizer(method, 1e-2)
     method.train()
-    return [take_step(method, optimizer, setting) for _ in range(steps)]
+    for _ in range(steps):
+        yield take_step(method, optimizer, setting)
+
+
+def train(method: FusionMethod, steps: int) -> list[float]:
+    """Return the losses of some steps on the same batch."""
+    return list(training_losses(method, steps))

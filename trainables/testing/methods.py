@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from trainables.configuration import NO_OPTIONS
 from trainables.memory import measure_memory
+from trainables.memory.report import report_of
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.methods.heads import head_inputs, set_head
 from trainables.methods.space import SpaceContext
@@ -33,6 +34,7 @@ from trainables.testing.cases import (
     take_step,
     task,
     train,
+    training_losses,
 )
 from trainables.testing.checks import Check, refused
 from trainables.testing.tiny import (
@@ -145,16 +147,18 @@ def _assert_gradients(method: FusionMethod) -> None:
 
 
 def check_loss_falls(name: str, config: dict[str, Any]) -> None:
-    """Check that thirty steps on one batch lower the loss."""
-    losses = train(build(name, config, dropout=False), steps=30)
-    assert min(losses[-3:]) < 0.7 * losses[0]
+    """Check that at most thirty steps on one batch lower the loss."""
+    losses = training_losses(build(name, config, dropout=False), steps=30)
+    first = next(losses)
+    assert any(loss < 0.7 * first for loss in losses)
 
 
 def check_trains_in_bfloat16(name: str, config: dict[str, Any]) -> None:
-    """Check that a few steps lower the loss in bfloat16, with frozen weights stored in it."""
+    """Check that at most twelve steps lower the loss in bfloat16, with frozen weights stored in it."""
     method = build(name, config, dropout=False, frozen_matrices=torch.bfloat16)
-    losses = train(method, steps=12, setting=TrainingSetting(precision="bf16-frozen"))
-    assert min(losses) < 0.8 * losses[0]
+    losses = training_losses(method, steps=12, setting=TrainingSetting(precision="bf16-frozen"))
+    first = next(losses)
+    assert any(loss < 0.8 * first for loss in losses)
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in method.trainable_parameters())
 
 
@@ -247,15 +251,14 @@ def check_save_and_load(name: str, config: dict[str, Any]) -> None:
     torch.manual_seed(7)
     fresh = build_method(name, config, MethodContext(tiny_towers(), CLASSES, SIZES))
     fresh.load_trainable_state_dict(weights)
-    inputs, labels = make_batch()
+    inputs, _ = make_batch()
     with torch.no_grad():
         assert torch.equal(fresh.eval()(inputs).outputs, trained.eval()(inputs).outputs)
     with refused("another configuration"):
         fresh.load_trainable_state_dict({"other": torch.zeros(1)})
     # The file has a header, whose length is in the first eight bytes, then as many bytes as announced
     header = int.from_bytes(content[:8], "little")
-    announced = measure_memory(fresh, inputs, labels, TrainingSetting(), task()).checkpoint
-    assert len(content) == 8 + header + announced
+    assert len(content) == 8 + header + report_of(fresh, {}).checkpoint
 
 
 def check_gradient_checkpointing_changes_memory_only(name: str, config: dict[str, Any]) -> None:
@@ -375,12 +378,13 @@ def check_every_option_matters_and_is_checked(name: str, option: str) -> None:
     """Check that another value changes memory or the loss, and that invalid values are refused."""
     config = METHODS[name].config_class
     meta = next(f.metadata for f in dataclasses.fields(config) if f.name == option)
-    seen = []
-    for changes in ({}, {option: meta["other"]}):
-        method = build(name, changes)
-        report = measure_memory(method, *make_batch(), TrainingSetting(), task())
-        seen.append((report, train(method, steps=2)))
-    assert seen[0] != seen[1]
+    cases: tuple[dict[str, Any], ...] = ({}, {option: meta["other"]})
+    plain, changed = (
+        measure_memory(build(name, case), *make_batch(), TrainingSetting(), task()) for case in cases
+    )
+    if plain == changed:
+        losses, others = (train(build(name, case), steps=2) for case in cases)
+        assert losses != others
     bad = []
     if meta["low"] is not None:
         bad.append(meta["low"] - 1)
