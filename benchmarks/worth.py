@@ -250,9 +250,11 @@ def rows_of(
             "over_start": _difference(right.mean(axis=0), start.mean(axis=0)),
         }
         if method == NAS:
-            both = [seed for seed in right_of[NAS] if seed in right_of.get(NAS_FIRST, {})]
-            means = [np.mean([right_of[name][seed] for seed in both], axis=0) for name in (NAS, NAS_FIRST)]
-            row["over_first"] = _difference(*means) if both else None
+            row["over_first"] = None
+            first, best = right_of.get(NAS_FIRST, {}), right_of[NAS]
+            if both := [seed for seed in best if seed in first]:
+                means = (np.mean([of[seed] for seed in both], axis=0) for of in (best, first))
+                row["over_first"] = _difference(*means)
         yield row
 
 

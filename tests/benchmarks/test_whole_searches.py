@@ -46,3 +46,23 @@ def test_packing(tmp_path) -> None:
         assert 0 < row["fill"] <= row["highest_fill"] <= 1 + 1e-6
     assert measured["ratio"] == alone["makespan"] / packed["makespan"]
     assert {len(rows) for rows in document["simulated"].values()} == {5}
+
+
+def test_oneshot(run, squares, tiny_encoders) -> None:
+    """A supernet and its subnets, and then trials for as many seconds; each row is what its search found."""
+    encoders = f"--text-encoder {tiny_encoders['bert']} --image-encoder {tiny_encoders['vit']}"
+    document = run(
+        "oneshot",
+        *("--seeds", "1", "--engines", "random", "--epochs", "1", "--budget", "2"),
+        *("--oneshot", "--supernet-epochs 1 --num-samples 6 --finalists 2 --tau-samples 0 --epochs 1"),
+        *("--common", f"--dataset {squares} {encoders} --image-size 32 --batch-size 16"),
+        out="--json",
+    )
+    oneshot, trials = document["rows"]
+    assert (oneshot["evaluated"], oneshot["trials"]) == (6, 2)
+    assert trials["trials"] > 1
+    assert oneshot["sample_epochs"] == 48 * 3
+    for row in (oneshot, trials):
+        assert 0 < row["front"] <= row["trials"] == len(row["curve"])
+        assert row["curve"][-1]["hypervolume"] == pytest.approx(row["hypervolume"])
+        assert 0 < row["curve"][0]["seconds"] <= row["curve"][-1]["seconds"] < row["seconds"]
