@@ -62,12 +62,10 @@ def behavior_checks(name: str) -> Iterator[Check]:
     yield Check(check_is_described, (name,))
     for modalities in FUSED:
         yield Check(check_takes_modalities_or_says_why_not, (name, modalities))
-    for pooling in _POOLINGS:
-        slow = pooling != "mean"
-        yield Check(check_trains_in_another_pooling, (name, pooling), slow)
-        yield Check(check_a_pooling_changes_the_outputs_where_it_is_used, (name, pooling), slow)
-        for checked in _OF_POOLINGS:
-            yield Check(checked, (name, {}, pooling), slow)
+    yield Check(check_trains_in_another_pooling, (name, _POOLING))
+    yield Check(check_a_pooling_changes_the_outputs_where_it_is_used, (name, _POOLING))
+    for checked in _OF_POOLING:
+        yield Check(checked, (name, {}, _POOLING))
     for field in dataclasses.fields(METHODS[name].config_class):
         yield Check(check_every_option_matters_and_is_checked, (name, field.name), slow=True)
     for config in default_cases(name):
@@ -427,10 +425,11 @@ _OF_OPTIONS = (
     check_gradient_graph_stops_at_the_prefix,
     check_padding_that_all_texts_have_changes_nothing,
 )
-#: Poolings in which the default configuration is checked, in addition to the encoders' own.
-_POOLINGS = ("mean", "max")
-#: Checks of the default configuration in another pooling of the text.
-_OF_POOLINGS = (
+#: The pooling of the text in which the default configuration is checked, in addition to the encoder's own. It
+#: reads all tokens.
+_POOLING = "mean"
+#: Checks of the default configuration in this pooling.
+_OF_POOLING = (
     check_training_from_a_cached_prefix_is_the_same,
     check_skipping_unused_outputs_changes_nothing,
     check_padding_that_all_texts_have_changes_nothing,

@@ -645,17 +645,17 @@ def test_what_was_said_of_a_proposal_must_be_what_was_written(tmp_path: Path) ->
 
 @pytest.mark.parametrize("settings", [{}, {"defer": True}, {"sampler": "evolution"}])
 def test_probes_change_nothing_that_is_proposed(settings) -> None:
-    searchers = [make_searcher(num_samples=12, **settings) for _ in range(2)]
+    searchers = [make_searcher(num_samples=8, **settings) for _ in range(2)]
     probes(searchers[1].history, 0.35, 0.6, text=0.2)
     proposed: list[list[Any]] = [[], []]
-    for number in range(12):
+    for number in range(8):
         for searcher, configs in zip(searchers, proposed, strict=True):
             searcher.suggest(str(number))
             configs.append(searcher.history.leg(str(number)).config)
             finish(searcher, str(number), 0.3 + 0.05 * configs[-1]["n_fusion_layers"])
     assert proposed[0] == proposed[1]
     assert next(record.trial_id for record in searchers[1].history.front()) == "probe:text"
-    assert searchers[0].samples == searchers[1].samples == 12
+    assert searchers[0].samples == searchers[1].samples == 8
 
 
 def test_what_a_probe_dominates_need_not_be_scored_at_once() -> None:
