@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainables.plugin import Plugin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets any other test come first
 torch.set_num_threads(1)  # small tensors, and tests run side by side
 
 ROOT = Path(__file__).parent.parent
@@ -34,8 +36,12 @@ def _uses_ray(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that have whole searches: they wait more than they compute."""
-    items.sort(key=lambda item: not _uses_ray(item.path))
+    """Start with the files that have whole searches, and among them with the folder that has the most.
+
+    Whole searches wait more than they compute, and those of a folder run one after the other.
+    """
+    searches = Counter(item.path.parent for item in items if _uses_ray(item.path))
+    items.sort(key=lambda item: -searches[item.path.parent] if _uses_ray(item.path) else 0)
 
 
 class _Together(LoadScopeScheduling):
