@@ -193,6 +193,7 @@ def matched_dataset(dataset: Dataset, *, k: int, seed: int) -> Dataset:
         seed: Decides which.
     """
     modalities = {modality: dataset.modalities[modality] for modality in ("text", "image")}
+    rows = MatchedRows(dataset, k, seed)
     return replace(
-        dataset, rows=MatchedRows(dataset, k, seed), modalities=modalities, kind=Classification.name
+        dataset, rows=rows, modalities=modalities, kind=Classification.name, decided="as the dataset says"
     )

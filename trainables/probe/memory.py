@@ -7,13 +7,9 @@ from dataclasses import replace
 
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.methods.linear import Linear, LinearConfig
+from trainables.tasks import Task
 from trainables.towers import EncoderSource
 
-#: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as
-#: scipy hands them to its Fortran code and back, and the weights and gradients of a line search.
-_VECTORS = 40
-#: Numbers for each output of each row: the outputs, their gradient, and what the loss makes of them.
-_OUTPUTS = 3
 #: Bytes of all that does not grow: buffers and objects of scipy and scikit-learn.
 _OTHERS = 2**17
 
@@ -49,7 +45,7 @@ def predict_probe(
     width = sum(probed_width(predictor.encoders[modality]) for modality in modalities)
     splits = rows["train"], rows["validation"]
     if query is None:
-        weights, features, rest = solver_memory(*splits, width, predictor.task.output_size)
+        weights, features, rest = solver_memory(*splits, width, predictor.task)
     else:
         weights, features, rest = ridge_memory(
             *splits, width, probed_width(predictor.encoders[query.modality])
@@ -69,24 +65,21 @@ def probed_width(encoder: EncoderSource) -> int:
     return int(encoder.config.feature_size) if encoder.from_seed else encoder.width
 
 
-def solver_memory(train: int, validation: int, width: int, outputs: int) -> tuple[int, int, int]:
+def solver_memory(train: int, validation: int, width: int, task: Task) -> tuple[int, int, int]:
     """Return the bytes of ``solve_linear`` that are weights, features and temporary.
 
     With N training and M validation rows, F features and D outputs, the weights are D (F + 1) numbers. The
-    features are there in float32, and those of the training rows twice. The rest is the state of L-BFGS,
-    40 D (F + 1) numbers in float64, and 3 (D + 1) numbers for each row.
+    features are there in float32, and those of the training rows twice. The rest is ``Task.probe_bytes``.
 
     Args:
         train: Number N of training rows.
         validation: Number M of validation rows.
         width: Number F of features.
-        outputs: Number D of outputs of the model.
+        task: The task, which has D outputs.
     """
-    weights = outputs * (width + 1)
+    weights = 8 * task.output_size * (width + 1)
     features = 4 * (2 * train + validation) * width
-    rows = max(train, validation)
-    rest = 8 * _VECTORS * weights + 4 * _OUTPUTS * rows * (outputs + 1) + _OTHERS
-    return 8 * weights, features, rest
+    return weights, features, task.probe_bytes(train, validation, width) + _OTHERS
 
 
 def ridge_memory(train: int, validation: int, width: int, size: int) -> tuple[int, int, int]:

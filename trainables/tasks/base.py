@@ -63,6 +63,31 @@ class LabelColumn:
     settings: TaskSettings
 
 
+#: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as
+#: scipy hands them to its Fortran code and back, and the weights and gradients of a line search.
+_VECTORS = 40
+#: Numbers for each output of each row: the outputs, their gradient, and what the loss makes of them.
+_OUTPUTS = 3
+
+
+def lbfgs_bytes(rows: int, width: int, outputs: int) -> int:
+    """Return the most bytes that scikit-learn's L-BFGS takes to fit a linear model.
+
+    They are its state of 40 D (F + 1) numbers in float64, and 3 (D + 1) numbers for each row in float32.
+
+    Args:
+        rows: Number of rows.
+        width: Number of features F.
+        outputs: Number of outputs D.
+    """
+    return 8 * _VECTORS * outputs * (width + 1) + 4 * _OUTPUTS * rows * (outputs + 1)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether labels of this type are lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 class Task(ABC):
     """The learning task of one dataset: its labels, output size, loss and metrics.
 
@@ -213,6 +238,20 @@ class Task(ABC):
             strength: Weight of the penalty, above 0.
             start: Weight and bias to start from, such as those of a similar strength.
         """
+
+    def probe_bytes(self, train: int, validation: int, width: int) -> int:
+        """Return the most bytes that ``fit_linear``, or else ``score``, takes beside what it is given.
+
+        By default they are those of scikit-learn's L-BFGS over all outputs, see ``lbfgs_bytes``, or three
+        numbers for each output.
+
+        Args:
+            train: Number of rows to fit.
+            validation: Number of rows to score.
+            width: Number of features.
+        """
+        scored = 4 * _OUTPUTS * validation * (self.output_size + 1)
+        return max(lbfgs_bytes(train, width, self.output_size), scored)
 
     @property
     def kept_size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainables.tasks.base import LabelColumn
+from trainables.tasks.base import LabelColumn, is_list
 from trainables.tasks.registry import DEFAULT_TASK
 
 
@@ -25,11 +25,12 @@ def choose_task(column: LabelColumn, kind: pa.DataType, described: str | None) -
         return column.settings.task, "as --task says"
     if described is not None:
         return described, "as the dataset says"
-    return _by_labels(column, kind), f"by its labels, {kind}"
+    stored = f"lists of {kind.value_type}" if is_list(kind) else str(kind)
+    return _by_labels(column, kind), f"by its labels, {stored}"
 
 
 def _by_labels(column: LabelColumn, kind: pa.DataType) -> str:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if is_list(kind):
         return "regression" if pa.types.is_floating(kind.value_type) else "multilabel"
     if column.metadata("delimiter") is not None:
         return "multilabel"

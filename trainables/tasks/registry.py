@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from trainables.registry import Registry
 from trainables.tasks.base import Task
 
-#: The task of a dataset whose description names none.
+#: The task of labels whose type names no other.
 DEFAULT_TASK = "classification"
 
 TASKS: Registry[type[Task]] = Registry("task")

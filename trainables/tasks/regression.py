@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import LabelColumn, Metric, Task
+from trainables.tasks.base import LabelColumn, Metric, Task, is_list
 from trainables.tasks.registry import register_task
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -88,7 +88,7 @@ class Regression(Task):
     @classmethod
     def takes(cls, kind: pa.DataType) -> bool:
         """Return whether labels may be stored as this type: numbers or lists of numbers."""
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        if is_list(kind):
             kind = kind.value_type
         return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
@@ -208,6 +208,16 @@ class Regression(Task):
         model = Ridge(alpha=strength * targets.numel()).fit(features.numpy(), targets.numpy())
         weight = torch.from_numpy(model.coef_).reshape(self.output_size, -1)
         return weight.to(features.dtype), torch.from_numpy(model.intercept_).to(features.dtype).reshape(-1)
+
+    def probe_bytes(self, train: int, validation: int, width: int) -> int:
+        """Return the most bytes of fitting in float32, or of scoring.
+
+        Fitting takes the features around their mean, a matrix of the products of features, or of rows if
+        these are fewer, which is factorized, and twice the targets. Scoring takes four numbers in float64 for
+        each output.
+        """
+        fitted = train * width + 2 * min(train, width) ** 2 + 2 * train * self.output_size
+        return max(4 * fitted, 8 * 4 * validation * self.output_size)
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the metrics in the labels' unit; with several numbers, their mean over the numbers."""

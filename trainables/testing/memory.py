@@ -15,6 +15,7 @@ from trainables.memory.tracking import track_forward
 from trainables.methods import METHODS, build_method
 from trainables.methods.space import SpaceContext
 from trainables.step.setting import TrainingSetting
+from trainables.tasks import TASKS, Task, get_task
 from trainables.testing.cases import (
     CLASSES,
     FUSED,
@@ -54,6 +55,9 @@ MORE_SETTINGS: list[dict[str, Any]] = [
     {"optimizer_kernel": "fused", "prefix": "offloaded", "encoder_dropout": False, "clip_norm": 0.1},
 ]
 
+#: The encoder families of most checks, by modality.
+TWO = dict(zip(MODALITIES, PAIRS[0], strict=True))
+
 
 def memory_checks(name: str) -> Iterator[Check]:
     """Yield the checks of a method's predicted memory.
@@ -61,27 +65,29 @@ def memory_checks(name: str) -> Iterator[Check]:
     Args:
         name: Name of a registered method.
     """
-    two = dict(zip(MODALITIES, PAIRS[0], strict=True))
     cases = [(config, False) for config in default_cases(name)]
     cases += [(config, True) for config in option_cases(name)]
     for config, slow in cases:
         for changes in SETTINGS:
-            yield _predicted(name, config, two, changes, slow=slow)
+            yield _predicted(name, config, TWO, changes, slow=slow)
     for config in default_cases(name):
         for changes in MORE_SETTINGS:
-            yield _predicted(name, config, two, changes, slow=True)
+            yield _predicted(name, config, TWO, changes, slow=True)
     for changes, slow in ({}, False), (MORE_SETTINGS[-2], True):
-        yield Check(check_predicted_memory_is_the_tracked_peak, (name, {}, two, changes, "mean"), slow)
+        yield Check(check_predicted_memory_is_the_tracked_peak, (name, {}, TWO, changes, "mean"), slow)
     for changes, slow in ({}, False), (SETTINGS[1], True), *((more, True) for more in MORE_SETTINGS[2:]):
-        yield Check(check_predicted_inference_is_the_tracked_peak, (name, two, changes), slow)
+        yield Check(check_predicted_inference_is_the_tracked_peak, (name, TWO, changes), slow)
     for changes in {}, MORE_SETTINGS[-1]:
-        yield Check(check_an_allocator_reserves_what_tensors_take, (name, two, changes))
-    yield _predicted(name, {}, {**two, "image": RANDOM}, {}, slow=False)
-    yield _predicted(name, {}, {**two, "text": RANDOM}, MORE_SETTINGS[-2], slow=True)
+        yield Check(check_an_allocator_reserves_what_tensors_take, (name, TWO, changes))
+    yield _predicted(name, {}, {**TWO, "image": RANDOM}, {}, slow=False)
+    yield _predicted(name, {}, {**TWO, "text": RANDOM}, MORE_SETTINGS[-2], slow=True)
     for families in FUSED.values():
         towers = {m: tiny_tower(m, family) for m, family in families.items()}
         if METHODS[name].method.refusal(SpaceContext.of_towers(towers)) is None:
             yield _predicted(name, {}, families, {}, slow=True)
+    for other in (get_task(other).of_size(CLASSES) for other in TASKS):
+        if other.name != task().name and other.query is None:
+            yield Check(check_predicted_memory_holds_for_a_task, (name, other))
 
 
 def _predicted(name: str, config: Any, families: Any, changes: Any, *, slow: bool) -> Check:
@@ -142,6 +148,22 @@ def check_predicted_memory_is_the_tracked_peak(
             p.dtype == (torch.bfloat16 if p.ndim > 1 and not p.requires_grad else torch.float32)
             for p in method.parameters()
         )
+
+
+def check_predicted_memory_holds_for_a_task(name: str, learnt: Task) -> None:
+    """Check that predicted memory equals that of a real step if another task without a query is learnt.
+
+    Args:
+        name: Name of a method.
+        learnt: The task.
+    """
+    predictor = dataclasses.replace(predictor_of(tuple(TWO.items())), task=learnt, _known={}, _others={})
+    setting = predictor.setting
+    towers = {modality: tiny_tower(modality, family) for modality, family in TWO.items()}
+    method = build_method(name, {}, setting.context(towers, learnt.output_size))
+    inputs, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
+    real = measure_memory(method, inputs, learnt.example_labels(ROWS), setting, learnt)
+    assert predictor.predict(name, {}) == real
 
 
 def check_predicted_inference_is_the_tracked_peak(

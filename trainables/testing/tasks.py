@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.errors import UserError
 from trainables.tasks import Task, get_task, read_task
+from trainables.testing.memory import check_predicted_memory_holds_for_a_task
 
 #: Number of samples, and number of outputs per sample if the task leaves the choice.
 _ROWS, _OUTPUTS = 6, 3
@@ -60,6 +61,8 @@ def check_task(task: Task | str) -> None:
         check_linear(made)
         check_labels(made)
         check_description(made)
+        if made.query is None:
+            check_predicted_memory_holds_for_a_task("linear", made)
 
 
 def check_losses(task: Task) -> None:

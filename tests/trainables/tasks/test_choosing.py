@@ -26,7 +26,7 @@ from trainables.tasks import choose_task, get_task
 )
 def test_the_type_of_labels_decides_last(labels, name) -> None:
     kind = pa.array(labels).type
-    assert choose_task(column_of(labels), kind, None) == (name, f"by its labels, {kind}")
+    assert choose_task(column_of(labels), kind, None)[0] == name
     assert choose_task(column_of(labels), kind, "mine") == ("mine", "as the dataset says")
     assert choose_task(column_of(labels, task="own"), kind, "mine") == ("own", "as --task says")
 
