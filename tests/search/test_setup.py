@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
 from search.config import SearchConfig
 from search.setup import look_up
+from trainables.errors import UserError
 
 
 def test_methods_that_cannot_fuse_the_encoders_are_left_out_with_a_line(
@@ -27,3 +32,25 @@ def test_methods_that_cannot_fuse_the_encoders_are_left_out_with_a_line(
     methods = found.space.parameters(found.backend.context)["method"]
     assert "mope" in methods.values
     assert "pmf" not in methods.values
+
+
+def test_the_objectives_are_those_of_the_datasets_task(squares, tiny_encoders, tmp_path) -> None:
+    names = {"text_encoder": str(tiny_encoders["bert"]), "image_encoder": str(tiny_encoders["vit"])}
+    config = SearchConfig(space="linear", dataset=str(squares), **names)
+    config.check()
+    assert config.search.objectives is None
+    found = look_up(config).config
+    assert found.search.objectives == ("memory", "accuracy")
+    assert SearchConfig.from_json(found.to_json()).search == found.search
+    for split in ("train", "validation", "test"):
+        table = pq.read_table(squares / f"{split}.parquet").drop_columns("label")
+        labels = pa.array([0.5 * row for row in range(len(table))])
+        pq.write_table(table.append_column("label", labels), tmp_path / f"{split}.parquet")
+    config = config.replace(dataset=str(tmp_path))
+    assert look_up(config).config.search.objectives == ("memory", "mae")
+    asked = config.replace(objectives=("params", "rmse"))
+    assert look_up(asked).config.search.objectives == ("params", "rmse")
+    with pytest.raises(UserError, match=r"unknown objective 'acc7'; known: .*mae"):
+        look_up(config.replace(objectives=("memory", "acc7")))  # the dataset says no range
+    with pytest.raises(UserError, match="--label-smoothing: is not for the task regression; leave it out"):
+        look_up(config.replace(label_smoothing=0.1))

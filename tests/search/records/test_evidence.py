@@ -21,6 +21,7 @@ from tests.search.made_up import LABELS, ROWS, outputs_of
 from tests.tasks import classification
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
+from trainables.tasks import get_task
 from trainables.trial import outputs as kept_outputs
 
 GIB = 2**30
@@ -232,3 +233,28 @@ def test_what_all_share_is_no_noise(tmp_path) -> None:
     assert len(noises) == 9
     alike, apart = noises["trial-003"], noises["trial-008"]
     assert alike < 0.5 * (0.7 * 0.3 / ROWS) ** 0.5 < apart
+
+
+def test_thresholds_stay_as_they_were_tuned_in_each_resample(tmp_path) -> None:
+    task = get_task("multilabel").from_dict({"classes": ["a"], "tunes": True})
+    generator = torch.Generator().manual_seed(0)
+    labels, outputs = {}, {}
+    for split in ("validation", "test"):
+        labels[split] = (torch.rand(200, 1, generator=generator) < 0.3).byte()
+        outputs[split] = labels[split].float() + torch.randn(200, 1, generator=generator) - 9
+    objectives = get_objectives(["memory", "macro_f1"])
+    history = History(objectives, {"memory": 8.0, "macro_f1": 0.0})
+    record = TrialRecord(
+        "a", {"method": "linear"}, MemoryReport(GIB, GIB, 0, 0, 0, 0, trainable_parameters=1, checkpoint=4)
+    )
+    history.add(record)
+    tuned = task.tuned(outputs["validation"], labels["validation"])
+    kept = KeptOutputs(tmp_path)
+    for split in labels:
+        kept.write("a", split, outputs[split].half().numpy())
+    history.note(record, {"epoch": 1, **tuned.score(outputs["validation"], labels["validation"])})
+    history.settle(record, Status.FINISHED)
+    record.test = tuned.score(outputs["test"], labels["test"])
+    errors = Evidence(history, kept, task, labels.get).standard_errors(record)
+    assert 0.02 < errors["macro_f1"] < 0.1
+    assert 0.02 < errors["test_macro_f1"] < 0.1  # with a threshold of one half, nothing is predicted
