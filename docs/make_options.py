@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.cli import calibrate, explain, predict, search
+from search.cli import calibrate, explain, predict, search, train
 from search.cli.options import default_in_words, metavar, options_of
 from search.config import SearchConfig
 from search.config.markers import Changeable, Only
@@ -30,6 +30,17 @@ are a tuple.
 
 With `--resume`, the options that are marked with ↻ may be given another value. All others must stay as they
 are, because the results of trials depend on them.
+"""
+
+TRAINING = """
+## One configuration
+
+`python search.py train OPTIONS`, or in Python `train(method, settings, **options)`. It has the options of a
+search that say how trials are trained, on which data and where: those above, without the parts "Search" (but
+with `--seeds` and `--seed`) and "One-shot", and without `--replay`. In addition it has these.
+
+| option | in Python | default | meaning |
+|---|---|---|---|
 """
 
 COMMANDS = """
@@ -57,6 +68,13 @@ def page() -> str:
     for panel in sorted(panels, key="Other options".__eq__):
         parts.append(f"\n### {panel}\n\n| option | in Python | default | meaning |\n|---|---|---|---|\n")
         parts += panels[panel]
+    parts.append(TRAINING)
+    own = {option.name for option in options_of(search)}
+    parts += [
+        _row(_names(option), homes[option.name], _default(option), option.help.text)
+        for option in options_of(train)
+        if option.name not in own
+    ]
     parts.append(COMMANDS)
     found: dict[str, tuple[Option, list[str]]] = {}
     for name, command in {"predict": predict, "explain": explain, "calibrate": calibrate}.items():

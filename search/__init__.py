@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 from trainables.garbage import garbage_kept
 
 if TYPE_CHECKING:
-    from search.api import resume_search, run_search
+    from search.api import resume_search, run_search, train
     from search.config import SearchConfig
     from search.result import SearchResult
 
-__all__ = ["SearchConfig", "SearchResult", "resume_search", "run_search"]
+__all__ = ["SearchConfig", "SearchResult", "resume_search", "run_search", "train"]
 
 _HOME = {
     "SearchConfig": "search.config",
     "SearchResult": "search.result",
     "resume_search": "search.api",
     "run_search": "search.api",
+    "train": "search.api",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search.backends.base import Scorer
+from search.backends.base import Exporter, Scorer
 from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior, require_target
 from search.engine.searcher import ParetoSearcher
@@ -31,6 +31,7 @@ from search.records.files import write_whole
 from search.records.opening import created_store, holds_search, opened_store, read_store
 from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
+from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting.clock import Clock
 from search.reporting.front_picture import plot_front
@@ -81,6 +82,37 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
         _resumable(config.place, store, console),
     ):
         return _run(found, store, prior_store, clock, console)
+
+
+def train(
+    method: str,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    console: Console | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Train one configuration, with one or several seeds: the search of a space of one.
+
+    Example::
+
+        train("pmf", {"L_f": 10, "prompt_length": 4}, seeds=3, epochs=5)
+
+    Args:
+        method: Name of the method.
+        settings: Values by name, or texts ``NAME=VALUE``. A setting is an option of the method, a parameter
+            of its space, or another field of a configuration, see ``spaces.single``. The others have the
+            values of the recipe, or else of the space's first point.
+        console: Where progress is shown; None is standard error.
+        **options: Options by name, see docs/options.md.
+
+    Returns:
+        The result. Its front has one member, if a trial finished. If the method trains whole encoders, those
+        of the seed that is best on the validation split are in ``encoders``.
+
+    Raises:
+        UserError: If the settings, the data or the encoders cannot be used.
+    """
+    return run_search(SearchConfig.of_training(method, settings, **options), console=console)
 
 
 @prepared_process()
@@ -156,7 +188,8 @@ def _run(
             say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"
-            searcher = ParetoSearcher(setup, placement, store, prior) if by_trials else None
+            listed = setup.space.first_points(setup.context) if config.configuration.method else None
+            searcher = ParetoSearcher(setup, placement, store, prior, listed) if by_trials else None
             copied_from = _settle(setup, store, console)
         write_whole(place.folder / "config.json", config.to_json())
         tracking = _tracker(setup, store, copied_from, console)
@@ -180,6 +213,10 @@ def _run(
             if finished and prepared.scorer is not None:
                 with clock.part("test scoring"):
                     finished = _score_test(prepared.scorer, searcher, console)
+            encoders = {}
+            if finished and config.configuration.method is not None:
+                with clock.part("end"):
+                    encoders = _export(prepared.exporter, searcher)
             return _finish(
                 setup,
                 tracker,
@@ -188,6 +225,7 @@ def _run(
                 oneshot,
                 searcher,
                 interrupted=not finished,
+                encoders=encoders,
             )
 
 
@@ -270,7 +308,7 @@ def _placement(setup: Setup, decision: Decision) -> Placement:
     config = setup.config
     placement = place(
         decision.nodes,
-        config.search.num_samples,
+        config.most_at_once,
         max_concurrent=config.placement.max_concurrent,
         gpus_per_trial=config.placement.gpus_per_trial,
         gpu_memory=config.placement.gpu_memory,
@@ -403,6 +441,19 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
     return True
 
 
+def _export(exporter: Exporter | None, searcher: ParetoSearcher) -> dict[str, str]:
+    """Write the whole encoders that a training has trained, of the best seed; return their folders."""
+    history = searcher.history
+    objective = history.trained_objective
+    runs = [run for run in history.by_status(Status.FINISHED) if run.checkpoint]
+    if exporter is None or not runs:
+        return {}
+    best = min(runs, key=lambda run: objective.loss(run.values[objective.name]))
+    assignment, _ = searcher.assignment(best)
+    folders = exporter(assignment, searcher.config.place.folder / "encoders")
+    return {modality: str(folder) for modality, folder in folders.items()}
+
+
 @undisturbed()
 def _finish(
     setup: Setup,
@@ -413,6 +464,7 @@ def _finish(
     searcher: ParetoSearcher | None = None,
     *,
     interrupted: bool,
+    encoders: Mapping[str, str] | None = None,
 ) -> SearchResult:
     """Write the search's result to its folder and to MLflow, and return it."""
     with clock.part("end"):
@@ -440,6 +492,8 @@ def _finish(
         status = "KILLED" if interrupted else "FINISHED"
         if not tracker.close(status, tables, picture, verdict=result.verdict):
             say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
-        result = replace(result, parent_run_id=tracker.parent_id, seconds=clock.seconds())
+        result = replace(
+            result, parent_run_id=tracker.parent_id, seconds=clock.seconds(), encoders=encoders or {}
+        )
         result.write()
         return result

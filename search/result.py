@@ -51,6 +51,8 @@ class SearchResult:
         agreement: With ``oneshot``: inherited and own results of the random sample; else None.
         seconds: Wall time of this run of the search by what it was spent on, see ``Clock``.
         signal: Number of the signal that ended the search, that of SIGINT for Ctrl-C; None if none did.
+        method: The method that a training trains; None for a search.
+        encoders: The folders of the encoders that a training has trained as a whole, by modality.
     """
 
     name: str
@@ -80,6 +82,8 @@ class SearchResult:
     agreement: RankAgreement | None = None
     signal: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    method: str | None = None
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -101,7 +105,7 @@ class SearchResult:
         interrupted: bool,
         exhausted: bool,
     ) -> SearchResult:
-        """Return the result of a search, without ``parent_run_id`` and ``seconds``.
+        """Return the result of a search, without ``parent_run_id``, ``seconds`` and ``encoders``.
 
         Args:
             setup: The setup of the search, with its history.
@@ -118,6 +122,7 @@ class SearchResult:
             trials=len(history.by_status(Status.FINISHED)),
             infeasible=len(history.infeasible),
             seconds={},
+            encoders={},
             **{str(status): len(history.by_status(status)) for status in UNFINISHED},
             hypervolume=history.hypervolume(),
             front=front_rows(history),
@@ -134,6 +139,7 @@ class SearchResult:
             objectives=history.shown,
             tracking_uri=str(config.tracking.address),
             strategy=config.search.strategy,
+            method=config.configuration.method,
             evaluated=oneshot.evaluated if oneshot else 0,
             agreement=oneshot.agreement() if oneshot else None,
             signal=ended_by() if interrupted else None,
@@ -145,6 +151,8 @@ class SearchResult:
         names += ["hypervolume", "front", "probe", "verdict", "unmet", "methods", "memory", "seconds"]
         if self.strategy == "oneshot":
             names += ["evaluated", "kendall_tau"]
+        if self.method is not None:
+            names += ["method", "encoders"]
         return {name: getattr(self, name) for name in names}
 
     def write(self) -> None:

@@ -14,13 +14,20 @@ from search.backends.recorded import ReplayBackend
 from search.backends.training import TrainingBackend
 from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import Constraint, parse_constraints
-from search.goals.objectives import always_reported, get_objectives, known_values, reference_values
+from search.goals.objectives import (
+    Objective,
+    always_reported,
+    get_objectives,
+    known_values,
+    reference_values,
+)
 from search.goals.quantities import quantity_of
 from search.records.history import History
 from search.samplers import make_sampler
 from search.schedulers import Rule, make_rule
-from spaces import Space, SpaceContext, get_space, with_checkpointing
+from spaces import Space, SpaceContext, get_space, starting_at, with_checkpointing
 from spaces.grid import on_grid
+from spaces.single import single
 from spaces.subnets import require_elastic, subnet_space
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
@@ -112,7 +119,7 @@ def look_up(config: SearchConfig) -> Found:
     config.check()
     make_sampler(config.search.sampler, config.search.num_samples, config.search.seed)  # or refuse to
     config.tracking.address.with_credentials()
-    space = get_space(config.search.space)
+    space = _space(config)
     if config.trial.gradient_checkpointing == "search":
         space = with_checkpointing(space)
     if config.search.sampler == "grid":
@@ -124,9 +131,21 @@ def look_up(config: SearchConfig) -> Found:
         config = config.replace(objectives=tuple(o.name for o in always_reported(backend.task)))
     if config.search.strategy == "oneshot":
         space = subnet_space(space, backend.context, config.oneshot.learning_rate)
+    if config.configuration.method is not None:
+        space.smallest(backend.context)  # it refuses settings that do not exist
     if left_out := space.left_out(backend.context):
         tell(f"space '{space.name}' leaves out {_by_reason(left_out)}")
     return Found(config, space, backend)
+
+
+def _space(config: SearchConfig) -> Space:
+    """Return the space of the settings, in which the recipe's values come first."""
+    configuration, recipe = config.configuration, config.trial.paper
+    if configuration.method is not None:
+        at_first = recipe.settings if recipe and recipe.method == configuration.method else {}
+        return single(configuration.method, configuration.values(), at_first)
+    space = get_space(config.search.space)
+    return starting_at(space, recipe.method, recipe.settings) if recipe else space
 
 
 def _by_reason(left_out: Mapping[str, str]) -> str:
@@ -176,7 +195,10 @@ def _compared(config: SearchConfig, space: Space, backend: Backend, console: Con
         config.first_rung,
         guess,
     )
-    return History(objectives, reference, constraints, always_reported(task)), rule
+    reported = always_reported(task)
+    if config.configuration.method is not None:
+        reported = (*reported, *map(Objective.of, task.metrics))
+    return History(objectives, reference, constraints, reported), rule
 
 
 def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, constraint: Constraint) -> None:

@@ -10,6 +10,7 @@ from spaces.base import (
     Space,
     get_space,
     register_space,
+    starting_at,
     union,
     with_checkpointing,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Trial",
     "get_space",
     "register_space",
+    "starting_at",
     "union",
     "with_checkpointing",
 ]

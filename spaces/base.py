@@ -198,6 +198,27 @@ def refusals(parts: Sequence[Space], context: SpaceContext) -> dict[str, str]:
     return {method: reason for method, reason in found.items() if reason is not None}
 
 
+def starting_at(space: Space, method: str, values: Mapping[str, Any]) -> Space:
+    """Return a space in which the first points of a method have some values, such as those of a paper.
+
+    Args:
+        space: The space.
+        method: The method whose first points change.
+        values: Parameter values by name. Parameters that a point does not have are left out.
+    """
+
+    def first_points(context: SpaceContext) -> list[dict[str, Any]]:
+        return [_started(point, context) for point in space.first_points(context)]
+
+    def _started(point: dict[str, Any], context: SpaceContext) -> dict[str, Any]:
+        if space.at(point, context).config["method"] != method:
+            return point
+        prefix = f"{method}." if space.parts else ""
+        return {**point, **{prefix + k: v for k, v in values.items() if prefix + k in point}}
+
+    return replace(space, first_points=first_points)
+
+
 def with_checkpointing(space: Space) -> Space:
     """Return a space with each configuration of another one, with and without gradient checkpointing.
 

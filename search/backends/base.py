@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -21,6 +22,8 @@ from trainables.trial.outputs import Evaluation
 
 #: Evaluates a trial's checkpoint on the test split. It reports progress by calling a function.
 Scorer = Callable[[Assignment, Tick], Evaluation]
+#: Writes the encoders that a trial has trained as a whole into a folder; returns their folders by modality.
+Exporter = Callable[[Assignment, Path], dict[str, Path]]
 
 
 class Probing(Protocol):
@@ -87,6 +90,10 @@ class Prepared(Protocol):
     @property
     def scorer(self) -> Scorer | None:
         """Scores a trial on the test split, on any machine; None if there are no test results."""
+
+    @property
+    def exporter(self) -> Exporter | None:
+        """Writes a trial's trained encoders; None if there are no weights."""
 
     def probing(self, target: str) -> Probing | None:
         """Return what runs the probes, or None if there are no data to run them on.

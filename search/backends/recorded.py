@@ -112,5 +112,10 @@ class ReplayBackend:
         """None: results on the test split were not recorded."""
         return None
 
+    @property
+    def exporter(self) -> None:
+        """None: weights were not recorded."""
+        return None
+
     def probing(self, target: str) -> None:
         """Return None: there are no data."""

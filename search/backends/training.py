@@ -12,7 +12,7 @@ from ray import tune
 from rich.console import Console
 from torch import Tensor
 
-from search.backends.base import Scorer
+from search.backends.base import Exporter, Scorer
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import objectives_read
@@ -38,6 +38,7 @@ from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoders
+from trainables.trial.export import export_encoders
 from trainables.trial.probing import run_probes
 from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
@@ -99,6 +100,11 @@ class PreparedTraining:
     def scorer(self) -> Scorer:
         """Loads a trial's checkpoint and evaluates it."""
         return partial(evaluate_on_test, self.spec)
+
+    @property
+    def exporter(self) -> Exporter:
+        """Writes the encoders that a trial has trained."""
+        return partial(export_encoders, self.spec)
 
     def probing(self, target: str) -> ProbesOfTraining:
         """Return what runs the probes."""

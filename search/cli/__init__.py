@@ -13,6 +13,7 @@ from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
 from search.cli.search import search
+from search.cli.train import train
 from search.signals import ended_by
 from trainables.errors import UserError
 
@@ -28,11 +29,12 @@ app = typer.Typer(
         "[bold]python search.py --space pmf_nas[/bold] searches the included image-text data with the "
         "included encoders. Results go to MLflow ([bold]mlflow ui --backend-store-uri "
         "sqlite:///mlflow.db[/bold]) and to runs/NAME.\n\n"
+        "One configuration, no search: [bold]python search.py train --help[/bold]\n\n"
         "Only want to know what a configuration costs? [bold]python search.py predict --help[/bold]"
     ),
 )
 app.callback(invoke_without_command=True)(search)
-for command in (predict, explain, calibrate, methods, spaces, datasets, encoders, cache):
+for command in (train, predict, explain, calibrate, methods, spaces, datasets, encoders, cache):
     app.command()(command)
 
 #: Base class of Typer's errors about arguments, from Typer's own copy of click.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_origin
 
@@ -45,7 +45,9 @@ class Given:
         return name in self.values
 
 
-def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[[_Command], _Command]:
+def takes(
+    *settings: type[Settings], without: Collection[str] = (), panels: Mapping[str, str] | None = None
+) -> Callable[[_Command], _Command]:
     """Return a decorator for a command whose options are the fields of settings.
 
     The command is called with ``given`` and with its own parameters, which precede the options in the help
@@ -54,8 +56,13 @@ def takes(*settings: type[Settings], without: Collection[str] = ()) -> Callable[
     Args:
         settings: The settings, in the order of the help text.
         without: Fields that this command does not take as options.
+        panels: Headings that are replaced in this command's help text.
     """
-    options = [option for kind in settings for option in kind.options() if option.name not in without]
+    found = [option for kind in settings for option in kind.options() if option.name not in without]
+    options = [
+        dataclasses.replace(option, panel=(panels or {}).get(option.panel or "", option.panel))
+        for option in found
+    ]
 
     def decorate(command: _Command) -> _Command:
         own = inspect.signature(command, eval_str=True).parameters

@@ -12,12 +12,13 @@ from search.config.blocks import (
     TrialSettings,
 )
 from search.config.config import SearchConfig, more_samples
-from search.config.exploring import OneShotSettings, SearchSettings
+from search.config.exploring import ConfigurationSettings, OneShotSettings, SearchSettings
 from search.config.markers import STRATEGIES
 
 __all__ = [
     "STRATEGIES",
     "BackendSettings",
+    "ConfigurationSettings",
     "DataSettings",
     "EncoderSettings",
     "Extensions",

@@ -18,10 +18,12 @@ from search.config.paths import (
     absolute_files,
 )
 from search.config.pooling import poolings, written_poolings
+from search.config.recipes import RECIPES, PaperRecipe
 from search.records.place import DEFAULT_STORAGE
 from search.units import GIB
 from trainables.options import LONGEST, MOST, AtLeast, AtMost, Help, Kept, MoreThan, OneOf, Settings
 from trainables.plugin import Plugin
+from trainables.step.recipe import TRAINING
 from trainables.step.setting import SAMPLES
 
 CHECKPOINTING = ("off", "on", "search")
@@ -114,6 +116,17 @@ class TrialSettings(Settings):
         AtLeast(1),
         DefaultWith("oneshot", 3),
     ] = 5
+    recipe: Annotated[
+        str | None,
+        Help(
+            "Train as a paper did. Its optimizer, batch size, schedule and so on become the defaults of "
+            "their options, and its learning rate that of its method's first points. docs/recipes.md lists "
+            "the values and their sources.",
+            metavar="|".join(RECIPES),
+            panel=TRAINING,
+        ),
+        OneOf(tuple(RECIPES)),
+    ] = None
     gradient_checkpointing: Annotated[
         str,
         Help(
@@ -138,6 +151,11 @@ class TrialSettings(Settings):
     feature_cache_size: Annotated[
         int, Help("Largest size of this cache on disk."), SIZE, AtLeast(1), Changeable()
     ] = 8 * GIB
+
+    @property
+    def paper(self) -> PaperRecipe | None:
+        """The paper's recipe that ``recipe`` names."""
+        return RECIPES.get(self.recipe or "")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -20,8 +20,9 @@ from search.config.blocks import (
     TrackingSettings,
     TrialSettings,
 )
-from search.config.exploring import OneShotSettings, SearchSettings
+from search.config.exploring import ConfigurationSettings, OneShotSettings, SearchSettings
 from search.config.markers import Changeable, DefaultWith, Only
+from search.config.recipes import RECIPES
 from search.records.place import Place, absolute
 from trainables.errors import UserError
 from trainables.options import Option, Settings
@@ -43,13 +44,15 @@ class SearchConfig:
 
     The constructor takes the fields of all blocks by name: ``SearchConfig(space="pmf_nas", num_samples=10)``.
     Each value is an attribute of its block: ``config.search.num_samples``. docs/options.md lists all fields.
+    Fields that are left out have the values of ``recipe``, if that is given and states them, or else their
+    defaults.
 
     Settings are data: making or reading them runs no plugin. ``load`` runs the plugins. ``check`` looks up
     the names, of which plugins may have registered some. ``run_search`` and ``resume_search`` call both.
 
     Args:
         space: Name of the space.
-        **settings: Fields of the blocks; those left out have their defaults.
+        **settings: Fields of the blocks.
 
     Raises:
         UserError: If a value is not accepted.
@@ -57,6 +60,7 @@ class SearchConfig:
 
     extensions: Extensions
     search: SearchSettings
+    configuration: ConfigurationSettings
     oneshot: OneShotSettings
     trial: TrialSettings
     step: StepSettings
@@ -74,16 +78,37 @@ class SearchConfig:
     def __init__(self, *, space: str, created: float | None = None, **settings: Any) -> None:
         given = {"space": space, **settings}
         strategy = given.get("strategy", SearchSettings.strategy)
+        recipe = RECIPES.get(given.get("recipe") or "")
+        stated = recipe.options if recipe else {}
         made: dict[str, Settings] = {}
         for name, block in self.blocks().items():
             options = block.options()
-            defaults = {option.name: default_with(option, strategy) for option in options}
+            defaults = {o.name: stated.get(o.name, default_with(o, strategy)) for o in options}
             made[name] = block(**{key: given.pop(key, default) for key, default in defaults.items()})
         if given:
             raise TypeError(f"SearchConfig() got an unexpected keyword argument {next(iter(given))!r}")
         for name, values in made.items():
             object.__setattr__(self, name, values)
         object.__setattr__(self, "created", time.time() if created is None else created)
+
+    @classmethod
+    def of_training(
+        cls, method: str, settings: Mapping[str, Any] | Iterable[str] = (), **options: Any
+    ) -> SearchConfig:
+        """Return the settings with which one configuration is trained: the search of a space of one.
+
+        Args:
+            method: Name of the method.
+            settings: Values by name, or texts ``NAME=VALUE``, see ``spaces.single``.
+            **options: Further fields of the blocks.
+
+        Raises:
+            UserError: If a value is not accepted.
+        """
+        if isinstance(settings, Mapping):
+            settings = [f"{name}={_as_text(value)}" for name, value in settings.items()]
+        fixed: dict[str, Any] = {"num_samples": 1, "sampler": "random", "probe": False}
+        return cls(space=method, method=method, settings=tuple(settings), **fixed, **options)
 
     @classmethod
     def blocks(cls) -> dict[str, type[Settings]]:
@@ -118,9 +143,12 @@ class SearchConfig:
         from search.goals.constraints import parse_constraints
         from search.goals.objectives import always_reported, get_objectives
         from search.schedulers import make_rule
+        from spaces import get_space
         from trainables.tasks import DEFAULT_TASK, get_task
 
         search, trial = self.search, self.trial
+        if self.configuration.method is None:
+            get_space(search.space)
         # Which metric the dataset's task has does not matter here
         default = always_reported(get_task(self.task.task or DEFAULT_TASK))
         objectives = default if search.objectives is None else get_objectives(search.objectives)
@@ -140,6 +168,8 @@ class SearchConfig:
                 f"--augment {trial.augment} changes the images in every epoch, so cached outputs of the "
                 "frozen layers would be wrong; add --no-feature-cache"
             )
+        if self.configuration.method is not None and trial.gradient_checkpointing == "search":
+            raise UserError("--gradient-checkpointing search: one configuration is trained; use off or on")
         if search.strategy == "oneshot":
             constraints = parse_constraints(search.all_constraints)
             self._check_oneshot((*objectives, *(constraint.objective for constraint in constraints)))
@@ -177,6 +207,11 @@ class SearchConfig:
     def place(self) -> Place:
         """Where the search is."""
         return Place(absolute(self.storage.storage_path), self.run_name)
+
+    @property
+    def most_at_once(self) -> int:
+        """Number of trials that could run at the same time, if they fit."""
+        return self.search.num_samples if self.configuration.method is None else self.search.seeds
 
     @property
     def first_rung(self) -> int:
@@ -268,6 +303,13 @@ def more_samples(wanted: int | str | None, before: int | None = None) -> int:
     if not re.fullmatch(r"\+?\d{1,18}", text) or (text.startswith("+") and before is None):
         raise UserError(f"--num-samples {text}: write a number, or with --resume +20 for twenty more")
     return int(text) + (before or 0) * text.startswith("+")
+
+
+def _as_text(value: Any) -> str:
+    """Return a setting's value as it is written on the command line."""
+    if isinstance(value, str):
+        return value
+    return "none" if value is None else json.dumps(value)
 
 
 def _shown(value: Any) -> str:

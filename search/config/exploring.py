@@ -18,6 +18,7 @@ from search.config.markers import (
     Changeable,
     DefaultWith,
     Only,
+    named_values,
 )
 from trainables.options import LONGEST, AtLeast, AtMost, Help, MoreThan, OneOf, Registered, Settings
 from trainables.seeds import MAX_SEED
@@ -148,8 +149,9 @@ class SearchSettings(Settings):
     seeds: Annotated[
         int,
         Help(
-            "Train configurations whose place on the front is unsure again with other seeds, up to this many "
-            "in all. The front is then one of means.",
+            "Number of seeds. A search trains configurations whose place on the front is unsure again with "
+            "other seeds, up to this many in all. The front is then one of means. The command `train` trains "
+            "its configuration with all of them.",
             metavar="N",
         ),
         AtLeast(1),
@@ -182,7 +184,7 @@ class SearchSettings(Settings):
     ] = 0
 
     def check(self) -> None:
-        """Look up the sampler, the space, the objectives and the constraints.
+        """Look up the sampler, the objectives and the constraints.
 
         Raises:
             UserError: If one of them does not exist.
@@ -190,9 +192,7 @@ class SearchSettings(Settings):
         super().check()
         from search.goals.constraints import parse_constraints
         from search.goals.objectives import get_objectives
-        from spaces import get_space
 
-        get_space(self.space)
         if self.objectives is not None:
             get_objectives(self.objectives)
         parse_constraints(self.all_constraints)
@@ -202,6 +202,52 @@ class SearchSettings(Settings):
         """The constraints, including that of ``max_memory``."""
         budget = () if self.max_memory is None else (f"memory<={self.max_memory}B",)
         return (*budget, *self.constraints)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationSettings(Settings):
+    """The one configuration that is trained in place of a space."""
+
+    panel: ClassVar[str | None] = "Configuration"
+
+    method: Annotated[
+        str | None,
+        Help("Fusion method to train. The command `methods` lists them.", metavar="NAME"),
+        Only("trials"),
+    ] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Help(
+            "Value of a setting: an option of the method (see `methods NAME`), a parameter of its space (see "
+            "`spaces NAME`), or learning_rate. L_f is the first fused layer of the deepest encoder. The "
+            "option may be repeated.",
+            metavar="NAME=VALUE",
+            flag="--set",
+            default="the space's first point, which is the paper's",
+        ),
+        Only("trials"),
+    ] = ()
+
+    def check(self) -> None:
+        """Look up the method.
+
+        Raises:
+            UserError: If there is no such method, or if settings are not of the form ``NAME=VALUE``.
+        """
+        super().check()
+        from trainables.methods import get_method
+
+        if self.method is not None:
+            get_method(self.method)
+        self.values()
+
+    def values(self) -> dict[str, str]:
+        """Return the settings' values as texts, by name.
+
+        Raises:
+            UserError: If a setting is not of the form ``NAME=VALUE``.
+        """
+        return named_values("--set", self.settings, "prompt_length=4")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,24 +21,29 @@ class Race:
     of the first results was given all of its seeds. Those that have a repeat under way come last.
 
     Without outputs nothing tells what is unsure. Then all members of the front get their seeds, one after the
-    other.
+    other. The configuration of a training, which has no rivals, gets its seeds at once.
 
     Args:
         evidence: Tells what is sure; its history holds the trials.
         seeds: Number of seeds that a configuration can have.
         store: Keeps what the budget depends on.
+        alone: Whether there is one configuration only.
     """
 
-    def __init__(self, evidence: Evidence, seeds: int, store: SearchStore) -> None:
+    def __init__(self, evidence: Evidence, seeds: int, store: SearchStore, *, alone: bool = False) -> None:
         self._evidence = evidence
         self._history = evidence.history
         self._seeds = seeds
         self._store = store
+        self._alone = alone
 
     def next(self) -> TrialRecord | None:
-        """Return the configuration to repeat next, by its first finished trial; None if there is none."""
+        """Return the configuration to repeat next, by its first trial; None if there is none."""
         if self._seeds == 1:
             return None
+        if self._alone:
+            first = next((r for r in self._history.trials.values() if r.number is not None), None)
+            return first if first is not None and self._lacks_seeds(first) else None
         front = self._front()
         chances = self._evidence.chances()
         if not chances:

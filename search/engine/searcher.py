@@ -72,7 +72,8 @@ class ParetoSearcher(Searcher):
         self.store = store
         outputs = kept_outputs(store, config.place)
         self.evidence = Evidence(history, outputs, setup.backend.task, setup.backend.labels)
-        self.race = Race(self.evidence, config.search.seeds, store)
+        alone = config.configuration.method is not None
+        self.race = Race(self.evidence, config.search.seeds, store, alone=alone)
         self.recorder = Recorder(history, setup.rule, store, outputs, config.trial.epochs)
         self.gate = Gate.of(
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache

@@ -16,6 +16,7 @@ from ray.tune.stopper import Stopper
 from rich.console import Console
 
 from search.backends.trainable import NOTICES
+from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
@@ -182,11 +183,10 @@ def run_trials(
     """
     config = setup.config
     setting = setup.setting
-    epochs = f"{config.trial.epochs} epoch{'s' if config.trial.epochs > 1 else ''}"
     say(
         console,
-        f"search '{config.run_name}': {searcher.planned} trials of {epochs}, {placement.summary}; batch "
-        f"{setting.batch_size}, {setting.sizes.words(setup.predictor.kinds)}",
+        f"{_planned(config, searcher)}, {placement.summary}; batch {setting.batch_size}, "
+        f"{setting.sizes.words(setup.predictor.kinds)}",
     )
     if placement.note:
         say(console, placement.note)
@@ -247,6 +247,15 @@ def run_trials(
                 searcher.break_off(str(error.__cause__))
         cleaner.sweep()
     return not setup.history.close() or config.search.time_budget is not None
+
+
+def _planned(config: SearchConfig, searcher: ParetoSearcher) -> str:
+    """Return in words what is going to be trained."""
+    epochs = f"{config.trial.epochs} epoch{'s' if config.trial.epochs > 1 else ''}"
+    if config.configuration.method is None:
+        return f"search '{config.run_name}': {searcher.planned} trials of {epochs}"
+    seeds = f"{config.search.seeds} seed{'s' if config.search.seeds > 1 else ''}"
+    return f"training '{config.run_name}': {config.configuration.method}, {seeds}, {epochs}"
 
 
 def _mistake(error: Exception, folder: Path) -> UserError | None:

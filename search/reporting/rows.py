@@ -16,7 +16,8 @@ def front_rows(history: History) -> list[dict[str, Any]]:
     """Return the front as rows of the JSON document, see ``SearchResult.to_dict``.
 
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
-    several, ``spread`` holds their standard deviations. ``p_front`` and ``p_better`` are those of ``Luck``.
+    several, ``spread`` holds their standard deviations. ``weights`` is the path of the first one's checkpoint
+    in the search's folder. ``p_front`` and ``p_better`` are those of ``Luck``.
     ``standard_error`` holds the standard errors that are known, by the name of the value. Probes that are on
     the front are among the rows.
     """
@@ -142,6 +143,7 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     row |= {
         "trainable_parameters": record.memory.trainable_parameters,
         "seeds": len(runs),
+        "weights": record.checkpoint,
         "p_front": record.luck.p_front if record.luck else None,
         "p_better": record.luck.p_better if record.luck else None,
         "standard_error": standard_errors(record, history),

@@ -135,6 +135,38 @@ def front_table(
     return _front_table(rows, figures, depths, title, named), lines
 
 
+def training_table(row: Mapping[str, Any], objectives: Sequence[Objective], title: str) -> Table:
+    """Return the result of one configuration as a table, with a line for each objective.
+
+    Args:
+        row: The configuration's row of ``front_rows``.
+        objectives: Objectives in the row, see ``History.shown``.
+        title: Title above the table.
+    """
+    seeds = row["seeds"]
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.caption = (
+        f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "± standard error over the samples"
+    )
+    for heading in ("", "validation", "test"):
+        table.add_column(heading, justify="right" if heading else "left")
+    spreads = row["spread"] if seeds > 1 else row["standard_error"]
+
+    def cell(objective: Objective, key: str) -> str:
+        if row.get(key) is None:
+            return ""
+        write = quantity_of(objective).cell
+        spread = None if objective.known else spreads.get(key)
+        return write(row[key]) if spread is None else f"{write(row[key])} ± {write(spread)}"
+
+    for objective in objectives:
+        name, symbol = objective.name, quantity_of(objective).symbol
+        words = f"{name.replace('_', ' ')} {symbol}".strip()
+        table.add_row(words, cell(objective, name), cell(objective, f"test_{name}"))
+    table.add_row("trained parameters", f"{row['trainable_parameters']:,}", "")
+    return table
+
+
 def _front_table(
     rows: Sequence[Mapping[str, Any]],
     figures: Sequence[_Figure],

@@ -161,7 +161,7 @@ def make_searcher(
     history.restore(store)
     searcher = ParetoSearcher(
         setup,
-        place([node], config.search.num_samples),
+        place([node], config.most_at_once),
         store,
         prior,
         listed,

@@ -17,16 +17,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from search import SearchConfig, cli, resume_search, run_search
+from search import SearchConfig, cli, resume_search, run_search, train
 from search.config import SearchConfig as SearchConfigClass
 from search.nodes import Node
 from search.records.store import SearchStore
+from search.setup import look_up
 from tests.conftest import EXAMPLE_PLUGIN, ROOT
 from tests.search.on_ray import ray_in
 from trainables.errors import UserError
+from trainables.towers import load_tower, resolve_encoder
 
 pytestmark = pytest.mark.ray
 
@@ -168,6 +171,55 @@ def test_each_seed_is_trained_with_its_own_seed(settings) -> None:
     more = resume_search("seeds", storage_path=settings["storage_path"], seeds=5)
     assert _losses(raced) <= _losses(more)
     assert len(_losses(more)) == 7, "repeats after a resume have seeds of their own"
+
+
+@pytest.fixture(scope="module")
+def trained(settings) -> Any:
+    """One configuration, trained with two seeds."""
+    own = {"space", "num_samples", "max_memory", "probe"}
+    options = {name: value for name, value in settings.items() if name not in own}
+    return train("text_only", {"learning_rate": 1e-3}, **options, name="trained", seeds=2, recipe="wander")
+
+
+def test_one_configuration_is_trained_with_all_its_seeds(trained) -> None:
+    document = json.loads(json.dumps(trained.to_dict()))
+    assert document == json.loads((Path(trained.folder) / "result.json").read_text())
+    (member,) = document["front"]
+    assert document["trials"] == member["seeds"] == 2
+    assert member["config"] == {"method": "text_only", "learning_rate": 1e-3}
+    runs = _losses_of(trained, member["trial_id"])
+    assert member["loss"] == pytest.approx(fmean(runs))
+    for metric in ("accuracy", "macro_f1", "loss"):
+        assert {metric, f"test_{metric}"} <= member.keys() & member["spread"].keys()
+    assert (Path(trained.folder) / member["weights"] / "weights.safetensors").is_file()
+
+
+def test_what_a_training_was_told_is_recorded(trained, settings) -> None:
+    config = SearchConfigClass.from_json((Path(trained.folder) / "config.json").read_text())
+    assert (config.configuration.method, config.trial.recipe) == ("text_only", "wander")
+    assert config.recipe.schedule == "exponential", "the recipe's"
+    assert config.step.batch_size == settings["batch_size"], "what was given comes before the recipe"
+    run = MlflowClient(settings["tracking_uri"]).get_run(trained.parent_run_id)
+    assert {
+        "method": "text_only",
+        "recipe": "wander",
+        "decay_epochs": "30",
+    }.items() <= run.data.params.items()
+
+
+def test_a_trained_encoder_is_an_encoder_of_a_later_search(trained, settings) -> None:
+    folder = trained.encoders["text"]
+    assert Path(folder) == Path(trained.folder) / "encoders" / "text"
+    config = SearchConfig(**{**settings, "text_encoder": folder, "name": "later"})
+    later = look_up(config).backend.encoders["text"]
+    first = resolve_encoder("text", settings["text_encoder"])
+    assert (later.width, later.pooling) == (first.width, first.pooling)
+    assert later.fingerprint() != first.fingerprint(), "nothing cached for the other is taken for it"
+    changed = [
+        not torch.equal(one, other)
+        for one, other in zip(load_tower(later).parameters(), load_tower(first).parameters(), strict=True)
+    ]
+    assert all(changed)
 
 
 def test_nothing_of_the_test_split_reaches_a_choice(settings, squares, tmp_path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from search import SearchConfig
 from search.config import SearchConfig as Config
+from search.config.recipes import RECIPES
 from search.goals.objectives import get_objectives, normalised, reference_values
-from spaces import SPACES
+from spaces import SPACES, SpaceContext
 from trainables.errors import UserError
 from trainables.step.setting import TrainingSetting
 
@@ -80,6 +81,40 @@ def test_a_resumed_search_keeps_its_poolings() -> None:
         plain.resumed(pooling=("text=cls",))
     with pytest.raises(UserError, match="--pooling text=max: search 'mine' was started with text=mean; "):
         plain.replace(pooling=("text=mean",)).resumed(pooling=("text=max",))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_states_settings_that_exist(name) -> None:
+    paper = RECIPES[name]
+    config = SearchConfig.of_training(paper.method, recipe=name)
+    config.check()
+    assert paper.options.items() <= config.to_dict().items()
+    context = SpaceContext({"text": 12, "image": 12}, {"text": 768, "image": 768})
+    (point, *_) = SPACES[paper.method].first_points(context)
+    assert paper.settings.keys() <= point.keys()
+
+
+def test_an_option_comes_before_the_recipe_and_the_recipe_before_the_default() -> None:
+    config = SearchConfig(space="mope", recipe="mope", clip_norm=2.0)
+    assert config.step.clip_norm == 2.0
+    assert (config.trial.epochs, config.recipe.milestones) == (12, "2,5")
+    assert config.step.batch_size == SearchConfig(space="mope").step.batch_size
+    assert config.replace(gamma=0.1).trial.epochs == 12
+    assert Config.from_json(config.replace(epochs=3).to_json()).trial.epochs == 3
+    with pytest.raises(UserError, match="unknown recipe 'pfm'; known: mope, pmf, wander"):
+        SearchConfig(space="mope", recipe="pfm")
+
+
+def test_a_training_says_what_it_trains() -> None:
+    settings = {"n_query_prompts": {"text": [1]}, "clip_norm": None}
+    config = SearchConfig.of_training("pmf", settings, name="mine")
+    assert config.configuration.settings == ('n_query_prompts={"text": [1]}', "clip_norm=none")
+    assert SearchConfig.of_training("pmf", ["L_f=10"]).configuration.values() == {"L_f": "10"}
+    assert Config.from_json(config.to_json()) == config
+    with pytest.raises(UserError, match="--set L_f: write NAME=VALUE"):
+        SearchConfig.of_training("pmf", ["L_f"]).check()
+    with pytest.raises(UserError, match="--gradient-checkpointing search: one configuration is trained"):
+        SearchConfig.of_training("pmf", gradient_checkpointing="search").check()
 
 
 def test_refuses_augmentation_with_cached_features() -> None:

@@ -106,7 +106,7 @@ class MethodConfig:
         for name in values:
             if name not in fields:
                 raise unknown(f"{cls.__name__} setting", name, fields or ("none: it has no settings",))
-        return cls(**{name: _read(name, value, hints[name]) for name, value in values.items()})
+        return cls(**{name: read_value(name, value, hints[name]) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields by name."""
@@ -500,8 +500,17 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _read(name: str, value: Any, hint: Any) -> Any:
-    """Convert ``value``, which may be a string from the command line, to a field's annotated type."""
+def read_value(name: str, value: Any, hint: Any) -> Any:
+    """Return a field's value in its type, from one that may be a text from the command line.
+
+    Args:
+        name: The field's name, for messages.
+        value: The value, or a text that stands for it.
+        hint: The field's annotated type.
+
+    Raises:
+        UserError: If it is no value of that type.
+    """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if PerLayer in options:
         with contextlib.suppress(ValueError, TypeError):

@@ -45,6 +45,8 @@ def export_encoders(spec: TrialSpec, assignment: Assignment, folder: Path) -> di
     for modality in sorted(trained):
         start = f"towers.{modality}."
         own = {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
+        if not own:  # a query's encoder, which stays frozen
+            continue
         shutil.rmtree(folder / modality, ignore_errors=True)
         try:
             save_encoder(sources[modality], own, folder / modality)

@@ -17,6 +17,8 @@ from trainables.options import OneOf, Option, Registered
 VALUES: dict[str, tuple[str, Any]] = {
     "space": ("linear", "linear"),
     "task": ("multilabel", "multilabel"),
+    "method": ("wander", "wander"),
+    "settings": ("learning_rate=0.1", ("learning_rate=0.1",)),
     "objectives": ("params, loss", ("params", "loss")),
     "constraints": ("params<=5M", ("params<=5M",)),
     "num_samples": ("7", 7),
@@ -49,6 +51,10 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 #: What else must be given.
 TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"]}
+
+
+#: The options of a search and of a training.
+OPTIONS = SearchConfig.options()
 
 
 @pytest.fixture
@@ -92,12 +98,12 @@ def _other(option: Option, plugin: str) -> tuple[list[str], Any]:
     return [option.flag, "7"], 7 if int in getattr(option.type, "__args__", ()) else "7"
 
 
-@pytest.mark.parametrize("name", SearchConfig.options())
+@pytest.mark.parametrize("name", [option.name for option in options_of(cli.search) if option.name in OPTIONS])
 def test_what_is_given_arrives_in_the_settings(asked, tmp_path, monkeypatch, name) -> None:
     plugin = tmp_path / "mine.py"
     plugin.touch()
     monkeypatch.setattr("trainables.plugin.Plugin.load", lambda self: None)
-    option = SearchConfig.options()[name]
+    option = OPTIONS[name]
     only = option.find(Only)
     words, value = _other(option, str(plugin))
     space = [] if name == "space" else ["--space", "pmf_nas"]
@@ -113,12 +119,38 @@ def test_what_is_not_given_has_its_default(asked, strategy) -> None:
     assert config == SearchConfig(space="pmf_nas", strategy=strategy, created=config.created)
 
 
+@pytest.mark.parametrize("name", ["method", "settings", "seeds", "epochs", "optimizer", "recipe"])
+def test_what_a_training_is_given_arrives_in_the_settings(asked, name) -> None:
+    words, value = _other(OPTIONS[name], "")
+    method = [] if name == "method" else ["--method", "linear"]
+    config = asked("train", *method, *TOGETHER.get(name, []), *words)
+    assert config.to_dict()[name] == value != OPTIONS[name].default
+
+
+def test_every_option_is_one_of_a_search_or_of_a_training() -> None:
+    """Those that say how trials are trained are of both."""
+    of_search, of_training = ({o.name for o in options_of(command)} for command in (cli.search, cli.train))
+    assert of_search | of_training >= set(OPTIONS)
+    assert of_training - of_search == {"method", "settings"}
+    ways = {option.name for name in ("search", "oneshot") for option in SearchConfig.blocks()[name].options()}
+    assert ways & of_training == {"seeds", "seed"}
+
+
+def test_a_training_is_a_search_of_a_space_of_one(asked) -> None:
+    config = asked("train", "--method", "pmf", "--set", "prompt_length=4", "--seeds", "3")
+    same = SearchConfig.of_training("pmf", {"prompt_length": 4}, seeds=3)
+    assert config == same.replace(created=config.created)
+    assert (config.search.num_samples, config.search.probe, config.run_name[:4]) == (1, False, "pmf-")
+
+
 def test_repeated_options_keep_their_order(asked) -> None:
     config = asked("--space", "pmf_nas", "--constraint", "params<=5M", "--constraint", "memory<=1GiB")
     assert config.search.constraints == ("params<=5M", "memory<=1GiB")
 
 
-@pytest.mark.parametrize("command", [cli.search, cli.predict, cli.explain, cli.calibrate, cli.cache])
+@pytest.mark.parametrize(
+    "command", [cli.search, cli.train, cli.predict, cli.explain, cli.calibrate, cli.cache]
+)
 def test_help_is_written_in_sentences(command) -> None:
     for option in options_of(command):
         text = option.help.text

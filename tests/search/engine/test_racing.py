@@ -206,3 +206,14 @@ def test_probes_are_never_repeated_and_what_they_dominate_is_not_either() -> Non
             _finish(searcher, tune_id, [(0.5, 0), (0.7, 0)])
         assert set(_repeats(searcher)) == (set() if labels else {2})
         assert [record.trial_id for record in searcher.history.front()] == ["probe", "trial-001"]
+
+
+def test_the_configuration_of_a_training_gets_all_its_seeds_at_once() -> None:
+    """It has no rivals, so that nothing about its place is unsure."""
+    searcher = make_searcher(
+        _space(1), num_samples=1, seeds=3, method="pmf", labels=LABELS, node=Node(cpus=8, memory=2**40)
+    )
+    handed = [searcher.suggest(next(TUNE_IDS)) for _ in range(3)]
+    assert len({each["assignment"].seed for each in handed}) == 3
+    assert searcher.suggest(next(TUNE_IDS)) is None, "all are under way"
+    assert sum(_repeats(searcher).values()) == 2

@@ -27,6 +27,7 @@ def test_a_member_of_the_front() -> None:
         ("test_accuracy", 0.4),
         ("trainable_parameters", 10**6),
         ("seeds", 1),
+        ("weights", None),
         ("p_front", None),
         ("p_better", None),
         ("standard_error", {}),

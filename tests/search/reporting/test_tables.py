@@ -19,6 +19,7 @@ from search.reporting.tables import (
     methods_table,
     probe_lines,
     time_line,
+    training_table,
     unmet_line,
 )
 from tests.search.reporting.histories import add, of_three_methods, probes
@@ -221,3 +222,16 @@ def test_lines_about_the_probe(history) -> None:
         "probe: memory GiB 1.500, val acc 0.700, test acc 0.650, trained params 0.00 M (text cls, image cls)",
         "best over all readings: val acc 0.720, test acc 0.670 (text cls+mean, image cls+mean)",
     ]
+
+
+def test_a_training_shows_the_spread_over_its_seeds(history) -> None:
+    row = {**front_rows(history)[0], "seeds": 3, "spread": {"accuracy": 0.02, "test_accuracy": 0.03}}
+    lines = [line for line in _shown(training_table(row, history.shown, "training 'mine'")) if "│" in line]
+    cells = {
+        cell[0].strip(): [text.strip() for text in cell[1:]] for cell in (x.split("│")[1:-1] for x in lines)
+    }
+    assert cells["accuracy"] == ["0.500 ± 0.020", "0.400 ± 0.030"]
+    assert cells["memory GiB"] == ["1.000", ""]
+    assert cells["trained parameters"] == ["1,000,000", ""]
+    alone = "".join(_shown(training_table({**row, "seeds": 1}, history.shown, "")))
+    assert "0.500 │" in alone, "no spread of a single seed is known"
