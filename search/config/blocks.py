@@ -140,8 +140,8 @@ class TrialSettings(Settings):
         str,
         Help(
             "Random changes to the images of the training split. flip mirrors them, and shift-flip also "
-            "moves them.",
-            metavar="none|flip|shift-flip",
+            "moves them. rand-m9-n2 is RandAugment: 2 random operations of magnitude 9 out of 30.",
+            metavar="none|flip|shift-flip|rand-mM-nN",
         ),
     ] = "none"
     feature_cache: Annotated[

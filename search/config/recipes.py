@@ -52,6 +52,8 @@ RECIPES: Mapping[str, PaperRecipe] = {
             "warm_up": 0.0,
             "weight_decay": 1e-3,
             "clip_norm": 1.0,
+            "augment": "rand-m9-n2",
+            "feature_cache": False,
             "head_start": "random",
             "keep": "last",
         },

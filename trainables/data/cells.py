@@ -7,12 +7,13 @@ cell of every file is the blank, which stands for a value that is missing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from trainables.data.kinds import Content, Convert, Facts, Kind
@@ -86,9 +87,20 @@ class Cells:
     def __len__(self) -> int:
         return sum(len(next(iter(lot.values()))) for lot in self._lots)
 
-    def inputs(self, cells: Tensor) -> dict[str, Tensor]:
-        """Return an encoder's inputs for the cells with these numbers (B,), as ``Kind.inputs`` says."""
-        return self.kind.inputs(self._taken(cells, self._lots[0]), self._facts)
+    def inputs(self, cells: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """Return an encoder's inputs for the cells with these numbers (B,), as ``Kind.inputs`` says.
+
+        Args:
+            cells: The numbers.
+            augment: Function of an image's pixels as they are stored, of shape (B, S, S, 3), that returns
+                other ones. The blank stays.
+        """
+        taken = self._taken(cells, self._lots[0])
+        if augment is not None and self.kind.pixels is not None:
+            stored = torch.from_numpy(taken[self.kind.pixels])
+            blank = (cells == BLANK)[:, None, None, None]
+            taken[self.kind.pixels] = torch.where(blank, stored, augment(stored)).numpy()
+        return self.kind.inputs(taken, self._facts)
 
     def mask(self, cells: Tensor) -> Tensor | None:
         """Return a mask that is True for the cells' real tokens, shape (B, T); None if none is padding."""

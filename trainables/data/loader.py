@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trainables.data.augment import Augmentation
 from trainables.data.features import PrefixFeatures, to_device
 from trainables.data.prepared import PreparedSplit
 from trainables.towers import ModalityInput
@@ -32,7 +33,7 @@ class Loader:
         batch_size: Number of rows per batch; the last batch may be smaller.
         device: Device to which batches are moved.
         features: Cached prefix outputs by modality. Other modalities are loaded as raw inputs.
-        augment: Function of raw images and the epoch's generator that returns the augmented images.
+        augment: Changes images in training; see ``augment.Augmentation``.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Loader:
         batch_size: int,
         device: torch.device,
         features: Mapping[str, PrefixFeatures] | None = None,
-        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         self.split = split
         self.modalities = modalities
@@ -78,14 +79,15 @@ class Loader:
             rows: Row numbers, shape (B,).
             generator: Source of random numbers for the augmentation; None turns augmentation off.
         """
+        change, augment = self.augment, None
+        if generator is not None and change is not None:
+            augment = lambda pixels: change(pixels, generator)  # noqa: E731
         inputs: dict[str, ModalityInput] = {}
         for modality in self.modalities:
             if modality in self.features:
                 inputs[modality] = to_device(self.features[modality].sequence(rows), self.device)
                 continue
             kind = self.split.cells[modality].kind
-            raw = kind.trimmed(self.split.inputs(modality, rows))
-            if generator is not None and self.augment is not None and "pixel_values" in raw:
-                raw["pixel_values"] = self.augment(raw["pixel_values"], generator)
+            raw = kind.trimmed(self.split.inputs(modality, rows, augment))
             inputs[modality] = to_device(raw, self.device)
         return Batch(inputs, self.split.labels[rows].to(self.device))

@@ -96,14 +96,17 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def inputs(self, modality: str, rows: Tensor) -> dict[str, Tensor]:
+    def inputs(
+        self, modality: str, rows: Tensor, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Return an encoder's inputs for the given rows, as ``Kind.inputs`` says.
 
         Args:
             modality: Name of the modality.
             rows: Row numbers, shape (B,).
+            augment: See ``Cells.inputs``.
         """
-        return self.cells[modality].inputs(self.index[modality][rows])
+        return self.cells[modality].inputs(self.index[modality][rows], augment)
 
     def present(self, modality: str) -> Tensor:
         """Return whether each row has a value of a modality, shape (N,)."""

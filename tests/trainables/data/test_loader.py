@@ -35,3 +35,22 @@ def test_texts_are_padded_to_the_longest_one_of_the_batch(
     for name, tensor in batch.items():
         assert torch.equal(tensor, whole[name][:, :tokens])
     assert not whole["attention_mask"][:, tokens:].any()
+
+
+def test_images_are_augmented_in_training_only_and_a_blank_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoders
+) -> None:
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "cache"))
+    images = [png((9, 90, 90), (16, 16)), None]
+    dataset = write_dataset(tmp_path / "data", train=columns(text=["", ""], image=images, label=["a", "b"]))
+    encoders = {"image": resolve_encoder("image", str(tiny_encoders["vit"]))}
+    split = prepare(open_dataset(str(dataset)), encoders, InputSizes(image_size=32)).split("train")
+    loader = Loader(split, ("image",), 2, torch.device("cpu"), augment=lambda pixels, _: 255 - pixels)
+    rows = torch.arange(2)
+    (plain,) = loader.in_order()
+    changed = loader.batch(rows, torch.Generator())
+    first, second = (
+        [batch.inputs["image"]["pixel_values"][row] for row in rows] for batch in (plain, changed)
+    )
+    assert not torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])

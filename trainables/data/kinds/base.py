@@ -44,6 +44,9 @@ class Kind(ABC):
     #: The columns that it takes, in words, for error messages.
     expected: ClassVar[str]
 
+    #: The column of stored cells that augmentations of images change; None if it is no image.
+    pixels: ClassVar[str | None] = None
+
     @abstractmethod
     def takes(self, column: pa.DataType) -> bool:
         """Return whether values may be stored in a column of this type."""

@@ -31,6 +31,7 @@ class Image(Kind):
 
     name = "image"
     expected = "binary (encoded image files)"
+    pixels = "pixels"
 
     def takes(self, column: pa.DataType) -> bool:
         """Return whether values may be stored in a column of this type."""
