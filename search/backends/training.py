@@ -23,6 +23,7 @@ from trainables.data import (
     SPLITS,
     Dataset,
     FeatureCache,
+    Few,
     default_encoders,
     input_sizes,
     open_dataset,
@@ -144,6 +145,9 @@ class TrainingBackend:
             UserError: If one of them does not exist or cannot be used.
         """
         dataset = open_dataset(config.data.dataset, config.task)
+        wanted, there = config.data.train_rows, dataset.count("train")
+        if wanted is not None and wanted > there:
+            raise UserError(f"--train-rows {wanted:,}: dataset '{dataset.name}' has {there:,} training rows")
         asked, data = config.encoders, config.data
         names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
         kinds = {modality: dataset.modalities[modality].kind for modality in names}
@@ -198,7 +202,20 @@ class TrainingBackend:
 
     def labels(self, split: str) -> Tensor:
         """Return the labels of a split's rows, encoded by the task."""
-        return self.dataset.labels(split, self.encoders)
+        labels = self.dataset.labels(split, self.encoders)
+        return labels if self.few is None or split != "train" else labels[self.few.rows(labels)]
+
+    @property
+    def few(self) -> Few | None:
+        """The rows of the training split that trials use; None stands for all."""
+        count = self.config.data.train_rows
+        return None if count is None else Few(count, self.config.search.seed)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each split that are used."""
+        counts = {split: self.dataset.count(split) for split in SPLITS}
+        return counts if self.few is None else {**counts, "train": self.few.count}
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
@@ -209,7 +226,7 @@ class TrainingBackend:
             "dataset.fingerprint": dataset.fingerprint,
             "task": self.task.in_words(),
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
-            **{f"dataset.{split}": dataset.count(split) for split in SPLITS},
+            **{f"dataset.{split}": count for split, count in self.rows.items()},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
             **{f"encoder.{m}.pooling": encoder.pooling for m, encoder in self.encoders.items()},
         }
@@ -234,6 +251,7 @@ class TrainingBackend:
                 dataset,
                 self.encoders,
                 setting.sizes,
+                few=self.few,
                 progress=lambda split, done, total: status.update(
                     f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
                 ),
@@ -250,6 +268,7 @@ class TrainingBackend:
             fingerprints={modality: encoder.fingerprint() for modality, encoder in self.encoders.items()},
             setting=setting,
             epochs=trial.epochs,
+            few=self.few,
             recipe=config.recipe,
             augment=trial.augment,
             feature_cache=trial.feature_cache_size if trial.feature_cache else 0,
@@ -260,8 +279,8 @@ class TrainingBackend:
         if spec.feature_cache:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
-            cache.check(spec.prepared, spec.fingerprints, spec.prefixes, spec.setting)
-        return PreparedTraining(spec, self.predictor, {split: dataset.count(split) for split in SPLITS})
+            cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
+        return PreparedTraining(spec, self.predictor, self.rows)
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
         """Return the numbers of frozen layers, by modality, that members of the space can have."""

@@ -175,6 +175,16 @@ class DataSettings(Settings):
         Help("Name of an included dataset, or a folder of Parquet files.", metavar="NAME|FOLDER"),
         Kept(absolute_dataset),
     ] = "openclipart"
+    train_rows: Annotated[
+        int | None,
+        Help(
+            "Number of rows of the training split that trials use. Each class has its share of them. --seed "
+            "draws them, so that those of a smaller number are among those of a larger one.",
+            metavar="N",
+            default="all",
+        ),
+        AtLeast(1),
+    ] = None
     text_length: Annotated[
         int | None,
         Help(

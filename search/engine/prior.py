@@ -204,6 +204,8 @@ def comparable(
         poolings = [details.get(f"encoder.{modality}.pooling") for details in (old_details, new_details)]
         compare(f"{modality} pooling", *poolings)
     compare("task", *(details.get("task") for details in (old_details, new_details)))
+    drawn = [(c.data.train_rows, c.search.seed) if c.data.train_rows else "all" for c in (old, new)]
+    compare("training rows and their seed", *drawn)
     compare("epochs", old.trial.epochs, new.trial.epochs)
     compare("batch size", old.step.batch_size, new.step.batch_size)
     for what in InputSizes().of(KINDS):

@@ -183,9 +183,10 @@ def run_trials(
     """
     config = setup.config
     setting = setup.setting
+    rows = f"{config.data.train_rows:,} training rows, " if config.data.train_rows else ""
     say(
         console,
-        f"{_planned(config, searcher)}, {placement.summary}; batch {setting.batch_size}, "
+        f"{_planned(config, searcher)}, {placement.summary}; {rows}batch {setting.batch_size}, "
         f"{setting.sizes.words(setup.predictor.kinds)}",
     )
     if placement.note:

@@ -178,7 +178,15 @@ def trained(settings) -> Any:
     """One configuration, trained with two seeds."""
     own = {"space", "num_samples", "max_memory", "probe"}
     options = {name: value for name, value in settings.items() if name not in own}
-    return train("text_only", {"learning_rate": 1e-3}, **options, name="trained", seeds=2, recipe="wander")
+    return train(
+        "text_only",
+        {"learning_rate": 1e-3},
+        **options,
+        name="trained",
+        seeds=2,
+        recipe="wander",
+        train_rows=40,
+    )
 
 
 def test_one_configuration_is_trained_with_all_its_seeds(trained) -> None:
@@ -204,6 +212,9 @@ def test_what_a_training_was_told_is_recorded(trained, settings) -> None:
         "method": "text_only",
         "recipe": "wander",
         "decay_epochs": "30",
+        "train_rows": "40",
+        "dataset.train": "40",
+        "dataset.validation": "12",
     }.items() <= run.data.params.items()
 
 

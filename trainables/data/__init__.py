@@ -2,6 +2,7 @@
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
+from trainables.data.few import Few
 from trainables.data.included import DATASETS, open_dataset
 from trainables.data.kinds import KINDS
 from trainables.data.loader import Batch, Loader
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "Dataset",
     "FeatureCache",
+    "Few",
     "Loader",
     "Modality",
     "NoRoomError",

@@ -6,6 +6,7 @@ cell of every file is the blank, which stands for a value that is missing.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -83,9 +84,18 @@ class Cells:
         self.kind = kind
         self._facts = facts
         self._lots = [kind.views(batch, facts) for batch in read_batches(path)]
+        self._only: Tensor | None = None
 
     def __len__(self) -> int:
+        if self._only is not None:
+            return len(self._only)
         return sum(len(next(iter(lot.values()))) for lot in self._lots)
+
+    def only(self, cells: Tensor) -> Cells:
+        """Return some of the cells, numbered from 0 in the order of their numbers here (C,)."""
+        some = copy.copy(self)
+        some._only = cells
+        return some
 
     def inputs(self, cells: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
         """Return an encoder's inputs for the cells with these numbers (B,), as ``Kind.inputs`` says.
@@ -108,7 +118,7 @@ class Cells:
         return self.kind.mask(self._taken(cells, narrow), self._facts)
 
     def _taken(self, cells: Tensor, columns: Iterable[str]) -> dict[str, np.ndarray]:
-        numbers = cells.tolist()
+        numbers = (cells if self._only is None else self._only[cells]).tolist()
         return {
             column: np.stack([self._lots[cell // _LOT][column][cell % _LOT] for cell in numbers])
             for column in columns

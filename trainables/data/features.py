@@ -125,7 +125,7 @@ class FeatureCache:
         """
         rows = data.split(split)
         cells, index = rows.cells[tower.modality], rows.index[tower.modality]
-        files = _Files(self.folder, data.key, split, tower.modality, encoder, setting)
+        files = _Files(self.folder, data.key_of(split), split, tower.modality, encoder, setting)
         what = f"the {tower.modality} features of the {split} split"
         for _ in range(_TRIES):
             try:
@@ -146,20 +146,21 @@ class FeatureCache:
         self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
     ) -> bool:
         """Return whether a process computes features of a split now; see ``features`` for the arguments."""
-        return being_built(self.folder, _Files(self.folder, data.key, split, modality, encoder, setting).stem)
+        files = _Files(self.folder, data.key_of(split), split, modality, encoder, setting)
+        return being_built(self.folder, files.stem)
 
     def deepest(
         self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
     ) -> int | None:
         """Return the largest number of layers of which the cache holds the tokens; None if it has none."""
-        stem = _Files(self.folder, data.key, split, modality, encoder, setting).stem
+        stem = _Files(self.folder, data.key_of(split), split, modality, encoder, setting).stem
         return max(
             (int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{stem}-*.npy")), default=None
         )
 
     def check(
         self,
-        key: str,
+        data: PreparedData,
         encoders: Mapping[str, str],
         prefixes: Mapping[str, Collection[int]],
         setting: TrainingSetting,
@@ -167,14 +168,14 @@ class FeatureCache:
         """Remove the damaged ones of the files that a search may read, and say so.
 
         Args:
-            key: The key of the prepared data.
+            data: The prepared dataset.
             encoders: Fingerprint of the encoder of each modality.
             prefixes: Numbers of layers whose output may be read, by modality.
             setting: Setting with the attention kernel and the precision.
         """
         for modality, layers in prefixes.items():
             for split in SPLITS:
-                files = _Files(self.folder, key, split, modality, encoders[modality], setting)
+                files = _Files(self.folder, data.key_of(split), split, modality, encoders[modality], setting)
                 there = [path for path in map(files.path, sorted(layers)) if os.path.exists(path)]
                 if not all(ready(path, files.stem) for path in there):
                     with building(self.folder, files.stem):

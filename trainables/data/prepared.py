@@ -21,6 +21,7 @@ from torch import Tensor
 from trainables.cache import ADVICE, build_once, cache_dir
 from trainables.cache.entries import entries_of, last_used, remove, size_of
 from trainables.data.cells import BLANK, Cells, CellWriter, digest, read_batches, writing_batches
+from trainables.data.few import Few
 from trainables.data.kinds import KINDS
 from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
@@ -45,9 +46,14 @@ class PreparedData:
 
     Each split has a file with the distinct cells of each modality, and one with its rows: their labels, and
     the numbers of their cells. Any process of the node can open it by its path alone.
+
+    Attributes:
+        folder: The folder.
+        few: The rows of the training split that are used; None uses all.
     """
 
     folder: Path
+    few: Few | None = None
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -56,12 +62,21 @@ class PreparedData:
 
     @property
     def key(self) -> str:
-        """Hash of everything that determines the content."""
+        """Hash of everything that determines the content of the folder."""
         return self.folder.name
+
+    def key_of(self, split: str) -> str:
+        """Return a text that determines the content of a split's cells."""
+        if self.few is None or split != "train":
+            return self.key
+        return f"{self.key}-{self.few.count}-{self.few.seed}"
 
     def split(self, name: str) -> PreparedSplit:
         """Open a split. Inputs are read only when rows are requested."""
-        return PreparedSplit(self.folder, name, self.info)
+        split = PreparedSplit(self.folder, name, self.info)
+        if self.few is not None and name == "train":
+            split.keep(self.few.rows(split.labels))
+        return split
 
 
 class PreparedSplit:
@@ -108,6 +123,14 @@ class PreparedSplit:
         """
         return self.cells[modality].inputs(self.index[modality][rows], augment)
 
+    def keep(self, rows: Tensor) -> None:
+        """Leave out all rows but those with these numbers (R,), and the cells that they do not need."""
+        self.labels = self.labels[rows]
+        for modality, numbers in self.index.items():
+            used, index = torch.cat([torch.tensor([BLANK]), numbers[rows]]).unique(return_inverse=True)
+            self.cells[modality] = self.cells[modality].only(used)  # the blank is the first of them
+            self.index[modality] = index[1:]
+
     def present(self, modality: str) -> Tensor:
         """Return whether each row has a value of a modality, shape (N,)."""
         return self.index[modality] != BLANK
@@ -119,6 +142,7 @@ def prepare(
     sizes: InputSizes,
     *,
     task: Task | None = None,
+    few: Few | None = None,
     progress: Progress | None = None,
     tick: Tick = no_tick,
 ) -> PreparedData:
@@ -129,6 +153,7 @@ def prepare(
         encoders: One encoder for each modality to prepare.
         sizes: Sizes to which the values of each kind are brought.
         task: The task that encodes the labels; None takes the dataset's.
+        few: The rows of the training split that are used of the prepared data; None uses all.
         progress: Called with (split, rows done, rows of the split).
         tick: Called while another process that prepares the same makes progress.
 
@@ -167,7 +192,7 @@ def prepare(
         (target / "prepared.json").write_text(json.dumps(info))
 
     build_once(folder / key, build, tick)
-    return PreparedData(folder / key)
+    return PreparedData(folder / key, few)
 
 
 def _rows_path(folder: Path, split: str) -> Path:

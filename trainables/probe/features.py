@@ -63,7 +63,14 @@ def pooled_features(
         for pooling, vectors in found.items():
             np.save(folder / f"{pooling}.npy", as_array(vectors))
 
-    what = [data.key, encoder, tower.modality, setting.attention, setting.precision, *tower.POOLINGS]
+    what = [
+        data.key_of(split),
+        encoder,
+        tower.modality,
+        setting.attention,
+        setting.precision,
+        *tower.POOLINGS,
+    ]
     name = f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}-{split}"
     entry = cache_dir() / "pooled" / name
     build_once(entry, build, tick)

@@ -13,6 +13,7 @@ import torch
 from trainables.cache import cache_dir, ready
 from trainables.data import (
     FeatureCache,
+    Few,
     Loader,
     NoRoomError,
     PrefixFeatures,
@@ -48,6 +49,7 @@ class TrialSpec:
         fingerprints: Content hash of the encoder of each modality.
         setting: How a step is run.
         epochs: Number of epochs that a trial trains.
+        few: The rows of the training split that trials use; None uses all.
         recipe: How its steps follow each other.
         augment: Name of the image augmentation.
         feature_cache: Maximum bytes of cached output of frozen prefixes; 0 runs the prefixes in every step.
@@ -67,6 +69,7 @@ class TrialSpec:
     fingerprints: dict[str, str]
     setting: TrainingSetting
     epochs: int
+    few: Few | None = None
     recipe: Recipe = field(default_factory=Recipe)
     augment: str = "none"
     feature_cache: int = 8 * GIB
@@ -215,13 +218,14 @@ def shared_tower(modality: str, source: str, pooling: str, kind: str, attention:
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
     if ready(folder, tick=tick):
-        return PreparedData(folder)
+        return PreparedData(folder, spec.few)
     # This is the first trial on a node other than the one that started the search.
     return prepare(
         open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])),
         spec.sources(),
         spec.setting.sizes,
         task=read_task(spec.task),
+        few=spec.few,
         progress=lambda *_: tick(),
         tick=tick,
     )

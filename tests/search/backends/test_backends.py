@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from search.backends.base import Backend
@@ -19,6 +20,7 @@ from search.setup import look_up, set_up
 from tests.search.test_resume import _write_table
 from trainables.errors import UserError
 from trainables.step import Recipe
+from trainables.trial.workbench import Workbench
 
 QUIET = Console(quiet=True)
 
@@ -90,6 +92,21 @@ def test_trials_get_the_training_that_the_settings_name(config) -> None:
     setting = prepared.spec.setting
     assert (setting.weight_decay, setting.clip_norm, setting.label_smoothing) == (0.1, 2.0, 0.1)
     assert prepared.spec.recipe == Recipe(**recipe)
+
+
+@pytest.mark.parametrize("config", ["training"], indirect=True)
+def test_trials_get_the_rows_that_the_settings_name(config) -> None:
+    found = look_up(config.replace(train_rows=12, seed=3)).in_precision("fp32")
+    backend: Any = found.backend
+    prepared: Any = backend.prepare(found.space, QUIET)
+    assert prepared.rows == {"train": 12, "validation": 12, "test": 12}
+    assert backend.details["dataset.train"] == 12, "a resumed search is refused if it is another number"
+    bench = Workbench(prepared.spec, torch.device("cpu"))
+    labels = bench.data.split("train").labels
+    assert labels.bincount().tolist() == [4, 4, 4]
+    assert torch.equal(labels, backend.labels("train"))
+    with pytest.raises(UserError, match=r"--train-rows 49: dataset .* has 48 training rows"):
+        look_up(config.replace(train_rows=49))
 
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:

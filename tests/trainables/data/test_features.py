@@ -15,7 +15,7 @@ from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache import building, cache_dir
 from trainables.cache import manifest as manifests
 from trainables.cache.entries import partials
-from trainables.data import SPLITS, FeatureCache, NoRoomError, PreparedData, open_dataset, prepare
+from trainables.data import SPLITS, FeatureCache, Few, NoRoomError, PreparedData, open_dataset, prepare
 from trainables.data.features import PrefixFeatures
 from trainables.disk import is_disk_full
 from trainables.step.setting import TrainingSetting
@@ -329,7 +329,7 @@ def test_a_search_finds_damaged_features_before_its_trials(
     file.write_bytes(file.read_bytes()[:-4096])
     _other_process()
     files = FeatureCache(GIB)
-    files.check(data.key, {"image": "weights"}, {"image": (0, 1, 2)}, TrainingSetting())
+    files.check(data, {"image": "weights"}, {"image": (0, 1, 2)}, TrainingSetting())
     assert {name[-6:] for name in _files(cache)} == {"01.npy"}
     (line,) = capfd.readouterr().err.splitlines()
     assert f"{file} was damaged ({file.name} has " in line
@@ -402,3 +402,28 @@ def test_what_is_being_written_counts_and_what_the_dead_left_does_not(
     _features(data, tower, 1, "train", limit=limit)
     assert not left.exists()
     assert {name.split("-")[1] for name in _files(cache)} == {"train", "test"}
+
+
+def test_of_few_rows_only_their_cells_are_computed(
+    data: PreparedData, encoders: dict[str, EncoderSource], cache: Path
+) -> None:
+    few = PreparedData(data.folder, Few(12, seed=0))
+    rows = Few(12, seed=0).rows(data.split("train").labels)
+    split = few.split("train")
+    assert torch.equal(split.labels, data.split("train").labels[rows])
+    assert len(few.split("validation")) == N
+    for modality, encoder in encoders.items():
+        tower = load_tower(encoder)
+
+        def features(of: PreparedData, split: str, tower: Tower = tower) -> PrefixFeatures:
+            return FeatureCache(GIB).features(of, split, tower, 2, TrainingSetting(), encoder="e", device=CPU)
+
+        some, whole = features(few, "train"), features(data, "train")
+        assert len(some.tokens) == len(split.cells[modality]) == 13, "with the blank"
+        assert torch.equal(some.sequence(torch.arange(12)).tokens, whole.sequence(rows).tokens)
+        for name, values in split.inputs(modality, torch.arange(12)).items():
+            assert torch.equal(values, data.split("train").inputs(modality, rows)[name])
+        features(few, "validation")
+        written = set(cache.rglob("*.npy"))
+        features(data, "validation")
+        assert set(cache.rglob("*.npy")) == written, "both have the same validation split"
