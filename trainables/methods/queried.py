@@ -60,6 +60,12 @@ class Queried(FusionMethod):
         """Return those of the documents' towers, and all layers of the query's."""
         return {**self.document.untouched_layers(), self.query: self.tower(self.query).depth}
 
+    def modality_of(self, name: str) -> str | None:
+        """Return the modality that a parameter serves: the query's, or what the document's method says."""
+        if name.startswith(("projection.", f"towers.{self.query}.")):
+            return self.query
+        return self.document.modality_of(name.removeprefix("document."))
+
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         """Return the vectors of documents and queries; see ``FusionMethod.forward``."""
         return self._with_query(self.document(batch), batch)
