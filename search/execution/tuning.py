@@ -183,6 +183,7 @@ def run_trials(
     """
     config = setup.config
     setting = setup.setting
+    alone = config.configuration.method is not None
     rows = f"{config.data.train_rows:,} training rows, " if config.data.train_rows else ""
     say(
         console,
@@ -195,7 +196,12 @@ def run_trials(
     with (
         clock.trials(),
         Progress(
-            console, setup.history, searcher.planned, config.trial.epochs, config.search.time_budget
+            console,
+            setup.history,
+            config.search.seeds if alone else searcher.planned,
+            config.trial.epochs,
+            config.search.time_budget,
+            alone=alone,
         ) as progress,
     ):
         recorder = searcher.recorder

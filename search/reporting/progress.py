@@ -62,9 +62,10 @@ class Progress:
     Args:
         console: Where progress is shown.
         history: The search's trials.
-        num_samples: Number of planned trials.
+        num_samples: Number of planned trials; of a training, that of its seeds.
         epochs: Epochs of a complete trial.
         time_budget: Seconds after which training ends; None sets no limit.
+        alone: Whether one configuration is trained, which has no front.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class Progress:
         num_samples: int,
         epochs: int,
         time_budget: float | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.console = console
         self.history = history
         self.num_samples = num_samples
@@ -130,7 +134,8 @@ class Progress:
         """Return what is to be shown now; only the search's own thread may call this."""
         history, now = self.history, time.monotonic()
         running, paused = history.by_status(Status.RUNNING), history.by_status(Status.PAUSED)
-        samples = [record for record in history.trials.values() if record.number is not None]
+        records = history.trials.values()
+        samples = [r for r in records if (r.retry_of is None if self.alone else r.number is not None)]
         ended = sum(record.status not in (Status.RUNNING, Status.PAUSED) for record in samples)
         best = history.best()
         facts = [
@@ -140,9 +145,10 @@ class Progress:
                 + (f", {len(paused)} paused" if paused else ""),
             ),
             *((f"best {o.name}", f"{best[o.name]:.3f}") for o in history.objectives if best),
-            ("hypervolume", f"{history.hypervolume():.3f}"),
-            ("front", f"{len(history.front())} members"),
         ]
+        if not self.alone:
+            facts.append(("hypervolume", f"{history.hypervolume():.3f}"))
+            facts.append(("front", f"{len(history.front())} members"))
         if history.infeasible:
             facts.append(("infeasible", f"{len(history.infeasible)} never started"))
         for status in UNFINISHED:

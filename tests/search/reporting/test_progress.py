@@ -120,3 +120,14 @@ def test_the_terminal_shows_each_trial_as_it_starts_and_the_time_as_it_passes(cl
     assert "2 running" in shown.getvalue()
     assert shown.getvalue().count("running 1/3") == 2
     assert "1 min 15 s" in shown.getvalue()
+
+
+def test_a_training_counts_its_seeds_and_has_no_front(history) -> None:
+    epoch_of(history, "first", 1, 5)
+    first = history.trials["first"]
+    history.add(TrialRecord("second", first.config, first.memory, seed=1, repeat_of="first"))
+    history.settle(first, Status.FINISHED)
+    facts = dict(Progress(Console(file=io.StringIO()), history, 3, epochs=1, alone=True).facts())
+    assert facts["trials"] == "1 of 3 done, 1 running"
+    assert facts["best accuracy"] == "0.500"
+    assert not {"hypervolume", "front"} & facts.keys()
