@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.methods.base import (
@@ -42,6 +43,9 @@ class PMFConfig(MethodConfig):
     )
     n_fusion_context_prompts: int | PerLayer = option(
         4, "fusion context prompts (FCP) a layer and modality", low=0, other=0
+    )
+    translate: bool = option(
+        True, "map query outputs to the other modality by translators (f); false: pass them on", other=False
     )
     translator_width: int | None = option(
         None, "bottleneck of the translators; none: half the widest encoder", low=1, other=8
@@ -106,6 +110,18 @@ class Translator(nn.Sequential):
         super().__init__(nn.Linear(source_width, hidden), nn.ReLU(), nn.Linear(hidden, target_width))
 
 
+class Untranslated(nn.Module):
+    """Passes query outputs on to another modality, cut or padded with zeros if its width differs."""
+
+    def __init__(self, target_width: int) -> None:
+        super().__init__()
+        self.width = target_width
+
+    def forward(self, query: Tensor) -> Tensor:
+        """Return query outputs (B, M, D) with the other modality's width."""
+        return F.pad(query, (0, self.width - query.shape[-1]))
+
+
 class FusionLayer(nn.Module):
     """The prompts and translators of one fused layer (Sec. 3.3, Fig. 3).
 
@@ -114,10 +130,10 @@ class FusionLayer(nn.Module):
     Args:
         widths: Hidden size of each modality's layer.
         lengths: Prompt lengths.
-        hidden: Bottleneck width of the translators.
+        hidden: Bottleneck width of the translators; None makes none.
     """
 
-    def __init__(self, widths: Mapping[str, int], lengths: LayerLengths, hidden: int) -> None:
+    def __init__(self, widths: Mapping[str, int], lengths: LayerLengths, hidden: int | None) -> None:
         super().__init__()
         self.n_query = lengths.query
         self.query = _prompts(widths, lengths.query)
@@ -125,7 +141,10 @@ class FusionLayer(nn.Module):
         self.fusion_context = _prompts(widths, lengths.fusion_context)
         pairs = [(a, b) for a in widths for b in widths if a != b and self.n_query[a]]
         self.translators = nn.ModuleDict(
-            {f"{a}_to_{b}": Translator(widths[a], hidden, widths[b]) for a, b in pairs}
+            {
+                f"{a}_to_{b}": Translator(widths[a], hidden, widths[b]) if hidden else Untranslated(widths[b])
+                for a, b in pairs
+            }
         )
 
     def forward(
@@ -186,7 +205,8 @@ class PMF(FusionMethod):
 
     Departures from the authors' released code: there, a misspelt attribute leaves the fusion context prompts
     untrained, and zero of these prompts or fusion in all layers fail. Here the prompts train, as in the paper
-    ("red boxes", Fig. 3), and both settings work.
+    ("red boxes", Fig. 3), and both settings work. Table 3 has a row of query prompts without a mapping f, and
+    explains it no further: with ``translate=false`` the answers are the query prompts' outputs themselves.
 
     Raises:
         UserError: If ``n_fusion_layers`` exceeds the shallowest encoder's depth, or an encoder is causal.
@@ -204,7 +224,8 @@ class PMF(FusionMethod):
         layers = []
         for number, lengths in enumerate(self.lengths):
             widths = {m: t.layer_width(t.depth - config.n_fusion_layers + number) for m, t in towers.items()}
-            layers.append(FusionLayer(widths, lengths, config.translator_width or max(widths.values()) // 2))
+            hidden = config.translator_width or max(widths.values()) // 2
+            layers.append(FusionLayer(widths, lengths, hidden if config.translate else None))
         self.fusion_layers = nn.ModuleList(layers)
         self.head = MeanHead(self.widths, context.output_size)
 
@@ -230,7 +251,7 @@ class PMF(FusionMethod):
         top = len(self.fusion_layers) - 1
         return tuple(
             Stage(
-                (lengths.key(), self.config.translator_width),
+                (lengths.key(), self.config.translate, self.config.translator_width),
                 partial(layer, towers, last=number == top),
             )
             for number, (layer, lengths) in enumerate(zip(self.fusion_layers, self.lengths, strict=True))

@@ -95,6 +95,27 @@ def test_every_modality_hears_every_other(count) -> None:
                 assert not torch.allclose(logits, changed, atol=1e-5), (listener, speaker)
 
 
+@pytest.mark.parametrize("families", [("bert", "distilbert"), ("bert", "vit")], ids=["equal", "unequal"])
+def test_without_translators_answers_are_the_query_outputs(families) -> None:
+    """Table 3, third row. Where widths differ (32 and 48), outputs are cut or padded with zeros."""
+    towers = tiny_towers(**dict(zip(("text", "other"), families, strict=True)))
+    plain, reference = (
+        build_method("pmf", {"translate": False, "n_fusion_layers": 1}, MethodContext(towers, 5)).eval()
+        for _ in range(2)
+    )
+    reference.load_state_dict(plain.state_dict())
+    (layer,) = reference.fusion_layers
+    for name in layer.translators:
+        source, target = (towers[modality].width for modality in name.split("_to_"))
+        layer.translators[name] = torch.nn.Linear(source, target, bias=False)
+        layer.translators[name].weight.data = torch.eye(target, source)
+    batch = random_batch(towers)
+    with torch.no_grad():
+        assert torch.allclose(plain(batch).outputs, reference(batch).outputs, atol=1e-6)
+    widths = sum(tower.width for tower in towers.values())
+    assert plain.trainable_parameter_count() == 3 * 4 * widths + 5 * widths + 2 * 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
