@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
@@ -52,6 +53,16 @@ class Multilabel(Task):
         Metric("macro_f1", "maximize", 0.0, 1.0, "%", "macro F1 at the end of training"),
         Metric("micro_f1", "maximize", 0.0, 1.0, "%", "micro F1 at the end of training"),
         Metric("map", "maximize", 0.0, 1.0, "%", "mean average precision at the end of training", "mAP"),
+        Metric("tag_accuracy", "maximize", 0.0, 1.0, "%", "share of right answers over all tags", "tag acc."),
+        Metric(
+            "tag_weighted_f1",
+            "maximize",
+            0.0,
+            1.0,
+            "%",
+            "weighted F1 of yes and no, mean over tags",
+            "tag F1",
+        ),
         Metric("loss", "minimize", None, 0.0, "", "loss on held-out data at the end of training"),
     )
     settings = ("class_weights", "thresholds")
@@ -254,7 +265,9 @@ class Multilabel(Task):
         """Return F1, mean average precision and the mean loss, in which samples are not weighed.
 
         Macro F1 is the mean over all tags; a tag that is neither there nor predicted counts as 0. Average
-        precision is the mean over the tags that occur.
+        precision is the mean over the tags that occur. ``tag_accuracy`` and ``tag_weighted_f1`` take each tag
+        as a question whose answers yes and no count alike, as MulT (Tsai et al., ACL 2019) does for the
+        emotions of IEMOCAP.
         """
         return {metric.name: self.value(metric.name, outputs, labels) for metric in self.metrics}
 
@@ -271,6 +284,11 @@ class Multilabel(Task):
                 return 0.0 if not there.any() else math.nan
             return float(average_precision_score(truth[:, there], outputs.numpy()[:, there]))
         predicted = self._predicted(outputs).numpy()
+        if metric == "tag_accuracy":
+            return float((predicted == truth).mean())
+        if metric == "tag_weighted_f1":
+            columns = zip(truth.T, predicted.T, strict=True)
+            return fmean(f1_score(*column, average="weighted", zero_division=0) for column in columns)
         # One column would count as two classes
         average = "binary" if self.output_size == 1 else metric.removesuffix("_f1")
         return float(f1_score(truth, predicted, average=average, zero_division=0))
@@ -287,7 +305,9 @@ class Multilabel(Task):
         return replace(self, thresholds=tuple(_best_threshold(*column) for column in columns))
 
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
-        """Return the loss of each sample; the other metrics are no such means."""
+        """Return the loss or the share of right tags of each sample; the other metrics are no such means."""
+        if metric == "tag_accuracy":
+            return (self._predicted(outputs) == labels.bool()).float().mean(dim=1)
         if metric != "loss":
             return None
         return F.binary_cross_entropy_with_logits(outputs, labels.float(), reduction="none").mean(dim=1)
@@ -297,18 +317,22 @@ class Multilabel(Task):
 
         F1 is that of predicting every tag, which is the best such prediction for macro F1, and micro F1 the
         best one of predicting the most frequent tags. The loss is that of the share of samples with each tag,
-        and mean average precision the mean of these shares over the tags that occur.
+        and mean average precision the mean of these shares over the tags that occur. For each tag as a
+        question, the more frequent answer is predicted.
         """
         shares = labels.double().mean(dim=0)
         there = shares[shares > 0]
         ordered = shares.sort(descending=True).values
         predicted = torch.arange(1, len(ordered) + 1)
         micro = 2 * ordered.cumsum(dim=0) / (predicted + shares.sum())
+        frequent = torch.maximum(shares, 1 - shares)
         entropy = -(torch.xlogy(shares, shares) + torch.xlogy(1 - shares, 1 - shares))
         return {
             "macro_f1": (2 * shares / (1 + shares)).mean().item(),
             "micro_f1": micro.max().item(),
             "map": there.mean().item() if len(there) else 0.0,
+            "tag_accuracy": frequent.mean().item(),
+            "tag_weighted_f1": (2 * frequent**2 / (1 + frequent)).mean().item(),
             "loss": entropy.mean().item(),
         }
 

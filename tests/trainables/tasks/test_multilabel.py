@@ -37,6 +37,16 @@ def test_metrics_by_hand() -> None:
     assert tags().loss(LOGITS, LABELS).item() == pytest.approx(sum(each) / 12)
 
 
+def test_tags_as_questions_by_hand() -> None:
+    scores = tags().score(LOGITS, LABELS)
+    assert scores["tag_accuracy"] == pytest.approx(10 / 12)  # one wrong yes, one wrong no
+    # Tag 0, yes and no: F1 4/5 and 2/3 for two rows each. Tag 1: 2/3 and 4/5. Tag 2: all are rightly no
+    assert scores["tag_weighted_f1"] == pytest.approx((11 / 15 + 11 / 15 + 1) / 3)
+    guess = tags().guess(LABELS)
+    assert guess["tag_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert guess["tag_weighted_f1"] == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)  # yes for all: 1/2 of F1 2/3
+
+
 def test_one_tag_is_no_pair_of_classes() -> None:
     scores = tags(1).score(LOGITS[:, :1], LABELS[:, :1])
     assert scores["macro_f1"] == scores["micro_f1"] == pytest.approx(4 / 5)
