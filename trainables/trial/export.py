@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from trainables.configuration import split_config
 from trainables.errors import UserError
-from trainables.methods import MethodContext, get_method
+from trainables.methods import build_method
 from trainables.notices import tell
+from trainables.tasks import read_task
 from trainables.towers import EncoderSource, load_tower, save_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import WEIGHTS, check
@@ -28,13 +29,13 @@ def export_encoders(spec: TrialSpec, assignment: Assignment, folder: Path) -> di
         folder: Where to put the folders; those of an earlier call are replaced.
 
     Returns:
-        The folders by modality; none if the method trains no whole encoder.
+        The folders by modality; none if no whole encoder trains.
 
     Raises:
         DamagedError: If the weights are not what was written.
     """
     sources = spec.sources()
-    trained = _trained(assignment, sources)
+    trained = _trained(spec, assignment, sources)
     if not trained:
         return {}
     assert assignment.checkpoint is not None
@@ -57,10 +58,11 @@ def export_encoders(spec: TrialSpec, assignment: Assignment, folder: Path) -> di
     return folders
 
 
-def _trained(assignment: Assignment, sources: Mapping[str, EncoderSource]) -> frozenset[str]:
+def _trained(spec: TrialSpec, assignment: Assignment, sources: Mapping[str, EncoderSource]) -> frozenset[str]:
     """Return the modalities whose whole encoder trains in a configuration; no weights are loaded."""
     name, fields = split_config(assignment.config)
-    method = get_method(name).method
+    task = read_task(spec.task)
     with torch.device("meta"):
         towers = {modality: load_tower(source, weights=False) for modality, source in sources.items()}
-    return method.trained_encoders(MethodContext(towers, 1), method.config_class.from_dict(fields))
+        method = build_method(name, fields, spec.setting.context(towers, task.output_size, task.query))
+    return method.trained

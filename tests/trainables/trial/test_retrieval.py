@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.pairs import ROWS, encoders_of_pairs, write_pairs
+from tests.pairs import ROWS, VIEWS, encoders_of_pairs, write_pairs
+from tests.trials import Saved
 from trainables.data import open_dataset, prepare
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
@@ -18,8 +19,9 @@ from trainables.methods.heads import head_inputs, query_inputs
 from trainables.probe import solve_linear
 from trainables.step import Recipe, TrainingSetting
 from trainables.task_settings import TaskSettings
-from trainables.towers import InputSizes, resolve_encoders
+from trainables.towers import InputSizes, load_tower, resolve_encoder, resolve_encoders
 from trainables.trial.assignment import Assignment
+from trainables.trial.export import export_encoders
 from trainables.trial.probing import run_probes
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
@@ -104,6 +106,11 @@ def test_a_checkpoint_gives_the_same_ranks(spec, tmp_path) -> None:
     again = TrialRun(spec, LINEAR)
     again.load_weights(folder)
     assert again.evaluate("test").metrics == run.evaluate("test").metrics
+    folders = export_encoders(spec, replace(LINEAR, checkpoint=Saved(folder)), tmp_path / "encoders")
+    assert set(folders) == set(VIEWS)  # new encoders train, and so does the query's
+    exported = load_tower(resolve_encoder("slant", str(folders["slant"]), kind="features")).state_dict()
+    trained = run.method.tower("slant").state_dict()
+    assert all(torch.equal(exported[name], weight) for name, weight in trained.items())
 
 
 def test_equal_contents_are_one_query_and_one_document(workplace) -> None:
