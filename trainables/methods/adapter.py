@@ -64,7 +64,9 @@ class Adapter(TunedLayers):
 
     An adapter computes h + W_2 GELU(W_1 h + b_1) + b_2, where h is the output of a layer's attention or
     feed-forward network before the residual is added. Adapters, the LayerNorms of the adapted layers and the
-    head train. The final LayerNorm after the last layer, which only pre-norm encoders have, stays frozen.
+    head train. The final LayerNorm after the last layer, which only pre-norm encoders have, stays frozen, and
+    so does the LayerNorm of BERT's embedding. The released code trains that one, too. The gradient then
+    passes through all layers, so that not even the embedding's output can be computed once.
     W_1 and W_2 are drawn near zero, so that the encoders start nearly as pretrained. Their distribution is
     normal, not a truncated normal.
     """

@@ -26,7 +26,7 @@ from trainables.methods.space import DefaultSpace, tuned_layers
 
 @dataclass(frozen=True)
 class AuroraConfig(TunedLayersConfig):
-    """Configuration of ``aurora``. The rank is from the Wander paper (Table 1), the dropout from Aurora's."""
+    """Configuration of ``aurora``: the rank of the Wander paper (Table 1), the dropout of Aurora's code."""
 
     rank: int = option(128, "rank R of the updates; they share R x R x R weights", low=1, other=8)
     dropout: float = option(0.1, "dropout inside the updates", low=0, high=1, other=0.5)
@@ -111,6 +111,9 @@ class Aurora(TunedLayers):
     Larger matrices (those of the feed-forward network, and a joint one for query, key and value) are cut
     into chunks of D inputs and D outputs with one p each. If a side is not a multiple of D, the last chunk
     is incomplete. The factors, all p and the head train.
+
+    The dropout stands where the released code has it. Of a matrix with several input chunks, each chunk's
+    part is dropped on its own.
 
     The paper's additions to the multimodal layers of BLIP (informative context enhancement and query
     transformation) are left out, because unimodal encoders have no such layers. Each hidden size has its own

@@ -17,6 +17,8 @@ from trainables.towers import Tower
 #: Prompts are drawn uniformly from [-bound, bound]. The papers do not state a distribution. MoPE's released
 #: code uses this bound in all layers: Xavier's for Swin-B's first stage, sqrt(6 / (3 * 4^2 + 128)).
 PROMPT_BOUND = 0.185
+#: The bound of the prompts in the complementary encoder, which is BERT there.
+COMPLEMENTARY_BOUND = 0.3
 
 
 @dataclass(frozen=True)
@@ -122,4 +124,4 @@ def complementary_prompts(tower: Tower, length: int) -> DeepPrompts:
             f"the {tower.modality} encoder has no layers to prompt; "
             "mope takes it with complementary_tuning=frozen or complementary_tuning=finetune"
         )
-    return DeepPrompts(tower, length)
+    return DeepPrompts(tower, length, lambda width: uniform_prompts(length, width, COMPLEMENTARY_BOUND))

@@ -52,7 +52,7 @@ class MoPEConfig(ConditionalConfig):
     temperature: float = option(0.1, "temperature of the routing softmax", low=0.01, other=1.0)
     routing_noise: float | None = option(
         None,
-        "standard deviation of the noise on routing logits in training; none: 1 / n_experts",
+        "standard deviation of the noise on routing logits in training; none: 1 / n_experts^2",
         low=0.0,
         other=2.0,
     )
@@ -102,7 +102,7 @@ class PromptExperts(nn.Module):
         self.router = nn.Linear(source_width, config.n_experts, bias=False)
         self.temperature = config.temperature
         self.top1 = config.routing == "top1"
-        self.noise = 1 / config.n_experts if config.routing_noise is None else config.routing_noise
+        self.noise = config.n_experts**-2 if config.routing_noise is None else config.routing_noise
 
     def forward(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Mix the experts for each sample.
@@ -226,11 +226,11 @@ class MoPE(SequentialPipeline):
     added with weight 0.01. The complementary encoder is prompt-tuned, frozen or fine-tuned (Table 4). It is
     not used if there are neither dynamic nor mapped prompts (first row of Table 2).
 
-    The paper does not state some values. The weight of the importance loss, the initial static prompts and
-    experts, the mapper's bottleneck (half the width of psi_y, 384 for BERT) and the number of prompts in the
-    complementary encoder are from the released code. The standard deviation 1 / k of the noise is that of
-    V-MoE (Riquelme et al., NeurIPS 2021, Sec. 2.2), whose router Eq. 7 follows. ``n_prompted_layers`` is an
-    addition: nothing below the prompted layers is kept for the backward pass.
+    The paper does not state some values, which are from the released code: the weight of the importance loss,
+    the initial prompts and experts, the mapper's bottleneck (half the width of psi_y, 384 for BERT), the
+    number of prompts in the complementary encoder, and the standard deviation 1 / k^2 of the noise. V-MoE
+    (Riquelme et al., NeurIPS 2021, Sec. 2.2), whose router Eq. 7 follows, has 1 / k. ``n_prompted_layers`` is
+    an addition: nothing below the prompted layers is kept for the backward pass.
 
     The table gives the number of parameters for Swin-B and BERT-base with these defaults, in thousands. The
     classifier is left out because Table 1 gives one figure for three datasets.
@@ -255,7 +255,10 @@ class MoPE(SequentialPipeline):
     - Noise is drawn in training only. The released code also draws it in evaluation, which is then random.
     - Swin's vector is the mean of its tokens without the prompts.
     - The mapper has no GELU after its last layer, no dropout and no BatchNorm. In the released code, the
-      statistics of the BatchNorm never change.
+      statistics of the BatchNorm never change. Neither do prompts of the complementary encoder have dropout,
+      which is 0.1 there.
+    - A sample does not depend on the others of its batch. The released Swin block mixes the samples of a
+      batch in its windows, and the figures that the paper prints over Swin contain that.
     - gamma is 0.05, not 0.1.
 
     Raises:

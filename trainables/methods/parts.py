@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def fusion_refusal(encoders: SpaceContext) -> str | None:
     if encoders.causal:
         return (
             f"fuses by added tokens, and the {next(iter(encoders.causal))} encoder is causal, so that they "
-            "see none of its own and cannot carry anything to the other modalities; choose another encoder"
+            "see nothing that it encodes and cannot carry it to the other modalities; choose another encoder"
         )
     return None
 
@@ -92,13 +93,16 @@ class DeepPrompts(nn.Module):
     Args:
         tower: The tower to prompt.
         length: Number of prompts per layer.
+        initial: Returns the initial prompts (1, length, D) of a layer of width D. None draws them from
+            N(0, 0.02).
     """
 
-    def __init__(self, tower: Tower, length: int) -> None:
+    def __init__(
+        self, tower: Tower, length: int, initial: Callable[[int], nn.Parameter] | None = None
+    ) -> None:
         super().__init__()
-        self.prompts = nn.ParameterList(
-            gaussian_prompts(length, tower.layer_width(index)) for index in range(tower.depth)
-        )
+        draw = initial or partial(gaussian_prompts, length)
+        self.prompts = nn.ParameterList(draw(tower.layer_width(index)) for index in range(tower.depth))
 
     def forward(self, tower: Tower, sequence: Sequence) -> Tensor:
         """Run the tower's layers and pool, shape (B, D).

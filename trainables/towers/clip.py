@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
@@ -78,6 +79,10 @@ class CLIPTower(Tower):
 class CLIPTextTower(CLIPTower, GPT2Tower):
     """CLIP's text encoder, causal like GPT-2; inputs ``input_ids`` and ``attention_mask`` (B, T).
 
+    Prompts stand after the first token, start-of-text, as in MaPLe (Khattak et al., CVPR 2023): start-of-text
+    sees none of them, and they see it. Their place decides only who sees whom, because positions are added
+    before prompts. In a sequence, they still come before the tokens.
+
     By default, the vector of a text is its last real token. The library uses the first end-of-text token.
     Both are the same token, because CLIP's tokeniser ends every text with end-of-text and masks all tokens
     after it.
@@ -88,20 +93,37 @@ class CLIPTextTower(CLIPTower, GPT2Tower):
         tokens = self.model.embeddings(input_ids=inputs["input_ids"])
         return Sequence(tokens, inputs["attention_mask"].bool(), layer=0)
 
+    def _hidden(self, n_prefix: int, n_prompts: int, n_tokens: int, device: torch.device) -> Tensor:
+        """Hide all later positions, where prompts are between the first token and the second."""
+        hidden = super()._hidden(n_prefix, n_prompts, n_tokens, device)
+        first = n_prompts
+        hidden[first, n_prefix : n_prefix + n_prompts] = True
+        hidden[:first, n_prefix + first] = False
+        return hidden
+
     def finish(self, sequence: Sequence) -> Sequence:
         """Apply the final LayerNorm."""
         return replace(sequence, tokens=self.model.final_layer_norm(sequence.tokens))
 
 
 class CLIPVisionTower(CLIPTower, ViTTower):
-    """CLIP's image encoder; input ``pixel_values`` (B, 3, S, S), tokens [CLS] + patches."""
+    """CLIP's image encoder; input ``pixel_values`` (B, 3, S, S), tokens [CLS] + patches.
 
-    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings", "pre_layrnorm")
+    Prompts of the first layer pass the first LayerNorm, as the tokens do, because they join these before it
+    (MaPLe, Khattak et al., CVPR 2023). Those of other layers do not.
+    """
+
+    EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Sequence:
         """Cut images into patches, add positions (interpolated as in ViT) and apply the first LayerNorm."""
         tokens = self.model.embeddings(inputs["pixel_values"], interpolate_pos_encoding=True)
         return Sequence(self.model.pre_layrnorm(tokens), None, layer=0)
+
+    def _run_layer(self, index: int, sequence: Sequence, **options: Any) -> Sequence:
+        if index == 0 and sequence.prompts is not None:
+            sequence = replace(sequence, prompts=self.model.pre_layrnorm(sequence.prompts))
+        return super()._run_layer(index, sequence, **options)
 
     def finish(self, sequence: Sequence) -> Sequence:
         """Return the sequence unchanged, because CLIP normalises only the pooled vector."""

@@ -54,13 +54,24 @@ class GPT2Tower(BertTower):
         """Return the bias of the base class, which additionally hides all later positions."""
         bias = super()._bias(sequence, prefix_tokens, blind=blind)
         dtype, device = sequence.tokens.dtype, sequence.tokens.device
-        length = sequence.tokens.shape[1] + sequence.n_prompts
         n_prefix = 0 if prefix_tokens is None else prefix_tokens[0].shape[1]
-        hidden = torch.ones(length, n_prefix + length, dtype=torch.bool, device=device).triu(n_prefix + 1)
+        hidden = self._hidden(n_prefix, sequence.n_prompts, sequence.tokens.shape[1], device)
         causal = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(
             hidden, torch.finfo(dtype).min
         )[None, None]
         return causal if bias is None else torch.minimum(bias, causal)
+
+    def _hidden(self, n_prefix: int, n_prompts: int, n_tokens: int, device: torch.device) -> Tensor:
+        """Return which keys a position does not see: all later ones. Shape (M + T, P + M + T).
+
+        Args:
+            n_prefix: Number of prefix tokens P, which stand first among the keys.
+            n_prompts: Number of prompts M, which stand before the tokens.
+            n_tokens: Number of tokens T.
+            device: Device of the result.
+        """
+        length = n_prompts + n_tokens
+        return torch.ones(length, n_prefix + length, dtype=torch.bool, device=device).triu(n_prefix + 1)
 
     def _whole_layer(self, layer: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
         return layer(tokens, attention_mask=bias)

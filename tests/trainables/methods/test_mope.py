@@ -71,7 +71,7 @@ def test_top1_routing_trains_the_router_and_the_expert_kept() -> None:
 def test_noise_is_for_training_and_not_for_the_importance() -> None:
     torch.manual_seed(0)
     layer = PromptExperts(8, 12, MoPEConfig(n_experts=4))
-    assert layer.noise == 1 / 4
+    assert layer.noise == 1 / 16
     vector = torch.randn(6, 8)
     noisy, scores = layer.train()(vector)
     assert not torch.equal(layer(vector)[0], noisy)
@@ -108,6 +108,17 @@ def test_importance_loss_is_added_in_training_only() -> None:
     for config in ({"importance_weight": 0.0}, {"dynamic": False}):
         method = _build(**config)
         assert method.train()(_batch(method)).aux_loss is None
+
+
+def test_prompts_start_as_in_the_released_code() -> None:
+    """Uniform, within 0.185 in the main encoder and within 0.3 in the complementary one."""
+    method = _build(prompt_length=40, complementary_prompt_length=40)
+    bounds = {name: float(p.detach().abs().max()) for name, p in method.named_parameters()}
+    for name, bound in bounds.items():
+        if name.startswith("static.") or name.endswith(".experts"):
+            assert 0.18 < bound <= 0.185
+        elif name.startswith("complementary_prompts"):
+            assert 0.29 < bound <= 0.3
 
 
 def test_a_batch_of_one_sample_has_an_importance_too() -> None:

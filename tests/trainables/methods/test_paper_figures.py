@@ -58,6 +58,7 @@ class Figure:
         printed: The paper's figure in millions; None where it prints "-", less than 0.1.
         adjust: Parameters that the paper counts and we do not; negative the other way round.
         within: Relative deviation allowed, where the digits do not all agree.
+        comes_out: False where our number is another one, which docs/methods.md lists.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Figure:
     printed: float | None
     adjust: int = 0
     within: float = 0.0
+    comes_out: bool = True
 
 
 FIGURES = [
@@ -84,16 +86,25 @@ FIGURES = [
     # 2.556 M: "2.5" is cut off, not rounded
     Figure("PMF Tab. 2", "PMF", _base("pmf"), 2_556_106, 2.5, within=0.03),
     Figure("PMF Tab. 2", "PMF-large", _large("pmf"), 4_456_650, 4.5),
-    Figure("MoPE Tab. 1", "ImgOnly", _swin("image_only"), 86_743_224 + SWIN_HEAD, 86.9, within=0.002),
-    Figure("MoPE Tab. 1", "TextOnly", _swin("text_only"), 108_891_648 + BERT_HEAD, 109.0, within=0.001),
+    # Table 1 of MoPE. Its baselines are over Swin-B and BERT, or rows of PMF's Table 2 with the same figures
+    Figure("MoPE Tab. 1", "ImgOnly", _swin("image_only"), 86_743_224 + SWIN_HEAD, 86.9, comes_out=False),
+    Figure("MoPE Tab. 1", "TextOnly", _swin("text_only"), 108_891_648 + BERT_HEAD, 109.0, comes_out=False),
+    Figure("MoPE Tab. 1", "LateConcat", _base("late_concat"), 194_845_541, 196.0, 2 * POOLER),
+    Figure("MoPE Tab. 1", "SequentialFuse", _swin("sequential_fuse"), 196_692_943, 197.0, comes_out=False),
+    Figure("MoPE Tab. 1", "MMBT", _base("mmbt"), 195_358_565, 196.5, 2 * POOLER),
     Figure("MoPE Tab. 1", "P-ImgOnly", _swin("vpt", n_prompts=6), 72_192 + SWIN_HEAD, 0.1, -SWIN_HEAD),
     Figure("MoPE Tab. 1", "P-TextOnly", _swin("p_bert", n_prompts=6), 55_296 + BERT_HEAD, None, -BERT_HEAD),
-    Figure("MoPE Tab. 1", "k=4", _swin("mope", n_experts=4), 1_506_048 + SWIN_HEAD, 1.5, -SWIN_HEAD),
-    Figure("MoPE Tab. 1", "k=16", _swin("mope"), 2_593_536 + SWIN_HEAD, 2.6, -SWIN_HEAD),
+    Figure("MoPE Tab. 1", "P-LateConcat", _swin("p_late_concat", n_prompts=6), 168_727, 1.0, comes_out=False),
     Figure(
         "MoPE Tab. 1", "P-SequentialFuse", _swin("p_sequential_fuse"), 1_143_552 + SWIN_HEAD, 1.1, -SWIN_HEAD
     ),
-    Figure("MoPE Tab. 1", "SequentialFuse", _swin("sequential_fuse"), 196_692_943, 197.0, within=0.002),
+    Figure("MoPE Tab. 1", "P-MMBT", _base("p_mmbt"), 852_581, 0.9),
+    Figure("MoPE Tab. 1", "PromptFuse", _base("prompt_fuse"), 93_029, None),
+    Figure("MoPE Tab. 1", "BlindPrompt", _base("blind_prompt"), 93_029, None),
+    Figure("MoPE Tab. 1", "PMF", _base("pmf"), 2_556_106, 2.5, within=0.03),
+    Figure("MoPE Tab. 1", "PMF-Large", _large("pmf"), 4_456_650, 4.5),
+    Figure("MoPE Tab. 1", "k=4", _swin("mope", n_experts=4), 1_506_048 + SWIN_HEAD, 1.5, -SWIN_HEAD),
+    Figure("MoPE Tab. 1", "k=16", _swin("mope"), 2_593_536 + SWIN_HEAD, 2.6, -SWIN_HEAD),
     Figure(
         "Wander 4.4",
         "SF-OP",
@@ -112,6 +123,8 @@ def test_trained_parameters_are_the_papers(figure: Figure) -> None:
     counted = (figure.exact + figure.adjust) / 1e6
     if figure.printed is None:
         assert counted < 0.1
+    elif not figure.comes_out:
+        assert round(counted, 1) != figure.printed
     elif figure.within:
         assert counted == pytest.approx(figure.printed, rel=figure.within)
     else:

@@ -95,16 +95,41 @@ def test_a_text_attends_to_what_stands_before_only(text) -> None:
     assert not torch.isclose(before[0, 3:], after[0, 3:]).all(dim=1).any()
 
 
-def test_prompts_of_a_text_stand_in_front(text) -> None:
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_prompts_of_a_text_stand_after_its_start(folder, attention) -> None:
+    text = load_tower(resolve_encoder("text", str(folder)), attention=attention)
+    generator = torch.Generator().manual_seed(1)
+    keys, values = torch.randn(2, 3, 2, 32, generator=generator)
+    for pairs in (None, (keys, values)):
+        with torch.no_grad():
+            start = text.embed(TEXTS)
+            prompts = torch.randn(3, 2, 32, generator=generator)
+            out = text.layer(0, start.prompted(prompts), prefix_tokens=pairs)
+            # Put there by hand, as tokens
+            first, rest = start.tokens.split([1, 5], dim=1)
+            mask = torch.cat([torch.ones(3, 2, dtype=torch.bool), start.mask], dim=1)
+            by_hand = Sequence(torch.cat([first, prompts, rest], dim=1), mask, 0)
+            whole = text.layer(0, by_hand, prefix_tokens=pairs).tokens
+        assert torch.allclose(out.prompts, whole[:, 1:3], atol=1e-6)
+        assert torch.allclose(out.tokens, torch.cat([whole[:, :1], whole[:, 3:]], dim=1), atol=1e-6)
+
+
+def test_prompts_of_an_images_first_layer_are_normalised_with_the_tokens(image) -> None:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(2, 3, 32, 32, generator=generator)
+    prompts = torch.randn(2, 3, 48, generator=generator)
+    model, layer = image.model, image.layers[0]
+    torch.nn.init.normal_(model.pre_layrnorm.weight, generator=generator)
     with torch.no_grad():
-        start = text.embed(TEXTS)
-        prompts = torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(1))
-        out = text.layer(0, start.prompted(prompts))
-        # Put in front by hand, as tokens
-        mask = torch.cat([torch.ones(3, 2, dtype=torch.bool), start.mask], dim=1)
-        whole = text.layer(0, Sequence(torch.cat([prompts, start.tokens], dim=1), mask, 0)).tokens
-    assert torch.allclose(out.prompts, whole[:, :2], atol=1e-6)
-    assert torch.allclose(out.tokens, whole[:, 2:], atol=1e-6)
+        joined = torch.cat([model.embeddings(pixels), prompts], dim=1)
+        expected = layer(model.pre_layrnorm(joined), None)
+        start = image.embed({"pixel_values": pixels})
+        out = image.layer(0, start.prompted(prompts))
+        assert torch.allclose(torch.cat([out.tokens, out.prompts], dim=1), expected, atol=1e-5)
+        # Those of the second layer are not
+        second = image.layer(1, Sequence(out.tokens, None, 1).prompted(prompts))
+        expected = image.layers[1](torch.cat([out.tokens, prompts], dim=1), None)
+        assert torch.allclose(torch.cat([second.tokens, second.prompts], dim=1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
