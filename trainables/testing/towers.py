@@ -249,6 +249,19 @@ def check_names_its_matrices_and_sublayers(family: str) -> None:
     assert set(tower.MATRICES) == attention | {"output", "up", "down"}
 
 
+def check_says_where_layers_normalise(family: str) -> None:
+    """Check that ``FEED_FORWARD_NORM`` names a LayerNorm, which runs before the network or after it."""
+    tower = _tower(family)
+    norm = tower.layers[0].get_submodule(tower.FEED_FORWARD_NORM)
+    assert isinstance(norm, torch.nn.LayerNorm)
+    ran: list[torch.nn.Module] = []
+    for module in (norm, tower.layers[0].get_submodule(tower.MATRICES["up"])):
+        module.register_forward_hook(lambda module, *_: ran.append(module))
+    with torch.no_grad():
+        tower.layer(0, tower.embed(_inputs(tower)))
+    assert (ran[0] is norm) is tower.norms_first
+
+
 def check_counts_its_tokens(family: str) -> None:
     """Check that ``token_count`` equals the number of tokens that running the tower gives."""
     tower = _tower(family)
@@ -428,4 +441,5 @@ _OF_LAYERED = (
     check_prompts_are_seen_and_can_be_dropped,
     check_blind_prompts_do_not_see_tokens,
     check_names_its_matrices_and_sublayers,
+    check_says_where_layers_normalise,
 )

@@ -24,6 +24,7 @@ class BagOfWordsTower(BertTower):
     POOLINGS = ("mean", "max")
     MATRICES = {}
     SUBLAYERS = {}
+    FEED_FORWARD_NORM = ""
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("word_embeddings",)
 
     def __init__(self, modality: str, model: Any) -> None:

@@ -144,6 +144,9 @@ class Tower(nn.Module):
     #: ``attention`` and ``feed_forward``.
     SUBLAYERS: ClassVar[Mapping[str, str]] = {}
 
+    #: Path, inside a layer, of the LayerNorm that belongs to the feed-forward network; see ``norms_first``.
+    FEED_FORWARD_NORM: ClassVar[str] = ""
+
     #: Paths, inside the model, of the modules that only ``embed`` uses.
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
 
@@ -189,6 +192,11 @@ class Tower(nn.Module):
     def layers(self) -> nn.ModuleList:
         """The transformer layers, lowest first."""
         raise AttributeError(f"{type(self).__name__} does not define its layers")
+
+    @property
+    def norms_first(self) -> bool:
+        """Whether layers normalise what their sublayers read, and not the sum of that and their output."""
+        return True
 
     def prefix_modules(self, stop: int) -> list[nn.Module]:
         """Return the modules that a sequence which has passed ``stop`` layers no longer needs."""

@@ -25,6 +25,12 @@ class BertTower(Tower):
         "down": "output.dense",
     }
     SUBLAYERS = {"attention": "attention.output.dropout", "feed_forward": "output.dropout"}
+    FEED_FORWARD_NORM = "output.LayerNorm"
+
+    @property
+    def norms_first(self) -> bool:
+        """Return False."""
+        return False
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -77,6 +83,7 @@ class DistilBertTower(BertTower):
         "down": "ffn.lin2",
     }
     SUBLAYERS = {"attention": "attention.out_lin", "feed_forward": "ffn.dropout"}
+    FEED_FORWARD_NORM = "output_layer_norm"
 
     @property
     def layers(self) -> nn.ModuleList:

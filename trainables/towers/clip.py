@@ -51,6 +51,7 @@ class CLIPTower(Tower):
         "down": "mlp.fc2",
     }
     SUBLAYERS = {"attention": "self_attn.out_proj", "feed_forward": "mlp.fc2"}
+    FEED_FORWARD_NORM = "layer_norm2"
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("embeddings",)
 
     @property

@@ -30,7 +30,13 @@ class GPT2Tower(BertTower):
         "down": "mlp.c_proj",
     }
     SUBLAYERS = {"attention": "attn.resid_dropout", "feed_forward": "mlp.dropout"}
+    FEED_FORWARD_NORM = "ln_2"
     EMBEDDINGS: ClassVar[tuple[str, ...]] = ("wte", "wpe")
+
+    @property
+    def norms_first(self) -> bool:
+        """Return True."""
+        return True
 
     @property
     def layers(self) -> nn.ModuleList:

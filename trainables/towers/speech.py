@@ -23,6 +23,7 @@ class SpeechTower(Tower):
     """
 
     KIND = "audio"
+    FEED_FORWARD_NORM = "final_layer_norm"
     POOLINGS = ("mean", "last", "max")
 
     @classmethod
@@ -93,19 +94,19 @@ class Wav2Vec2Tower(SpeechTower):
             mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
             tokens = tokens.masked_fill(~mask[..., None], 0)
         tokens = tokens + encoder.pos_conv_embed(tokens)
-        if not self._pre_norm:
+        if not self.norms_first:
             tokens = encoder.layer_norm(tokens)
         return Sequence(encoder.dropout(tokens), mask, layer=0)
 
     def finish(self, sequence: Sequence) -> Sequence:
         """Apply the final LayerNorm, which only models have whose layers normalise their input."""
-        if not self._pre_norm:
+        if not self.norms_first:
             return sequence
         return replace(sequence, tokens=self.model.encoder.layer_norm(sequence.tokens))
 
     @property
-    def _pre_norm(self) -> bool:
-        """Whether layers normalise their input instead of their output."""
+    def norms_first(self) -> bool:
+        """Return what the model's settings say."""
         return bool(self.model.config.do_stable_layer_norm)
 
     def _frames(self, samples: Any) -> Any:
@@ -119,7 +120,7 @@ class Wav2Vec2Tower(SpeechTower):
         self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None
     ) -> Tensor:
         attention, kept = layer.attention, tokens[:, keep]
-        seen = layer.layer_norm(tokens) if self._pre_norm else tokens
+        seen = layer.layer_norm(tokens) if self.norms_first else tokens
         context = self._attend(
             attention.q_proj(seen[:, keep]),
             attention.k_proj(seen),
@@ -131,7 +132,7 @@ class Wav2Vec2Tower(SpeechTower):
             prefix_tokens=prefix_tokens,
         )
         kept = kept + layer.dropout(attention.out_proj(context))
-        if not self._pre_norm:
+        if not self.norms_first:
             kept = layer.layer_norm(kept)
             return layer.final_layer_norm(kept + layer.feed_forward(kept))
         kept = kept + layer.feed_forward(layer.final_layer_norm(kept))

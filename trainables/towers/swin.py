@@ -42,6 +42,7 @@ class SwinTower(Tower):
         "down": "mlp.fc2",
     }
     SUBLAYERS = {"attention": "attention.o_proj", "feed_forward": "mlp.fc2"}
+    FEED_FORWARD_NORM = "layernorm_after"
 
     @classmethod
     def depth_of(cls, config: Any) -> int:

@@ -29,6 +29,7 @@ class ViTTower(Tower):
         "down": "mlp.fc2",
     }
     SUBLAYERS = {"attention": "attention.o_proj", "feed_forward": "mlp.fc2"}
+    FEED_FORWARD_NORM = "layernorm_after"
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -92,6 +93,7 @@ class Dinov2Tower(ViTTower):
     """DINOv2. Positions are always interpolated, and S must be a multiple of the patch size."""
 
     SUBLAYERS = {"attention": "layer_scale1", "feed_forward": "layer_scale2"}
+    FEED_FORWARD_NORM = "norm2"
 
     def __init__(self, modality: str, model: Any) -> None:
         # Only masked-image pretraining uses this parameter. In a fine-tuned encoder it would count as
