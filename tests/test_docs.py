@@ -12,6 +12,7 @@ import pytest
 from search.goals.objectives import available_objectives
 from search.samplers import SAMPLERS
 from search.schedulers import SCHEDULERS
+from spaces import SpaceContext, get_space
 from tests.tasks import classification
 from tests.trainables.methods.paper import trained_parameters
 from trainables.memory.predictor import MemoryPredictor
@@ -61,6 +62,18 @@ def test_what_methods_take_is_listed_once() -> None:
     for name, row in _rows().items():
         words = {"2": "two", "2 or more": "two or more", "1 or more": "one or more"}
         assert listed[name].startswith(words.get(row[4], f"a{'n' * (row[4] == 'image')} {row[4]}"))
+
+
+def test_first_learning_rates_are_as_the_table_says() -> None:
+    section = (DOCS / "recipes.md").read_text().split("## First learning rates")[1]
+    context = SpaceContext(dict.fromkeys(("text", "image"), 12), dict.fromkeys(("text", "image"), 768))
+    stated = {}
+    for row in (line.split("|") for line in section.splitlines() if line.startswith("| `")):
+        stated |= dict.fromkeys(re.findall(r"`(\w+)`", row[1]), float(row[2]))
+    ours = {name for name, spec in METHODS.items() if spec.method.__module__.startswith("trainables.")}
+    assert set(stated) == {*ours, "pmf_nas"}
+    for name, rate in stated.items():
+        assert get_space(name).first_points(context)[0]["learning_rate"] == rate, name
 
 
 def test_memory_is_as_the_table_says() -> None:
