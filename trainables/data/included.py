@@ -71,6 +71,9 @@ DATASETS = {
     "digits_regression": Included(
         "the same digits (pix + fou -> the six numbers of mor)", _digits, digits_are_here
     ),
+    "digits_retrieval": Included(
+        "the same digits (which zer + mor belong to which fou?)", _digits, digits_are_here
+    ),
 }
 
 

@@ -17,6 +17,7 @@ EXPECTED = {
     "openclipart_topics": ("text image", "multilabel", 24),
     "digits": ("fou fac kar pix zer mor", "classification", 3),
     "digits_regression": ("pix fou", "regression", 6),
+    "digits_retrieval": ("fou zer mor", "retrieval", 512),
 }
 
 
@@ -32,7 +33,9 @@ def test_included_datasets_open(name: str, digits_package: Path) -> None:
     assert DATASETS[name].is_here()
     assert list(dataset.modalities) == modalities.split()
     assert (dataset.task.name, dataset.task.output_size) == (task, outputs)
-    columns = [dataset.label, *(modality.column for modality in dataset.modalities.values())]
+    query = dataset.task.query
+    assert (query and query.modality) == ("fou" if task == "retrieval" else None)
+    columns = [modality.column for modality in dataset.modalities.values()]
     for split in SPLITS:
         rows = [row for batch in dataset.batches(split, columns) for row in batch.to_pylist()]
         assert len(rows) == dataset.count(split) > 0
