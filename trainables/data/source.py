@@ -4,6 +4,7 @@ The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or
 ``train-*.parquet``. Each file has one column per modality and a label column. The kind of a modality defines
 the type of its column. The task defines the type of the labels, or their type the task. A null in a
 modality's column is a missing value.
+Where values are files, a column of strings has their paths in the folder.
 The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
 ``paretofuse.task``, ``paretofuse.query`` and further keys that the task defines.
 """
@@ -21,6 +22,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from trainables.data.cells import digest
+from trainables.data.files import FileRows
 from trainables.data.joined import JoinedRows
 from trainables.data.kinds import KINDS, Content, kinds_of
 from trainables.data.rows import SPLITS, ParquetRows, Rows
@@ -199,7 +201,11 @@ def open_rows(name: str, rows: ParquetRows | JoinedRows, settings: TaskSettings)
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
             raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
-    dataset = Dataset(name, rows, modalities, label, kind, decided, settings)
+    files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
+    paths = {column for column in files if any(_strings(s.field(column).type) for s in schemas.values())}
+    folder = next(iter(schemas)).parent
+    read = FileRows(name, rows, folder, tuple(sorted(paths))) if paths else rows
+    dataset = Dataset(name, read, modalities, label, kind, decided, settings)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
@@ -262,6 +268,11 @@ def _label_type(schema: pa.Schema, label: str) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def _strings(column: pa.DataType) -> bool:
+    """Return whether values may be paths."""
+    return KINDS["text"].takes(column)
+
+
 def _check_schema(
     name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str | None
 ) -> None:
@@ -272,7 +283,7 @@ def _check_schema(
             )
     for modality in modalities.values():
         stored, kind = schema.field(modality.column).type, KINDS[modality.kind]
-        if not kind.takes(stored):
+        if not kind.takes(stored) and not (kind.of_files and _strings(stored)):
             raise UserError(
                 f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
             )

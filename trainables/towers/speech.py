@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,6 +14,19 @@ from trainables.towers.base import Architecture, Family, InputSizes, PrefixToken
 
 #: Sample rate in Hz that all these encoders were trained with.
 SAMPLE_RATE = 16_000
+
+
+def frames_of(samples: Any, kernels: Iterable[int], strides: Iterable[int]) -> Any:
+    """Return how many frames convolutions make of a number of samples, which may be a tensor.
+
+    Args:
+        samples: Number of samples.
+        kernels: Size of each convolution's kernel.
+        strides: Step of each convolution.
+    """
+    for kernel, stride in zip(kernels, strides, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
 
 
 class SpeechTower(Tower):
@@ -111,10 +124,7 @@ class Wav2Vec2Tower(SpeechTower):
 
     def _frames(self, samples: Any) -> Any:
         """Return the number of frames for a number of samples, which may be a tensor."""
-        config = self.model.config
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return samples
+        return frames_of(samples, self.model.config.conv_kernel, self.model.config.conv_stride)
 
     def _layer_at(
         self, layer: Any, tokens: Tensor, keep: slice, bias: Tensor | None, prefix_tokens: PrefixTokens | None

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import SPLITS, Dataset, open_dataset
-from trainables.data.kinds.image import image_bytes
+from trainables.data.kinds.base import file_bytes
 from trainables.data.source import Modality
 from trainables.errors import UserError
 
@@ -75,7 +75,7 @@ def test_columns_with_the_name_of_a_kind_are_the_modalities(tmp_path: Path) -> N
     write_dataset(tmp_path, **dict.fromkeys(SPLITS, columns(image=None)))
     assert set(open_dataset(str(tmp_path)).modalities) == {"text"}
     write_dataset(tmp_path, **dict.fromkeys(SPLITS, columns(image=None, text=None)))
-    with pytest.raises(UserError, match=r"no column has the name of a kind \(text, image, features\)"):
+    with pytest.raises(UserError, match=r"no column has the name of a kind \(text, image, audio, features\)"):
         open_dataset(str(tmp_path))
 
 
@@ -102,9 +102,9 @@ def test_modalities_of_one_kind(tmp_path: Path) -> None:
         ({"text": {"column": "text", "type": "text"}}, "text is {.*}; write"),
         (
             {"text": {"column": "text", "kind": "smell"}},
-            "kind of text 'smell'; known: features, image",
+            "kind of text 'smell'; known: audio, features, image",
         ),
-        ({"image": "text"}, r"column 'text' is string; expected binary"),
+        ({"text": "image"}, r"column 'image' is binary; expected string"),
     ],
 )
 def test_modalities_described_wrongly(tmp_path: Path, described: Any, message: str) -> None:
@@ -114,7 +114,7 @@ def test_modalities_described_wrongly(tmp_path: Path, described: Any, message: s
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "found"), [("text", [1, 2, 3], "int64"), ("image", ["1.png"] * 3, "string")]
+    ("column", "values", "found"), [("text", [1, 2, 3], "int64"), ("image", [1.5] * 3, "double")]
 )
 def test_wrong_column_type(tmp_path: Path, column: str, values: list[Any], found: str) -> None:
     write_dataset(tmp_path, test=columns(**{column: values}))
@@ -215,7 +215,7 @@ def test_image_as_struct(tmp_path: Path) -> None:
     cells = [{"bytes": png(), "path": f"{i}.png"} for i in range(3)]
     dataset = open_dataset(str(write_dataset(tmp_path, train=columns(image=cells))))
     (batch,) = dataset.batches("train", ["image"])
-    assert [image_bytes(cell) for cell in batch["image"].to_pylist()] == [png()] * 3
+    assert [file_bytes(cell) for cell in batch["image"].to_pylist()] == [png()] * 3
 
 
 def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from trainables.data.kinds.audio import Audio
 from trainables.data.kinds.base import Content, Convert, Facts, Kind
 from trainables.data.kinds.features import Features
 from trainables.data.kinds.image import Image
 from trainables.data.kinds.text import Text, load_tokenizer, typical_text_length
 
 #: The kinds by name.
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Text(), Image(), Features())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Text(), Image(), Audio(), Features())}
 
 
 def kinds_of(column: pa.DataType) -> list[str]:

@@ -44,6 +44,9 @@ class Kind(ABC):
     #: The columns that it takes, in words, for error messages.
     expected: ClassVar[str]
 
+    #: Whether its values are files, so that a column of strings may have their paths.
+    of_files: ClassVar[bool] = False
+
     #: The column of stored cells that augmentations of images change; None if it is no image.
     pixels: ClassVar[str | None] = None
 
@@ -100,6 +103,16 @@ class Kind(ABC):
     def trimmed(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return inputs without the padding that all samples have in common, as far as steps allow it."""
         return inputs
+
+
+def holds_files(column: pa.DataType) -> bool:
+    """Return whether a column of this type may hold the bytes of files."""
+    return any(check(column) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct))
+
+
+def file_bytes(value: Any) -> bytes | None:
+    """Return the bytes of a file, whose value is binary or a struct with a ``bytes`` field."""
+    return value.get("bytes") if isinstance(value, dict) else value
 
 
 def measured(dataset: Dataset, modality: str, salt: str, measure: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
@@ -15,7 +15,7 @@ import torch
 from PIL import ImageOps
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, holds_files
 from trainables.errors import UserError
 from trainables.towers import EncoderSource, InputSizes
 
@@ -30,16 +30,17 @@ class Image(Kind):
     """
 
     name = "image"
-    expected = "binary (encoded image files)"
+    expected = "binary (encoded image files), or string (paths of such files)"
+    of_files = True
     pixels = "pixels"
 
     def takes(self, column: pa.DataType) -> bool:
         """Return whether values may be stored in a column of this type."""
-        return pa.types.is_binary(column) or pa.types.is_large_binary(column) or pa.types.is_struct(column)
+        return holds_files(column)
 
     def contents(self, values: pa.Array) -> list[Content]:
         """Return the bytes of the files; a struct has them in its field ``bytes``."""
-        return list(map(image_bytes, values.to_pylist()))
+        return list(map(file_bytes, values.to_pylist()))
 
     def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
         """Return the side of the square in pixels, and the mean and deviation of pixels in training."""
@@ -77,11 +78,6 @@ class Image(Kind):
         mean = torch.tensor(facts["mean"]).view(3, 1, 1)
         std = torch.tensor(facts["std"]).view(3, 1, 1)
         return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
-
-
-def image_bytes(value: Any) -> bytes | None:
-    """Return the encoded bytes of an image's value, which is binary or a struct with a ``bytes`` field."""
-    return value.get("bytes") if isinstance(value, dict) else value
 
 
 def _pixels(data: bytes | None, size: int, blank: np.ndarray, where: str) -> bytes:

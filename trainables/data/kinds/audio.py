@@ -1,0 +1,181 @@
+"""Sounds, which are decoded, mixed to one channel, resampled, and brought to one length."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, holds_files
+from trainables.errors import UserError
+from trainables.towers import EncoderSource, InputSizes
+from trainables.towers.speech import SAMPLE_RATE, WhisperTower, frames_of
+
+if TYPE_CHECKING:
+    from trainables.data.source import Dataset
+
+#: Largest 16-bit number, which stands for a sample of 1.
+_FULL = 32767
+#: Samples between two frames of a spectrogram.
+_HOP = SAMPLE_RATE // WhisperTower.FRAME_RATE
+#: Seconds that are decoded beyond those that are kept, so that the filter of resampling sees no end.
+_BEYOND = 0.1
+
+
+class Audio(Kind):
+    """Encoded sound files. The blank is silence of full length.
+
+    Encoders of waveforms (wav2vec 2.0, HuBERT) get the samples. They are stored in 16 bits, and normalised on
+    loading to a mean of 0 and a deviation of 1, unless the encoder's preprocessor says otherwise. Whisper
+    gets a log-mel spectrogram, which is computed once.
+    """
+
+    name = "audio"
+    expected = "binary (encoded sound files), or string (paths of such files)"
+    of_files = True
+
+    def takes(self, column: pa.DataType) -> bool:
+        """Return whether values may be stored in a column of this type."""
+        return holds_files(column)
+
+    def contents(self, values: pa.Array) -> list[Content]:
+        """Return the bytes of the files; a struct has them in its field ``bytes``."""
+        return list(map(file_bytes, values.to_pylist()))
+
+    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+        """Return the number of samples, and what the encoder gets of them.
+
+        Returns:
+            ``samples``; ``bands`` of the spectrogram, or for waveforms None, and then ``normalize`` and the
+            ``kernels`` and ``strides`` of the convolutions that turn samples into tokens.
+        """
+        config = encoder.config
+        if issubclass(encoder.family.tower, WhisperTower):
+            frames = round(sizes.audio_seconds * WhisperTower.FRAME_RATE)
+            return {"samples": frames * _HOP, "bands": int(config.num_mel_bins)}
+        return {
+            "samples": round(sizes.audio_seconds * SAMPLE_RATE),
+            "bands": None,
+            "normalize": _normalizes(encoder),
+            "kernels": list(config.conv_kernel),
+            "strides": list(config.conv_stride),
+        }
+
+    def schema(self, facts: Facts) -> pa.Schema:
+        """Return the columns of samples or of the spectrogram, and of the length of the real part."""
+        number = pa.float32() if facts["bands"] else pa.int16()
+        return pa.schema({"values": pa.list_(number, math.prod(_shape(facts))), "length": pa.int32()})
+
+    def convert(self, encoder: EncoderSource, facts: Facts, pool: Executor) -> Convert:
+        """Return the function that decodes sounds."""
+        from transformers import WhisperFeatureExtractor
+
+        samples, bands = int(facts["samples"]), facts["bands"]
+        extractor = WhisperFeatureExtractor(feature_size=bands) if bands else None
+
+        def convert(sounds: list[Content], rows: list[str]) -> dict[str, pa.Array]:
+            decoded = list(pool.map(_waveform, sounds, repeat(samples), rows))
+            lengths = np.array([len(sound) for sound in decoded])
+            padded = np.zeros((len(sounds), samples), dtype=np.float32)
+            for row, sound in zip(padded, decoded, strict=True):
+                row[: len(sound)] = sound
+            if extractor is None:
+                values = np.round(padded.clip(-1, 1) * _FULL).astype(np.int16)
+            else:
+                # More silence at the end, as Whisper's own inputs have, so that no window sees the end
+                values = extractor(
+                    list(padded), sampling_rate=SAMPLE_RATE, max_length=samples + extractor.n_fft
+                )["input_features"]
+                values = np.stack(values)[..., : samples // _HOP]
+                lengths = np.maximum(lengths // _HOP, 1)
+            flat = pa.array(values.ravel())
+            return {
+                "values": pa.FixedSizeListArray.from_arrays(flat, math.prod(_shape(facts))),
+                "length": pa.array(lengths.astype(np.int32)),
+            }
+
+        return convert
+
+    def cell_bytes(self, facts: Facts) -> int:
+        """Return the bytes of a sound's numbers."""
+        return (4 if facts["bands"] else 2) * math.prod(_shape(facts)) + 4
+
+    def views(self, batch: pa.RecordBatch, facts: Facts) -> dict[str, np.ndarray]:
+        """Return the samples (C, S) or spectrograms (C, bands, frames), and the lengths (C,)."""
+        values = batch["values"].flatten().to_numpy().reshape(batch.num_rows, *_shape(facts))
+        return {"values": values, "length": batch["length"].to_numpy()}
+
+    def inputs(self, cells: Mapping[str, np.ndarray], facts: Facts) -> dict[str, Tensor]:
+        """Return ``input_values`` (B, S) or ``input_features`` (B, bands, frames), and ``attention_mask``.
+
+        The mask, (B, S) or (B, frames), is True where the sound is real. It is given to encoders, too, that
+        were trained without one, because a method must not read padding.
+        """
+        values, lengths = cells["values"], torch.from_numpy(cells["length"])
+        real = torch.arange(values.shape[-1])[None] < lengths[:, None]
+        if facts["bands"]:
+            return {"input_features": torch.from_numpy(values), "attention_mask": real}
+        waves = values.astype(np.float32) / _FULL
+        if facts["normalize"]:
+            from transformers import Wav2Vec2FeatureExtractor
+
+            waves = np.stack(Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm(list(waves), real.numpy()))
+        return {"input_values": torch.from_numpy(waves), "attention_mask": real}
+
+    def mask(self, cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
+        """Return a mask (B, T) of the encoder's tokens that is True for what is no padding."""
+        lengths, most = torch.from_numpy(cells["length"]).long(), _shape(facts)[-1]
+        if facts["bands"]:  # a token for every two frames
+            lengths, tokens = (lengths + 1) // 2, (most + 1) // 2
+        else:
+            layers = facts["kernels"], facts["strides"]
+            lengths, tokens = frames_of(lengths, *layers).clamp(min=1), frames_of(most, *layers)
+        return torch.arange(tokens)[None] < lengths[:, None]
+
+
+def _shape(facts: Facts) -> tuple[int, ...]:
+    """Return the shape of a cell's values."""
+    return (facts["bands"], facts["samples"] // _HOP) if facts["bands"] else (facts["samples"],)
+
+
+def _waveform(data: Content, samples: int, where: str) -> np.ndarray:
+    """Return the first ``samples`` samples of a sound file at ``SAMPLE_RATE``, or all if there are fewer."""
+    if data is None:
+        return np.zeros(samples, dtype=np.float32)
+    import soundfile
+    from scipy.signal import resample_poly
+
+    assert isinstance(data, bytes)
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate = file.samplerate
+            needed = math.ceil((samples / SAMPLE_RATE + _BEYOND) * rate)
+            channels = file.read(needed, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: the sound cannot be decoded ({error})") from error
+    if not len(channels):
+        raise UserError(f"{where}: the sound has no samples")
+    if not np.isfinite(channels).all():
+        raise UserError(f"{where}: the sound has a sample that is not finite")
+    common = math.gcd(rate, SAMPLE_RATE)
+    wave = resample_poly(channels.mean(axis=1), SAMPLE_RATE // common, rate // common)
+    return np.asarray(wave[:samples], dtype=np.float32)
+
+
+def _normalizes(encoder: EncoderSource) -> bool:
+    """Return whether the encoder was trained on normalised waveforms; the library's default is yes."""
+    from transformers import FeatureExtractionMixin
+
+    try:
+        stated, _ = FeatureExtractionMixin.get_feature_extractor_dict(encoder.location)
+    except OSError:
+        return True
+    return bool(stated.get("do_normalize", True))
