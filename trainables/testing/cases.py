@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
+from trainables.methods.space import SpaceContext
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss, training_step
 from trainables.tasks import Task, get_task
-from trainables.testing.tiny import SIZES, random_inputs, tiny_towers
+from trainables.testing.tiny import MODALITIES, RANDOM, SIZES, random_inputs, tiny_tower, tiny_towers
 from trainables.towers import Tower
 
 CLASSES = 5
@@ -69,6 +70,22 @@ def option_cases(name: str) -> list[dict[str, Any]]:
     """Return one configuration for each option, in which only that option differs from the default."""
     fields = dataclasses.fields(METHODS[name].config_class)
     return [{field.name: field.metadata["other"]} for field in fields]
+
+
+def refusal_of(name: str, families: Mapping[str, str]) -> str | None:
+    """Return why a method cannot fuse encoders of some families, or None if it can."""
+    towers = {modality: tiny_tower(modality, family) for modality, family in families.items()}
+    return METHODS[name].method.refusal(SpaceContext.of_towers(towers))
+
+
+def beside_random(name: str, modality: str) -> dict[str, str] | None:
+    """Return the families of the usual encoders, but ``RANDOM`` for one modality.
+
+    A new encoder is of the kind features. None says that the method, which is for texts or images alone,
+    cannot fuse them.
+    """
+    families = {**dict(zip(MODALITIES, PAIRS[0], strict=True)), modality: RANDOM}
+    return families if refusal_of(name, families) is None else None
 
 
 def task() -> Task:

@@ -18,7 +18,7 @@ from trainables.memory import measure_memory
 from trainables.methods import METHODS, MethodContext
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
-from trainables.testing.cases import CLASSES, PAIRS, build, make_batch, task
+from trainables.testing.cases import CLASSES, PAIRS, beside_random, build, make_batch, task
 from trainables.testing.checks import Check, refused
 from trainables.testing.tiny import RANDOM, SIZES, tiny_towers
 
@@ -32,7 +32,8 @@ def elastic_checks(name: str) -> Iterator[Check]:
     if METHODS[name].method.elastic:
         yield Check(check_a_slice_equals_the_model_on_its_own, (name,), slow=True)
         yield Check(check_a_slice_does_so_where_layers_differ_in_width, (name,))
-        yield Check(check_a_slice_shares_a_random_encoder, (name,))
+        if beside_random(name, "image"):
+            yield Check(check_a_slice_shares_a_random_encoder, (name,))
         yield Check(check_a_slice_gets_the_gradients_of_the_model_on_its_own, (name,))
         yield Check(check_training_changes_trained_weights_only, (name,))
         yield Check(check_refuses_what_is_no_subnet, (name,))

@@ -12,8 +12,7 @@ import torch
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.memory.storage_log import KINDS
 from trainables.memory.tracking import track_forward
-from trainables.methods import METHODS, build_method
-from trainables.methods.space import SpaceContext
+from trainables.methods import build_method
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import TASKS, Task, get_task
 from trainables.testing.cases import (
@@ -21,13 +20,15 @@ from trainables.testing.cases import (
     FUSED,
     PAIRS,
     ROWS,
+    beside_random,
     default_cases,
     make_batch,
     option_cases,
+    refusal_of,
     task,
 )
 from trainables.testing.checks import Check
-from trainables.testing.tiny import MODALITIES, RANDOM, SIZES, encoder_name, saved_encoders, tiny_tower
+from trainables.testing.tiny import MODALITIES, SIZES, encoder_name, saved_encoders, tiny_tower
 from trainables.towers import resolve_encoders
 
 #: Settings in which memory is checked for every option of every method.
@@ -79,11 +80,11 @@ def memory_checks(name: str) -> Iterator[Check]:
         yield Check(check_predicted_inference_is_the_tracked_peak, (name, TWO, changes), slow)
     for changes in {}, MORE_SETTINGS[-1]:
         yield Check(check_an_allocator_reserves_what_tensors_take, (name, TWO, changes))
-    yield _predicted(name, {}, {**TWO, "image": RANDOM}, {}, slow=False)
-    yield _predicted(name, {}, {**TWO, "text": RANDOM}, MORE_SETTINGS[-2], slow=True)
+    for modality, changes in (("image", {}), ("text", MORE_SETTINGS[-2])):
+        if families := beside_random(name, modality):
+            yield _predicted(name, {}, families, changes, slow=modality == "text")
     for families in FUSED.values():
-        towers = {m: tiny_tower(m, family) for m, family in families.items()}
-        if METHODS[name].method.refusal(SpaceContext.of_towers(towers)) is None:
+        if refusal_of(name, families) is None:
             yield _predicted(name, {}, families, {}, slow=True)
     for other in (get_task(other).of_size(CLASSES) for other in TASKS):
         if other.name != task().name and other.query is None:

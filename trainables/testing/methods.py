@@ -19,7 +19,6 @@ from trainables.memory import measure_memory
 from trainables.memory.report import report_of
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.methods.heads import head_inputs, set_head
-from trainables.methods.space import SpaceContext
 from trainables.step.setting import TrainingSetting
 from trainables.testing.cases import (
     CLASSES,
@@ -27,10 +26,12 @@ from trainables.testing.cases import (
     PAIRS,
     REFUSED,
     ROWS,
+    beside_random,
     build,
     default_cases,
     make_batch,
     option_cases,
+    refusal_of,
     take_step,
     task,
     train,
@@ -57,7 +58,8 @@ def behavior_checks(name: str) -> Iterator[Check]:
     """
     yield Check(check_every_modality_counts, (name,))
     for modality in MODALITIES:
-        yield Check(check_a_random_encoder_trains, (name, modality), slow=modality != "image")
+        if beside_random(name, modality):
+            yield Check(check_a_random_encoder_trains, (name, modality), slow=modality != "image")
     yield Check(check_refuses_unknown_settings, (name,))
     yield Check(check_is_described, (name,))
     for modalities in FUSED:
@@ -330,7 +332,7 @@ def check_takes_modalities_or_says_why_not(name: str, modalities: str) -> None:
     """Check that a method trains with some of ``FUSED``, or refuses them as it says before it is built."""
     towers = {m: tiny_tower(m, family) for m, family in FUSED[modalities].items()}
     method_class = METHODS[name].method
-    refusal = method_class.refusal(SpaceContext.of_towers(towers))
+    refusal = refusal_of(name, FUSED[modalities])
     fewest, most = method_class.n_modalities
     if not fewest <= len(towers) <= (most or len(towers)):
         assert refusal is not None

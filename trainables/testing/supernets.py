@@ -17,7 +17,7 @@ from trainables.methods import METHODS
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.prediction import predict_supernet, track_supernet_step
 from trainables.supernet.step import Curriculum
-from trainables.testing.cases import CLASSES, PAIRS, make_batch, task
+from trainables.testing.cases import CLASSES, PAIRS, beside_random, make_batch, task
 from trainables.testing.checks import Check
 from trainables.testing.elastic import largest, legal
 from trainables.testing.memory import predictor_of, setting_of
@@ -40,8 +40,8 @@ def supernet_checks(name: str) -> Iterator[Check]:
     if METHODS[name].method.elastic:
         for distill, changes in _STEPS:
             yield Check(check_predicted_memory_of_a_supernet, (name, distill, changes), slow=True)
-        # An encoder with random weights trains with the supernet
-        yield Check(check_predicted_memory_of_a_supernet, (name, *_STEPS[1], RANDOM), slow=True)
+        if beside_random(name, "image"):  # it trains with the supernet
+            yield Check(check_predicted_memory_of_a_supernet, (name, *_STEPS[1], RANDOM), slow=True)
 
 
 def curriculum_of(name: str, *, distill: bool = False) -> Curriculum:
