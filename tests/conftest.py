@@ -23,6 +23,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets any other test come first
+# A thread that waits for others would keep a core from other tests, by default for longer than it computes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 torch.set_num_threads(1)  # small tensors, and tests run side by side
 
 ROOT = Path(__file__).parent.parent
