@@ -40,16 +40,17 @@ def predict_probe(
     if predictor.inference:
         inference = predictor.forward_bytes(ProbeModel, LinearConfig(), read)
         forward = replace(forward, inference=inference)
+    width = sum(probed_width(predictor.encoders[modality]) for modality in modalities)
+    size = predictor.task.output_size if query is None else probed_width(predictor.encoders[query.modality])
+    count = size * (width + 1)  # the weights of the linear model, whatever trains in the method
+    forward = replace(forward, trainable_parameters=count, checkpoint=4 * count)
     if forward.target != "cpu":
         return forward
-    width = sum(probed_width(predictor.encoders[modality]) for modality in modalities)
     splits = rows["train"], rows["validation"]
     if query is None:
         weights, features, rest = solver_memory(*splits, width, predictor.task)
     else:
-        weights, features, rest = ridge_memory(
-            *splits, width, probed_width(predictor.encoders[query.modality])
-        )
+        weights, features, rest = ridge_memory(*splits, width, size)
     if forward.total >= weights + features + rest:
         return forward
     return replace(

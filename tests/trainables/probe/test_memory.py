@@ -128,5 +128,7 @@ def test_a_query_is_read_beside_the_documents(tiny_encoders) -> None:
     with_query = MemoryPredictor(encoders, Retrieval("caption", 8), setting)
     images = predict_probe(with_query, ("image",), FEW)
     assert images.total < predict_probe(with_query, ("text", "image"), FEW).total
+    # From each picture's vector to the caption's
+    assert images.trainable_parameters == encoders["caption"].width * (encoders["image"].width + 1)
     alone = MemoryPredictor({"image": encoders["image"]}, classification(8), setting)
     assert images.total > predict_probe(alone, ("image",), FEW).total
