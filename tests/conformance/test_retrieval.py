@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tests.conformance.each import each
 from trainables.methods import METHODS
-from trainables.testing import Check
-from trainables.testing.retrieval import retrieval_checks
+from trainables.testing import Check, retrieval_checks
 
 
 @each(check for name in METHODS for check in retrieval_checks(name))

@@ -18,6 +18,7 @@ from trainables.testing.checks import Check, run_all
 from trainables.testing.elastic import elastic_checks
 from trainables.testing.memory import memory_checks
 from trainables.testing.methods import behavior_checks
+from trainables.testing.retrieval import retrieval_checks
 from trainables.testing.supernets import supernet_checks
 from trainables.testing.tasks import check_task
 from trainables.testing.towers import tower_checks
@@ -31,6 +32,7 @@ __all__ = [
     "elastic_checks",
     "memory_checks",
     "method_checks",
+    "retrieval_checks",
     "run_all",
     "supernet_checks",
     "tower_checks",
@@ -38,7 +40,7 @@ __all__ = [
 
 
 def method_checks(name: str) -> Iterator[Check]:
-    """Yield all checks of a method: behaviour, predicted memory and weight sharing.
+    """Yield all checks of a method: behaviour, predicted memory, weight sharing, and retrieval.
 
     Args:
         name: Name of a registered method.
@@ -47,6 +49,7 @@ def method_checks(name: str) -> Iterator[Check]:
     yield from memory_checks(name)
     yield from elastic_checks(name)
     yield from supernet_checks(name)
+    yield from retrieval_checks(name)
 
 
 def check_method(name: str) -> None:
