@@ -43,6 +43,11 @@ def test_the_query_is_no_modality_of_the_space(workplace) -> None:
         ({"query": None}, "--task retrieval: needs --query MODALITY"),
         ({"query": "sound"}, "--query sound: must be one of several modalities, shape, stroke, slant"),
         ({"query": "slant", "modalities": ("slant",)}, "--query slant: must be one of several"),
+        ({"margin": 0.1}, "--margin 0.1: is for --retrieval-loss margin"),
+        (
+            {"temperature": 0.05, "retrieval_loss": "margin"},
+            "--temperature 0.05: is for --retrieval-loss infonce",
+        ),
         ({"label_smoothing": 0.1}, "--label-smoothing: is not for the task retrieval"),
         ({"class_weights": "inverse"}, "--class-weights: is not for the task retrieval"),
     ],

@@ -93,11 +93,17 @@ class Retrieval(Task):
         """Return the task that the settings describe; the column is not read.
 
         Raises:
-            UserError: If no query is given.
+            UserError: If no query is given, or something that the loss does not use.
         """
         given = column.settings
         if given.query is None:
             raise UserError("--task retrieval: needs --query MODALITY, the modality that searches")
+        if given.retrieval_loss == "margin" and given.temperature is not None:
+            raise UserError(
+                f"--temperature {given.temperature}: is for --retrieval-loss infonce; leave it out"
+            )
+        if given.retrieval_loss == "infonce" and given.margin != cls.margin:
+            raise UserError(f"--margin {given.margin}: is for --retrieval-loss margin; leave it out")
         return cls(given.query, given.embedding_size, given.retrieval_loss, given.temperature, given.margin)
 
     @classmethod
