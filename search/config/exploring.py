@@ -70,7 +70,7 @@ class SearchSettings(Settings):
             "What is optimized, separated by commas: memory, inference_memory, params, checkpoint, "
             "step_time, one of the task's metrics, or an objective of your own.",
             default="memory and the task's first metric: accuracy of a classification, macro_f1 of a "
-            "multilabel task, mae of a regression",
+            "multilabel task, mae of a regression, r_at_1 of a retrieval",
         ),
         NAMES,
     ] = None
