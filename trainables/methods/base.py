@@ -241,12 +241,17 @@ class FusionMethod(nn.Module):
         self.trained = self.trained_encoders(context, config) | random
         self.towers = nn.ModuleDict()
         for modality in used:
-            tower = context.towers[modality].fork(
-                trained=modality in self.trained, matrices=context.frozen_matrices
-            )
-            tower.gradient_checkpointing = context.gradient_checkpointing
-            tower.skip_unused = context.skip_unused
-            self.towers[modality] = tower
+            self.towers[modality] = self._fork(modality)
+
+    def _fork(self, modality: str) -> Tower:
+        """Return a fork of a modality's tower, which trains if the modality is among ``trained``."""
+        context = self.context
+        tower = context.towers[modality].fork(
+            trained=modality in self.trained, matrices=context.frozen_matrices
+        )
+        tower.gradient_checkpointing = context.gradient_checkpointing
+        tower.skip_unused = context.skip_unused
+        return tower
 
     @classmethod
     def refusal(cls, encoders: SpaceContext) -> str | None:

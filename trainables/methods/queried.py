@@ -22,9 +22,10 @@ class Queried(FusionMethod):
     """A method that fuses *documents*, beside a *query* of another modality.
 
     The outputs (B, 2 E) are a document's and a query's vector, side by side. The method's head gives the
-    document's. The query's is a trained projection of what its own encoder pools, which is frozen unless its
-    weights are random. Both have length 1, so that their dot product is a cosine. If the temperature is
-    learnt, the document's length is the temperature's inverse, as in CLIP.
+    document's. The query's is a trained projection of what its own encoder pools. That encoder is frozen,
+    unless its weights are random or the method trains the whole encoders of all its modalities: full
+    fine-tuning is that of the query, too. Both vectors have length 1, so that their dot product is a cosine.
+    If the temperature is learnt, the document's length is the temperature's inverse, as in CLIP.
 
     Args:
         document: The method, over all modalities but the query's, with outputs of size E.
@@ -44,6 +45,9 @@ class Queried(FusionMethod):
         self.query = query.modality
         alone = {self.query: context.towers[self.query]}
         super().__init__(replace(context, towers=alone, query=None), document.config)
+        if document.trained_encoders(document.context, document.config).issuperset(document.modalities):
+            self.trained |= {self.query}
+            self.towers[self.query] = self._fork(self.query)
         self.context = context
         self.elastic = document.elastic
         self.stacked = tuple(f"document.{path}" for path in document.stacked)

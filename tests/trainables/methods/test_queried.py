@@ -37,6 +37,14 @@ def test_the_query_is_not_fused() -> None:
         assert (documents, queries) == ((True, False) if modality == "caption" else (False, True))
 
 
+@pytest.mark.parametrize(("name", "trains"), [("full_finetune", True), ("lora", False), ("frozen", False)])
+def test_full_fine_tuning_is_that_of_the_query_too(name, trains) -> None:
+    """``frozen`` trains one of its two encoders."""
+    method = build(Query("caption"), name)
+    assert all(parameter.requires_grad is trains for parameter in method.tower("caption").parameters())
+    assert ("caption" in method.prefix_layers()) is not trains
+
+
 def test_the_outputs_are_the_heads_and_the_projections_scaled() -> None:
     method = build(Query("caption", temperature=0.1)).eval()
     inputs, _ = make_batch(dict(method.context.towers))
