@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from spaces.base import Space, get_space
+from spaces.base import SPACES, Space, get_space
 from spaces.trials import AnsweringTrial, Ends
 from trainables.configuration import (
     SEARCHED_RECIPE,
@@ -42,9 +42,13 @@ def single(method: str, settings: Mapping[str, str], defaults: Mapping[str, Any]
         defaults: Parameter values that replace those of the first point, and yield to ``settings``.
 
     Raises:
-        UserError: If there is no such method.
+        UserError: If there is no such method, or if it has no space of its own.
     """
     get_method(method)
+    if method not in SPACES:
+        raise UserError(
+            f"method '{method}' has no space, and so no first point; give it one where it registers"
+        )
 
     def sample(trial: Trial, context: SpaceContext) -> dict[str, Any]:
         return configuration(method, settings, context, defaults)

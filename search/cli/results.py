@@ -106,7 +106,7 @@ def _print_training(result: SearchResult, console: Console) -> None:
     console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
     console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     console.print(time_line(result.seconds), style="dim", highlight=False, soft_wrap=True)
-    console.print(f"weights: {os.path.join(result.place.address, row['weights'])}", soft_wrap=True)
+    console.print(f"weights: {result.place.inside(row['weights'])}", highlight=False, soft_wrap=True)
     for modality, folder in result.encoders.items():
         console.print(f"trained {modality} encoder: {folder}", highlight=False, soft_wrap=True)
 

@@ -90,3 +90,9 @@ def test_a_search_starts_at_the_values_of_a_recipe() -> None:
         changed = [point for point, old in zip(after, before, strict=True) if point != old]
         assert changed == [{**old, key: 2e-3} for old in before if key in old] != []
         check_space(space, CONTEXT, draws=1)
+
+
+def test_a_method_without_a_space_has_no_first_point(monkeypatch) -> None:
+    monkeypatch.delitem(SPACES, "linear")
+    with pytest.raises(UserError, match="method 'linear' has no space"):
+        single("linear", {})
