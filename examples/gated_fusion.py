@@ -1,7 +1,8 @@
 """A plugin with a fusion method: gated multimodal units on frozen encoders (Arevalo et al., 2017, Eq. 1-5).
 
 Every encoder's pooled vector x_m becomes h_m = tanh(W_m x_m). The gates z = softmax(W_z [x_1; …; x_M]) are
-the weights of the modalities in each unit. The outputs are W (sum_m z_m * h_m) + b.
+the weights of the modalities in each unit, and 0 for a modality that is missing. The outputs are
+W (sum_m z_m * h_m) + b.
 
     python search.py --plugin examples/gated_fusion.py --space gated_fusion
     python search.py predict --plugin examples/gated_fusion.py --method gated_fusion --set width=128
@@ -48,6 +49,7 @@ class GatedFusionConfig(MethodConfig):
 )
 class GatedFusion(FusionMethod):
     config_class = GatedFusionConfig
+    uses_presence = True
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__(context, config)
@@ -63,5 +65,9 @@ class GatedFusion(FusionMethod):
     def forward(self, batch: Mapping[str, ModalityInput]) -> FusionOutput:
         vectors = {m: self.vector(batch, m) for m in self.modalities}
         units = torch.stack([torch.tanh(self.units[m](x)) for m, x in vectors.items()], dim=1)
-        gates = self.gate(torch.cat(list(vectors.values()), dim=-1)).view_as(units).softmax(dim=1)
+        present = self.present(batch)
+        gates = self.gate(torch.cat(list(vectors.values()), dim=-1)).view_as(units)
+        # What is missing has no weight; it has the same as all others if everything is missing
+        absent = ~torch.stack([present[m] for m in self.modalities], dim=1)
+        gates = gates.masked_fill(absent[..., None], torch.finfo(gates.dtype).min).softmax(dim=1)
         return FusionOutput(self.head((gates * units).sum(dim=1)))

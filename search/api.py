@@ -183,6 +183,8 @@ def _run(
         with clock.part("data"):
             prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
+        if prepared.understood is not None:
+            say(console, f"data: {prepared.understood}")
         task = f"task: {setup.backend.task.in_words()} ({setup.backend.task_decided})"
         for line in (task, *decision.lines, in_words(setup.setting)):
             say(console, line)

@@ -25,6 +25,7 @@ SEARCHED_RECIPE = (
     "head_learning_rate",
     "head_start",
     "keep",
+    "modality_dropout",
 )
 #: All fields of a configuration that are no options of its method.
 NO_OPTIONS = frozenset(("method", "learning_rate", *SEARCHED_SETTINGS, *SEARCHED_RECIPE))

@@ -88,6 +88,10 @@ class Prepared(Protocol):
         """
 
     @property
+    def understood(self) -> str | None:
+        """What the dataset is understood to be, in one line; None if there are no data."""
+
+    @property
     def scorer(self) -> Scorer | None:
         """Scores a trial on the test split, on any machine; None if there are no test results."""
 

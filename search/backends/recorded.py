@@ -108,6 +108,11 @@ class ReplayBackend:
         )
 
     @property
+    def understood(self) -> None:
+        """None: there are no data."""
+        return None
+
+    @property
     def scorer(self) -> None:
         """None: results on the test split were not recorded."""
         return None

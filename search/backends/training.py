@@ -25,9 +25,12 @@ from trainables.data import (
     FeatureCache,
     Few,
     default_encoders,
+    in_words,
     input_sizes,
+    missing_shares,
     open_dataset,
     prepare,
+    without_missing,
 )
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
@@ -87,11 +90,13 @@ class PreparedTraining:
         spec: The settings that all trials share.
         predictor: Predicts memory.
         rows: Number of rows of each split.
+        understood: What the dataset is understood to be, in one line.
     """
 
     spec: TrialSpec
     predictor: MemoryPredictor
     rows: Mapping[str, int]
+    understood: str
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
         """Return the trainable that trains a trial."""
@@ -145,11 +150,12 @@ class TrainingBackend:
             UserError: If one of them does not exist or cannot be used.
         """
         dataset = open_dataset(config.data.dataset, config.task)
+        asked, data = config.encoders, config.data
+        names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
+        dataset = without_missing(dataset, names, data.missing)
         wanted, there = config.data.train_rows, dataset.count("train")
         if wanted is not None and wanted > there:
             raise UserError(f"--train-rows {wanted:,}: dataset '{dataset.name}' has {there:,} training rows")
-        asked, data = config.encoders, config.data
-        names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
         kinds = {modality: dataset.modalities[modality].kind for modality in names}
         encoders = resolve_encoders(names, asked.poolings, kinds)
         for encoder in encoders.values():
@@ -227,6 +233,7 @@ class TrainingBackend:
             "task": self.task.in_words(),
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": count for split, count in self.rows.items()},
+            **{f"dataset.{m}.missing": share for m, share in missing_shares(dataset, self.encoders).items()},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
             **{f"encoder.{m}.pooling": encoder.pooling for m, encoder in self.encoders.items()},
         }
@@ -262,6 +269,7 @@ class TrainingBackend:
             dataset=named if named in DATASETS else str(Path(named).resolve()),
             prepared=data.key,
             task=self.task.to_dict(),
+            missing=config.data.missing,
             encoders={modality: encoder.address for modality, encoder in self.encoders.items()},
             pooling={modality: encoder.pooling for modality, encoder in self.encoders.items()},
             kinds={modality: encoder.kind for modality, encoder in self.encoders.items()},
@@ -280,7 +288,7 @@ class TrainingBackend:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
-        return PreparedTraining(spec, self.predictor, self.rows)
+        return PreparedTraining(spec, self.predictor, self.rows, in_words(dataset, self.encoders, self.rows))
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
         """Return the numbers of frozen layers, by modality, that members of the space can have."""

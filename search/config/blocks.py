@@ -5,6 +5,7 @@ This module imports nothing slow, because the command line reads all fields befo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -164,6 +165,12 @@ class TrialSettings(Settings):
         get_augmentation(self.augment)
 
 
+def _treatments() -> Iterable[str]:
+    from trainables.data import MISSING
+
+    return MISSING
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
     """The dataset on which trials are trained."""
@@ -219,6 +226,16 @@ class DataSettings(Settings):
         Help("The modalities to use.", default="all of the dataset"),
         NAMES,
     ] = ()
+    missing: Annotated[
+        str,
+        Help(
+            "What becomes of rows in which a modality is missing. blank takes an empty text, an image of the "
+            "mean color, silence or masked features in its place, skip leaves the rows out, and error "
+            "refuses them.",
+            metavar="blank|skip|error",
+        ),
+        OneOf(_treatments),
+    ] = "blank"
 
 
 @dataclass(frozen=True, kw_only=True)

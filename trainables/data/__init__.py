@@ -1,12 +1,14 @@
 """Datasets, which are opened from Parquet files, prepared once and loaded in batches."""
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
+from trainables.data.described import in_words, missing_shares
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.few import Few
 from trainables.data.included import DATASETS, open_dataset
 from trainables.data.kinds import KINDS
 from trainables.data.loader import Batch, Loader
 from trainables.data.matching import matched
+from trainables.data.missing import MISSING, without_missing
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.rows import SPLITS
 from trainables.data.sizes import default_encoders, input_sizes
@@ -16,6 +18,7 @@ __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
     "KINDS",
+    "MISSING",
     "SPLITS",
     "Batch",
     "Dataset",
@@ -28,8 +31,11 @@ __all__ = [
     "PreparedData",
     "default_encoders",
     "get_augmentation",
+    "in_words",
     "input_sizes",
     "matched",
+    "missing_shares",
     "open_dataset",
     "prepare",
+    "without_missing",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -111,3 +112,46 @@ class ParquetRows:
             raise UserError(
                 f"dataset '{self.name}': {path.name} is not a Parquet file that can be read"
             ) from error
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """Some of the rows of a dataset, in the same order.
+
+    Attributes:
+        rows: All rows.
+        kept: For each split, the numbers of the rows that are kept, ascending, shape (N,).
+    """
+
+    rows: Rows
+    kept: Mapping[str, np.ndarray]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the schema of the rows says."""
+        return self.rows.metadata
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the rows, and of which are kept."""
+        digest = hashlib.sha256(self.rows.fingerprint.encode())
+        for split in SPLITS:
+            digest.update(split.encode() + self.kept[split].astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def count(self, split: str) -> int:
+        """Return the number of kept rows of a split."""
+        return len(self.kept[split])
+
+    def batches(self, split: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the kept rows of a split in order, in batches of at most ``rows`` rows.
+
+        Raises:
+            UserError: If a file is damaged.
+        """
+        kept, done = self.kept[split], 0
+        for batch in self.rows.batches(split, columns, rows):
+            first, last = np.searchsorted(kept, [done, done + batch.num_rows])
+            if first < last:
+                yield batch.take(pa.array(kept[first:last] - done))
+            done += batch.num_rows

@@ -29,6 +29,7 @@ from trainables.data.rows import SPLITS, ParquetRows, Rows
 from trainables.errors import UserError, unknown
 from trainables.task_settings import TaskSettings
 from trainables.tasks import LabelColumn, Task, choose_task, get_task
+from trainables.towers import PRESENCE
 
 _LABELS = 65_536  # labels read at a time
 
@@ -245,6 +246,8 @@ def _modalities(name: str, schema: pa.Schema, described: Any) -> dict[str, Modal
     key = f"dataset '{name}': schema key paretofuse.modalities"
     if not isinstance(described, dict) or not described:
         raise UserError(f'{key} is {described!r}; write it as {{"text": "COLUMN"}}')
+    if PRESENCE in described:
+        raise UserError(f"{key}: no modality can have the name '{PRESENCE}'")
     found = {}
     for modality, value in described.items():
         given = value if isinstance(value, dict) else {"column": value}
@@ -283,6 +286,8 @@ def _check_schema(
             )
     for modality in modalities.values():
         stored, kind = schema.field(modality.column).type, KINDS[modality.kind]
+        if pa.types.is_null(stored):  # a file in which all values are missing
+            continue
         if not kind.takes(stored) and not (kind.of_files and _strings(stored)):
             raise UserError(
                 f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"

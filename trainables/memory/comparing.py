@@ -16,7 +16,8 @@ from trainables.memory.measuring import WARM_UP, Measured, StepMeter, reset_peak
 from trainables.memory.predictor import MemoryPredictor
 from trainables.memory.tracking import track_forward
 from trainables.methods import FusionMethod, build_method
-from trainables.towers import load_tower
+from trainables.step.setting import TrainingSetting
+from trainables.towers import ModalityInput, load_tower
 from trainables.units import MIB
 
 
@@ -129,7 +130,7 @@ def measure_configuration(
     _release()
     built = _built(predictor, method, config, device).train()
     optimizer = setting.make_optimizer(built, learning_rate=0.0)
-    examples = {m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities}
+    examples = _example_batch(built, setting)
     meter = StepMeter(device, setting.batch_size)
     for _ in range(WARM_UP + (2 if device.type == "cuda" else 1)):
         # As in training, a batch is there until the next one is
@@ -151,7 +152,7 @@ def measure_inference(
     _release()
     reset_peak(device)
     built = _built(predictor, method, config, device).eval()
-    examples = {m: built.tower(m).example_inputs(setting.batch_size, setting.sizes) for m in built.modalities}
+    examples = _example_batch(built, setting)
     if device.type == "cpu":
         return Measured(sum(track_forward(built, examples, setting).values()))
     for _ in range(3):
@@ -162,6 +163,13 @@ def measure_inference(
     del built, inputs
     _release()
     return measured
+
+
+def _example_batch(built: FusionMethod, setting: TrainingSetting) -> dict[str, ModalityInput]:
+    """Return a batch of the shapes that memory is predicted for."""
+    rows = setting.batch_size
+    inputs = {m: built.tower(m).example_inputs(rows, setting.sizes) for m in built.modalities}
+    return inputs | built.example_presence(rows)
 
 
 def _built(

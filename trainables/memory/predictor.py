@@ -337,7 +337,7 @@ class MemoryPredictor:
                 tower.__dict__["encode"] = partial(encode_known, tower, self.encoded(modality), log)
             else:
                 inputs[modality] = self.encoded(modality)[stop].cached(rows)
-        return inputs
+        return inputs | built.example_presence(rows)
 
 
 def _looked_up(method: str, config: Mapping[str, Any] | MethodConfig) -> tuple[MethodSpec, MethodConfig]:

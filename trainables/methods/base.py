@@ -20,7 +20,7 @@ from trainables.methods.space import DefaultSpace, SpaceContext
 from trainables.options import MOST
 from trainables.parameters import Range
 from trainables.registry import Registry
-from trainables.towers import InputSizes, ModalityInput, Sequence, Tower
+from trainables.towers import PRESENCE, InputSizes, ModalityInput, Sequence, Tower
 
 #: One number per layer for each modality, lowest layer first.
 PerLayer = dict[str, list[int]]
@@ -221,6 +221,9 @@ class FusionMethod(nn.Module):
     #: Smallest and largest number of modalities; None means no upper limit.
     n_modalities: ClassVar[tuple[int, int | None]] = (2, None)
 
+    #: Whether batches say which values are present, see ``present``.
+    uses_presence: ClassVar[bool] = False
+
     #: Options that determine the size of weights. The weights for smaller values are leading slices, along
     #: every dimension, of the weights for larger values.
     elastic: tuple[str, ...] = ()
@@ -329,6 +332,29 @@ class FusionMethod(nn.Module):
     def gradient(self, modality: str) -> contextlib.AbstractContextManager[None]:
         """Return the context for running a tower's untouched layers: without gradient, unless it trains."""
         return contextlib.nullcontext() if modality in self.trained else torch.no_grad()
+
+    def present(self, batch: Mapping[str, ModalityInput]) -> Mapping[str, Tensor]:
+        """Return masks (B,) of the samples that have each modality; the input of the others is a blank.
+
+        Batches say so for methods with ``uses_presence``; otherwise all samples count as having all.
+
+        Args:
+            batch: See ``forward``.
+        """
+        said = batch.get(PRESENCE)
+        if said is not None:
+            assert isinstance(said, Mapping)
+            return said
+        given = batch[self.modalities[0]]
+        tensor = given.tokens if isinstance(given, Sequence) else next(iter(given.values()))
+        everywhere = torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+        return dict.fromkeys(self.modalities, everywhere)
+
+    def example_presence(self, rows: int) -> dict[str, ModalityInput]:
+        """Return what batches have in addition to inputs, for some rows in which nothing is missing."""
+        if not self.uses_presence:
+            return {}
+        return {PRESENCE: {m: torch.ones(rows, dtype=torch.bool) for m in self.modalities}}
 
     def prefix_modules(self) -> list[nn.Module]:
         """Return the modules that a step does not use if its batch is the prefix's output."""

@@ -96,6 +96,17 @@ class Recipe(Settings):
         OneOf(KEPT),
     ] = "best"
 
+    modality_dropout: Annotated[
+        float,
+        Help(
+            "Probability with which a sample loses a modality in training, as if its value were missing. No "
+            "sample loses all.",
+            metavar="P",
+        ),
+        AtLeast(0),
+        AtMost(1),
+    ] = 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _epochs(self.milestones)

@@ -86,7 +86,8 @@ class SubnetEvaluator:
 
     def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
         """Yield the model's output for each batch."""
-        stages = model.stages()
+        # Stages get the modalities' sequences only
+        stages = () if model.uses_presence else model.stages()
         if not stages:
             for batch in loader.in_order():
                 with self._running.autocast(self.bench.device):

@@ -57,6 +57,7 @@ def _run(predictor: MemoryPredictor, method: str, curriculum: Curriculum) -> Mem
                     inputs[m] = predictor.encoded(m)[model.prefix_layers()[m]].cached(count)
                 else:
                     inputs[m] = model.tower(m).example_inputs(count, setting.sizes)
+            inputs |= model.example_presence(count)
             return Batch(inputs, predictor.task.example_labels(count))
 
         log = predictor.log()

@@ -138,4 +138,4 @@ class SupernetRun:
         if key not in self._loaders:
             self._loaders[key] = self.bench.loader("train", method, self.setting)
             method.train(method.training)  # filling the cache has put the encoders in evaluation mode
-        return self._loaders[key].batch(rows, generator)
+        return self._loaders[key].batch(rows, generator, self.bench.spec.recipe.modality_dropout)

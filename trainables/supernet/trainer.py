@@ -19,7 +19,7 @@ from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
 from trainables.tasks import Task
 from trainables.trial.trainer import ScheduledTraining
 
-#: Function that loads rows of a split for a subnet. Its last argument is a generator for augmentation.
+#: Function that loads rows of a split for a subnet. Its last argument is a generator for random changes.
 Load = Callable[[FusionMethod, Tensor, torch.Generator | None], Batch]
 
 

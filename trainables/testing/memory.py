@@ -132,7 +132,7 @@ def check_predicted_memory_is_the_tracked_peak(
     torch.manual_seed(0)
     method = build_method(name, config, setting.context(towers, CLASSES))
     given, labels = make_batch({m: method.context.towers[m] for m in method.modalities})
-    inputs: dict[str, Any] = dict(given)
+    inputs: dict[str, Any] = {**given, **method.example_presence(ROWS)}
     if setting.prefix != "computed":  # use the output that a cache returns
         for modality, sequence in method.eval().prefix(inputs).items():
             tokens = sequence.tokens.float().contiguous()
@@ -183,8 +183,8 @@ def check_predicted_inference_is_the_tracked_peak(
     setting = predictor.setting.of_inference()
     towers = {m: tiny_tower(m, family, setting.attention) for m, family in families.items()}
     method = build_method(name, {}, setting.context(towers, CLASSES))
-    inputs, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
-    real = track_forward(method, inputs, setting)
+    given, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
+    real = track_forward(method, {**given, **method.example_presence(ROWS)}, setting)
     assert predictor.predict_inference(name, {}) == sum(real.values())
 
 

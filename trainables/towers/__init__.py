@@ -3,6 +3,7 @@
 from trainables.towers.base import (
     ALL,
     NONE,
+    PRESENCE,
     InputSizes,
     ModalityInput,
     PrefixTokens,
@@ -37,6 +38,7 @@ __all__ = [
     "FEATURES_PREFIX",
     "NONE",
     "POOLINGS",
+    "PRESENCE",
     "EncoderSource",
     "InputSizes",
     "ModalityInput",

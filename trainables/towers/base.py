@@ -88,6 +88,10 @@ class Sequence:
 #: already passed some of the encoder's layers.
 ModalityInput = Mapping[str, Tensor] | Sequence
 
+#: Name of the entry of a batch that says, for each modality, which samples have it: a mask of shape (B,). No
+#: modality may have this name.
+PRESENCE = "present"
+
 #: Keys and values, both (B, P, D), that every token of a layer attends to in addition to the tokens.
 PrefixTokens = tuple[Tensor, Tensor]
 

@@ -88,6 +88,7 @@ class ScheduledTraining:
         epochs: int,
     ) -> None:
         self.setting = setting
+        self.recipe = recipe
         self.epoch = 0
         self.optimizer = setting.make_optimizer(method, learning_rate, recipe.head_learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -132,7 +133,7 @@ class Trainer(ScheduledTraining):
         learning_rate: Peak learning rate.
         epochs: Number of planned passes over the training split.
         train: The training split.
-        seed: Seed of the order of the samples, of dropout and of augmentation.
+        seed: Seed of the order of the samples, of both kinds of dropout and of augmentation.
         task: The task.
 
     Attributes:
@@ -177,7 +178,8 @@ class Trainer(ScheduledTraining):
         total = torch.zeros((), dtype=torch.float64)
         seen = 0
         clock = _StepClock(self.train_loader.device)
-        for batch in self.train_loader.shuffled(derive_seed(self.seed, "rows", self.epoch)):
+        seed, dropout = derive_seed(self.seed, "rows", self.epoch), self.recipe.modality_dropout
+        for batch in self.train_loader.shuffled(seed, dropout):
             loss = self.meter.step(
                 self.method, batch.inputs, batch.labels, self.task, self.setting, self.optimizer
             )

@@ -21,6 +21,7 @@ from trainables.data import (
     get_augmentation,
     open_dataset,
     prepare,
+    without_missing,
 )
 from trainables.disk import is_disk_full
 from trainables.errors import DiskFullError, UserError
@@ -43,6 +44,7 @@ class TrialSpec:
         dataset: Name or folder of the dataset.
         prepared: Key of the prepared data.
         task: Description of the task, see ``Task.to_dict``.
+        missing: What becomes of rows in which a modality is missing; one of ``MISSING``.
         encoders: Encoder name of each modality.
         pooling: How each modality's vector is read from its encoder's tokens.
         kinds: Kind of each modality.
@@ -70,6 +72,7 @@ class TrialSpec:
     setting: TrainingSetting
     epochs: int
     few: Few | None = None
+    missing: str = "blank"
     recipe: Recipe = field(default_factory=Recipe)
     augment: str = "none"
     feature_cache: int = 8 * GIB
@@ -157,6 +160,7 @@ class Workbench:
             self.device,
             features,
             get_augmentation(spec.augment) if split == "train" else None,
+            method.uses_presence,
         )
 
     def fill(self, splits: Iterable[str], method: FusionMethod, setting: TrainingSetting) -> None:
@@ -221,7 +225,9 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         return PreparedData(folder, spec.few)
     # This is the first trial on a node other than the one that started the search.
     return prepare(
-        open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])),
+        without_missing(
+            open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])), spec.encoders, spec.missing
+        ),
         spec.sources(),
         spec.setting.sizes,
         task=read_task(spec.task),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -107,6 +108,28 @@ def test_trials_get_the_rows_that_the_settings_name(config) -> None:
     assert torch.equal(labels, backend.labels("train"))
     with pytest.raises(UserError, match=r"--train-rows 49: dataset .* has 48 training rows"):
         look_up(config.replace(train_rows=49))
+
+
+@pytest.mark.parametrize("config", ["training"], indirect=True)
+def test_rows_that_are_left_out_are_so_on_every_machine(config, squares, tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(squares, tmp_path / "some")
+    table = pq.read_table(folder / "train.parquet")
+    images = [None if row % 4 == 0 else image for row, image in enumerate(table["image"].to_pylist())]
+    pq.write_table(table.set_column(1, "image", [images]), folder / "train.parquet")
+    found = look_up(config.replace(dataset=str(folder), missing="skip")).in_precision("fp32")
+    prepared: Any = found.backend.prepare(found.space, QUIET)
+    assert prepared.rows == {"train": 36, "validation": 12, "test": 12}
+    assert "rows: 36 train, 12 validation, 12 test (12 left out); text (" in prepared.understood
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "another machine"))
+    bench = Workbench(prepared.spec, torch.device("cpu"))
+    assert bench.data.key == prepared.spec.prepared
+    assert len(bench.data.split("train")) == 36
+
+    kept: Any = look_up(config.replace(dataset=str(folder))).in_precision("fp32").backend
+    assert kept.details["dataset.image.missing"] == 12 / 72
+    assert kept.details["dataset.fingerprint"] != found.backend.details["dataset.fingerprint"]
+    with pytest.raises(UserError, match=r"--missing error: .* image is missing in train rows 0, 4, 8 and 9"):
+        look_up(config.replace(dataset=str(folder), missing="error"))
 
 
 def test_a_supernet_is_not_replayed(tmp_path) -> None:

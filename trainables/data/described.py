@@ -1,0 +1,44 @@
+"""What a dataset is understood to be, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trainables.data.missing import missing_rows
+from trainables.data.rows import SPLITS, SomeRows
+from trainables.data.source import Dataset
+from trainables.towers import EncoderSource
+
+
+def in_words(dataset: Dataset, encoders: Mapping[str, EncoderSource], rows: Mapping[str, int]) -> str:
+    """Return one line on a dataset: its rows, and the encoder and the missing values of each modality.
+
+    Args:
+        dataset: The dataset.
+        encoders: The encoder of each modality in use.
+        rows: Number of rows of each split that are used.
+    """
+    used = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+    stored = dataset.rows.rows if isinstance(dataset.rows, SomeRows) else dataset.rows
+    left_out = sum(stored.count(split) - count for split, count in rows.items())
+    shares = missing_shares(dataset, encoders)
+    parts = []
+    for modality, encoder in encoders.items():
+        words = [encoder.name.rstrip("/").rpartition("/")[2]]
+        if encoder.kind != modality:
+            words.insert(0, encoder.kind)
+        if shares[modality]:
+            words.append(f"{_percent(shares[modality])} missing")
+        parts.append(f"{modality} ({', '.join(words)})")
+    left = f" ({left_out:,} left out)" if left_out else ""
+    return f"'{dataset.name}', rows: {used}{left}; {', '.join(parts)}"
+
+
+def missing_shares(dataset: Dataset, modalities: Iterable[str]) -> dict[str, float]:
+    """Return the share of rows, over all splits, in which each modality is missing."""
+    total = sum(map(dataset.count, SPLITS))
+    return {m: sum(map(len, missing_rows(dataset, m).values())) / total for m in modalities}
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %") if share >= 0.01 else "under 1 %"

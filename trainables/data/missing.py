@@ -1,0 +1,83 @@
+"""What becomes of rows in which the value of a modality is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from trainables.data.kinds.base import measured
+from trainables.data.rows import SPLITS, SomeRows
+from trainables.data.source import Dataset
+from trainables.errors import UserError
+
+#: What becomes of them: the missing value is a blank of its kind, they are left out, or they are refused.
+MISSING = ("blank", "skip", "error")
+
+_NAMED = 3  # rows that an error message names
+
+
+def without_missing(dataset: Dataset, modalities: Iterable[str], how: str) -> Dataset:
+    """Return a dataset with its rows treated as the user wants.
+
+    Args:
+        dataset: The dataset.
+        modalities: The modalities in use.
+        how: One of ``MISSING``.
+
+    Raises:
+        UserError: If values are missing and ``how`` is ``error``; or if no row of a split is left.
+    """
+    if how == "blank":
+        return dataset
+    rows = {modality: missing_rows(dataset, modality) for modality in modalities}
+    if how == "error":
+        lines = [
+            _sentence(modality, split, found[split]) for modality, found in rows.items() for split in SPLITS
+        ]
+        if any(lines):
+            raise UserError(
+                f"--missing error: dataset '{dataset.name}': {'; '.join(filter(None, lines))}; blank takes "
+                "such rows with a blank input, and skip leaves them out"
+            )
+        return dataset
+    kept = {}
+    for split in SPLITS:
+        gone = [row for found in rows.values() for row in found[split]]
+        kept[split] = np.setdiff1d(np.arange(dataset.count(split)), np.array(gone, dtype=np.int64))
+        if not len(kept[split]):
+            raise UserError(
+                f"--missing skip: dataset '{dataset.name}': no row of the {split} split is complete"
+            )
+    if sum(map(len, kept.values())) == sum(map(dataset.count, SPLITS)):
+        return dataset
+    return replace(dataset, rows=SomeRows(dataset.rows, kept))
+
+
+def missing_rows(dataset: Dataset, modality: str) -> Mapping[str, list[int]]:
+    """Return the numbers of the rows in which a modality is missing, by split."""
+
+    def measure() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for split in SPLITS:
+            contents = (
+                content
+                for batch in dataset.batches(split, [dataset.modalities[modality].column])
+                for content in dataset.contents(modality, batch)
+            )
+            found[split] = [row for row, content in enumerate(contents) if content is None]
+        return found
+
+    where = dataset.modalities[modality]
+    found: dict[str, list[int]] = measured(dataset, modality, f"missing {where.kind}", measure)
+    return found
+
+
+def _sentence(modality: str, split: str, rows: list[int]) -> str | None:
+    """Say which rows of a split lack a modality; None if none does."""
+    if not rows:
+        return None
+    more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
+    named = ", ".join(map(str, rows[:_NAMED]))
+    return f"{modality} is missing in {split} row{'s' if len(rows) > 1 else ''} {named}{more}"
