@@ -436,7 +436,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
                     say(console, f"{scored[index].trial_id} has no test score: {found}")
                 else:
                     searcher.recorder.outputs.write(scored[index].trial_id, "test", found.outputs)
-                    scored[index].test = found.metrics
+                    scored[index].test, scored[index].robustness = found.metrics, found.robustness
                     searcher.recorder.keep(scored[index])
     except KeyboardInterrupt:
         return False

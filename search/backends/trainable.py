@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from search.checkpoints import DurableTrial
-from search.records.history import OUTPUTS, TEST
+from search.records.history import OUTPUTS, ROBUSTNESS, TEST
 from search.records.status import Ending, Status
 from trainables.elastic import SupernetWeights
 from trainables.memory.measuring import limit_memory
@@ -119,7 +119,12 @@ class FusionTrial(DurableTrial):
         if tested is None:
             return {OUTPUTS: outputs}
         seconds = time.perf_counter() - started
-        return {OUTPUTS: {**outputs, "test": tested.outputs}, TEST: tested.metrics, "test_seconds": seconds}
+        return {
+            OUTPUTS: {**outputs, "test": tested.outputs},
+            TEST: tested.metrics,
+            ROBUSTNESS: tested.robustness,
+            "test_seconds": seconds,
+        }
 
     def _score(self, run: TrialRun, result: Mapping[str, float]) -> Evaluation | None:
         """Return the evaluation on the test split, if the trial is to be scored here.
@@ -131,7 +136,7 @@ class FusionTrial(DurableTrial):
         if bar is None or self.replaced or not bar.passed(result):
             return None
         with contextlib.suppress(Exception):
-            return run.evaluate("test")
+            return run.score()
         return None
 
     def _survive(self, work: Callable[[], _T]) -> _T | dict[str, Any]:

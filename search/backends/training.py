@@ -283,6 +283,7 @@ class TrainingBackend:
             prefixes=self._prefixes(space),
             hang_timeout=config.placement.hang_timeout,
             plugins=tuple(Plugin.read(path) for path in config.extensions.plugins),
+            robustness=config.search.robustness,
         )
         if spec.feature_cache:
             # Here the user sees what is damaged; the trials of this machine need not look again.

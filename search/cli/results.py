@@ -81,6 +81,7 @@ def _print_search(result: SearchResult, console: Console) -> None:
             console.print()
         if len(result.methods) > 1:
             console.print(methods_table(result.methods, result.objectives))
+        _print_robustness(result, console)
         if result.probe is not None:
             for line in probe_lines(result.probe, result.objectives):
                 console.print(line, highlight=False, soft_wrap=True)
@@ -95,6 +96,14 @@ def _print_search(result: SearchResult, console: Console) -> None:
         console.print(f"no front: {', '.join(counts)}", highlight=False)
 
 
+def _print_robustness(result: SearchResult, console: Console) -> None:
+    from search.reporting.tables import robustness_table
+
+    table = robustness_table(result.front, result.objectives)
+    if table is not None:
+        console.print(table)
+
+
 def _print_training(result: SearchResult, console: Console) -> None:
     from search.reporting.tables import memory_line, settings_line, time_line, training_table
 
@@ -103,6 +112,7 @@ def _print_training(result: SearchResult, console: Console) -> None:
         return
     row = result.front[0]
     console.print(training_table(row, result.objectives, f"training '{result.name}'"))
+    _print_robustness(result, console)
     console.print(settings_line(row), style="dim", highlight=False, soft_wrap=True)
     console.print(memory_line(result.memory), highlight=False, soft_wrap=True)
     console.print(time_line(result.seconds), style="dim", highlight=False, soft_wrap=True)

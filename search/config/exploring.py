@@ -127,6 +127,13 @@ class SearchSettings(Settings):
             "seconds, and shows what fusion has to beat. It counts as no sample."
         ),
     ] = True
+    robustness: Annotated[
+        bool,
+        Help(
+            "Score what is scored on the test split once more without each modality, whose values are then "
+            "blank. It takes one more pass over the test split for each modality."
+        ),
+    ] = True
     defer: Annotated[
         bool,
         Help(

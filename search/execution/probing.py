@@ -89,6 +89,7 @@ def _records(probes: Probes, memory: Mapping[tuple[str, ...], MemoryReport], now
             kind=PROBE,
             epochs=[{**found.metrics["validation"], "epoch": 1.0, "time": now}],
             test=found.metrics["test"],
+            robustness=found.robustness,
         )
 
     single = [record(f"{PROBE}:{modality}", found) for modality, found in probes.single.items()]

@@ -41,6 +41,8 @@ def reported_numbers(result: Mapping[str, Any]) -> dict[str, float]:
 
 #: Key of the metrics on the test split in a trial's report.
 TEST = "test_split"
+#: Key of the same metrics with each modality taken away.
+ROBUSTNESS = "robustness"
 #: Key of the outputs to keep in a trial's last report, by split.
 OUTPUTS = "outputs"
 
@@ -61,6 +63,7 @@ _KEPT = (
     "run_id",
     "scored",
     "test",
+    "robustness",
     "inherited",
     "message",
     "kind",
@@ -94,6 +97,8 @@ class TrialRecord:
         scored: Metrics on the test split that the trial's worker has found. They count, as ``test``, only if
             the trial is chosen in the end.
         test: Metrics on the test split, for members of the front and the best of each method.
+        robustness: Metrics on the test split with each modality taken away, by modality, if they are known.
+            They count if ``test`` does.
         inherited: Metrics before training, with weights inherited from a supernet; empty without one.
         message: What happened, if the trial did not finish.
         kind: ``trial``, ``supernet`` for the training of a supernet, or ``probe`` for a linear model.
@@ -123,6 +128,7 @@ class TrialRecord:
     run_id: str | None = None
     scored: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
+    robustness: dict[str, dict[str, float]] = field(default_factory=dict)
     inherited: dict[str, float] = field(default_factory=dict)
     message: str = ""
     kind: str = "trial"
@@ -296,6 +302,7 @@ class History:
         record.node = result.get("node_ip", record.node)
         record.ending = Ending.from_result(result) or record.ending
         record.scored = dict(result.get(TEST, record.scored))
+        record.robustness = dict(result.get(ROBUSTNESS, record.robustness))
         numbers = reported_numbers(result)
         if numbers.get("epoch", 0) > len(record.epochs):
             record.epochs.append({**numbers, "time": time.time()})

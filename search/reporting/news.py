@@ -76,7 +76,7 @@ class Snapshot:
         predicted: Metrics known from the start.
         known: Metrics that are equal for every epoch.
         epochs: As in ``TrialRecord``.
-        test: As in ``TrialRecord``, by the metric's name.
+        test: As in ``TrialRecord``, by the metric's name, with ``robustness``.
         luck: As in ``TrialRecord``, by the metric's name.
     """
 
@@ -139,7 +139,7 @@ class Snapshot:
             predicted={**known, **parts},
             known={**known, **measured_by},
             epochs=tuple(record.epochs),
-            test={f"test.{name}": float(value) for name, value in record.test.items()},
+            test=_test(record) if record.test else {},
             luck=_luck(record.luck) if record.luck else {},
         )
 
@@ -184,6 +184,14 @@ class Final:
         if infeasible:
             texts["infeasible.json"] = json.dumps({"infeasible": infeasible}, indent=2)
         return cls(status, now, texts, shown, picture, verdict)
+
+
+def _test(record: TrialRecord) -> dict[str, float]:
+    """Return a trial's metrics on the test split, and those without each modality."""
+    metrics = {f"test.{name}": float(value) for name, value in record.test.items()}
+    for modality, without in record.robustness.items():
+        metrics |= {f"test.{name}.without_{modality}": float(value) for name, value in without.items()}
+    return metrics
 
 
 def _luck(luck: Luck) -> dict[str, float]:

@@ -18,6 +18,7 @@ def front_rows(history: History) -> list[dict[str, Any]]:
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
     several, ``spread`` holds their standard deviations. ``weights`` is the path of the first one's checkpoint
     in the search's folder. ``p_front`` and ``p_better`` are those of ``Luck``.
+    ``robustness`` holds the test metrics with each modality taken away, by modality.
     ``standard_error`` holds the standard errors that are known, by the name of the value. Probes that are on
     the front are among the rows.
     """
@@ -147,6 +148,7 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
         "p_front": record.luck.p_front if record.luck else None,
         "p_better": record.luck.p_better if record.luck else None,
         "standard_error": standard_errors(record, history),
+        "robustness": robustness(record, history),
         "config": dict(record.config),
     }
     if len(runs) > 1:
@@ -181,3 +183,22 @@ def test_values(record: TrialRecord, history: History) -> dict[str, float]:
     """Return a configuration's metrics on the test split: means over its trials; empty if there are none."""
     tests = [run.test for run in history.finished(record) if run.test]
     return {name: fmean(test[name] for test in tests) for name in tests[0]} if tests else {}
+
+
+def robustness(record: TrialRecord, history: History) -> dict[str, dict[str, float]]:
+    """Return a configuration's test metrics without each modality: means over its scored trials.
+
+    Args:
+        record: A trial of the configuration.
+        history: The trials.
+
+    Returns:
+        The values of the objectives that have one on the test split, by modality; empty if unknown.
+    """
+    runs = [run.robustness for run in history.finished(record) if run.test]
+    names = [objective.name for objective in history.shown if objective.tested]
+    return {
+        modality: {name: fmean(run[modality][name] for run in runs) for name in names}
+        for modality in (runs[0] if runs else {})
+        if all(modality in run for run in runs)
+    }

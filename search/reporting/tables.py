@@ -247,6 +247,28 @@ def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Object
     return table
 
 
+def robustness_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table | None:
+    """Return how the front does on the test split without each modality; None if that is not known.
+
+    Args:
+        rows: Rows of ``front_rows``.
+        objectives: Objectives in the rows, see ``History.shown``. The first with a test value is shown.
+    """
+    objective = next((objective for objective in objectives if objective.tested), None)
+    modalities = list(dict.fromkeys(modality for row in rows for modality in row["robustness"]))
+    if objective is None or not modalities:
+        return None
+    name, write = objective.name, quantity_of(objective).cell
+    table = _table(f"test {name} without a modality", ["all\npresent", *(f"no\n{m}" for m in modalities)])
+    table.add_column("method", no_wrap=True)
+    table.add_column("MLflow\nrun id", no_wrap=True)
+    for row in rows:
+        values = [row[f"test_{name}"], *(row["robustness"].get(m, {}).get(name) for m in modalities)]
+        cells = ["-" if value is None else write(value) for value in values]
+        table.add_row(*cells, row["config"]["method"], _run_id(row))
+    return table
+
+
 def _table(title: str, headings: Sequence[str], gap: int = _GAP) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, gap, 0, 0))
     for heading in headings:

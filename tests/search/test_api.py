@@ -100,6 +100,8 @@ def test_document(finished) -> None:
         assert member["config"]["method"] == "pmf"
         assert 0 < member["p_front"] <= 1
         assert {"accuracy", "test_accuracy"} <= set(member["standard_error"])
+        assert list(member["robustness"]) == ["text", "image"]
+        assert all(0 <= without["accuracy"] <= 1 for without in member["robustness"].values())
     # On a CPU the tensors of a real step are tracked: they are the predicted ones, to the byte
     assert len(document["memory"]) == 6
     assert all(row["error"] == 0 for row in document["memory"])
@@ -139,7 +141,7 @@ def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
         assert child.data.metrics["predicted.total"] == child.data.metrics["memory"]
     tagged = client.search_runs(experiment, f"{mine} and tags.front = 'true'")
     assert {run.info.run_id for run in tagged} == {member["run_id"] for member in finished.front}
-    assert all("test.accuracy" in run.data.metrics for run in tagged)
+    assert all({"test.accuracy", "test.accuracy.without_image"} <= set(run.data.metrics) for run in tagged)
     assert all("standard_error.accuracy" in run.data.metrics for run in tagged)
     assert all("p_front" in run.data.metrics for run in children)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,6 +38,7 @@ class Loader:
         features: Cached prefix outputs by modality. Other modalities are loaded as raw inputs.
         augment: Changes images in training; see ``augment.Augmentation``.
         presence: Whether batches say which values are present, see ``FusionMethod.present``.
+        droppable: Modalities that rows may lose; None means all.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Loader:
         features: Mapping[str, PrefixFeatures] | None = None,
         augment: Augmentation | None = None,
         presence: bool = False,
+        droppable: Collection[str] | None = None,
     ) -> None:
         self.split = split
         self.modalities = modalities
@@ -57,6 +59,7 @@ class Loader:
         self.features = features or {}
         self.augment = augment
         self.presence = presence
+        self._droppable = torch.tensor([droppable is None or m in droppable for m in modalities])
         self._away: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -103,7 +106,8 @@ class Loader:
             augment = lambda pixels: change(pixels, generator)  # noqa: E731
         numbers = torch.stack([self._numbers(modality, rows) for modality in self.modalities])
         if generator is not None and dropout:
-            numbers[lost(numbers != BLANK, dropout, generator)] = BLANK
+            some = numbers[self._droppable]
+            numbers[self._droppable] = some.masked_fill(lost(some != BLANK, dropout, generator), BLANK)
         inputs: dict[str, ModalityInput] = {}
         for modality, of_rows in zip(self.modalities, numbers, strict=True):
             if modality in self.features:

@@ -222,7 +222,7 @@ class FusionMethod(nn.Module):
     n_modalities: ClassVar[tuple[int, int | None]] = (2, None)
 
     #: Whether batches say which values are present, see ``present``.
-    uses_presence: ClassVar[bool] = False
+    uses_presence: bool = False
 
     #: Options that determine the size of weights. The weights for smaller values are leading slices, along
     #: every dimension, of the weights for larger values.

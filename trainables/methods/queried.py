@@ -50,6 +50,7 @@ class Queried(FusionMethod):
             self.towers[self.query] = self._fork(self.query)
         self.context = context
         self.elastic = document.elastic
+        self.uses_presence = document.uses_presence
         self.stacked = tuple(f"document.{path}" for path in document.stacked)
         self.document = document
         self.trained |= document.trained

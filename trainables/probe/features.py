@@ -34,6 +34,7 @@ def pooled_features(
     device: torch.device,
     cache: FeatureCache | None = None,
     needed: Collection[int] = (),
+    cells: Tensor | None = None,
     tick: Tick = no_tick,
 ) -> dict[str, Tensor]:
     """Return the vectors of all rows of a split by each of the tower's poolings, of shape (N, D) each.
@@ -51,6 +52,7 @@ def pooled_features(
         device: Device on which the tokens are computed.
         cache: The feature cache; None neither reads nor fills one.
         needed: Numbers of layers whose tokens trials will read from the feature cache.
+        cells: Numbers of the cells whose vectors are returned; None returns those of all rows.
         tick: Called after each batch, and while another process that computes them makes progress.
 
     Raises:
@@ -74,13 +76,15 @@ def pooled_features(
     name = f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}-{split}"
     entry = cache_dir() / "pooled" / name
     build_once(entry, build, tick)
-    index = data.split(split).index[tower.modality]
+    index = data.split(split).index[tower.modality] if cells is None else cells
     found = {pooling: as_tensor(np.load(entry / f"{pooling}.npy"))[index] for pooling in tower.POOLINGS}
     release(entry)
     return found
 
 
-def own_features(data: PreparedData, split: str, modality: str) -> dict[str, Tensor]:
+def own_features(
+    data: PreparedData, split: str, modality: str, of_cells: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the features of all rows of a split as no encoder has changed them, of shape (N, F) each.
 
     A probe reads them where the encoder is new: its random weights would only blur them.
@@ -89,6 +93,7 @@ def own_features(data: PreparedData, split: str, modality: str) -> dict[str, Ten
         data: The prepared dataset.
         split: ``train``, ``validation`` or ``test``.
         modality: A modality of extracted features.
+        of_cells: Numbers of the cells whose features are returned; None returns those of all rows.
 
     Returns:
         ``mean``, the mean of a row's vectors, and ``max``, the largest value of each feature, unless all rows
@@ -105,7 +110,8 @@ def own_features(data: PreparedData, split: str, modality: str) -> dict[str, Ten
         if vectors.shape[1] > 1:
             largest = vectors.masked_fill(~real, -torch.inf).amax(dim=1)
             found["max"].append(largest.masked_fill(count == 0, 0))
-    return {pooling: torch.cat(vectors)[rows.index[modality]] for pooling, vectors in found.items()}
+    index = rows.index[modality] if of_cells is None else of_cells
+    return {pooling: torch.cat(vectors)[index] for pooling, vectors in found.items()}
 
 
 def _compute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,12 +31,15 @@ class Probe:
         strength: Weight of the penalty, chosen on the validation split.
         metrics: The task's metrics on the splits ``validation`` and ``test``.
         outputs: What ``Task.kept`` returns for its outputs on these splits, of shape (N, K).
+        robustness: The metrics on the test split with each modality taken away, by modality; empty if they
+            were not asked for.
     """
 
     poolings: dict[str, str]
     strength: float
     metrics: dict[str, dict[str, float]]
     outputs: dict[str, Tensor]
+    robustness: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Prober:
         task: The task.
         readings: The vectors, by split and modality.
         labels: The labels, by split.
+        blanks: For each modality, the vectors (1, D) of a value that is missing; None finds no robustness.
         tick: Called as fitting proceeds.
         queries: The vectors of the query, by split, if the task has one. ``readings`` are then without it.
     """
@@ -70,6 +74,7 @@ class Prober:
         task: Task,
         readings: Mapping[str, Mapping[str, Readings]],
         labels: Mapping[str, Tensor],
+        blanks: Mapping[str, Readings] | None = None,
         tick: Tick = no_tick,
         queries: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -77,6 +82,7 @@ class Prober:
         self._queries = queries
         self._readings = readings
         self._labels = labels
+        self._blanks = blanks or {}
         self._tick = tick
 
     def probes(self, poolings: Mapping[str, str]) -> Probes:
@@ -100,10 +106,15 @@ class Prober:
     def probe(self, poolings: Mapping[str, str], strengths: Sequence[float] = STRENGTHS) -> Probe:
         """Return the probe that reads some modalities by these poolings, with the best of some strengths."""
 
-        def features(split: str) -> Tensor:
+        def features(split: str, away: str | None = None) -> Tensor:
             read = self._readings[split]
+            vectors = [(m, pooling) for m, names in poolings.items() for pooling in names.split(_AND)]
             return torch.cat(
-                [read[modality][p] for modality, names in poolings.items() for p in names.split(_AND)], dim=1
+                [
+                    self._blanks[m][pooling].expand_as(read[m][pooling]) if m == away else read[m][pooling]
+                    for m, pooling in vectors
+                ],
+                dim=1,
             )
 
         queries = self._queries
@@ -121,7 +132,11 @@ class Prober:
             kept[split] = self._task.kept(outputs, self._labels[split])
         task = self._task.tuned(kept["validation"], self._labels["validation"])
         metrics = {split: task.score(of_rows, self._labels[split]) for split, of_rows in kept.items()}
-        return Probe(dict(poolings), found.strength, metrics, kept)
+        robustness, labels = {}, self._labels["test"]
+        for modality in self._blanks:
+            outputs = found.outputs(features("test", modality), None if queries is None else queries["test"])
+            robustness[modality] = task.score(self._task.kept(outputs, labels), labels)
+        return Probe(dict(poolings), found.strength, metrics, kept, robustness)
 
     def _others(self, modality: str, pooling: str) -> list[Probe]:
         """Return the probes of a modality by all poolings but this one, and by [CLS] and mean together."""

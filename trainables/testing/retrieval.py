@@ -111,7 +111,7 @@ def check_predicted_memory(name: str, task: Retrieval, changes: dict[str, Any]) 
     predictor, setting = _predictor(task).changed(**changes), setting_of(**changes)
     method = _build(name, task, setting)
     given, labels = _batch(method)
-    inputs: dict[str, Any] = dict(given)
+    inputs = dict(given)
     if setting.prefix != "computed":
         for modality, sequence in method.eval().prefix(inputs).items():
             inputs[modality] = dataclasses.replace(sequence, tokens=sequence.tokens.float().contiguous())
@@ -163,10 +163,10 @@ def _build(
     return build_method(name, {}, setting.context(_towers(setting.attention), task.output_size, task.query))
 
 
-def _batch(method: FusionMethod) -> tuple[dict[str, dict[str, torch.Tensor]], torch.Tensor]:
+def _batch(method: FusionMethod) -> tuple[dict[str, Any], torch.Tensor]:
     """Return inputs of the modalities that a method uses, and labels, of which two have equal queries."""
     generator = torch.Generator().manual_seed(2)
     inputs = {m: random_inputs(method.context.towers[m], ROWS, generator) for m in FAMILIES}
     labels = TASK.example_labels(ROWS)
     labels[1, 0] = 0
-    return {m: inputs[m] for m in method.modalities}, labels
+    return {**{m: inputs[m] for m in method.modalities}, **method.example_presence(ROWS)}, labels

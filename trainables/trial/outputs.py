@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,13 @@ class Evaluation:
     Attributes:
         metrics: The task's metrics, by name, over all rows.
         outputs: What is kept of the outputs, see ``Task.kept``.
+        robustness: The same metrics with each modality taken away from all rows, by modality; empty if they
+            were not asked for.
     """
 
     metrics: dict[str, float]
     outputs: Outputs
+    robustness: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def kept_rows(rows: int, size: int) -> NDArray[np.intp]:

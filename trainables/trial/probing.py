@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from trainables.data import SPLITS, FeatureCache
+from trainables.data.cells import BLANK
 from trainables.probe import Prober, Probes, own_features, pooled_features
 from trainables.progress import Tick, no_tick
 from trainables.step.precision import default_device
-from trainables.towers import Tower
 from trainables.trial.workbench import TrialSpec, Workbench
 
 
@@ -26,29 +26,30 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
     context = bench.context(spec.setting)
     towers = {m: tower.fork(matrices=context.frozen_matrices) for m, tower in context.towers.items()}
 
-    def reading(split: str, modality: str, tower: Tower) -> dict[str, Tensor]:
-        if not tower.pretrained:
-            return own_features(bench.data, split, modality)
+    def reading(split: str, modality: str, cells: Tensor | None = None) -> dict[str, Tensor]:
+        if not towers[modality].pretrained:
+            return own_features(bench.data, split, modality, cells)
         return pooled_features(
             bench.data,
             split,
-            tower,
+            towers[modality],
             spec.setting,
             encoder=spec.fingerprints[modality],
             device=device,
             cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
             needed=spec.prefixes.get(modality, ()),
+            cells=cells,
             tick=tick,
         )
 
-    readings = {
-        split: {modality: reading(split, modality, tower) for modality, tower in towers.items()}
-        for split in SPLITS
-    }
+    readings = {split: {modality: reading(split, modality) for modality in towers} for split in SPLITS}
+    blanks = None
+    if spec.robustness and len(bench.fused) > 1:
+        blanks = {modality: reading("test", modality, torch.tensor([BLANK])) for modality in bench.fused}
     labels = {split: bench.data.split(split).labels for split in SPLITS}
     poolings = {m: tower.pooling if tower.pretrained else "mean" for m, tower in towers.items()}
     query, queries = bench.task.query, None
     if query is not None:
         pooling = poolings.pop(query.modality)
         queries = {split: read.pop(query.modality)[pooling] for split, read in readings.items()}
-    return Prober(bench.task, readings, labels, tick, queries).probes(poolings)
+    return Prober(bench.task, readings, labels, blanks, tick, queries).probes(poolings)

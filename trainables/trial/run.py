@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +26,7 @@ from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
 from trainables.trial.head_start import start_head
 from trainables.trial.kept import kept_weights
 from trainables.trial.outputs import Evaluation, Outputs
-from trainables.trial.trainer import Trainer
+from trainables.trial.trainer import DivergedError, Trainer
 from trainables.trial.workbench import TrialSpec, Workbench
 from trainables.units import GIB
 
@@ -143,10 +145,34 @@ class TrialRun:
             self.setup_seconds += time.perf_counter() - started
         return self._started
 
-    def evaluate(self, split: str) -> Evaluation:
-        """Return the task's metrics on a split, and the outputs to keep, with the weights that are kept."""
+    def evaluate(self, split: str, without: Iterable[str] = ()) -> Evaluation:
+        """Return the task's metrics on a split, and the outputs to keep, with the weights that are kept.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            without: Modalities that are taken away from all rows.
+        """
         with self.kept.in_place(self.method):
-            return self.trainer.evaluate(self.loader(split), self.tick, self.validation)
+            loader = self.loader(split).without(without)
+            return self.trainer.evaluate(loader, self.tick, self.validation)
+
+    def score(self) -> Evaluation:
+        """Return the evaluation on the test split, with its robustness if the settings ask for it.
+
+        A query is not taken away. A modality without which a metric is not finite is left out.
+        """
+        found = self.evaluate("test")
+        fused = self.bench.fused
+        if not self.spec.robustness or len(fused) < 2:
+            return found
+        robustness = {}
+        for modality in fused:
+            if modality not in self.method.modalities:
+                robustness[modality] = found.metrics
+                continue
+            with contextlib.suppress(DivergedError):
+                robustness[modality] = self.evaluate("test", [modality]).metrics
+        return replace(found, robustness=robustness)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint: the kept weights, the configuration, and the state to resume training.
@@ -205,4 +231,4 @@ def evaluate_on_test(spec: TrialSpec, assignment: Assignment, tick: Tick) -> Eva
     with assignment.checkpoint.as_directory() as folder:
         check(Path(folder), [WEIGHTS], tick)
         run.load_weights(Path(folder))
-    return run.evaluate("test")
+    return run.score()

@@ -60,6 +60,7 @@ class TrialSpec:
             evaluation and of the cache are progress; loading an encoder or a checkpoint, and writing one, is
             watched as a whole.
         plugins: The user's plugins.
+        robustness: Whether trials that are scored on the test split are also scored without each modality.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class TrialSpec:
     prefixes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     hang_timeout: float = 900.0
     plugins: tuple[Plugin, ...] = ()
+    robustness: bool = False
 
     def sources(self) -> dict[str, EncoderSource]:
         """Return the resolved encoder of each modality.
@@ -124,6 +126,12 @@ class Workbench:
             towers[modality] = shared_tower(modality, source, *how)
         return setting.context(towers, self.task.output_size, self.task.query)
 
+    @property
+    def fused(self) -> tuple[str, ...]:
+        """The modalities that methods fuse: all but a query's."""
+        query = self.task.query
+        return tuple(m for m in self.spec.encoders if query is None or m != query.modality)
+
     def loader(
         self, split: str, method: FusionMethod, setting: TrainingSetting, batch_size: int | None = None
     ) -> Loader:
@@ -161,6 +169,7 @@ class Workbench:
             features,
             get_augmentation(spec.augment) if split == "train" else None,
             method.uses_presence,
+            self.fused,
         )
 
     def fill(self, splits: Iterable[str], method: FusionMethod, setting: TrainingSetting) -> None:

@@ -111,10 +111,14 @@ class Scored:
 
 
 def test_a_worker_scores_its_trial_as_one_that_reads_the_checkpoint(trial_spec, tmp_path) -> None:
-    scored = Scored(trial_spec, Bar("accuracy"))
+    spec = dataclasses.replace(trial_spec, robustness=True)
+    scored = Scored(spec, Bar("accuracy"))
     scored.trainable.save_checkpoint(str(tmp_path))
-    fresh = evaluate_on_test(trial_spec, dataclasses.replace(PMF, checkpoint=Saved(tmp_path)), no_tick)
+    fresh = evaluate_on_test(spec, dataclasses.replace(PMF, checkpoint=Saved(tmp_path)), no_tick)
     assert scored.result["test_split"] == pytest.approx(fresh.metrics)
+    assert list(scored.result["robustness"]) == ["text", "image"]
+    for modality, without in fresh.robustness.items():
+        assert scored.result["robustness"][modality] == pytest.approx(without)
     assert scored.result["outputs"]["test"] == pytest.approx(fresh.outputs, abs=1e-3)
     assert scored.result["done"]
 

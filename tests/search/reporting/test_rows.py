@@ -31,6 +31,7 @@ def test_a_member_of_the_front() -> None:
         ("p_front", None),
         ("p_better", None),
         ("standard_error", {}),
+        ("robustness", {}),
         ("config", {"method": "linear", "learning_rate": 3e-3}),
     ]
     assert json.loads(json.dumps(front_rows(history))) == front_rows(history)
@@ -64,6 +65,18 @@ def test_what_is_known_about_luck() -> None:
     assert (row["p_front"], row["p_better"]) == (0.9, 0.8)
     errors = {"accuracy": 0.02, "test_accuracy": 0.03, "step_time": 0.1}  # 0.141 / sqrt(2) of two seeds
     assert row["standard_error"] == pytest.approx(errors)
+
+
+def test_robustness_is_the_mean_over_seeds_of_what_counts() -> None:
+    history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
+    for name, value, repeats in (("a", 0.25, None), ("b", 0.75, "a")):
+        without = {"text": {"accuracy": value, "loss": 2.0}}
+        add(history, name, 1, 0.5, LINEAR, repeat_of=repeats, robustness=without)
+    assert front_rows(history)[0]["robustness"] == {"text": {"accuracy": 0.5}}
+    history.trials["b"].robustness = {}
+    assert front_rows(history)[0]["robustness"] == {}, "not known for all seeds"
+    history.trials["b"].test = {}
+    assert front_rows(history)[0]["robustness"] == {"text": {"accuracy": 0.25}}
 
 
 def test_what_was_not_scored_is_null() -> None:

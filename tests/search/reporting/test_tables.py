@@ -18,6 +18,7 @@ from search.reporting.tables import (
     memory_line,
     methods_table,
     probe_lines,
+    robustness_table,
     time_line,
     training_table,
     unmet_line,
@@ -71,6 +72,20 @@ def test_columns_move_closer_before_settings_are_listed_below(history) -> None:
     narrow, settings = shown(max(map(len, close)) - 1)
     assert max(map(len, narrow)) < max(map(len, close)) < needed
     assert settings == ["bbbbbbbb  wander: width=64, cp=sum, lr=0.002"]
+
+
+def test_robustness_of_the_front(history) -> None:
+    assert robustness_table(front_rows(history), history.shown) is None
+    history.trials["a"].robustness = {m: {"accuracy": v} for m, v in (("text", 0.3), ("image", 0.4))}
+    table = robustness_table(front_rows(history), history.shown)
+    lines = [line.split() for line in _shown(table)]
+    assert lines[0] == ["test", "accuracy", "without", "a", "modality"]
+    assert lines[2][:3] == ["present", "text", "image"]
+    assert lines[3:] == [
+        ["0.400", "0.300", "0.400", "linear", "aaaaaaaa"],
+        ["0.600", "-", "-", "wander", "bbbbbbbb"],
+        ["0.800", "-", "-", "pmf", "dddddddd"],
+    ]
 
 
 def test_the_best_of_each_method_best_first(history) -> None:

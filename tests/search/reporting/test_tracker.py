@@ -197,7 +197,7 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     history.settle(repeat, Status.FINISHED)
     history.mark()
     tracker.progress()
-    first.test = {"accuracy": 0.25}
+    first.test, first.robustness = {"accuracy": 0.25}, {"image": {"accuracy": 0.125}}
     first.luck = Luck(0.875, None, {"accuracy": 0.0625})
     history.infeasible["x"] = Infeasible({"method": "pmf"}, first.memory)
     picture = workplace / "front.png"
@@ -232,6 +232,7 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     assert finished.data.metrics["predicted.activations"] == 40 / GIB
     assert finished.data.metrics["memory_error"] == pytest.approx(0.2)
     assert finished.data.metrics["test.accuracy"] == 0.25
+    assert finished.data.metrics["test.accuracy.without_image"] == 0.125
     assert finished.data.metrics["p_front"] == 0.875
     assert finished.data.metrics["standard_error.accuracy"] == 0.0625
     assert "p_better" not in finished.data.metrics

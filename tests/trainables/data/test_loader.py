@@ -157,3 +157,11 @@ def test_rates_of_loss() -> None:
     for rows, share in expected:
         for modality in range(2):
             assert gone[modality, rows].float().mean().item() == pytest.approx(share, abs=0.015)
+
+
+def test_what_may_not_be_dropped_stays(loaders: dict[str, Loader]) -> None:
+    whole = loaders["raw"]
+    loader = Loader(whole.split, whole.modalities, 8, CPU, presence=True, droppable=["image"])
+    batches = [batch.inputs[PRESENCE] for batch in loader.shuffled(0, 1.0)]
+    assert sum(present["text"].sum().item() for present in batches) == 32
+    assert all(present["image"].all() for present in batches), "it is all that may be lost"

@@ -29,7 +29,8 @@ def readings(told: dict[tuple[str, str], int], rows: int = 60) -> Prober:
         }
         for seed, split in enumerate(SPLITS)
     }
-    return Prober(classification(4), found, dict.fromkeys(SPLITS, labels))
+    blanks = {modality: {p: torch.zeros(1, 5) for p in ("cls", "mean")} for modality in ("text", "image")}
+    return Prober(classification(4), found, dict.fromkeys(SPLITS, labels), blanks)
 
 
 def test_the_joint_probe_reads_what_the_methods_read() -> None:
@@ -40,6 +41,10 @@ def test_the_joint_probe_reads_what_the_methods_read() -> None:
         {"text": 0.5, "image": 0.5}, abs=0.15
     )
     assert probes.best is probes.joint
+    without = {m: found["accuracy"] for m, found in probes.joint.robustness.items()}
+    assert without == pytest.approx({"text": 0.5, "image": 0.5}, abs=0.15)
+    assert probes.single["text"].robustness["image"] == probes.single["text"].metrics["test"]
+    assert probes.single["text"].robustness["text"]["accuracy"] == 0.25
     assert probes.joint.outputs["test"].shape == (60, 4)
     assert (
         classification(4).score(probes.joint.outputs["test"], torch.arange(60) % 4)

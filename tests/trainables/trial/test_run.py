@@ -18,7 +18,7 @@ from trainables.memory.measuring import Measured
 from trainables.memory.predictor import MemoryPredictor
 from trainables.progress import no_tick
 from trainables.seeds import MAX_SEED
-from trainables.towers import InputSizes, resolve_encoder
+from trainables.towers import PRESENCE, InputSizes, resolve_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.trainer import DivergedError
@@ -83,6 +83,57 @@ def test_checkpoint_holds_trained_weights_only(trial_spec, tmp_path) -> None:
     expected = run.evaluate("test")
     assert found.metrics == expected.metrics
     assert (found.outputs == expected.outputs).all()
+    assert found.robustness == {}
+    robust = evaluate_on_test(
+        replace(trial_spec, robustness=True), replace(PMF, checkpoint=Saved(tmp_path)), no_tick
+    )
+    assert robust.metrics == found.metrics
+    assert robust.robustness == {m: run.evaluate("test", [m]).metrics for m in ("text", "image")}
+    assert robust.robustness["image"] != found.metrics
+
+
+def test_without_what_it_does_not_use_a_method_is_as_good(trial_spec) -> None:
+    config = {"method": "image_only", "learning_rate": 5e-3}
+    run = TrialRun(replace(trial_spec, robustness=True), replace(PMF, config=config))
+    for _ in range(trial_spec.epochs):
+        run.epoch()
+    found = run.score()
+    assert found.robustness["text"] == found.metrics
+    assert found.robustness["image"]["loss"] > found.metrics["loss"]
+    blind = run.evaluate("test", ["image"]).outputs
+    assert (blind == blind[0]).all(), "all rows look the same"
+
+
+@pytest.mark.parametrize("cache", [0, 2**30])
+def test_modality_dropout_is_for_training_alone(trial_spec, cache: int) -> None:
+    spec = replace(trial_spec, feature_cache=cache)
+    plain, dropping = (
+        TrialRun(replace(spec, recipe=replace(spec.recipe, modality_dropout=rate)), PMF) for rate in (0, 0.6)
+    )
+    before = [run.evaluate("validation").metrics for run in (plain, dropping)]
+    assert before[0] == before[1]
+    losses = [run.epoch()["train_loss"] for run in (plain, dropping)]
+    assert losses[0] != losses[1]
+    stated = replace(PMF, config={**PMF.config, "modality_dropout": 0.6})
+    assert TrialRun(spec, stated).epoch()["train_loss"] == losses[1]
+
+
+@pytest.mark.parametrize("cache", [0, 2**30])
+def test_a_method_that_uses_presence_is_told_and_needs_the_predicted_memory(trial_spec, cache: int) -> None:
+    gated = replace(PMF, config={"method": "gated_fusion", "learning_rate": 5e-3})
+    recipe = replace(trial_spec.recipe, modality_dropout=0.5)
+    run = TrialRun(replace(trial_spec, feature_cache=cache, recipe=recipe), gated)
+    measured = run.epoch()["measured_memory"]
+    predictor = MemoryPredictor(trial_spec.sources(), run.bench.task, trial_spec.setting)
+    predicted = predictor.predict_as_run(gated.config, cached=cache > 0, target="cpu")
+    assert measured == predicted.total / 2**30
+    batch = next(run.loader("test").without(["text"]).in_order()).inputs
+    with torch.inference_mode():
+        outputs = run.method(batch).outputs
+        gone = run.method({**batch, "text": run.loader("test").batch(torch.arange(8)).inputs["text"]}).outputs
+        told = run.method({name: given for name, given in batch.items() if name != PRESENCE}).outputs
+    assert not torch.equal(outputs, told)
+    assert outputs.shape == gone.shape
 
 
 def test_a_pooling_decides_what_is_learnt_from_the_same_features(trial_spec, tmp_path) -> None:
