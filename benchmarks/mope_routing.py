@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from search.cli.options import Given, takes
 from search.config import SearchConfig
 from search.setup import look_up
-from trainables.data import open_dataset
+from trainables.data import open_dataset, without_missing
 from trainables.methods.mope import MoPE
 from trainables.step.precision import AUTO, default_device, device_computes_in_bf16, fastest
 from trainables.trial.assignment import Assignment
@@ -112,7 +112,7 @@ def _prepared(config: SearchConfig) -> tuple[TrialSpec, dict[str, Any]]:
 
 def _texts(spec: TrialSpec, modality: str) -> list[str] | None:
     """Return the test split's texts, or None if the modality is no text."""
-    dataset = open_dataset(spec.dataset)
+    dataset = without_missing(open_dataset(spec.dataset), spec.encoders, spec.missing)
     where = dataset.modalities[modality]
     if where.kind != "text":
         return None
