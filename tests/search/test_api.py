@@ -26,6 +26,7 @@ from search.config import SearchConfig as SearchConfigClass
 from search.nodes import Node
 from search.records.store import SearchStore
 from search.setup import look_up
+from search.units import GIB
 from tests.conftest import EXAMPLE_PLUGIN, ROOT
 from tests.search.on_ray import ray_in
 from trainables.errors import UserError
@@ -59,13 +60,21 @@ def settings(place, tiny_encoders, squares) -> dict[str, Any]:
         "max_memory": 2 * 2**20,
         "target": "cpu",
         "probe": False,
+        # Starting a second worker takes longer than all that it would do.
+        "max_concurrent": 1,
     }
+
+
+def _nobody_else_scores(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("search.api.score_on_test", lambda *_, **__: pytest.fail("others than the trials scored"))
 
 
 @pytest.fixture(scope="module")
 def finished(settings) -> Any:
-    """One search that ran to its end."""
-    return run_search(SearchConfig(**settings, name="first"))
+    """One search that ran to its end, two trials at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        _nobody_else_scores(patch)
+        return run_search(SearchConfig(**settings | {"max_concurrent": 2}, name="first"))
 
 
 def test_document(finished) -> None:
@@ -241,8 +250,8 @@ def test_nothing_of_the_test_split_reaches_a_choice(settings, squares, tmp_path)
     others = {"red": "green", "green": "blue", "blue": "red"}
     labels = [others[label] for label in rows["label"].to_pylist()]
     pq.write_table(rows.set_column(2, "label", [labels]), poisoned / "test.parquet")
-    # One at a time: what the sampler proposes depends on which trial ends first.
-    few = {**settings, "num_samples": 5, "epochs": 1, "max_concurrent": 1, "objectives": ("memory", "loss")}
+    # One at a time, because what the sampler proposes depends on which trial ends first.
+    few = {**settings, "num_samples": 5, "epochs": 1, "objectives": ("memory", "loss")}
     clean = run_search(SearchConfig(**few, name="clean"))
     result = run_search(SearchConfig(**few | {"dataset": str(poisoned)}, name="poisoned"))
 
@@ -273,15 +282,14 @@ def test_a_name_is_used_once(finished, settings) -> None:
         run_search(SearchConfig(**settings, name="first"))
 
 
-def test_workers_score_their_own_trials(settings, finished, monkeypatch) -> None:
-    monkeypatch.setattr("search.api.score_on_test", lambda *_, **__: pytest.fail("others were asked"))
-    result = run_search(SearchConfig(**settings, name="own"))
-    assert [row["test_accuracy"] for row in result.front]
-    assert [row["config"] for row in result.front] == [row["config"] for row in finished.front]
+def test_workers_score_their_own_trials(finished, settings, monkeypatch) -> None:
+    assert all(0 <= row["test_accuracy"] <= 1 for row in finished.front)
+    copy = shutil.copytree(finished.folder, Path(finished.folder).with_name("own"))
+    _nobody_else_scores(monkeypatch)
     resumed = resume_search("own", storage_path=settings["storage_path"], num_samples="+1")
+    assert resumed.trials == finished.trials + 1
     assert all("test_accuracy" in row for row in resumed.front)
-    store = SearchStore.read(Path(result.folder))
-    tested = {trial_id for trial_id, document, _ in store.trials() if document["test"]}
+    tested = {trial_id for trial_id, document, _ in SearchStore.read(copy).trials() if document["test"]}
     assert tested == {row["trial_id"] for row in [*resumed.front, *resumed.methods]}
 
 
@@ -300,13 +308,15 @@ def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> N
     )
     assert "so that bf16-frozen is slow\n" in heard.getvalue()
     assert json.loads((Path(result.folder) / "config.json").read_text())["precision"] == "bf16-frozen"
-    # What is trained is what was predicted
+    # What is trained is what was predicted, in that precision
     assert [row["error"] for row in resumed.memory] == [0, 0]
-    frozen, full = (
-        run_search(SearchConfig(**few, name=f"explicit {p}".replace(" ", "-"), precision=p))
-        for p in ("bf16-frozen", "fp32")
-    )
-    assert resumed.memory[0]["memory"] == frozen.memory[0]["memory"] < full.memory[0]["memory"]
+    found = look_up(SearchConfig(**few))
+    for row in resumed.memory:
+        frozen, full = (
+            found.in_precision(precision).backend.predictor.predict_configuration(row["config"]).memory / GIB
+            for precision in ("bf16-frozen", "fp32")
+        )
+        assert row["memory"] == frozen < full
 
 
 def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -> None:
@@ -463,6 +473,7 @@ def test_what_workers_say_is_shown_once(settings) -> None:
     little = {
         "space": "linear",
         "num_samples": 2,
+        "max_concurrent": 2,
         "epochs": 1,
         "feature_cache_size": 1000,
         "image_size": 24,  # what other searches have cached is of no use

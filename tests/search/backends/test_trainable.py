@@ -18,6 +18,7 @@ from tests.trials import DAMAGE, PMF, Saved
 from trainables.data import open_dataset
 from trainables.memory import MemoryReport
 from trainables.progress import no_tick
+from trainables.trial import watchdog
 from trainables.trial.assignment import Assignment, Bar
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
@@ -34,11 +35,16 @@ class Reached:
         granted: list[int | None] = []
         monkeypatch.setattr(trainable, "limit_memory", lambda limit, context: granted.append(limit))
         self.trainable = Trial({"assignment": assignment})
-        self.result = self.trainable.step()
+        threads = torch.get_num_threads()
+        try:
+            self.result = self.trainable.step()
+            used = torch.get_num_threads()
+        finally:
+            torch.set_num_threads(threads)
         self.seen = {
             "config": self.trainable._run.method.trainable_parameter_count(),
             "seed": (self.result["train_loss"], self.result["loss"]),
-            "threads": torch.get_num_threads(),
+            "threads": used,
             "granted": granted,
             "expected": self.result.get("expected_memory"),
             "checkpoint": self.result["epoch"],
@@ -67,20 +73,18 @@ def changes(trial_spec, tmp_path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Assignment)])
-def test_every_field_changes_what_it_should(trial_spec, changes, name, monkeypatch) -> None:
+def test_every_field_changes_what_it_should(trial_spec, changes, monkeypatch) -> None:
     assigned = dataclasses.replace(PMF, trial_id="trial-000")
-    threads = torch.get_num_threads()
-    if name == "bar":  # it counts in the last epoch
-        trial_spec = dataclasses.replace(trial_spec, epochs=1)
-    try:
-        before = Reached(trial_spec, assigned, monkeypatch).seen
-        after = Reached(trial_spec, dataclasses.replace(assigned, **{name: changes[name]}), monkeypatch).seen
-    finally:
-        torch.set_num_threads(threads)
-    assert before[name] != after[name]
+    # The bar counts in the last epoch.
+    specs = dict.fromkeys(changes, trial_spec) | {"bar": dataclasses.replace(trial_spec, epochs=1)}
+    before = {spec.epochs: Reached(spec, assigned, monkeypatch).seen for spec in (trial_spec, specs["bar"])}
     expected = {"threads": 2, "granted": [2**30], "expected": 2**20 / 2**30, "checkpoint": 2}
-    assert after[name] == expected.get(name, after[name])
+    assert set(changes) == {field.name for field in dataclasses.fields(Assignment)}
+    for name, change in changes.items():
+        changed = dataclasses.replace(assigned, **{name: change})
+        after = Reached(specs[name], changed, monkeypatch).seen
+        assert before[specs[name].epochs][name] != after[name], name
+        assert after[name] == expected.get(name, after[name]), name
 
 
 @pytest.mark.parametrize(("reserved", "expected"), [(None, None), (3 * 2**30, 3.0)])
@@ -233,3 +237,34 @@ def test_a_whole_checkpoint_needs_no_words(trial_spec, tmp_path) -> None:
     result = interrupted.resumed().step()
     assert _metrics(result) == _metrics(interrupted.results[2])
     assert "remark" not in result
+
+
+def test_whatever_a_trial_is_at_is_watched(trial_spec, tmp_path, monkeypatch) -> None:
+    class Timer:
+        running = False
+
+        def dump_traceback_later(self, timeout: float, **_: Any) -> None:
+            assert timeout == trial_spec.hang_timeout
+            self.running = True
+
+        def cancel_dump_traceback_later(self) -> None:
+            self.running = False
+
+    timer, seen = Timer(), []
+
+    def note(work: str) -> None:
+        real = getattr(TrialRun, work)
+
+        def noting(run: TrialRun, *given: Any, **named: Any) -> Any:
+            seen.append((work, timer.running))
+            return real(run, *given, **named)
+
+        monkeypatch.setattr(TrialRun, work, noting)
+
+    works = ("__init__", "load", "epoch", "save")
+    for work in works:
+        note(work)
+    monkeypatch.setattr(watchdog, "faulthandler", timer)
+    Interrupted(trial_spec, tmp_path).resumed().step()
+    assert set(seen) == {(work, True) for work in works}
+    assert not timer.running

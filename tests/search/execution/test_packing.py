@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,13 @@ class Recorder(tune.Trainable):
         pass
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A node with two GPUs of 24 GiB and one with a GPU of 80 GiB, by what their nvidia-smi says."""
-    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    tools = tmp_path_factory.mktemp("tools")
     cluster = Cluster()
     for kind, gpus, mib, capability in (("A10G", 2, 24 * 1024, 8.6), ("A100", 1, 80 * 1024, 8.0)):
-        tool = tmp_path / kind / "nvidia-smi"
+        tool = tools / kind / "nvidia-smi"
         tool.parent.mkdir()
         tool.write_text("#!/bin/sh\n" + f"echo '{mib + 300}, 300, [N/A], {capability}'\n" * gpus)
         tool.chmod(0o755)
@@ -84,7 +85,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     cluster.shutdown()
 
 
-def test_trials_share_devices_by_the_memory_they_need(cluster: None, tmp_path: Path) -> None:
+def test_trials_share_devices_by_the_memory_they_need(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     nodes = find_nodes()
     assert sorted((n.gpus, n.accelerator, n.gpu_memory, n.capability) for n in nodes) == [
         (1, "A100", 80 * GIB, 8.0),

@@ -26,7 +26,7 @@ from search.backends.training import PreparedTraining
 from search.engine import racing
 from search.engine.gate import Gate
 from search.nodes import Node, find_nodes
-from search.oneshot import strategy
+from search.oneshot import strategy, subnets
 from search.oneshot.strategy import OneShot
 from search.oneshot.subnets import Answer, SubnetPool, SubnetSearch
 from search.oneshot.supernet import order_supernet, train_supernet
@@ -99,6 +99,8 @@ def settings(workplace, tiny_encoders, squares) -> dict[str, Any]:
         "target": "cpu",
         "subnet_precision": "fp32",
         "probe": False,
+        # Starting a second worker takes longer than all that it would do.
+        "max_concurrent": 1,
         "storage_path": str(workplace / "runs"),
         "tracking_uri": f"sqlite:///{workplace}/mlflow.db",
     }
@@ -244,6 +246,8 @@ def test_interrupted_it_goes_on_where_it_was(
 ) -> None:
     """In the middle of evaluation; the supernet's training and trials are interrupted in other tests."""
     monkeypatch.setattr(racing, "DOUBT", -1)  # every place is unsure
+    monkeypatch.setattr(subnets, "GENERATION", 6)
+    phased |= {"num_samples": 10}
     evaluate = SubnetPool.evaluate
     generations: list[int] = []
 
@@ -265,15 +269,16 @@ def test_interrupted_it_goes_on_where_it_was(
         assert "the supernet's steps run in 4 parts, to keep to memory<=20MB" in heard.getvalue()
         now = on_disk(folder)
         # Gone on with, it is extended, too
-        ended = resume_search("interrupted", storage_path=storage, num_samples="+5", console=console)
+        ended = resume_search("interrupted", storage_path=storage, num_samples="+3", console=console)
     assert not ended.interrupted
     assert kept(now, on_disk(folder))
-    check_ended(folder, json.loads(json.dumps(ended.to_dict())), phased["tracking_uri"])
+    check_ended(folder, json.loads(json.dumps(ended.to_dict())), phased["tracking_uri"], evaluated=13)
 
 
 def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> None:
     setup = set_up(
-        look_up(SearchConfig(**settings, max_memory=4_000_000)).in_precision("fp32"), Console(quiet=True)
+        look_up(SearchConfig(**settings | {"batch_size": 4}, max_memory=4_000_000)).in_precision("fp32"),
+        Console(quiet=True),
     )
     prepared = setup.backend.prepare(setup.space, Console(quiet=True))
     placement = place_trials([Node(cpus=2)], 40)
@@ -374,14 +379,14 @@ def test_killed_it_goes_on_where_it_was(phased, workplace) -> None:
     more = [*again, "--num-samples", "+5"]
     done = subprocess.run(more, capture_output=True, text=True, check=True, timeout=300)
     assert kept(now, on_disk(folder))
-    check_ended(folder, json.loads(done.stdout), phased["tracking_uri"])
+    check_ended(folder, json.loads(done.stdout), phased["tracking_uri"], evaluated=35)
 
 
-def check_ended(folder: Path, document: dict[str, Any], uri: str) -> None:
+def check_ended(folder: Path, document: dict[str, Any], uri: str, *, evaluated: int) -> None:
     """What a search of ``phased`` has found, however often it was cut off."""
     now = on_disk(folder)
     assert [epoch["epoch"] for epoch in now["epochs"]] == [1, 2]
-    assert document["evaluated"] == 35
+    assert document["evaluated"] == evaluated
     assert document["trials"] == len(now["trials"])
     assert document["kendall_tau"] is None or -1 <= document["kendall_tau"] <= 1
     assert document["failed"] == document["out_of_memory"] == document["infeasible"] == 0
