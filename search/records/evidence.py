@@ -300,11 +300,12 @@ class Evidence:
             if read is None or read.shape != (len(rows), self._task.kept_size):
                 continue
             outputs = torch.from_numpy(read).float()
-            each = self._task.row_values(metric, outputs, kept)
+            task = self._tuned(trial_id)
+            each = task.row_values(metric, outputs, kept)
             if each is not None:
                 by_row[index] = each.double().numpy()
             else:
-                found[index] = self._rescored(self._tuned(trial_id), metric, outputs, kept)
+                found[index] = self._rescored(task, metric, outputs, kept)
         if by_row:
             values = np.stack(list(by_row.values()))
             deviations = resampled_means(values) - values.mean(axis=1, keepdims=True)
@@ -322,8 +323,10 @@ class Evidence:
 
     def _tuned(self, trial_id: str) -> Task:
         """Return the task as it was tuned to a trial's outputs on the validation split."""
+        if not self._task.tunes:
+            return self._task
         labels, read = self._labels_of("validation"), self.outputs.read(trial_id, "validation")
-        if not self._task.tunes or labels is None or read is None:
+        if labels is None or read is None:
             return self._task
         rows = kept_rows(len(labels), self._task.kept_size)
         return self._task.tuned(torch.from_numpy(read).float(), labels[rows])

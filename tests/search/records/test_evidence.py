@@ -241,9 +241,9 @@ def test_thresholds_stay_as_they_were_tuned_in_each_resample(tmp_path) -> None:
     labels, outputs = {}, {}
     for split in ("validation", "test"):
         labels[split] = (torch.rand(200, 1, generator=generator) < 0.3).byte()
-        outputs[split] = labels[split].float() + torch.randn(200, 1, generator=generator) - 9
-    objectives = get_objectives(["memory", "macro_f1"])
-    history = History(objectives, {"memory": 8.0, "macro_f1": 0.0})
+        outputs[split] = 2.5 * labels[split].float() + torch.randn(200, 1, generator=generator) - 9
+    objectives = get_objectives(["memory", "macro_f1", "tag_accuracy"])
+    history = History(objectives, {"memory": 8.0, "macro_f1": 0.0, "tag_accuracy": 0.0})
     record = TrialRecord(
         "a", {"method": "linear"}, MemoryReport(GIB, GIB, 0, 0, 0, 0, trainable_parameters=1, checkpoint=4)
     )
@@ -258,3 +258,5 @@ def test_thresholds_stay_as_they_were_tuned_in_each_resample(tmp_path) -> None:
     errors = Evidence(history, kept, task, labels.get).standard_errors(record)
     assert 0.02 < errors["macro_f1"] < 0.1
     assert 0.02 < errors["test_macro_f1"] < 0.1  # with a threshold of one half, nothing is predicted
+    right = record.values["tag_accuracy"]
+    assert errors["tag_accuracy"] == pytest.approx((right * (1 - right) / 200) ** 0.5, rel=0.1)
