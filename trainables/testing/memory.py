@@ -12,7 +12,7 @@ import torch
 from trainables.memory import MemoryPredictor, measure_memory
 from trainables.memory.storage_log import KINDS
 from trainables.memory.tracking import track_forward
-from trainables.methods import build_method
+from trainables.methods import FusionMethod, build_method
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import TASKS, Task, get_task
 from trainables.testing.cases import (
@@ -131,8 +131,7 @@ def check_predicted_memory_is_the_tracked_peak(
         towers["text"] = tiny_tower("text", families["text"], setting.attention, pooling)
     torch.manual_seed(0)
     method = build_method(name, config, setting.context(towers, CLASSES))
-    given, labels = make_batch({m: method.context.towers[m] for m in method.modalities})
-    inputs: dict[str, Any] = {**given, **method.example_presence(ROWS)}
+    inputs, labels = _batch(method)
     if setting.prefix != "computed":  # use the output that a cache returns
         for modality, sequence in method.eval().prefix(inputs).items():
             tokens = sequence.tokens.float().contiguous()
@@ -162,7 +161,7 @@ def check_predicted_memory_holds_for_a_task(name: str, learnt: Task) -> None:
     setting = predictor.setting
     towers = {modality: tiny_tower(modality, family) for modality, family in TWO.items()}
     method = build_method(name, {}, setting.context(towers, learnt.output_size))
-    inputs, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
+    inputs, _ = _batch(method)
     real = measure_memory(method, inputs, learnt.example_labels(ROWS), setting, learnt)
     assert predictor.predict(name, {}) == real
 
@@ -183,8 +182,7 @@ def check_predicted_inference_is_the_tracked_peak(
     setting = predictor.setting.of_inference()
     towers = {m: tiny_tower(m, family, setting.attention) for m, family in families.items()}
     method = build_method(name, {}, setting.context(towers, CLASSES))
-    given, _ = make_batch({m: method.context.towers[m] for m in method.modalities})
-    real = track_forward(method, {**given, **method.example_presence(ROWS)}, setting)
+    real = track_forward(method, _batch(method)[0], setting)
     assert predictor.predict_inference(name, {}) == sum(real.values())
 
 
@@ -201,3 +199,9 @@ def check_an_allocator_reserves_what_tensors_take(
     on_gpu = predictor_of(tuple(families.items())).changed(target="cuda", **changes).predict(name, {})
     assert on_gpu.reserved is not None
     assert on_gpu.total <= on_gpu.reserved < on_gpu.memory
+
+
+def _batch(method: FusionMethod) -> tuple[dict[str, Any], torch.Tensor]:
+    """Return what a loader gives a method, and labels."""
+    inputs, labels = make_batch({m: method.context.towers[m] for m in method.modalities})
+    return {**inputs, **method.example_presence(ROWS)}, labels

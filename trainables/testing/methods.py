@@ -20,6 +20,7 @@ from trainables.memory.report import report_of
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
 from trainables.methods.heads import head_inputs, set_head
 from trainables.step.setting import TrainingSetting
+from trainables.step.training import forward_loss
 from trainables.testing.cases import (
     CLASSES,
     FUSED,
@@ -60,6 +61,7 @@ def behavior_checks(name: str) -> Iterator[Check]:
     for modality in MODALITIES:
         if beside_random(name, modality):
             yield Check(check_a_random_encoder_trains, (name, modality), slow=modality != "image")
+            yield Check(check_missing_features_do_no_harm, (name, modality))
     yield Check(check_refuses_unknown_settings, (name,))
     yield Check(check_is_described, (name,))
     for modalities in FUSED:
@@ -361,6 +363,19 @@ def check_a_random_encoder_trains(name: str, modality: str) -> None:
     if modality in method.modalities:
         assert _trained(method.tower(modality)) == {n for n, _ in method.tower(modality).named_parameters()}
     assert not _trained(towers[modality])
+
+
+def check_missing_features_do_no_harm(name: str, modality: str) -> None:
+    """Check that rows whose features are all masked give finite outputs, and finite gradients of the loss."""
+    towers = {**tiny_towers(), modality: tiny_tower(modality, RANDOM)}
+    method = build(name, {}, towers).train()
+    inputs, labels = make_batch(towers)
+    inputs[modality]["features"][::2] = 0
+    inputs[modality]["attention_mask"][::2] = False
+    forward_loss(method, inputs, labels, task(), TrainingSetting()).backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+    with torch.no_grad():
+        assert method.eval()(inputs).outputs.isfinite().all()
 
 
 def _trained(tower: Tower) -> set[str]:
