@@ -290,7 +290,8 @@ def test_workers_score_their_own_trials(finished, settings, monkeypatch) -> None
     assert resumed.trials == finished.trials + 1
     assert all("test_accuracy" in row for row in resumed.front)
     tested = {trial_id for trial_id, document, _ in SearchStore.read(copy).trials() if document["test"]}
-    assert tested == {row["trial_id"] for row in [*resumed.front, *resumed.methods]}
+    # Those that a later trial has put off the front since were scored, too
+    assert tested >= {row["trial_id"] for row in [*resumed.front, *resumed.methods]}
 
 
 def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> None:
