@@ -20,7 +20,7 @@ from trainables.configuration import (
 )
 from trainables.errors import UserError, unknown
 from trainables.methods import get_method
-from trainables.methods.base import read_value
+from trainables.methods.config import read_value
 from trainables.methods.space import SpaceContext, Trial
 from trainables.parameters import Parameter, Range
 from trainables.step import Recipe, TrainingSetting

@@ -5,17 +5,15 @@ from trainables.methods.base import (
     FusionMethod,
     FusionOutput,
     Inserted,
-    MethodConfig,
     MethodContext,
     MethodSpec,
-    PerLayer,
     Query,
     Stage,
     get_method,
-    option,
     register_method,
 )
 from trainables.methods.building import build, build_method
+from trainables.methods.config import MethodConfig, PerLayer, option
 from trainables.methods.queried import Queried
 from trainables.methods.space import DefaultSpace
 from trainables.registry import import_modules

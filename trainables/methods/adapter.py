@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from trainables.methods.base import MethodContext, option, register_method
+from trainables.methods.base import MethodContext, register_method
+from trainables.methods.config import option
 from trainables.methods.inserting import (
     ADAPTER_SIZES,
     Serial,

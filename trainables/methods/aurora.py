@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.methods.base import Inserted, MethodContext, option, register_method
+from trainables.methods.base import Inserted, MethodContext, register_method
+from trainables.methods.config import option
 from trainables.methods.inserting import (
     ADAPTER_SIZES,
     TunedLayers,

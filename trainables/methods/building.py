@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from trainables.errors import UserError
-from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, get_method
+from trainables.methods.base import FusionMethod, MethodContext, get_method
+from trainables.methods.config import MethodConfig
 from trainables.methods.queried import Queried
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import FusionMethod, MethodConfig, MethodContext, option
+from trainables.methods.base import FusionMethod, MethodContext
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import DeepPrompts, uniform_prompts
 from trainables.methods.space import SpaceContext, main_modality
 from trainables.towers import Tower

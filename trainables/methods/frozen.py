@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
+from trainables.methods.base import FusionOutput, MethodContext, register_method
 from trainables.methods.conditional import SequentialPipeline
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.space import FINE_TUNING, DefaultSpace, main_modality, modalities
 from trainables.parameters import Range
 from trainables.towers import ModalityInput

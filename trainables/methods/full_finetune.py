@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainables.methods.base import MethodConfig, register_method
+from trainables.methods.base import register_method
+from trainables.methods.config import MethodConfig
 from trainables.methods.late_concat import LateConcat
 from trainables.methods.space import FINE_TUNING, DefaultSpace
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import FusionOutput, Inserted, MethodConfig, MethodContext, option
+from trainables.methods.base import FusionOutput, Inserted, MethodContext
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.linear import Linear
 from trainables.methods.parts import listed
 from trainables.methods.space import SpaceContext

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainables.methods.base import MethodConfig, MethodContext, option, register_method
+from trainables.methods.base import MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.linear import Linear
 from trainables.methods.space import DefaultSpace
 from trainables.parameters import Choices

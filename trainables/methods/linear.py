@@ -9,13 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig
 from trainables.methods.space import DefaultSpace
 from trainables.towers import ModalityInput
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.methods.base import MethodContext, option, register_method
+from trainables.methods.base import MethodContext, register_method
+from trainables.methods.config import option
 from trainables.methods.inserting import TunedLayers, TunedLayersConfig
 from trainables.methods.space import DefaultSpace, SpaceContext, tuned_layers
 from trainables.parameters import Choices, Range

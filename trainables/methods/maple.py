@@ -10,14 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import MeanHead, expand, gaussian_prompts, listed
 from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext, top_layers
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower

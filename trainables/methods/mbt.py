@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import (
     MeanHead,
     check_fused_layers,

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import DeepPrompts, gaussian_prompts
 from trainables.methods.space import FINE_TUNING, PROMPT_LENGTHS, DefaultSpace, SpaceContext, main_modality
 from trainables.parameters import Range

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.base import FusionOutput, MethodContext, register_method
 from trainables.methods.conditional import (
     PROMPT_BOUND,
     ConditionalConfig,
@@ -19,6 +19,7 @@ from trainables.methods.conditional import (
     complementary_prompts,
     static_prompts,
 )
+from trainables.methods.config import option
 from trainables.methods.parts import expand, run_prompted
 from trainables.methods.space import (
     DefaultSpace,

@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import DeepPrompts
 from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace
 from trainables.towers import ModalityInput

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.base import FusionOutput, MethodContext, register_method
+from trainables.methods.config import option
 from trainables.methods.inserting import TunedLayers, TunedLayersConfig
 from trainables.methods.parts import PROMPT_STD
 from trainables.methods.space import DefaultSpace, tuned_layers

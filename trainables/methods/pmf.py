@@ -11,16 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    PerLayer,
-    Stage,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, Stage, register_method
+from trainables.methods.config import MethodConfig, PerLayer, option
 from trainables.methods.parts import MeanHead, check_fused_layers, expand, fusion_refusal, gaussian_prompts
 from trainables.methods.space import SpaceContext
 from trainables.towers import ALL, NONE, ModalityInput, Sequence, Tower

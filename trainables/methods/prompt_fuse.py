@@ -8,14 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.mmbt import entered_modality, entering_refusal
 from trainables.methods.parts import expand, gaussian_prompts
 from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext

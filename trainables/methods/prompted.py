@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.methods.base import FusionOutput, MethodConfig, MethodContext, option, register_method
+from trainables.methods.base import FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import DeepPrompts
 from trainables.methods.space import PROMPT_LENGTHS, DefaultSpace, SpaceContext
 from trainables.methods.unimodal import Unimodal

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.methods.base import FusionOutput, MethodContext, option, register_method
+from trainables.methods.base import FusionOutput, MethodContext, register_method
 from trainables.methods.conditional import (
     ConditionalConfig,
     Mapper,
@@ -14,6 +14,7 @@ from trainables.methods.conditional import (
     complementary_prompts,
     static_prompts,
 )
+from trainables.methods.config import option
 from trainables.methods.parts import expand, run_prompted
 from trainables.methods.space import (
     FINE_TUNING,

@@ -8,13 +8,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig
 from trainables.methods.space import FINE_TUNING, DefaultSpace, SpaceContext
 from trainables.towers import ModalityInput
 

@@ -11,14 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.methods.base import (
-    FusionMethod,
-    FusionOutput,
-    MethodConfig,
-    MethodContext,
-    option,
-    register_method,
-)
+from trainables.methods.base import FusionMethod, FusionOutput, MethodContext, register_method
+from trainables.methods.config import MethodConfig, option
 from trainables.methods.parts import listed
 from trainables.methods.sequence_fusion import (
     CP_FORMS,
