@@ -27,6 +27,8 @@ def in_words(dataset: Dataset, encoders: Mapping[str, EncoderSource], rows: Mapp
         words = [encoder.name.rstrip("/").rpartition("/")[2]]
         if encoder.kind != modality:
             words.insert(0, encoder.kind)
+        if encoder.from_seed:
+            words.append("new, trains with the method")
         if shares[modality]:
             words.append(f"{_percent(shares[modality])} missing")
         parts.append(f"{modality} ({', '.join(words)})")

@@ -14,7 +14,7 @@ import torch
 
 from tests.trials import PMF
 from trainables.cache import cache_dir
-from trainables.data import PreparedData, open_dataset, prepare
+from trainables.data import PreparedData, in_words, open_dataset, prepare
 from trainables.probe import own_features
 from trainables.step import Recipe, TrainingSetting
 from trainables.towers import InputSizes, resolve_encoders
@@ -88,3 +88,9 @@ def test_a_probe_reads_what_they_encode(spec) -> None:
     assert probes.joint.poolings["face"] == "mean"
     assert probes.single["face"].metrics["test"]["accuracy"] == 1
     assert probes.single["text"].metrics["test"]["accuracy"] < 0.8
+
+
+def test_it_is_said_that_they_are_new(spec) -> None:
+    said = in_words(open_dataset(spec.dataset), spec.sources(), {"train": 48, "validation": 24, "test": 12})
+    assert "text (bert), face (features, features:dim=6," in said
+    assert said.endswith(", new, trains with the method)")
