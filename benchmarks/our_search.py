@@ -1,8 +1,8 @@
 """The search that ``search_overhead.py`` compares with ``plain_search.py``, for the same trials.
 
-Every option that decides what is trained, how and where, has the plain script's value, and there is no probe,
-as the plain script has none. All others have their defaults. The cache is where ``PARETOFUSE_CACHE`` says: a
-second search finds what the first one has left there.
+Every option that decides what is trained, how and where, has the plain script's value. There is no probe and
+no table of results without a modality, as the plain script has none. All others have their defaults. The
+cache is where ``PARETOFUSE_CACHE`` says: a second search finds what the first one has left there.
 
     python benchmarks/our_search.py --out FILE [--precision fp32]
 """
@@ -56,6 +56,7 @@ def search(configs: int, storage: str, **settings: Any) -> dict[str, Any]:
             warm_up=0.0,
             keep="last",
             probe=False,
+            robustness=False,
             gpus_per_trial=0,
             name="ours",
             storage_path=storage,

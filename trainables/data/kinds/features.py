@@ -150,7 +150,8 @@ def column_facts(dataset: Dataset, modality: str) -> Facts:
         if not count:
             raise UserError(f"dataset '{dataset.name}': column '{column}' has no vector in the train split")
         mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        with np.errstate(invalid="ignore"):  # numbers that are not finite are refused with their row
+            std = np.sqrt(np.maximum(squares / count - mean**2, 0))
         std[std < _LEAST * np.maximum(np.abs(mean), 1)] = 1
         return {"length": longest, "mean": mean.tolist(), "std": std.tolist()}
 
