@@ -58,6 +58,7 @@ def test_what_makes_no_retrieval_is_refused(workplace, changes, message) -> None
         set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_a_search(tmp_path, ray_address, empty_store) -> None:
     with ray_in(tmp_path, ray_address, empty_store):

@@ -102,6 +102,7 @@ def test_tags(place, squares, tiny_encoders) -> None:
     assert best > 2 / 3 * 0.9, "tags were not told apart"
 
 
+@pytest.mark.full
 def test_numbers(place, squares, tiny_encoders) -> None:
     result, said = searched(
         place,
