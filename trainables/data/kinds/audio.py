@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, holds_files
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, first_ones, holds_files
 from trainables.errors import UserError
 from trainables.towers import EncoderSource, InputSizes
 from trainables.towers.speech import SAMPLE_RATE, WhisperTower, frames_of
@@ -119,8 +119,8 @@ class Audio(Kind):
         The mask, (B, S) or (B, frames), is True where the sound is real. It is given to encoders, too, that
         were trained without one, because a method must not read padding.
         """
-        values, lengths = cells["values"], torch.from_numpy(cells["length"])
-        real = torch.arange(values.shape[-1])[None] < lengths[:, None]
+        values = cells["values"]
+        real = first_ones(cells["length"], values.shape[-1])
         if facts["bands"]:
             return {"input_features": torch.from_numpy(values), "attention_mask": real}
         waves = values.astype(np.float32) / _FULL
@@ -138,7 +138,7 @@ class Audio(Kind):
         else:
             layers = facts["kernels"], facts["strides"]
             lengths, tokens = frames_of(lengths, *layers).clamp(min=1), frames_of(most, *layers)
-        return torch.arange(tokens)[None] < lengths[:, None]
+        return first_ones(lengths, tokens)
 
 
 def _shape(facts: Facts) -> tuple[int, ...]:

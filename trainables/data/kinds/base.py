@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from trainables.cache import build_once, cache_dir
@@ -113,6 +114,11 @@ def holds_files(column: pa.DataType) -> bool:
 def file_bytes(value: Any) -> bytes | None:
     """Return the bytes of a file, whose value is binary or a struct with a ``bytes`` field."""
     return value.get("bytes") if isinstance(value, dict) else value
+
+
+def first_ones(lengths: np.ndarray | Tensor, most: int) -> Tensor:
+    """Return a mask (B, ``most``) that is True for the first ``lengths`` (B,) places of the rows."""
+    return torch.arange(most)[None] < torch.as_tensor(lengths)[:, None]
 
 
 def measured(dataset: Dataset, modality: str, salt: str, measure: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, measured
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, first_ones, measured
 from trainables.errors import UserError
 from trainables.towers import EncoderSource, InputSizes
 
@@ -109,12 +109,12 @@ class Features(Kind):
         """Return ``features`` (B, T, F) and ``attention_mask`` (B, T), which is True for real vectors."""
         return {
             "features": torch.from_numpy(cells["values"]),
-            "attention_mask": _real(cells, facts),
+            "attention_mask": first_ones(cells["vectors"], facts["length"]),
         }
 
     def mask(self, cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
         """Return a mask (B, 1 + T) of the encoder's tokens; the first is [CLS]."""
-        return torch.nn.functional.pad(_real(cells, facts), (1, 0), value=True)
+        return torch.nn.functional.pad(first_ones(cells["vectors"], facts["length"]), (1, 0), value=True)
 
 
 def column_facts(dataset: Dataset, modality: str) -> Facts:
@@ -157,11 +157,6 @@ def column_facts(dataset: Dataset, modality: str) -> Facts:
 
     found: Facts = measured(dataset, modality, "features", measure)
     return found
-
-
-def _real(cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
-    """Return a mask (B, T) that is True for real vectors."""
-    return torch.arange(facts["length"])[None] < torch.from_numpy(cells["vectors"])[:, None]
 
 
 def _item(column: pa.DataType) -> pa.DataType | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, measured
+from trainables.data.kinds.base import Content, Convert, Facts, Kind, first_ones, measured
 from trainables.errors import UserError
 from trainables.towers import EncoderSource, InputSizes
 
@@ -81,7 +81,7 @@ class Text(Kind):
 
     def mask(self, cells: Mapping[str, np.ndarray], facts: Facts) -> Tensor:
         """Return a mask (B, T) that is True for real tokens."""
-        return torch.arange(facts["length"])[None] < torch.from_numpy(cells["tokens"])[:, None]
+        return first_ones(cells["tokens"], facts["length"])
 
     def trimmed(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return ids and mask, both (B, T), without most of the padding that all texts have."""
