@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from trainables.methods import Query
@@ -61,6 +62,19 @@ class LabelColumn:
     values: Callable[[str], Iterator[pa.ChunkedArray]]
     metadata: Callable[[str], Any]
     settings: TaskSettings
+
+    def encoded(self, task: Task, split: str) -> Tensor:
+        """Return a split's labels as a task encodes them, shape (N,) or (N, K).
+
+        Raises:
+            UserError: If a label is missing or invalid for the task; the message names its row.
+        """
+        parts: list[Tensor] = []
+        first = 0
+        for stored in self.values(split):
+            parts.append(task.encode(stored.to_pylist(), f"{self.where}, {split} row", first))
+            first += len(stored)
+        return torch.cat(parts)
 
 
 #: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as

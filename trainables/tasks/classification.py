@@ -72,15 +72,11 @@ class Classification(Task):
         task = cls._unweighted(column)
         if column.settings.class_weights == "none":
             return task
-        counts = torch.zeros(task.output_size, dtype=torch.long)
-        first = 0
-        for stored in column.values("train"):
-            labels = task.encode(stored.to_pylist(), f"{column.where}, train row", first)
-            counts += torch.bincount(labels, minlength=task.output_size)
-            first += len(labels)
+        labels = column.encoded(task, "train")
+        counts = torch.bincount(labels, minlength=task.output_size)
         seen = counts > 0
         # So that they are 1 in the mean over the rows; a class that no row has cannot be weighed.
-        weights = torch.where(seen, first / (seen.sum() * counts.clamp(min=1)), 1.0)
+        weights = torch.where(seen, len(labels) / (seen.sum() * counts.clamp(min=1)), 1.0)
         return replace(task, weights=tuple(weights.tolist()))
 
     @classmethod

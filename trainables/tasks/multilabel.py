@@ -91,13 +91,9 @@ class Multilabel(Task):
         task = replace(task, tunes=column.settings.thresholds == "tuned")
         if column.settings.class_weights == "none":
             return task
-        counts = torch.zeros(task.output_size, dtype=torch.long)
-        first = 0
-        for stored in column.values("train"):
-            labels = task.encode(stored.to_pylist(), f"{column.where}, train row", first)
-            counts += labels.sum(dim=0)
-            first += len(labels)
-        weights = torch.where(counts > 0, first / counts.clamp(min=1), 1.0)
+        labels = column.encoded(task, "train")
+        counts = labels.sum(dim=0)
+        weights = torch.where(counts > 0, len(labels) / counts.clamp(min=1), 1.0)
         return replace(task, weights=tuple(weights.tolist()))
 
     @classmethod

@@ -100,17 +100,9 @@ class Regression(Task):
             UserError: If a label is missing or no number, or if the description's range is none.
         """
         within = _read_range(column)
-        raw: Self | None = None
-        chunks: list[NDArray[np.float64]] = []
-        first = 0
-        for stored in column.values("train"):
-            values = stored.to_pylist()
-            if raw is None:
-                size = len(values[0]) if isinstance(values[0], list) else 1
-                raw = cls((0.0,) * size, (1.0,) * size, within)
-            chunks.append(raw.encode(values, f"{column.where}, train row", first).double().numpy())
-            first += len(values)
-        labels = np.concatenate(chunks)
+        value = next(column.values("train"))[0].as_py()
+        size = len(value) if isinstance(value, list) else 1
+        labels = column.encoded(cls((0.0,) * size, (1.0,) * size, within), "train").double().numpy()
         deviations = labels.std(axis=0)
         return cls(
             tuple(labels.mean(axis=0).tolist()),
