@@ -50,20 +50,14 @@ class PrefixFeatures:
             16 bits.
         layer: Number of layers that the tokens have passed.
         cells: The inputs, which know the masks of real tokens.
-        index: The number of each row's cell, shape (N,).
     """
 
     tokens: np.ndarray
     layer: int
     cells: Cells
-    index: Tensor
-
-    def sequence(self, rows: Tensor) -> Sequence:
-        """Return the tokens of the rows with these numbers (B,) in float32, as input of the next layer."""
-        return self.of_cells(self.index[rows])
 
     def of_cells(self, cells: Tensor) -> Sequence:
-        """Return the tokens of the cells with these numbers (B,), as ``sequence`` does for rows."""
+        """Return the tokens of the cells with these numbers (B,) in float32, as input of the next layer."""
         return Sequence(as_tensor(self.tokens[cells.numpy()]), self.cells.mask(cells), self.layer)
 
 
@@ -123,8 +117,7 @@ class FeatureCache:
             NoRoomError: If they are larger than the limit or the space on the disk, or if they have to be
                 computed and the cache may not be written.
         """
-        rows = data.split(split)
-        cells, index = rows.cells[tower.modality], rows.index[tower.modality]
+        cells = data.split(split).cells[tower.modality]
         files = _Files(self.folder, data.key_of(split), split, tower.modality, encoder, setting)
         what = f"the {tower.modality} features of the {split} split"
         for _ in range(_TRIES):
@@ -139,7 +132,7 @@ class FeatureCache:
             with contextlib.suppress(FileNotFoundError):  # another process may have made room
                 tokens = np.load(files.path(layer), mmap_mode="r")
                 hold_for(files.path(layer), tokens)
-                return PrefixFeatures(tokens, layer, cells, index)
+                return PrefixFeatures(tokens, layer, cells)
         raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
 
     def busy(
@@ -202,7 +195,7 @@ class FeatureCache:
         if lower is not None:
             tokens = np.load(files.path(lower), mmap_mode="r")
             hold_for(files.path(lower), tokens)
-            below = PrefixFeatures(tokens, lower, cells, torch.arange(len(cells)))
+            below = PrefixFeatures(tokens, lower, cells)
         on_the_way = {i for i in others if (-1 if lower is None else lower) < i < layer}
         size = self._size(cells, tower, setting)
         with contextlib.ExitStack() as stack:

@@ -128,7 +128,7 @@ def test_cached_features_equal_the_encoder(
             encoder="weights",
             device=torch.device("cpu"),
         )
-        .sequence(rows)
+        .of_cells(data.split("train").index["audio"][rows])
     )
     assert (found.tokens - expected.tokens).abs().max() < 1e-5
     assert found.mask is not None

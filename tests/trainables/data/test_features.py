@@ -19,7 +19,7 @@ from trainables.data import SPLITS, FeatureCache, Few, NoRoomError, PreparedData
 from trainables.data.features import PrefixFeatures
 from trainables.disk import is_disk_full
 from trainables.step.setting import TrainingSetting
-from trainables.towers import EncoderSource, InputSizes, Tower, load_tower, resolve_encoder
+from trainables.towers import EncoderSource, InputSizes, Sequence, Tower, load_tower, resolve_encoder
 
 N = 70  # more than are computed at a time
 CELLS = N + 1  # with the blank
@@ -82,6 +82,11 @@ def _features(
     )
 
 
+def _sequence(found: PrefixFeatures, data: PreparedData, modality: str, rows: torch.Tensor) -> Sequence:
+    """Return the tokens of rows of the training split."""
+    return found.of_cells(data.split("train").index[modality][rows])
+
+
 def _files(cache: Path) -> set[str]:
     return {path.name for path in (cache / "features").glob("*.npy")}
 
@@ -103,7 +108,7 @@ def test_equals_the_tower_run_online(
     rows = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs(modality, rows), layer)
-    sequence = found.sequence(rows)
+    sequence = _sequence(found, data, modality, rows)
     assert sequence.layer == found.layer == layer
     assert (sequence.tokens - expected.tokens).abs().max() < 1e-5
     if expected.mask is None:
@@ -123,7 +128,7 @@ def test_tower_goes_on_from_cached_tokens(
     rows = torch.tensor([69, 0, 7])
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs(modality, rows), tower.depth)
-        actual = tower.encode(found.sequence(rows), tower.depth)
+        actual = tower.encode(_sequence(found, data, modality, rows), tower.depth)
     assert (actual.tokens - expected.tokens).abs().max() < 1e-5
 
 
@@ -140,7 +145,7 @@ def test_deeper_layer_starts_from_a_cached_one(
     rows = torch.arange(N)
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs(modality, rows), 3)
-    assert (deeper.sequence(rows).tokens - expected.tokens).abs().max() < 1e-5
+    assert (_sequence(deeper, data, modality, rows).tokens - expected.tokens).abs().max() < 1e-5
 
 
 def test_second_call_computes_nothing(data: PreparedData, encoders: dict[str, EncoderSource]) -> None:
@@ -166,7 +171,7 @@ def test_layers_that_others_may_ask_for_are_stored_on_the_way(
     rows = torch.arange(N)
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs("image", rows), 1)
-    assert (ready.sequence(rows).tokens - expected.tokens).abs().max() < 1e-5
+    assert (_sequence(ready, data, "image", rows).tokens - expected.tokens).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -180,13 +185,13 @@ def test_in_bfloat16_a_layer_is_the_same_whichever_were_on_file(
     on_the_way = _features(data, tower, 3, setting=half, encoder="equal weights", others=(1, 2))
     alone = _features(data, tower, 3, setting=half, encoder="equal weights again")
     rows = torch.arange(N)
-    found = [features.sequence(rows).tokens for features in (above, on_the_way, alone)]
+    found = [_sequence(features, data, modality, rows).tokens for features in (above, on_the_way, alone)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
     full = _features(data, tower, 3)
     assert above.tokens.nbytes * 2 == full.tokens.nbytes
-    expected = full.sequence(rows).tokens
+    expected = _sequence(full, data, modality, rows).tokens
     assert 0 < (found[0] - expected).abs().max() < 0.05 * expected.abs().max()
 
 
@@ -211,7 +216,8 @@ def test_equal_inputs_are_computed_and_stored_once(
         assert len(found.tokens) == len(repeated.split("train").cells[modality]) == CELLS
     once = _features(data, tower, 2)
     rows = torch.randperm(4 * N, generator=draw)
-    actual, expected = found.sequence(rows), once.sequence(drawn[rows])
+    actual = _sequence(found, repeated, modality, rows)
+    expected = _sequence(once, data, modality, drawn[rows])
     assert torch.equal(actual.tokens, expected.tokens)
     assert (actual.mask is None) == (expected.mask is None)
     assert actual.mask is None or torch.equal(actual.mask, expected.mask)
@@ -258,7 +264,7 @@ def test_least_recently_used_makes_room(
     # What is in use stays readable when its file is removed.
     _features(data, tower, 2, "test", limit=size + 1024)
     assert {name.split("-")[1] for name in _files(cache)} == {"test"}
-    assert train.sequence(torch.arange(N)).tokens.shape == (N, 17, tower.width)
+    assert _sequence(train, data, "image", torch.arange(N)).tokens.shape == (N, 17, tower.width)
 
 
 def test_everything_that_changes_the_tokens_has_its_own_file(
@@ -316,7 +322,7 @@ def test_a_damaged_lower_layer_is_not_built_upon(
     found = _features(data, tower, 2)
     with torch.no_grad():
         tokens = tower.encode(data.split("train").inputs("image", torch.arange(N)), 2).tokens
-    assert (found.sequence(torch.arange(N)).tokens - tokens).abs().max() < 1e-5
+    assert (_sequence(found, data, "image", torch.arange(N)).tokens - tokens).abs().max() < 1e-5
 
 
 def test_a_search_finds_damaged_features_before_its_trials(
@@ -420,7 +426,8 @@ def test_of_few_rows_only_their_cells_are_computed(
 
         some, whole = features(few, "train"), features(data, "train")
         assert len(some.tokens) == len(split.cells[modality]) == 13, "with the blank"
-        assert torch.equal(some.sequence(torch.arange(12)).tokens, whole.sequence(rows).tokens)
+        expected = _sequence(whole, data, modality, rows)
+        assert torch.equal(_sequence(some, few, modality, torch.arange(12)).tokens, expected.tokens)
         for name, values in split.inputs(modality, torch.arange(12)).items():
             assert torch.equal(values, data.split("train").inputs(modality, rows)[name])
         features(few, "validation")
