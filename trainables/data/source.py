@@ -3,8 +3,8 @@
 The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards such as
 ``train-*.parquet``. Each file has one column per modality and a label column. The kind of a modality defines
 the type of its column. The task defines the type of the labels, or their type the task. A null in a
-modality's column is a missing value.
-Where values are files, a column of strings has their paths in the folder.
+modality's column is a missing value. Where values are files, a column of strings has their paths in the
+folder.
 The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
 ``paretofuse.task``, ``paretofuse.query`` and further keys that the task defines.
 """
