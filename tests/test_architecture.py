@@ -17,7 +17,17 @@ ROOMS = {
     "trainables": (
         ("errors", "garbage", "notices", "progress", "units"),
         ("disk",),
-        ("cache", "plugin", "configuration", "options", "parameters", "registry", "seeds", "task_settings"),
+        (
+            "cache",
+            "plugin",
+            "configuration",
+            "options",
+            "parameters",
+            "registry",
+            "seeds",
+            "reading_settings",
+            "task_settings",
+        ),
         ("towers",),
         ("methods",),
         ("tasks",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -19,11 +18,11 @@ from search.goals.constraints import objectives_read
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
 from trainables.data import (
-    DATASETS,
     SPLITS,
     Dataset,
     FeatureCache,
     Few,
+    address_of,
     default_encoders,
     in_words,
     input_sizes,
@@ -149,7 +148,7 @@ class TrainingBackend:
         Raises:
             UserError: If one of them does not exist or cannot be used.
         """
-        dataset = open_dataset(config.data.dataset, config.task)
+        dataset = open_dataset(config.data.dataset, config.task, config.reading)
         asked, data = config.encoders, config.data
         names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
         dataset = without_missing(dataset, names, data.missing)
@@ -266,7 +265,8 @@ class TrainingBackend:
         named, trial = config.data.dataset, config.trial
         spec = TrialSpec(
             # Workers run in other folders, in which a relative path would not be found.
-            dataset=named if named in DATASETS else str(Path(named).resolve()),
+            dataset=address_of(named),
+            reading=config.reading,
             prepared=data.key,
             task=self.task.to_dict(),
             missing=config.data.missing,

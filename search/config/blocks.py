@@ -179,7 +179,11 @@ class DataSettings(Settings):
 
     dataset: Annotated[
         str,
-        Help("Name of an included dataset, or a folder of Parquet files.", metavar="NAME|FOLDER"),
+        Help(
+            "Name of an included dataset, or the path of a file or folder, such as my.csv. FORMAT:PATH says "
+            "its format, too.",
+            metavar="NAME|PATH",
+        ),
         Kept(absolute_dataset),
     ] = "openclipart"
     train_rows: Annotated[

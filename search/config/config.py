@@ -26,6 +26,7 @@ from search.config.recipes import RECIPES
 from search.records.place import Place, absolute
 from trainables.errors import UserError
 from trainables.options import Option, Settings
+from trainables.reading_settings import ReadingSettings
 from trainables.step import Recipe, StepSettings
 from trainables.task_settings import TaskSettings
 
@@ -68,6 +69,7 @@ class SearchConfig:
     recipe: Recipe
     task: TaskSettings
     data: DataSettings
+    reading: ReadingSettings
     encoders: EncoderSettings
     storage: StorageSettings
     tracking: TrackingSettings

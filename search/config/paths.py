@@ -21,10 +21,10 @@ def absolute_files(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def absolute_dataset(name: str) -> str:
-    """Return the absolute path of a dataset's folder; other names stay as they are."""
-    from trainables.data import DATASETS
+    """Return a dataset's address with an absolute path; other names stay as they are."""
+    from trainables.data import address_of
 
-    return name if name in DATASETS or not os.path.isdir(name) else absolute(name)
+    return address_of(name)
 
 
 def absolute_encoder(name: str) -> str:

@@ -1,24 +1,27 @@
 """Datasets, which are opened from Parquet files, prepared once and loaded in batches."""
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
+from trainables.data.columns import Modality
 from trainables.data.described import in_words, missing_shares
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.few import Few
-from trainables.data.included import DATASETS, open_dataset
+from trainables.data.included import DATASETS, address_of, open_dataset
 from trainables.data.kinds import KINDS
 from trainables.data.loader import Batch, Loader
 from trainables.data.matching import matched
 from trainables.data.missing import MISSING, without_missing
 from trainables.data.prepared import PreparedData, prepare
-from trainables.data.rows import SPLITS
+from trainables.data.readers import READERS
 from trainables.data.sizes import default_encoders, input_sizes
-from trainables.data.source import Dataset, Modality
+from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
     "KINDS",
     "MISSING",
+    "READERS",
     "SPLITS",
     "Batch",
     "Dataset",
@@ -29,6 +32,7 @@ __all__ = [
     "NoRoomError",
     "PrefixFeatures",
     "PreparedData",
+    "address_of",
     "default_encoders",
     "get_augmentation",
     "in_words",

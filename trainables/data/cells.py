@@ -17,7 +17,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds import Content, Convert, Facts, Kind
+from trainables.data.kinds import Content, Convert, Facts, Kind, Unreadable
+from trainables.errors import UserError
 
 #: Number of the cell that stands for a value that is missing.
 BLANK = 0
@@ -54,6 +55,8 @@ class CellWriter:
         """
         numbers = []
         for content, row in zip(contents, rows, strict=True):
+            if isinstance(content, Unreadable):
+                raise UserError(f"{row}: {content.reason}")
             new = len(self._numbers)
             number = self._numbers.setdefault(digest(content), new)
             numbers.append(number)
@@ -131,6 +134,8 @@ def digest(content: Content) -> bytes:
         return b""
     if isinstance(content, np.ndarray):
         data = repr(content.shape).encode() + content.tobytes()
+    elif isinstance(content, Unreadable):
+        data = content.reason.encode()
     else:
         data = content.encode() if isinstance(content, str) else content
     return hashlib.blake2b(data, digest_size=16).digest()

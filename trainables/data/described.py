@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from trainables.data.missing import missing_rows
-from trainables.data.rows import SPLITS, SomeRows
+from trainables.data.rows import SomeRows
 from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
 from trainables.towers import EncoderSource
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.cache import build_once, cache_dir
-from trainables.data.rows import SPLITS
+from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 from trainables.notices import tell
 from trainables.seeds import shuffled

@@ -29,7 +29,7 @@ from trainables.cache.entries import (
 )
 from trainables.data.cells import Cells
 from trainables.data.prepared import PreparedData
-from trainables.data.rows import SPLITS
+from trainables.data.splits import SPLITS
 from trainables.disk import disk_full, free_space, reserve, size_text
 from trainables.errors import UserError
 from trainables.progress import Tick, no_tick

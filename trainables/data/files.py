@@ -1,57 +1,61 @@
-"""Rows whose columns have the paths of files, read as if they had the files' bytes."""
+"""Rows whose columns name files, read as if they had the files' bytes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from trainables.data.rows import SPLITS, Rows
-from trainables.errors import UserError
+from trainables.data.rows import Rows
 
 _READ = 512  # rows whose paths are read at a time
+
+#: The cells of a column that names files, once they are read: their bytes, or why they cannot be read.
+CELL = pa.struct({"bytes": pa.large_binary(), "error": pa.string()})
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """Rows some of whose columns have paths of files, relative to a folder.
+    """Rows some of whose columns name files.
+
+    A cell is a path, relative to a folder; or a struct with ``path``, and with ``offset`` and ``size`` for a
+    part of a file, such as a member of a tar archive; or a struct with ``bytes``, which are taken if they are
+    there. An empty path is a missing value.
 
     Attributes:
-        name: The dataset's name in error messages.
         rows: The rows, with paths.
         folder: The folder.
         paths: The columns with paths.
     """
 
-    name: str
     rows: Rows
     folder: Path
     paths: tuple[str, ...]
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What the schema of the rows says."""
-        return self.rows.metadata
-
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the rows, and of the content of the files that they name.
-
-        Raises:
-            UserError: If a file cannot be read.
-        """
+        """A hash of the rows, and of the content of the files that they name."""
         digest = hashlib.sha256(self.rows.fingerprint.encode())
-        seen: set[str] = set()
-        for split in SPLITS:
-            for row, path in self._named(split):
-                if path not in seen:
-                    seen.add(path)
-                    digest.update(hashlib.sha256(self._content(path, split, row)).digest())
+        seen: set[tuple[str, int]] = set()
+        for split in self.splits:
+            for batch in self.rows.batches(split, list(self.paths), _READ):
+                for cell in (cell for column in self.paths for cell in batch[column].to_pylist()):
+                    place = _place(cell)
+                    if place is not None and place not in seen:
+                        seen.add(place)
+                        read = self._read(cell) or {}
+                        digest.update(hashlib.sha256(read.get("bytes") or b"unreadable").digest())
         return digest.hexdigest()[:16]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return self.rows.splits
 
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""
@@ -60,36 +64,53 @@ class FileRows:
     def batches(self, split: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, in batches of at most ``rows`` rows.
 
+        Columns that name files are of type ``CELL``. A file that cannot be read has an ``error``.
+
         Raises:
-            UserError: If a file is damaged or cannot be read.
+            UserError: If the rows' own file is damaged.
         """
-        done = 0
         for batch in self.rows.batches(split, columns, rows):
             for column in set(self.paths) & set(columns):
-                contents = [
-                    self._content(value, split, row) if isinstance(value, str) else value
-                    for row, value in enumerate(batch[column].to_pylist(), done)
-                ]
-                place = batch.schema.names.index(column)
-                batch = batch.set_column(place, column, pa.array(contents, pa.large_binary()))
-            done += batch.num_rows
+                cells = pa.array(map(self._read, batch[column].to_pylist()), CELL)
+                batch = batch.set_column(batch.schema.names.index(column), column, cells)
             yield batch
 
-    def _named(self, split: str) -> Iterator[tuple[int, str]]:
-        """Yield the paths of a split, each with the number of its row."""
+    def words(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Return what the user calls some rows of a split, with the files that they name."""
+        wanted = dict.fromkeys(rows, "")
         done = 0
         for batch in self.rows.batches(split, list(self.paths), _READ):
-            for column in self.paths:
-                for row, value in enumerate(batch[column].to_pylist(), done):
-                    if isinstance(value, str):
-                        yield row, value
+            for row in wanted:
+                if done <= row < done + batch.num_rows:
+                    places = [_place(batch[column][row - done].as_py()) for column in self.paths]
+                    wanted[row] = "".join(f", {place[0]}" for place in places if place)
             done += batch.num_rows
+        return [word + wanted[row] for word, row in zip(self.rows.words(split, rows), rows, strict=True)]
 
-    def _content(self, path: str, split: str, row: int) -> bytes:
+    def _read(self, cell: Any) -> dict[str, Any] | None:
+        """Return a cell of type ``CELL``; None for a value that is missing."""
+        if isinstance(cell, bytes):
+            return {"bytes": cell, "error": None}
+        if isinstance(cell, dict) and cell.get("bytes") is not None:
+            return {"bytes": cell["bytes"], "error": None}
+        place = _place(cell)
+        if place is None:
+            return None
+        path, offset = place
+        size = cell.get("size") if isinstance(cell, dict) else None
         try:
-            return (self.folder / path).read_bytes()
+            with (self.folder / path).open("rb") as file:
+                file.seek(offset)
+                return {"bytes": file.read(-1 if size is None else size), "error": None}
+        except FileNotFoundError:
+            return {"bytes": None, "error": f"no such file in {self.folder}"}
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"dataset '{self.name}', {split} row {row}: '{path}' is no file in {self.folder} that can be "
-                "read"
-            ) from error
+            return {"bytes": None, "error": f"cannot be opened ({error})"}
+
+
+def _place(cell: Any) -> tuple[str, int] | None:
+    """Return the path that a cell names, and the first byte's place in the file; None if it names none."""
+    if isinstance(cell, dict):
+        path, offset = cell.get("path"), cell.get("offset") or 0
+        return (path, offset) if path and cell.get("bytes") is None else None
+    return (cell, 0) if isinstance(cell, str) and cell else None

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.digits import digits_are_here, digits_folder
-from trainables.data.joined import STORE, JoinedRows
+from trainables.data.joined import JoinedPart, Store
 from trainables.data.matching import matched_dataset
-from trainables.data.rows import SPLITS, ParquetRows
-from trainables.data.source import Dataset, open_folder, open_rows
+from trainables.data.readers import READERS, Found, read_path, split_address
+from trainables.data.readers.parquet import ParquetPart, described_by
+from trainables.data.source import Dataset, open_found
+from trainables.data.splits import SPLITS
 from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
 
 _OPENCLIPART = Path(__file__).parent / "openclipart"
@@ -34,7 +37,11 @@ class Included:
 
 
 def _openclipart(name: str, settings: TaskSettings) -> Dataset:
-    return open_folder(name, _OPENCLIPART, settings)
+    return _parquet(name, _OPENCLIPART, settings)
+
+
+def _parquet(name: str, folder: Path, settings: TaskSettings) -> Dataset:
+    return open_found(name, READERS["parquet"].read(name, folder, ReadingSettings()), settings)
 
 
 def _matches(name: str, settings: TaskSettings) -> Dataset:
@@ -43,14 +50,15 @@ def _matches(name: str, settings: TaskSettings) -> Dataset:
 
 def _topics(name: str, settings: TaskSettings) -> Dataset:
     folder = _OPENCLIPART / "topics"
-    files = {split: (folder / f"{split}.parquet",) for split in SPLITS}
-    store = (*(_OPENCLIPART / f"{split}.parquet" for split in SPLITS), folder / "others.parquet")
-    rows = JoinedRows(ParquetRows(name, {**files, STORE: store}), "id", ("text", "image"))
-    return open_rows(name, rows, settings)
+    paths = (*(_OPENCLIPART / f"{split}.parquet" for split in SPLITS), folder / "others.parquet")
+    store = Store([ParquetPart(name, path) for path in paths], "id", ("text", "image"))
+    parts = {split: [ParquetPart(name, folder / f"{split}.parquet")] for split in SPLITS}
+    joined = {split: [JoinedPart(part, store) for part in own] for split, own in parts.items()}
+    return open_found(name, Found(joined, folder, described_by(parts["train"][0].schema)), settings)
 
 
 def _digits(name: str, settings: TaskSettings) -> Dataset:
-    return open_folder(name, digits_folder(name), settings)
+    return _parquet(name, digits_folder(name), settings)
 
 
 DATASETS = {
@@ -77,22 +85,35 @@ DATASETS = {
 }
 
 
-def open_dataset(name: str, settings: TaskSettings | None = None) -> Dataset:
-    """Open a dataset and check its schema.
+def open_dataset(
+    name: str, settings: TaskSettings | None = None, reading: ReadingSettings | None = None
+) -> Dataset:
+    """Open a dataset and check its columns.
 
     Args:
-        name: Name of an included dataset, or a folder.
+        name: Name of an included dataset, a path, or ``FORMAT:PATH``.
         settings: What the user says about the task; None is nothing.
+        reading: What the user says about reading; None is nothing.
 
     Raises:
-        UserError: If there is no such dataset, a split or column is missing, a split is empty, a column has
-            the wrong type, or an included dataset cannot be fetched.
+        UserError: If there is no such dataset, a column is missing or has the wrong type, a split is empty,
+            or an included dataset cannot be fetched.
     """
-    settings = settings or TaskSettings()
+    settings, reading = settings or TaskSettings(), reading or ReadingSettings()
     if name in DATASETS:
         return DATASETS[name].open(name, settings)
-    if not os.path.isdir(name):  # False for a name that no file can have, too
+    _, path = split_address(name)
+    if not os.path.exists(path):  # False for a name that no file can have, too
         raise UserError(
-            f"dataset '{name}': no such folder, and none of the included datasets ({', '.join(DATASETS)})"
+            f"dataset '{name}': no such file or folder, and none of the included datasets "
+            f"({', '.join(DATASETS)})"
         )
-    return open_folder(name, Path(name), settings)
+    return open_found(name, read_path(name, reading), settings, reading)
+
+
+def address_of(name: str) -> str:
+    """Return the name by which other processes find a dataset: paths become absolute, others stay."""
+    format_name, path = split_address(name)
+    if name in DATASETS or not os.path.exists(path):
+        return name
+    return f"{format_name}:{os.path.abspath(path)}" if format_name else os.path.abspath(path)

@@ -2,73 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainables.data.rows import ParquetRows
-
-#: The files that hold the shared columns, among the files of the splits.
-STORE = "store"
+from trainables.data.readers import Part
 
 
 @dataclass(frozen=True)
-class JoinedRows:
-    """Rows in Parquet files, with columns that are found by a key in other Parquet files.
-
-    The shared columns are read into memory.
+class Store:
+    """Columns that are found by a key. They are read into memory when they are first needed.
 
     Attributes:
-        files: The files of each split, and those of ``STORE``. All have the key's column.
-        key: Name of the column whose values find a row's shared columns. They are unique in the store.
-        shared: The shared columns.
+        parts: The parts that hold them.
+        key: Name of the column whose values find a row. They are unique.
+        shared: The columns.
     """
 
-    files: ParquetRows
+    parts: Sequence[Part]
     key: str
     shared: tuple[str, ...]
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """What the schema of the first training file says."""
-        return self.files.metadata
+    def fields(self) -> list[pa.Field]:
+        """The columns' names and types."""
+        schema = self.parts[0].schema
+        return [schema.field(column) for column in self.shared]
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A hash of the parts' content."""
+        return hashlib.sha256(b"".join(part.fingerprint for part in self.parts)).digest()
+
+    def found(self, column: str, keys: pa.Array) -> pa.Array:
+        """Return the values of a column for some keys."""
+        return self._columns[column].take(pc.index_in(keys, value_set=self._columns[self.key]))
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.Array]:
+        columns = [self.key, *self.shared]
+        batches = [batch for part in self.parts for batch in part.batches(columns, 2**16)]
+        table = pa.Table.from_batches(batches)
+        return {column: table[column].combine_chunks() for column in columns}
+
+
+@dataclass(frozen=True)
+class JoinedPart:
+    """The rows of a part, with the columns of a store.
+
+    Attributes:
+        part: The rows. They have the key's column.
+        store: The columns that are found by it.
+    """
+
+    part: Part
+    store: Store
 
     @property
-    def fingerprint(self) -> str:
-        """A hash of the content of all files, those of the store among them."""
-        return self.files.fingerprint
+    def name(self) -> str:
+        """What the user calls the part."""
+        return self.part.name
 
-    def schemas(self) -> dict[Path, pa.Schema]:
-        """Return the schema of each file of the splits, with the shared columns."""
-        store = self.files.schema(self.files.files[STORE][0])
-        shared = [store.field(column) for column in self.shared]
-        return {path: pa.schema([*schema, *shared]) for path, schema in self.files.schemas().items()}
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns, those of the store among them."""
+        return pa.schema([*self.part.schema, *self.store.fields])
 
-    def count(self, split: str) -> int:
-        """Return the number of rows of a split."""
-        return self.files.count(split)
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A hash of the content of the part and of the store."""
+        return hashlib.sha256(self.part.fingerprint + self.store.fingerprint).digest()
 
-    def batches(self, split: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a split in order, in batches of at most ``rows`` rows.
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self.part.count()
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in batches of at most ``rows`` rows.
 
         Raises:
             UserError: If a file is damaged.
         """
-        own = [self.key, *(column for column in columns if column not in (self.key, *self.shared))]
-        for batch in self.files.batches(split, own, rows):
-            yield pa.record_batch(
-                {c: self._found(c, batch[self.key]) if c in self.shared else batch[c] for c in columns}
-            )
+        key, shared = self.store.key, self.store.shared
+        own = [key, *(column for column in columns if column not in (key, *shared))]
+        for batch in self.part.batches(own, rows):
+            found = {c: self.store.found(c, batch[key]) if c in shared else batch[c] for c in columns}
+            yield pa.record_batch(found)
 
-    def _found(self, column: str, keys: pa.Array) -> pa.Array:
-        return self._store[column].take(pc.index_in(keys, value_set=self._store[self.key]))
-
-    @cached_property
-    def _store(self) -> dict[str, pa.Array]:
-        columns = [self.key, *self.shared]
-        table = pa.Table.from_batches(self.files.batches(STORE, columns, 2**16))
-        return {column: table[column].combine_chunks() for column in columns}
+    def word(self, row: int) -> str | None:
+        """Return what the user calls a row."""
+        return self.part.word(row)

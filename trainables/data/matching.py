@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 from trainables.seeds import shuffled
 from trainables.tasks.classification import Classification
@@ -129,9 +129,9 @@ class MatchedRows:
     seed: int
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """The names of the classes."""
-        return {"paretofuse.classes": json.dumps(CLASSES)}
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return SPLITS
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,6 +179,10 @@ class MatchedRows:
                 }
             )
 
+    def words(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Return what the user calls some pairs: the row of each one's picture."""
+        return self.dataset.rows.words(split, self.pairs[split].pictures[list(rows)].tolist())
+
     def _table(self, split: str, columns: list[str]) -> pa.Table:
         batches = list(self.dataset.batches(split, columns))
         return pa.Table.from_batches(batches).select(columns)
@@ -195,5 +199,10 @@ def matched_dataset(dataset: Dataset, *, k: int, seed: int) -> Dataset:
     modalities = {modality: dataset.modalities[modality] for modality in ("text", "image")}
     rows = MatchedRows(dataset, k, seed)
     return replace(
-        dataset, rows=rows, modalities=modalities, kind=Classification.name, decided="as the dataset says"
+        dataset,
+        rows=rows,
+        metadata={"paretofuse.classes": json.dumps(CLASSES)},
+        modalities=modalities,
+        kind=Classification.name,
+        decided="as the dataset says",
     )

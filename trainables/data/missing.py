@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from trainables.data.kinds.base import measured
-from trainables.data.rows import SPLITS, SomeRows
+from trainables.data.rows import SomeRows
 from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 
 #: What becomes of them: the missing value is a blank of its kind, they are left out, or they are refused.

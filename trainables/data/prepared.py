@@ -23,8 +23,8 @@ from trainables.cache.entries import entries_of, last_used, remove, size_of
 from trainables.data.cells import BLANK, Cells, CellWriter, digest, read_batches, writing_batches
 from trainables.data.few import Few
 from trainables.data.kinds import KINDS
-from trainables.data.rows import SPLITS
 from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
 from trainables.disk import disk_full, free_space
 from trainables.progress import Tick, no_tick
 from trainables.tasks import Task, get_task, read_task

@@ -1,30 +1,25 @@
-"""Where a dataset's rows come from: Parquet files, or rows made from those of another dataset."""
+"""Where a dataset's rows come from: parts that a reader has found, or other rows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from trainables.errors import UserError
-
-SPLITS = ("train", "validation", "test")
+from trainables.data.readers import Part
 
 
 class Rows(Protocol):
     """The rows of a dataset's splits. They are read on demand."""
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """What the rows' schema says about them, with keys ``paretofuse.…``."""
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits; before rows are split, there may be others than ``SPLITS``."""
         ...
 
     @property
@@ -44,74 +39,58 @@ class Rows(Protocol):
         """
         ...
 
+    def words(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Return what the user calls some rows of a split, for messages."""
+        ...
+
 
 @dataclass(frozen=True)
-class ParquetRows:
-    """Rows in Parquet files.
+class PartRows:
+    """Rows in parts.
 
     Attributes:
-        name: The dataset's name in error messages.
-        files: The files of each split, in the order of ``SPLITS``.
+        parts: The parts of each split, or of what is not yet split.
     """
 
-    name: str
-    files: dict[str, tuple[Path, ...]]
+    parts: Mapping[str, Sequence[Part]]
 
-    @cached_property
-    def metadata(self) -> dict[str, str]:
-        """What the schema of the first training file says."""
-        raw = self.schema(self.files["train"][0]).metadata or {}
-        ours = {key: value for key, value in raw.items() if key.startswith(b"paretofuse.")}
-        return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in ours.items()}
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self.parts)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the files' content."""
+        """A hash of the parts' content."""
         digest = hashlib.sha256()
-        for split, paths in self.files.items():
-            for path in paths:
-                with path.open("rb") as file:
-                    digest.update(split.encode() + hashlib.file_digest(file, "sha256").digest())
+        for split, parts in self.parts.items():
+            for part in parts:
+                digest.update(split.encode() + part.fingerprint)
         return digest.hexdigest()[:16]
-
-    def schema(self, path: Path) -> pa.Schema:
-        """Return the schema of a file."""
-        with self._reading(path):
-            return pq.read_schema(path)
-
-    def schemas(self) -> dict[Path, pa.Schema]:
-        """Return the schema of each file of the splits, in their order."""
-        return {path: self.schema(path) for split in SPLITS for path in self.files[split]}
 
     def count(self, split: str) -> int:
         """Return the number of rows of a split."""
-        rows = 0
-        for path in self.files[split]:
-            with self._reading(path):
-                rows += pq.read_metadata(path).num_rows
-        return rows
+        return sum(part.count() for part in self.parts[split])
 
     def batches(self, split: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a split in order, in batches of at most ``rows`` rows.
 
         Raises:
-            UserError: If a file is damaged.
+            UserError: If a part is damaged.
         """
-        for path in self.files[split]:
-            with self._reading(path):
-                for batch in pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns):
-                    batch.validate(full=True)
-                    yield batch
+        for part in self.parts[split]:
+            yield from part.batches(columns, rows)
 
-    @contextmanager
-    def _reading(self, path: Path) -> Iterator[None]:
-        """Raise ``UserError`` if reading a file fails."""
-        try:
-            yield
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"dataset '{self.name}': {path.name} is not a Parquet file that can be read"
-            ) from error
+    def words(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Return what the user calls some rows of a split."""
+        ends = np.cumsum([part.count() for part in self.parts[split]])
+        found = []
+        for row in rows:
+            place = int(np.searchsorted(ends, row, side="right"))
+            part = self.parts[split][place]
+            word = part.word(row - int(ends[place]) + part.count())
+            found.append(f"{split} row {row}" if word is None else word)
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,22 +100,24 @@ class SomeRows:
     Attributes:
         rows: All rows.
         kept: For each split, the numbers of the rows that are kept, ascending, shape (N,).
+        sources: The split of ``rows`` from which a split's rows come, where it is not the split itself.
     """
 
     rows: Rows
     kept: Mapping[str, np.ndarray]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """What the schema of the rows says."""
-        return self.rows.metadata
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self.kept)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the rows, and of which are kept."""
         digest = hashlib.sha256(self.rows.fingerprint.encode())
-        for split in SPLITS:
-            digest.update(split.encode() + self.kept[split].astype("<i8").tobytes())
+        for split, kept in self.kept.items():
+            digest.update(split.encode() + kept.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def count(self, split: str) -> int:
@@ -150,8 +131,15 @@ class SomeRows:
             UserError: If a file is damaged.
         """
         kept, done = self.kept[split], 0
-        for batch in self.rows.batches(split, columns, rows):
+        for batch in self.rows.batches(self._source(split), columns, rows):
             first, last = np.searchsorted(kept, [done, done + batch.num_rows])
             if first < last:
                 yield batch.take(pa.array(kept[first:last] - done))
             done += batch.num_rows
+
+    def words(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Return what the user calls some kept rows of a split."""
+        return self.rows.words(self._source(split), [int(self.kept[split][row]) for row in rows])
+
+    def _source(self, split: str) -> str:
+        return self.sources.get(split, split)

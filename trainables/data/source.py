@@ -1,50 +1,41 @@
-"""Datasets in the format that users provide: a folder of Parquet files, one per split.
+"""Datasets, whatever they came as: rows, columns with a meaning, and a task.
 
-The files are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards such as
-``train-*.parquet``. Each file has one column per modality and a label column. The kind of a modality defines
-the type of its column. The task defines the type of the labels, or their type the task. A null in a
-modality's column is a missing value. Where values are files, a column of strings has their paths in the
-folder.
-The schema's metadata can override defaults, with the keys ``paretofuse.modalities``, ``paretofuse.label``,
-``paretofuse.task``, ``paretofuse.query`` and further keys that the task defines.
+A dataset has one column per modality and a label column. The kind of a modality defines the type of its
+column. The task defines the type of the labels, or their type the task. A null in a modality's column is a
+missing value. What the source says about its columns, with keys ``paretofuse.…``, overrides defaults, and the
+user's settings override that.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from torch import Tensor
 
 from trainables.data.cells import digest
+from trainables.data.columns import (
+    Modality,
+    check_schema,
+    columns_said,
+    from_json,
+    modalities_of,
+    names_files,
+)
 from trainables.data.files import FileRows
-from trainables.data.joined import JoinedRows
-from trainables.data.kinds import KINDS, Content, kinds_of
-from trainables.data.rows import SPLITS, ParquetRows, Rows
-from trainables.errors import UserError, unknown
+from trainables.data.kinds import KINDS, Content
+from trainables.data.readers import Found
+from trainables.data.rows import PartRows, Rows
+from trainables.data.splits import SPLITS
+from trainables.data.splitting import with_all_splits
+from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
 from trainables.tasks import LabelColumn, Task, choose_task, get_task
-from trainables.towers import PRESENCE
 
 _LABELS = 65_536  # labels read at a time
-
-
-@dataclass(frozen=True)
-class Modality:
-    """Where the values of a modality are.
-
-    Attributes:
-        column: Name of the column.
-        kind: Name of the kind; one of ``KINDS``.
-    """
-
-    column: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -54,20 +45,24 @@ class Dataset:
     Attributes:
         name: The name that the user wrote.
         rows: The rows of each split.
+        metadata: What the dataset says about itself, see ``Found``.
         modalities: Column and kind of each modality, in the order in which methods get them.
         label: Name of the label column, which is not there if the task has no labels.
         kind: Name of the task.
         decided: Who says so, in words.
         settings: What the user says about the task.
+        notes: What the user should know about how it was read, a sentence each.
     """
 
     name: str
     rows: Rows
+    metadata: Mapping[str, str]
     modalities: dict[str, Modality]
     label: str
     kind: str
     decided: str
     settings: TaskSettings
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def task(self) -> Task:
@@ -76,7 +71,8 @@ class Dataset:
         Raises:
             UserError: If the labels and the metadata do not define a task.
         """
-        return get_task(self.kind).of_column(label_column(self.name, self.rows, self.label, self.settings))
+        column = label_column(self.name, self.rows, self.label, self.metadata, self.settings)
+        return get_task(self.kind).of_column(column)
 
     @property
     def fingerprint(self) -> str:
@@ -142,153 +138,82 @@ def stored_labels(rows: Rows, split: str, label: str) -> Iterator[pa.ChunkedArra
         yield pa.chunked_array([batch[label]])
 
 
-def label_column(name: str, rows: Rows, label: str, settings: TaskSettings) -> LabelColumn:
+def label_column(
+    name: str, rows: Rows, label: str, metadata: Mapping[str, str], settings: TaskSettings
+) -> LabelColumn:
     """Return what a task is made from.
 
     Args:
         name: The dataset's name in error messages.
         rows: Its rows.
         label: Name of the label column.
+        metadata: What the dataset says about itself.
         settings: What the user says about the task.
     """
-    metadata = rows.metadata
     if settings.query is None:
         settings = replace(settings, query=metadata.get("paretofuse.query"))
     return LabelColumn(
         f"dataset '{name}': column '{label}'",
         SPLITS,
         lambda split: stored_labels(rows, split, label),
-        lambda key: _from_json(name, metadata, f"paretofuse.{key}"),
+        lambda key: from_json(name, metadata, f"paretofuse.{key}"),
         settings,
     )
 
 
-def open_folder(name: str, folder: Path, settings: TaskSettings) -> Dataset:
-    """Open the dataset in a folder and check its schema.
+def open_found(
+    name: str, found: Found, settings: TaskSettings, reading: ReadingSettings | None = None
+) -> Dataset:
+    """Return the dataset that a reader has found, with its columns checked.
 
     Args:
         name: The dataset's name in error messages.
-        folder: The folder.
+        found: What the reader has found.
         settings: What the user says about the task.
+        reading: What the user says about reading; None is nothing.
 
     Raises:
-        UserError: If a split or column is missing, a split is empty, a column has the wrong type, or the task
-            has no use for a setting.
+        UserError: If a column is missing or has the wrong type, a split is empty, or the task has no use for
+            a setting.
     """
-    files = {split: _split_files(name, folder, split) for split in SPLITS}
-    return open_rows(name, ParquetRows(name, files), settings)
-
-
-def open_rows(name: str, rows: ParquetRows | JoinedRows, settings: TaskSettings) -> Dataset:
-    """Return the dataset of the rows in some files, as ``open_folder`` does."""
-    metadata, schemas = rows.metadata, rows.schemas()
-    first = next(iter(schemas.values()))
-    modalities = _modalities(name, first, _from_json(name, metadata, "paretofuse.modalities"))
+    reading = reading or ReadingSettings()
+    parts = [part for each in found.parts.values() for part in each]
+    metadata = {**found.metadata, **columns_said(reading.columns)}
+    modalities = modalities_of(name, parts[0].schema, from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
     described = metadata.get("paretofuse.task")
     said = settings.task or described
     labeled = said is None or get_task(said).has_labels
-    for path, schema in schemas.items():
-        _check_schema(name, path.name, schema, modalities, label if labeled else None)
-    column = label_column(name, rows, label, settings)
-    kind, decided = choose_task(column, _label_type(first, label) if labeled else pa.null(), described)
+    for part in parts:
+        check_schema(name, part.name, part.schema, modalities, label if labeled else None)
+    rows: Rows = PartRows(found.parts)
+    files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
+    paths = {c for c in files if any(names_files(part.schema.field(c).type) for part in parts)}
+    if paths:
+        rows = FileRows(rows, found.folder, tuple(sorted(paths)))
+    if not {*SPLITS} <= {*rows.splits}:
+        rows = with_all_splits(name, rows, modalities, label if labeled else None, reading)
+    column = label_column(name, rows, label, metadata, settings)
+    stored = _label_type(parts[0].schema, label) if labeled else pa.null()
+    kind, decided = choose_task(column, stored, described)
     task = get_task(kind)
-    for path, schema in schemas.items() if labeled else ():
-        found = _label_type(schema, label)
-        if not task.takes(found):
+    for part in parts if labeled else ():
+        stored = _label_type(part.schema, label)
+        if not task.takes(stored):
             raise UserError(
-                f"dataset '{name}': {path.name} column '{label}' is {found}; expected {task.label_types}"
+                f"dataset '{name}': {part.name} column '{label}' is {stored}; expected {task.label_types}"
             )
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
             raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
-    files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
-    paths = {column for column in files if any(_strings(s.field(column).type) for s in schemas.values())}
-    folder = next(iter(schemas)).parent
-    read = FileRows(name, rows, folder, tuple(sorted(paths))) if paths else rows
-    dataset = Dataset(name, read, modalities, label, kind, decided, settings)
+    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, found.notes)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
     return dataset
 
 
-def _split_files(name: str, folder: Path, split: str) -> tuple[Path, ...]:
-    paths = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
-    if not paths:
-        raise UserError(f"dataset '{name}': {folder} has no {split}.parquet (nor {split}-*.parquet)")
-    return tuple(paths)
-
-
-def _from_json(name: str, metadata: dict[str, str], key: str) -> Any:
-    """Return the parsed JSON value of a key in the schema's metadata, or None if the key is not set."""
-    try:
-        return json.loads(metadata.get(key, "null"))
-    except ValueError as error:
-        raise UserError(f"dataset '{name}': schema key {key} is no JSON: {metadata[key]!r}") from error
-
-
-def _modalities(name: str, schema: pa.Schema, described: Any) -> dict[str, Modality]:
-    """Return the modalities that a dataset's description lists, or else those with the name of a kind.
-
-    Args:
-        name: The dataset's name in error messages.
-        schema: The schema of its files.
-        described: A column's name, or an object with ``column`` and ``kind``, by modality; or None.
-    """
-    if described is None:
-        described = {kind: kind for kind in KINDS if kind in schema.names}
-        if not described:
-            raise UserError(
-                f"dataset '{name}': no column has the name of a kind ({', '.join(KINDS)}); its columns: "
-                f"{', '.join(schema.names)}; schema key paretofuse.modalities names others"
-            )
-    key = f"dataset '{name}': schema key paretofuse.modalities"
-    if not isinstance(described, dict) or not described:
-        raise UserError(f'{key} is {described!r}; write it as {{"text": "COLUMN"}}')
-    if PRESENCE in described:
-        raise UserError(f"{key}: no modality can have the name '{PRESENCE}'")
-    found = {}
-    for modality, value in described.items():
-        given = value if isinstance(value, dict) else {"column": value}
-        column, kind = given.get("column"), given.get("kind")
-        if not isinstance(column, str) or not {*given} <= {"column", "kind"}:
-            raise UserError(f'{key}: {modality} is {value!r}; write "COLUMN" or {{"column": …, "kind": …}}')
-        if kind is None:
-            fitting = kinds_of(schema.field(column).type) if column in schema.names else []
-            # Features may be of anything; other columns are what their modality's name says, if it says it
-            named = modality in KINDS and "features" not in fitting
-            kind = modality if named or modality in fitting or not fitting else fitting[0]
-        if kind not in KINDS and column in schema.names:
-            raise unknown(f"{key}: kind of {modality}", str(kind), KINDS)
-        found[modality] = Modality(column, kind)
-    return found
-
-
 def _label_type(schema: pa.Schema, label: str) -> pa.DataType:
     """Return the type of the labels, without their dictionary."""
     kind = schema.field(label).type
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _strings(column: pa.DataType) -> bool:
-    """Return whether values may be paths."""
-    return KINDS["text"].takes(column)
-
-
-def _check_schema(
-    name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str | None
-) -> None:
-    for column in (*(modality.column for modality in modalities.values()), *([label] if label else [])):
-        if column not in schema.names:
-            raise UserError(
-                f"dataset '{name}': {file} has no column '{column}'; its columns: {', '.join(schema.names)}"
-            )
-    for modality in modalities.values():
-        stored, kind = schema.field(modality.column).type, KINDS[modality.kind]
-        if pa.types.is_null(stored):  # a file in which all values are missing
-            continue
-        if not kind.takes(stored) and not (kind.of_files and _strings(stored)):
-            raise UserError(
-                f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
-            )

@@ -29,6 +29,7 @@ from trainables.methods import FusionMethod, MethodContext
 from trainables.notices import tell
 from trainables.plugin import Plugin
 from trainables.progress import Tick, no_tick
+from trainables.reading_settings import ReadingSettings
 from trainables.step import Recipe, TrainingSetting
 from trainables.task_settings import TaskSettings
 from trainables.tasks import read_task
@@ -41,10 +42,11 @@ class TrialSpec:
     """Settings that all trials of a search share.
 
     Attributes:
-        dataset: Name or folder of the dataset.
+        dataset: Name of the dataset, see ``open_dataset``.
         prepared: Key of the prepared data.
         task: Description of the task, see ``Task.to_dict``.
         missing: What becomes of rows in which a modality is missing; one of ``MISSING``.
+        reading: How the dataset is read.
         encoders: Encoder name of each modality.
         pooling: How each modality's vector is read from its encoder's tokens.
         kinds: Kind of each modality.
@@ -74,6 +76,7 @@ class TrialSpec:
     epochs: int
     few: Few | None = None
     missing: str = "blank"
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
     recipe: Recipe = field(default_factory=Recipe)
     augment: str = "none"
     feature_cache: int = 8 * GIB
@@ -235,7 +238,9 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     # This is the first trial on a node other than the one that started the search.
     return prepare(
         without_missing(
-            open_dataset(spec.dataset, TaskSettings(task=spec.task["task"])), spec.encoders, spec.missing
+            open_dataset(spec.dataset, TaskSettings(task=spec.task["task"]), spec.reading),
+            spec.encoders,
+            spec.missing,
         ),
         spec.sources(),
         spec.setting.sizes,

@@ -62,7 +62,7 @@ def _corrupt(table: pa.Table) -> pa.Table:
         (["--text-encoder", "x" * 300], ["unknown text encoder 'xxx"]),
         (["--pooling", "audio=mean"], ["--pooling audio=mean: no encoder of that modality", "text, image"]),
         (["--pooling", "image=last"], ["--pooling image=last: encoder", "takes cls, mean, max"]),
-        (["--dataset", "x" * 300], ["dataset 'xxx", "no such folder"]),
+        (["--dataset", "x" * 300], ["dataset 'xxx", "no such file or folder"]),
         (["--replay", "x" * 300], ["--replay xxx", "no such file"]),
         (["--dataset", "missing/folder"], ["dataset 'missing/folder'", "openclipart"]),
         (["--dataset", "{no_image}"], ["at least 2 modalities, not 1: text"]),

@@ -68,5 +68,5 @@ def test_pictures_are_those_of_openclipart() -> None:
 
 
 def test_missing_folder_names_the_included_datasets(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere.*no such folder.*openclipart"):
+    with pytest.raises(UserError, match=r"nowhere.*no such file or folder.*openclipart"):
         open_dataset(str(tmp_path / "nowhere"))

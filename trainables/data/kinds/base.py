@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,8 +22,21 @@ from trainables.towers import EncoderSource, InputSizes
 if TYPE_CHECKING:
     from trainables.data.source import Dataset
 
-#: What one cell holds: a text, the bytes of a file, vectors (T, F), or None if the value is missing.
-Content = str | bytes | np.ndarray | None
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in the place of a content that cannot be read.
+
+    Attributes:
+        reason: Why, in words that follow the number of such rows: "no such file in pictures".
+    """
+
+    reason: str
+
+
+#: What one cell holds: a text, the bytes of a file, vectors (T, F), None if the value is missing, or why it
+#: cannot be read.
+Content = str | bytes | np.ndarray | Unreadable | None
 
 #: Function of the contents of cells, and of a word for the row of each, for error messages. It returns the
 #: cells' values by column. It raises ``UserError`` for a content that cannot be read.
@@ -111,9 +125,14 @@ def holds_files(column: pa.DataType) -> bool:
     return any(check(column) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct))
 
 
-def file_bytes(value: Any) -> bytes | None:
-    """Return the bytes of a file, whose value is binary or a struct with a ``bytes`` field."""
-    return value.get("bytes") if isinstance(value, dict) else value
+def file_bytes(value: Any) -> bytes | Unreadable | None:
+    """Return the bytes of a file, whose value is binary or a struct with a ``bytes`` field.
+
+    A struct with an ``error`` says why the file cannot be read.
+    """
+    if not isinstance(value, dict):
+        return value
+    return Unreadable(value["error"]) if value.get("error") is not None else value.get("bytes")
 
 
 def first_ones(lengths: np.ndarray | Tensor, most: int) -> Tensor:
