@@ -13,9 +13,11 @@ import torch
 
 from trainables.towers import FAMILIES, InputSizes, Tower, load_tower, resolve_encoder
 
-TEXT_FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "clip_text_model")
-IMAGE_FAMILIES = ("vit", "deit", "dinov2", "swin", "clip_vision_model")
+TEXT_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "gpt2", "clip_text_model")
+IMAGE_FAMILIES = ("vit", "deit", "dinov2", "dinov2_with_registers", "swin", "clip_vision_model")
 AUDIO_FAMILIES = ("wav2vec2", "hubert", "whisper")
+#: Families whose padding has the number 1, because positions are counted from it.
+PADDED_AT_ONE = ("roberta", "xlm-roberta", "camembert")
 #: Families that replace an encoder pretrained for one modality.
 OTHER_FAMILIES = ("bag_of_words", "features")
 
@@ -88,6 +90,12 @@ def tiny_model(family: str) -> Any:
         "roberta": lambda: hf.RobertaModel(
             hf.RobertaConfig(**text, **size, num_hidden_layers=3, pad_token_id=1), add_pooling_layer=False
         ),
+        "xlm-roberta": lambda: hf.XLMRobertaModel(
+            hf.XLMRobertaConfig(**text, **size, num_hidden_layers=3, pad_token_id=1), add_pooling_layer=False
+        ),
+        "camembert": lambda: hf.CamembertModel(
+            hf.CamembertConfig(**text, **size, num_hidden_layers=3, pad_token_id=1), add_pooling_layer=False
+        ),
         "distilbert": lambda: hf.DistilBertModel(
             hf.DistilBertConfig(**text, dim=32, n_heads=4, hidden_dim=64, n_layers=3)
         ),
@@ -115,6 +123,11 @@ def tiny_model(family: str) -> Any:
         ),
         "dinov2": lambda: hf.Dinov2Model(
             hf.Dinov2Config(**image, hidden_size=48, num_attention_heads=4, num_hidden_layers=4)
+        ),
+        "dinov2_with_registers": lambda: hf.Dinov2WithRegistersModel(
+            hf.Dinov2WithRegistersConfig(
+                **image, hidden_size=48, num_attention_heads=4, num_hidden_layers=4, num_register_tokens=3
+            )
         ),
         # The maps have 8 x 8 and 4 x 4 patches. Both need padding and have shifted windows
         "swin": lambda: hf.SwinModel(
@@ -230,7 +243,7 @@ def save_encoders(root: Path) -> dict[str, Path]:
         elif family in TEXT_FAMILIES:
             PreTrainedTokenizerFast(
                 tokenizer_object=tokenizer,
-                pad_token="<pad>" if family == "roberta" else "[PAD]",
+                pad_token="<pad>" if family in PADDED_AT_ONE else "[PAD]",
                 cls_token="[CLS]",
                 sep_token="[SEP]",
                 unk_token="[UNK]",

@@ -1,4 +1,4 @@
-"""BERT-like text encoders: BERT (and MiniLM, which is a BERT), RoBERTa, DistilBERT."""
+"""BERT-like text encoders: BERT (and MiniLM, which is a BERT), RoBERTa and its kin, DistilBERT."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.towers.base import Architecture, Family, InputSizes, PrefixToken
 
 
 class BertTower(Tower):
-    """BERT and RoBERTa; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T)."""
+    """BERT, RoBERTa, XLM-RoBERTa, CamemBERT; inputs ``input_ids`` (B, T) and ``attention_mask`` (B, T)."""
 
     KIND = "text"
 
@@ -111,6 +111,8 @@ class DistilBertTower(BertTower):
 FAMILIES: dict[str, Family] = {
     "bert": Family(BertTower, "bert.modeling_bert.BertModel", pooling_head=True),
     "roberta": Family(BertTower, "roberta.modeling_roberta.RobertaModel", pooling_head=True),
+    "xlm-roberta": Family(BertTower, "xlm_roberta.modeling_xlm_roberta.XLMRobertaModel", pooling_head=True),
+    "camembert": Family(BertTower, "camembert.modeling_camembert.CamembertModel", pooling_head=True),
     "distilbert": Family(DistilBertTower, "distilbert.modeling_distilbert.DistilBertModel"),
 }
 

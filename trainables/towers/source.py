@@ -288,14 +288,16 @@ def read_config(name: str, modality: str | None = None) -> tuple[Any, str | None
 def most_tokens(config: Any) -> int | None:
     """Return the largest number of tokens for which a text model has positions; None if it takes any."""
     positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or config.model_type not in _PADDED_POSITIONS:
+        return positions
     # The first position of RoBERTa and its kin has the number of the padding index plus one
-    return positions - 2 if positions is not None and config.model_type in _PADDED_POSITIONS else positions
+    return int(positions - config.pad_token_id - 1)
 
 
 def usual_image_size(config: Any) -> int:
     """Return the side of the square image in pixels at which an image model is used by default."""
     # Models of convolutions state none; DINOv2 was pretrained at 518 but is used at 224
-    return 224 if config.model_type == "dinov2" else int(getattr(config, "image_size", 224))
+    return 224 if config.model_type.startswith("dinov2") else int(getattr(config, "image_size", 224))
 
 
 def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> Tower:

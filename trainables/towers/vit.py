@@ -1,4 +1,4 @@
-"""ViT-like image encoders: ViT, DeiT, DINOv2."""
+"""ViT-like image encoders: ViT, DeiT, DINOv2 with and without registers."""
 
 from __future__ import annotations
 
@@ -119,10 +119,23 @@ class Dinov2Tower(ViTTower):
         return layer.drop_path(layer.layer_scale2(layer.mlp(layer.norm2(kept)))) + kept
 
 
+class Dinov2WithRegistersTower(Dinov2Tower):
+    """DINOv2 with registers (Darcet et al., ICLR 2024): learned tokens between [CLS] and the patches."""
+
+    @property
+    def leading(self) -> int:
+        """Number of tokens before the patches."""
+        return 1 + int(self.model.config.num_register_tokens)
+
+
 FAMILIES: dict[str, Family] = {
     "vit": Family(ViTTower, "vit.modeling_vit.ViTModel", pooling_head=True),
     "deit": Family(ViTTower, "deit.modeling_deit.DeiTModel", pooling_head=True),
     "dinov2": Family(Dinov2Tower, "dinov2.modeling_dinov2.Dinov2Model"),
+    "dinov2_with_registers": Family(
+        Dinov2WithRegistersTower,
+        "dinov2_with_registers.modeling_dinov2_with_registers.Dinov2WithRegistersModel",
+    ),
 }
 
 ARCHITECTURES: dict[str, Architecture] = {

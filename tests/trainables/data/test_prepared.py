@@ -318,6 +318,8 @@ def test_a_bad_image_names_the_first_row_that_has_it(
         (20, "bert", 24),
         (90, "bert", 40),
         (90, "roberta", 38),
+        (90, "xlm-roberta", 38),
+        (90, "camembert", 38),
     ],
 )
 def test_typical_text_length(
