@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.task_settings import TaskSettings
-from trainables.tasks import LabelColumn, Task, choose_task, get_task
+from trainables.tasks import LabelColumn, Task, choose_task, get_task, plain, plain_type
 
 
 def classification(n_classes: int) -> Task:
@@ -26,7 +26,7 @@ def column_of(
     return LabelColumn(
         "column 'label'",
         tuple(arrays),
-        lambda split: iter([pa.chunked_array([arrays[split]])] if len(arrays[split]) else []),
+        lambda split: iter([plain(arrays[split])] if len(arrays[split]) else []),
         (metadata or {}).get,
         TaskSettings(**settings),
     )
@@ -40,5 +40,5 @@ def task_of(
 ) -> Task:
     """The task of such labels, as a dataset would have it."""
     column = column_of(train, others, metadata, **settings)
-    name, _ = choose_task(column, pa.array(train).type, None)
+    name, _ = choose_task(column, plain_type(pa.array(train).type), None)
     return get_task(name).of_column(column)

@@ -30,10 +30,11 @@ from trainables.data.readers import Found
 from trainables.data.rows import PartRows, Rows
 from trainables.data.splits import SPLITS
 from trainables.data.splitting import with_all_splits
+from trainables.data.unlabeled import with_test_labels
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
-from trainables.tasks import LabelColumn, Task, choose_task, get_task
+from trainables.tasks import LabelColumn, Task, choose_task, common_type, get_task, plain, plain_type
 
 _LABELS = 65_536  # labels read at a time
 
@@ -71,8 +72,50 @@ class Dataset:
         Raises:
             UserError: If the labels and the metadata do not define a task.
         """
-        column = label_column(self.name, self.rows, self.label, self.metadata, self.settings)
-        return get_task(self.kind).of_column(column)
+        kind = get_task(self.kind)
+        if kind.has_labels:
+            self._labels.require_labels()
+        return kind.of_column(self._labels)
+
+    def require_learnable(self) -> None:
+        """Check that the labels leave something to learn, and that what is learnt can be scored.
+
+        Raises:
+            UserError: If not.
+        """
+        if self.task.has_labels:
+            self.task.require_learnable(self._labels)
+
+    @cached_property
+    def labeled(self) -> tuple[str, ...]:
+        """The splits whose rows have labels: all, or all but a test split whose labels are kept from us."""
+        kind, column = get_task(self.kind), self._all_labels
+        if not kind.has_labels or not kind.hides(column, "test"):
+            return SPLITS
+        return tuple(split for split in SPLITS if split != "test")
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know about how labels were understood, a line each.
+
+        Raises:
+            UserError: If there is no task.
+        """
+        if not self.task.has_labels:
+            return ()
+        hidden = [
+            f"{split}: not scored, its rows have no labels" for split in SPLITS if split not in self.labeled
+        ]
+        return (*self.task.remarks(self._labels), *hidden)
+
+    @cached_property
+    def _all_labels(self) -> LabelColumn:
+        return label_column(self.name, self.rows, self.label, self.metadata, self.settings)
+
+    @cached_property
+    def _labels(self) -> LabelColumn:
+        """The label column of the splits that have labels."""
+        return self._all_labels.of_splits(self.labeled)
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +141,7 @@ class Dataset:
         """Return the labels of a split's rows, encoded by the task.
 
         Args:
-            split: Name of the split.
+            split: Name of the split, one of ``labeled``.
             modalities: The modalities that are used, on which the labels of pairs depend; none means all.
 
         Raises:
@@ -106,9 +149,7 @@ class Dataset:
         """
         if not self.task.has_labels:
             return self._paired(split, modalities or self.modalities)
-        where = f"dataset '{self.name}', {split} row"
-        parts = stored_labels(self.rows, split, self.label)
-        return self.task.encode([label for labels in parts for label in labels.to_pylist()], where)
+        return self._labels.encoded(self.task, split)
 
     def _paired(self, split: str, modalities: Collection[str]) -> Tensor:
         """Return the labels of rows whose contents themselves are what is learnt."""
@@ -133,9 +174,9 @@ class Dataset:
 
 
 def stored_labels(rows: Rows, split: str, label: str) -> Iterator[pa.ChunkedArray]:
-    """Yield the labels of a split as they are stored, a part at a time."""
+    """Yield the labels of a split, see ``plain``, a part at a time."""
     for batch in rows.batches(split, [label], _LABELS):
-        yield pa.chunked_array([batch[label]])
+        yield plain(batch[label])
 
 
 def label_column(
@@ -158,6 +199,7 @@ def label_column(
         lambda split: stored_labels(rows, split, label),
         lambda key: from_json(name, metadata, f"paretofuse.{key}"),
         settings,
+        rows.words,
     )
 
 
@@ -177,15 +219,20 @@ def open_found(
             a setting.
     """
     reading = reading or ReadingSettings()
-    parts = [part for each in found.parts.values() for part in each]
     metadata = {**found.metadata, **columns_said(reading.columns)}
-    modalities = modalities_of(name, parts[0].schema, from_json(name, metadata, "paretofuse.modalities"))
     label = metadata.get("paretofuse.label", "label")
     described = metadata.get("paretofuse.task")
     said = settings.task or described
     labeled = said is None or get_task(said).has_labels
+    if labeled:
+        found = with_test_labels(found, label)
+    parts = [part for each in found.parts.values() for part in each]
+    modalities = modalities_of(name, parts[0].schema, from_json(name, metadata, "paretofuse.modalities"))
     for part in parts:
         check_schema(name, part.name, part.schema, modalities, label if labeled else None)
+    where = f"dataset '{name}': column '{label}'"
+    types = [(part.name, part.schema.field(label).type) for part in parts] if labeled else []
+    stored = common_type(where, types)
     rows: Rows = PartRows(found.parts)
     files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
     paths = {c for c in files if any(names_files(part.schema.field(c).type) for part in parts)}
@@ -194,14 +241,12 @@ def open_found(
     if not {*SPLITS} <= {*rows.splits}:
         rows = with_all_splits(name, rows, modalities, label if labeled else None, reading)
     column = label_column(name, rows, label, metadata, settings)
-    stored = _label_type(parts[0].schema, label) if labeled else pa.null()
     kind, decided = choose_task(column, stored, described)
     task = get_task(kind)
-    for part in parts if labeled else ():
-        stored = _label_type(part.schema, label)
-        if not task.takes(stored):
+    for file, stored in types:
+        if not (pa.types.is_null(stored) or task.takes(plain_type(stored))):
             raise UserError(
-                f"dataset '{name}': {part.name} column '{label}' is {stored}; expected {task.label_types}"
+                f"dataset '{name}': {file} column '{label}' is {stored}; expected {task.label_types}"
             )
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
@@ -211,9 +256,3 @@ def open_found(
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
     return dataset
-
-
-def _label_type(schema: pa.Schema, label: str) -> pa.DataType:
-    """Return the type of the labels, without their dictionary."""
-    kind = schema.field(label).type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

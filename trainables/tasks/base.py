@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from trainables.methods import Query
-from trainables.task_settings import TaskSettings
+from trainables.tasks.labels import LabelColumn
 
 Direction = Literal["minimize", "maximize"]
 
@@ -45,38 +44,6 @@ class Metric:
     share_of_rows: bool = False
 
 
-@dataclass(frozen=True)
-class LabelColumn:
-    """A dataset's label column. Labels are read only when ``values`` is called.
-
-    Attributes:
-        where: Name of the column in error messages.
-        splits: Names of the splits.
-        values: Function that takes a split and yields its labels as stored, one array per file.
-        metadata: Function that returns the value of a key in the dataset's description, or None.
-        settings: What the user says about the task.
-    """
-
-    where: str
-    splits: tuple[str, ...]
-    values: Callable[[str], Iterator[pa.ChunkedArray]]
-    metadata: Callable[[str], Any]
-    settings: TaskSettings
-
-    def encoded(self, task: Task, split: str) -> Tensor:
-        """Return a split's labels as a task encodes them, shape (N,) or (N, K).
-
-        Raises:
-            UserError: If a label is missing or invalid for the task; the message names its row.
-        """
-        parts: list[Tensor] = []
-        first = 0
-        for stored in self.values(split):
-            parts.append(task.encode(stored.to_pylist(), f"{self.where}, {split} row", first))
-            first += len(stored)
-        return torch.cat(parts)
-
-
 #: Vectors as long as all weights that L-BFGS has at most: ten pairs of steps and gradient changes, twice, as
 #: scipy hands them to its Fortran code and back, and the weights and gradients of a line search.
 _VECTORS = 40
@@ -95,11 +62,6 @@ def lbfgs_bytes(rows: int, width: int, outputs: int) -> int:
         outputs: Number of outputs D.
     """
     return 8 * _VECTORS * outputs * (width + 1) + 4 * _OUTPUTS * rows * (outputs + 1)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Return whether labels of this type are lists."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 class Task(ABC):
@@ -144,6 +106,33 @@ class Task(ABC):
         Raises:
             UserError: If the task cannot be made from the column.
         """
+
+    @classmethod
+    def hides(cls, column: LabelColumn, split: str) -> bool:
+        """Return whether a split's labels are kept from us: it can be used, but not scored.
+
+        By default they are if no row has one.
+        """
+        gaps = column.gaps(split)
+        return 0 < gaps.rows == gaps.of
+
+    def require_learnable(self, column: LabelColumn) -> None:  # noqa: B027
+        """Check that labels leave something to learn, and that what is learnt can be scored.
+
+        Args:
+            column: The label column from which the task was made.
+
+        Raises:
+            UserError: If not.
+        """
+
+    def remarks(self, column: LabelColumn) -> list[str]:
+        """Return what a user should know about how labels were understood, in lines.
+
+        Args:
+            column: The label column from which the task was made.
+        """
+        return []
 
     @classmethod
     @abstractmethod

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +16,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import LabelColumn, Metric, Task
+from trainables.tasks.base import Metric, Task
+from trainables.tasks.labels import LabelColumn, Seen, is_text
+from trainables.tasks.names import (
+    by_name,
+    few_names,
+    name_of,
+    remarks_on_names,
+    require_distinct,
+    require_shared,
+    stated_names,
+)
 from trainables.tasks.registry import register_task
 
 #: Where L-BFGS ends: largest entry of the gradient of the mean loss, and number of iterations.
 _TOLERANCE, _ITERATIONS = 1e-4, 1000
+
+#: Up to this number of classes, there may be as many as rows: small data to try something.
+_FEW_CLASSES = 20
 
 #: Output for a class that no sample has.
 _NEVER = -20.0
@@ -30,13 +44,22 @@ _NEVER = -20.0
 class Classification(Task):
     """Each sample has one class. Labels (B,) are class indices and outputs (B, C) are logits.
 
+    A class that only held-out rows have is no output. Its index follows those of the outputs, so that such a
+    row is never right, and its class has an F1 of 0. In the held-out loss it counts ln C, as much as a guess
+    loses. Training rows never have such a class.
+
     Attributes:
         classes: Class names, in the order of their indices.
         weights: How much a sample of each class counts in the loss; empty if all count the same.
+        codes: The whole numbers that stand for the classes in labels, if the dataset states them. Otherwise a
+            number is the name of its class.
+        unseen: Names of the classes that only held-out rows have, whose indices come next.
     """
 
     classes: tuple[str, ...]
     weights: tuple[float, ...] = ()
+    codes: tuple[int, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     name = "classification"
     metrics = (
@@ -47,55 +70,115 @@ class Classification(Task):
     )
     smooths_labels = True
     settings = ("class_weights",)
-    label_types = "class names (string) or indices (whole numbers)"
+    label_types = "class names (string), whole numbers or booleans"
 
     @classmethod
     def takes(cls, kind: pa.DataType) -> bool:
         """Return whether labels may be stored as this type: strings, numbers or booleans."""
-        known = (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_integer,
-            pa.types.is_floating,
-            pa.types.is_boolean,
-        )
+        known = (is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         return any(check(kind) for check in known)
 
     @classmethod
+    def hides(cls, column: LabelColumn, split: str) -> bool:
+        """Return whether no row of a split has a label, or all have -1, which is no class of train."""
+        if super().hides(column, split):
+            return True
+        return {*column.counted(split)} == {-1} and -1 not in column.counted("train")
+
+    @classmethod
     def of_column(cls, column: LabelColumn) -> Self:
-        """Return the task of a column, with the classes in the dataset's description or else all that occur.
+        """Return the task of a column, with the classes that the dataset states, or else those of train.
 
         Raises:
-            UserError: If the description lists no classes and a label is empty or a fraction, or if classes
-                are weighed and a label is no class.
+            UserError: If the labels are no classes, if almost every row has its own, if names are hard to
+                tell apart, or if a label is none of the classes that are stated.
         """
         task = cls._unweighted(column)
         if column.settings.class_weights == "none":
             return task
-        labels = column.encoded(task, "train")
-        counts = torch.bincount(labels, minlength=task.output_size)
-        seen = counts > 0
+        counts = torch.zeros(task.output_size)
+        for value, seen in column.counted("train").items():
+            counts[task._index(value)] += seen.rows
+        there = counts > 0
         # So that they are 1 in the mean over the rows; a class that no row has cannot be weighed.
-        weights = torch.where(seen, len(labels) / (seen.sum() * counts.clamp(min=1)), 1.0)
+        weights = torch.where(there, counts.sum() / (there.sum() * counts.clamp(min=1)), 1.0)
         return replace(task, weights=tuple(weights.tolist()))
 
     @classmethod
     def _unweighted(cls, column: LabelColumn) -> Self:
-        described = column.metadata("classes")
-        if described is not None:
-            return cls(tuple(described))
-        found: set[Any] = set()
-        for split in column.splits:
-            for labels in column.values(split):
-                found.update(map(_whole, labels.unique().to_pylist()))
-        if None in found:
-            raise UserError(f"{column.where} has empty labels")
-        for value in found:
-            if isinstance(value, float):
-                raise UserError(f"{column.where} has the label {value}, no class; try --task regression")
-        if all(type(value) is int for value in found):  # isinstance would accept bool
-            return cls.of_size(max(found) + 1)
-        return cls(tuple(sorted(map(str, found))))
+        stated = stated_names(column)
+        found = {split: column.counted(split) for split in column.splits}
+        if stated is None:
+            return cls._of_values(column, found)
+        task = cls(stated.names, codes=stated.codes)
+        task._require_stated(column, found)
+        return task
+
+    @classmethod
+    def _of_values(cls, column: LabelColumn, found: Mapping[str, Mapping[Any, Seen]]) -> Self:
+        """Return the task whose classes are the values that the labels have in train.
+
+        Args:
+            column: The label column.
+            found: Where each label occurs, by split.
+        """
+        for split, values in found.items():
+            for value, seen in values.items():
+                if isinstance(value, float) and not value.is_integer():
+                    (row,) = column.words(split, [seen.first])
+                    raise UserError(
+                        f"{column.where} has the label {value} ({row}), no class; try --task regression"
+                    )
+        classes = by_name(found["train"])
+        _require_repeated(column, classes)
+        everywhere = by_name({value: seen for values in found.values() for value, seen in values.items()})
+        require_distinct(column.where, everywhere)
+        return cls((*classes,), unseen=tuple(name for name in everywhere if name not in classes))
+
+    def _require_stated(self, column: LabelColumn, found: Mapping[str, Mapping[Any, Seen]]) -> None:
+        """Raise ``UserError`` if a label is none of the classes that the dataset states."""
+        for split, values in found.items():
+            others = {value: seen for value, seen in values.items() if self._index_of(value) is None}
+            if others:
+                rows = sum(seen.rows for seen in others.values())
+                first = sorted(seen.first for seen in others.values())
+                raise UserError(
+                    f"{column.where}: {rows:,} of {column.gaps(split).of:,} {split} rows "
+                    f"({column.rows_in_words(split, first, rows)}) are of none of the {self.output_size} "
+                    f"classes that paretofuse.classes states, but {few_names([*by_name(others)])}"
+                )
+
+    def require_learnable(self, column: LabelColumn) -> None:
+        """Check that train has two classes or more, and every other split one of them.
+
+        Raises:
+            UserError: If not.
+        """
+        names = (*self.classes, *self.unseen)
+        there = {s: {names[self._index(value)] for value in column.counted(s)} for s in column.splits}
+        if len(there["train"]) == 1:
+            raise UserError(
+                f"{column.where}: all train rows are of one class, {few_names([*there['train']])}; there is "
+                "nothing to tell apart"
+            )
+        for split, others in there.items():
+            require_shared(column.where, "class", there["train"], split, others)
+
+    def remarks(self, column: LabelColumn) -> list[str]:
+        """Return which classes only held-out rows have, and what is odd about names."""
+        found = {split: column.counted(split) for split in column.splits}
+        lines = remarks_on_names(column, found)
+        for split, values in found.items():
+            unseen = {v: seen for v, seen in values.items() if self._index(v) >= self.output_size}
+            if unseen:
+                names = [*by_name(unseen)]
+                rows = sum(seen.rows for seen in unseen.values())
+                lines.append(
+                    f"{split}: {rows:,} of {column.gaps(split).of:,} rows are of "
+                    f"{'a class' if len(names) == 1 else f'{len(names):,} classes'} that train lacks "
+                    f"({few_names(names)}); they count as wrong"
+                )
+        return lines
 
     @classmethod
     def of_size(cls, output_size: int) -> Self:
@@ -105,15 +188,23 @@ class Classification(Task):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the task that ``to_dict`` describes; unknown entries are ignored."""
-        return cls(tuple(values["classes"]), tuple(values.get("class_weights", ())))
+        return cls(
+            tuple(values["classes"]),
+            tuple(values.get("class_weights", ())),
+            tuple(values.get("codes", ())),
+            tuple(values.get("unseen", ())),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task's name, the names of the classes, and their weights if they have some."""
         return {**self.encoding(), **({"class_weights": list(self.weights)} if self.weights else {})}
 
     def encoding(self) -> dict[str, Any]:
-        """Return the task's name and the names of the classes."""
-        return {"task": self.name, "classes": list(self.classes)}
+        """Return the task's name, the names of the classes, and the numbers that stand for them."""
+        described: dict[str, Any] = {"task": self.name, "classes": list(self.classes)}
+        if self.codes:
+            described["codes"] = list(self.codes)
+        return {**described, "unseen": list(self.unseen)} if self.unseen else described
 
     @property
     def output_size(self) -> int:
@@ -121,23 +212,44 @@ class Classification(Task):
         return len(self.classes)
 
     def encode(self, values: Sequence[Any], where: str = "row", first: int = 0) -> Tensor:
-        """Return class indices (N,). Whole numbers are taken as indices, other labels as class names.
+        """Return class indices (N,) of names, or of whole numbers, see ``Classification``.
 
         Raises:
             UserError: If a label is not a class; the message names its row.
         """
-        index = {name: number for number, name in enumerate(self.classes)}
         labels = []
-        for row, value in enumerate(map(_whole, values), first):
-            label = value if type(value) is int else -1 if value is None else index.get(str(value), -1)
-            if not 0 <= label < len(index):
-                raise UserError(f"{where} {row}: label {value!r} is none of the {len(index)} classes")
+        for row, value in enumerate(values, first):
+            label = self._index_of(value)
+            if label is None:
+                raise UserError(f"{where} {row}: label {value!r} is none of the {self.output_size} classes")
             labels.append(label)
         return torch.tensor(labels, dtype=torch.long)
 
+    def _index(self, value: Any) -> int:
+        """Return the index of a label's class, which is known."""
+        index = self._index_of(value)
+        assert index is not None
+        return index
+
+    def _index_of(self, value: Any) -> int | None:
+        """Return the index of a label's class; None if it is none."""
+        named = None if value is None else self._by_name.get(name_of(value))
+        if not self.codes or isinstance(value, str) or (isinstance(value, bool) and named is not None):
+            return named
+        return self._by_code.get(value)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate((*self.classes, *self.unseen))}
+
+    @cached_property
+    def _by_code(self) -> dict[Any, int]:
+        return {code: index for index, code in enumerate(self.codes)}
+
     def decode(self, labels: Tensor) -> list[str]:
         """Return the names of class indices (N,)."""
-        return [self.classes[label] for label in labels.tolist()]
+        names = (*self.classes, *self.unseen)
+        return [names[label] for label in labels.tolist()]
 
     def example_labels(self, rows: int) -> Tensor:
         """Return the indices of all classes in turn."""
@@ -210,7 +322,7 @@ class Classification(Task):
         return weight, bias
 
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return accuracy, F1 and the mean loss, in which classes are not weighed.
+        """Return accuracy, F1 and the mean loss, in which classes are not weighed; see ``Classification``.
 
         Macro F1 is the mean over the classes that occur among the labels or predictions. Weighted F1 weighs
         them by their number of labels.
@@ -222,7 +334,8 @@ class Classification(Task):
         from sklearn.metrics import accuracy_score, f1_score  # takes a while to import
 
         if metric == "loss":
-            return F.cross_entropy(outputs, labels).item()
+            losses = self._losses(outputs, labels) if self.unseen else F.cross_entropy(outputs, labels)
+            return losses.mean().item()
         truth, predicted = labels.numpy(), outputs.argmax(dim=1).numpy()
         if metric == "accuracy":
             return float(np.float32(accuracy_score(truth, predicted)))
@@ -235,13 +348,16 @@ class Classification(Task):
         """Return for each sample whether it is right, or its cross entropy; F1 is no such mean."""
         if metric == "accuracy":
             return (outputs.argmax(dim=1) == labels).float()
-        if metric == "loss":
-            return F.cross_entropy(outputs, labels, reduction="none")
-        return None
+        return self._losses(outputs, labels) if metric == "loss" else None
+
+    def _losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the held-out loss (N,) of each sample; that of a class that is no output is a constant."""
+        losses = F.cross_entropy(outputs, labels.clamp(max=self.output_size - 1), reduction="none")
+        return losses.where(labels < self.output_size, math.log(self.output_size))
 
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return the accuracy of always predicting the most frequent class, and the loss of equal logits."""
-        counts = torch.bincount(labels, minlength=self.output_size)
+        counts = torch.bincount(labels, minlength=self.output_size)[: self.output_size]
         return self._guess(int(counts.max()) / len(labels))
 
     def in_words(self) -> str:
@@ -267,6 +383,11 @@ class Classification(Task):
         return {"accuracy": majority, "loss": math.log(self.output_size)}
 
 
-def _whole(value: Any) -> Any:
-    """Return a whole number that is stored as a float as an integer, and anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _require_repeated(column: LabelColumn, classes: Mapping[str, Seen]) -> None:
+    """Raise ``UserError`` if most training rows have a class of their own, as those of an id have."""
+    rows = sum(seen.rows for seen in classes.values())
+    if len(classes) > max(_FEW_CLASSES, rows / 2):
+        raise UserError(
+            f"{column.where} has {len(classes):,} distinct values in {rows:,} train rows; is it the label? "
+            "Numbers to predict take --task regression"
+        )

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any, Self
 
@@ -16,8 +17,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import LabelColumn, Metric, Task, is_list, lbfgs_bytes
+from trainables.tasks.base import Metric, Task, lbfgs_bytes
+from trainables.tasks.labels import LabelColumn, is_list, is_text
+from trainables.tasks.names import (
+    by_name,
+    few_names,
+    name_of,
+    remarks_on_names,
+    require_distinct,
+    require_shared,
+    stated_names,
+)
 from trainables.tasks.registry import register_task
+from trainables.tasks.tags import Tags, split_text, tags_of
 
 #: Where L-BFGS ends: largest entry of the gradient of a tag's mean loss, and number of iterations.
 _TOLERANCE, _ITERATIONS = 1e-4, 1000
@@ -32,7 +44,8 @@ class Multilabel(Task):
     """Each sample has any number of tags. Labels (B, C) are 1 for its tags and else 0; outputs are logits.
 
     Labels are stored as a list of tags, as a text with a delimiter between tags, or as a list that says 1 or
-    0 for each tag. A sample without tags is a valid one.
+    0 for each tag. A sample without tags is a valid one. A tag that only held-out rows have is no output and
+    is not scored.
 
     Attributes:
         classes: The tags, in the order of the outputs.
@@ -40,6 +53,10 @@ class Multilabel(Task):
         weights: How much the samples with a tag count in its loss; empty if they count as those without it.
         tunes: Whether ``tuned`` fits thresholds.
         thresholds: The least logit with which each tag is predicted; empty for 0, a probability of 0.5.
+        indicators: Whether labels are lists that say 1 or 0 for each tag.
+        codes: The whole numbers that stand for the tags in lists of tags, if the dataset states them.
+            Otherwise a number is the name of its tag.
+        unseen: The tags that only held-out rows have.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +64,9 @@ class Multilabel(Task):
     weights: tuple[float, ...] = ()
     tunes: bool = False
     thresholds: tuple[float, ...] = ()
+    indicators: bool = False
+    codes: tuple[int, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     name = "multilabel"
     metrics = (
@@ -66,29 +86,33 @@ class Multilabel(Task):
         Metric("loss", "minimize", None, 0.0, "", "loss on held-out data at the end of training"),
     )
     settings = ("class_weights", "thresholds")
-    label_types = "lists of tags (string) or of 1 and 0 (integer or boolean), or texts with a delimiter"
+    label_types = "lists of tags (string or whole number) or of 1 and 0, or texts with a delimiter"
 
     @classmethod
     def takes(cls, kind: pa.DataType) -> bool:
-        """Return whether labels may be stored as this type: strings, or lists of strings or of 1 and 0."""
-        if is_list(kind):
-            kind = kind.value_type
-            if pa.types.is_dictionary(kind):
-                kind = kind.value_type
-            if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-                return True
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        """Return whether labels may be stored as this type: texts, or lists of texts, numbers or booleans."""
+        if not is_list(kind):
+            return is_text(kind)
+        inner = kind.value_type
+        if pa.types.is_dictionary(inner):
+            inner = inner.value_type
+        known = (is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+        return any(check(inner) for check in known)
+
+    @classmethod
+    def hides(cls, column: LabelColumn, split: str) -> bool:
+        """Return whether no row of a split has a label, or none has a tag: there is nothing to score."""
+        return super().hides(column, split) or not tags_of(column, split).seen
 
     @classmethod
     def of_column(cls, column: LabelColumn) -> Self:
-        """Return the task of a column, with the tags in the dataset's description or else all that occur.
+        """Return the task of a column, with the tags that the dataset states, or else those of train.
 
         Raises:
-            UserError: If labels are texts and the description has no delimiter, or if the tags are not
-                described and a label is missing.
+            UserError: If labels are no tags, if names are hard to tell apart, or if a tag is none of those
+                that are stated.
         """
-        task = cls._unweighted(column)
-        task = replace(task, tunes=column.settings.thresholds == "tuned")
+        task = replace(cls._unweighted(column), tunes=column.settings.thresholds == "tuned")
         if column.settings.class_weights == "none":
             return task
         labels = column.encoded(task, "train")
@@ -98,32 +122,72 @@ class Multilabel(Task):
 
     @classmethod
     def _unweighted(cls, column: LabelColumn) -> Self:
-        described, delimiter = column.metadata("classes"), column.metadata("delimiter") or ""
-        if not isinstance(delimiter, str):
-            raise UserError(f"{column.where}: schema key paretofuse.delimiter is {delimiter!r}; write a text")
-        if described is not None:
-            return cls(tuple(described), delimiter)
-        found: set[str] = set()
-        length = 0
-        for split in column.splits:
-            row = 0
-            for labels in column.values(split):
-                for value in labels.to_pylist():
-                    if value is None:
-                        raise UserError(f"{column.where}, {split} row {row}: the label is missing")
-                    if isinstance(value, str) and not delimiter:
-                        raise UserError(
-                            f"{column.where} has texts; say in the schema key paretofuse.delimiter what "
-                            'stands between two tags, e.g. "|"'
-                        )
-                    if _is_vector(value):
-                        length = max(length, len(value))
-                    else:
-                        found.update(_tags(value, delimiter))
-                    row += 1
-        if not found and not length:
-            raise UserError(f"{column.where} has no tags")
-        return cls(tuple(sorted(found)), delimiter) if found else cls.of_size(length)
+        stated, train = stated_names(column), tags_of(column, "train")
+        if train.is_text and not column.delimiter:
+            raise UserError(
+                f"{column.where} has texts; say in the schema key paretofuse.delimiter what stands between "
+                'two tags, e.g. "|"'
+            )
+        size = train.indicated(column, None if stated is None else len(stated.names))
+        delimiter = column.delimiter if train.is_text else ""
+        if size is not None:
+            names = tuple(map(str, range(size))) if stated is None else stated.names
+            return cls(names, indicators=True)
+        if not train.seen:
+            raise UserError(f"{column.where} has no tags in train")
+        found = {split: tags_of(column, split) for split in column.splits}
+        if stated is not None:
+            task = cls(stated.names, delimiter, codes=stated.codes)
+            task._require_stated(column, found)
+            return task
+        if any(
+            isinstance(tag, float) and not tag.is_integer() for tags in found.values() for tag in tags.seen
+        ):
+            raise UserError(f"{column.where} has fractions, no tags; try --task regression")
+        everywhere = by_name({tag: seen for tags in found.values() for tag, seen in tags.seen.items()})
+        require_distinct(column.where, everywhere)
+        return cls(
+            (*train.named,), delimiter, unseen=tuple(tag for tag in everywhere if tag not in train.named)
+        )
+
+    def _require_stated(self, column: LabelColumn, found: Mapping[str, Tags]) -> None:
+        """Raise ``UserError`` if a tag is none of those that the dataset states."""
+        for split, tags in found.items():
+            others = {tag: seen for tag, seen in tags.seen.items() if self._index_of(tag) is None}
+            if others:
+                first = min(seen.first for seen in others.values())
+                raise UserError(
+                    f"{column.where}: {split} has tags that are none of the {self.output_size} that "
+                    f"paretofuse.classes states: {few_names([*by_name(others)])} (first in "
+                    f"{column.words(split, [first])[0]})"
+                )
+
+    def require_learnable(self, column: LabelColumn) -> None:
+        """Check that every split has a tag of train.
+
+        Raises:
+            UserError: If one has others only.
+        """
+        train = tags_of(column, "train").named.keys()
+        for split in () if self.indicators else column.splits:
+            require_shared(column.where, "tag", train, split, tags_of(column, split).named.keys())
+
+    def remarks(self, column: LabelColumn) -> list[str]:
+        """Return which tags only held-out rows have, and what is odd about names."""
+        found = {split: tags_of(column, split) for split in column.splits}
+        lines = [] if self.indicators else remarks_on_names(column, {s: t.seen for s, t in found.items()})
+        for split, tags in found.items():
+            unseen = [tag for tag in tags.named if tag in self.unseen]
+            if unseen:
+                times = sum(tags.named[tag].rows for tag in unseen)
+                lines.append(
+                    f"{split}: {'a tag is' if len(unseen) == 1 else f'{len(unseen):,} tags are'} in no train "
+                    f"row ({few_names(unseen)}, {times:,} times); not scored"
+                )
+            if tags.repeated and not self.indicators:
+                rows = "1 row has" if tags.repeated == 1 else f"{tags.repeated:,} rows have"
+                lines.append(f"{split}: {rows} a tag twice, which counts once")
+        return lines
 
     @classmethod
     def of_size(cls, output_size: int) -> Self:
@@ -139,6 +203,9 @@ class Multilabel(Task):
             tuple(values.get("class_weights", ())),
             values.get("tunes", False),
             tuple(values.get("thresholds", ())),
+            values.get("indicators", False),
+            tuple(values.get("codes", ())),
+            tuple(values.get("unseen", ())),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,8 +218,15 @@ class Multilabel(Task):
         }
 
     def encoding(self) -> dict[str, Any]:
-        """Return the task's name, the tags and the delimiter."""
-        return {"task": self.name, "classes": list(self.classes), "delimiter": self.delimiter}
+        """Return the task's name, the tags, and how labels are stored."""
+        described: dict[str, Any] = {
+            "task": self.name,
+            "classes": list(self.classes),
+            "delimiter": self.delimiter,
+            "indicators": self.indicators,
+        }
+        others = {"codes": list(self.codes), "unseen": list(self.unseen)}
+        return described | {name: values for name, values in others.items() if values}
 
     @property
     def output_size(self) -> int:
@@ -165,25 +239,45 @@ class Multilabel(Task):
         Raises:
             UserError: If a label is missing, has an unknown tag, or is not of the form of ``Multilabel``.
         """
-        index = {name: number for number, name in enumerate(self.classes)}
+        unseen = set(self.unseen)
         labels = torch.zeros(len(values), self.output_size, dtype=torch.uint8)
         for row, value in enumerate(values):
             at = f"{where} {first + row}"
             if value is None:
                 raise UserError(f"{at}: the label is missing; a row without tags has an empty list")
-            if _is_vector(value):
-                if len(value) != self.output_size or not set(value) <= {0, 1}:
-                    raise UserError(f"{at}: label {value} is not a 1 or 0 for each of {len(index)} tags")
-                labels[row] = torch.tensor(value, dtype=torch.uint8)
+            if self.indicators:
+                if value and (len(value) != self.output_size or not set(value) <= {0, 1}):
+                    raise UserError(
+                        f"{at}: label {value} is not a 1 or 0 for each of {self.output_size} tags"
+                    )
+                labels[row] = torch.tensor(value or [0] * self.output_size)
                 continue
-            for tag in _tags(value, self.delimiter):
-                if tag not in index:
+            for tag in split_text(value, self.delimiter) if isinstance(value, str) else value:
+                index = self._index_of(tag)
+                if index is not None:
+                    labels[row, index] = 1
+                elif tag is None or name_of(tag) not in unseen:
                     raise UserError(f"{at}: tag {tag!r} is none of the {self.output_size} tags")
-                labels[row, index[tag]] = 1
         return labels
+
+    def _index_of(self, tag: Any) -> int | None:
+        """Return the index of a tag; None if it is no output."""
+        if tag is None or isinstance(tag, str) or not self.codes:
+            return None if tag is None else self._by_name.get(name_of(tag))
+        return self._by_code.get(tag)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes)}
+
+    @cached_property
+    def _by_code(self) -> dict[Any, int]:
+        return {code: index for index, code in enumerate(self.codes)}
 
     def decode(self, labels: Tensor) -> list[Any]:
         """Return the tags of each sample of labels (N, C), in the form in which they are stored."""
+        if self.indicators:
+            return labels.tolist()
         tags = [[self.classes[tag] for tag in row.nonzero().flatten().tolist()] for row in labels]
         return [self.delimiter.join(each) for each in tags] if self.delimiter else tags
 
@@ -360,16 +454,3 @@ def _best_threshold(outputs: np.ndarray, truth: np.ndarray) -> float:
     least = float(thresholds[best])
     below = outputs[outputs < least]
     return (least + float(below.max())) / 2 if len(below) else least
-
-
-def _is_vector(value: Any) -> bool:
-    """Return whether a label says 1 or 0 for each tag, and does not list tags."""
-    return isinstance(value, list) and bool(value) and all(isinstance(each, int) for each in value)
-
-
-def _tags(value: Any, delimiter: str) -> list[str]:
-    """Return the tags of a label that lists them, or of a text."""
-    if isinstance(value, str):
-        value = [tag.strip() for tag in value.split(delimiter)] if delimiter else [value]
-        return [tag for tag in value if tag]
-    return list(value)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import LabelColumn, Metric, Task, is_list
+from trainables.tasks.base import Metric, Task
+from trainables.tasks.labels import LabelColumn, is_list
 from trainables.tasks.registry import register_task
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from trainables.errors import UserError
 from trainables.methods import Query
 from trainables.task_settings import FIRST_TEMPERATURE
-from trainables.tasks.base import LabelColumn, Metric, Task
+from trainables.tasks.base import Metric, Task
+from trainables.tasks.labels import LabelColumn
 from trainables.tasks.registry import register_task
 
 #: Ranks up to which a right answer counts.

@@ -17,11 +17,16 @@ _ROWS, _OUTPUTS = 6, 3
 
 #: Entries of ``Task.to_dict`` that differ from those of the task of three outputs, to be checked as well.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "classification": [{"class_weights": [0.5, 1.0, 2.0]}],
+    "classification": [
+        {"class_weights": [0.5, 1.0, 2.0]},
+        {"codes": [3, 5, 4], "unseen": ["another"]},
+    ],
     "multilabel": [
         {"class_weights": [4.0, 1.0, 2.0], "tunes": True},
         {"classes": ["one"]},
         {"delimiter": "|"},
+        {"indicators": True},
+        {"codes": [3, 5, 4], "unseen": ["another"]},
     ],
     "regression": [
         {"loss": "l2", "means": [5.0, -1.0, 0.0], "deviations": [1e3, 0.1, 1.0]},

@@ -15,8 +15,11 @@ from PIL import Image
 
 from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.kinds.base import file_bytes
-from trainables.data.source import Modality
+from trainables.data.readers import Found
+from trainables.data.readers.tables import TablePart
+from trainables.data.source import Modality, open_found
 from trainables.errors import UserError
+from trainables.task_settings import TaskSettings
 
 
 def png(color: tuple[int, int, int] = (255, 0, 0), size: tuple[int, int] = (40, 32)) -> bytes:
@@ -60,8 +63,15 @@ def test_missing_split(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-@pytest.mark.parametrize("column", ["text", "image", "label"])
+@pytest.mark.parametrize(
+    ("split", "column"),
+    [
+        (s, c)
+        for s in ("validation", "test")
+        for c in ("text", "image", "label")
+        if (s, c) != ("test", "label")
+    ],
+)
 def test_missing_column_lists_those_there_are(tmp_path: Path, split: str, column: str) -> None:
     write_dataset(tmp_path, **{split: columns(**{column: None})})
     with pytest.raises(UserError) as error:
@@ -153,14 +163,23 @@ def test_split_without_rows(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-def test_classes_are_the_sorted_names_of_all_splits(tmp_path: Path) -> None:
-    write_dataset(tmp_path, train=columns(label=["b", "c", "b"]), test=columns(label=["a", "b", "c"]))
-    assert _classes(open_dataset(str(tmp_path))) == ["a", "b", "c", "c0", "c1"]
+def test_classes_are_the_sorted_names_of_train(tmp_path: Path) -> None:
+    write_dataset(tmp_path, train=columns(label=["c1", "b", "c0"]), test=columns(label=["a", "b", "c0"]))
+    dataset = open_dataset(str(tmp_path))
+    assert _classes(dataset) == ["b", "c0", "c1"]
+    assert dataset.labels("test").tolist() == [3, 0, 1]
+    assert dataset.remarks == (
+        "test: 1 of 3 rows are of a class that train lacks ('a'); they count as wrong",
+    )
 
 
-def test_integer_labels_are_class_indices(tmp_path: Path) -> None:
+def test_numbers_are_indices_of_stated_names_only(tmp_path: Path) -> None:
     files = {split: columns(label=[0, 3, 1]) for split in SPLITS}
-    assert _classes(open_dataset(str(write_dataset(tmp_path, **files)))) == ["0", "1", "2", "3"]
+    assert _classes(open_dataset(str(write_dataset(tmp_path / "a", **files)))) == ["0", "1", "3"]
+    stated = {"paretofuse.classes": json.dumps(["a", "b", "c", "d"])}
+    dataset = open_dataset(str(write_dataset(tmp_path / "b", stated, **files)))
+    assert _classes(dataset) == ["a", "b", "c", "d"]
+    assert dataset.labels("train").tolist() == [0, 3, 1]
 
 
 def test_labels_are_class_indices_and_a_bad_one_names_its_row(tmp_path: Path) -> None:
@@ -168,14 +187,72 @@ def test_labels_are_class_indices_and_a_bad_one_names_its_row(tmp_path: Path) ->
     write_dataset(tmp_path, {"paretofuse.classes": names}, validation=columns(label=["c0", "c1", "c0"]))
     assert open_dataset(str(tmp_path)).labels("validation").tolist() == [1, 0, 1]
     write_dataset(tmp_path, {"paretofuse.classes": names}, validation=columns(label=["c0", "c1", "c9"]))
-    with pytest.raises(UserError, match="validation row 2: label 'c9' is none of the 2 classes"):
+    with pytest.raises(UserError, match=r"\(validation row 2\) are of none of the 2 classes .*, but 'c9'"):
         open_dataset(str(tmp_path)).labels("validation")
 
 
-def test_empty_label_is_refused(tmp_path: Path) -> None:
-    write_dataset(tmp_path, test=columns(label=["c0", None, "c1"]))
-    with pytest.raises(UserError, match="'label' has empty labels"):
+@pytest.mark.parametrize("label", [None, "", "  "])
+def test_empty_label_is_refused(tmp_path: Path, label: str | None) -> None:
+    write_dataset(tmp_path, test=columns(label=["c0", label, "c1"]))
+    with pytest.raises(UserError, match=r"'label': no label in 1 of 3 test rows \(test row 1\); fill it in"):
         _ = open_dataset(str(tmp_path)).task
+
+
+@pytest.mark.parametrize("labels", [None, [None] * 3, [""] * 3], ids=["no column", "null", "empty"])
+def test_a_test_split_may_have_no_labels(tmp_path: Path, labels: list[str | None] | None) -> None:
+    dataset = open_dataset(str(write_dataset(tmp_path, test=columns(label=labels))))
+    assert _classes(dataset) == ["c0", "c1"]
+    assert dataset.labeled == ("train", "validation")
+    assert dataset.remarks == ("test: not scored, its rows have no labels",)
+    assert [batch.num_rows for batch in dataset.batches("test", ["label"])] == [3]
+    assert next(dataset.batches("test", ["text", "label"]))["text"].to_pylist() == ["a red square"] * 3
+
+
+def test_labels_of_one_meaning_mix_freely(tmp_path: Path) -> None:
+    texts = ["c0", "c1", "c0"]
+    kinds = [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+    folder = write_dataset(
+        tmp_path / "texts",
+        **{split: columns(label=pa.array(texts, kind)) for split, kind in zip(SPLITS, kinds, strict=True)},
+    )
+    assert open_dataset(str(folder)).labels("validation").tolist() == [0, 1, 0]
+    folder = write_dataset(
+        tmp_path / "numbers",
+        train=columns(label=pa.array([1, 2, 1], pa.int8())),
+        validation=columns(label=[1.0, 2.0, 1.0]),
+        test=columns(label=pa.array([1, 2, 1], pa.uint64())),
+    )
+    dataset = open_dataset(str(folder))
+    assert dataset.decided == "by its labels, double, all whole numbers"
+    assert dataset.labels("validation").tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "words"),
+    [
+        (
+            [0, 1, 0],
+            ["a", "b", "a"],
+            "numbers .int64. in train.parquet, but texts .string. in validation.parquet",
+        ),
+        ([0, 1, 0], [True, False, True], "numbers .* in train.parquet, but booleans"),
+        ([["a"]] * 3, ["a"] * 3, "lists of texts .* in train.parquet, but texts"),
+    ],
+)
+def test_labels_of_different_types_are_refused(
+    tmp_path: Path, train: list[Any], validation: list[Any], words: str
+) -> None:
+    write_dataset(tmp_path, train=columns(label=train), validation=columns(label=validation))
+    with pytest.raises(UserError, match=f"column 'label' has {words}"):
+        open_dataset(str(tmp_path))
+
+
+def test_rows_have_the_users_words_in_messages(tmp_path: Path) -> None:
+    table = pa.table(columns(label=["c0", None, "c1"]))
+    part = TablePart("pets.csv", table, ["pets.csv line 2", "pets.csv line 3", "pets.csv line 4"])
+    found = Found({split: [part] for split in SPLITS}, tmp_path)
+    with pytest.raises(UserError, match=r"1 of 3 train rows \(pets\.csv line 3\)"):
+        _ = open_found("pets", found, TaskSettings()).task
 
 
 def test_schema_metadata_name_columns_and_classes(tmp_path: Path) -> None:
@@ -206,7 +283,7 @@ def test_schema_metadata_that_are_no_json(tmp_path: Path, key: str) -> None:
 
 
 def test_wrong_label_type(tmp_path: Path) -> None:
-    write_dataset(tmp_path, train=columns(label=[{"a": 0}, {"a": 1}, {"a": 0}]))
+    write_dataset(tmp_path, **dict.fromkeys(SPLITS, columns(label=[{"a": 0}, {"a": 1}, {"a": 0}])))
     with pytest.raises(UserError, match=r"train\.parquet column 'label' is struct.*; expected"):
         open_dataset(str(tmp_path))
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tests.tasks import task_of
+from tests.tasks import column_of, task_of
 from trainables.errors import UserError
 from trainables.tasks import Task, get_task
 from trainables.testing.tasks import check_task
@@ -100,15 +100,67 @@ def test_vectors_without_names_are_numbered() -> None:
     assert task_of([[0, 1, 1], [1, 0, 0]]).to_dict()["classes"] == ["0", "1", "2"]
 
 
-def test_tags_of_all_splits_are_known() -> None:
-    assert task_of([["a"]], [["c"]]).to_dict()["classes"] == ["a", "c"]
+@pytest.mark.parametrize(
+    ("labels", "classes", "encoded"),
+    [
+        ([[100, 7], [], [7]], ["7", "100"], [[1, 1], [0, 0], [1, 0]]),
+        ([[0, 1], [0], []], ["0", "1"], [[1, 1], [1, 0], [0, 0]]),
+        ([[0, 1, 1], [1, 0, 0], []], ["0", "1", "2"], [[0, 1, 1], [1, 0, 0], [0, 0, 0]]),
+        ([[0.0, 1.0], [1.0, 1.0]], ["0", "1"], [[0, 1], [1, 1]]),
+        ([["b ", "a", "b"], ["a"]], ["a", "b"], [[1, 1], [1, 0]]),
+        (pa.array([["b"], ["a"]], pa.list_(pa.string_view())), ["a", "b"], [[0, 1], [1, 0]]),
+    ],
+    ids=str,
+)
+def test_lists_are_of_tags_or_of_1_and_0(labels, classes, encoded) -> None:
+    task = task_of(labels)
+    assert task.to_dict()["classes"] == classes
+    assert task.encode(pa.array(labels).to_pylist()).tolist() == encoded
+    check_task(task)
+
+
+@pytest.mark.parametrize(
+    ("labels", "encoded"),
+    [([[2], [0, 1], []], [[0, 0, 1], [1, 1, 0], [0, 0, 0]]), ([[0], [1]], [[1, 0, 0], [0, 1, 0]])],
+)
+def test_numbers_are_indices_of_stated_tags(labels, encoded) -> None:
+    task = task_of(labels, metadata={"classes": ["a", "b", "c"]})
+    assert task.encode(labels).tolist() == encoded
+
+
+def test_tags_that_train_lacks_are_left_out_and_said() -> None:
+    column = column_of([["a", "a"], ["b"]], [["c", "a"], ["c"]])
+    task = get_task("multilabel").of_column(column)
+    assert task.to_dict()["classes"] == ["a", "b"]
+    assert task.encode([["c", "a"], ["c"]]).tolist() == [[1, 0], [0, 0]]
+    assert task.remarks(column) == [
+        "train: 1 row has a tag twice, which counts once",
+        "validation: a tag is in no train row ('c', 2 times); not scored",
+        "test: a tag is in no train row ('c', 2 times); not scored",
+    ]
+    check_task(task)
+    column = column_of([["a"], ["b"]], [["c"]])
+    with pytest.raises(UserError, match="no tag of validation is in train"):
+        get_task("multilabel").of_column(column).require_learnable(column)
+    assert get_task("multilabel").hides(column_of([["a"]], [[], []]), "test")
 
 
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        ([["a"], None], "train row 1: the label is missing"),
         ([[], []], "has no tags"),
+        (
+            [["a"], ["b", None], ["b", ""]],
+            r"2 train rows have a list with an empty tag \(train row 1 and train row 2",
+        ),
+        ([["a"], ["A"]], "differ only by case"),
+        (
+            [[1, 0, 1], [1, 0]],
+            r"lists of 1 and 0 must have one length; there are lists of 2 \(train row 1\), 3",
+        ),
+        ([[True], [True, False]], "lists of 1 and 0 must have one length"),
+        ([[1, 0, 2], [0, 0, 1]], "lists of 3 numbers, 1 of which have one twice"),
+        ([[0.5], [1.0]], "has fractions, no tags"),
         (["a|b"], "has texts; say in the schema key paretofuse.delimiter"),
     ],
     ids=str,
@@ -119,12 +171,12 @@ def test_columns_that_are_refused(stored, words) -> None:
 
 
 def test_labels_that_are_refused() -> None:
-    for value, words in (
-        (["a", "x"], "tag 'x' is none of the 3 tags"),
-        ([1, 0], r"label \[1, 0\] is not a 1 or 0 for each of 3 tags"),
-        ([1, 0, 2], r"label \[1, 0, 2\] is not a 1 or 0 for each of 3 tags"),
-        (None, "the label is missing; a row without tags has an empty list"),
+    for indicators, value, words in (
+        (False, ["a", "x"], "tag 'x' is none of the 3 tags"),
+        (True, [1, 0], r"label \[1, 0\] is not a 1 or 0 for each of 3 tags"),
+        (True, [1, 0, 2], r"label \[1, 0, 2\] is not a 1 or 0 for each of 3 tags"),
+        (False, None, "the label is missing; a row without tags has an empty list"),
     ):
-        task = get_task("multilabel").from_dict({"classes": ["a", "b", "c"]})
+        task = get_task("multilabel").from_dict({"classes": ["a", "b", "c"], "indicators": indicators})
         with pytest.raises(UserError, match=f"test row 8: {words}"):
-            task.encode([["a"], value], "test row", 7)
+            task.encode([[], value], "test row", 7)

@@ -1,0 +1,66 @@
+"""Test splits that have no label column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from trainables.data.readers import Found, Part
+
+
+@dataclass(frozen=True)
+class UnlabeledPart:
+    """A part without a label column, with one in which all labels are missing.
+
+    Attributes:
+        part: The part.
+        label: Name of the label column.
+    """
+
+    part: Part
+    label: str
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.part.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns, with the labels."""
+        return self.part.schema.append(pa.field(self.label, pa.null()))
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A hash of the content."""
+        return self.part.fingerprint
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self.part.count()
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in batches of at most ``rows`` rows."""
+        own = [column for column in columns if column != self.label] or self.part.schema.names[:1]
+        for batch in self.part.batches(own, rows):
+            none = pa.nulls(batch.num_rows)
+            yield pa.record_batch({c: none if c == self.label else batch[c] for c in columns})
+
+    def word(self, row: int) -> str | None:
+        """Return what the user calls a row."""
+        return self.part.word(row)
+
+
+def with_test_labels(found: Found, label: str) -> Found:
+    """Return what a reader has found, with missing labels in a test split that has no label column.
+
+    The column must be in other splits, and in no part of the test split.
+    """
+    tests = found.parts.get("test", ())
+    others = [part for split, parts in found.parts.items() if split != "test" for part in parts]
+    lacks = not any(label in part.schema.names for part in tests)
+    if not tests or not lacks or not all(label in part.schema.names for part in others):
+        return found
+    return replace(found, parts={**found.parts, "test": [UnlabeledPart(part, label) for part in tests]})
