@@ -186,7 +186,8 @@ def _run(
         if prepared.understood is not None:
             say(console, f"data: {prepared.understood}")
         task = f"task: {setup.backend.task.in_words()} ({setup.backend.task_decided})"
-        for line in (task, *decision.lines, in_words(setup.setting)):
+        remarks = [f"labels: {remark}" for remark in setup.backend.remarks]
+        for line in (task, *remarks, *decision.lines, in_words(setup.setting)):
             say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"

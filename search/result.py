@@ -84,6 +84,7 @@ class SearchResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     method: str | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
+    untested: str | None = None
 
     @property
     def folder(self) -> str:
@@ -143,12 +144,14 @@ class SearchResult:
             evaluated=oneshot.evaluated if oneshot else 0,
             agreement=oneshot.agreement() if oneshot else None,
             signal=ended_by() if interrupted else None,
+            untested=setup.backend.untested,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``--json``."""
         names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
-        names += ["hypervolume", "front", "probe", "verdict", "unmet", "methods", "memory", "seconds"]
+        names += ["hypervolume", "front", "probe", "verdict", "untested"]
+        names += ["unmet", "methods", "memory", "seconds"]
         if self.strategy == "oneshot":
             names += ["evaluated", "kendall_tau"]
         if self.method is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,6 +129,14 @@ class Backend(Protocol):
     @property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the user should know about how the labels were understood, a line each."""
+
+    @property
+    def untested(self) -> str | None:
+        """Why no trial is scored on the test split, in words; None if trials are."""
 
     def labels(self, split: str) -> Tensor | None:
         """Return the labels of a split's rows, encoded by the task; None if they are not known."""

@@ -72,6 +72,16 @@ class ReplayBackend:
         """Values without having learnt anything, when the table was recorded."""
         return self.table.guess
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Nothing: there are no labels."""
+        return ()
+
+    @property
+    def untested(self) -> str:
+        """Results on the test split were not recorded."""
+        return "results on it were not recorded"
+
     def labels(self, split: str) -> None:
         """Return None: outputs, for which labels would be needed, were not recorded."""
 

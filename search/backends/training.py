@@ -90,21 +90,23 @@ class PreparedTraining:
         predictor: Predicts memory.
         rows: Number of rows of each split.
         understood: What the dataset is understood to be, in one line.
+        tested: Whether the test split has labels.
     """
 
     spec: TrialSpec
     predictor: MemoryPredictor
     rows: Mapping[str, int]
     understood: str
+    tested: bool
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
         """Return the trainable that trains a trial."""
         return tune.with_parameters(FusionTrial, spec=self.spec, inherited=inherited)
 
     @property
-    def scorer(self) -> Scorer:
-        """Loads a trial's checkpoint and evaluates it."""
-        return partial(evaluate_on_test, self.spec)
+    def scorer(self) -> Scorer | None:
+        """Loads a trial's checkpoint and evaluates it; None if the test split has no labels."""
+        return partial(evaluate_on_test, self.spec) if self.tested else None
 
     @property
     def exporter(self) -> Exporter:
@@ -152,6 +154,7 @@ class TrainingBackend:
         asked, data = config.encoders, config.data
         names = default_encoders(dataset, data.modalities, asked.named, asked.by_kind)
         dataset = without_missing(dataset, names, data.missing)
+        dataset.require_learnable()
         wanted, there = config.data.train_rows, dataset.count("train")
         if wanted is not None and wanted > there:
             raise UserError(f"--train-rows {wanted:,}: dataset '{dataset.name}' has {there:,} training rows")
@@ -203,10 +206,24 @@ class TrainingBackend:
     @cached_property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
-        return self.task.guess(self.labels("validation"))
+        labels = self.labels("validation")
+        assert labels is not None
+        return self.task.guess(labels)
 
-    def labels(self, split: str) -> Tensor:
-        """Return the labels of a split's rows, encoded by the task."""
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the dataset says about its labels."""
+        return self.dataset.remarks
+
+    @property
+    def untested(self) -> str | None:
+        """The test split may have no labels."""
+        return None if "test" in self.dataset.labeled else "its rows have no labels"
+
+    def labels(self, split: str) -> Tensor | None:
+        """Return the labels of a split's rows, encoded by the task; None if they have none."""
+        if split not in self.dataset.labeled:
+            return None
         labels = self.dataset.labels(split, self.encoders)
         return labels if self.few is None or split != "train" else labels[self.few.rows(labels)]
 
@@ -289,7 +306,8 @@ class TrainingBackend:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
-        return PreparedTraining(spec, self.predictor, self.rows, in_words(dataset, self.encoders, self.rows))
+        understood = in_words(dataset, self.encoders, self.rows)
+        return PreparedTraining(spec, self.predictor, self.rows, understood, self.untested is None)
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
         """Return the numbers of frozen layers, by modality, that members of the space can have."""

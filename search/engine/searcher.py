@@ -195,7 +195,7 @@ class ParetoSearcher(Searcher):
         """
         history = self.history
         trained = [objective for objective in history.objectives if not objective.known]
-        if len(trained) != 1 or not trained[0].tested:
+        if len(trained) != 1 or not trained[0].tested or self.setup.backend.untested is not None:
             return None
         (objective,) = trained
         known = known_values(record.memory)

@@ -88,7 +88,7 @@ def _records(probes: Probes, memory: Mapping[tuple[str, ...], MemoryReport], now
             status=Status.FINISHED,
             kind=PROBE,
             epochs=[{**found.metrics["validation"], "epoch": 1.0, "time": now}],
-            test=found.metrics["test"],
+            test=found.metrics.get("test", {}),
             robustness=found.robustness,
         )
 

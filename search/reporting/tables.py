@@ -320,7 +320,7 @@ def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective])
         if any(_INHERITED + name in row for row in rows):
             figures.append(_Figure(objective, _INHERITED + name, "inher."))
         figures.append(_Figure(objective, name, "val" if objective.tested else ""))
-        if objective.tested:
+        if objective.tested and any(row.get(f"test_{name}") is not None for row in rows):
             figures.append(_Figure(objective, f"test_{name}", "test"))
     return [*figures, _Figure(PARAMS, "trainable_parameters")]
 

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from search import SearchConfig, run_search
+from search.cli.results import conclude
 from search.result import SearchResult
 from tests.search.on_ray import ray_in
 from trainables.data import SPLITS
@@ -37,16 +38,24 @@ def searched(
     place: Path, squares: Path, encoders: dict[str, Path], name: str, labels: pa.DataType, **settings: Any
 ) -> tuple[SearchResult, str]:
     """Search over the squares with other labels; returns the result, and what was said."""
-    folder = place / name
-    folder.mkdir()
     column = 0 if pa.types.is_list(labels) else 1
+    tables = {}
     for split in SPLITS:
         table = pq.read_table(squares / f"{split}.parquet")
         stored = pa.array([COLOURS[colour][column] for colour in table["label"].to_pylist()], labels)
         table = table.drop_columns("label").append_column("label", stored)
-        pq.write_table(
-            table.replace_schema_metadata({"paretofuse.range": "[-3, 3]"}), folder / f"{split}.parquet"
-        )
+        tables[split] = table.replace_schema_metadata({"paretofuse.range": "[-3, 3]"})
+    return searched_in(place, tables, encoders, name, **settings)
+
+
+def searched_in(
+    place: Path, tables: dict[str, pa.Table], encoders: dict[str, Path], name: str, **settings: Any
+) -> tuple[SearchResult, str]:
+    """Search over the rows of some splits; returns the result, and what was said."""
+    folder = place / name
+    folder.mkdir()
+    for split, table in tables.items():
+        pq.write_table(table, folder / f"{split}.parquet")
     said = io.StringIO()
     config = SearchConfig(
         space="linear",
@@ -119,3 +128,26 @@ def test_numbers(place, squares, tiny_encoders) -> None:
     losses = [member["mae"] for member in result.front]
     assert losses == sorted(losses, reverse=True), "what costs more is better"
     assert losses[-1] < 1.33, "no better than guessing"
+
+
+def test_without_labels_of_the_test_split(place, squares, tiny_encoders, capsys) -> None:
+    """The search goes on without a test score, and a class that train lacks is scored as wrong."""
+    tables = {split: pq.read_table(squares / f"{split}.parquet") for split in SPLITS}
+    tables["test"] = tables["test"].drop_columns("label")
+    labels = ["gold", *tables["validation"]["label"].to_pylist()[1:]]
+    tables["validation"] = tables["validation"].drop_columns("label").append_column("label", [labels])
+    result, said = searched_in(place, tables, tiny_encoders, "hidden", robustness=True)
+    assert "labels: validation: 1 of 12 rows are of a class that train lacks ('gold')" in said
+    assert "labels: test: not scored, its rows have no labels" in said
+    assert "probe, a linear model" in said
+    assert result.trials == 2
+    assert not result.failed
+    assert result.front[-1]["accuracy"] == pytest.approx(11 / 12)
+    assert "accuracy" in result.front[-1]["standard_error"]
+    assert all(row["test_accuracy"] is None and not row["robustness"] for row in result.front)
+    assert result.verdict is None
+    conclude(result, as_json=False)
+    printed = capsys.readouterr().out
+    assert "test: not scored, its rows have no labels" in printed
+    assert "test\nacc" not in printed
+    assert json.loads((Path(result.folder) / "result.json").read_text())["untested"]

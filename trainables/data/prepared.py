@@ -71,6 +71,10 @@ class PreparedData:
             return self.key
         return f"{self.key}-{self.few.count}-{self.few.seed}"
 
+    def has_labels(self, split: str) -> bool:
+        """Return whether the rows of a split have labels, without which they cannot be scored."""
+        return split not in self.info.get("unlabeled", ())
+
     def split(self, name: str) -> PreparedSplit:
         """Open a split. Inputs are read only when rows are requested."""
         split = PreparedSplit(self.folder, name, self.info)
@@ -88,7 +92,7 @@ class PreparedSplit:
         info: Description of the prepared data.
 
     Attributes:
-        labels: The rows' labels, shape (N,) or (N, K).
+        labels: The rows' labels, shape (N,) or (N, K); (N, 0) if they have none, which no loss takes.
         cells: The distinct inputs of each modality.
         index: For each modality, the number of each row's cell, shape (N,).
     """
@@ -102,7 +106,9 @@ class PreparedSplit:
             self.cells[modality] = Cells(_cells_path(folder, name, modality), kind, described["facts"])
             numbers = np.concatenate([batch[modality].to_numpy() for batch in batches])
             self.index[modality] = torch.from_numpy(numbers).long()
-        if get_task(info["task"]).has_labels:
+        if name in info.get("unlabeled", ()):
+            self.labels = torch.empty(sum(batch.num_rows for batch in batches), 0)
+        elif get_task(info["task"]).has_labels:
             labels = np.concatenate([_read_labels(batch["label"]) for batch in batches])
             self.labels = torch.from_numpy(labels)
         else:
@@ -177,6 +183,8 @@ def prepare(
         },
         **task.encoding(),
     }
+    if unlabeled := [split for split in SPLITS if split not in dataset.labeled]:
+        info["unlabeled"] = unlabeled
     key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
     folder = cache_dir() / "prepared"
@@ -223,7 +231,7 @@ def _write_split(
             path = _cells_path(folder, split, modality)
             file = stack.enter_context(writing_batches(path, kind.schema(facts)))
             writers[modality] = CellWriter(file, kind.convert(encoder, facts, pool))
-        label = _label_fields(task)
+        label = _label_fields(task) if split in dataset.labeled else {}
         schema = pa.schema({**label, **dict.fromkeys(writers, pa.int32())})
         rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
         columns = [dataset.modalities[modality].column for modality in writers]

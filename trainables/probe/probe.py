@@ -29,7 +29,7 @@ class Probe:
     Attributes:
         poolings: How each of its modalities is read; ``cls+mean`` is both vectors, concatenated.
         strength: Weight of the penalty, chosen on the validation split.
-        metrics: The task's metrics on the splits ``validation`` and ``test``.
+        metrics: The task's metrics on the splits ``validation`` and ``test``, if the latter has labels.
         outputs: What ``Task.kept`` returns for its outputs on these splits, of shape (N, K).
         robustness: The metrics on the test split with each modality taken away, by modality; empty if they
             were not asked for.
@@ -63,7 +63,7 @@ class Prober:
     Args:
         task: The task.
         readings: The vectors, by split and modality.
-        labels: The labels, by split.
+        labels: The labels, by split. The test split may be left out.
         blanks: For each modality, the vectors (1, D) of a value that is missing; None finds no robustness.
         tick: Called as fitting proceeds.
         queries: The vectors of the query, by split, if the task has one. ``readings`` are then without it.
@@ -127,14 +127,15 @@ class Prober:
             None if queries is None else (queries["train"], queries["validation"]),
         )
         kept = {}
-        for split in ("validation", "test"):
+        for split in (split for split in self._labels if split != "train"):
             outputs = found.outputs(features(split), None if queries is None else queries[split])
             kept[split] = self._task.kept(outputs, self._labels[split])
         task = self._task.tuned(kept["validation"], self._labels["validation"])
         metrics = {split: task.score(of_rows, self._labels[split]) for split, of_rows in kept.items()}
-        robustness, labels = {}, self._labels["test"]
+        robustness = {}
         for modality in self._blanks:
             outputs = found.outputs(features("test", modality), None if queries is None else queries["test"])
+            labels = self._labels["test"]
             robustness[modality] = task.score(self._task.kept(outputs, labels), labels)
         return Probe(dict(poolings), found.strength, metrics, kept, robustness)
 

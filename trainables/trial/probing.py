@@ -42,11 +42,12 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
             tick=tick,
         )
 
-    readings = {split: {modality: reading(split, modality) for modality in towers} for split in SPLITS}
+    splits = [split for split in SPLITS if bench.data.has_labels(split)]
+    readings = {split: {modality: reading(split, modality) for modality in towers} for split in splits}
     blanks = None
-    if spec.robustness and len(bench.fused) > 1:
+    if spec.robustness and len(bench.fused) > 1 and "test" in splits:
         blanks = {modality: reading("test", modality, torch.tensor([BLANK])) for modality in bench.fused}
-    labels = {split: bench.data.split(split).labels for split in SPLITS}
+    labels = {split: bench.data.split(split).labels for split in splits}
     poolings = {m: tower.pooling if tower.pretrained else "mean" for m, tower in towers.items()}
     query, queries = bench.task.query, None
     if query is not None:
