@@ -164,25 +164,38 @@ def set_up(found: Found, console: Console) -> Setup:
         console: Where progress is shown.
 
     Raises:
-        UserError: If nothing in the space satisfies the constraints.
+        UserError: If nothing in the space satisfies the constraints, or if the data cannot be read.
     """
-    config, space, backend = found.config, found.space, found.backend
+    config, space = found.config, found.space
     assert config.step.precision != AUTO
-    history, rule = _compared(config, space, backend, console)
+    constraints = _feasible(config, space, found.backend)
+    backend = found.backend.read(console)
+    history, rule = _compared(config, space, backend, constraints, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}
     return Setup(config, space, history, rule, {**backend.details, **reference}, backend)
 
 
-def _compared(config: SearchConfig, space: Space, backend: Backend, console: Console) -> tuple[History, Rule]:
+def _feasible(config: SearchConfig, space: Space, backend: Backend) -> tuple[Constraint, ...]:
+    """Return the constraints of the settings, which something in the space satisfies."""
+    constraints = parse_constraints(config.search.all_constraints)
+    for constraint in constraints:
+        if constraint.known and constraint.direction == "<=":
+            _require_a_fit(space, backend.context, backend.predictor, constraint)
+    return constraints
+
+
+def _compared(
+    config: SearchConfig,
+    space: Space,
+    backend: Backend,
+    constraints: tuple[Constraint, ...],
+    console: Console,
+) -> tuple[History, Rule]:
     """Return an empty history and the rule, with the objectives and constraints of the settings."""
     context, predictor, guess = backend.context, backend.predictor, backend.guess
     task = backend.task
     assert config.search.objectives is not None
     objectives = get_objectives(config.search.objectives, task)
-    constraints = parse_constraints(config.search.all_constraints)
-    for constraint in constraints:
-        if constraint.known and constraint.direction == "<=":
-            _require_a_fit(space, context, predictor, constraint)
     largest = [known_values(report) for report in _largest(space, context, predictor, console)]
     bounds = {c.name: c.bound for c in reversed(constraints) if c.direction == "<="}
     worst = {name: bounds.get(name, 1.1 * max(known[name] for known in largest)) for name in largest[0]}

@@ -155,5 +155,12 @@ class Backend(Protocol):
     def on_target(self, target: TargetSettings) -> Backend:
         """Return the same backend with its predictions for a GPU."""
 
+    def read(self, console: Console) -> Backend:
+        """Return the same backend after all data were read: it knows which rows can be used.
+
+        Raises:
+            UserError: If rows cannot be read and the settings do not say what becomes of them.
+        """
+
     def prepare(self, space: Space, console: Console) -> Prepared:
         """Prepare everything that the trials of a space need."""

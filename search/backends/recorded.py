@@ -104,6 +104,10 @@ class ReplayBackend:
         """Return this backend itself: its memory is recorded."""
         return self
 
+    def read(self, console: Console) -> ReplayBackend:
+        """Return this backend itself: there are no data."""
+        return self
+
     def prepare(self, space: Space, console: Console) -> ReplayBackend:
         """Return this backend itself: there is nothing to prepare."""
         return self

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from search.backends.base import Exporter, Scorer
+from search.backends.preparing import preparing
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import objectives_read
@@ -22,7 +23,9 @@ from trainables.data import (
     Dataset,
     FeatureCache,
     Few,
+    PreparedData,
     address_of,
+    bad_rows_as,
     default_encoders,
     in_words,
     input_sizes,
@@ -38,6 +41,7 @@ from trainables.memory.memo import PredictionMemo
 from trainables.plugin import Plugin
 from trainables.probe import Probes, predict_probe
 from trainables.progress import Tick
+from trainables.reading_settings import ReadingSettings
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
 from trainables.towers import EncoderSource, resolve_encoders
@@ -134,12 +138,14 @@ class TrainingBackend:
         dataset: The dataset.
         encoders: The encoder of each modality.
         predictor: Predicts memory.
+        data: The prepared data; None until they are read.
     """
 
     config: SearchConfig
     dataset: Dataset
     encoders: Mapping[str, EncoderSource]
     predictor: MemoryPredictor
+    data: PreparedData | None = None
 
     @classmethod
     def of(cls, config: SearchConfig) -> TrainingBackend:
@@ -224,6 +230,8 @@ class TrainingBackend:
         """Return the labels of a split's rows, encoded by the task; None if they have none."""
         if split not in self.dataset.labeled:
             return None
+        if self.data is not None:
+            return self.data.split(split).labels
         labels = self.dataset.labels(split, self.encoders)
         return labels if self.few is None or split != "train" else labels[self.few.rows(labels)]
 
@@ -233,9 +241,11 @@ class TrainingBackend:
         count = self.config.data.train_rows
         return None if count is None else Few(count, self.config.search.seed)
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, int]:
         """Number of rows of each split that are used."""
+        if self.data is not None:
+            return {split: len(self.data.split(split)) for split in SPLITS}
         counts = {split: self.dataset.count(split) for split in SPLITS}
         return counts if self.few is None else {**counts, "train": self.few.count}
 
@@ -243,13 +253,14 @@ class TrainingBackend:
     def details(self) -> Mapping[str, Any]:
         """Resolved sizes and poolings, counts of rows, and the fingerprints of dataset and encoders."""
         dataset, setting = self.dataset, self.predictor.setting
+        missing = missing_shares(dataset, self.encoders) if self.data is None else self.data.missing_shares
         return {
             **{f"resolved.{name}": value for name, value in setting.sizes.of(self.predictor.kinds).items()},
             "dataset.fingerprint": dataset.fingerprint,
             "task": self.task.in_words(),
             **{f"dataset.{name}": value for name, value in self.task.summary().items()},
             **{f"dataset.{split}": count for split, count in self.rows.items()},
-            **{f"dataset.{m}.missing": share for m, share in missing_shares(dataset, self.encoders).items()},
+            **{f"dataset.{m}.missing": share for m, share in missing.items()},
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
             **{f"encoder.{m}.pooling": encoder.pooling for m, encoder in self.encoders.items()},
         }
@@ -266,24 +277,36 @@ class TrainingBackend:
         """Return the same backend with its predictions for a GPU."""
         return replace(self, predictor=self.predictor.changed(**target.changes()))
 
-    def prepare(self, space: Space, console: Console) -> PreparedTraining:
-        """Prepare the dataset for the encoders."""
-        config, dataset, setting = self.config, self.dataset, self.predictor.setting
-        with console.status(f"preparing '{dataset.name}'") as status:
-            data = prepare(
-                dataset,
-                self.encoders,
-                setting.sizes,
-                few=self.few,
-                progress=lambda split, done, total: status.update(
-                    f"preparing '{dataset.name}': {split} {done:,} of {total:,}"
-                ),
+    @property
+    def reading(self) -> ReadingSettings:
+        """How the dataset is read."""
+        reading = self.config.reading
+        return replace(reading, bad_rows=bad_rows_as(reading.bad_rows, self.config.data.missing))
+
+    def read(self, console: Console) -> TrainingBackend:
+        """Return the same backend with the dataset prepared for the encoders."""
+        dataset, few = self.dataset, self.few
+        with preparing(dataset, console) as progress:
+            sizes = self.predictor.setting.sizes
+            data = prepare(dataset, self.encoders, sizes, few=few, reading=self.reading, progress=progress)
+        there = len(data.split("train"))
+        if few is not None and there < few.count:
+            raise UserError(
+                f"--train-rows {few.count:,}: dataset '{dataset.name}' has {there:,} training rows that can "
+                "be read"
             )
+        return replace(self, data=data)
+
+    def prepare(self, space: Space, console: Console) -> PreparedTraining:
+        """Prepare what trials need."""
+        if self.data is None:
+            return self.read(console).prepare(space, console)
+        config, data, setting = self.config, self.data, self.predictor.setting
         named, trial = config.data.dataset, config.trial
         spec = TrialSpec(
             # Workers run in other folders, in which a relative path would not be found.
             dataset=address_of(named),
-            reading=config.reading,
+            reading=self.reading,
             prepared=data.key,
             task=self.task.to_dict(),
             missing=config.data.missing,
@@ -306,7 +329,7 @@ class TrainingBackend:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
-        understood = in_words(dataset, self.encoders, self.rows)
+        understood = in_words(self.dataset, self.encoders, self.rows, data)
         return PreparedTraining(spec, self.predictor, self.rows, understood, self.untested is None)
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from trainables.data.included import DATASETS, address_of, open_dataset
 from trainables.data.kinds import KINDS
 from trainables.data.loader import Batch, Loader
 from trainables.data.matching import matched
-from trainables.data.missing import MISSING, without_missing
+from trainables.data.missing import MISSING, bad_rows_as, without_missing
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.readers import READERS
 from trainables.data.sizes import default_encoders, input_sizes
@@ -33,6 +33,7 @@ __all__ = [
     "PrefixFeatures",
     "PreparedData",
     "address_of",
+    "bad_rows_as",
     "default_encoders",
     "get_augmentation",
     "in_words",

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,61 +20,114 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds import Content, Convert, Facts, Kind, Unreadable
-from trainables.errors import UserError
+from trainables.data.kinds import Content, Convert, Converted, Facts, Kind, Unreadable
+from trainables.units import MIB
 
 #: Number of the cell that stands for a value that is missing.
 BLANK = 0
 
 _LOT = 512  # cells in a batch of a file, so that a cell's number determines its place
+_AHEAD = 64 * MIB  # contents that are converted together, at most
 
 
 class CellWriter:
     """Writes the blank and then the distinct cells of one modality of a split, as they first occur.
 
-    In memory it keeps a hash of each distinct cell, and at most ``_LOT`` contents.
+    Cells are converted in other threads while the next ones come. In memory are a hash of each distinct cell,
+    the values of at most ``_LOT`` cells, and contents of about twice ``_AHEAD`` bytes.
 
     Args:
         writer: Writes to the Arrow file.
         convert: Gives the cells' values by column.
+        ahead: Runs ``convert``.
+
+    Attributes:
+        bad: Why cells cannot be read, by their numbers.
+        warned: The first rows of cells that were read with warnings, with the warnings.
     """
 
-    def __init__(self, writer: pa.RecordBatchWriter, convert: Convert) -> None:
+    def __init__(self, writer: pa.RecordBatchWriter, convert: Convert, ahead: Executor) -> None:
+        self.bad: dict[int, Unreadable] = {}
+        self.warned: list[tuple[int, str]] = []
         self._writer = writer
         self._convert = convert
-        self._numbers: dict[bytes, int] = {digest(None): BLANK}
-        self._contents: list[Content] = [None]
-        self._rows: list[str] = ["the blank"]
+        self._ahead = ahead
+        self._numbers: dict[bytes, int] = {}
+        self._next = _Part()
+        self._converting: tuple[_Part, Future[Converted]] | None = None
+        self._lot: list[pa.RecordBatch] = []
+        self._take(None, 0)
 
-    def add(self, contents: Iterable[Content], rows: Iterable[str]) -> pa.Array:
+    def add(self, contents: Iterable[Content], first: int) -> pa.Array:
         """Take the cells of the next rows.
 
         Args:
             contents: The cells.
-            rows: A word for each row, for error messages.
+            first: Number of the first of these rows.
 
         Returns:
             The number of each row's cell.
         """
-        numbers = []
-        for content, row in zip(contents, rows, strict=True):
-            if isinstance(content, Unreadable):
-                raise UserError(f"{row}: {content.reason}")
-            new = len(self._numbers)
-            number = self._numbers.setdefault(digest(content), new)
-            numbers.append(number)
-            if number == new:
-                self._contents.append(content)
-                self._rows.append(row)
-            if len(self._contents) == _LOT:
-                self.flush()
-        return pa.array(numbers, pa.int32())
+        return pa.array((self._take(content, row) for row, content in enumerate(contents, first)), pa.int32())
 
     def flush(self) -> None:
         """Write the cells that are not yet written."""
-        if self._contents:
-            self._writer.write(pa.record_batch(self._convert(self._contents, self._rows)))
-            self._contents, self._rows = [], []
+        self._hand_over()
+        self._collect()
+        if self._lot:
+            self._write_lot()
+
+    def _take(self, content: Content, row: int) -> int:
+        """Return the number of a cell, which is stored if it is new."""
+        new = len(self._numbers)
+        number = self._numbers.setdefault(digest(content), new)
+        if number == new:
+            if isinstance(content, Unreadable):
+                self.bad[number], content = content, None
+            self._next.add(content, number, row)
+            if self._next.size >= _AHEAD or len(self._numbers) % _LOT == 0:
+                self._hand_over()
+        return number
+
+    def _hand_over(self) -> None:
+        """Let what was taken be converted, once what was handed over before is done."""
+        self._collect()
+        if self._next.contents:
+            self._converting = self._next, self._ahead.submit(self._convert, self._next.contents)
+            self._next = _Part()
+
+    def _collect(self) -> None:
+        """Wait for what is being converted."""
+        if self._converting is None:
+            return
+        (part, future), self._converting = self._converting, None
+        converted = future.result()
+        self.bad |= {part.numbers[place]: why for place, why in converted.bad.items()}
+        self.warned += [(part.rows[place], line) for place, said in converted.warned.items() for line in said]
+        self._lot.append(pa.record_batch(converted.columns))
+        if sum(batch.num_rows for batch in self._lot) == _LOT:
+            self._write_lot()
+
+    def _write_lot(self) -> None:
+        (batch,) = pa.Table.from_batches(self._lot).combine_chunks().to_batches()
+        self._writer.write(batch)
+        self._lot = []
+
+
+@dataclass
+class _Part:
+    """Cells that are converted together: their contents, numbers and first rows; and the contents' bytes."""
+
+    contents: list[Content] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, content: Content, number: int, row: int) -> None:
+        self.contents.append(content)
+        self.numbers.append(number)
+        self.rows.append(row)
+        self.size += sys.getsizeof(content)
 
 
 class Cells:
@@ -132,10 +188,10 @@ def digest(content: Content) -> bytes:
     """Return a hash of a cell's content; that of an empty cell equals no other."""
     if content is None:
         return b""
+    if isinstance(content, Unreadable):
+        content = repr(content)
     if isinstance(content, np.ndarray):
         data = repr(content.shape).encode() + content.tobytes()
-    elif isinstance(content, Unreadable):
-        data = content.reason.encode()
     else:
         data = content.encode() if isinstance(content, str) else content
     return hashlib.blake2b(data, digest_size=16).digest()

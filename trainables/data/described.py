@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from trainables.data.missing import missing_rows
+from trainables.data.prepared import PreparedData
 from trainables.data.rows import SomeRows
 from trainables.data.source import Dataset
 from trainables.data.splits import SPLITS
 from trainables.towers import EncoderSource
 
 
-def in_words(dataset: Dataset, encoders: Mapping[str, EncoderSource], rows: Mapping[str, int]) -> str:
+def in_words(
+    dataset: Dataset,
+    encoders: Mapping[str, EncoderSource],
+    rows: Mapping[str, int],
+    data: PreparedData | None = None,
+) -> str:
     """Return one line on a dataset: its rows, and the encoder and the missing values of each modality.
 
     Args:
         dataset: The dataset.
         encoders: The encoder of each modality in use.
         rows: Number of rows of each split that are used.
+        data: The dataset as it was prepared, which shows what cannot be read; None if it was not.
     """
     used = ", ".join(f"{count:,} {split}" for split, count in rows.items())
     stored = dataset.rows.rows if isinstance(dataset.rows, SomeRows) else dataset.rows
     left_out = sum(stored.count(split) - count for split, count in rows.items())
-    shares = missing_shares(dataset, encoders)
+    unreadable = 0 if data is None else data.left_out
+    shares = missing_shares(dataset, encoders) if data is None else data.missing_shares
     parts = []
     for modality, encoder in encoders.items():
         words = [encoder.name.rstrip("/").rpartition("/")[2]]
@@ -33,7 +41,9 @@ def in_words(dataset: Dataset, encoders: Mapping[str, EncoderSource], rows: Mapp
         if shares[modality]:
             words.append(f"{_percent(shares[modality])} missing")
         parts.append(f"{modality} ({', '.join(words)})")
-    left = f" ({left_out:,} left out)" if left_out else ""
+    counts = {"left out": left_out - unreadable, "left out: cannot be read": unreadable}
+    left = ", ".join(f"{count:,} {how}" for how, count in counts.items() if count)
+    left = f" ({left})" if left else ""
     return f"'{dataset.name}', rows: {used}{left}; {', '.join(parts)}"
 
 

@@ -16,6 +16,17 @@ from trainables.errors import UserError
 #: What becomes of them: the missing value is a blank of its kind, they are left out, or they are refused.
 MISSING = ("blank", "skip", "error")
 
+
+def bad_rows_as(bad_rows: str, missing: str) -> str:
+    """Return what becomes of rows that cannot be read, where these may count as missing.
+
+    Args:
+        bad_rows: One of ``BAD_ROWS``.
+        missing: One of ``MISSING``.
+    """
+    return missing if bad_rows == "missing" and missing != "blank" else bad_rows
+
+
 _NAMED = 3  # rows that an error message names
 
 

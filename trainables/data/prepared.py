@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,27 @@ from torch import Tensor
 
 from trainables.cache import ADVICE, build_once, cache_dir
 from trainables.cache.entries import entries_of, last_used, remove, size_of
+from trainables.data.bad_rows import (
+    BadCells,
+    BadRow,
+    bad_rows_of,
+    by_reason,
+    read_bad,
+    refuse,
+    rows_of,
+    write_bad,
+)
 from trainables.data.cells import BLANK, Cells, CellWriter, digest, read_batches, writing_batches
 from trainables.data.few import Few
-from trainables.data.kinds import KINDS
+from trainables.data.kinds import KINDS, Unreadable
 from trainables.data.source import Dataset
 from trainables.data.splits import SPLITS
+from trainables.data.warned import listening
 from trainables.disk import disk_full, free_space
+from trainables.errors import UserError
+from trainables.notices import tell
 from trainables.progress import Tick, no_tick
+from trainables.reading_settings import ReadingSettings
 from trainables.tasks import Task, get_task, read_task
 from trainables.towers import EncoderSource, InputSizes
 from trainables.units import GIB
@@ -34,7 +49,8 @@ from trainables.units import GIB
 #: Largest size of all prepared datasets together in bytes.
 LIMIT = 32 * GIB
 
-_FORMAT = 4  # increase when the layout below changes
+_FORMAT = 5  # increase when the layout below changes
+_BAD = "bad.json"
 _ROW_BYTES = 16  # of a row's label and numbers of cells, about
 
 Progress = Callable[[str, int, int], None]
@@ -45,15 +61,19 @@ class PreparedData:
     """A prepared dataset: a folder with ``prepared.json`` and Arrow files.
 
     Each split has a file with the distinct cells of each modality, and one with its rows: their labels, and
-    the numbers of their cells. Any process of the node can open it by its path alone.
+    the numbers of their cells. Cells that cannot be read have the values of the blank, and are listed in a
+    file with the reasons. What becomes of them is decided when the data are opened. Any process of the node
+    can open them by their path alone.
 
     Attributes:
         folder: The folder.
         few: The rows of the training split that are used; None uses all.
+        bad_rows: What becomes of rows that cannot be read; one of ``BAD_ROWS``.
     """
 
     folder: Path
     few: Few | None = None
+    bad_rows: str = "error"
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -67,9 +87,12 @@ class PreparedData:
 
     def key_of(self, split: str) -> str:
         """Return a text that determines the content of a split's cells."""
-        if self.few is None or split != "train":
-            return self.key
-        return f"{self.key}-{self.few.count}-{self.few.seed}"
+        parts = [self.key]
+        if self._bad_cells[split]:
+            parts.append(self.bad_rows)
+        if self.few is not None and split == "train":
+            parts += [str(self.few.count), str(self.few.seed)]
+        return "-".join(parts)
 
     def has_labels(self, split: str) -> bool:
         """Return whether the rows of a split have labels, without which they cannot be scored."""
@@ -77,10 +100,41 @@ class PreparedData:
 
     def split(self, name: str) -> PreparedSplit:
         """Open a split. Inputs are read only when rows are requested."""
-        split = PreparedSplit(self.folder, name, self.info)
+        bad = self._bad_cells[name]
+        split = PreparedSplit(self.folder, name, self.info, bad if self.bad_rows == "missing" else {})
+        if bad and self.bad_rows == "skip":
+            good = [~rows_of(split.index[modality], cells) for modality, cells in bad.items()]
+            split.keep(torch.stack(good).all(dim=0).nonzero()[:, 0])
         if self.few is not None and name == "train":
             split.keep(self.few.rows(split.labels))
         return split
+
+    @cached_property
+    def bad(self) -> list[BadRow]:
+        """The rows of all splits that cannot be read."""
+        found = []
+        for split, cells in self._bad_cells.items():
+            if cells:
+                found += bad_rows_of(split, PreparedSplit(self.folder, split, self.info).index, cells)
+        return found
+
+    @cached_property
+    def missing_shares(self) -> dict[str, float]:
+        """The share of rows, over all splits, in which each modality is missing."""
+        splits = [replace(self, few=None).split(split) for split in SPLITS]
+        return {
+            modality: 1 - torch.cat([split.present(modality) for split in splits]).double().mean().item()
+            for modality in self.info["modalities"]
+        }
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows that are left out because they cannot be read."""
+        return len({(bad.split, bad.row) for bad in self.bad}) if self.bad_rows == "skip" else 0
+
+    @cached_property
+    def _bad_cells(self) -> dict[str, BadCells]:
+        return read_bad(self.folder / _BAD)
 
 
 class PreparedSplit:
@@ -90,6 +144,7 @@ class PreparedSplit:
         folder: Folder of the prepared data.
         name: Name of the split.
         info: Description of the prepared data.
+        missing: Numbers of cells that count as missing, by modality.
 
     Attributes:
         labels: The rows' labels, shape (N,) or (N, K); (N, 0) if they have none, which no loss takes.
@@ -97,7 +152,13 @@ class PreparedSplit:
         index: For each modality, the number of each row's cell, shape (N,).
     """
 
-    def __init__(self, folder: Path, name: str, info: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        info: Mapping[str, Any],
+        missing: Mapping[str, Iterable[int]] = MappingProxyType({}),
+    ) -> None:
         batches = read_batches(_rows_path(folder, name))
         self.cells: dict[str, Cells] = {}
         self.index: dict[str, Tensor] = {}
@@ -105,7 +166,10 @@ class PreparedSplit:
             kind = KINDS[described["kind"]]
             self.cells[modality] = Cells(_cells_path(folder, name, modality), kind, described["facts"])
             numbers = np.concatenate([batch[modality].to_numpy() for batch in batches])
-            self.index[modality] = torch.from_numpy(numbers).long()
+            index = torch.from_numpy(numbers).long()
+            if modality in missing:
+                index = index.masked_fill(rows_of(index, missing[modality]), BLANK)
+            self.index[modality] = index
         if name in info.get("unlabeled", ()):
             self.labels = torch.empty(sum(batch.num_rows for batch in batches), 0)
         elif get_task(info["task"]).has_labels:
@@ -149,10 +213,13 @@ def prepare(
     *,
     task: Task | None = None,
     few: Few | None = None,
+    reading: ReadingSettings | None = None,
     progress: Progress | None = None,
     tick: Tick = no_tick,
 ) -> PreparedData:
     """Prepare a dataset for the given encoders, unless the cache already contains it.
+
+    All rows are read, whatever becomes of those that cannot be.
 
     Args:
         dataset: The dataset.
@@ -160,13 +227,16 @@ def prepare(
         sizes: Sizes to which the values of each kind are brought.
         task: The task that encodes the labels; None takes the dataset's.
         few: The rows of the training split that are used of the prepared data; None uses all.
+        reading: What becomes of rows that cannot be read, and the background of pictures.
         progress: Called with (split, rows done, rows of the split).
         tick: Called while another process that prepares the same makes progress.
 
     Raises:
         DiskFullError: If the disk has no space for it.
-        UserError: If the dataset lacks a modality or a row cannot be read. The message names the row.
+        UserError: If the dataset lacks a modality; if rows cannot be read, unless they may be left out or
+            count as missing, the message names them; or if no row of a split is left.
     """
+    reading = reading or ReadingSettings()
     dataset.require(encoders)
     task = task or dataset.task
     kinds = {modality: KINDS[dataset.modalities[modality].kind] for modality in encoders}
@@ -177,7 +247,7 @@ def prepare(
             modality: {
                 "column": dataset.modalities[modality].column,
                 "kind": kind.name,
-                "facts": kind.facts(dataset, modality, encoders[modality], sizes),
+                "facts": kind.facts(dataset, modality, encoders[modality], sizes, reading),
             }
             for modality, kind in sorted(kinds.items())
         },
@@ -195,12 +265,38 @@ def prepare(
             size = _size(dataset, info, lambda split, modality: _distinct(dataset, split, modality, progress))
         _make_room(folder, size)
         target.mkdir()
-        for split in SPLITS:
-            _write_split(dataset, split, task, encoders, info, target, progress)
+        with listening():
+            bad = {
+                split: _write_split(dataset, split, task, encoders, info, target, progress)
+                for split in SPLITS
+            }
+        write_bad(target / _BAD, bad)
         (target / "prepared.json").write_text(json.dumps(info))
 
     build_once(folder / key, build, tick)
-    return PreparedData(folder / key, few)
+    data = PreparedData(folder / key, few, reading.bad_rows)
+    if data.bad:
+        _check_bad(dataset, data)
+    return data
+
+
+def _check_bad(dataset: Dataset, data: PreparedData) -> None:
+    """Refuse bad rows if the user does not say otherwise, or if nothing would be left without them."""
+    if data.bad_rows == "error":
+        raise refuse(dataset, data.bad)
+    everything = PreparedData(data.folder, bad_rows=data.bad_rows)
+    for split in SPLITS:
+        of_split = [bad for bad in data.bad if bad.split == split]
+        rows = everything.split(split)
+        none_left = f"--bad-rows {data.bad_rows}: dataset '{dataset.name}': no row of the {split} split"
+        if not len(rows):
+            raise UserError(f"{none_left} can be read: {by_reason(dataset, of_split)}")
+        for modality in {bad.modality for bad in of_split}:
+            if not rows.present(modality).any():
+                of_modality = [bad for bad in of_split if bad.modality == modality]
+                raise UserError(
+                    f"{none_left} has {modality} that can be read: {by_reason(dataset, of_modality)}"
+                )
 
 
 def _rows_path(folder: Path, split: str) -> Path:
@@ -219,18 +315,20 @@ def _write_split(
     info: Mapping[str, Any],
     folder: Path,
     progress: Progress | None,
-) -> None:
+) -> BadCells:
+    """Write the files of a split, and return the cells that cannot be read."""
     where = f"dataset '{dataset.name}', {split} row"
     total = dataset.count(split)
     done = 0
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
+        ahead = stack.enter_context(ThreadPoolExecutor(len(encoders)))
         writers = {}
         for modality, encoder in encoders.items():
             kind, facts = KINDS[dataset.modalities[modality].kind], info["modalities"][modality]["facts"]
             path = _cells_path(folder, split, modality)
             file = stack.enter_context(writing_batches(path, kind.schema(facts)))
-            writers[modality] = CellWriter(file, kind.convert(encoder, facts, pool))
+            writers[modality] = CellWriter(file, kind.convert(encoder, facts, pool), ahead)
         label = _label_fields(task) if split in dataset.labeled else {}
         schema = pa.schema({**label, **dict.fromkeys(writers, pa.int32())})
         rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
@@ -240,15 +338,22 @@ def _write_split(
             if label:
                 labels = task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
                 stored["label"] = _stored_labels(labels)
-            rows = [f"{where} {done + i}" for i in range(batch.num_rows)]
             for modality, writer in writers.items():
-                stored[modality] = writer.add(dataset.contents(modality, batch), rows)
+                stored[modality] = writer.add(dataset.contents(modality, batch), done)
             rows_file.write(pa.record_batch(stored, schema=schema))
             done += batch.num_rows
             if progress:
                 progress(split, done, total)
         for writer in writers.values():
             writer.flush()
+    warned = [
+        BadRow(split, row, modality, Unreadable(line))
+        for modality, writer in writers.items()
+        for row, line in writer.warned
+    ]
+    if warned:
+        tell(f"dataset '{dataset.name}': read with warnings: {by_reason(dataset, warned)}")
+    return {modality: writer.bad for modality, writer in writers.items()}
 
 
 def _size(dataset: Dataset, info: Mapping[str, Any], cells: Callable[[str, str], int]) -> int:

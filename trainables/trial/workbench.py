@@ -234,7 +234,7 @@ def shared_tower(modality: str, source: str, pooling: str, kind: str, attention:
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
     folder = cache_dir() / "prepared" / spec.prepared
     if ready(folder, tick=tick):
-        return PreparedData(folder, spec.few)
+        return PreparedData(folder, spec.few, spec.reading.bad_rows)
     # This is the first trial on a node other than the one that started the search.
     return prepare(
         without_missing(
@@ -246,6 +246,7 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         spec.setting.sizes,
         task=read_task(spec.task),
         few=spec.few,
+        reading=spec.reading,
         progress=lambda *_: tick(),
         tick=tick,
     )

@@ -156,17 +156,24 @@ def test_inputs_have_the_shapes_that_memory_is_predicted_for(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"no sound", "train row 1: the sound cannot be decoded"),
-        (b"", "train row 1: the sound cannot be decoded"),
-        (wav(np.zeros(0)), "train row 1: the sound has no samples"),
-        (wav(np.full(9, np.nan), subtype="FLOAT"), "train row 1: the sound has a sample that is not finite"),
+        (b"no sound", "text"),
+        (b"", "empty, 0 bytes"),
+        (wav(tone())[:1000], "a sound that is cut off"),
+        (wav(np.zeros(0)), "a sound without samples"),
+        (wav(np.full(9, np.nan), subtype="FLOAT"), "a sound with a sample that is not finite"),
+        (wav(tone())[:24] + b"\xff\xff\xff\x7f" + wav(tone())[28:], "a sound of an odd rate"),
     ],
 )
 def test_a_sound_that_cannot_be_read_names_its_row(
     tmp_path: Path, tiny_encoders: dict[str, Path], content: bytes, complaint: str
 ) -> None:
-    with pytest.raises(UserError, match=complaint):
-        _prepare(tmp_path / "d", tiny_encoders["whisper"], [wav(tone()), content])
+    with pytest.raises(UserError, match=rf"1 of 8 rows .*: 1 sound: {complaint} \(train row 1\b"):
+        _prepare(
+            tmp_path / "d",
+            tiny_encoders["whisper"],
+            [wav(tone())] * 3,
+            train=columns(2, text=None, image=None, audio=[wav(tone()), content]),
+        )
 
 
 def test_columns_of_the_datasets_library(tmp_path: Path, tiny_encoders: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from trainables.data.kinds.audio import Audio
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, Unreadable
+from trainables.data.kinds.base import Content, Convert, Converted, Facts, Kind, Unreadable
 from trainables.data.kinds.features import Features
 from trainables.data.kinds.image import Image
 from trainables.data.kinds.text import Text, load_tokenizer, typical_text_length
@@ -28,6 +28,7 @@ __all__ = [
     "KINDS",
     "Content",
     "Convert",
+    "Converted",
     "Facts",
     "Kind",
     "Unreadable",

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from itertools import repeat
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,21 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, first_ones, holds_files
-from trainables.errors import UserError
+from trainables.data.contents import missing_end
+from trainables.data.kinds.base import (
+    Content,
+    Convert,
+    Converted,
+    Facts,
+    Kind,
+    UnreadableError,
+    decoded,
+    file_bytes,
+    first_ones,
+    holds_files,
+    not_decoded,
+)
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
 from trainables.towers.speech import SAMPLE_RATE, WhisperTower, frames_of
 
@@ -28,6 +41,8 @@ _FULL = 32767
 _HOP = SAMPLE_RATE // WhisperTower.FRAME_RATE
 #: Seconds that are decoded beyond those that are kept, so that the filter of resampling sees no end.
 _BEYOND = 0.1
+#: Samples a second of sounds that are decoded. A damaged file may state billions.
+_RATES = range(1_000, 1_000_000)
 
 
 class Audio(Kind):
@@ -39,6 +54,7 @@ class Audio(Kind):
     """
 
     name = "audio"
+    noun = "sound"
     expected = "binary (encoded sound files), or string (paths of such files)"
     of_files = True
 
@@ -50,7 +66,14 @@ class Audio(Kind):
         """Return the bytes of the files; a struct has them in its field ``bytes``."""
         return list(map(file_bytes, values.to_pylist()))
 
-    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+    def facts(
+        self,
+        dataset: Dataset,
+        modality: str,
+        encoder: EncoderSource,
+        sizes: InputSizes,
+        reading: ReadingSettings,
+    ) -> Facts:
         """Return the number of samples, and what the encoder gets of them.
 
         Returns:
@@ -81,11 +104,13 @@ class Audio(Kind):
         samples, bands = int(facts["samples"]), facts["bands"]
         extractor = WhisperFeatureExtractor(feature_size=bands) if bands else None
 
-        def convert(sounds: list[Content], rows: list[str]) -> dict[str, pa.Array]:
-            decoded = list(pool.map(_waveform, sounds, repeat(samples), rows))
-            lengths = np.array([len(sound) for sound in decoded])
+        silence = np.zeros(samples, dtype=np.float32)
+
+        def convert(sounds: list[Content]) -> Converted:
+            waves, bad, _ = decoded(pool, partial(_waveform, samples=samples), sounds, silence)
+            lengths = np.array([len(wave) for wave in waves])
             padded = np.zeros((len(sounds), samples), dtype=np.float32)
-            for row, sound in zip(padded, decoded, strict=True):
+            for row, sound in zip(padded, waves, strict=True):
                 row[: len(sound)] = sound
             if extractor is None:
                 values = np.round(padded.clip(-1, 1) * _FULL).astype(np.int16)
@@ -97,10 +122,11 @@ class Audio(Kind):
                 values = np.stack(values)[..., : samples // _HOP]
                 lengths = np.maximum(lengths // _HOP, 1)
             flat = pa.array(values.ravel())
-            return {
+            columns = {
                 "values": pa.FixedSizeListArray.from_arrays(flat, math.prod(_shape(facts))),
                 "length": pa.array(lengths.astype(np.int32)),
             }
+            return Converted(columns, bad)
 
         return convert
 
@@ -146,25 +172,27 @@ def _shape(facts: Facts) -> tuple[int, ...]:
     return (facts["bands"], facts["samples"] // _HOP) if facts["bands"] else (facts["samples"],)
 
 
-def _waveform(data: Content, samples: int, where: str) -> np.ndarray:
+def _waveform(data: bytes, samples: int) -> np.ndarray:
     """Return the first ``samples`` samples of a sound file at ``SAMPLE_RATE``, or all if there are fewer."""
-    if data is None:
-        return np.zeros(samples, dtype=np.float32)
     import soundfile
     from scipy.signal import resample_poly
 
-    assert isinstance(data, bytes)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate = file.samplerate
+            if rate not in _RATES:
+                raise UnreadableError("a sound of an odd rate", f"{rate:,} samples a second")
             needed = math.ceil((samples / SAMPLE_RATE + _BEYOND) * rate)
             channels = file.read(needed, dtype="float32", always_2d=True)
+            whole = len(channels) >= min(needed, file.frames)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: the sound cannot be decoded ({error})") from error
+        raise not_decoded(data, "sound", error) from error
+    if not whole or missing_end(data):
+        raise UnreadableError("a sound that is cut off", missing_end(data) or "")
     if not len(channels):
-        raise UserError(f"{where}: the sound has no samples")
+        raise UnreadableError("a sound without samples")
     if not np.isfinite(channels).all():
-        raise UserError(f"{where}: the sound has a sample that is not finite")
+        raise UnreadableError("a sound with a sample that is not finite")
     common = math.gcd(rate, SAMPLE_RATE)
     wave = resample_poly(channels.mean(axis=1), SAMPLE_RATE // common, rate // common)
     return np.asarray(wave[:samples], dtype=np.float32)

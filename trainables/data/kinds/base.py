@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,12 @@ import torch
 from torch import Tensor
 
 from trainables.cache import build_once, cache_dir
+from trainables.data.contents import missing_end, what_is
+from trainables.data.warned import heard
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from trainables.data.source import Dataset
@@ -28,19 +34,48 @@ class Unreadable:
     """What stands in the place of a content that cannot be read.
 
     Attributes:
-        reason: Why, in words that follow the number of such rows: "no such file in pictures".
+        reason: Why, in words by which such contents are counted: "no such file in pictures".
+        detail: What differs between contents of one reason: "ends after 512 bytes".
     """
 
     reason: str
+    detail: str = ""
+
+
+class UnreadableError(Exception):
+    """A content cannot be read.
+
+    Args:
+        reason: See ``Unreadable``.
+        detail: See ``Unreadable``.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.content = Unreadable(reason, detail)
 
 
 #: What one cell holds: a text, the bytes of a file, vectors (T, F), None if the value is missing, or why it
 #: cannot be read.
 Content = str | bytes | np.ndarray | Unreadable | None
 
-#: Function of the contents of cells, and of a word for the row of each, for error messages. It returns the
-#: cells' values by column. It raises ``UserError`` for a content that cannot be read.
-Convert = Callable[[list[Content], list[str]], dict[str, pa.Array]]
+
+class Converted(NamedTuple):
+    """Cells as they are stored.
+
+    Attributes:
+        columns: Their values by column. What cannot be read has the values of the blank.
+        bad: The places of what cannot be read, with the reasons.
+        warned: The places of what was read with a warning, with the warnings.
+    """
+
+    columns: dict[str, pa.Array]
+    bad: Mapping[int, Unreadable] = MappingProxyType({})
+    warned: Mapping[int, list[str]] = MappingProxyType({})
+
+
+#: Function of the contents of cells, none of which is ``Unreadable``.
+Convert = Callable[[list[Content]], Converted]
 
 #: What is known of the cells of one modality: sizes and numbers that its stored values depend on; JSON.
 Facts = Mapping[str, Any]
@@ -55,6 +90,9 @@ class Kind(ABC):
 
     #: Name of the kind, which is that of the encoders' modality.
     name: ClassVar[str]
+
+    #: One value, in words.
+    noun: ClassVar[str]
 
     #: The columns that it takes, in words, for error messages.
     expected: ClassVar[str]
@@ -71,10 +109,17 @@ class Kind(ABC):
 
     @abstractmethod
     def contents(self, values: pa.Array) -> list[Content]:
-        """Return the contents of some cells; None for a value that is missing."""
+        """Return the contents of some cells; None for a value that is missing, and why one is unreadable."""
 
     @abstractmethod
-    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+    def facts(
+        self,
+        dataset: Dataset,
+        modality: str,
+        encoder: EncoderSource,
+        sizes: InputSizes,
+        reading: ReadingSettings,
+    ) -> Facts:
         """Return what the stored values of a modality depend on, beside the dataset's content."""
 
     @abstractmethod
@@ -133,6 +178,54 @@ def file_bytes(value: Any) -> bytes | Unreadable | None:
     if not isinstance(value, dict):
         return value
     return Unreadable(value["error"]) if value.get("error") is not None else value.get("bytes")
+
+
+def decoded(
+    pool: Executor, decode: Callable[[Any], T], contents: list[Content], blank: T
+) -> tuple[list[T], dict[int, Unreadable], dict[int, list[str]]]:
+    """Return what a function makes of each content, what it cannot read, and with which warnings it reads.
+
+    Args:
+        pool: The threads in which it runs.
+        decode: The function. It raises ``UnreadableError``.
+        contents: The contents.
+        blank: What stands in the place of what is missing or cannot be read.
+    """
+
+    def tried(content: Content) -> tuple[T, Unreadable | None, list[str]]:
+        if content is None:
+            return blank, None, []
+        with heard() as lines:
+            try:
+                return decode(content), None, lines
+            except UnreadableError as error:
+                return blank, error.content, []
+
+    values, bad, warned = zip(*pool.map(tried, contents), strict=True)
+    return (
+        list(values),
+        {place: why for place, why in enumerate(bad) if why is not None},
+        {place: lines for place, lines in enumerate(warned) if lines},
+    )
+
+
+def not_decoded(data: bytes, wanted: str, error: Exception) -> UnreadableError:
+    """Return the error for bytes that do not decode; it says what they are.
+
+    Args:
+        data: The bytes.
+        wanted: What they should be: ``picture`` or ``sound``.
+        error: What the decoder says.
+    """
+    found, which = what_is(data)
+    if found != wanted:
+        return UnreadableError(which)
+    if end := missing_end(data):
+        return UnreadableError(f"{which} that is cut off", end)
+    said = " ".join(str(error).split())
+    if "cannot identify" in said:  # with the address of an object
+        return UnreadableError(f"{which} that is damaged or cannot be decoded here")
+    return UnreadableError(f"{which} that is damaged", said)
 
 
 def first_ones(lengths: np.ndarray | Tensor, most: int) -> Tensor:

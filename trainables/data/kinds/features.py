@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,18 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, first_ones, measured
+from trainables.data.kinds.base import (
+    Content,
+    Convert,
+    Converted,
+    Facts,
+    Kind,
+    Unreadable,
+    first_ones,
+    measured,
+)
 from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
 
 if TYPE_CHECKING:
@@ -30,6 +41,7 @@ class Features(Kind):
     """
 
     name = "features"
+    noun = "value"
     expected = "a list of numbers, or a list of such lists"
 
     def takes(self, column: pa.DataType) -> bool:
@@ -39,10 +51,17 @@ class Features(Kind):
         return inner is not None and (pa.types.is_floating(inner) or pa.types.is_integer(inner))
 
     def contents(self, values: pa.Array) -> list[Content]:
-        """Return the vectors (T, F) of each cell in float32."""
+        """Return the vectors (T, F) of each cell in float32, all of which are finite."""
         return [_vectors(value) for value in values]
 
-    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+    def facts(
+        self,
+        dataset: Dataset,
+        modality: str,
+        encoder: EncoderSource,
+        sizes: InputSizes,
+        reading: ReadingSettings,
+    ) -> Facts:
         """Return the number of vectors to which cells are cut or padded, and each feature's statistics.
 
         Raises:
@@ -71,25 +90,26 @@ class Features(Kind):
             np.array(facts["std"], np.float32),
         )
 
-        def convert(cells: list[Content], rows: list[str]) -> dict[str, pa.Array]:
+        def convert(cells: list[Content]) -> Converted:
             values = np.zeros((len(cells), length, len(mean)), dtype=np.float32)
             lengths = np.zeros(len(cells), dtype=np.int32)
-            for number, (cell, row) in enumerate(zip(cells, rows, strict=True)):
+            bad = {}
+            for number, cell in enumerate(cells):
                 if cell is None:
                     continue
                 assert isinstance(cell, np.ndarray)
                 if cell.shape[1] != len(mean):
-                    raise UserError(f"{row}: a vector has {cell.shape[1]} numbers, not {len(mean)}")
-                if not np.isfinite(cell).all():
-                    raise UserError(f"{row}: a vector has a number that is not finite")
+                    bad[number] = Unreadable(f"a vector of {cell.shape[1]} numbers, not {len(mean)}")
+                    continue
                 part = (cell[:length] - mean) / std
                 values[number, : len(part)] = part
                 lengths[number] = len(part)
             flat = pa.array(values.ravel())
-            return {
+            columns = {
                 "values": pa.FixedSizeListArray.from_arrays(flat, length * len(mean)),
                 "vectors": pa.array(lengths),
             }
+            return Converted(columns, bad)
 
         return convert
 
@@ -120,43 +140,58 @@ class Features(Kind):
 def column_facts(dataset: Dataset, modality: str) -> Facts:
     """Return what the training split shows of a modality of features.
 
+    Vectors have the size that most samples have; others cannot be used.
+
     Returns:
         ``mean`` and ``std`` of each of the F features over all vectors; ``length``, the largest number of
         vectors of a sample.
 
     Raises:
-        UserError: If no row has a vector, or if the vectors have different sizes.
+        UserError: If no row has a vector that can be used.
     """
     column = dataset.modalities[modality].column
 
     def measure() -> Facts:
-        count, longest = 0, 0
-        total = squares = np.zeros(0)
-        for batch in dataset.batches("train", [column]):
-            for cell in Features().contents(batch[column]):
-                if cell is None:
-                    continue
-                assert isinstance(cell, np.ndarray)
-                vectors = cell.astype(np.float64)
-                if not count:
-                    total = squares = np.zeros(vectors.shape[1])
-                if vectors.shape[1] != len(total):
-                    raise UserError(
-                        f"dataset '{dataset.name}': vectors in column '{column}' have {len(total)} and "
-                        f"{vectors.shape[1]} numbers; all must have the same"
-                    )
-                count, longest = count + len(vectors), max(longest, len(vectors))
-                total, squares = total + vectors.sum(axis=0), squares + (vectors**2).sum(axis=0)
-        if not count:
-            raise UserError(f"dataset '{dataset.name}': column '{column}' has no vector in the train split")
-        mean = total / count
-        with np.errstate(invalid="ignore"):  # numbers that are not finite are refused with their row
-            std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        cells = (
+            cell
+            for batch in dataset.batches("train", [column])
+            for cell in Features().contents(batch[column])
+            if isinstance(cell, np.ndarray)
+        )
+        of_size: dict[int, _Sums] = {}
+        for cell in cells:
+            of_size.setdefault(cell.shape[1], _Sums()).add(cell.astype(np.float64))
+        if not of_size:
+            raise UserError(
+                f"dataset '{dataset.name}': column '{column}' has no usable vector in the train split"
+            )
+        sums = max(of_size.values(), key=lambda sums: sums.cells)
+        mean = np.asarray(sums.total / sums.vectors)
+        std = np.sqrt(np.maximum(sums.squares / sums.vectors - mean**2, 0))
         std[std < _LEAST * np.maximum(np.abs(mean), 1)] = 1
-        return {"length": longest, "mean": mean.tolist(), "std": std.tolist()}
+        return {"length": sums.longest, "mean": mean.tolist(), "std": std.tolist()}
 
     found: Facts = measured(dataset, modality, "features", measure)
     return found
+
+
+@dataclass
+class _Sums:
+    """Sums over the vectors of one size."""
+
+    cells: int = 0
+    vectors: int = 0
+    longest: int = 0
+    total: np.ndarray | float = 0.0
+    squares: np.ndarray | float = 0.0
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Add those of a cell (T, F)."""
+        self.cells += 1
+        self.vectors += len(vectors)
+        self.longest = max(self.longest, len(vectors))
+        self.total = self.total + vectors.sum(axis=0)
+        self.squares = self.squares + (vectors**2).sum(axis=0)
 
 
 def _item(column: pa.DataType) -> pa.DataType | None:
@@ -165,15 +200,19 @@ def _item(column: pa.DataType) -> pa.DataType | None:
     return column.value_type if any(check(column) for check in lists) else None
 
 
-def _vectors(value: pa.Scalar) -> np.ndarray | None:
+def _vectors(value: pa.Scalar) -> Content:
     """Return a cell's vectors (T, F); None if there is none."""
     if not value.is_valid or not len(value.values):
         return None
     values = value.values
     if _item(values.type) is None:
-        return values.to_numpy(zero_copy_only=False).astype(np.float32)[None]
-    rows = [vector.values.to_numpy(zero_copy_only=False) for vector in values if vector.is_valid]
-    if len({len(row) for row in rows}) > 1:
-        # the size that differs is refused where the cell is converted, with the row's number
-        rows = [row for row in rows if len(row) != len(rows[0])][:1]
-    return np.stack(rows).astype(np.float32) if rows else None
+        rows = [values.to_numpy(zero_copy_only=False)]
+    else:
+        rows = [vector.values.to_numpy(zero_copy_only=False) for vector in values if vector.is_valid]
+    sizes = sorted({len(row) for row in rows})
+    if len(sizes) > 1:
+        return Unreadable("vectors of different sizes", f"{sizes[0]} and {sizes[-1]} numbers")
+    if not rows:
+        return None
+    vectors = np.stack(rows).astype(np.float32)
+    return vectors if np.isfinite(vectors).all() else Unreadable("a number that is not finite")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from itertools import repeat
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import torch
-from PIL import ImageOps
+from PIL import ImageColor
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, file_bytes, holds_files
+from trainables.data.kinds.base import (
+    Content,
+    Convert,
+    Converted,
+    Facts,
+    Kind,
+    decoded,
+    file_bytes,
+    holds_files,
+)
+from trainables.data.kinds.pixels import square
 from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
 
 if TYPE_CHECKING:
@@ -26,10 +35,11 @@ if TYPE_CHECKING:
 class Image(Kind):
     """Encoded image files. The blank is an image of the mean color.
 
-    Images are resized so that their shorter side has the wanted length, and then cropped at the centre.
+    ``square`` says how they are decoded, resized and cropped.
     """
 
     name = "image"
+    noun = "picture"
     expected = "binary (encoded image files), or string (paths of such files)"
     of_files = True
     pixels = "pixels"
@@ -42,10 +52,26 @@ class Image(Kind):
         """Return the bytes of the files; a struct has them in its field ``bytes``."""
         return list(map(file_bytes, values.to_pylist()))
 
-    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
-        """Return the side of the square in pixels, and the mean and deviation of pixels in training."""
+    def facts(
+        self,
+        dataset: Dataset,
+        modality: str,
+        encoder: EncoderSource,
+        sizes: InputSizes,
+        reading: ReadingSettings,
+    ) -> Facts:
+        """Return the side of the square in pixels, the background, and the pixels' statistics in training.
+
+        Returns:
+            ``size``; ``background``, what transparent pictures are laid on, as red, green and blue; ``mean``
+            and ``std``, the mean and deviation of pixels.
+
+        Raises:
+            UserError: If the background is no color.
+        """
         mean, std = _statistics(encoder)
-        return {"size": sizes.image_size, "mean": mean, "std": std}
+        background = _color(reading.background)
+        return {"size": sizes.image_size, "background": background, "mean": mean, "std": std}
 
     def schema(self, facts: Facts) -> pa.Schema:
         """Return the column of pixels."""
@@ -54,11 +80,16 @@ class Image(Kind):
     def convert(self, encoder: EncoderSource, facts: Facts, pool: Executor) -> Convert:
         """Return the function that decodes images."""
         size = facts["size"]
-        blank = np.round(255 * np.array(facts["mean"])).clip(0, 255).astype(np.uint8)
+        mean_color = np.round(255 * np.array(facts["mean"])).clip(0, 255).astype(np.uint8)
+        blank = np.broadcast_to(mean_color, (size, size, 3))
+        decode = partial(square, size=size, background=tuple(facts["background"]))
 
-        def convert(images: list[Content], rows: list[str]) -> dict[str, pa.Array]:
-            pixels = pool.map(_pixels, images, repeat(size), repeat(blank), rows)
-            return {"pixels": pa.array(list(pixels), type=pa.binary(3 * size**2))}
+        def convert(images: list[Content]) -> Converted:
+            squares, bad, warned = decoded(pool, decode, images, blank)
+            pixels = np.stack(squares, out=np.empty((len(images), size, size, 3), np.uint8))
+            buffers, kind = [None, pa.py_buffer(pixels)], pa.binary(3 * size**2)
+            columns = {"pixels": pa.FixedSizeBinaryArray.from_buffers(kind, len(images), buffers)}
+            return Converted(columns, bad, warned)
 
         return convert
 
@@ -80,24 +111,15 @@ class Image(Kind):
         return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
 
 
-def _pixels(data: bytes | None, size: int, blank: np.ndarray, where: str) -> bytes:
-    if data is None:
-        return np.tile(blank, size * size).tobytes()
+def _color(name: str) -> list[int]:
+    """Return red, green and blue, from 0 to 255, of a color that Pillow knows."""
     try:
-        with PIL.Image.open(io.BytesIO(data)) as stored:
-            image = ImageOps.exif_transpose(stored)
-            if image.mode.startswith("I;16"):
-                # convert would clip 16-bit values to 8 bits instead of scaling them
-                picture = image.point(lambda value: value / 256).convert("L").convert("RGB")
-            else:
-                picture = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: the image cannot be decoded ({error})") from error
-    scale = size / min(picture.size)
-    width, height = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = picture.resize((width, height), PIL.Image.Resampling.BICUBIC)
-    return resized.crop((left, top, left + size, top + size)).tobytes()
+        red, green, blue, *alpha = ImageColor.getrgb(name)
+    except ValueError:
+        alpha = [0]
+    if alpha not in ([], [255]):
+        raise UserError(f"--background {name}: is no color; give a name such as white, or #RRGGBB")
+    return [red, green, blue]
 
 
 def _statistics(encoder: EncoderSource) -> tuple[list[float], list[float]]:

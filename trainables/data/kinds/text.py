@@ -11,8 +11,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Facts, Kind, first_ones, measured
+from trainables.data.kinds.base import Content, Convert, Converted, Facts, Kind, first_ones, measured
 from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Text(Kind):
     """Strings. The blank is the empty text."""
 
     name = "text"
+    noun = "text"
     expected = "string"
 
     def takes(self, column: pa.DataType) -> bool:
@@ -37,7 +39,14 @@ class Text(Kind):
         texts: list[Content] = values.to_pylist()
         return texts
 
-    def facts(self, dataset: Dataset, modality: str, encoder: EncoderSource, sizes: InputSizes) -> Facts:
+    def facts(
+        self,
+        dataset: Dataset,
+        modality: str,
+        encoder: EncoderSource,
+        sizes: InputSizes,
+        reading: ReadingSettings,
+    ) -> Facts:
         """Return the number of tokens to which texts are cut or padded, and the encoder's fingerprint."""
         return {"length": sizes.text_length, "tokenizer": encoder.fingerprint()}
 
@@ -49,17 +58,19 @@ class Text(Kind):
         """Return the function that tokenises texts."""
         tokenizer, length = load_tokenizer(encoder), facts["length"]
 
-        def convert(texts: list[Content], _: list[str]) -> dict[str, pa.Array]:
+        def convert(texts: list[Content]) -> Converted:
             filled = ["" if text is None else text for text in texts]
             encoded = tokenizer(filled, truncation=True, max_length=length, padding="max_length")
             ids = np.asarray(encoded["input_ids"], dtype=np.int32)
             # A tokeniser without special tokens turns an empty text into padding only. One position then
             # counts as real, because attention needs at least one real token.
             lengths = np.maximum(np.asarray(encoded["attention_mask"]).sum(axis=1), 1)
-            return {
-                "ids": pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length),
-                "tokens": pa.array(lengths.astype(np.int32)),
-            }
+            return Converted(
+                {
+                    "ids": pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), length),
+                    "tokens": pa.array(lengths.astype(np.int32)),
+                }
+            )
 
         return convert
 

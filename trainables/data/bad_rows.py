@@ -1,0 +1,119 @@
+"""Rows that cannot be read: found while a dataset is prepared, and kept with the prepared data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.data.kinds import KINDS, Unreadable
+from trainables.data.source import Dataset
+from trainables.data.splits import SPLITS
+from trainables.errors import UserError
+
+#: Rows that a message names for each reason.
+_NAMED = 3
+
+#: Why cells of a split cannot be read, by modality and number of the cell.
+BadCells = Mapping[str, Mapping[int, Unreadable]]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row in which the value of a modality cannot be read, or was read with a warning.
+
+    Attributes:
+        split: Name of the split.
+        row: Number of the row.
+        modality: The modality.
+        why: Why it cannot be read, or what was warned of.
+    """
+
+    split: str
+    row: int
+    modality: str
+    why: Unreadable
+
+
+def write_bad(path: Path, bad: Mapping[str, BadCells]) -> None:
+    """Write the bad cells of each split to a file."""
+    content = {
+        split: {m: [(cell, *astuple(why)) for cell, why in of.items()] for m, of in found.items()}
+        for split, found in bad.items()
+    }
+    path.write_text(json.dumps(content))
+
+
+def read_bad(path: Path) -> dict[str, BadCells]:
+    """Return the bad cells that ``write_bad`` has written. Modalities without any are left out."""
+    return {
+        split: {m: {cell: Unreadable(*why) for cell, *why in of} for m, of in found.items() if of}
+        for split, found in json.loads(path.read_text()).items()
+    }
+
+
+def rows_of(index: Tensor, cells: Iterable[int]) -> Tensor:
+    """Return whether the cell of each row is one of some cells, shape (N,).
+
+    Args:
+        index: The number of each row's cell, shape (N,).
+        cells: Numbers of cells.
+    """
+    return torch.isin(index, torch.tensor(list(cells), dtype=index.dtype))
+
+
+def bad_rows_of(split: str, index: Mapping[str, Tensor], bad: BadCells) -> list[BadRow]:
+    """Return the rows of a split that have bad cells.
+
+    Args:
+        split: Name of the split.
+        index: For each modality, the number of each row's cell, shape (N,).
+        bad: The bad cells.
+    """
+    return [
+        BadRow(split, int(row), modality, cells[int(index[modality][row])])
+        for modality, cells in bad.items()
+        for row in rows_of(index[modality], cells).nonzero()[:, 0]
+    ]
+
+
+def refuse(dataset: Dataset, bad: list[BadRow]) -> UserError:
+    """Return the error that names bad rows by reason, and the ways out."""
+    rows, total = len({(found.split, found.row) for found in bad}), sum(map(dataset.count, SPLITS))
+    return UserError(
+        f"dataset '{dataset.name}': {rows:,} of {total:,} rows cannot be read: {by_reason(dataset, bad)}. "
+        "--bad-rows skip leaves such rows out; missing takes what cannot be read as missing"
+    )
+
+
+def by_reason(dataset: Dataset, bad: list[BadRow]) -> str:
+    """Return rows in words, those of one reason together: how many there are, and the first ones."""
+    groups: dict[tuple[str, str], list[BadRow]] = {}
+    for found in bad:
+        groups.setdefault((found.modality, found.why.reason), []).append(found)
+    named = [found for alike in groups.values() for found in alike[:_NAMED]]
+    words = _words(dataset, named)
+    parts = []
+    for (modality, reason), alike in groups.items():
+        kind = dataset.modalities[modality].kind
+        of = "" if modality == kind else f" of {modality}"
+        noun = KINDS[kind].noun + ("s" if len(alike) > 1 else "")
+        first = [words[found] for found in alike[:_NAMED]]
+        more = [f"{len(alike) - _NAMED:,} more"] if len(alike) > _NAMED else []
+        parts.append(f"{len(alike):,} {noun}{of}: {reason} ({'; '.join(first + more)})")
+    return ", ".join(parts)
+
+
+def _words(dataset: Dataset, bad: list[BadRow]) -> dict[BadRow, str]:
+    """Return what the user calls rows, with what is particular to each."""
+    words = {}
+    for split in SPLITS:
+        of_split = [found for found in bad if found.split == split]
+        called = dataset.rows.words(split, [found.row for found in of_split])
+        for found, word in zip(of_split, called, strict=True):
+            words[found] = f"{word}, {found.why.detail}" if found.why.detail else word
+    return words
