@@ -86,7 +86,8 @@ def refuse(dataset: Dataset, bad: list[BadRow]) -> UserError:
     rows, total = len({(found.split, found.row) for found in bad}), sum(map(dataset.count, SPLITS))
     return UserError(
         f"dataset '{dataset.name}': {rows:,} of {total:,} rows cannot be read: {by_reason(dataset, bad)}. "
-        "--bad-rows skip leaves such rows out; missing takes what cannot be read as missing"
+        "--bad-rows skip leaves such rows out; --bad-rows missing takes what cannot be read as missing, "
+        "and --missing says what becomes of it"
     )
 
 

@@ -29,7 +29,8 @@ def in_words(
     used = ", ".join(f"{count:,} {split}" for split, count in rows.items())
     stored = dataset.rows.rows if isinstance(dataset.rows, SomeRows) else dataset.rows
     left_out = sum(stored.count(split) - count for split, count in rows.items())
-    unreadable = 0 if data is None else data.left_out
+    unreadable = 0 if data is None else data.unreadable
+    skipped = unreadable if data is not None and data.bad_rows == "skip" else 0
     shares = missing_shares(dataset, encoders) if data is None else data.missing_shares
     parts = []
     for modality, encoder in encoders.items():
@@ -41,7 +42,11 @@ def in_words(
         if shares[modality]:
             words.append(f"{_percent(shares[modality])} missing")
         parts.append(f"{modality} ({', '.join(words)})")
-    counts = {"left out": left_out - unreadable, "left out: cannot be read": unreadable}
+    counts = {
+        "left out": left_out - skipped,
+        "left out: cannot be read": skipped,
+        "with a value that cannot be read and counts as missing": unreadable - skipped,
+    }
     left = ", ".join(f"{count:,} {how}" for how, count in counts.items() if count)
     left = f" ({left})" if left else ""
     return f"'{dataset.name}', rows: {used}{left}; {', '.join(parts)}"

@@ -128,9 +128,9 @@ class PreparedData:
         }
 
     @property
-    def left_out(self) -> int:
-        """Number of rows that are left out because they cannot be read."""
-        return len({(bad.split, bad.row) for bad in self.bad}) if self.bad_rows == "skip" else 0
+    def unreadable(self) -> int:
+        """Number of rows, over all splits, that cannot be read."""
+        return len({(bad.split, bad.row) for bad in self.bad})
 
     @cached_property
     def _bad_cells(self) -> dict[str, BadCells]:

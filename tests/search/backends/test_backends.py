@@ -132,6 +132,44 @@ def test_rows_that_are_left_out_are_so_on_every_machine(config, squares, tmp_pat
         look_up(config.replace(dataset=str(folder), missing="error"))
 
 
+@pytest.mark.parametrize("config", ["training"], indirect=True)
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"bad_rows": "skip"}, 36),
+        ({"bad_rows": "missing"}, 48),
+        ({"bad_rows": "missing", "missing": "skip"}, 36),
+    ],
+)
+def test_rows_that_cannot_be_read_are_treated_so_on_every_machine(
+    config, squares, tmp_path, monkeypatch, settings, rows
+) -> None:
+    folder = shutil.copytree(squares, tmp_path / "some")
+    table = pq.read_table(folder / "train.parquet")
+    images = [b"<html>" if row % 4 == 0 else image for row, image in enumerate(table["image"].to_pylist())]
+    pq.write_table(table.set_column(1, "image", [images]), folder / "train.parquet")
+    config = config.replace(dataset=str(folder), **settings)
+    setup = set_up(look_up(config).in_precision("fp32"), QUIET)
+    backend, prepared = setup.backend, setup.backend.prepare(setup.space, QUIET)
+    assert isinstance(prepared, PreparedTraining)
+    assert prepared.rows == {"train": rows, "validation": 12, "test": 12}
+    assert setup.facts["dataset.train"] == rows, "a resumed search is refused if it is another number"
+    assert setup.facts["dataset.image.missing"] == (12 / 72 if rows == 48 else 0)
+    assert len(backend.labels("train")) == rows
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "another machine"))
+    bench = Workbench(prepared.spec, torch.device("cpu"))
+    assert bench.data.key == prepared.spec.prepared
+    train = bench.data.split("train")
+    assert torch.equal(train.labels, backend.labels("train"))
+    assert train.present("image").sum() == 36
+
+    with pytest.raises(UserError, match="12 of 72 rows cannot be read: 12 pictures: HTML"):
+        set_up(look_up(config.replace(bad_rows="error")).in_precision("fp32"), QUIET)
+    with pytest.raises(UserError, match="--train-rows 40: .* has 36 training rows that can be read"):
+        skip = config.replace(bad_rows="skip", train_rows=40)
+        set_up(look_up(skip).in_precision("fp32"), QUIET)
+
+
 def test_a_supernet_is_not_replayed(tmp_path) -> None:
     table = _write_table(Path(tmp_path) / "table.parquet")
     config = SearchConfig(space="pmf_nas", replay=str(table), target="cpu", epochs=2)

@@ -16,7 +16,7 @@ from tests.trainables.data.kinds.test_pixels import encoded, noise
 from tests.trainables.data.test_audio import tone, wav
 from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache.entries import entries_of
-from trainables.data import SPLITS, PreparedData, bad_rows_as, open_dataset, prepare
+from trainables.data import SPLITS, PreparedData, bad_rows_as, in_words, open_dataset, prepare
 from trainables.data.cells import BLANK
 from trainables.data.few import Few
 from trainables.data.kinds import pixels
@@ -69,7 +69,8 @@ def test_one_message_names_all_by_reason(folder: Path, encoders: dict[str, Encod
         "4 pictures: empty, 0 bytes (train row 1; train row 7; train row 8; 1 more), "
         "3 pictures: HTML (train row 2; train row 5; test row 1), "
         f"1 picture: a JPEG picture that is cut off (train row 4, ends after {len(CUT):,} bytes). "
-        "--bad-rows skip leaves such rows out; missing takes what cannot be read as missing"
+        "--bad-rows skip leaves such rows out; --bad-rows missing takes what cannot be read as missing, "
+        "and --missing says what becomes of it"
     )
 
 
@@ -88,7 +89,7 @@ def test_nothing_is_decoded_again(
 def test_skip_leaves_them_out(folder: Path, encoders: dict[str, EncoderSource]) -> None:
     data = _prepare(folder, encoders, "skip")
     assert [len(data.split(split)) for split in SPLITS] == [3, 3, 2]
-    assert data.left_out == 8
+    assert data.unreadable == 8
     train = data.split("train")
     assert train.labels.tolist() == [0, 1, 1]
     assert train.present("image").tolist() == [True, True, False], "a missing value is no bad one"
@@ -100,7 +101,7 @@ def test_skip_leaves_them_out(folder: Path, encoders: dict[str, EncoderSource]) 
 def test_missing_takes_a_blank(folder: Path, encoders: dict[str, EncoderSource]) -> None:
     data = _prepare(folder, encoders, "missing")
     assert [len(data.split(split)) for split in SPLITS] == [10, 3, 3]
-    assert data.left_out == 0
+    assert data.unreadable == 8
     train = data.split("train")
     there = [True, False, False, True, False, False, False, False, False, False]
     assert train.present("image").tolist() == there
@@ -231,3 +232,26 @@ def test_backgrounds(tmp_path: Path, encoders: dict[str, EncoderSource]) -> None
     for wrong in ("whitish", "#12", "#10203040"):
         with pytest.raises(UserError, match=f"--background {wrong}: is no color; give a name such as white"):
             pixel(wrong)
+
+
+def test_a_search_says_how_many(folder: Path, encoders: dict[str, EncoderSource]) -> None:
+    dataset = open_dataset(str(folder))
+
+    def said(bad_rows: str) -> str:
+        data = _prepare(folder, encoders, bad_rows)
+        return in_words(dataset, encoders, {split: len(data.split(split)) for split in SPLITS}, data)
+
+    assert "rows: 3 train, 3 validation, 2 test (8 left out: cannot be read); " in said("skip")
+    counts = (
+        "rows: 10 train, 3 validation, 3 test (8 with a value that cannot be read and counts as missing); "
+    )
+    assert counts in said("missing")
+    assert "image (vit, 56 % missing)" in said("missing")
+
+
+def test_a_struct_without_bytes_is_refused(tmp_path: Path) -> None:
+    content = columns(image=[{"data": png(), "width": 40}] * 3)
+    folder = write_dataset(tmp_path / "d", **dict.fromkeys(SPLITS, content))
+    message = r"column 'image' is struct<data: binary, width: int64>; expected .* a struct with bytes or path"
+    with pytest.raises(UserError, match=message):
+        open_dataset(str(folder))

@@ -55,7 +55,7 @@ class Audio(Kind):
 
     name = "audio"
     noun = "sound"
-    expected = "binary (encoded sound files), or string (paths of such files)"
+    expected = "binary (encoded sound files), string (paths of such files), or a struct with bytes or path"
     of_files = True
 
     def takes(self, column: pa.DataType) -> bool:

@@ -165,9 +165,14 @@ class Kind(ABC):
         return inputs
 
 
+_BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_null)
+
+
 def holds_files(column: pa.DataType) -> bool:
-    """Return whether a column of this type may hold the bytes of files."""
-    return any(check(column) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct))
+    """Return whether a column of this type may hold the bytes of files: of binary type, or in ``bytes``."""
+    if pa.types.is_struct(column):
+        return column.get_field_index("bytes") >= 0 and holds_files(column.field("bytes").type)
+    return any(check(column) for check in _BINARY)
 
 
 def file_bytes(value: Any) -> bytes | Unreadable | None:

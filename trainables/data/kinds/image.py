@@ -40,7 +40,7 @@ class Image(Kind):
 
     name = "image"
     noun = "picture"
-    expected = "binary (encoded image files), or string (paths of such files)"
+    expected = "binary (encoded image files), string (paths of such files), or a struct with bytes or path"
     of_files = True
     pixels = "pixels"
 
