@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from trainables.data.cells import digest
 from trainables.data.rows import Rows
 
 _READ = 512  # rows whose paths are read at a time
+
+#: Where a file's bytes are: its path, and the place of the first one in it.
+_Place = tuple[str, int]
 
 #: The cells of a column that names files, once they are read: their bytes, or why they cannot be read.
 CELL = pa.struct({"bytes": pa.large_binary(), "error": pa.string()})
@@ -36,21 +40,32 @@ class FileRows:
     rows: Rows
     folder: Path
     paths: tuple[str, ...]
+    _known: dict[_Place, bytes | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the rows, and of the content of the files that they name."""
-        digest = hashlib.sha256(self.rows.fingerprint.encode())
-        seen: set[tuple[str, int]] = set()
+        total = hashlib.sha256(self.rows.fingerprint.encode())
         for split in self.splits:
-            for batch in self.rows.batches(split, list(self.paths), _READ):
-                for cell in (cell for column in self.paths for cell in batch[column].to_pylist()):
-                    place = _place(cell)
-                    if place is not None and place not in seen:
-                        seen.add(place)
-                        read = self._read(cell) or {}
-                        digest.update(hashlib.sha256(read.get("bytes") or b"unreadable").digest())
-        return digest.hexdigest()[:16]
+            for column in self.paths:
+                for content in self.digests(split, column):
+                    total.update(b"unreadable" if content is None else content)
+        return total.hexdigest()[:16]
+
+    def digests(self, split: str, column: str) -> Iterator[bytes | None]:
+        """Yield the ``digest`` of each cell of a column that names files; None if it cannot be read.
+
+        Each file is read once, however often digests are asked for.
+        """
+        for batch in self.rows.batches(split, [column], _READ):
+            for cell in batch[column].to_pylist():
+                place = _place(cell)
+                if place is None:
+                    yield self._digest(cell)
+                    continue
+                if place not in self._known:
+                    self._known[place] = self._digest(cell)
+                yield self._known[place]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,6 +102,10 @@ class FileRows:
             done += batch.num_rows
         return [word + wanted[row] for word, row in zip(self.rows.words(split, rows), rows, strict=True)]
 
+    def _digest(self, cell: Any) -> bytes | None:
+        content = self._read(cell) or {"bytes": None, "error": None}
+        return digest(content["bytes"]) if content["error"] is None else None
+
     def _read(self, cell: Any) -> dict[str, Any] | None:
         """Return a cell of type ``CELL``; None for a value that is missing."""
         if isinstance(cell, bytes):
@@ -108,7 +127,7 @@ class FileRows:
             return {"bytes": None, "error": f"cannot be opened ({error})"}
 
 
-def _place(cell: Any) -> tuple[str, int] | None:
+def _place(cell: Any) -> _Place | None:
     """Return the path that a cell names, and the first byte's place in the file; None if it names none."""
     if isinstance(cell, dict):
         path, offset = cell.get("path"), cell.get("offset") or 0

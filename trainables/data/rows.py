@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.readers import Part
+from trainables.data.readers import ALL, Part
 
 
 class Rows(Protocol):
@@ -89,7 +89,8 @@ class PartRows:
             place = int(np.searchsorted(ends, row, side="right"))
             part = self.parts[split][place]
             word = part.word(row - int(ends[place]) + part.count())
-            found.append(f"{split} row {row}" if word is None else word)
+            of = "" if split == ALL else f"{split} "
+            found.append(f"{of}row {row}" if word is None else word)
         return found
 
 

@@ -238,8 +238,14 @@ def open_found(
     paths = {c for c in files if any(names_files(part.schema.field(c).type) for part in parts)}
     if paths:
         rows = FileRows(rows, found.folder, tuple(sorted(paths)))
+    notes = found.notes
     if not {*SPLITS} <= {*rows.splits}:
-        rows = with_all_splits(name, rows, modalities, label if labeled else None, reading)
+        delimiter = from_json(name, metadata, "paretofuse.delimiter")
+        tags_between = delimiter if isinstance(delimiter, str) else None
+        rows, made = with_all_splits(
+            name, rows, modalities, label if labeled else None, tags_between, reading
+        )
+        notes = (*notes, made)
     column = label_column(name, rows, label, metadata, settings)
     kind, decided = choose_task(column, stored, described)
     task = get_task(kind)
@@ -251,7 +257,7 @@ def open_found(
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
             raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
-    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, found.notes)
+    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, notes)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
