@@ -44,7 +44,7 @@ from trainables.progress import Tick
 from trainables.reading_settings import ReadingSettings
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
-from trainables.towers import EncoderSource, resolve_encoders
+from trainables.towers import EncoderSource, check_encoder, resolve_encoders
 from trainables.trial.export import export_encoders
 from trainables.trial.probing import run_probes
 from trainables.trial.run import evaluate_on_test
@@ -167,7 +167,7 @@ class TrainingBackend:
         kinds = {modality: dataset.modalities[modality].kind for modality in names}
         encoders = resolve_encoders(names, asked.poolings, kinds)
         for encoder in encoders.values():
-            encoder.weights_location()  # refuses architectures without weights
+            check_encoder(encoder)
         setting = TrainingSetting.of(
             config.step,
             precision="fp32",

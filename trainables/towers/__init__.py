@@ -13,21 +13,16 @@ from trainables.towers.base import (
     part,
 )
 from trainables.towers.bundled import BUNDLED
+from trainables.towers.checking import check_encoder
+from trainables.towers.configs import most_tokens, read_config, usual_image_size
+from trainables.towers.families import ARCHITECTURES, FAMILIES
 from trainables.towers.features import PREFIX as FEATURES_PREFIX
+from trainables.towers.loading import ATTENTION, load_tower
 from trainables.towers.pooling import POOLINGS
+from trainables.towers.processing import image_statistics, normalizes_sounds
 from trainables.towers.saving import save_encoder
-from trainables.towers.source import (
-    ARCHITECTURES,
-    ATTENTION,
-    FAMILIES,
-    EncoderSource,
-    load_tower,
-    most_tokens,
-    read_config,
-    resolve_encoder,
-    resolve_encoders,
-    usual_image_size,
-)
+from trainables.towers.source import EncoderSource, resolve_encoder, resolve_encoders
+from trainables.towers.tokenizer import load_tokenizer
 
 __all__ = [
     "ALL",
@@ -45,9 +40,13 @@ __all__ = [
     "PrefixTokens",
     "Sequence",
     "Tower",
+    "check_encoder",
     "current_part",
+    "image_statistics",
+    "load_tokenizer",
     "load_tower",
     "most_tokens",
+    "normalizes_sounds",
     "part",
     "read_config",
     "resolve_encoder",

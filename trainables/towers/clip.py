@@ -19,6 +19,9 @@ BOTH = "clip"
 
 _PARTS = {"text": "text_config", "image": "vision_config"}
 
+#: The kinds of modalities that they encode.
+KINDS = frozenset(_PARTS)
+
 
 def encoder_config(config: Any, modality: str, name: str) -> Any:
     """Return the configuration of one of a CLIP model's two encoders.

@@ -11,11 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from trainables.errors import UserError
-from trainables.towers.source import EncoderSource, load_model
+from trainables.towers.loading import load_model
+from trainables.towers.processing import processing_files
+from trainables.towers.source import EncoderSource
 from trainables.towers.stated import FILE, stating
-
-#: How images and sounds are processed, in the folder of an encoder.
-_PROCESSING = "preprocessor_config.json"
 
 
 def save_encoder(source: EncoderSource, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -31,12 +30,11 @@ def save_encoder(source: EncoderSource, weights: Mapping[str, Tensor], folder: P
     Raises:
         UserError: If the encoder is the word embeddings of another one (``bow:NAME``).
     """
-    model: Any = load_model(source)
+    model: Any
+    model, tower = load_model(source)
     if not hasattr(model, "save_pretrained"):
         raise UserError(f"encoder '{source.name}' is a part of an encoder, and cannot be saved on its own")
-    tower = source.family.tower(
-        source.modality, model
-    )  # has the model's own weights, maybe under other names
+    # The tower has the model's own weights, maybe under other names
     foreign = tower.load_state_dict(dict(weights), strict=False).unexpected_keys
     assert not foreign, f"no weights of encoder '{source.name}': {foreign[:3]}"
     folder.mkdir(parents=True)
@@ -50,13 +48,11 @@ def save_encoder(source: EncoderSource, weights: Mapping[str, Tensor], folder: P
 def _copy_processing(source: EncoderSource, folder: Path) -> None:
     """Write into a folder what turns texts, images or sounds into the encoder's inputs."""
     from transformers import AutoTokenizer
-    from transformers.utils import cached_file
 
     if source.location is None:
         return
     if source.family.kind == "text":
         AutoTokenizer.from_pretrained(source.location, trust_remote_code=False).save_pretrained(folder)
         return
-    path = cached_file(source.location, _PROCESSING, _raise_exceptions_for_missing_entries=False)
-    if path is not None:
-        shutil.copyfile(path, folder / _PROCESSING)
+    for path in processing_files(source.location):
+        shutil.copyfile(path, folder / path.name)

@@ -1,55 +1,27 @@
-"""Resolve an encoder's name (``minilm``, a hub name, a folder, ``arch:bert-base``) and load its tower."""
+"""Resolve an encoder's name: ``minilm``, a hub name, a folder, ``arch:bert-base``."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from torch import nn
-
-from trainables.cache import cache_dir
-from trainables.errors import UserError, unknown
-from trainables.towers import bag_of_words, bert, clip, features, gpt2, speech, swin, vit
-from trainables.towers.base import Architecture, Family, InputSizes, Tower
-from trainables.towers.bundled import BUNDLED, resolve_bundled
-from trainables.towers.hub import hub_reachable
+from trainables.errors import UserError
+from trainables.towers import bag_of_words, clip, features, speech
+from trainables.towers.base import Family, InputSizes
+from trainables.towers.bundled import BUNDLED
+from trainables.towers.configs import most_tokens, read_config, usual_image_size
+from trainables.towers.families import FAMILIES, KINDS, families_of
 from trainables.towers.stated import stated_pooling
 
 #: Entries of a configuration that say where it lies and what reads it, not what the encoder is.
 _CIRCUMSTANCES = ("_name_or_path", "_commit_hash", "transformers_version")
-#: Types of text models whose positions are counted from the padding index.
-_PADDED_POSITIONS = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl")
 #: Suffixes of the files that determine what a local encoder computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
-
-#: Attention kernels that a tower can run with.
-ATTENTION = ("eager", "sdpa")
-
-
-_MODULES = (bert, gpt2, bag_of_words, vit, swin, clip, speech, features)
-
-#: Families by ``model_type`` of transformers.
-FAMILIES: Mapping[str, Family] = {
-    name: family for module in _MODULES for name, family in module.FAMILIES.items()
-}
-
-_KINDS = {family.kind for family in FAMILIES.values()}
-
-#: Architectures by the name after ``arch:``.
-ARCHITECTURES: Mapping[str, Architecture] = {
-    name: architecture
-    for module in (bert, gpt2, vit, swin, clip, speech)
-    for name, architecture in module.ARCHITECTURES.items()
-}
 
 
 @dataclass(frozen=True)
@@ -239,135 +211,51 @@ def resolve_encoder(
         _check_kind("features", modality, kind, name)
         config = features.features_config(name)
         return EncoderSource(modality, name, None, config, _pooling(modality, name, config, pooling))
-    config, location = read_config(name, modality)
+    config, location = read_config(name, kind or modality)
     if config.model_type == clip.BOTH:
         config = clip.encoder_config(config, kind or modality, name)
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise UserError(
-            f"encoder '{name}' is of the family '{config.model_type}'; supported: {', '.join(FAMILIES)}"
+            f"encoder '{name}' is of the family '{config.model_type}'; supported: "
+            f"{families_of(kind or modality)}"
         )
     _check_kind(family.kind, modality, kind, name)
     image_size = None
     if family.kind == "image":
+        _check_images(config, name)
         bundled = BUNDLED.get(name)
         image_size = int((bundled and bundled.image_size) or usual_image_size(config))
     pooling = _pooling(modality, name, config, pooling, location)
     return EncoderSource(modality, name, location, config, pooling, image_size)
 
 
-def read_config(name: str, modality: str | None = None) -> tuple[Any, str | None]:
-    """Return the Hugging Face configuration of a model, and where its weights are; they are not read.
-
-    Args:
-        name: A bundled name, a local folder, ``arch:NAME`` or a hub name.
-        modality: The modality that the model is to encode, for messages. None is for a model of any kind.
-
-    Returns:
-        The configuration; and a folder or hub name, None if no weights are stored anywhere.
-
-    Raises:
-        UserError: If there is no such model.
-    """
-    from transformers import AutoConfig
-
-    if name.startswith("arch:"):
-        architecture = name.removeprefix("arch:")
-        if architecture not in ARCHITECTURES:
-            known = (f"arch:{other}" for other in ARCHITECTURES)
-            raise unknown("encoder" if modality else "model", name, known)
-        model_type, settings = ARCHITECTURES[architecture].model_type, ARCHITECTURES[architecture].settings
-        return AutoConfig.for_model(model_type, **settings), None
-    if name in BUNDLED:
-        location = str(resolve_bundled(name, cache_dir()))
-    else:
-        location = os.path.realpath(name) if os.path.isdir(name) else name
-    return _read_stored(location, modality, name), location
-
-
-def most_tokens(config: Any) -> int | None:
-    """Return the largest number of tokens for which a text model has positions; None if it takes any."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or config.model_type not in _PADDED_POSITIONS:
-        return positions
-    # The first position of RoBERTa and its kin has the number of the padding index plus one
-    return int(positions - config.pad_token_id - 1)
-
-
-def usual_image_size(config: Any) -> int:
-    """Return the side of the square image in pixels at which an image model is used by default."""
-    # Models of convolutions state none; DINOv2 was pretrained at 518 but is used at 224
-    return 224 if config.model_type.startswith("dinov2") else int(getattr(config, "image_size", 224))
-
-
-def load_tower(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> Tower:
-    """Build the tower of an encoder, frozen and in evaluation mode.
-
-    Args:
-        source: The encoder.
-        attention: Attention kernel, ``eager`` or ``sdpa``.
-        weights: Whether to load the weights. If not, parameters are allocated but not initialised.
-
-    Raises:
-        UserError: If the weights are missing or cannot be loaded.
-    """
-    tower = source.family.tower(source.modality, load_model(source, attention=attention, weights=weights))
-    tower.pooling = source.pooling
-    tower.pretrained = not source.from_seed
-    return tower
-
-
-def load_model(source: EncoderSource, *, attention: str = "eager", weights: bool = True) -> nn.Module:
-    """Load the model of an encoder, from which its tower is made; see ``load_tower``."""
-    family = source.family
-    model_class = family.model_class()
-    config = copy.deepcopy(source.config)
-    config._attn_implementation = attention
-    if not weights:
-        from transformers.initialization import no_init_weights
-
-        try:
-            with no_init_weights():
-                empty: nn.Module = model_class(config, **family.options())
-                return empty
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            reason = _first_line(error)
-            raise UserError(f"encoder '{source.name}': its settings make no model ({reason})") from error
-    location = source.weights_location()
-    _quiet()
-    if source.from_seed:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            new: nn.Module = model_class(config)
-            return new
-    try:
-        model: nn.Module = model_class.from_pretrained(
-            location, config=config, dtype=torch.float32, weights_only=True, **family.options()
-        )
-    except UnpicklingError as error:
-        raise UserError(
-            f"encoder '{source.name}': its weights are pickled with objects that would run code; use weights "
-            "in a safetensors file"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"encoder '{source.name}': cannot load its weights ({_first_line(error)})") from error
-    return model
-
-
-def _quiet() -> None:
-    """Turn off progress bars and load reports of transformers, which would list heads left out on purpose."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
 def _check_kind(found: str, modality: str, kind: str | None, name: str) -> None:
     """Raise ``UserError`` if an encoder of the kind ``found`` cannot encode a modality."""
     # Without a dataset, a modality that is named like a kind is of that kind, or extracted features of it
-    expected = kind or (modality if modality in _KINDS and found != "features" else found)
+    expected = kind or (modality if modality in KINDS and found != "features" else found)
     if found != expected:
-        raise UserError(f"encoder '{name}' encodes {found}, not {expected}")
+        raise UserError(
+            f"encoder '{name}' encodes {found}, not {expected}; supported: {families_of(expected)}"
+        )
+
+
+def _check_images(config: Any, name: str) -> None:
+    """Check that an encoder takes square RGB images, and state the length of a side as one number."""
+    for entry in ("image_size", "patch_size"):
+        stated = getattr(config, entry)
+        sides = [*stated] if isinstance(stated, list | tuple) else [stated]
+        if len({*sides}) != 1 or not isinstance(sides[0], int) or sides[0] < 1:
+            raise UserError(
+                f"encoder '{name}': its config.json states {entry} {stated}; accepted: one length in "
+                "pixels, or the same one twice"
+            )
+        setattr(config, entry, sides[0])
+    if config.num_channels != 3:
+        raise UserError(
+            f"encoder '{name}' takes images of {config.num_channels} channels; accepted: encoders of 3, "
+            "which are red, green and blue"
+        )
 
 
 def _bag_of_words(modality: str, name: str, pooling: str | None, kind: str | None) -> EncoderSource:
@@ -393,33 +281,3 @@ def _pooling(modality: str, name: str, config: Any, asked: str | None, location:
     if asked is None and location is not None:
         asked = stated_pooling(name, location, getattr(config, "_commit_hash", None), accepted)
     return asked or accepted[0]
-
-
-def _read_stored(location: str, modality: str | None, name: str) -> Any:
-    from transformers import AutoConfig
-
-    import trainables.towers.models.configuration  # noqa: F401  makes AutoConfig know our own models
-
-    _quiet()
-    # Without this check, transformers retries an unreachable hub for half a minute
-    unreachable = not os.path.isdir(location) and not hub_reachable()
-    try:
-        return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
-    except Exception as error:  # what a malformed file raises has no class in common
-        if "trust_remote_code" in str(error):  # the option of transformers that its message asks for
-            supported = f"; supported: {', '.join(FAMILIES)}" if modality else ""
-            raise UserError(
-                f"{'encoder' if modality else 'model'} '{name}': comes with code of its own, which is never "
-                f"run{supported}"
-            ) from error
-        bundled = ", ".join(known for known, e in BUNDLED.items() if modality in (None, e.modality))
-        reason = "the hub cannot be reached from here" if unreachable else _first_line(error)
-        raise UserError(
-            f"unknown {modality + ' encoder' if modality else 'model'} '{name}': not bundled ({bundled}), no "
-            f"folder with a config.json, no arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can "
-            f"be loaded ({reason})"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

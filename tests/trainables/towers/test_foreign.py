@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.data.kinds import load_tokenizer
 from trainables.errors import UserError
-from trainables.towers import load_tower, resolve_encoder
+from trainables.towers import load_tokenizer, load_tower, resolve_encoder
 
 CODE = """
 from pathlib import Path

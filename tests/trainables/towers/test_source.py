@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from trainables.data.kinds import load_tokenizer
 from trainables.errors import UserError
 from trainables.towers import load_tower, resolve_encoder
 
@@ -22,20 +21,6 @@ def bert(tiny_encoders, tmp_path) -> Path:
 
 def _change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
-@pytest.mark.parametrize("values", [{"use_cache": -1}, {"layer_norm_eps": "x"}, {"model_type": 7}], ids=str)
-def test_a_malformed_config_is_no_encoder(bert, values) -> None:
-    _change(bert / "config.json", **values)
-    with pytest.raises(UserError, match=f"unknown text encoder '{bert}': .* no hub name that can be loaded"):
-        resolve_encoder("text", str(bert))
-
-
-@pytest.mark.parametrize("values", [{"version": 99}, {"added_tokens": "x"}, {"model": []}], ids=str)
-def test_a_malformed_tokeniser_cannot_be_loaded(bert, values) -> None:
-    _change(bert / "tokenizer.json", **values)
-    with pytest.raises(UserError, match="comes without a tokeniser that can be loaded"):
-        load_tokenizer(resolve_encoder("text", str(bert)))
 
 
 def test_a_file_that_cannot_be_read_is_named(bert) -> None:

@@ -13,7 +13,7 @@ from trainables.data.kinds.audio import Audio
 from trainables.data.kinds.base import Content, Convert, Converted, Facts, Kind, Unreadable
 from trainables.data.kinds.features import Features
 from trainables.data.kinds.image import Image
-from trainables.data.kinds.text import Text, load_tokenizer, typical_text_length
+from trainables.data.kinds.text import Text, typical_text_length
 
 #: The kinds by name.
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Text(), Image(), Audio(), Features())}
@@ -33,6 +33,5 @@ __all__ = [
     "Kind",
     "Unreadable",
     "kinds_of",
-    "load_tokenizer",
     "typical_text_length",
 ]

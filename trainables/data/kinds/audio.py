@@ -29,7 +29,7 @@ from trainables.data.kinds.base import (
     not_decoded,
 )
 from trainables.reading_settings import ReadingSettings
-from trainables.towers import EncoderSource, InputSizes
+from trainables.towers import EncoderSource, InputSizes, normalizes_sounds
 from trainables.towers.speech import SAMPLE_RATE, WhisperTower, frames_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Audio(Kind):
         return {
             "samples": round(sizes.audio_seconds * SAMPLE_RATE),
             "bands": None,
-            "normalize": _normalizes(encoder),
+            "normalize": normalizes_sounds(encoder),
             "kernels": list(config.conv_kernel),
             "strides": list(config.conv_stride),
         }
@@ -196,14 +196,3 @@ def _waveform(data: bytes, samples: int) -> np.ndarray:
     common = math.gcd(rate, SAMPLE_RATE)
     wave = resample_poly(channels.mean(axis=1), SAMPLE_RATE // common, rate // common)
     return np.asarray(wave[:samples], dtype=np.float32)
-
-
-def _normalizes(encoder: EncoderSource) -> bool:
-    """Return whether the encoder was trained on normalised waveforms; the library's default is yes."""
-    from transformers import FeatureExtractionMixin
-
-    try:
-        stated, _ = FeatureExtractionMixin.get_feature_extractor_dict(encoder.location)
-    except OSError:
-        return True
-    return bool(stated.get("do_normalize", True))

@@ -26,7 +26,7 @@ from trainables.data.kinds.base import (
 from trainables.data.kinds.pixels import square
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
-from trainables.towers import EncoderSource, InputSizes
+from trainables.towers import EncoderSource, InputSizes, image_statistics
 
 if TYPE_CHECKING:
     from trainables.data.source import Dataset
@@ -69,7 +69,7 @@ class Image(Kind):
         Raises:
             UserError: If the background is no color.
         """
-        mean, std = _statistics(encoder)
+        mean, std = image_statistics(encoder)
         background = _color(reading.background)
         return {"size": sizes.image_size, "background": background, "mean": mean, "std": std}
 
@@ -120,17 +120,3 @@ def _color(name: str) -> list[int]:
     if alpha not in ([], [255]):
         raise UserError(f"--background {name}: is no color; give a name such as white, or #RRGGBB")
     return [red, green, blue]
-
-
-def _statistics(encoder: EncoderSource) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation that the encoder was trained with; ImageNet's by default."""
-    from transformers import ImageProcessingMixin
-    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
-    try:
-        config, _ = ImageProcessingMixin.get_image_processor_dict(encoder.location)
-    except OSError:
-        config = {}
-    mean = config.get("image_mean") or IMAGENET_DEFAULT_MEAN
-    std = config.get("image_std") or IMAGENET_DEFAULT_STD
-    return list(mean), list(std)

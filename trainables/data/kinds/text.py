@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.kinds.base import Content, Convert, Converted, Facts, Kind, first_ones, measured
-from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
-from trainables.towers import EncoderSource, InputSizes
+from trainables.towers import EncoderSource, InputSizes, load_tokenizer
 
 if TYPE_CHECKING:
     from trainables.data.source import Dataset
@@ -124,22 +123,3 @@ def typical_text_length(dataset: Dataset, modality: str, encoder: EncoderSource)
 
     tokens = measured(dataset, modality, f"text length {encoder.fingerprint()}", measure)
     return min(int(-(-tokens // 8) * 8), encoder.max_text_length)
-
-
-def load_tokenizer(encoder: EncoderSource) -> Any:
-    """Load an encoder's tokeniser, configured to pad on the right.
-
-    Raises:
-        UserError: If the encoder has no tokeniser that can be loaded.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            encoder.location, padding_side="right", trust_remote_code=False
-        )
-    except Exception as error:  # what a malformed file raises has no class in common
-        raise UserError(f"encoder '{encoder.name}' comes without a tokeniser that can be loaded") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
