@@ -11,13 +11,15 @@ from trainables.cache import cache_dir
 from trainables.errors import UserError, unknown
 from trainables.towers.bundled import BUNDLED, resolve_bundled
 from trainables.towers.damage import damage, first_line
-from trainables.towers.families import ARCHITECTURES, families_of
+from trainables.towers.families import ARCHITECTURES, architectures_of, families_of
 from trainables.towers.hub import hub_reachable
 
 #: Types of text models whose positions are counted from the padding index.
 _PADDED_POSITIONS = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl")
 
 _FILE = "config.json"
+#: How names begin that are paths, and not names on the hub.
+_PATHS = ("/", "./", "../", "~")
 #: A file of PEFT, which stores what was added to a model without the model.
 _ADAPTER = "adapter_config.json"
 
@@ -40,7 +42,7 @@ def read_config(name: str, kind: str | None = None) -> tuple[Any, str | None]:
     if name.startswith("arch:"):
         architecture = name.removeprefix("arch:")
         if architecture not in ARCHITECTURES:
-            known = (f"arch:{other}" for other in ARCHITECTURES)
+            known = (f"arch:{other}" for other in architectures_of(kind))
             raise unknown("encoder" if kind else "model", name, known)
         model_type, settings = ARCHITECTURES[architecture].model_type, ARCHITECTURES[architecture].settings
         return AutoConfig.for_model(model_type, **settings), None
@@ -49,6 +51,9 @@ def read_config(name: str, kind: str | None = None) -> tuple[Any, str | None]:
     elif os.path.isdir(name):
         location = os.path.realpath(name)
         _check_folder(Path(location), name, kind)
+    elif os.path.isfile(name) or name.startswith(_PATHS):
+        what = "is a file, not a folder" if os.path.isfile(name) else "there is no such folder"
+        raise UserError(f"{_word(kind)} '{name}': {what}; accepted: the folder that holds its {_FILE}")
     else:
         location = name
     return _read_stored(location, kind, name), location
@@ -127,10 +132,11 @@ def _read_stored(location: str, kind: str | None, name: str) -> Any:
                 f"{_word(kind)} '{name}': its {_FILE} cannot be used ({first_line(error)})"
             ) from error
         bundled = ", ".join(known for known, e in BUNDLED.items() if kind in (None, e.modality))
+        architectures = ", ".join(architectures_of(kind))
         reason = "the hub cannot be reached from here" if unreachable else first_line(error)
         raise UserError(
             f"unknown {kind + ' encoder' if kind else 'model'} '{name}': not bundled ({bundled}), no "
-            f"folder with a config.json, no arch:NAME ({', '.join(ARCHITECTURES)}), and no hub name that can "
+            f"folder with a config.json, no arch:NAME ({architectures}), and no hub name that can "
             f"be loaded ({reason})"
         ) from error
 

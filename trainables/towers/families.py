@@ -31,7 +31,17 @@ def families_of(kind: str | None) -> str:
     Args:
         kind: The kind. None, or a name that is no kind, stands for all kinds.
     """
-    chosen = {kind} if kind in KINDS else KINDS
+    chosen = _chosen(kind)
     stored = [name for name in FAMILIES if name not in bag_of_words.FAMILIES]
     names = [name for name in stored if FAMILIES[name].kind in chosen]
     return ", ".join([*names, clip.BOTH] if chosen & clip.KINDS else names)
+
+
+def architectures_of(kind: str | None) -> list[str]:
+    """Return the names of the architectures that encode a kind of modality; see ``families_of``."""
+    chosen = _chosen(kind)
+    return [name for name, known in ARCHITECTURES.items() if FAMILIES[known.model_type].kind in chosen]
+
+
+def _chosen(kind: str | None) -> frozenset[str]:
+    return frozenset({kind}) if kind in KINDS else KINDS

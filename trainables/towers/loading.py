@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trainables.errors import UserError
+from trainables.notices import tell
 from trainables.towers.base import Tower
 from trainables.towers.configs import quiet
 from trainables.towers.damage import first_line, why
@@ -21,6 +22,9 @@ from trainables.towers.source import EncoderSource
 
 #: Attention kernels that a tower can run with.
 ATTENTION = ("eager", "sdpa")
+
+#: The number of a layer in a weight's name.
+_INDEX = re.compile(r"\b[0-9]+\.")
 
 #: What torch says of a pickled object that is none of its own.
 _FOREIGN = re.compile("Unsupported (global|class)")
@@ -68,6 +72,7 @@ def load_model(
         used = {id(parameter) for parameter in tower.parameters()}
         _check_complete(source, [n for n, parameter in parameters.items() if id(parameter) in used], report)
         _check_values(source, tower)
+        _tell_unused(source, tower, report)
     tower.pooling = source.pooling
     tower.pretrained = not source.from_seed
     return model, tower
@@ -149,6 +154,19 @@ def _check_complete(source: EncoderSource, needed: Sequence[str], report: Mappin
         f"encoder '{source.name}': its file lacks {len(absent)} of the {len(needed)} weights that its "
         f"config.json asks for, the first '{absent[0]}'"
     )
+
+
+def _tell_unused(source: EncoderSource, tower: Tower, report: Mapping[str, Any]) -> None:
+    """Tell that a file has weights inside of layers, or whole layers, that the configuration leaves out."""
+    inside = {id(parameter) for layer in tower.layers for parameter in layer.parameters()}
+    named = (name for name, parameter in tower.model.named_parameters() if id(parameter) in inside)
+    before = {name[: digit.start()] for name in named if (digit := _INDEX.search(name))}
+    unused = sorted(name for name in report.get("unexpected_keys", ()) if name.startswith((*before,)))
+    if unused:
+        tell(
+            f"encoder '{source.name}': {len(unused)} weights of layers in its file are not used by its "
+            f"config.json, the first '{unused[0]}'"
+        )
 
 
 def _check_values(source: EncoderSource, tower: Tower) -> None:

@@ -222,6 +222,8 @@ def resolve_encoder(
         )
     _check_kind(family.kind, modality, kind, name)
     image_size = None
+    if family.kind == "text":
+        _check_positions(config, name)
     if family.kind == "image":
         _check_images(config, name)
         bundled = BUNDLED.get(name)
@@ -238,6 +240,13 @@ def _check_kind(found: str, modality: str, kind: str | None, name: str) -> None:
         raise UserError(
             f"encoder '{name}' encodes {found}, not {expected}; supported: {families_of(expected)}"
         )
+
+
+def _check_positions(config: Any, name: str) -> None:
+    """Check that positions are absolute; the library ignores what is stated here."""
+    stated = getattr(config, "position_embedding_type", "absolute")
+    if stated != "absolute":
+        raise UserError(f"encoder '{name}' has positions of the type '{stated}'; accepted: 'absolute'")
 
 
 def _check_images(config: Any, name: str) -> None:

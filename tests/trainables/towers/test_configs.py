@@ -77,6 +77,11 @@ def test_settings_of_another_type_are_named(bert, values, reason) -> None:
     assert reason in _refusal("text", bert)
 
 
+def test_positions_are_absolute(bert) -> None:
+    _change(bert / "config.json", position_embedding_type="relative_key")
+    assert "has positions of the type 'relative_key'; accepted: 'absolute'" in _refusal("text", bert)
+
+
 def test_a_folder_around_the_encoders_is_told_from_one(bert) -> None:
     assert _refusal("text", bert.parent).endswith(": the folder has no config.json; is it FOLDER/bert?")
 
@@ -130,3 +135,18 @@ def test_positions_are_counted_from_the_padding_index(tiny_encoders, tmp_path, p
         folder = Path(shutil.copytree(tiny_encoders[family], tmp_path / family, dirs_exist_ok=True))
         _change(folder / "config.json", pad_token_id=pad)
         assert most_tokens(resolve_encoder("text", str(folder)).config) == most
+
+
+def test_a_path_is_no_name_on_the_hub(bert) -> None:
+    missing = bert / "missing"
+    assert _refusal("text", missing) == (
+        "encoder 'FOLDER': there is no such folder; accepted: the folder that holds its config.json"
+    )
+    assert "is a file, not a folder; accepted" in _refusal("text", bert / "model.safetensors")
+
+
+def test_architectures_of_the_modality_are_named() -> None:
+    with pytest.raises(
+        UserError, match=r"known: arch:bert-base, arch:bert-large, arch:clip-text-base, arch:gpt2$"
+    ):
+        resolve_encoder("text", "arch:bart")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainables.errors import UserError
+from trainables.notices import pending
 from trainables.towers import check_encoder, load_tower, resolve_encoder
 
 Weights = dict[str, Tensor]
@@ -114,6 +115,19 @@ def test_differences_without_an_effect_are_none(bert, change, tolerance) -> None
             known = before[name.replace("model.word", "model.embeddings.word")]
             assert weight.dtype == known.dtype
             assert torch.allclose(weight, known, atol=tolerance, rtol=0)
+
+
+def test_layers_that_are_left_out_are_told(bert) -> None:
+    pending()
+    load_tower(resolve_encoder("text", str(bert)))
+    assert not pending()
+    path = bert / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 2}))
+    assert load_tower(resolve_encoder("text", str(bert))).depth == 2
+    assert pending() == [
+        f"encoder '{bert}': 16 weights of layers in its file are not used by its config.json, the first "
+        "'encoder.layer.2.attention.output.LayerNorm.bias'"
+    ]
 
 
 def test_a_bag_of_words_needs_the_words_alone(bert) -> None:
