@@ -50,6 +50,14 @@ class TaskSettings(Settings):
         ),
         OneOf(THRESHOLDS),
     ] = "half"
+    tag_delimiter: Annotated[
+        str | None,
+        Help(
+            "What stands between two tags of a label that is a text, such as '|'. Only for multilabel.",
+            metavar="TEXT",
+            default="what the dataset says; without it, a text is one class",
+        ),
+    ] = None
     regression_loss: Annotated[
         str,
         Help(

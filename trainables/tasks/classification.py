@@ -20,12 +20,14 @@ from trainables.tasks.base import Metric, Task
 from trainables.tasks.labels import LabelColumn, Seen, is_text
 from trainables.tasks.names import (
     by_name,
+    delimiter_of,
     few_names,
     name_of,
     remarks_on_names,
     require_distinct,
     require_shared,
     stated_names,
+    written,
 )
 from trainables.tasks.registry import register_task
 
@@ -168,6 +170,13 @@ class Classification(Task):
         """Return which classes only held-out rows have, and what is odd about names."""
         found = {split: column.counted(split) for split in column.splits}
         lines = remarks_on_names(column, found)
+        delimiter = delimiter_of(self.classes)
+        if delimiter is not None and not self.codes:
+            example = next(name for name in self.classes if delimiter in name)
+            lines.append(
+                f"{written(example)} is taken as one class; if '{delimiter}' stands between tags, add "
+                f"--tag-delimiter '{delimiter}'"
+            )
         for split, values in found.items():
             unseen = {v: seen for v, seen in values.items() if self._index(v) >= self.output_size}
             if unseen:

@@ -82,9 +82,16 @@ class LabelColumn:
         return some
 
     @property
-    def delimiter(self) -> Any:
-        """What the description says stands between the tags of a text; None if it says nothing."""
-        return self.metadata("delimiter")
+    def delimiter(self) -> str | None:
+        """What stands between the tags of a text, as the user says or else the description; None if none do.
+
+        Raises:
+            UserError: If the description says it wrongly.
+        """
+        stated = self.settings.tag_delimiter or self.metadata("delimiter")
+        if not isinstance(stated, str | None) or stated == "":
+            raise UserError(f"{self.where}: schema key paretofuse.delimiter is {stated!r}; write a text")
+        return stated
 
     def gaps(self, split: str) -> Gaps:
         """Return which rows of a split have no label: a null, NaN, or a text of white space only.
@@ -220,7 +227,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def plain(labels: pa.Array) -> pa.ChunkedArray:
-    """Return labels without dictionaries, and all kinds of texts as strings."""
+    """Return labels without dictionaries, and with one type for all kinds of texts."""
     return pa.chunked_array([labels.cast(plain_type(labels.type))])
 
 
@@ -230,6 +237,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return plain_type(kind.value_type)
     if is_text(kind):
         return pa.string()
+    if pa.types.is_float16(kind):  # which pyarrow hardly computes in
+        return pa.float32()
     if not is_list(kind):
         return kind
     value = plain_type(kind.value_type)

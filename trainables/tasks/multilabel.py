@@ -85,7 +85,7 @@ class Multilabel(Task):
         ),
         Metric("loss", "minimize", None, 0.0, "", "loss on held-out data at the end of training"),
     )
-    settings = ("class_weights", "thresholds")
+    settings = ("class_weights", "thresholds", "tag_delimiter")
     label_types = "lists of tags (string or whole number) or of 1 and 0, or texts with a delimiter"
 
     @classmethod
@@ -125,11 +125,10 @@ class Multilabel(Task):
         stated, train = stated_names(column), tags_of(column, "train")
         if train.is_text and not column.delimiter:
             raise UserError(
-                f"{column.where} has texts; say in the schema key paretofuse.delimiter what stands between "
-                'two tags, e.g. "|"'
+                f"{column.where} has texts; say what stands between two tags, e.g. --tag-delimiter '|'"
             )
         size = train.indicated(column, None if stated is None else len(stated.names))
-        delimiter = column.delimiter if train.is_text else ""
+        delimiter = (column.delimiter or "") if train.is_text else ""
         if size is not None:
             names = tuple(map(str, range(size))) if stated is None else stated.names
             return cls(names, indicators=True)

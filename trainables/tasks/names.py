@@ -14,6 +14,9 @@ from trainables.tasks.labels import LabelColumn, Seen, listed
 #: Texts that often stand for a missing value.
 _LIKE_NOTHING = {"nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a", "-", "?"}
 
+#: What often stands between the tags of a text.
+_DELIMITERS = ("|", ";", ",")
+
 _SHOWN = 5  # names in a message
 
 
@@ -113,6 +116,16 @@ def require_distinct(where: str, names: Iterable[str]) -> None:
         )
 
 
+def delimiter_of(names: Sequence[str]) -> str | None:
+    """Return what may stand between tags in names: what splits them into fewer parts than there are names."""
+    for delimiter in _DELIMITERS:
+        if any(delimiter in name for name in names):
+            parts = {part.strip() for name in names for part in name.split(delimiter)}
+            if len(parts) < len(names):
+                return delimiter
+    return None
+
+
 def require_shared(
     where: str, what: str, train: AbstractSet[str], split: str, others: AbstractSet[str]
 ) -> None:
@@ -123,8 +136,9 @@ def require_shared(
     """
     if others and not train & others:
         some, different = (few_names(sorted(names)) for names in (train, others))
+        out = "; take its labels away to search without a test score" if split == "test" else ""
         raise UserError(
-            f"{where}: no {what} of {split} is in train: train has {some}, {split} has {different}"
+            f"{where}: no {what} of {split} is in train: train has {some}, {split} has {different}{out}"
         )
 
 

@@ -76,12 +76,8 @@ def tags_of(column: LabelColumn, split: str) -> Tags:
     """Return what the labels of a split have; rows without a label are left out.
 
     Raises:
-        UserError: If there are too many tags, a tag is missing in a list, or the delimiter is no text.
+        UserError: If there are too many tags, or a tag is missing in a list.
     """
-    if not isinstance(column.delimiter or "", str):
-        raise UserError(
-            f"{column.where}: schema key paretofuse.delimiter is {column.delimiter!r}; write a text"
-        )
     return column.once("tags", split, lambda split: _read(column, split))
 
 

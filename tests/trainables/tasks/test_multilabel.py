@@ -128,6 +128,20 @@ def test_numbers_are_indices_of_stated_tags(labels, encoded) -> None:
     assert task.encode(labels).tolist() == encoded
 
 
+def test_the_user_says_what_stands_between_tags() -> None:
+    labels = ["Drama|Comedy", "Drama", "Comedy", "Drama|War", "War"]
+    column = column_of(labels)
+    assert get_task("classification").of_column(column).remarks(column) == [
+        "'Drama|Comedy' is taken as one class; if '|' stands between tags, add --tag-delimiter '|'"
+    ]
+    assert task_of(labels, tag_delimiter="|").to_dict()["classes"] == ["Comedy", "Drama", "War"]
+    assert task_of(labels, tag_delimiter="|", metadata={"delimiter": ";"}).output_size == 3
+    with pytest.raises(UserError, match=r"schema key paretofuse\.delimiter is 3; write a text"):
+        task_of(labels, metadata={"delimiter": 3})
+    column = column_of(["Washington, D.C.", "Paris"])
+    assert not get_task("classification").of_column(column).remarks(column)
+
+
 def test_tags_that_train_lacks_are_left_out_and_said() -> None:
     column = column_of([["a", "a"], ["b"]], [["c", "a"], ["c"]])
     task = get_task("multilabel").of_column(column)
@@ -161,7 +175,7 @@ def test_tags_that_train_lacks_are_left_out_and_said() -> None:
         ([[True], [True, False]], "lists of 1 and 0 must have one length"),
         ([[1, 0, 2], [0, 0, 1]], "lists of 3 numbers, 1 of which have one twice"),
         ([[0.5], [1.0]], "has fractions, no tags"),
-        (["a|b"], "has texts; say in the schema key paretofuse.delimiter"),
+        (["a|b"], "has texts; say what stands between two tags, e.g. --tag-delimiter"),
     ],
     ids=str,
 )
