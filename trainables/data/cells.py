@@ -27,7 +27,7 @@ from trainables.units import MIB
 BLANK = 0
 
 _LOT = 512  # cells in a batch of a file, so that a cell's number determines its place
-_AHEAD = 64 * MIB  # contents that are converted together, at most
+_AHEAD = 64 * MIB  # contents that are converted together, about
 
 
 class CellWriter:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from trainables.data.cells import digest
 from trainables.data.rows import Rows
+from trainables.data.splits import READ_BYTES
 
 _READ = 512  # rows whose paths are read at a time
 
@@ -84,11 +85,17 @@ class FileRows:
         Raises:
             UserError: If the rows' own file is damaged.
         """
+        named = [column for column in columns if column in self.paths]
         for batch in self.rows.batches(split, columns, rows):
-            for column in set(self.paths) & set(columns):
-                cells = pa.array(map(self._read, batch[column].to_pylist()), CELL)
-                batch = batch.set_column(batch.schema.names.index(column), column, cells)
-            yield batch
+            first, read, size = 0, [], 0
+            for row, cells in enumerate(zip(*(batch[column].to_pylist() for column in named), strict=True)):
+                read.append([self._read(cell) for cell in cells])
+                size += sum(len(cell["bytes"] or b"") for cell in read[-1] if cell)
+                if size >= READ_BYTES:
+                    yield _with_columns(batch[first : row + 1], named, read)
+                    first, read, size = row + 1, [], 0
+            if first < batch.num_rows:
+                yield _with_columns(batch[first:], named, read)
 
     def words(self, split: str, rows: Sequence[int]) -> list[str]:
         """Return what the user calls some rows of a split, with the files that they name."""
@@ -124,7 +131,16 @@ class FileRows:
         except FileNotFoundError:
             return {"bytes": None, "error": f"no such file in {self.folder}"}
         except (OSError, ValueError) as error:
-            return {"bytes": None, "error": f"cannot be opened ({error})"}
+            why = getattr(error, "strerror", None) or error  # without the path, so that equal reasons are equal
+            return {"bytes": None, "error": f"cannot be opened ({why})"}
+
+
+def _with_columns(batch: pa.RecordBatch, columns: list[str], rows: list[list[Any]]) -> pa.RecordBatch:
+    """Return a batch with other cells, of type ``CELL``, in some columns."""
+    for number, column in enumerate(columns):
+        cells = pa.array([row[number] for row in rows], CELL)
+        batch = batch.set_column(batch.schema.names.index(column), column, cells)
+    return batch
 
 
 def _place(cell: Any) -> _Place | None:

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.data.readers.base import Found, Reader, register_reader
-from trainables.data.splits import SPLITS
+from trainables.data.splits import READ_BYTES, SPLITS
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.units import MIB
+
+_PAGE = MIB  # bytes read of a column at a time
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class ParquetPart:
         Raises:
             UserError: If the file is damaged.
         """
-        with self._reading():
-            for batch in pq.ParquetFile(self.path).iter_batches(batch_size=rows, columns=columns):
+        # Pages are read one by one. A whole row group may be the whole file
+        with self._reading(), pq.ParquetFile(self.path, buffer_size=_PAGE) as file:
+            most = min(rows, max(1, READ_BYTES // _row_bytes(file.metadata, columns)))
+            for batch in file.iter_batches(batch_size=most, columns=columns):
                 batch.validate(full=True)
                 yield batch
 
@@ -75,6 +80,17 @@ class ParquetPart:
             raise UserError(
                 f"dataset '{self.dataset}': {self.name} is not a Parquet file that can be read"
             ) from error
+
+
+def _row_bytes(metadata: pq.FileMetaData, columns: list[str]) -> int:
+    """Return the bytes of a row in some columns, on average over the row group with the largest rows."""
+    largest = 1
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunks = map(group.column, range(group.num_columns))
+        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns)
+        largest = max(largest, size // max(group.num_rows, 1))
+    return largest
 
 
 @register_reader
