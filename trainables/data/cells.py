@@ -26,7 +26,7 @@ from trainables.units import MIB
 #: Number of the cell that stands for a value that is missing.
 BLANK = 0
 
-_LOT = 512  # cells in a batch of a file, so that a cell's number determines its place
+_LOT = 256  # cells in a batch of a file, so that a cell's number determines its place
 _AHEAD = 64 * MIB  # contents that are converted together, about
 
 
@@ -73,7 +73,7 @@ class CellWriter:
     def flush(self) -> None:
         """Write the cells that are not yet written."""
         self._hand_over()
-        self._collect()
+        self._hand_over()
         if self._lot:
             self._write_lot()
 
@@ -90,17 +90,16 @@ class CellWriter:
         return number
 
     def _hand_over(self) -> None:
-        """Let what was taken be converted, once what was handed over before is done."""
-        self._collect()
+        """Let what was taken be converted, and meanwhile collect what was handed over before."""
+        before, self._converting = self._converting, None
         if self._next.contents:
             self._converting = self._next, self._ahead.submit(self._convert, self._next.contents)
             self._next = _Part()
+        if before is not None:
+            self._collect(*before)
 
-    def _collect(self) -> None:
-        """Wait for what is being converted."""
-        if self._converting is None:
-            return
-        (part, future), self._converting = self._converting, None
+    def _collect(self, part: _Part, future: Future[Converted]) -> None:
+        """Wait for cells that are being converted, and write them once their lot is whole."""
         converted = future.result()
         self.bad |= {part.numbers[place]: why for place, why in converted.bad.items()}
         self.warned += [(part.rows[place], line) for place, said in converted.warned.items() for line in said]

@@ -103,15 +103,18 @@ class Audio(Kind):
 
         samples, bands = int(facts["samples"]), facts["bands"]
         extractor = WhisperFeatureExtractor(feature_size=bands) if bands else None
-
         silence = np.zeros(samples, dtype=np.float32)
+        decode = partial(_waveform, samples=samples)
 
         def convert(sounds: list[Content]) -> Converted:
-            waves, bad, _ = decoded(pool, partial(_waveform, samples=samples), sounds, silence)
-            lengths = np.array([len(wave) for wave in waves])
+            bad = {}
+            lengths = np.zeros(len(sounds), dtype=np.int32)
             padded = np.zeros((len(sounds), samples), dtype=np.float32)
-            for row, sound in zip(padded, waves, strict=True):
-                row[: len(sound)] = sound
+            for place, found in enumerate(decoded(pool, decode, sounds, silence)):
+                lengths[place] = len(found.value)
+                padded[place, : len(found.value)] = found.value
+                if found.bad is not None:
+                    bad[place] = found.bad
             if extractor is None:
                 values = np.round(padded.clip(-1, 1) * _FULL).astype(np.int16)
             else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,7 @@ class Converted(NamedTuple):
 
     columns: dict[str, pa.Array]
     bad: Mapping[int, Unreadable] = MappingProxyType({})
-    warned: Mapping[int, list[str]] = MappingProxyType({})
+    warned: Mapping[int, Sequence[str]] = MappingProxyType({})
 
 
 #: Function of the contents of cells, none of which is ``Unreadable``.
@@ -185,33 +185,42 @@ def file_bytes(value: Any) -> bytes | Unreadable | None:
     return Unreadable(value["error"]) if value.get("error") is not None else value.get("bytes")
 
 
+class Decoded(NamedTuple, Generic[T]):
+    """What was made of a content.
+
+    Attributes:
+        value: The value.
+        bad: Why it cannot be read; the value is the blank then.
+        warned: What was warned of.
+    """
+
+    value: T
+    bad: Unreadable | None = None
+    warned: Sequence[str] = ()
+
+
 def decoded(
     pool: Executor, decode: Callable[[Any], T], contents: list[Content], blank: T
-) -> tuple[list[T], dict[int, Unreadable], dict[int, list[str]]]:
-    """Return what a function makes of each content, what it cannot read, and with which warnings it reads.
+) -> Iterator[Decoded[T]]:
+    """Yield what a function makes of each content, in their order, while it runs for the next ones.
 
     Args:
         pool: The threads in which it runs.
         decode: The function. It raises ``UnreadableError``.
         contents: The contents.
-        blank: What stands in the place of what is missing or cannot be read.
+        blank: The value of what is missing or cannot be read.
     """
 
-    def tried(content: Content) -> tuple[T, Unreadable | None, list[str]]:
+    def tried(content: Content) -> Decoded[T]:
         if content is None:
-            return blank, None, []
+            return Decoded(blank)
         with heard() as lines:
             try:
-                return decode(content), None, lines
+                return Decoded(decode(content), warned=lines)
             except UnreadableError as error:
-                return blank, error.content, []
+                return Decoded(blank, error.content)
 
-    values, bad, warned = zip(*pool.map(tried, contents), strict=True)
-    return (
-        list(values),
-        {place: why for place, why in enumerate(bad) if why is not None},
-        {place: lines for place, lines in enumerate(warned) if lines},
-    )
+    return pool.map(tried, contents)
 
 
 def not_decoded(data: bytes, wanted: str, error: Exception) -> UnreadableError:

@@ -85,8 +85,14 @@ class Image(Kind):
         decode = partial(square, size=size, background=tuple(facts["background"]))
 
         def convert(images: list[Content]) -> Converted:
-            squares, bad, warned = decoded(pool, decode, images, blank)
-            pixels = np.stack(squares, out=np.empty((len(images), size, size, 3), np.uint8))
+            bad, warned = {}, {}
+            pixels = np.empty((len(images), size, size, 3), np.uint8)
+            for place, found in enumerate(decoded(pool, decode, images, blank)):
+                pixels[place] = found.value
+                if found.bad is not None:
+                    bad[place] = found.bad
+                if found.warned:
+                    warned[place] = found.warned
             buffers, kind = [None, pa.py_buffer(pixels)], pa.binary(3 * size**2)
             columns = {"pixels": pa.FixedSizeBinaryArray.from_buffers(kind, len(images), buffers)}
             return Converted(columns, bad, warned)
