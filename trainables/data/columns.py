@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from trainables.data.kinds import KINDS, kinds_of
+from trainables.data.kinds.base import holds_files
 from trainables.errors import UserError, unknown
+from trainables.tasks.labels import is_list
 from trainables.towers import PRESENCE
+
+#: The keys of a dataset's description, after ``paretofuse.``.
+DESCRIPTION = ("modalities", "label", "task", "query", "classes", "delimiter", "range")
 
 #: The name that stands for the labels in ``--columns``.
 LABEL = "label"
@@ -47,16 +52,27 @@ def columns_said(text: str | None) -> dict[str, str]:
     """
     modalities: dict[str, dict[str, str]] = {}
     said: dict[str, str] = {}
-    for part in next(csv.reader([text], skipinitialspace=True)) if text else ():
-        name, equals, column = (each.strip() for each in part.partition("="))
-        name, colon, kind = name.partition(":")
-        if not equals or not name or not column or (colon and not kind):
-            raise UserError(f"--columns {text}: write NAME=COLUMN, e.g. text=caption,image=file,label=genre")
+    for written, column in _pairs(text).items():
+        name, _, kind = written.partition(":")
         if name == LABEL:
             said["paretofuse.label"] = column
         else:
             modalities[name] = {"column": column, **({"kind": kind} if kind else {})}
     return {**({"paretofuse.modalities": json.dumps(modalities)} if modalities else {}), **said}
+
+
+def _pairs(text: str | None) -> dict[str, str]:
+    """Return the column of each name, or of ``NAME:KIND``, that ``--columns`` lists."""
+    found: dict[str, str] = {}
+    for part in next(csv.reader([text], skipinitialspace=True)) if text else ():
+        name, equals, column = (each.strip() for each in part.partition("="))
+        base, colon, kind = name.partition(":")
+        if not equals or not base or not column or (colon and (not kind or base == LABEL)):
+            raise UserError(f"--columns {text}: write NAME=COLUMN, e.g. text=caption,image=file,label=genre")
+        if base in (each.partition(":")[0] for each in found):
+            raise UserError(f"--columns {text}: {base} is there twice")
+        found[name] = column
+    return found
 
 
 def from_json(name: str, metadata: Mapping[str, str], key: str) -> Any:
@@ -67,52 +83,80 @@ def from_json(name: str, metadata: Mapping[str, str], key: str) -> Any:
         raise UserError(f"dataset '{name}': schema key {key} is no JSON: {metadata[key]!r}") from error
 
 
-def modalities_of(name: str, schema: pa.Schema, described: Any) -> dict[str, Modality]:
-    """Return the modalities that a dataset's description lists, or else those with the name of a kind.
+def columns_taken(text: str | None) -> tuple[str, ...]:
+    """Return the columns that ``--columns`` names."""
+    return tuple(_pairs(text).values())
+
+
+def modalities_of(name: str, schema: pa.Schema, described: Mapping[str, Any]) -> dict[str, Modality]:
+    """Return the modalities of a description, with the kind of each.
 
     Args:
         name: The dataset's name in error messages.
-        schema: The schema of its files.
-        described: A column's name, or an object with ``column`` and ``kind``, by modality; or None.
+        schema: The columns of its files.
+        described: A column's name, or an object with ``column`` and ``kind``, by modality.
+
+    Raises:
+        UserError: If the description is not of this form, or there is no such column.
     """
-    if described is None:
-        described = {kind: kind for kind in KINDS if kind in schema.names}
-        if not described:
-            raise UserError(
-                f"dataset '{name}': no column has the name of a kind ({', '.join(KINDS)}); its columns: "
-                f"{', '.join(schema.names)}; schema key paretofuse.modalities names others"
-            )
     key = f"dataset '{name}': schema key paretofuse.modalities"
-    if not isinstance(described, dict) or not described:
-        raise UserError(f'{key} is {described!r}; write it as {{"text": "COLUMN"}}')
     if PRESENCE in described:
         raise UserError(f"{key}: no modality can have the name '{PRESENCE}'")
     found = {}
     for modality, value in described.items():
         given = value if isinstance(value, dict) else {"column": value}
-        column, kind = given.get("column"), given.get("kind")
-        if not isinstance(column, str) or not {*given} <= {"column", "kind"}:
+        written, kind = given.get("column"), given.get("kind")
+        if not isinstance(written, str) or not {*given} <= {"column", "kind"}:
             raise UserError(f'{key}: {modality} is {value!r}; write "COLUMN" or {{"column": …, "kind": …}}')
+        column = column_named(name, schema, written)
         if kind is None:
-            fitting = kinds_of(schema.field(column).type) if column in schema.names else []
+            fitting = kinds_of(schema.field(column).type)
             # Features may be of anything; other columns are what their modality's name says, if it says it
             named = modality in KINDS and "features" not in fitting
             kind = modality if named or modality in fitting or not fitting else fitting[0]
-        if kind not in KINDS and column in schema.names:
+        if kind not in KINDS:
             raise unknown(f"{key}: kind of {modality}", str(kind), KINDS)
         found[modality] = Modality(column, kind)
     return found
 
 
+def column_named(name: str, schema: pa.Schema, written: str) -> str:
+    """Return the column of a name, which may differ in case and in spaces around it.
+
+    Args:
+        name: The dataset's name in error messages.
+        schema: The columns.
+        written: The name.
+
+    Raises:
+        UserError: If there is no such column, or there are several.
+    """
+    same = [column for column in schema.names if column == written] or [
+        column for column in schema.names if column.strip().casefold() == written.strip().casefold()
+    ]
+    if len(same) > 1:
+        raise UserError(f"dataset '{name}' has column '{same[0]}' {_times(same)}; rename or remove one")
+    if not same:
+        there = ", ".join(schema.names) or "none"
+        raise UserError(f"dataset '{name}' has no column '{written}'; its columns: {there}")
+    return same[0]
+
+
+def _times(same: list[str]) -> str:
+    return "twice" if len({*same}) == 1 else f"and '{same[1]}'"
+
+
 def names_files(column: pa.DataType) -> bool:
-    """Return whether cells of this type may name files."""
+    """Return whether cells of this type may name files: a path, a struct with one, or a list of either."""
+    if is_list(column):
+        return names_files(column.value_type) or holds_files(column.value_type)
     return KINDS["text"].takes(column) or (pa.types.is_struct(column) and column.get_field_index("path") >= 0)
 
 
 def check_schema(
     name: str, file: str, schema: pa.Schema, modalities: dict[str, Modality], label: str | None
 ) -> None:
-    """Refuse a part that lacks a column, or that has one of another type.
+    """Refuse a part that lacks a column, that has it twice, or that has one of another type.
 
     Args:
         name: The dataset's name in error messages.
@@ -122,10 +166,11 @@ def check_schema(
         label: Name of the label column; None if there is none.
     """
     for column in (*(modality.column for modality in modalities.values()), *([label] if label else [])):
-        if column not in schema.names:
-            raise UserError(
-                f"dataset '{name}': {file} has no column '{column}'; its columns: {', '.join(schema.names)}"
-            )
+        count = schema.names.count(column)
+        if count != 1:
+            there = f"its columns: {', '.join(schema.names)}"
+            has = f"has no column '{column}'" if not count else f"has the column '{column}' {count} times"
+            raise UserError(f"dataset '{name}': {file} {has}; {there}")
     for modality in modalities.values():
         stored, kind = schema.field(modality.column).type, KINDS[modality.kind]
         if pa.types.is_null(stored):  # a file in which all values are missing
@@ -134,3 +179,49 @@ def check_schema(
             raise UserError(
                 f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
             )
+
+
+#: What the keys of a description may hold, as a word and a check of the JSON value.
+_FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "modalities": (
+        'an object such as {"text": "COLUMN"}',
+        lambda value: isinstance(value, dict) and bool(value),
+    ),
+    "classes": (
+        'a list of different names such as ["cat", "dog"]',
+        lambda value: (
+            isinstance(value, list)
+            and bool(value)
+            and all(isinstance(each, str | int) for each in value)
+            and len({str(each) for each in value}) == len(value)
+        ),
+    ),
+    "delimiter": ('a text such as "|"', lambda value: isinstance(value, str) and bool(value)),
+    "range": (
+        "a list of two numbers such as [-3, 3]",
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
+            and value[0] < value[1]
+        ),
+    ),
+}
+
+
+def check_description(name: str, metadata: Mapping[str, str]) -> None:
+    """Refuse a description with a value of another form than its key has.
+
+    Raises:
+        UserError: If there is such a value; the message names the key.
+    """
+    for key, (expected, fits) in _FORMS.items():
+        value = from_json(name, metadata, f"paretofuse.{key}")
+        if f"paretofuse.{key}" in metadata and not fits(value):
+            raise UserError(
+                f"dataset '{name}': schema key paretofuse.{key} is {metadata[f'paretofuse.{key}']}; write "
+                f"{expected}"
+            )
+    for key in ("label", "task", "query"):
+        if metadata.get(f"paretofuse.{key}") == "":
+            raise UserError(f"dataset '{name}': schema key paretofuse.{key} is empty")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +16,38 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.cells import digest
+from trainables.data.columns import names_files
+from trainables.data.plain import shared_type
+from trainables.data.readers import Part
 from trainables.data.rows import Rows
-from trainables.data.splits import READ_BYTES
+from trainables.data.splits import READ_BYTES, SPLITS
+from trainables.errors import UserError
 
 _READ = 512  # rows whose paths are read at a time
+_SHOWN = 120  # characters of a path that a message shows
+_SAMPLE = 32  # cells whose files are looked for
+_FOLDERS = 200  # folders in which they are looked for
 
 #: Where a file's bytes are: its path, and the place of the first one in it.
 _Place = tuple[str, int]
 
 #: The cells of a column that names files, once they are read: their bytes, or why they cannot be read.
 CELL = pa.struct({"bytes": pa.large_binary(), "error": pa.string()})
+
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
+#: How base64 texts of pictures and sounds begin: PNG, JPEG, GIF, RIFF, BMP, TIFF, FLAC, Ogg, MP3.
+_BASE64 = re.compile(
+    r"iVBORw0KGgo|/9j/|_9j_|R0lGOD|UklGR|Qk[0-9A-Za-z+/_-]{6}AAAA|SUkqA|TU0AK|ZkxhQ|T2dnU|SUQz"
+)
+_SHORTEST = 64  # characters of such a text
+_LONGEST = 4096  # characters of a path
+_LETTERS = re.compile(r"[A-Za-z0-9+/_=\s-]+")
+_LOOKED_AT = 64  # characters whether they are such letters
+_URL_SAFE = str.maketrans("-_", "+/")
+
+#: Between two files of a cell: the end of a file's name, and what separates it from the next one.
+_BETWEEN = re.compile(r"(?<=\w)\s*[|;,]\s*(?=\S)")
+_NAME = re.compile(r".+\.\w{2,5}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -30,18 +56,19 @@ class FileRows:
 
     A cell is a path, relative to a folder; or a struct with ``path``, and with ``offset`` and ``size`` for a
     part of a file, such as a member of a tar archive; or a struct with ``bytes``, which are taken if they are
-    there. An empty path is a missing value.
+    there; or a text that encodes the bytes, in base64 or as a data URL. Of a list, or of several paths with |
+    or ; between them, the first is taken. An empty path is a missing value.
 
     Attributes:
         rows: The rows, with paths.
-        folder: The folder.
-        paths: The columns with paths.
+        paths: The columns with paths, and the folder to which each one's are relative.
     """
 
     rows: Rows
-    folder: Path
-    paths: tuple[str, ...]
-    _known: dict[_Place, bytes | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    paths: Mapping[str, Path]
+    _known: dict[tuple[str, _Place], bytes | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,13 +87,13 @@ class FileRows:
         """
         for batch in self.rows.batches(split, [column], _READ):
             for cell in batch[column].to_pylist():
-                place = _place(cell)
+                place = _place(_first(cell, self.paths[column]))
                 if place is None:
-                    yield self._digest(cell)
+                    yield self._digest(column, cell)
                     continue
-                if place not in self._known:
-                    self._known[place] = self._digest(cell)
-                yield self._known[place]
+                if (column, place) not in self._known:
+                    self._known[column, place] = self._digest(column, cell)
+                yield self._known[column, place]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -89,7 +116,7 @@ class FileRows:
         for batch in self.rows.batches(split, columns, rows):
             first, read, size = 0, [], 0
             for row, cells in enumerate(zip(*(batch[column].to_pylist() for column in named), strict=True)):
-                read.append([self._read(cell) for cell in cells])
+                read.append([self._read(column, cell) for column, cell in zip(named, cells, strict=True)])
                 size += sum(len(cell["bytes"] or b"") for cell in read[-1] if cell)
                 if size >= READ_BYTES:
                     yield _with_columns(batch[first : row + 1], named, read)
@@ -104,34 +131,45 @@ class FileRows:
         for batch in self.rows.batches(split, list(self.paths), _READ):
             for row in wanted:
                 if done <= row < done + batch.num_rows:
-                    places = [_place(batch[column][row - done].as_py()) for column in self.paths]
-                    wanted[row] = "".join(f", {place[0]}" for place in places if place)
+                    cells = {column: batch[column][row - done].as_py() for column in self.paths}
+                    places = [_place(_first(cell, self.paths[column])) for column, cell in cells.items()]
+                    wanted[row] = "".join(f", {_shown(place[0])}" for place in places if place)
             done += batch.num_rows
         return [word + wanted[row] for word, row in zip(self.rows.words(split, rows), rows, strict=True)]
 
-    def _digest(self, cell: Any) -> bytes | None:
-        content = self._read(cell) or {"bytes": None, "error": None}
+    def _digest(self, column: str, cell: Any) -> bytes | None:
+        content = self._read(column, cell) or {"bytes": None, "error": None}
         return digest(content["bytes"]) if content["error"] is None else None
 
-    def _read(self, cell: Any) -> dict[str, Any] | None:
+    def _read(self, column: str, cell: Any) -> dict[str, Any] | None:
         """Return a cell of type ``CELL``; None for a value that is missing."""
+        folder = self.paths[column]
+        cell = _first(cell, folder)
+        if isinstance(cell, dict) and cell.get("bytes") is not None:
+            cell = cell["bytes"]
+        if isinstance(cell, str) and is_encoded(cell):
+            try:
+                cell = encoded_bytes(cell)
+            except ValueError:
+                return {"bytes": None, "error": "a base64 text that is damaged"}
         if isinstance(cell, bytes):
             return {"bytes": cell, "error": None}
-        if isinstance(cell, dict) and cell.get("bytes") is not None:
-            return {"bytes": cell["bytes"], "error": None}
         place = _place(cell)
         if place is None:
             return None
         path, offset = place
         size = cell.get("size") if isinstance(cell, dict) else None
+        found = find_file(folder, path)
+        if found is None:
+            return {"bytes": None, "error": _absence(folder, path)}
         try:
-            with (self.folder / path).open("rb") as file:
+            with found.open("rb") as file:
                 file.seek(offset)
                 return {"bytes": file.read(-1 if size is None else size), "error": None}
-        except FileNotFoundError:
-            return {"bytes": None, "error": f"no such file in {self.folder}"}
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error  # without the path, so that equal reasons are equal
+            why = (
+                getattr(error, "strerror", None) or error
+            )  # without the path, so that equal reasons are equal
             return {"bytes": None, "error": f"cannot be opened ({why})"}
 
 
@@ -143,9 +181,141 @@ def _with_columns(batch: pa.RecordBatch, columns: list[str], rows: list[list[Any
     return batch
 
 
+def find_file(folder: Path, path: str) -> Path | None:
+    """Return the file that a path names; None if there is none.
+
+    Args:
+        folder: The folder to which it is relative.
+        path: The path. It may have spaces around it, be written with the backslashes of Windows, and write
+            letters with accents as one character or as two.
+    """
+    written = [path, path.strip(), path.strip().replace("\\", "/")]
+    written += [unicodedata.normalize(form, written[-1]) for form in ("NFC", "NFD")]
+    for each in dict.fromkeys(written):
+        if os.path.isfile(folder / each):  # False for a name that no file can have, too
+            return folder / each
+    return None
+
+
+def is_encoded(text: str) -> bool:
+    """Return whether a text is no path but encodes a picture or sound, in base64 or as a data URL.
+
+    Example:
+        >>> is_encoded("data:image/gif;base64,R0lGODlh"), is_encoded("pictures/1.gif")
+        (True, False)
+    """
+    if _DATA_URL.match(text):
+        return True
+    return bool(len(text) >= _SHORTEST and _BASE64.match(text) and _LETTERS.fullmatch(text[:_LOOKED_AT]))
+
+
+def encoded_bytes(text: str) -> bytes:
+    """Return the bytes that a text encodes, see ``is_encoded``.
+
+    Raises:
+        ValueError: If the text is damaged.
+    """
+    url = _DATA_URL.match(text)
+    letters = "".join(text[url.end() if url else 0 :].split()).translate(_URL_SAFE)
+    return base64.b64decode(letters, validate=True)
+
+
+def file_columns(parts: Sequence[Part], files: Collection[str]) -> list[str]:
+    """Return the columns of files whose cells have to be read: those with paths, or of types that differ."""
+    types = {column: {part.schema.field(column).type for part in parts} for column in sorted(files)}
+    return [
+        column
+        for column, kinds in types.items()
+        if any(map(names_files, kinds)) or shared_type(kinds) is None
+    ]
+
+
+def located(name: str, rows: Rows, columns: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the folder to which each column's paths are relative, and what the user should know.
+
+    Args:
+        name: The dataset's name in error messages.
+        rows: Its rows.
+        columns: The columns that name files.
+        folder: The dataset's folder.
+
+    Raises:
+        UserError: If no file of a column is found, or if several folders have them.
+    """
+    folders: dict[str, Path] = {}
+    notes: list[str] = []
+    for column in columns:
+        batches = (batch[column] for split in rows.splits for batch in rows.batches(split, [column], _READ))
+        first = next(batches, None)
+        folders[column] = _located(name, column, [] if first is None else first.to_pylist(), folder)
+        if folders[column] != folder:
+            notes.append(f"files of column '{column}' are in {folders[column].name}/")
+        several = sum(
+            _has_several(cell, folders[column])
+            for split in rows.splits
+            for batch in rows.batches(split, [column], _READ)
+            for cell in batch[column].to_pylist()
+        )
+        if several:
+            rows_have = "row names" if several == 1 else "rows name"
+            notes.append(f"{several:,} {rows_have} several files in column '{column}'; the first is taken")
+    return folders, notes
+
+
+def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path:
+    places = [_place(_first(cell, folder)) for cell in cells]
+    paths = [place[0] for place in places if place is not None][:_SAMPLE]
+    if not paths or any(find_file(folder, path) for path in paths):
+        return folder
+    inside = [below for below in sorted(folder.iterdir()) if below.is_dir()][:_FOLDERS]
+    having = [below for below in inside if any(find_file(below, path) for path in paths)]
+    where = f"dataset '{name}': column '{column}'"
+    if not having:
+        count = f"none of the first {len(paths)} files" if len(paths) > 1 else "no file"
+        raise UserError(
+            f"{where} names '{_shown(paths[0])}'; {count} is in {folder}, nor in a folder in it; write paths "
+            "relative to that folder"
+        )
+    if len(having) > 1 or having[0].name.casefold() in SPLITS:
+        named = ", ".join(below.name for below in having[:4])
+        raise UserError(
+            f"{where} names '{_shown(paths[0])}', which is in {named}; write paths with their folder, "
+            f"relative to {folder}"
+        )
+    return having[0]
+
+
+def _has_several(cell: Any, folder: Path) -> bool:
+    return len(cell) > 1 if isinstance(cell, list) else _first(cell, folder) != cell
+
+
+def _absence(folder: Path, path: str) -> str:
+    """Say why a path names no file."""
+    if re.match(r"\w+://", path):
+        return "the address of a file, which is not fetched"
+    if os.path.isdir(folder / path):
+        return "a folder, not a file"
+    return f"no such file in {folder}"
+
+
+def _first(cell: Any, folder: Path) -> Any:
+    """Return the first of several files of a cell, or the cell itself."""
+    if isinstance(cell, list):
+        return cell[0] if cell else None
+    if isinstance(cell, str) and len(cell) <= _LONGEST:
+        parts = _BETWEEN.split(cell)
+        if len(parts) > 1 and all(map(_NAME.fullmatch, parts)) and find_file(folder, cell) is None:
+            return parts[0]
+    return cell
+
+
 def _place(cell: Any) -> _Place | None:
     """Return the path that a cell names, and the first byte's place in the file; None if it names none."""
     if isinstance(cell, dict):
         path, offset = cell.get("path"), cell.get("offset") or 0
         return (path, offset) if path and cell.get("bytes") is None else None
-    return (cell, 0) if isinstance(cell, str) and cell else None
+    return (cell, 0) if isinstance(cell, str) and cell.strip() and not is_encoded(cell) else None
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"

@@ -54,7 +54,7 @@ def _topics(name: str, settings: TaskSettings) -> Dataset:
     store = Store([ParquetPart(name, path) for path in paths], "id", ("text", "image"))
     parts = {split: [ParquetPart(name, folder / f"{split}.parquet")] for split in SPLITS}
     joined = {split: [JoinedPart(part, store) for part in own] for split, own in parts.items()}
-    return open_found(name, Found(joined, folder, described_by(parts["train"][0].schema)), settings)
+    return open_found(name, Found(joined, folder, described_by(name, parts["train"])), settings)
 
 
 def _digits(name: str, settings: TaskSettings) -> Dataset:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from trainables.data.plain import cast
 from trainables.data.readers import ALL, Part
 
 
@@ -50,9 +51,11 @@ class PartRows:
 
     Attributes:
         parts: The parts of each split, or of what is not yet split.
+        types: The type of columns that parts have as different ones.
     """
 
     parts: Mapping[str, Sequence[Part]]
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -79,7 +82,8 @@ class PartRows:
             UserError: If a part is damaged.
         """
         for part in self.parts[split]:
-            yield from part.batches(columns, rows)
+            for batch in part.batches(columns, rows):
+                yield cast(part.name, batch, self.types)
 
     def words(self, split: str, rows: Sequence[int]) -> list[str]:
         """Return what the user calls some rows of a split."""

@@ -16,21 +16,17 @@ import pyarrow as pa
 from torch import Tensor
 
 from trainables.data.cells import digest
-from trainables.data.columns import (
-    Modality,
-    check_schema,
-    columns_said,
-    from_json,
-    modalities_of,
-    names_files,
-)
-from trainables.data.files import FileRows
+from trainables.data.columns import Modality, check_description, check_schema, columns_said, from_json
+from trainables.data.files import FileRows, file_columns, located
+from trainables.data.guessing import classes_of, find_columns
 from trainables.data.kinds import KINDS, Content
+from trainables.data.plain import different_types, plain_parts
 from trainables.data.readers import Found
 from trainables.data.rows import PartRows, Rows
 from trainables.data.splits import SPLITS
 from trainables.data.splitting import with_all_splits
 from trainables.data.unlabeled import with_test_labels
+from trainables.data.written import written_labels
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
@@ -219,33 +215,40 @@ def open_found(
             a setting.
     """
     reading = reading or ReadingSettings()
-    metadata = {**found.metadata, **columns_said(reading.columns)}
-    label = metadata.get("paretofuse.label", "label")
-    described = metadata.get("paretofuse.task")
-    said = settings.task or described
-    labeled = said is None or get_task(said).has_labels
+    check_description(name, found.metadata)
+    described = found.metadata.get("paretofuse.task")
+    task_said = settings.task or described
+    labeled = task_said is None or get_task(task_said).has_labels
+    found = replace(found, parts={split: plain_parts(name, each) for split, each in found.parts.items()})
+    columns = find_columns(name, found, columns_said(reading.columns), labeled)
+    modalities, label = columns.modalities, columns.label
+    metadata = classes_of(name, found.metadata, label)
+    notes = [*found.notes, *([columns.note] if columns.note else [])]
+    if found.untyped and labeled:
+        typed, note = written_labels(found.parts, label)
+        found, notes = replace(found, parts=typed), [*notes, *([note] if note else [])]
     if labeled:
         found = with_test_labels(found, label)
     parts = [part for each in found.parts.values() for part in each]
-    modalities = modalities_of(name, parts[0].schema, from_json(name, metadata, "paretofuse.modalities"))
     for part in parts:
         check_schema(name, part.name, part.schema, modalities, label if labeled else None)
     where = f"dataset '{name}': column '{label}'"
     types = [(part.name, part.schema.field(label).type) for part in parts] if labeled else []
     stored = common_type(where, types)
-    rows: Rows = PartRows(found.parts)
     files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
-    paths = {c for c in files if any(names_files(part.schema.field(c).type) for part in parts)}
+    used = [*(modality.column for modality in modalities.values()), *([label] if labeled else [])]
+    rows: Rows = PartRows(found.parts, different_types(name, parts, used, {*files, label}))
+    paths = file_columns(parts, files)
     if paths:
-        rows = FileRows(rows, found.folder, tuple(sorted(paths)))
-    notes = found.notes
+        folders, said = located(name, rows, paths, found.folder)
+        rows, notes = FileRows(rows, folders), [*notes, *said]
     if not {*SPLITS} <= {*rows.splits}:
         delimiter = from_json(name, metadata, "paretofuse.delimiter")
         tags_between = delimiter if isinstance(delimiter, str) else None
         rows, made = with_all_splits(
             name, rows, modalities, label if labeled else None, tags_between, reading
         )
-        notes = (*notes, made)
+        notes.append(made)
     column = label_column(name, rows, label, metadata, settings)
     kind, decided = choose_task(column, stored, described)
     task = get_task(kind)
@@ -257,7 +260,7 @@ def open_found(
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
             raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
-    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, notes)
+    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, tuple(notes))
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")

@@ -63,12 +63,14 @@ class Found:
         metadata: What the source says about its columns, as the schema's metadata of our own layout do:
             ``paretofuse.modalities``, ``paretofuse.label``, ``paretofuse.classes``, ``paretofuse.task`` …
         notes: What the user should know, a sentence each.
+        untyped: Whether all cells are texts, as in CSV, so that the labels' type is how they are written.
     """
 
     parts: Mapping[str, Sequence[Part]]
     folder: Path
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    untyped: bool = False
 
 
 class Reader(ABC):

@@ -1,24 +1,38 @@
-"""Folders of Parquet files, one or more for each split."""
+"""Parquet files: a folder with one or more for each split, or a single one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.data.readers.base import Found, Reader, register_reader
-from trainables.data.splits import READ_BYTES, SPLITS
+from trainables.data.columns import DESCRIPTION, columns_taken
+from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
+from trainables.data.readers.naming import has_files, has_split_files, split_files
+from trainables.data.readers.opening import unreadable
+from trainables.data.readers.tables import by_split_column
+from trainables.data.splits import READ_BYTES
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.units import MIB
 
 _PAGE = MIB  # bytes read of a column at a time
+
+_ENDINGS = (".parquet", ".pq")
+
+#: The folder in which repositories of the Hugging Face hub have their files.
+_HUB = "data"
+
+#: Features of the Hugging Face library whose columns are files.
+_FILES = {"Image": "image", "Audio": "audio"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,12 @@ class ParquetPart:
 
     def count(self) -> int:
         """Return the number of rows."""
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
         with self._reading():
-            return pq.read_metadata(self.path).num_rows
+            return int(pq.read_metadata(self.path).num_rows)
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows.
@@ -61,12 +79,17 @@ class ParquetPart:
         Raises:
             UserError: If the file is damaged.
         """
-        # Pages are read one by one. A whole row group may be the whole file
-        with self._reading(), pq.ParquetFile(self.path, buffer_size=_PAGE) as file:
+        done = 0
+        # Pages are read one by one, because a whole row group may be the whole file; checksums are optional
+        how = {"buffer_size": _PAGE, "page_checksum_verification": True}
+        with self._reading(), pq.ParquetFile(self.path, **how) as file:
             most = min(rows, max(1, READ_BYTES // _row_bytes(file.metadata, columns)))
             for batch in file.iter_batches(batch_size=most, columns=columns):
                 batch.validate(full=True)
-                yield batch
+                done += batch.num_rows
+                yield batch.select(columns)
+        if done != self.count():
+            raise unreadable(self.dataset, self.path, "a Parquet file")
 
     def word(self, row: int) -> None:
         """Return None: rows of tables have numbers only."""
@@ -76,10 +99,8 @@ class ParquetPart:
         """Raise ``UserError`` if reading the file fails."""
         try:
             yield
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"dataset '{self.dataset}': {self.name} is not a Parquet file that can be read"
-            ) from error
+        except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+            raise unreadable(self.dataset, self.path, "a Parquet file", error) from error
 
 
 def _row_bytes(metadata: pq.FileMetaData, columns: list[str]) -> int:
@@ -95,29 +116,89 @@ def _row_bytes(metadata: pq.FileMetaData, columns: list[str]) -> int:
 
 @register_reader
 class Parquet(Reader):
-    """A folder with ``train.parquet``, ``validation.parquet`` and ``test.parquet``, or shards of them."""
+    """Files such as ``train.parquet``, ``validation.parquet``, ``test.parquet``, or shards, or one file."""
 
     name = "parquet"
-    description = "folder of Parquet files, one or more for each split"
+    description = "Parquet file, or a folder with one or more for each split"
 
     def recognises(self, path: Path) -> bool:
-        """Return whether a folder has Parquet files."""
-        return path.is_dir() and any(path.glob("*.parquet"))
+        """Return whether a file's name ends so, or a folder has such files."""
+        return (path.is_file() and path.suffix.lower() in _ENDINGS) or _folder(path) is not None
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
-        """Return the rows of the files. What they mean is in the schema of the first training file."""
-        parts = {split: _split_parts(name, path, split) for split in SPLITS}
-        return Found(parts, path, described_by(parts["train"][0].schema))
+        """Return the rows of the files. What they mean is in their schemas."""
+        folder = path.parent if path.is_file() else _folder(path)
+        if folder is None:
+            raise UserError(f"dataset '{name}': {path} has no Parquet file")
+        files = {ALL: (path,)} if path.is_file() else split_files(name, folder, _ENDINGS)
+        parts: dict[str, list[Part]] = {
+            split: [ParquetPart(name, file) for file in paths] for split, paths in files.items()
+        }
+        described = described_by(name, [part for own in parts.values() for part in own])
+        found, notes = by_split_column(name, parts, columns_taken(settings.columns))
+        return Found(found, folder, described, notes)
 
 
-def described_by(schema: pa.Schema) -> dict[str, str]:
-    """Return what a schema's metadata say about a dataset: the keys ``paretofuse.…``."""
-    ours = {k: v for k, v in (schema.metadata or {}).items() if k.startswith(b"paretofuse.")}
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in ours.items()}
+def described_by(name: str, parts: Sequence[Part]) -> dict[str, str]:
+    """Return what the metadata of some parts' schemas say: the keys ``paretofuse.…``.
+
+    Columns of the Hugging Face library have their kind or classes in ``paretofuse.columns``.
+
+    Args:
+        name: The dataset's name in error messages.
+        parts: The parts. The first says all that others may say.
+
+    Raises:
+        UserError: If a key is unknown, or if two parts say different things.
+    """
+    first, *others = [_described(name, part) for part in parts]
+    for part, said in zip(parts[1:], others, strict=True):
+        for key, value in said.items():
+            if first.get(key) != value:
+                raise UserError(
+                    f"dataset '{name}': schema key {key} is {value} in {part.name}, and "
+                    f"{first.get(key, 'not there')} in {parts[0].name}; all files must say the same"
+                )
+    return first
 
 
-def _split_parts(name: str, folder: Path, split: str) -> tuple[ParquetPart, ...]:
-    paths = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
-    if not paths:
-        raise UserError(f"dataset '{name}': {folder} has no {split}.parquet (nor {split}-*.parquet)")
-    return tuple(ParquetPart(name, path) for path in paths)
+def _described(name: str, part: Part) -> dict[str, str]:
+    found = {}
+    metadata = part.schema.metadata or {}
+    for key, value in metadata.items():
+        if key.startswith(b"paretofuse."):
+            word = key.decode(errors="replace")
+            if word.removeprefix("paretofuse.") not in DESCRIPTION:
+                raise UserError(
+                    f"dataset '{name}': {part.name} has the schema key {word}; known: "
+                    f"{', '.join(f'paretofuse.{known}' for known in DESCRIPTION)}"
+                )
+            found[word] = value.decode(errors="replace")
+    columns = _features(metadata)
+    if columns:
+        found["paretofuse.columns"] = json.dumps(columns, sort_keys=True)
+    return found
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Return the kinds of columns, and the names of classes, that the Hugging Face library has stored."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"null"))["info"]["features"]
+        stated = {column: (feature.get("_type"), feature) for column, feature in features.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):  # of no form that is known
+        return {}
+    columns: dict[str, Any] = {c: {"kind": _FILES[t]} for c, (t, _) in stated.items() if t in _FILES}
+    for column, (kind, feature) in stated.items():
+        inner = feature.get("feature")
+        known = feature if kind == "ClassLabel" else inner if isinstance(inner, dict) else {}
+        if known.get("_type") == "ClassLabel" and isinstance(known.get("names"), list):
+            columns[column] = {"classes": known["names"]}
+    return columns
+
+
+def _folder(path: Path) -> Path | None:
+    """Return the folder that has the files: the path, or the one in it where hubs have them."""
+    for folder in (path, path / _HUB):
+        if folder.is_dir() and (has_files(folder, _ENDINGS) or has_split_files(folder, _ENDINGS)):
+            return folder
+    return None

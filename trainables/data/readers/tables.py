@@ -1,13 +1,23 @@
-"""Parts whose rows are a table in memory."""
+"""Parts whose rows are a table in memory, and rows whose split is in a column."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
+
+from trainables.data.readers.base import ALL, Part
+from trainables.data.readers.naming import SPLIT_NAMES, split_named
+from trainables.errors import UserError
+
+#: Columns that may say the split of a row, in lower case. Only the first is expected to say nothing else.
+_COLUMNS = ("split", "set", "subset", "partition")
+
+_READ = 65_536  # rows whose split is read at a time
 
 
 @dataclass(frozen=True)
@@ -51,3 +61,177 @@ class TablePart:
     def word(self, row: int) -> str | None:
         """Return what the user calls a row."""
         return None if self.words is None else self.words[row]
+
+
+class Numbered(Sequence[str]):
+    """Words for rows that are numbered in a file: ``captions.csv line 14``.
+
+    Args:
+        before: What stands before the number.
+        numbers: The numbers of the rows (N,).
+    """
+
+    def __init__(self, before: str, numbers: Sequence[int]) -> None:
+        self._before = before
+        self._numbers = np.asarray(numbers, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]
+        return f"{self._before} {self._numbers[row]}"
+
+
+@dataclass(frozen=True)
+class SomePart:
+    """Some of the rows of a part, in the same order.
+
+    Attributes:
+        part: All rows.
+        kept: The numbers of those that are kept, ascending, shape (N,).
+    """
+
+    part: Part
+    kept: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """What the user calls the part."""
+        return self.part.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.part.schema
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """A hash of the part's content, and of which rows are kept."""
+        return hashlib.sha256(self.part.fingerprint + self.kept.astype("<i8").tobytes()).digest()
+
+    def count(self) -> int:
+        """Return the number of rows that are kept."""
+        return len(self.kept)
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the kept rows in order, in batches of at most ``rows`` rows.
+
+        Raises:
+            UserError: If the part is damaged.
+        """
+        done = 0
+        for batch in self.part.batches(columns, rows):
+            first, last = np.searchsorted(self.kept, [done, done + batch.num_rows])
+            if first < last:
+                yield batch.take(pa.array(self.kept[first:last] - done))
+            done += batch.num_rows
+
+    def word(self, row: int) -> str | None:
+        """Return what the user calls a row."""
+        number = int(self.kept[row])
+        return self.part.word(number) or f"{self.part.name} row {number}"
+
+
+def by_split_column(
+    name: str, parts: Mapping[str, Sequence[Part]], taken: Sequence[str] = ()
+) -> tuple[dict[str, list[Part]], tuple[str, ...]]:
+    """Return parts with the rows of each split, where a column says which it is.
+
+    The column is called split, set, subset or partition, and has the names of splits.
+
+    Args:
+        name: The dataset's name in error messages.
+        parts: The parts of each split, or of ``ALL``.
+        taken: Columns that have another meaning.
+
+    Returns:
+        The parts, and what the user should know. Parts without such a column stay as they are.
+
+    Raises:
+        UserError: If a value is no name of a split, or is another one than that of the file.
+    """
+    found: dict[str, list[Part]] = {}
+    notes: list[str] = []
+    for split, own in parts.items():
+        for part in own:
+            column = _split_column(name, part, taken)
+            if column is None:
+                found.setdefault(split, []).append(part)
+                continue
+            if split != ALL:
+                _check_same(name, part, column, split)
+                found.setdefault(split, []).append(part)
+                continue
+            splits = _splits(name, part, column)
+            notes.append(f"column '{column}' says the split of each row")
+            for number, each in enumerate(SPLIT_NAMES):
+                rows = np.flatnonzero(splits == number)
+                if len(rows):
+                    found.setdefault(each, []).append(SomePart(part, rows))
+    return found, tuple(dict.fromkeys(notes))
+
+
+def _split_column(name: str, part: Part, taken: Sequence[str]) -> str | None:
+    """Return the column that says the split of a part's rows; None if there is none.
+
+    Raises:
+        UserError: If the column says something else in some rows.
+    """
+    for column in part.schema.names:
+        word = column.strip().casefold()
+        if word not in _COLUMNS or column in taken or part.schema.names.count(column) > 1:
+            continue
+        values = [value for batch in _read(part, column) for value in batch[column].unique().to_pylist()]
+        known = [value for value in values if _split(value)]
+        if values and len(known) == len(values):
+            return column
+        if values and (known or word == _COLUMNS[0]):
+            advice = "write train, validation or test"
+            raise _other_split(name, part, column, lambda value: not _split(value), advice)
+    return None
+
+
+def _splits(name: str, part: Part, column: str) -> np.ndarray:
+    """Return the number of each row's split (N,), in the order of ``SPLIT_NAMES``."""
+    order = list(SPLIT_NAMES)
+    numbers = []
+    for batch in _read(part, column):
+        encoded = batch[column].dictionary_encode()
+        of_value = [order.index(split_named(value) or "") for value in encoded.dictionary.to_pylist()]
+        numbers.append(np.array(of_value, dtype=np.int64)[encoded.indices.to_numpy()])
+    return np.concatenate(numbers)
+
+
+def _check_same(name: str, part: Part, column: str, split: str) -> None:
+    """Refuse a part of one split whose column says another one.
+
+    Raises:
+        UserError: If a row says another split.
+    """
+    values = {_split(value) for batch in _read(part, column) for value in batch[column].unique().to_pylist()}
+    if values != {split}:
+        advice = f"the file's name says {split}; rename the file or the column"
+        raise _other_split(name, part, column, lambda value: _split(value) != split, advice)
+
+
+def _split(value: object) -> str | None:
+    return split_named(value) if isinstance(value, str) else None
+
+
+def _other_split(
+    name: str, part: Part, column: str, is_other: Callable[[object], bool], advice: str
+) -> UserError:
+    """Return the error for the first row whose split is another than it may be."""
+    cells = (cell for batch in _read(part, column) for cell in batch[column].to_pylist())
+    row, value = next((row, cell) for row, cell in enumerate(cells) if is_other(cell))
+    word = part.word(row) or f"{part.name} row {row}"
+    return UserError(f"dataset '{name}': {word}: column '{column}' is {value!r}; {advice}")
+
+
+def _read(part: Part, column: str) -> Iterator[pa.RecordBatch]:
+    """Yield a column of a part, without its dictionary."""
+    for batch in part.batches([column], _READ):
+        values = batch[column]
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        yield pa.record_batch({column: values})

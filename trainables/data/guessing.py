@@ -1,0 +1,265 @@
+"""Which columns are modalities and which are labels, by their names, types and contents."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from trainables.data.columns import LABEL, Modality, column_named, from_json, modalities_of, names_files
+from trainables.data.files import encoded_bytes, is_encoded
+from trainables.data.kinds import KINDS
+from trainables.data.kinds.base import holds_files
+from trainables.data.readers import Found, Part
+from trainables.errors import UserError
+
+
+def _words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+#: Usual names of columns, in lower case and with _ between words.
+_USUAL = {
+    "text": _words(
+        """text texts caption captions title sentence sentences sentence1 sentence2 sentence_1 sentence_2
+        premise hypothesis plot synopsis overview description summary question questions utterance review
+        review_text tweet tweet_text transcript transcription post comment body headline prompt content
+        alt_text clean_text full_text raw_text text_corrected"""
+    ),
+    LABEL: _words(
+        """label labels class classes class_name class_label category categories target targets genre
+        genres gold_label label_name label_text y sentiment emotion tag tags topic topics intent rating
+        stars score"""
+    ),
+}
+
+#: Names of columns of files that are believed whatever the cells are.
+_OF_FILES = {
+    "image": re.compile(r"(image|img|picture|photo|pic)s?(_?(path|file|file_?name|file_?path|name|bytes))?"),
+    "audio": re.compile(r"(audio|sound|wav|wave)s?(_?(path|file|file_?name|file_?path|name|bytes))?"),
+}
+#: Names of columns of files, if several columns look like files.
+_FILES = _words("file files file_name filename file_path filepath path paths")
+
+_ENDINGS = {
+    "image": _words("jpg jpeg jpe jfif png gif bmp webp tif tiff avif heic heif ppm pgm pbm jp2 tga ico"),
+    "audio": _words("wav mp3 flac ogg oga opus m4a aac aif aiff wma amr"),
+}
+_BEGINNINGS = {
+    "image": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
+    "audio": (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3"),
+}
+_RIFF = {b"WEBP": "image", b"WAVE": "audio"}
+
+_SAMPLE = 32  # rows whose cells are looked at
+_MOST = 0.9  # share of the cells that must look like files
+
+#: Returns the first few cells of a column that are not missing.
+_Sample = Callable[[str], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are what.
+
+    Attributes:
+        modalities: Column and kind of each modality.
+        label: Name of the label column; ``label`` if there is none.
+        note: What was found by name and type, for the user; None if all is as the dataset or the user says.
+    """
+
+    modalities: dict[str, Modality]
+    label: str
+    note: str | None
+
+
+def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool) -> Columns:
+    """Return the columns that the user names, else those that the dataset names, else those found by name.
+
+    A column with the name of a kind is a modality, and the column ``label`` has the labels. Else there must
+    be one column with a usual name; columns of files may also be found by their cells.
+
+    Args:
+        name: The dataset's name in error messages.
+        found: What a reader has found. Parts have plain types.
+        said: What the user says, see ``columns_said``.
+        labeled: Whether the task needs labels.
+
+    Raises:
+        UserError: If a column is not there, or several may be meant. The message lists the candidates.
+    """
+    parts, metadata = [part for each in found.parts.values() for part in each], found.metadata
+    schema = parts[0].schema
+    declared = from_json(name, metadata, "paretofuse.modalities") or {}
+    by_user = from_json(name, said, "paretofuse.modalities") or {}
+    modalities = modalities_of(name, schema, {**declared, **by_user})
+    label = said.get("paretofuse.label", metadata.get("paretofuse.label"))
+    label = None if label is None or not labeled else column_named(name, schema, label)
+    if label is None and labeled and LABEL in schema.names:
+        label = LABEL
+    guess = _Guess(name, schema, _sampler(parts), metadata)
+    taken = {*(modality.column for modality in modalities.values()), *([label] if label else [])}
+    guessed: dict[str, str] = {}
+    if not declared:
+        kinds = {modality.kind for modality in modalities.values()}
+        for kind in KINDS:
+            column = None if kind in kinds else guess.modality(kind, taken)
+            if column is not None:
+                modalities[kind] = Modality(column, kind)
+                guessed[kind] = column
+                taken.add(column)
+    if not modalities:
+        raise UserError(
+            f"dataset '{name}': no column is known as a modality ({', '.join(KINDS)}); its columns: "
+            f"{', '.join(schema.names)}; say which: --columns text=COLUMN,image=COLUMN,label=COLUMN"
+        )
+    if labeled and label is None:
+        label = guessed[LABEL] = guess.label(taken)
+    note = None
+    if any(kind != column for kind, column in guessed.items()):
+        meant = {**{m: where.column for m, where in modalities.items()}, **({LABEL: label} if label else {})}
+        listed = ", ".join(f"{kind}={column}" for kind, column in meant.items())
+        note = f"columns: {listed} (found by name and type)"
+    return Columns(modalities, label or LABEL, note)
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """Finds columns of a table by their names, types and cells."""
+
+    name: str
+    schema: pa.Schema
+    sample: _Sample
+    metadata: Mapping[str, str]
+
+    def modality(self, kind: str, taken: set[str]) -> str | None:
+        """Return the column of a modality; None if there is none."""
+        if kind in self.schema.names and kind not in taken:
+            return kind
+        free = [column for column in dict.fromkeys(self.schema.names) if column not in taken]
+        if kind == "text":
+            fitting = [c for c in free if _usual(c, "text") and KINDS["text"].takes(self._type(c))]
+            return self._only(kind, fitting)
+        if kind in _OF_FILES:
+            return self._only(kind, self._files(kind, free))
+        return None
+
+    def label(self, taken: set[str]) -> str:
+        """Return the column of labels."""
+        stated = from_json(self.name, self.metadata, "paretofuse.columns") or {}
+        free = [column for column in dict.fromkeys(self.schema.names) if column not in taken]
+        named = [c for c in free if "classes" in stated.get(c, {})] or [
+            c for c in free if _usual(c, LABEL) and not pa.types.is_struct(self._type(c))
+        ]
+        column = self._only(LABEL, named)
+        if column is None:
+            raise UserError(
+                f"dataset '{self.name}' has no column 'label', nor one with another usual name; its columns: "
+                f"{', '.join(self.schema.names)}; say which it is: --columns label=COLUMN"
+            )
+        return column
+
+    def _files(self, kind: str, free: Sequence[str]) -> list[str]:
+        """Return the columns that may have the files of a modality, the likeliest ones only."""
+        stated = from_json(self.name, self.metadata, "paretofuse.columns") or {}
+        declared = [column for column in free if stated.get(column, {}).get("kind") == kind]
+        may = [c for c in free if holds_files(self._type(c)) or names_files(self._type(c))]
+        named = [column for column in may if _OF_FILES[kind].fullmatch(_word(column))]
+        looking = [column for column in may if column not in named and self._looks_like(kind, column)]
+        return declared or named or [c for c in looking if _word(c) in _FILES] or looking
+
+    def _looks_like(self, kind: str, column: str) -> bool:
+        cells = self.sample(column)
+        alike = sum(_kind_of(cell) == kind for cell in cells)
+        return bool(cells) and alike >= _MOST * len(cells)
+
+    def _only(self, what: str, candidates: Sequence[str]) -> str | None:
+        """Return the only candidate; None if there is none.
+
+        Raises:
+            UserError: If there are several.
+        """
+        if len(candidates) > 1:
+            ways = [_written(what, candidates[0])]
+            if what != LABEL:
+                ways.append(",".join(_written(f"{_word(c)}:{what}", c) for c in candidates))
+            raise UserError(
+                f"dataset '{self.name}': {what} may be any of the columns {', '.join(candidates)}; say "
+                f"which: {' or '.join(f'--columns {way}' for way in ways)}"
+            )
+        return candidates[0] if candidates else None
+
+    def _type(self, column: str) -> pa.DataType:
+        return self.schema.field(self.schema.names.index(column)).type
+
+
+def classes_of(name: str, metadata: Mapping[str, str], label: str) -> dict[str, str]:
+    """Return the description with the class names that it has for the label column.
+
+    Args:
+        name: The dataset's name in error messages.
+        metadata: The description. ``paretofuse.columns`` may have ``classes`` by column.
+        label: Name of the label column.
+    """
+    stated = (from_json(name, metadata, "paretofuse.columns") or {}).get(label, {}).get("classes")
+    if stated is None or "paretofuse.classes" in metadata:
+        return dict(metadata)
+    return {**metadata, "paretofuse.classes": json.dumps(stated)}
+
+
+def _sampler(parts: Sequence[Part]) -> _Sample:
+    """Return the function that reads the first few cells of a column that are not missing."""
+
+    def sample(column: str) -> Sequence[Any]:
+        for part in parts:
+            if part.schema.names.count(column) != 1:
+                continue
+            for batch in part.batches([column], _SAMPLE):
+                cells = [cell for cell in batch[column].to_pylist() if cell not in (None, "")]
+                if cells:
+                    return cells
+        return ()
+
+    return sample
+
+
+def _kind_of(cell: Any) -> str | None:
+    """Return the kind of the file that a cell names or holds; None if it looks like none."""
+    if isinstance(cell, list):
+        return _kind_of(cell[0]) if cell else None
+    if isinstance(cell, dict):
+        return _kind_of(cell.get("bytes") or cell.get("path"))
+    if isinstance(cell, str):
+        ending = PurePosixPath(cell.strip()).suffix.lower().removeprefix(".")
+        named = next((kind for kind, endings in _ENDINGS.items() if ending in endings), None)
+        if named is not None and "://" not in cell:
+            return named
+        if is_encoded(cell):
+            try:
+                cell = encoded_bytes(cell)
+            except ValueError:
+                return None
+    if not isinstance(cell, bytes):
+        return None
+    if cell[:4] == b"RIFF":
+        return _RIFF.get(cell[8:12])
+    return next((kind for kind, starts in _BEGINNINGS.items() if cell.startswith(starts)), None)
+
+
+def _usual(column: str, kind: str) -> bool:
+    return _word(column) in _USUAL[kind]
+
+
+def _word(column: str) -> str:
+    """Return a column's name in lower case, with _ between words: ``Image File`` is ``image_file``."""
+    return re.sub(r"[\s\-.]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.strip())).casefold()
+
+
+def _written(modality: str, column: str) -> str:
+    """Return an entry of ``--columns``."""
+    return f'"{modality}={column}"' if "," in column else f"{modality}={column}"

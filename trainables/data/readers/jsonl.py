@@ -1,0 +1,208 @@
+"""JSON files: an object on each line, a list of objects, or an object of lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from trainables.data.columns import columns_taken
+from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
+from trainables.data.readers.naming import has_split_files, split_files
+from trainables.data.readers.opening import read_text
+from trainables.data.readers.tables import Numbered, TablePart, by_split_column
+from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
+
+_ENDINGS = (".jsonl", ".ndjson", ".json")
+_NAMED = 5  # lines that a message names
+
+
+@register_reader
+class JsonLines(Reader):
+    """A JSON file, or one for each split: ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``."""
+
+    name = "jsonl"
+    description = "JSON file, an object on each line or a list of them, or a folder with one for each split"
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether a file's name ends so, or a folder has such files with the names of splits."""
+        return has_split_files(path, _ENDINGS) if path.is_dir() else path.suffix.lower() in _ENDINGS
+
+    def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
+        """Return the rows of the files. Paths are relative to the file's folder."""
+        files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
+        taken = columns_taken(settings.columns)
+        notes: list[str] = []
+        parts: dict[str, list[Part]] = {}
+        for split, paths in files.items():
+            for file in paths:
+                part, remarks = read_objects(name, file, taken)
+                parts.setdefault(split, []).append(part)
+                notes += remarks
+        found, said = by_split_column(name, parts, taken)
+        return Found(found, path if path.is_dir() else path.parent, {}, (*notes, *said))
+
+
+def read_objects(name: str, path: Path, needed: Sequence[str] = ()) -> tuple[TablePart, list[str]]:
+    """Return the rows of a file, and what the user should know about how they were read.
+
+    Args:
+        name: The dataset's name in error messages.
+        path: The file.
+        needed: Columns whose values must be of one type; others are left out if they are not.
+
+    Raises:
+        UserError: If the file is no JSON of a known form. The message names the lines.
+    """
+    where = f"dataset '{name}': {path.name}"
+    text, coding = read_text(name, path)
+    notes = [f"{path.name} is read as {coding}, not as UTF-8"] if coding else []
+    rows, words = _objects(where, path.name, text)
+    if not rows:
+        raise UserError(f"{where} has no rows")
+    names = dict.fromkeys(key for row in rows for key in row)
+    columns = {column: [row.get(column) for row in rows] for column in names}
+    typed = {}
+    for column, values in columns.items():
+        try:
+            typed[column] = _typed(values)
+        except _MixedError as error:
+            if column in needed:
+                raise UserError(f"{where}: column '{column}' has {error}; write it as one type") from None
+            notes.append(f"{path.name}: column '{column}' is left out, it has {error}")
+    return TablePart(path.name, pa.table(typed), words), notes
+
+
+class _MixedError(Exception):
+    """The values of a column are of types that have none in common."""
+
+
+def _objects(where: str, file: str, text: str) -> tuple[list[dict[str, Any]], Sequence[str]]:
+    """Return the rows of a file, and what the user calls them."""
+    start = text.lstrip()[:1]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    several = len(lines) > 1 and any(_parses(line) for _, line in lines[:_NAMED])
+    if start == "{" and (several or (len(lines) == 1 and not _is_object_of_lists(lines[0][1]))):
+        return _of_lines(where, file, lines)
+    whole = _parsed(where, text)
+    if isinstance(whole, dict) and whole and all(isinstance(values, list) for values in whole.values()):
+        lengths = {len(values) for values in whole.values()}
+        if len(lengths) > 1:
+            raise UserError(f"{where} is an object of lists of {min(lengths)} to {max(lengths)} entries")
+        whole = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
+    if not isinstance(whole, list):
+        keys = ", ".join(list(whole)[:6]) if isinstance(whole, dict) else repr(whole)[:60]
+        raise UserError(f"{where} is no list of objects, nor an object on each line; it has {keys}")
+    for number, row in enumerate(whole, 1):
+        if not isinstance(row, dict):
+            raise UserError(f'{where} entry {number} is no object such as {{"text": …, "label": …}}')
+    return whole, Numbered(f"{file} entry", range(1, len(whole) + 1))
+
+
+def _of_lines(
+    where: str, file: str, lines: Sequence[tuple[int, str]]
+) -> tuple[list[dict[str, Any]], Sequence[str]]:
+    """Return the objects on some lines.
+
+    Raises:
+        UserError: If a line is no object; the message counts such lines by reason.
+    """
+    rows: list[dict[str, Any]] = []
+    bad: dict[str, list[int]] = {}
+    for number, line in lines:
+        try:
+            row = _loads(line)
+        except ValueError as error:
+            bad.setdefault(_reason(error), []).append(number)
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            bad.setdefault("no object", []).append(number)
+    if bad:
+        count = sum(len(numbers) for numbers in bad.values())
+        said = "; ".join(f"{reason} ({_numbered(numbers)})" for reason, numbers in list(bad.items())[:_NAMED])
+        raise UserError(f"{where}: {count:,} of {len(lines):,} lines are no JSON objects: {said}")
+    return rows, Numbered(f"{file} line", [number for number, _ in lines])
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_NAMED]))}{more}"
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return _loads(text)
+    except ValueError as error:
+        place = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{where}{place} is no JSON: {_reason(error)}") from error
+
+
+def _reason(error: ValueError) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _parses(text: str) -> bool:
+    try:
+        return isinstance(_loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _is_object_of_lists(text: str) -> bool:
+    try:
+        found = _loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and bool(found) and all(isinstance(each, list) for each in found.values())
+
+
+def _loads(text: str) -> Any:
+    """Return a JSON value; a key that is there twice is an error, and NaN is a missing value."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' is there twice")
+    return found
+
+
+def _typed(values: Sequence[Any]) -> pa.Array:
+    """Return values as an array of one type.
+
+    Raises:
+        _MixedError: If they have none in common.
+    """
+    kinds = {_kind(value) for value in values if value is not None}
+    if kinds == {"numbers", "fractions"}:
+        kinds = {"fractions"}
+        values = [None if value is None else float(value) for value in values]
+    if len(kinds) > 1:
+        raise _MixedError(f"{' and '.join(sorted(kinds))}")
+    try:
+        if kinds == {"texts"}:
+            return pa.array(values, pa.large_string())
+        return pa.array(values)
+    except UnicodeError:
+        raise _MixedError("a text with half of a character, such as \\ud83d") from None
+    except (pa.ArrowException, OverflowError):
+        raise _MixedError(f"{kinds.pop() if kinds else 'values'} of types that differ") from None
+
+
+def _kind(value: Any) -> str:
+    """Return the type of a JSON value in words."""
+    if isinstance(value, bool):
+        return "true and false"
+    words = {str: "texts", int: "numbers", float: "fractions", list: "lists"}
+    return words.get(type(value), "objects")

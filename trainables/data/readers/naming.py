@@ -1,0 +1,158 @@
+"""Which split a file is of, and whether all shards are there, by the files' names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.readers.base import ALL
+from trainables.errors import UserError
+
+#: What splits are called, in lower case.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+_SPLITS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+
+#: A name without its ending: a word, the number of a shard, how many there are, and a hash as hubs add it.
+_STEM = re.compile(r"(.*?)[-_.]?(\d+)?(?:[-_]of[-_](\d+))?(?:-[0-9a-f]{16})?", re.IGNORECASE)
+
+_LISTED = 6  # files that a message lists
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    word: str
+    number: int | None
+    count: int | None
+
+
+def split_named(word: str) -> str | None:
+    """Return the split that a word means.
+
+    Example:
+        >>> split_named("Dev"), split_named("old")
+        ('validation', None)
+    """
+    return _SPLITS.get(word.strip().casefold())
+
+
+def has_files(folder: Path, endings: Collection[str]) -> bool:
+    """Return whether a folder has a file with such an ending."""
+    return bool(_files(folder, endings))
+
+
+def has_split_files(folder: Path, endings: Collection[str]) -> bool:
+    """Return whether a folder has files of a split with such an ending, or a folder of a split has."""
+    return folder.is_dir() and any(
+        split_named(file.word) for file in (*_files(folder, endings), *_below(folder, endings))
+    )
+
+
+def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each split, or of ``ALL``, in the order of their numbers.
+
+    They are ``train.parquet``, or shards such as ``train-00000-of-00002.parquet``, or all files in a folder
+    ``train``. If no name is that of a split, the files of one name are those of ``ALL``.
+
+    Args:
+        name: The dataset's name in error messages.
+        folder: The folder.
+        endings: The endings of the files' names, in lower case, with the dot.
+
+    Raises:
+        UserError: If shards are missing, rows would be read twice, or names can be understood in two ways.
+    """
+    where = f"dataset '{name}': {folder}"
+    files = _files(folder, endings)
+    for file in files:
+        if split_named(file.word) is None and split_named(re.split(r"[-_. ]", file.word)[0]):
+            raise UserError(
+                f"{where}: {file.path.name} begins like a split's file and is none; rename or remove it"
+            )
+    if not any(split_named(file.word) for file in files):
+        files = _below(folder, endings) or files
+    words = {file.word for file in files if split_named(file.word)}
+    if not words:
+        words = {file.word for file in files}
+        if len(words) > 1:
+            raise UserError(
+                f"{where} has {_listed([file.path.name for file in files])}; name one file, or call them "
+                "train, validation and test"
+            )
+    found: dict[str, tuple[Path, ...]] = {}
+    for word in sorted(words):
+        split = split_named(word) or ALL
+        own = [file for file in files if file.word == word]
+        if split in found:
+            raise UserError(
+                f"{where} has {found[split][0].name} and {own[0].path.name}, both of the {split} split; "
+                "remove one"
+            )
+        found[split] = _in_order(where, own)
+    return {split: found[split] for split in (*SPLIT_NAMES, ALL) if split in found}
+
+
+def _files(folder: Path, endings: Collection[str]) -> list[_File]:
+    """Return the files of a folder with such an ending; hidden ones are not meant."""
+    return [
+        _parsed(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in endings and not path.name.startswith((".", "_")) and path.is_file()
+    ]
+
+
+def _below(folder: Path, endings: Collection[str]) -> list[_File]:
+    """Return the files in the folders that have the names of splits, as files of these names."""
+    return [
+        _File(file.path, below.name.casefold(), file.number, file.count)
+        for below in sorted(folder.iterdir())
+        if below.is_dir() and split_named(below.name)
+        for file in _files(below, endings)
+    ]
+
+
+def _parsed(path: Path) -> _File:
+    match = _STEM.fullmatch(path.stem)
+    assert match is not None, "it matches any text"
+    word, number, count = match.groups()
+    return _File(path, word.casefold(), *(int(n) if n else None for n in (number, count)))
+
+
+def _in_order(where: str, files: Sequence[_File]) -> tuple[Path, ...]:
+    """Return the shards of one split in their order.
+
+    Raises:
+        UserError: If one is missing, or rows would be read twice.
+    """
+    names = [file.path.name for file in files]
+    numbers = sorted(file.number for file in files if file.number is not None)
+    if len(files) > 1 and (len(numbers) < len(files) or len({*numbers}) < len(numbers)):
+        raise UserError(
+            f"{where} has {_listed(names)}: rows would be read twice; remove what does not belong"
+        )
+    counts = {file.count for file in files}
+    if len(counts) > 1:
+        raise UserError(f"{where} has {_listed(names)}: shards of different numbers of files; remove some")
+    if numbers:
+        first = min(numbers[0], 1)
+        count = counts.pop() or numbers[-1] + 1 - first
+        if numbers != list(range(first, first + count)):
+            missing = sorted({*range(first, first + count)} - {*numbers})
+            lacking = _listed([str(number) for number in missing]) or "fewer"
+            raise UserError(
+                f"{where} has {_listed(names)}: {len(numbers)} of {first + count - first} shards; missing: "
+                f"number {lacking}"
+            )
+    return tuple(file.path for file in sorted(files, key=lambda file: file.number or 0))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first few of some names."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,134 @@
+"""Files are opened, and refused if they are something else than their names say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from trainables.errors import UserError
+
+#: How files begin that are no texts.
+_STARTS = {
+    b"version https://git-lfs.github.com/spec/": "a pointer of Git LFS; git lfs pull fetches the file",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"PK\x03\x04": "a ZIP archive, as Excel's files are; save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old file of Excel; save it as CSV",
+    b"\x1f\x8b": "compressed; unpack it first",
+    b"BZh": "compressed; unpack it first",
+    b"\xfd7zXZ": "compressed; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed; unpack it first",
+    b"SQLite format 3": "a database",
+    b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF file",
+}
+_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
+
+#: Marks at the beginning of texts, the longest first.
+_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+
+_SHOWN = 120  # characters of a library's message that are shown
+_HEAD = 16  # bytes at the beginning, half of which are zero if Latin letters are in UTF-16
+
+#: Bytes above 127 that stand together. In texts of western languages, most stand alone or in pairs.
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_LONG = 2
+_FEW_LONG = 0.1
+#: Characters of several bytes in UTF-8.
+_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+
+
+def what_it_is(path: Path) -> str | None:
+    """Say what a file is that has the name of another format; None if nothing is known of it."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "empty, 0 bytes"
+    if _PAGE.match(start):
+        return "a web page"
+    return next((words for mark, words in _STARTS.items() if start.startswith(mark)), None)
+
+
+def unreadable(name: str, path: Path, wanted: str, error: Exception | None = None) -> UserError:
+    """Return the error for a file that cannot be read; it says what the file is instead, if that is known.
+
+    Args:
+        name: The dataset's name.
+        path: The file.
+        wanted: What it should be, as ``what_it_is`` says it.
+        error: Why it cannot be read; it is shown if nothing else is known.
+    """
+    where = f"dataset '{name}': {path.name}"
+    try:
+        found = what_it_is(path)
+    except OSError as missing:
+        return UserError(f"{where} is not {wanted} that can be read: {missing.strerror}")
+    if found not in (None, wanted):
+        reason = f": it is {found}"
+    else:
+        reason = f" ({str(error).splitlines()[0][:_SHOWN]})" if str(error or "") else ""
+    return UserError(f"{where} is not {wanted} that can be read{reason}")
+
+
+def read_text(name: str, path: Path) -> tuple[str, str | None]:
+    """Return the text of a file, and its encoding if that is not UTF-8.
+
+    The encoding is that of the mark at the beginning; else UTF-8; else, for texts of western languages,
+    Windows-1252.
+
+    Args:
+        name: The dataset's name in error messages.
+        path: The file.
+
+    Raises:
+        UserError: If it is no text, or its encoding is unknown. The message names the line if it can.
+    """
+    where = f"dataset '{name}': {path.name}"
+    try:
+        if (found := what_it_is(path)) is not None:
+            raise UserError(f"{where} is {found}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{where} cannot be read ({error.strerror})") from error
+    marked = next((coding for mark, coding in _MARKS.items() if data.startswith(mark)), None)
+    if marked is None:
+        even, odd = data[:_HEAD:2].count(0), data[1:_HEAD:2].count(0)
+        marked = "utf-16-le" if odd > _HEAD // 4 else "utf-16-be" if even > _HEAD // 4 else None
+    coding = marked or "utf-8"
+    try:
+        text = data.decode(coding)
+    except UnicodeDecodeError as error:
+        if marked is not None or not _western(data):
+            line = data.count(b"\n", 0, error.start) + 1
+            raise UserError(
+                f"{where} line {line} is no text in {_shown(coding)}; save the file in UTF-8"
+            ) from error
+        coding, text = "cp1252", data.decode("cp1252")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{where} line {line} has a zero byte, as no text has; is the file damaged?")
+    return text, None if coding in ("utf-8", "utf-8-sig") else _shown(coding)
+
+
+def _western(data: bytes) -> bool:
+    """Return whether bytes that are not UTF-8 are likely a text in Windows-1252."""
+    runs = _HIGH.findall(data)
+    if 2 * sum(map(len, _UTF_8.findall(data))) >= sum(map(len, runs)):  # UTF-8 that is damaged
+        return False
+    if sum(len(run) > _LONG for run in runs) > _FEW_LONG * len(runs):
+        return False
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _shown(coding: str) -> str:
+    return {"cp1252": "Windows-1252"}.get(coding, coding[:6].upper().rstrip("-"))

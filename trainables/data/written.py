@@ -1,0 +1,143 @@
+"""Labels of text files: which type they are, by how all of them are written."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from trainables.data.readers import Part
+
+_READ = 65_536  # labels read at a time
+
+#: Whole numbers as programs write them. What has zeros in front is a name.
+_WHOLE = re.compile(r"0|-?[1-9]\d*")
+_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][-+]?\d+)?")
+_COMMA = re.compile(r"[-+]?(0|[1-9]\d*)(,\d+)?")
+_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+_LIMIT = 2**63
+
+
+@dataclass(frozen=True)
+class Written:
+    """How labels are written.
+
+    Attributes:
+        type: The type that they have.
+        value: Returns the value of a label that is not empty.
+        note: What the user should know; None if nothing.
+    """
+
+    type: pa.DataType
+    value: Callable[[str], Any]
+    note: str | None = None
+
+
+def how_written(labels: Iterable[str]) -> Written:
+    """Return the type of labels: whole numbers, numbers, lists, or else texts, if all are written so.
+
+    Args:
+        labels: The distinct labels; an empty one is missing.
+
+    Example:
+        >>> [str(how_written(labels).type) for labels in (["1", "2"], ["1", "0.5"], ["007", "1"])]
+        ['int64', 'double', 'string']
+    """
+    known = [label for label in labels if label.strip()]
+    if not known:
+        return Written(pa.string(), str)
+    if all(map(_WHOLE.fullmatch, known)) and all(-_LIMIT <= int(label) < _LIMIT for label in known):
+        return Written(pa.int64(), int)
+    if all(map(_NUMBER.fullmatch, known)) and all(abs(float(label)) < float("inf") for label in known):
+        return Written(pa.float64(), float)
+    if all(map(_COMMA.fullmatch, known)):
+        note = "labels are numbers with decimal commas"
+        return Written(pa.float64(), lambda label: float(label.replace(",", ".")), note)
+    if all(map(_LIST.fullmatch, known)):
+        try:
+            kind = pa.array([_parsed(label) for label in known]).type
+        except (ValueError, SyntaxError, pa.ArrowException, RecursionError, MemoryError):
+            return Written(pa.string(), str)
+        return Written(kind, _parsed, f"labels are lists, such as {known[0][:60]}")
+    return Written(pa.string(), str)
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """A part of texts, with labels of the type as which they are written.
+
+    Attributes:
+        part: The part.
+        label: Name of the label column.
+        written: How labels are written.
+    """
+
+    part: Part
+    label: str
+    written: Written
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.part.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        schema = self.part.schema
+        return schema.set(schema.get_field_index(self.label), pa.field(self.label, self.written.type))
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A hash of the content."""
+        return self.part.fingerprint
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self.part.count()
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in batches of at most ``rows`` rows. An empty label is missing."""
+        for batch in self.part.batches(columns, rows):
+            if self.label in columns:
+                texts = batch[self.label].to_pylist()
+                values = [self.written.value(text) if text.strip() else None for text in texts]
+                place = batch.schema.get_field_index(self.label)
+                batch = batch.set_column(place, self.label, pa.array(values, self.written.type))
+            yield batch
+
+    def word(self, row: int) -> str | None:
+        """Return what the user calls a row."""
+        return self.part.word(row)
+
+
+def written_labels(
+    parts: Mapping[str, Sequence[Part]], label: str
+) -> tuple[dict[str, list[Part]], str | None]:
+    """Return parts of texts with labels of the type as which all are written, and what the user should know.
+
+    Args:
+        parts: The parts of each split.
+        label: Name of the label column, which a part may lack.
+    """
+    having = [part for own in parts.values() for part in own if label in part.schema.names]
+    batches = (batch for part in having for batch in part.batches([label], _READ))
+    written = how_written(sorted({text for batch in batches for text in batch[label].unique().to_pylist()}))
+    typed = {
+        split: [WrittenPart(part, label, written) if label in part.schema.names else part for part in own]
+        for split, own in parts.items()
+    }
+    return typed, written.note
+
+
+def _parsed(label: str) -> Any:
+    """Return the list that a label is, written as JSON or as Python writes it."""
+    try:
+        return json.loads(label)
+    except ValueError:
+        return ast.literal_eval(label.strip())
