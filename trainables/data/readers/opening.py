@@ -5,24 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trainables.data.contents import what_is
 from trainables.errors import UserError
 
-#: How files begin that are no texts.
-_STARTS = {
-    b"version https://git-lfs.github.com/spec/": "a pointer of Git LFS; git lfs pull fetches the file",
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"PK\x03\x04": "a ZIP archive, as Excel's files are; save it as CSV",
-    b"\xd0\xcf\x11\xe0": "an old file of Excel; save it as CSV",
-    b"\x1f\x8b": "compressed; unpack it first",
-    b"BZh": "compressed; unpack it first",
-    b"\xfd7zXZ": "compressed; unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed; unpack it first",
-    b"SQLite format 3": "a database",
-    b"\x89HDF": "an HDF5 file",
-    b"%PDF": "a PDF file",
-}
-_PAGE = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
+#: What ``what_is`` says of texts, and of what it does not know.
+_TEXTS = ("text", "JSON", "base64", "the address", "a data URL", "no format", "perhaps")
+_EXCEL = "a ZIP archive"
 
 #: Marks at the beginning of texts, the longest first.
 _MARKS = {
@@ -34,6 +22,7 @@ _MARKS = {
 }
 
 _SHOWN = 120  # characters of a library's message that are shown
+_START = 4096  # bytes at the beginning that tell what a file is
 _HEAD = 16  # bytes at the beginning, half of which are zero if Latin letters are in UTF-16
 
 #: Bytes above 127 that stand together. In texts of western languages, most stand alone or in pairs.
@@ -45,14 +34,12 @@ _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\x
 
 
 def what_it_is(path: Path) -> str | None:
-    """Say what a file is that has the name of another format; None if nothing is known of it."""
+    """Say what a file is that has the name of another format; None if it may be a text, or is not known."""
     with path.open("rb") as file:
-        start = file.read(512)
-    if not start:
-        return "empty, 0 bytes"
-    if _PAGE.match(start):
-        return "a web page"
-    return next((words for mark, words in _STARTS.items() if start.startswith(mark)), None)
+        _, words = what_is(file.read(_START))
+    if words.startswith(_TEXTS):
+        return None
+    return f"{words}, as files of Excel are; save it as CSV" if words == _EXCEL else words
 
 
 def unreadable(name: str, path: Path, wanted: str, error: Exception | None = None) -> UserError:

@@ -77,7 +77,7 @@ def test_the_encoding_is_found_and_said(tmp_path: Path, encoding: str) -> None:
         (b"\xef\xbb\xbf\n \n", "is empty"),
         (b"text,label\n", "has a header and no rows"),
         (b"PK\x03\x04rest", "is a ZIP archive"),
-        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"<!DOCTYPE html><html></html>", "is HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"nothing that delimits\nanything\n", "has no delimiter (comma, semicolon, tab, |)"),
     ],

@@ -136,7 +136,7 @@ def test_arrow_files(tmp_path: Path, compression: str) -> None:
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7", "git lfs pull"),
         (b"", "it is empty"),
-        (b"<html>404</html>", "it is a web page"),
+        (b"<html>404</html>", "it is HTML"),
         (b"text,label", "train.parquet is not a Parquet file that can be read"),
         (b"PAR1" + bytes(99) + b"PAR1", "train.parquet is not a Parquet file that can be read"),
     ],
