@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from search import SearchConfig, cli
 from tests.conftest import ROOT
+from trainables.errors import UserError
 
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -34,5 +37,33 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[s
         monkeypatch.chdir(ROOT)  # where the tables of recorded trials are
         importlib.import_module(name).main()
         return json.loads(path.read_text())
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch, workplace) -> Callable[[str], SearchConfig]:
+    """Run a command up to the training or search; returns what it would have run."""
+    heard: list[SearchConfig] = []
+
+    def stop(config: SearchConfig) -> None:
+        heard.append(config)
+        raise UserError("that is all")
+
+    monkeypatch.setattr("search.api.run_search", stop)
+
+    def run(command: str) -> SearchConfig:
+        python, program, *words = shlex.split(command, comments=True)
+        assert python == "python"
+        if program == "search.py":
+            monkeypatch.setattr(sys, "argv", [program, *words])
+            with pytest.raises(SystemExit):
+                cli.main()
+        else:
+            benchmark = importlib.import_module(program.removeprefix("benchmarks/").removesuffix(".py"))
+            monkeypatch.setattr(benchmark, "routed", stop)
+            with pytest.raises(UserError, match="that is all"):
+                benchmark.app(words, standalone_mode=False)
+        return heard.pop()
 
     return run

@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-import shlex
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from search import SearchConfig, cli
+from search import SearchConfig
 from spaces import SpaceContext
 from spaces.single import configuration
 from tests.conftest import ROOT
 from trainables.configuration import split_config
-from trainables.errors import UserError
 from trainables.methods import MethodContext, build_method
 from trainables.towers import EncoderSource, load_tower, resolve_encoder
 
@@ -41,34 +38,6 @@ FEATURES = "features:dim=35"
 @pytest.fixture
 def tables() -> Any:
     return importlib.import_module("paper_tables")
-
-
-@pytest.fixture
-def asked(monkeypatch, workplace) -> Callable[[str], SearchConfig]:
-    """Run a command up to the training or search; returns what it would have run."""
-    heard: list[SearchConfig] = []
-
-    def stop(config: SearchConfig) -> None:
-        heard.append(config)
-        raise UserError("that is all")
-
-    monkeypatch.setattr("search.api.run_search", stop)
-
-    def run(command: str) -> SearchConfig:
-        python, program, *words = shlex.split(command, comments=True)
-        assert python == "python"
-        if program == "search.py":
-            monkeypatch.setattr(sys, "argv", [program, *words])
-            with pytest.raises(SystemExit):
-                cli.main()
-        else:
-            benchmark = importlib.import_module(program.removeprefix("benchmarks/").removesuffix(".py"))
-            monkeypatch.setattr(benchmark, "routed", stop)
-            with pytest.raises(UserError, match="that is all"):
-                benchmark.app(words, standalone_mode=False)
-        return heard.pop()
-
-    return run
 
 
 def _commands(paper: Any) -> Iterator[str]:
