@@ -24,7 +24,7 @@ from trainables.errors import UserError
 _CAFFE = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 _AT_ONCE = 64  # films read at a time: their pixels take half a MB each
 #: The name of each column in the file, and its type here.
-_KEYS = {"image": "images", "features": "features", "vgg_features": "vgg_features", "label": "genres"}
+_KEYS = {"label": "genres", "image": "images", "features": "features", "vgg_features": "vgg_features"}
 _TYPES = {
     "image": pa.binary(),
     "features": pa.list_(pa.float32()),

@@ -11,7 +11,7 @@ import pytest
 
 from tests.trainables.data.readers import published
 from tests.trainables.data.readers.published import LAYOUTS, jpeg, write
-from trainables.data import open_dataset
+from trainables.data import SPLITS, open_dataset
 from trainables.data.readers import Found, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -64,16 +64,17 @@ def test_each_layout_has_its_rows_with_their_pictures(tmp_path: Path, name: str,
     assert len(read.notes) == 1
 
 
-@pytest.mark.parametrize("name", LISTS)
-def test_an_opened_dataset_has_the_pictures(tmp_path: Path, name: str) -> None:
-    dataset = open_dataset(f"{name}:{write(tmp_path, LISTS[name]())}")
+@pytest.mark.parametrize(("name", "layout"), EACH)
+def test_an_opened_dataset_has_all_splits_and_the_pictures(tmp_path: Path, name: str, layout: str) -> None:
+    dataset = open_dataset(f"{name}:{write(tmp_path, LAYOUTS[name][layout]())}")
     assert set(dataset.modalities) == {"text", "image"}
-    column = dataset.modalities["image"].column
-    contents = [
-        c for batch in dataset.batches("validation", [column]) for c in dataset.contents("image", batch)
-    ]
-    assert contents == [jpeg(number) for number in (6, 7, 8)]
-    assert len(dataset.labels("train")) == 6
+    pictures = []
+    for split in SPLITS:
+        for batch in dataset.batches(split, ["image"]):
+            pictures += dataset.contents("image", batch)
+        assert len(dataset.labels(split)) == dataset.count(split) > 0
+    assert sorted(pictures) == sorted(map(jpeg, range(12)))
+    assert {*pictures[-3:]} == {*map(jpeg, (9, 10, 11))}
 
 
 @pytest.mark.parametrize("name", LISTS)
