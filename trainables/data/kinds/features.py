@@ -206,13 +206,17 @@ def _vectors(value: pa.Scalar) -> Content:
         return None
     values = value.values
     if _item(values.type) is None:
-        rows = [values.to_numpy(zero_copy_only=False)]
+        vectors = values.to_numpy(zero_copy_only=False)[None]
+    elif pa.types.is_fixed_size_list(values.type) and not values.null_count:  # at once: they may be many
+        flat = values.flatten().to_numpy(zero_copy_only=False)
+        vectors = flat.reshape(len(values), values.type.list_size)
     else:
         rows = [vector.values.to_numpy(zero_copy_only=False) for vector in values if vector.is_valid]
-    sizes = sorted({len(row) for row in rows})
-    if len(sizes) > 1:
-        return Unreadable("vectors of different sizes", f"{sizes[0]} and {sizes[-1]} numbers")
-    if not rows:
-        return None
-    vectors = np.stack(rows).astype(np.float32)
+        sizes = sorted({len(row) for row in rows})
+        if len(sizes) > 1:
+            return Unreadable("vectors of different sizes", f"{sizes[0]} and {sizes[-1]} numbers")
+        if not rows:
+            return None
+        vectors = np.stack(rows)
+    vectors = vectors.astype(np.float32)
     return vectors if np.isfinite(vectors).all() else Unreadable("a number that is not finite")

@@ -1,0 +1,112 @@
+"""What holds for every reader of datasets, shown on a small dataset of each layout."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests import feature_sets as sets
+from trainables.data import SPLITS, Dataset, open_dataset
+from trainables.data.cells import digest
+from trainables.data.readers import Part, read_path
+from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
+
+#: For each layout, a function that writes a small dataset into a folder and returns its address.
+LAYOUTS: dict[str, Callable[[Path], str]] = {
+    "mosi, MMSA aligned": lambda f: f"mosi:{sets.write_pickle(f / 'aligned_50.pkl', sets.mmsa())}",
+    "mosi, MMSA unaligned": lambda f: f"mosi:{sets.write_pickle(f / 'unaligned_50.pkl', sets.mmsa(False))}",
+    "mosi, MulT": lambda f: f"mosi:{sets.write_pickle(f / 'mosi_data.pkl', sets.mult())}",
+    "iemocap, MulT": lambda f: f"iemocap:{sets.write_pickle(f / 'iemocap_data.pkl', sets.mult('emotions'))}",
+    "iemocap, MMIN": lambda f: f"iemocap:{sets.write_mmin(f / 'iemocap')}",
+    "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
+}
+_DAMAGED = 30  # copies of a dataset, each with one damaged file
+
+
+@pytest.fixture(params=LAYOUTS)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a dataset of each layout."""
+    return LAYOUTS[request.param](tmp_path / "data")
+
+
+def _rows(part: Part, columns: list[str], size: int) -> list[dict[str, object]]:
+    batches = list(part.batches(columns, size))
+    assert all(len(batch) <= size and batch.schema.names == columns for batch in batches)
+    for batch in batches:
+        batch.validate(full=True)
+    return pa.Table.from_batches(batches).to_pylist()
+
+
+def test_parts_have_the_columns_and_rows_that_they_state(address: str) -> None:
+    found = read_path(address, ReadingSettings())
+    for part in (part for parts in found.parts.values() for part in parts):
+        names = part.schema.names
+        rows = _rows(part, names, 1000)
+        assert len(rows) == part.count()
+        table = pa.Table.from_batches(part.batches(names, 1000))
+        assert table.schema.types == part.schema.types
+        for name in names:
+            assert [row[name] for row in _rows(part, [name], 5)] == [row[name] for row in rows]
+        words = [part.word(row) for row in range(len(rows))]
+        assert words[0] is None or len({*words}) == len(words)
+
+
+def _contents(dataset: Dataset) -> list[object]:
+    """All that is learnt from."""
+    columns = [modality.column for modality in dataset.modalities.values()]
+    labels = [dataset.labels(split).tolist() for split in SPLITS]
+    cells = [
+        digest(cell)
+        for split in SPLITS
+        for batch in dataset.batches(split, columns)
+        for modality in dataset.modalities
+        for cell in dataset.contents(modality, batch)
+    ]
+    return [labels, cells]
+
+
+def test_it_is_the_same_dataset_every_time(address: str, tmp_path: Path) -> None:
+    first, second = open_dataset(address), open_dataset(address)
+    assert first.fingerprint == second.fingerprint
+    assert _contents(first) == _contents(second)
+
+
+def test_a_damaged_file_is_refused_or_changes_the_fingerprint(
+    request: pytest.FixtureRequest, address: str, tmp_path: Path
+) -> None:
+    whole = open_dataset(address)
+    fingerprint, contents = whole.fingerprint, _contents(whole)
+    files = sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file())
+    draw = random.Random(0)
+    for _ in range(_DAMAGED):
+        path = draw.choice(files)
+        before = path.read_bytes()
+        path.write_bytes(_damaged(before, draw))
+        message = _learnt_or_refused(address, fingerprint, contents)
+        assert message is None or ("\n" not in message and address.partition(":")[0] in message)
+        path.write_bytes(before)
+
+
+def _learnt_or_refused(address: str, fingerprint: str, contents: list[object]) -> str | None:
+    """Open and read a damaged dataset; return the message if it is refused."""
+    try:
+        dataset = open_dataset(address)
+        changed = _contents(dataset) != contents
+    except UserError as error:
+        return str(error)
+    assert not changed or dataset.fingerprint != fingerprint
+    return None
+
+
+def _damaged(content: bytes, draw: random.Random) -> bytes:
+    """Return a file's bytes with some of them missing or changed."""
+    place = draw.randrange(len(content))
+    flipped = bytearray(content)
+    for _ in range(draw.choice([1, 1, 20])):
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    return draw.choice([b"", content[:place], content[:place] + content[place + 3 :], bytes(flipped)])
