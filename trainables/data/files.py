@@ -167,9 +167,8 @@ class FileRows:
                 file.seek(offset)
                 return {"bytes": file.read(-1 if size is None else size), "error": None}
         except (OSError, ValueError) as error:
-            why = (
-                getattr(error, "strerror", None) or error
-            )  # without the path, so that equal reasons are equal
+            # Without the path, so that equal reasons are equal
+            why = getattr(error, "strerror", None) or error
             return {"bytes": None, "error": f"cannot be opened ({why})"}
 
 
