@@ -62,7 +62,7 @@ RAW = np.random.default_rng(0).integers(0, 256, 32 * 32 * 3, dtype=np.uint8).tob
         (b"%PDF-1.7\n", "PDF"),
         (_zip(), "a ZIP archive"),
         (_tar(), "a tar archive"),
-        (gzip.compress(b"a"), "a gzip file"),
+        (gzip.compress(b"a", mtime=0), "a gzip file"),
         (bytes(128) + b"DICM", "DICOM"),
         (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "an MP4 or QuickTime video"),
         (b"\x1a\x45\xdf\xa3\x01\0\0", "a Matroska or WebM video"),
