@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,6 +27,9 @@ RANDOM = "features:dim=6,width=32,depth=3,heads=4,max_length=40"
 
 #: Sizes of the inputs that tests give to small models.
 SIZES = InputSizes(text_length=10, image_size=32, audio_seconds=0.2, feature_length=10)
+
+#: ImageNet's statistics, as image encoders state them.
+_PIXELS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 #: The two modalities that most checks use.
 MODALITIES = ("text", "image")
@@ -213,7 +217,7 @@ def tiny_towers(pair: tuple[str, str] = ("bert", "vit"), attention: str = "eager
 
 
 def save_encoders(root: Path) -> dict[str, Path]:
-    """Save the small encoders of all families; text encoders get a word-level tokeniser.
+    """Save the small encoders of all families with a word-level tokeniser, or a statement of their pixels.
 
     Args:
         root: A folder that exists.
@@ -225,6 +229,7 @@ def save_encoders(root: Path) -> dict[str, Path]:
     from transformers import PreTrainedTokenizerFast
 
     words = ["[PAD]", "<pad>", "[CLS]", "[SEP]", "[UNK]", "red", "green", "blue", "square", "a", "the"]
+    words += [f"word{number}" for number in range(len(words), 64)]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     template = processors.TemplateProcessing(
@@ -234,6 +239,8 @@ def save_encoders(root: Path) -> dict[str, Path]:
     for family in (*TEXT_FAMILIES, *IMAGE_FAMILIES, *AUDIO_FAMILIES, "features"):
         folders[family] = root / family
         tiny_model(family).save_pretrained(folders[family])
+        if family in IMAGE_FAMILIES:
+            (folders[family] / "preprocessor_config.json").write_text(json.dumps(_PIXELS))
         # GPT-2's tokeniser has no padding and adds no special tokens
         tokenizer.post_processor = None if family == "gpt2" else template
         if family == "gpt2":

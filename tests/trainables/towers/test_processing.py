@@ -27,8 +27,10 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 @pytest.fixture
 def vit(tiny_encoders: dict[str, Path], tmp_path: Path) -> Path:
-    """The folder of an image encoder."""
-    return Path(shutil.copytree(tiny_encoders["vit"], tmp_path / "vit"))
+    """The folder of an image encoder that states nothing of its pixels."""
+    folder = Path(shutil.copytree(tiny_encoders["vit"], tmp_path / "vit"))
+    (folder / "preprocessor_config.json").unlink()
+    return folder
 
 
 def _state(folder: Path, content: Any, name: str = "preprocessor_config.json") -> None:
