@@ -148,7 +148,9 @@ def training_table(row: Mapping[str, Any], objectives: Sequence[Objective], titl
     table.caption = (
         f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "± standard error over the samples"
     )
-    for heading in ("", "validation", "test"):
+    tested = any(row.get(f"test_{objective.name}") is not None for objective in objectives)
+    splits = ("validation", "test") if tested else ("validation",)
+    for heading in ("", *splits):
         table.add_column(heading, justify="right" if heading else "left")
     spreads = row["spread"] if seeds > 1 else row["standard_error"]
 
@@ -162,8 +164,9 @@ def training_table(row: Mapping[str, Any], objectives: Sequence[Objective], titl
     for objective in objectives:
         name, symbol = objective.name, quantity_of(objective).symbol
         words = f"{name.replace('_', ' ')} {symbol}".strip()
-        table.add_row(words, cell(objective, name), cell(objective, f"test_{name}"))
-    table.add_row("trained parameters", f"{row['trainable_parameters']:,}", "")
+        keys = (name, f"test_{name}")[: len(splits)]
+        table.add_row(words, *(cell(objective, key) for key in keys))
+    table.add_row("trained parameters", f"{row['trainable_parameters']:,}")
     return table
 
 
