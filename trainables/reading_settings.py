@@ -50,8 +50,8 @@ class ReadingSettings(Settings):
     bad_rows: Annotated[
         str,
         Help(
-            "What becomes of rows that cannot be read. error refuses them, skip leaves them out, and missing "
-            "takes what cannot be read as missing.",
+            "What becomes of rows that cannot be read. error refuses them, skip leaves them out, as those "
+            "that have no label, and missing takes what cannot be read as missing.",
             metavar="|".join(BAD_ROWS),
         ),
         OneOf(BAD_ROWS),

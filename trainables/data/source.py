@@ -25,7 +25,7 @@ from trainables.data.readers import Found
 from trainables.data.rows import PartRows, Rows
 from trainables.data.splits import SPLITS
 from trainables.data.splitting import with_all_splits
-from trainables.data.unlabeled import with_test_labels
+from trainables.data.unlabeled import with_labels_only, with_test_labels
 from trainables.data.written import written_labels
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -224,7 +224,8 @@ def open_found(
     modalities, label = columns.modalities, columns.label
     metadata = classes_of(name, found.metadata, label)
     notes = [*found.notes, *([columns.note] if columns.note else [])]
-    if found.untyped and labeled:
+    delimited = settings.tag_delimiter is not None or "paretofuse.delimiter" in metadata
+    if found.untyped and labeled and not delimited:  # "1,2" may be two tags
         typed, note = written_labels(found.parts, label)
         found, notes = replace(found, parts=typed), [*notes, *([note] if note else [])]
     if labeled:
@@ -242,11 +243,13 @@ def open_found(
     if paths:
         folders, said = located(name, rows, paths, found.folder)
         rows, notes = FileRows(rows, folders), [*notes, *said]
+    column = label_column(name, rows, label, metadata, settings)
+    if labeled and reading.bad_rows == "skip":
+        rows, left_out = with_labels_only(rows, column)
+        notes += [f"rows without a label are left out: {left_out:,}"] if left_out else []
     if not {*SPLITS} <= {*rows.splits}:
-        delimiter = from_json(name, metadata, "paretofuse.delimiter")
-        tags_between = delimiter if isinstance(delimiter, str) else None
         rows, made = with_all_splits(
-            name, rows, modalities, label if labeled else None, tags_between, reading
+            name, rows, modalities, label if labeled else None, column.delimiter, reading
         )
         notes.append(made)
     column = label_column(name, rows, label, metadata, settings)

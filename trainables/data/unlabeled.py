@@ -1,13 +1,16 @@
-"""Test splits that have no label column."""
+"""Rows without labels: test splits that have no label column, and rows that lack theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from trainables.data.readers import Found, Part
+from trainables.data.rows import Rows, SomeRows
+from trainables.tasks import LabelColumn
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,18 @@ def with_test_labels(found: Found, label: str) -> Found:
     if not tests or not lacks or not all(label in part.schema.names for part in others):
         return found
     return replace(found, parts={**found.parts, "test": [UnlabeledPart(part, label) for part in tests]})
+
+
+def with_labels_only(rows: Rows, column: LabelColumn) -> tuple[Rows, int]:
+    """Return the rows that have labels, and how many have none; splits without any label stay as they are.
+
+    Args:
+        rows: The rows.
+        column: Their labels.
+    """
+    kept = {}
+    for split in rows.splits:
+        there = column.rows_with_labels(split)
+        kept[split] = there if len(there) else np.arange(rows.count(split))
+    left_out = sum(rows.count(split) - len(there) for split, there in kept.items())
+    return (SomeRows(rows, kept), left_out) if left_out else (rows, 0)

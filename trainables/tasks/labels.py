@@ -117,7 +117,14 @@ class LabelColumn:
                 f"({self.rows_in_words(split, gaps.first, gaps.rows)})"
                 for split, gaps in lacking.items()
             )
-            raise UserError(f"{self.where}: no label in {counts}; fill it in, or remove the rows")
+            raise UserError(
+                f"{self.where}: no label in {counts}; fill it in, or leave such rows out by --bad-rows skip"
+            )
+
+    def rows_with_labels(self, split: str) -> np.ndarray:
+        """Return the numbers of the rows of a split that have a label, ascending, shape (N,)."""
+        parts = [np.empty(0, dtype=bool), *(~self._lacking(labels) for labels in self.values(split))]
+        return np.flatnonzero(np.concatenate(parts))
 
     def counted(self, split: str) -> dict[Any, Seen]:
         """Return where each value of a split occurs, for labels that are no lists; gaps are left out.

@@ -19,6 +19,7 @@ from trainables.data.readers import Found
 from trainables.data.readers.tables import TablePart
 from trainables.data.source import Modality, open_found
 from trainables.errors import UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
 
 
@@ -196,6 +197,17 @@ def test_empty_label_is_refused(tmp_path: Path, label: str | None) -> None:
     write_dataset(tmp_path, test=columns(label=["c0", label, "c1"]))
     with pytest.raises(UserError, match=r"'label': no label in 1 of 3 test rows \(test row 1\); fill it in"):
         _ = open_dataset(str(tmp_path)).task
+
+
+def test_rows_without_a_label_can_be_left_out(tmp_path: Path) -> None:
+    some = columns(label=["c0", None, "c1"], text=["a", "b", "c"])
+    write_dataset(tmp_path, train=some, validation=some, test=columns(label=[None] * 3))
+    dataset = open_dataset(str(tmp_path), reading=ReadingSettings(bad_rows="skip"))
+    assert [dataset.count(split) for split in SPLITS] == [2, 2, 3]
+    assert dataset.labels("validation").tolist() == [0, 1]
+    assert dataset.labeled == ("train", "validation")
+    assert dataset.notes == ("rows without a label are left out: 2",)
+    assert dataset.rows.words("train", [1]) == ["train row 2"]
 
 
 @pytest.mark.parametrize("labels", [None, [None] * 3, [""] * 3], ids=["no column", "null", "empty"])

@@ -9,15 +9,16 @@ import pytest
 
 from trainables.data import Dataset, open_dataset
 from trainables.data.written import how_written
+from trainables.task_settings import TaskSettings
 
 
-def opened(folder: Path, labels: list[str], delimiter: str = ",") -> Dataset:
+def opened(folder: Path, labels: list[str], delimiter: str = ",", **settings: Any) -> Dataset:
     """Open a CSV file with a row of each label in each split."""
     lines = [delimiter.join(["text", "label", "split"])]
     for split in ("train", "validation", "test"):
         lines += [delimiter.join([f"{split} {i}", label, split]) for i, label in enumerate(labels)]
     (folder / "mine.csv").write_text("\n".join(lines))
-    return open_dataset(str(folder / "mine.csv"))
+    return open_dataset(str(folder / "mine.csv"), TaskSettings(**settings))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,13 @@ def test_the_type_is_that_of_all_labels(labels: list[str], kind: str) -> None:
 )
 def test_the_task_is_that_of_the_type(tmp_path: Path, labels: list[str], task: str) -> None:
     assert opened(tmp_path, labels).kind == task
+
+
+def test_what_stands_between_tags_is_no_comma_of_a_number(tmp_path: Path) -> None:
+    assert opened(tmp_path, ["1,2", "3"], ";").kind == "regression"
+    dataset = opened(tmp_path, ["1,2", "3", ""], ";", tag_delimiter=",")
+    assert dataset.kind == "multilabel"
+    assert dataset.labels("train").tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_lists_are_tags(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_rows_without_a_label_are_counted() -> None:
     assert str(error.value) == (
         "column 'label': no label in 4 of 6 train rows (train row 1, train row 2, train row 4 and 1 more), "
         "and 1 of 2 validation rows (validation row 1), and 1 of 2 test rows (test row 1); fill it in, or "
-        "remove the rows"
+        "leave such rows out by --bad-rows skip"
     )
     with pytest.raises(UserError, match="no validation row has a label; leave this split out"):
         column_of(["a"], [None]).require_labels()
