@@ -69,7 +69,7 @@ _NO_TEXT = re.compile(rb"[^\t\n\r\f\x20-\x7e\x80-\xff]")
 
 
 def what_is(data: bytes) -> tuple[str, str]:
-    """Return what bytes are: ``picture``, ``sound``, ``video`` or ``other``, and which, in words.
+    """Return ``picture``, ``sound``, ``video``, ``other`` or ``unknown``, and what bytes are in words.
 
     >>> what_is(b"GIF89a")
     ('picture', 'a GIF picture')
@@ -86,7 +86,9 @@ def what_is(data: bytes) -> tuple[str, str]:
         return "sound", f"{_article(sound)} sound"
     if video := _video(data):
         return "video", f"{_article(video)} video"
-    return "other", _other(data) or _text(data) or _unknown(data)
+    if other := _other(data) or _text(data):
+        return "other", other
+    return "unknown", _unknown(data)
 
 
 def missing_end(data: bytes) -> str | None:
@@ -112,7 +114,7 @@ def _other(data: bytes) -> str | None:
 
 
 def _text(data: bytes) -> str | None:
-    """Return what a text is; None if the bytes are no text."""
+    """Return what a text is; None if that is not known, or if the bytes are no text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "text in UTF-16"
     start = data[:_START].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -123,12 +125,12 @@ def _text(data: bytes) -> str | None:
             return "SVG, a drawing without pixels"
         return "HTML" if b"<html" in start or start.startswith(b"<!doctype html") else "XML"
     if start.startswith((b"{", b"[")):
-        return "JSON" if _is_json(data) else "text"
+        return "JSON" if _is_json(data) else None
     if start.startswith(b"data:"):
         return "a data URL"
     if re.match(rb"[a-z0-9]+://", start):
         return "the address of a file"
-    return _of_base64(data) or "text"
+    return _of_base64(data)
 
 
 def _of_base64(data: bytes) -> str | None:
@@ -184,6 +186,8 @@ def _video(data: bytes) -> str | None:
 
 def _unknown(data: bytes) -> str:
     """Return what bytes without a known beginning may be."""
+    if not _NO_TEXT.search(data[:_START]):
+        return "text"
     for channels in (3, 1, 4):
         side = math.isqrt(len(data) // channels)
         if side >= 8 and side * side * channels == len(data):
@@ -196,4 +200,4 @@ def _beginning(data: bytes, formats: dict[str, tuple[bytes, ...]]) -> str | None
 
 
 def _article(name: str) -> str:
-    return f"an {name}" if name[0] in "AEO" or name[:2] in ("HE", "MP", "M4") else f"a {name}"
+    return f"an {name}" if name[0] in "AEOi" or name[:2] in ("HE", "MP", "M4") else f"a {name}"

@@ -147,12 +147,13 @@ def test_files_are_named(tmp_path: Path, encoders: dict[str, EncoderSource]) -> 
     (folder / "img").mkdir(parents=True)
     (folder / "img" / "a.png").write_bytes(png())
     (folder / "img" / "b.png").write_bytes(b"")
-    paths = ["img/a.png", "img/b.png", "img/c.png"]
-    write_dataset(folder, train=columns(image=paths))
+    paths = ["img/a.png", "img/b.png", "img/c.png", "img", ".", "img/\0"]
+    write_dataset(folder, train=columns(6, image=paths))
     with pytest.raises(UserError) as error:
         _prepare(folder, encoders)
     assert "1 picture: empty, 0 bytes (train row 1, img/b.png)" in str(error.value)
-    assert "(train row 2, img/c.png)" in str(error.value)
+    assert f"no such file in {folder} (train row 2, img/c.png; train row 5, img/\\x00)" in str(error.value)
+    assert "2 pictures: a folder, not a file (train row 3, img; train row 4, .)" in str(error.value)
     assert len(_prepare(folder, encoders, "skip").split("train")) == 1
 
 
@@ -170,7 +171,7 @@ def test_sounds_and_features(tmp_path: Path, tiny_encoders: dict[str, Path]) -> 
         _prepare(folder, encoders)
     for part in (
         "6 of 15 rows",
-        "3 sounds: text (train row 1; validation row 1; test row 1)",
+        "3 sounds: text (train row 1, begins with b'no sound'; validation row 1, ",
         "3 values of face: a vector of 1 numbers, not 2 (train row 1;",
         "3 values of face: a number that is not finite (train row 2;",
     ):

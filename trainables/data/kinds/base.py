@@ -233,7 +233,7 @@ def not_decoded(data: bytes, wanted: str, error: Exception) -> UnreadableError:
     """
     found, which = what_is(data)
     if found != wanted:
-        return UnreadableError(which)
+        return UnreadableError(which, f"begins with {data[:12]!r}" if found == "unknown" else "")
     if end := missing_end(data):
         return UnreadableError(f"{which} that is cut off", end)
     said = " ".join(str(error).split())
