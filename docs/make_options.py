@@ -48,7 +48,7 @@ COMMANDS = """
 
 `python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. The commands that list something,
 `methods`, `spaces`, `datasets` and `encoders`, have few options, which their `--help` explains. So does
-that of [`cache`](data.md#where-it-is-kept).
+that of [`cache`](data.md#where-it-is-kept) and [`convert`](data.md#from-images-and-a-csv-file).
 
 | option | commands | default | meaning |
 |---|---|---|---|

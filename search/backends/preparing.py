@@ -13,8 +13,8 @@ from trainables.data.prepared import Progress as Report
 
 
 @contextmanager
-def preparing(dataset: Dataset, console: Console) -> Iterator[Report]:
-    """Show a bar of all rows while they are prepared, and yield the function that moves it on."""
+def preparing(dataset: Dataset, console: Console, doing: str = "preparing") -> Iterator[Report]:
+    """Show a bar of all rows while something is done with them, and yield the function that moves it on."""
     before, rows = {}, 0
     for split in SPLITS:
         before[split] = rows
@@ -27,5 +27,5 @@ def preparing(dataset: Dataset, console: Console) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"preparing '{dataset.name}'", total=rows)
+        task = bar.add_task(f"{doing} '{dataset.name}'", total=rows)
         yield lambda split, done, _: bar.update(task, completed=before[split] + done)

@@ -9,6 +9,7 @@ import typer
 
 from search.cli.cache import cache
 from search.cli.calibrate import calibrate
+from search.cli.convert import convert
 from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
@@ -34,7 +35,7 @@ app = typer.Typer(
     ),
 )
 app.callback(invoke_without_command=True)(search)
-for command in (train, predict, explain, calibrate, methods, spaces, datasets, encoders, cache):
+for command in (train, predict, explain, calibrate, methods, spaces, datasets, convert, encoders, cache):
     app.command()(command)
 
 #: Base class of Typer's errors about arguments, from Typer's own copy of click.

@@ -2,6 +2,7 @@
 
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.columns import Modality
+from trainables.data.converting import convert
 from trainables.data.described import in_words, missing_shares
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.few import Few
@@ -34,6 +35,7 @@ __all__ = [
     "PreparedData",
     "address_of",
     "bad_rows_as",
+    "convert",
     "default_encoders",
     "get_augmentation",
     "in_words",

@@ -181,47 +181,33 @@ def check_schema(
             )
 
 
-#: What the keys of a description may hold, as a word and a check of the JSON value.
-_FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "modalities": (
-        'an object such as {"text": "COLUMN"}',
-        lambda value: isinstance(value, dict) and bool(value),
-    ),
-    "classes": (
-        'a list of different names such as ["cat", "dog"]',
-        lambda value: (
-            isinstance(value, list)
-            and bool(value)
-            and all(isinstance(each, str | int) for each in value)
-            and len({str(each) for each in value}) == len(value)
-        ),
-    ),
-    "delimiter": ('a text such as "|"', lambda value: isinstance(value, str) and bool(value)),
-    "range": (
-        "a list of two numbers such as [-3, 3]",
-        lambda value: (
-            isinstance(value, list)
-            and len(value) == 2
-            and all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
-            and value[0] < value[1]
-        ),
-    ),
-}
-
-
 def check_description(name: str, metadata: Mapping[str, str]) -> None:
-    """Refuse a description with a value of another form than its key has.
+    """Refuse a description with a value of another form than its key has. Tasks check the names of classes.
 
     Raises:
         UserError: If there is such a value; the message names the key.
     """
-    for key, (expected, fits) in _FORMS.items():
+    for key, (fits, expected) in _FORMS.items():
         value = from_json(name, metadata, f"paretofuse.{key}")
         if f"paretofuse.{key}" in metadata and not fits(value):
-            raise UserError(
-                f"dataset '{name}': schema key paretofuse.{key} is {metadata[f'paretofuse.{key}']}; write "
-                f"{expected}"
-            )
+            stated = metadata[f"paretofuse.{key}"]
+            raise UserError(f"dataset '{name}': schema key paretofuse.{key} is {stated}; write {expected}")
     for key in ("label", "task", "query"):
         if metadata.get(f"paretofuse.{key}") == "":
             raise UserError(f"dataset '{name}': schema key paretofuse.{key} is empty")
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(type(each) in (int, float) for each in value)
+    return numbers and len(value) == 2 and value[0] < value[1]
+
+
+#: Whether a value is of the form of a key, and that form in words.
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "modalities": (
+        lambda value: isinstance(value, dict) and bool(value),
+        'an object such as {"text": "COLUMN"}',
+    ),
+    "delimiter": (lambda value: isinstance(value, str) and bool(value), 'a text such as "|"'),
+    "range": (_is_range, "a list of two numbers such as [-3, 3]"),
+}

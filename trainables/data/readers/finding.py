@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainables.data.readers.base import READERS, Found
+from trainables.data.readers.base import READERS, Found, Reader
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -31,11 +31,25 @@ def read_path(name: str, settings: ReadingSettings) -> Found:
     path = Path(written)
     if not os.path.exists(written):  # False for a name that no file can have, too
         raise UserError(f"dataset '{name}': no such file or folder")
-    if wanted is not None:
-        return READERS[wanted].read(name, path, settings)
+    try:
+        if wanted is not None:
+            return READERS[wanted].read(name, path, settings)
+        return _recognised(name, path).read(name, path, settings)
+    except OSError as error:
+        raise UserError(
+            f"dataset '{name}': {error.filename or path} cannot be read ({error.strerror})"
+        ) from error
+
+
+def _recognised(name: str, path: Path) -> Reader:
+    """Return the only reader that recognises a path.
+
+    Raises:
+        UserError: If none does, or several.
+    """
     fitting = [reader for reader in READERS.values() if reader.recognises(path)]
     if len(fitting) == 1:
-        return fitting[0].read(name, path, settings)
+        return fitting[0]
     known = ", ".join(reader.name for reader in fitting or READERS.values())
     if fitting:
         raise UserError(f"dataset '{name}': is of several formats; say which: --format {known}")
@@ -46,6 +60,10 @@ def _what(path: Path) -> str:
     """Say what is at a path."""
     if not path.is_dir():
         return "the file"
-    there = sorted(entry.name for entry in path.iterdir())
-    shown = ", ".join(there[:4]) + (f" and {len(there) - 4} more" if len(there) > 4 else "")
-    return f"a folder with {shown}" if there else "an empty folder"
+    inside = sorted(path.iterdir())
+    shown = ", ".join(each.name for each in inside[:4]) + (
+        f" and {len(inside) - 4} more" if len(inside) > 4 else ""
+    )
+    tables = [each for each in inside if each.is_file() and any(r.recognises(each) for r in READERS.values())]
+    advice = f" (name a file in it, such as {tables[0]})" if tables else ""
+    return f"a folder with {shown}{advice}" if inside else "an empty folder"

@@ -188,8 +188,8 @@ def test_other_metadata_of_hugging_face_say_nothing(tmp_path: Path, wrong: str) 
     [
         ({"paretofuse.modalities": '["text"]'}, 'modalities is ["text"]; write an object'),
         ({"paretofuse.modalities": "null"}, "modalities is null; write an object"),
-        ({"paretofuse.classes": '"x"'}, 'classes is "x"; write a list'),
-        ({"paretofuse.classes": '["x", "x"]'}, "write a list of different names"),
+        ({"paretofuse.classes": '"x"'}, "classes is x; write a list"),
+        ({"paretofuse.classes": '["x", "x"]'}, "has the name 'x' more than once"),
         ({"paretofuse.classes": "[]"}, "classes is []; write a list"),
         ({"paretofuse.delimiter": "|"}, "paretofuse.delimiter is no JSON"),
         ({"paretofuse.delimiter": '""'}, 'delimiter is ""; write a text'),
