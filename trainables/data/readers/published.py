@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("dev", "val", "valid", "valid
 IMAGE_AND_TEXT = json.dumps({"text": "text", "image": "image"})
 
 _SHOWN = 3  # rows that a message names
+_LOT = 4096  # rows that become Arrow's at a time
 
 
 class BadRow(ValueError):
@@ -354,7 +356,7 @@ def sizes_note(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[
     return (f"other numbers of rows than published: {', '.join(differing)}",) if differing else ()
 
 
-def table_part(file: str, rows: Sequence[tuple[str, Mapping[str, Any]]], schema: pa.Schema) -> TablePart:
+def table_part(file: str, rows: Iterable[tuple[str, Mapping[str, Any]]], schema: pa.Schema) -> TablePart:
     """Return a part with rows in memory.
 
     Args:
@@ -362,5 +364,9 @@ def table_part(file: str, rows: Sequence[tuple[str, Mapping[str, Any]]], schema:
         rows: What the user calls each row, and its cells by column.
         schema: The columns.
     """
-    table = pa.Table.from_pylist([cells for _, cells in rows], schema)
-    return TablePart(file, table, [word for word, _ in rows])
+    rows, words = iter(rows), []
+    batches = []
+    while lot := list(islice(rows, _LOT)):  # as Arrow's arrays take much less memory
+        words += [word for word, _ in lot]
+        batches.append(pa.RecordBatch.from_pylist([cells for _, cells in lot], schema))
+    return TablePart(file, pa.Table.from_batches(batches, schema), words)

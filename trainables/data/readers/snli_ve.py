@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,9 @@ UNDECIDED = "-"
 
 _SCHEMA = pa.schema(dict.fromkeys(("sentence1", "sentence2", "image", "label"), pa.string()))
 
+#: A pair: what the user calls it, and its cells.
+Pair = tuple[str, dict[str, str | None]]
+
 
 @register_reader
 class SNLIVE(Reader):
@@ -65,24 +68,30 @@ class SNLIVE(Reader):
             classes = tuple(read_names(name, folder / "labels.txt"))
         damaged, left_out = LeftOut(), LeftOut()
         parse = _Lists(name, folder, classes).pair
-        pairs = {split: list(read_lines(name, file, parse, damaged)) for split, file in files.items()}
+        parts = {
+            split: table_part(file.name, _decided(read_lines(name, file, parse, damaged), left_out), _SCHEMA)
+            for split, file in files.items()
+        }
         damaged.refuse(name, settings)
-        parts = {}
-        for split, rows in pairs.items():
-            for word, _ in (row for row in rows if row[1]["label"] == UNDECIDED):
-                left_out.add(f"with the label '{UNDECIDED}', on which the annotators did not agree", word)
-            decided = [row for row in rows if row[1]["label"] != UNDECIDED]
-            parts[split] = [table_part(files[split].name, decided, _SCHEMA)]
         metadata = {
             "paretofuse.modalities": json.dumps({"text": "sentence2", "image": "image"}),
             "paretofuse.label": "label",
             "paretofuse.task": "classification",
             "paretofuse.classes": json.dumps(classes),
         }
-        sizes = {split: len(rows) for split, rows in pairs.items()}
+        sizes = {split: part.count() for split, part in parts.items()}
         hard = ("test_hard.jsonl is not read",) if (folder / "test_hard.jsonl").is_file() else ()
         notes = (*left_out.notes(), *damaged.notes(), *hard, *sizes_note(sizes, SIZES))
-        return Found(parts, folder, metadata, notes)
+        return Found({split: [part] for split, part in parts.items()}, folder, metadata, notes)
+
+
+def _decided(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[Pair]:
+    """Yield the pairs that have a class."""
+    for word, cells in pairs:
+        if cells["label"] == UNDECIDED:
+            left_out.add(f"with the label '{UNDECIDED}', on which the annotators did not agree", word)
+        else:
+            yield word, cells
 
 
 @dataclass(frozen=True)
