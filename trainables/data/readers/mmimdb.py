@@ -82,18 +82,17 @@ class MMIMDb(Reader):
         if not path.is_dir():
             raise UserError(f"dataset '{name}': {path} is a file; name its folder, or {HDF5}")
         damaged = LeftOut()
-        genres: Sequence[str] = GENRES
         if lists := split_files(name, path, "{}.jsonl"):
             films = {split: list(read_lines(name, file, _listed, damaged)) for split, file in lists.items()}
             files = {split: file.name for split, file in lists.items()}
-            if (path / "labels.txt").is_file():
-                genres = read_names(name, path / "labels.txt")
         elif first_of(name, path, "train.jsonl", "split.json", HDF5) == HDF5:
             return _hdf5(name, path / HDF5)
         else:
             films = _published(name, path, damaged)
             files = dict.fromkeys(films, "split.json")
         damaged.refuse(name, settings)
+        listed = path / "labels.txt"
+        genres = read_names(name, listed) if listed.is_file() else GENRES
         left_out = LeftOut()
         kept = _kept(films, genres, left_out)
         parts = {split: [table_part(files[split], rows, _SCHEMA)] for split, rows in kept.items()}
@@ -109,7 +108,10 @@ def _hdf5(name: str, path: Path) -> Found:
         "image": {"column": "image", "kind": "image"},
     }
     sizes = {split: part.count() for split, part in parts.items()}
-    notes = (f"{path.name} has no texts: text is the mean of their word vectors", *sizes_note(sizes, SIZES))
+    notes = (
+        f"{path.name} has no texts: the modality text is the mean of each plot's word vectors",
+        *sizes_note(sizes, SIZES),
+    )
     each = {split: [part] for split, part in parts.items()}
     return _found(each, path.parent, genres, json.dumps(modalities), notes)
 

@@ -270,6 +270,10 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
+def _quoted(keys: Iterable[str]) -> str:
+    return either([f"'{key}'" for key in keys])
+
+
 def value_of(row: Mapping[str, Any], *keys: str) -> Any:
     """Return the value of the first key that a row has.
 
@@ -279,7 +283,7 @@ def value_of(row: Mapping[str, Any], *keys: str) -> Any:
     for key in keys:
         if key in row:
             return row[key]
-    raise BadRow(f"without {either(keys)}")
+    raise BadRow(f"without {_quoted(keys)}")
 
 
 def text_of(row: Mapping[str, Any], *keys: str) -> str:
@@ -288,7 +292,7 @@ def text_of(row: Mapping[str, Any], *keys: str) -> str:
     Raises:
         BadRow: If it has none of them, or something else than a text.
     """
-    return as_text(value_of(row, *keys), either(keys))
+    return as_text(value_of(row, *keys), _quoted(keys))
 
 
 def path_of(row: Mapping[str, Any], *keys: str) -> str | None:
@@ -323,8 +327,8 @@ def texts_of(row: Mapping[str, Any], *keys: str) -> list[str]:
     """
     value = value_of(row, *keys)
     if not isinstance(value, list):
-        raise BadRow(f"with {_kind(value)} as {either(keys)}")
-    return [as_text(each, f"part of {either(keys)}") for each in value]
+        raise BadRow(f"with {_kind(value)} as {_quoted(keys)}")
+    return [as_text(each, f"part of {_quoted(keys)}") for each in value]
 
 
 def read_names(name: str, path: Path) -> list[str]:

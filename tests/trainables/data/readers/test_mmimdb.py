@@ -86,7 +86,7 @@ def test_films_without_a_description_or_a_poster(tmp_path: Path) -> None:
         "rows cannot be read: 3",
         "1 without a file in dataset (train film 0000098)",
         "1 without JSON (dataset/0000100.json)",
-        "1 with a text as genres (dataset/0000101.json)",
+        "1 with a text as 'genres' (dataset/0000101.json)",
     ):
         assert part in str(error.value)
     read = found("mmimdb", tmp_path, files, bad_rows="skip")
