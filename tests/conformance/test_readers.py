@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests import feature_sets as sets
+from tests.trainables.data.readers import published
 from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.cells import digest
 from trainables.data.readers import Part, read_path
@@ -23,6 +24,9 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "mosi, MulT": lambda f: f"mosi:{sets.write_pickle(f / 'mosi_data.pkl', sets.mult())}",
     "iemocap, MulT": lambda f: f"iemocap:{sets.write_pickle(f / 'iemocap_data.pkl', sets.mult('emotions'))}",
     "iemocap, MMIN": lambda f: f"iemocap:{sets.write_mmin(f / 'iemocap')}",
+    "mmimdb": lambda f: f"mmimdb:{published.write(f, published.mmimdb())}",
+    "food101": lambda f: f"food101:{published.write(f, published.food101_lists())}",
+    "snli_ve": lambda f: f"snli_ve:{published.write(f, published.snli_ve())}",
     "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
 }
 _DAMAGED = 30  # copies of a dataset, each with one damaged file

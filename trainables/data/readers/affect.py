@@ -16,14 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.data.readers.pickles import as_text, named, read_pickle
+from trainables.data.readers.published import SPLIT_NAMES, either
 from trainables.data.readers.sequences import SequencePart, unpadded
 from trainables.errors import UserError
 
 #: The modalities, in the order in which MulT and Wander take them.
 MODALITIES = ("text", "audio", "vision")
-
-#: What the splits may be called.
-_SPLITS = {"train": ("train",), "validation": ("valid", "validation", "val", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -104,12 +102,12 @@ def read_splits(
         raise UserError(f"dataset '{name}': {path} is no dictionary with train, valid and test")
     parts: dict[str, SequencePart] = {}
     replaced = dict.fromkeys(MODALITIES, 0)
-    for split, names in _SPLITS.items():
-        written = next((each for each in names if each in content), names[0])
+    for split, names in SPLIT_NAMES.items():
+        written = next((each for each in names if each in content), split)
         found = named(content.get(written))
         if found is None:
             there = ", ".join(content)
-            raise UserError(f"dataset '{name}': {path} has no dictionary '{written}'; it has {there}")
+            raise UserError(f"dataset '{name}': {path} has no dictionary {either(names)}; it has {there}")
         where = f"dataset '{name}': {path}: {written}"
         try:
             parts[split], counts = _part(Split(where, path, written, found), labels)

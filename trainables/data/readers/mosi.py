@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_splits
 from trainables.data.readers.base import Found, Reader, register_reader
+from trainables.data.readers.published import sizes_note
 from trainables.reading_settings import ReadingSettings
 
 #: The labels in a pickle of MMSA, and in one of MulT.
@@ -33,11 +34,6 @@ class Mosi(Reader):
         path = pickle_of(name, path)
         parts, notes = read_splits(name, path, _columns)
         counts = {split: part.count() for split, part in parts.items()}
-        differing = [
-            f"{path.name} has {counts[split]:,} {split} rows; the published set has {size:,}"
-            for split, size in self.sizes.items()
-            if counts[split] != size
-        ]
         said = {
             "paretofuse.modalities": modalities_said(MODALITIES),
             "paretofuse.label": _MMSA if _MMSA in parts["train"].schema.names else _MULT,
@@ -45,7 +41,10 @@ class Mosi(Reader):
             "paretofuse.range": "[-3, 3]",
         }
         return Found(
-            {split: [part] for split, part in parts.items()}, path.parent, said, (*differing, *notes)
+            {split: [part] for split, part in parts.items()},
+            path.parent,
+            said,
+            (*sizes_note(counts, self.sizes), *notes),
         )
 
 

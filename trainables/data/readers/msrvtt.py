@@ -19,6 +19,7 @@ import pyarrow as pa
 from trainables.data.readers.base import Found, Reader, register_reader
 from trainables.data.readers.hdf5 import open_hdf5
 from trainables.data.readers.pickles import as_text, named, read_pickle
+from trainables.data.readers.published import read_text, sizes_note
 from trainables.data.readers.sequences import sequence_column, sequence_type
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -70,18 +71,16 @@ class Msrvtt(Reader):
         videos = folder / _VIDEOS_IN
         if not videos.is_dir():
             raise UserError(f"dataset '{name}': has no folder {videos}")
-        ids, notes = {}, []
-        for split, (file, published) in _LISTS[division].items():
-            ids[split] = _listed(name, lists_in / file)
-            if len(ids[split]) != published:
-                found = f"{file} names {len(ids[split]):,} videos"
-                notes.append(f"{found}; the published list names {published:,}")
+        lists = _LISTS[division]
+        ids = {split: _listed(name, lists_in / file) for split, (file, _) in lists.items()}
+        counts = {split: len(videos) for split, videos in ids.items()}
+        notes = sizes_note(counts, {split: size for split, (_, size) in lists.items()}, "videos")
         for split, others in itertools.combinations(ids, 2):
             if shared := {*ids[split]} & {*ids[others]}:
                 raise UserError(f"dataset '{name}': {min(shared)} is in the lists of {split} and {others}")
         if "validation" not in ids:
             ids, note = _with_validation(ids, settings.validation_fraction)
-            notes.insert(0, f"{division} has no validation split: {note}")
+            notes = (f"{division} has no validation split: {note}", *notes)
         chosen = _chosen(name, lists_in / _ONE_CAPTION) if division == "jsfusion" else {}
         parts = {
             split: [VideoPart(name, split, videos, each, chosen if split == "test" else {})]
@@ -98,7 +97,7 @@ class Msrvtt(Reader):
             "paretofuse.task": "retrieval",
             "paretofuse.query": CAPTION,
         }
-        return Found(parts, folder, said, tuple(notes))
+        return Found(parts, folder, said, notes)
 
 
 def _division(name: str, path: Path) -> tuple[str, Path, Path]:
@@ -123,13 +122,9 @@ def _division(name: str, path: Path) -> tuple[str, Path, Path]:
 
 def _listed(name: str, path: Path) -> list[str]:
     """Return the names of the videos of a list."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"dataset '{name}': has no {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"dataset '{name}': {path} is not a text that can be read") from error
-    ids = [line.strip() for line in lines if line.strip()]
+    if not path.is_file():
+        raise UserError(f"dataset '{name}': has no {path}")
+    ids = [line.strip() for line in read_text(name, path).splitlines() if line.strip()]
     if not ids:
         raise UserError(f"dataset '{name}': {path} names no video")
     if len({*ids}) < len(ids):

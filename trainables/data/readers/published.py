@@ -345,19 +345,20 @@ def read_names(name: str, path: Path) -> list[str]:
     return names
 
 
-def sizes_note(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
+def sizes_note(found: Mapping[str, int], published: Mapping[str, int], what: str = "rows") -> tuple[str, ...]:
     """Return a note if splits have other numbers of rows than the published dataset.
 
     Args:
         found: The number of rows of each split that was found.
         published: Those of the published dataset.
+        what: What is counted.
     """
     differing = [
         f"{split} has {found.get(split, 0):,} (published: {size:,})"
         for split, size in published.items()
         if found.get(split, 0) != size
     ]
-    return (f"other numbers of rows than published: {', '.join(differing)}",) if differing else ()
+    return (f"other numbers of {what} than published: {', '.join(differing)}",) if differing else ()
 
 
 def table_part(file: str, rows: Iterable[tuple[str, Mapping[str, Any]]], schema: pa.Schema) -> TablePart:

@@ -144,8 +144,8 @@ class SequencePart:
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.path.name
+        """The file's name and the split's."""
+        return f"{self.path.name} {self.split}"
 
     @property
     def schema(self) -> pa.Schema:
@@ -179,4 +179,4 @@ class SequencePart:
 
     def word(self, row: int) -> str:
         """Return the row's split and name in the file."""
-        return f"{self.name} {self.split} {row if self.words is None else self.words[row]}"
+        return f"{self.name} {row if self.words is None else self.words[row]}"
