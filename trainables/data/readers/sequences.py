@@ -71,7 +71,8 @@ class Padded:
         rows: list[np.ndarray | None] = []
         for row in range(start, min(stop, len(self.values))):
             first, last = self.first[row], self.last[row]
-            rows.append(_finite(self.values[row, first:last]) if first < last else None)
+            vectors = self.values[row, first:last]
+            rows.append(np.where(_to_zero(vectors), 0, vectors) if first < last else None)
         return sequence_column(rows, self.size)
 
 
@@ -97,8 +98,9 @@ def unpadded(
         replaced[name], parts = 0, []
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
-            replaced[name] += int(np.count_nonzero(_to_zero(part)))
-            parts.append(_finite(part).any(axis=2))
+            zero = _to_zero(part)
+            replaced[name] += int(np.count_nonzero(zero))
+            parts.append(((part != 0) & ~zero).any(axis=2))
         there[name] = np.concatenate(parts) if parts else np.zeros(values.shape[:2], bool)
     known: dict[str, np.ndarray] = {**there, **{name: each.astype(bool) for name, each in mask.items()}}
     for name, ends in lengths.items():
@@ -117,11 +119,7 @@ def unpadded(
 
 
 def _to_zero(values: np.ndarray) -> np.ndarray:
-    return np.isneginf(values) | np.isnan(values)
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(_to_zero(values), 0, values)
+    return ~(values > -np.inf)  # which NaN is not, either
 
 
 @dataclass(frozen=True)
