@@ -183,11 +183,10 @@ def _run(
         with clock.part("data"):
             prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
-        if prepared.understood is not None:
-            say(console, f"data: {prepared.understood}")
+        for line in prepared.understood:
+            say(console, line)
         task = f"task: {setup.backend.task.in_words()} ({setup.backend.task_decided})"
-        remarks = [f"labels: {remark}" for remark in setup.backend.remarks]
-        for line in (task, *remarks, *decision.lines, in_words(setup.setting)):
+        for line in (task, *decision.lines, in_words(setup.setting)):
             say(console, line)
         with store.transaction():
             by_trials = config.search.strategy == "trials"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,8 +88,8 @@ class Prepared(Protocol):
         """
 
     @property
-    def understood(self) -> str | None:
-        """What the dataset is understood to be, in one line; None if there are no data."""
+    def understood(self) -> tuple[str, ...]:
+        """What the dataset is understood to be, in at most three lines; none if there are no data."""
 
     @property
     def scorer(self) -> Scorer | None:
@@ -129,10 +129,6 @@ class Backend(Protocol):
     @property
     def guess(self) -> Mapping[str, float]:
         """Values on the validation split without having learnt anything, by metric."""
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        """What the user should know about how the labels were understood, a line each."""
 
     @property
     def untested(self) -> str | None:

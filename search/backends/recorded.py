@@ -73,11 +73,6 @@ class ReplayBackend:
         return self.table.guess
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """Nothing: there are no labels."""
-        return ()
-
-    @property
     def untested(self) -> str:
         """Results on the test split were not recorded."""
         return "results on it were not recorded"
@@ -122,9 +117,9 @@ class ReplayBackend:
         )
 
     @property
-    def understood(self) -> None:
-        """None: there are no data."""
-        return None
+    def understood(self) -> tuple[()]:
+        """No line: there are no data."""
+        return ()
 
     @property
     def scorer(self) -> None:

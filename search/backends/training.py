@@ -16,6 +16,7 @@ from search.backends.preparing import preparing
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import objectives_read
+from search.invocation import program
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
 from trainables.data import (
@@ -32,6 +33,7 @@ from trainables.data import (
     missing_shares,
     open_dataset,
     prepare,
+    warnings_on,
     without_missing,
 )
 from trainables.elastic import SupernetWeights
@@ -49,6 +51,9 @@ from trainables.trial.export import export_encoders
 from trainables.trial.probing import run_probes
 from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
+
+#: Notes, and warnings, that are said before a search.
+_SAID = 4
 
 
 def fused(encoders: Mapping[str, EncoderSource], task: Task) -> dict[str, EncoderSource]:
@@ -93,14 +98,14 @@ class PreparedTraining:
         spec: The settings that all trials share.
         predictor: Predicts memory.
         rows: Number of rows of each split.
-        understood: What the dataset is understood to be, in one line.
+        understood: What the dataset is understood to be, in lines.
         tested: Whether the test split has labels.
     """
 
     spec: TrialSpec
     predictor: MemoryPredictor
     rows: Mapping[str, int]
-    understood: str
+    understood: tuple[str, ...]
     tested: bool
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
@@ -217,11 +222,6 @@ class TrainingBackend:
         return self.task.guess(labels)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What the dataset says about its labels."""
-        return self.dataset.remarks
-
-    @property
     def untested(self) -> str | None:
         """The test split may have no labels."""
         return None if "test" in self.dataset.labeled else "its rows have no labels"
@@ -329,8 +329,24 @@ class TrainingBackend:
             # Here the user sees what is damaged; the trials of this machine need not look again.
             cache = FeatureCache(spec.feature_cache)
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
-        understood = in_words(self.dataset, self.encoders, self.rows, data)
-        return PreparedTraining(spec, self.predictor, self.rows, understood, self.untested is None)
+        tested = self.untested is None
+        return PreparedTraining(spec, self.predictor, self.rows, self._understood, tested)
+
+    @property
+    def _understood(self) -> tuple[str, ...]:
+        """What the dataset is understood to be, in a line, with one each for notes, labels and warnings."""
+        said = {
+            "data": [in_words(self.dataset, self.encoders, self.rows, self.data)],
+            "note": self.dataset.notes,
+            "labels": self.dataset.remarks,
+            "warning": warnings_on(self.dataset, self.encoders),
+        }
+        rest = f"`{program()} data {self.dataset.name}` says more"
+        return tuple(
+            f"{of}: {'; '.join([*some[:_SAID], *([rest] if len(some) > _SAID else [])])}"
+            for of, some in said.items()
+            if some
+        )
 
     def _prefixes(self, space: Space) -> dict[str, tuple[int, ...]]:
         """Return the numbers of frozen layers, by modality, that members of the space can have."""

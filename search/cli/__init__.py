@@ -10,6 +10,7 @@ import typer
 from search.cli.cache import cache
 from search.cli.calibrate import calibrate
 from search.cli.convert import convert
+from search.cli.data import data
 from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
@@ -35,7 +36,8 @@ app = typer.Typer(
     ),
 )
 app.callback(invoke_without_command=True)(search)
-for command in (train, predict, explain, calibrate, methods, spaces, datasets, convert, encoders, cache):
+commands = (train, data, convert, predict, explain, calibrate, methods, spaces, datasets, encoders, cache)
+for command in commands:
     app.command()(command)
 
 #: Base class of Typer's errors about arguments, from Typer's own copy of click.

@@ -58,7 +58,6 @@ class FakeBackend:
     task_decided: str = "for a test"
 
     precision: None = None
-    remarks: Sequence[str] = ()
     untested: None = None
     answers: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.columns import Modality
 from trainables.data.converting import convert
-from trainables.data.described import in_words, missing_shares
+from trainables.data.described import in_words, missing_shares, warnings_on
 from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.few import Few
 from trainables.data.included import DATASETS, address_of, open_dataset
@@ -44,5 +44,6 @@ __all__ = [
     "missing_shares",
     "open_dataset",
     "prepare",
+    "warnings_on",
     "without_missing",
 ]

@@ -93,20 +93,52 @@ def refuse(dataset: Dataset, bad: list[BadRow]) -> UserError:
 
 def by_reason(dataset: Dataset, bad: list[BadRow]) -> str:
     """Return rows in words, those of one reason together: how many there are, and the first ones."""
+    return ", ".join(each.in_words for each in alike(dataset, bad))
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Rows that cannot be read for one reason.
+
+    Attributes:
+        modality: The modality whose values cannot be read.
+        kind: Its kind.
+        reason: The reason.
+        rows: Number of rows.
+        first: What the user calls the first few of them.
+    """
+
+    modality: str
+    kind: str
+    reason: str
+    rows: int
+    first: tuple[str, ...]
+
+    @property
+    def in_words(self) -> str:
+        """The rows in words: ``2 pictures: HTML (train row 3; train row 7)``."""
+        of = "" if self.modality == self.kind else f" of {self.modality}"
+        noun = KINDS[self.kind].noun + ("s" if self.rows > 1 else "")
+        more = [f"{self.rows - len(self.first):,} more"] if self.rows > len(self.first) else []
+        return f"{self.rows:,} {noun}{of}: {self.reason} ({'; '.join([*self.first, *more])})"
+
+
+def alike(dataset: Dataset, bad: list[BadRow]) -> list[Alike]:
+    """Return rows that cannot be read by modality and reason."""
     groups: dict[tuple[str, str], list[BadRow]] = {}
     for found in bad:
         groups.setdefault((found.modality, found.why.reason), []).append(found)
-    named = [found for alike in groups.values() for found in alike[:_NAMED]]
-    words = _words(dataset, named)
-    parts = []
-    for (modality, reason), alike in groups.items():
-        kind = dataset.modalities[modality].kind
-        of = "" if modality == kind else f" of {modality}"
-        noun = KINDS[kind].noun + ("s" if len(alike) > 1 else "")
-        first = [words[found] for found in alike[:_NAMED]]
-        more = [f"{len(alike) - _NAMED:,} more"] if len(alike) > _NAMED else []
-        parts.append(f"{len(alike):,} {noun}{of}: {reason} ({'; '.join(first + more)})")
-    return ", ".join(parts)
+    words = _words(dataset, [found for group in groups.values() for found in group[:_NAMED]])
+    return [
+        Alike(
+            modality,
+            dataset.modalities[modality].kind,
+            reason,
+            len(group),
+            tuple(words[found] for found in group[:_NAMED]),
+        )
+        for (modality, reason), group in groups.items()
+    ]
 
 
 def _words(dataset: Dataset, bad: list[BadRow]) -> dict[BadRow, str]:

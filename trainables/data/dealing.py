@@ -46,7 +46,7 @@ def groups_of(columns: Sequence[Sequence[bytes | None]], rows: int) -> np.ndarra
     return np.unique(found, return_inverse=True)[1]
 
 
-def strata_of(labels: Sequence[Any], delimiter: str | None = None) -> tuple[np.ndarray, bool]:
+def strata_of(labels: Sequence[Any], delimiter: Any = None) -> tuple[np.ndarray, bool]:
     """Return the stratum of each row (N,), and whether each stratum is a class.
 
     A class is a stratum. Of several tags, the one that fewest rows have is the row's stratum, so that rare
@@ -57,9 +57,9 @@ def strata_of(labels: Sequence[Any], delimiter: str | None = None) -> tuple[np.n
 
     Args:
         labels: The labels as they are stored.
-        delimiter: What stands between the tags of a label; None if a label is one tag.
+        delimiter: What stands between the tags of a label, if it is a text.
     """
-    if delimiter:
+    if isinstance(delimiter, str) and delimiter:
         labels = [label.split(delimiter) if isinstance(label, str) else label for label in labels]
     if any(isinstance(label, list) for label in labels):
         tags = [_tags(label) if isinstance(label, list) else [label] for label in labels]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from trainables.data.missing import missing_rows
 from trainables.data.prepared import PreparedData
-from trainables.data.rows import SomeRows
+from trainables.data.repeats import repeat_warnings, repeats_of
+from trainables.data.rows import Rows, SomeRows
 from trainables.data.source import Dataset
 from trainables.data.splits import SPLITS
 from trainables.towers import EncoderSource
@@ -27,7 +28,9 @@ def in_words(
         data: The dataset as it was prepared, which shows what cannot be read; None if it was not.
     """
     used = ", ".join(f"{count:,} {split}" for split, count in rows.items())
-    stored = dataset.rows.rows if isinstance(dataset.rows, SomeRows) else dataset.rows
+    stored: Rows = dataset.rows
+    if isinstance(stored, SomeRows) and not stored.sources:  # else they are all rows of splits that were made
+        stored = stored.rows
     left_out = sum(stored.count(split) - count for split, count in rows.items())
     unreadable = 0 if data is None else data.unreadable
     skipped = unreadable if data is not None and data.bad_rows == "skip" else 0
@@ -50,6 +53,17 @@ def in_words(
     left = ", ".join(f"{count:,} {how}" for how, count in counts.items() if count)
     left = f" ({left})" if left else ""
     return f"'{dataset.name}', rows: {used}{left}; {', '.join(parts)}"
+
+
+def warnings_on(dataset: Dataset, modalities: Iterable[str]) -> list[str]:
+    """Return what probably is not as the user wants it, as far as few looks tell, a sentence each."""
+    rows = {split: dataset.count(split) for split in SPLITS}
+    found = []
+    for modality in modalities:
+        repeats = repeats_of(dataset, modality)
+        kind = dataset.modalities[modality].kind
+        found += repeat_warnings(modality, kind, repeats.across, repeats.constant, rows)
+    return found
 
 
 def missing_shares(dataset: Dataset, modalities: Iterable[str]) -> dict[str, float]:

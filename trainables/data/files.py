@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from trainables.data.cells import digest
 from trainables.data.columns import names_files
 from trainables.data.plain import shared_type
 from trainables.data.readers import Part
-from trainables.data.rows import Rows
+from trainables.data.rows import Rows, SomeRows
 from trainables.data.splits import READ_BYTES, SPLITS
 from trainables.errors import UserError
 
@@ -306,6 +307,15 @@ def _first(cell: Any, folder: Path) -> Any:
         if len(parts) > 1 and all(map(_NAME.fullmatch, parts)) and find_file(folder, cell) is None:
             return parts[0]
     return cell
+
+
+def some_of(rows: Rows, kept: Mapping[str, np.ndarray], sources: Mapping[str, str]) -> Rows:
+    """Return some rows, see ``SomeRows``. Files that only others name are not read."""
+    if not isinstance(rows, FileRows):
+        return SomeRows(rows, kept, sources)
+    some = FileRows(SomeRows(rows.rows, kept, sources), rows.paths)
+    some._known.update(rows._known)
+    return some
 
 
 def _place(cell: Any) -> _Place | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
+
+import numpy as np
 
 from trainables.data.cells import digest
 from trainables.data.columns import Modality
 from trainables.data.files import FileRows
 from trainables.data.kinds import KINDS, Content, Unreadable
-from trainables.data.rows import Rows
+from trainables.data.rows import Rows, SomeRows
 
 #: Cells read at a time.
 _READ = 512
@@ -42,6 +45,11 @@ def identities(rows: Rows, split: str, modality: Modality) -> Iterator[bytes | N
         split: Name of the split.
         modality: The modality.
     """
+    if isinstance(rows, SomeRows):  # so that files are not read again
+        kept = np.zeros(rows.rows.count(rows.source(split)), dtype=bool)
+        kept[rows.kept[split]] = True
+        yield from compress(identities(rows.rows, rows.source(split), modality), kept)
+        return
     if isinstance(rows, FileRows) and modality.column in rows.paths:
         yield from rows.digests(split, modality.column)
         return

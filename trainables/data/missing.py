@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainables.data.kinds.base import measured
+from trainables.data.repeats import repeats_of
 from trainables.data.rows import SomeRows
 from trainables.data.source import Dataset
 from trainables.data.splits import SPLITS
@@ -69,21 +69,7 @@ def without_missing(dataset: Dataset, modalities: Iterable[str], how: str) -> Da
 
 def missing_rows(dataset: Dataset, modality: str) -> Mapping[str, list[int]]:
     """Return the numbers of the rows in which a modality is missing, by split."""
-
-    def measure() -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for split in SPLITS:
-            contents = (
-                content
-                for batch in dataset.batches(split, [dataset.modalities[modality].column])
-                for content in dataset.contents(modality, batch)
-            )
-            found[split] = [row for row, content in enumerate(contents) if content is None]
-        return found
-
-    where = dataset.modalities[modality]
-    found: dict[str, list[int]] = measured(dataset, modality, f"missing {where.kind}", measure)
-    return found
+    return repeats_of(dataset, modality).missing
 
 
 def _sentence(modality: str, split: str, rows: list[int]) -> str | None:

@@ -136,7 +136,7 @@ class SomeRows:
             UserError: If a file is damaged.
         """
         kept, done = self.kept[split], 0
-        for batch in self.rows.batches(self._source(split), columns, rows):
+        for batch in self.rows.batches(self.source(split), columns, rows):
             first, last = np.searchsorted(kept, [done, done + batch.num_rows])
             if first < last:
                 yield batch.take(pa.array(kept[first:last] - done))
@@ -144,7 +144,8 @@ class SomeRows:
 
     def words(self, split: str, rows: Sequence[int]) -> list[str]:
         """Return what the user calls some kept rows of a split."""
-        return self.rows.words(self._source(split), [int(self.kept[split][row]) for row in rows])
+        return self.rows.words(self.source(split), [int(self.kept[split][row]) for row in rows])
 
-    def _source(self, split: str) -> str:
+    def source(self, split: str) -> str:
+        """Return the split of ``rows`` from which a split's rows come."""
         return self.sources.get(split, split)

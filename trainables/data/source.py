@@ -8,8 +8,8 @@ user's settings override that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from trainables.data.files import FileRows, file_columns, located
 from trainables.data.guessing import classes_of, find_columns
 from trainables.data.kinds import KINDS, Content
 from trainables.data.plain import different_types, plain_parts
-from trainables.data.readers import Found
+from trainables.data.readers import Found, Part
 from trainables.data.rows import PartRows, Rows
 from trainables.data.splits import SPLITS
 from trainables.data.splitting import with_all_splits
@@ -49,6 +49,8 @@ class Dataset:
         decided: Who says so, in words.
         settings: What the user says about the task.
         notes: What the user should know about how it was read, a sentence each.
+        format: Name of the format; empty if it is included.
+        parts: The parts that were read, by split, or of ``ALL``.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Dataset:
     decided: str
     settings: TaskSettings
     notes: tuple[str, ...] = ()
+    format: str = ""
+    parts: Mapping[str, Sequence[Part]] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> Task:
@@ -263,7 +267,8 @@ def open_found(
     for option in settings.options():
         if option.name not in ("task", *task.settings) and getattr(settings, option.name) != option.default:
             raise UserError(f"{option.flag}: is not for the task {kind}; leave it out")
-    dataset = Dataset(name, rows, metadata, modalities, label, kind, decided, settings, tuple(notes))
+    of_task = label, kind, decided, settings
+    dataset = Dataset(name, rows, metadata, modalities, *of_task, tuple(notes), found.format, found.parts)
     for split in SPLITS:
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")

@@ -7,15 +7,16 @@ that each class has its share in each split.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainables.data.columns import Modality
 from trainables.data.dealing import deal, groups_of, strata_of
+from trainables.data.files import some_of
 from trainables.data.identities import EMPTY, identities
 from trainables.data.readers import ALL
-from trainables.data.rows import Rows, SomeRows
+from trainables.data.rows import Rows
 from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -34,7 +35,7 @@ def with_all_splits(
     rows: Rows,
     modalities: Mapping[str, Modality],
     label: str | None,
-    delimiter: str | None,
+    delimiter: Any,
     reading: ReadingSettings,
 ) -> tuple[Rows, str]:
     """Return rows with all splits, and in a sentence where they come from.
@@ -47,7 +48,7 @@ def with_all_splits(
         rows: The rows, of ``ALL`` or of some splits.
         modalities: The modalities.
         label: Name of the label column; None if there is none.
-        delimiter: What stands between the tags of a label; None if a label is one tag.
+        delimiter: What the dataset says to stand between the tags of a label; None if a label is one tag.
         reading: What the user says about reading.
 
     Raises:
@@ -80,7 +81,7 @@ def with_all_splits(
     counts = [len(made[split]) for split in missing]
     shares = " and ".join(dict.fromkeys(f"{100 * count / total:.0f} %" for count in counts))
     became = "it" if len(missing) == 1 else "each"
-    return SomeRows(rows, kept, dict.fromkeys(made, source)), (
+    return some_of(rows, kept, dict.fromkeys(made, source)), (
         f"no {' and no '.join(missing)} split: {shares} of the {'training ' if source != ALL else ''}rows "
         f"({' and '.join(f'{count:,}' for count in counts)} of {total:,}{grouped.in_words}) became {became}; "
         "--validation-fraction sets the share"

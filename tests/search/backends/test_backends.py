@@ -119,7 +119,11 @@ def test_rows_that_are_left_out_are_so_on_every_machine(config, squares, tmp_pat
     found = look_up(config.replace(dataset=str(folder), missing="skip")).in_precision("fp32")
     prepared: Any = found.backend.prepare(found.space, QUIET)
     assert prepared.rows == {"train": 36, "validation": 12, "test": 12}
-    assert "rows: 36 train, 12 validation, 12 test (12 left out); text (" in prepared.understood
+    assert "rows: 36 train, 12 validation, 12 test (12 left out); text (" in prepared.understood[0]
+    assert prepared.understood[1:] == (
+        "warning: 12 of 12 validation rows have a text that is in train; "
+        "12 of 12 test rows have a text that is in train",
+    )
     monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "another machine"))
     bench = Workbench(prepared.spec, torch.device("cpu"))
     assert bench.data.key == prepared.spec.prepared

@@ -45,6 +45,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "modality_learning_rates": ("text=2", "text=2"),
     "milestones": ("3,6", "3,6"),
     "gamma": ("0.5", 0.5),
+    "validation_fraction": ("0.2", 0.2),
     "audio_seconds": ("3.5", 3.5),
     "modalities": ("text,image", ("text", "image")),
     "encoder": ("text=minilm", ("text=minilm",)),

@@ -90,8 +90,9 @@ def test_equal_files_of_two_names_are_one_picture(tmp_path: Path) -> None:
 
 def test_what_is_missing_joins_nothing(tmp_path: Path) -> None:
     """Nor does a file that cannot be read, or a text without letters."""
+    (tmp_path / "there.png").write_bytes(png())
     columns = {
-        "image": ["gone.png", None, ""] * 20,
+        "image": ["there.png", None, "", *["gone.png", None, ""] * 19],
         "text": [None if row % 2 else " " for row in range(60)],
         "label": ["r", "g"] * 30,
     }

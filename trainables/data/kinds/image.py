@@ -70,7 +70,7 @@ class Image(Kind):
             UserError: If the background is no color.
         """
         mean, std = image_statistics(encoder)
-        background = _color(reading.background)
+        background = color_of(reading.background)
         return {"size": sizes.image_size, "background": background, "mean": mean, "std": std}
 
     def schema(self, facts: Facts) -> pa.Schema:
@@ -117,7 +117,7 @@ class Image(Kind):
         return {"pixel_values": ((pixels.float() / 255 - mean) / std).contiguous()}
 
 
-def _color(name: str) -> list[int]:
+def color_of(name: str) -> list[int]:
     """Return red, green and blue, from 0 to 255, of a color that Pillow knows."""
     try:
         red, green, blue, *alpha = ImageColor.getrgb(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -119,7 +119,17 @@ def typical_text_length(dataset: Dataset, modality: str, encoder: EncoderSource)
             for batch in dataset.batches("train", [column])
             for ids in tokenizer([text or "" for text in batch[column].to_pylist()])["input_ids"]
         ]
-        return float(np.percentile(lengths, 99, method="higher"))
+        return fitting(lengths)
 
     tokens = measured(dataset, modality, f"text length {encoder.fingerprint()}", measure)
+    return rounded_length(tokens, encoder)
+
+
+def fitting(lengths: Sequence[int] | np.ndarray) -> float:
+    """Return the number of tokens that at most one in a hundred texts of these lengths exceeds."""
+    return float(np.percentile(lengths, 99, method="higher"))
+
+
+def rounded_length(tokens: float, encoder: EncoderSource) -> int:
+    """Return a number of tokens rounded up to a multiple of 8, at most the encoder's largest length."""
     return min(int(-(-tokens // 8) * 8), encoder.max_text_length)

@@ -64,6 +64,7 @@ class Found:
             ``paretofuse.modalities``, ``paretofuse.label``, ``paretofuse.classes``, ``paretofuse.task`` …
         notes: What the user should know, a sentence each.
         untyped: Whether all cells are texts, as in CSV, so that the labels' type is how they are written.
+        format: Name of the reader, which ``read_path`` fills in; empty for rows that no reader has read.
     """
 
     parts: Mapping[str, Sequence[Part]]
@@ -71,6 +72,7 @@ class Found:
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     untyped: bool = False
+    format: str = ""
 
 
 class Reader(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.readers.base import READERS, Found, Reader
@@ -33,8 +34,9 @@ def read_path(name: str, settings: ReadingSettings) -> Found:
         raise UserError(f"dataset '{name}': no such file or folder")
     try:
         if wanted is not None:
-            return READERS[wanted].read(name, path, settings)
-        return _recognised(name, path).read(name, path, settings)
+            return replace(READERS[wanted].read(name, path, settings), format=wanted)
+        reader = _recognised(name, path)
+        return replace(reader.read(name, path, settings), format=reader.name)
     except OSError as error:
         raise UserError(
             f"dataset '{name}': {error.filename or path} cannot be read ({error.strerror})"
