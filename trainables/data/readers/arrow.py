@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import ALL, Found, Reader, register_reader
+from trainables.data.readers.features_of import with_names
 from trainables.data.readers.opening import unreadable
 from trainables.data.readers.parquet import described_by
 from trainables.data.readers.tables import by_split_column
@@ -115,5 +116,5 @@ class Arrow(Reader):
         if path.is_dir():
             raise UserError(f"dataset '{name}': {path} is a folder; name an Arrow file in it")
         part = ArrowPart(name, path)
-        parts, notes = by_split_column(name, {ALL: [part]}, columns_taken(settings.columns))
+        parts, notes = by_split_column(name, {ALL: [with_names(name, part)]}, columns_taken(settings.columns))
         return Found(parts, path.parent, described_by(name, [part]), notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from trainables.data.columns import DESCRIPTION, columns_taken
 from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
+from trainables.data.readers.features_of import class_names, features_of, with_names
 from trainables.data.readers.naming import has_files, has_split_files, split_files
 from trainables.data.readers.opening import unreadable
 from trainables.data.readers.tables import by_split_column
@@ -135,7 +136,8 @@ class Parquet(Reader):
             split: [ParquetPart(name, file) for file in paths] for split, paths in files.items()
         }
         described = described_by(name, [part for own in parts.values() for part in own])
-        found, notes = by_split_column(name, parts, columns_taken(settings.columns))
+        named = {split: [with_names(name, part) for part in own] for split, own in parts.items()}
+        found, notes = by_split_column(name, named, columns_taken(settings.columns))
         return Found(found, folder, described, notes)
 
 
@@ -174,25 +176,21 @@ def _described(name: str, part: Part) -> dict[str, str]:
                     f"{', '.join(f'paretofuse.{known}' for known in DESCRIPTION)}"
                 )
             found[word] = value.decode(errors="replace")
-    columns = _features(metadata)
+    columns = _features(part.schema)
     if columns:
         found["paretofuse.columns"] = json.dumps(columns, sort_keys=True)
     return found
 
 
-def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+def _features(schema: pa.Schema) -> dict[str, Any]:
     """Return the kinds of columns, and the names of classes, that the Hugging Face library has stored."""
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"null"))["info"]["features"]
-        stated = {column: (feature.get("_type"), feature) for column, feature in features.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):  # of no form that is known
-        return {}
-    columns: dict[str, Any] = {c: {"kind": _FILES[t]} for c, (t, _) in stated.items() if t in _FILES}
-    for column, (kind, feature) in stated.items():
-        inner = feature.get("feature")
-        known = feature if kind == "ClassLabel" else inner if isinstance(inner, dict) else {}
-        if known.get("_type") == "ClassLabel" and isinstance(known.get("names"), list):
-            columns[column] = {"classes": known["names"]}
+    columns: dict[str, Any] = {}
+    for column, feature in features_of(schema).items():
+        kind = feature.get("_type") if isinstance(feature, dict) else None
+        if kind in _FILES:
+            columns[column] = {"kind": _FILES[kind]}
+        elif names := class_names(feature):
+            columns[column] = {"classes": names}
     return columns
 
 
