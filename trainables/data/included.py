@@ -10,7 +10,7 @@ from pathlib import Path
 from trainables.data.digits import digits_are_here, digits_folder
 from trainables.data.joined import JoinedPart, Store
 from trainables.data.matching import matched_dataset
-from trainables.data.readers import READERS, Found, read_path, split_address
+from trainables.data.readers import READERS, Found, is_there, read_path, split_address
 from trainables.data.readers.parquet import ParquetPart, described_by
 from trainables.data.source import Dataset, open_found
 from trainables.data.splits import SPLITS
@@ -91,7 +91,7 @@ def open_dataset(
     """Open a dataset and check its columns.
 
     Args:
-        name: Name of an included dataset, a path, or ``FORMAT:PATH``.
+        name: Name of an included dataset, a path, ``FORMAT:PATH``, or ``hf:NAME`` for one of the hub.
         settings: What the user says about the task; None is nothing.
         reading: What the user says about reading; None is nothing.
 
@@ -102,8 +102,7 @@ def open_dataset(
     settings, reading = settings or TaskSettings(), reading or ReadingSettings()
     if name in DATASETS:
         return DATASETS[name].open(name, settings)
-    _, path = split_address(name)
-    if not os.path.exists(path):  # False for a name that no file can have, too
+    if not is_there(name, reading):
         raise UserError(
             f"dataset '{name}': no such file or folder, and none of the included datasets "
             f"({', '.join(DATASETS)})"
@@ -114,6 +113,7 @@ def open_dataset(
 def address_of(name: str) -> str:
     """Return the name by which other processes find a dataset: paths become absolute, others stay."""
     format_name, path = split_address(name)
-    if name in DATASETS or not os.path.exists(path):
+    of_paths = format_name is None or READERS[format_name].of_paths
+    if name in DATASETS or not of_paths or not os.path.exists(path):
         return name
     return f"{format_name}:{os.path.abspath(path)}" if format_name else os.path.abspath(path)

@@ -84,10 +84,16 @@ class Reader(ABC):
     #: One line for listings.
     description: ClassVar[str]
 
+    #: Readers of a higher rank are asked for a path only if none of a lower one recognises it.
+    rank: ClassVar[int] = 0
+
+    #: Whether addresses have a path after the format's name, and not a name that only the reader knows.
+    of_paths: ClassVar[bool] = True
+
     def recognises(self, path: Path) -> bool:
         """Return whether what is at an existing path is of this format, without reading much.
 
-        At most one reader may recognise a path. Those that only a name selects recognise none.
+        At most one reader of a rank may recognise a path. Those that only a name selects recognise none.
         """
         return False
 
@@ -97,7 +103,7 @@ class Reader(ABC):
 
         Args:
             name: The dataset's name in error messages.
-            path: The path, which exists.
+            path: The path, which exists; or the name, for a reader that is not of paths.
             settings: What the user says about reading.
 
         Raises:

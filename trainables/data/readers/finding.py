@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from trainables.data.readers.base import READERS, Found, Reader
@@ -30,7 +31,7 @@ def read_path(name: str, settings: ReadingSettings) -> Found:
     named, written = split_address(name)
     wanted = named or settings.format
     path = Path(written)
-    if not os.path.exists(written):  # False for a name that no file can have, too
+    if not is_there(name, settings):
         raise UserError(f"dataset '{name}': no such file or folder")
     try:
         if wanted is not None:
@@ -49,13 +50,39 @@ def _recognised(name: str, path: Path) -> Reader:
     Raises:
         UserError: If none does, or several.
     """
-    fitting = [reader for reader in READERS.values() if reader.recognises(path)]
+    fitting = readers_of(path)
     if len(fitting) == 1:
         return fitting[0]
     known = ", ".join(reader.name for reader in fitting or READERS.values())
     if fitting:
         raise UserError(f"dataset '{name}': is of several formats; say which: --format {known}")
     raise UserError(f"dataset '{name}': {_what(path)} is of no known format; --format says which: {known}")
+
+
+def is_there(address: str, settings: ReadingSettings) -> bool:
+    """Return whether a path exists that a user has written; names that are no paths count as existing.
+
+    Args:
+        address: A path, or ``FORMAT:PATH``.
+        settings: What the user says about reading.
+    """
+    named, written = split_address(address)
+    wanted = named or settings.format
+    if wanted is not None and not READERS[wanted].of_paths:
+        return True
+    return os.path.exists(written)  # False for a name that no file can have, too
+
+
+def readers_of(path: Path) -> list[Reader]:
+    """Return the readers that recognise what is at an existing path; only one does if all is well."""
+    for _, of_rank in groupby(sorted(READERS.values(), key=_rank), key=_rank):
+        if found := [reader for reader in of_rank if reader.recognises(path)]:
+            return found
+    return []
+
+
+def _rank(reader: Reader) -> int:
+    return reader.rank
 
 
 def _what(path: Path) -> str:
