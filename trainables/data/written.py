@@ -106,7 +106,7 @@ class WrittenPart:
         for batch in self.part.batches(columns, rows):
             if self.label in columns:
                 texts = batch[self.label].to_pylist()
-                values = [self.written.value(text) if text.strip() else None for text in texts]
+                values = [self.written.value(text) if text and text.strip() else None for text in texts]
                 place = batch.schema.get_field_index(self.label)
                 batch = batch.set_column(place, self.label, pa.array(values, self.written.type))
             yield batch
@@ -125,14 +125,23 @@ def written_labels(
         parts: The parts of each split.
         label: Name of the label column, which a part may lack.
     """
-    having = [part for own in parts.values() for part in own if label in part.schema.names]
+    having = [part for own in parts.values() for part in own if _has_texts(part, label)]
     batches = (batch for part in having for batch in part.batches([label], _READ))
-    written = how_written(sorted({text for batch in batches for text in batch[label].unique().to_pylist()}))
+    texts = {text for batch in batches for text in batch[label].unique().to_pylist()}
+    written = how_written(sorted(texts - {None}))
     typed = {
-        split: [WrittenPart(part, label, written) if label in part.schema.names else part for part in own]
+        split: [WrittenPart(part, label, written) if _has_texts(part, label) else part for part in own]
         for split, own in parts.items()
     }
     return typed, written.note
+
+
+def _has_texts(part: Part, label: str) -> bool:
+    """Return whether a part has the column of labels, and they are texts."""
+    if label not in part.schema.names:
+        return False
+    kind = part.schema.field(label).type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _parsed(label: str) -> Any:

@@ -69,15 +69,15 @@ def read_objects(name: str, path: Path, needed: Sequence[str] = ()) -> tuple[Tab
     typed = {}
     for column, values in columns.items():
         try:
-            typed[column] = _typed(values)
-        except _MixedError as error:
+            typed[column] = typed_array(values)
+        except MixedError as error:
             if column in needed:
                 raise UserError(f"{where}: column '{column}' has {error}; write it as one type") from None
             notes.append(f"{path.name}: column '{column}' is left out, it has {error}")
     return TablePart(path.name, pa.table(typed), words), notes
 
 
-class _MixedError(Exception):
+class MixedError(Exception):
     """The values of a column are of types that have none in common."""
 
 
@@ -115,7 +115,7 @@ def _of_lines(
     bad: dict[str, list[int]] = {}
     for number, line in lines:
         try:
-            row = _loads(line)
+            row = loads(line)
         except ValueError as error:
             bad.setdefault(_reason(error), []).append(number)
             continue
@@ -137,7 +137,7 @@ def _numbered(numbers: Sequence[int]) -> str:
 
 def _parsed(where: str, text: str) -> Any:
     try:
-        return _loads(text)
+        return loads(text)
     except ValueError as error:
         place = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{where}{place} is no JSON: {_reason(error)}") from error
@@ -149,20 +149,20 @@ def _reason(error: ValueError) -> str:
 
 def _parses(text: str) -> bool:
     try:
-        return isinstance(_loads(text), dict)
+        return isinstance(loads(text), dict)
     except ValueError:
         return False
 
 
 def _is_object_of_lists(text: str) -> bool:
     try:
-        found = _loads(text)
+        found = loads(text)
     except ValueError:
         return False
     return isinstance(found, dict) and bool(found) and all(isinstance(each, list) for each in found.values())
 
 
-def _loads(text: str) -> Any:
+def loads(text: str) -> Any:
     """Return a JSON value; a key that is there twice is an error, and NaN is a missing value."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=lambda _: None)
@@ -178,26 +178,26 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _typed(values: Sequence[Any]) -> pa.Array:
+def typed_array(values: Sequence[Any]) -> pa.Array:
     """Return values as an array of one type.
 
     Raises:
-        _MixedError: If they have none in common.
+        MixedError: If they have none in common.
     """
     kinds = {_kind(value) for value in values if value is not None}
     if kinds == {"numbers", "fractions"}:
         kinds = {"fractions"}
         values = [None if value is None else float(value) for value in values]
     if len(kinds) > 1:
-        raise _MixedError(f"{' and '.join(sorted(kinds))}")
+        raise MixedError(f"{' and '.join(sorted(kinds))}")
     try:
         if kinds == {"texts"}:
             return pa.array(values, pa.large_string())
         return pa.array(values)
     except UnicodeError:
-        raise _MixedError("a text with half of a character, such as \\ud83d") from None
+        raise MixedError("a text with half of a character, such as \\ud83d") from None
     except (pa.ArrowException, OverflowError):
-        raise _MixedError(f"{kinds.pop() if kinds else 'values'} of types that differ") from None
+        raise MixedError(f"{kinds.pop() if kinds else 'values'} of types that differ") from None
 
 
 def _kind(value: Any) -> str:
