@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.readers.base import ALL
+from trainables.data.readers.media import is_metadata
 from trainables.errors import UserError
 
 #: What splits are called, in lower case.
@@ -103,8 +104,13 @@ def _files(folder: Path, endings: Collection[str]) -> list[_File]:
     return [
         _parsed(path)
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in endings and not path.name.startswith((".", "_")) and path.is_file()
+        if path.suffix.lower() in endings and _is_meant(path)
     ]
+
+
+def _is_meant(path: Path) -> bool:
+    """Return whether a file is neither hidden nor about other files."""
+    return path.is_file() and not path.name.startswith((".", "_")) and not is_metadata(path.name)
 
 
 def _below(folder: Path, endings: Collection[str]) -> list[_File]:
