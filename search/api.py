@@ -40,7 +40,7 @@ from search.reporting.rows import probe_table
 from search.reporting.tracker import Tracker, mlflow_imported
 from search.reporting.verdict import verdict
 from search.result import SearchResult
-from search.setup import Found, Setup, look_up, set_up
+from search.setup import Found, Setup, look_up, set_up, with_data
 from search.signals import undisturbed
 from search.target import completed, in_words
 from trainables.disk import writing
@@ -175,13 +175,14 @@ def _run(
     with clock.entering("start of Ray", cluster(found.config.backend.address)):
         decision = _decide_precision(found)
         target = completed(found.config.target, decision.nodes)
-        setup = set_up(found.in_precision(decision.precision).on_target(target), console)
+        with clock.part("data"):
+            found = with_data(found.in_precision(decision.precision).on_target(target), console)
+        setup = set_up(found, console)
         config = setup.config
         _require_unchanged(place, store.fact("facts"), setup.facts)
         prior = _prior(setup, prior_store, console)
         setup.history.restore(store)
-        with clock.part("data"):
-            prepared = setup.backend.prepare(setup.space, console)
+        prepared = setup.backend.prepare(setup.space, console)
         placement = _placement(setup, decision)
         for line in prepared.understood:
             say(console, line)

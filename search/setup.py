@@ -156,6 +156,26 @@ def _by_reason(left_out: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in methods.items())
 
 
+def with_data(found: Found, console: Console) -> Found:
+    """Return the same with the dataset prepared, once something in the space is known to fit.
+
+    Args:
+        found: The settings with what they name.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: If nothing in the space satisfies the constraints, or if the data cannot be read.
+    """
+    space, backend = found.space, found.backend
+    backend.predictor.predict_configuration(
+        space.smallest(backend.context)[0]
+    )  # refuses what cannot be built
+    for constraint in parse_constraints(found.config.search.all_constraints):
+        if constraint.known and constraint.direction == "<=":
+            _require_a_fit(space, backend.context, backend.predictor, constraint)
+    return Found(found.config, space, backend.read(console))
+
+
 def set_up(found: Found, console: Console) -> Setup:
     """Predict the memory of a search's space, and set up what its trials are compared by.
 
@@ -166,22 +186,13 @@ def set_up(found: Found, console: Console) -> Setup:
     Raises:
         UserError: If nothing in the space satisfies the constraints, or if the data cannot be read.
     """
-    config, space = found.config, found.space
+    found = with_data(found, console)
+    config, space, backend = found.config, found.space, found.backend
     assert config.step.precision != AUTO
-    constraints = _feasible(config, space, found.backend)
-    backend = found.backend.read(console)
+    constraints = parse_constraints(config.search.all_constraints)
     history, rule = _compared(config, space, backend, constraints, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}
     return Setup(config, space, history, rule, {**backend.details, **reference}, backend)
-
-
-def _feasible(config: SearchConfig, space: Space, backend: Backend) -> tuple[Constraint, ...]:
-    """Return the constraints of the settings, which something in the space satisfies."""
-    constraints = parse_constraints(config.search.all_constraints)
-    for constraint in constraints:
-        if constraint.known and constraint.direction == "<=":
-            _require_a_fit(space, backend.context, backend.predictor, constraint)
-    return constraints
 
 
 def _compared(

@@ -285,6 +285,8 @@ class TrainingBackend:
 
     def read(self, console: Console) -> TrainingBackend:
         """Return the same backend with the dataset prepared for the encoders."""
+        if self.data is not None:
+            return self
         dataset, few = self.dataset, self.few
         with preparing(dataset, console) as progress:
             sizes = self.predictor.setting.sizes
