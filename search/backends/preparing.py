@@ -26,6 +26,7 @@ def preparing(dataset: Dataset, console: Console, doing: str = "preparing") -> I
         TextColumn("rows"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # Without a terminal, rich would leave an empty line
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{doing} '{dataset.name}'", total=rows)
         yield lambda split, done, _: bar.update(task, completed=before[split] + done)
