@@ -53,9 +53,9 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
         around, whole = (tokenizer(text)["input_ids"] for text in ("", _SYMBOLS[0]))
         tokenizer(["", "a b"], truncation=True, max_length=8, padding="max_length")
         invented = _invented(encoder, tokenizer, around)
+        left_out = [symbol for symbol, ids in plain.items() if not ids and not _known(tokenizer, symbol)]
     except Exception as error:  # the library has no class for what its tokenisers raise
         raise _unusable(encoder, error) from error
-    left_out = [symbol for symbol, ids in plain.items() if not ids]
     if left_out:
         raise UserError(
             f"encoder '{encoder.name}': its tokeniser leaves out {left_out[0]!r}; its files are incomplete"
@@ -65,7 +65,7 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
             f"encoder '{encoder.name}': the vocabulary of its tokeniser lacks {' and '.join(invented)}, "
             "which it puts around every text"
         )
-    if encoder.pooling == "cls" and whole[0] == plain[_SYMBOLS[0]][0]:
+    if encoder.pooling == "cls" and whole[:1] == plain[_SYMBOLS[0]][:1]:
         raise UserError(
             f"encoder '{encoder.name}': its tokeniser puts no [CLS] before a text, where the pooling cls "
             f"reads; accepted: --pooling {encoder.modality}=mean, last or max"
@@ -106,6 +106,12 @@ def _check_vocabulary(encoder: EncoderSource, tokenizer: Any) -> None:
             f"encoder '{encoder.name}': its tokeniser has {words:,} words, its table of embeddings {rows:,}; "
             "is it the encoder's own, and whole?"
         )
+
+
+def _known(tokenizer: Any, symbol: str) -> bool:
+    """Return whether a vocabulary has tokens for a symbol that the tokeniser may remove on purpose."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is None or bool(backend.model.tokenize(symbol))
 
 
 def _invented(encoder: EncoderSource, tokenizer: Any, ids: Iterable[int]) -> list[str]:

@@ -178,6 +178,12 @@ def test_byte_pairs_leave_no_letter_out(gpt2) -> None:
     assert "its tokeniser leaves out 'a'; its files are incomplete" in _refusal(gpt2)
 
 
+def test_a_tokeniser_may_remove_digits(bert) -> None:
+    digits = {"type": "Replace", "pattern": {"Regex": "[0-9]"}, "content": ""}
+    _change(bert / "tokenizer.json", normalizer=digits)
+    assert load_tokenizer(resolve_encoder("text", str(bert)))("red 3")["input_ids"] == [2, 5, 3]
+
+
 def test_byte_pairs_have_their_merges(gpt2) -> None:
     letters = [*string.ascii_lowercase, *string.digits, "Ġ"]
     pairs = [(one, other) for one in letters[:-1] for other in letters[:-1]]
