@@ -9,7 +9,7 @@ import torch
 from trainables.errors import UserError
 from trainables.towers.base import InputSizes, Tower
 from trainables.towers.damage import first_line
-from trainables.towers.loading import load_tower
+from trainables.towers.loading import check_fit, load_tower
 from trainables.towers.processing import image_statistics, normalizes_sounds
 from trainables.towers.source import EncoderSource
 from trainables.towers.speech import SpeechTower, WhisperTower
@@ -33,6 +33,8 @@ def check_encoder(source: EncoderSource) -> None:
         UserError: If it cannot be used. The message says what is wrong with it.
     """
     source.weights_location()
+    if not source.from_seed:
+        check_fit(source)
     match source.kind:
         case "text":
             load_tokenizer(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -68,14 +68,25 @@ def load_model(
     parameters = dict(model.named_parameters())
     tower = source.family.tower(source.modality, model)
     if weights:
-        # A tower drops parts of some models, which need not be in the file
-        used = {id(parameter) for parameter in tower.parameters()}
-        _check_complete(source, [n for n, parameter in parameters.items() if id(parameter) in used], report)
+        _check_complete(source, parameters, tower, report)
         _check_values(source, tower)
         _tell_unused(source, tower, report)
     tower.pooling = source.pooling
     tower.pretrained = not source.from_seed
     return model, tower
+
+
+def check_fit(source: EncoderSource) -> None:
+    """Check that the files of an encoder hold all weights of its tower, in their shapes.
+
+    The numbers are not read, and nothing is allocated: settings of absurd sizes take no memory.
+
+    Raises:
+        UserError: If weights are missing, cannot be loaded, or do not fit the configuration.
+    """
+    model, report = _stored(source, copy.deepcopy(source.config), device_map="meta")
+    parameters = dict(model.named_parameters())
+    _check_complete(source, parameters, source.family.tower(source.modality, model), report)
 
 
 def _new(source: EncoderSource, config: Any) -> nn.Module:
@@ -90,7 +101,7 @@ def _new(source: EncoderSource, config: Any) -> nn.Module:
     return model
 
 
-def _stored(source: EncoderSource, config: Any) -> tuple[nn.Module, Mapping[str, Any]]:
+def _stored(source: EncoderSource, config: Any, **options: Any) -> tuple[nn.Module, Mapping[str, Any]]:
     """Load the model from its files, and return it with the library's report on how they fit."""
     location, family = source.weights_location(), source.family
     if getattr(config, "quantization_config", None) is not None:
@@ -105,6 +116,7 @@ def _stored(source: EncoderSource, config: Any) -> tuple[nn.Module, Mapping[str,
             ignore_mismatched_sizes=True,  # they are in the report
             output_loading_info=True,
             **family.options(),
+            **options,
         )
     except MemoryError:
         raise
@@ -131,8 +143,20 @@ def _of_weights(folder: Path, path: Path) -> bool:
     return path.name.endswith((".bin", ".bin.index.json")) and not any(folder.glob("*.safetensors"))
 
 
-def _check_complete(source: EncoderSource, needed: Sequence[str], report: Mapping[str, Any]) -> None:
-    """Check that a tower's weights, by the names that its model has for them, come from the file."""
+def _check_complete(
+    source: EncoderSource, parameters: Mapping[str, nn.Parameter], tower: Tower, report: Mapping[str, Any]
+) -> None:
+    """Check that all weights of a tower come from the file.
+
+    Args:
+        source: The encoder.
+        parameters: The weights of the model from which the tower was made, by the model's names. A tower
+            drops some of them, which need not be in the file.
+        tower: The tower.
+        report: What the library found missing, or of another shape.
+    """
+    used = {id(parameter) for parameter in tower.parameters()}
+    needed = [name for name, parameter in parameters.items() if id(parameter) in used]
     for name, stored, expected in report.get("mismatched_keys", ()):
         if name in needed:
             shapes = (" x ".join(map(str, shape)) for shape in (stored, expected))

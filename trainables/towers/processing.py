@@ -29,8 +29,8 @@ def image_statistics(encoder: EncoderSource) -> tuple[list[float], list[float]]:
     """Return the mean and deviation that an image encoder's pixels, from 0 to 1, are normalised by.
 
     Encoders that want pixels in another range (``do_rescale``, ``rescale_factor``), or as they are
-    (``do_normalize``), get them by a mean and a deviation that have the same effect. Encoders that state
-    neither a mean nor a deviation get ImageNet's, and a line says so.
+    (``do_normalize``), get them by a mean and a deviation that have the same effect. If the mean or
+    the deviation is not stated, ImageNet's is taken, and a line says so.
 
     Returns:
         The mean and the deviation of red, green and blue.
@@ -43,11 +43,10 @@ def image_statistics(encoder: EncoderSource) -> tuple[list[float], list[float]]:
     file, stated = _stated(encoder)
     mean, std = [0.0] * 3, [1.0] * 3
     if _switch(encoder, file, stated, "do_normalize"):
-        if "image_mean" not in stated and "image_std" not in stated and encoder.location is not None:
-            tell(
-                f"encoder '{encoder.name}': no file states how pixels are normalised; ImageNet's mean and "
-                "deviation are taken"
-            )
+        missing = [entry for entry in ("image_mean", "image_std") if stated.get(entry) is None]
+        if missing and encoder.location is not None:
+            entries = " and ".join(missing)
+            tell(f"encoder '{encoder.name}': no file states {entries} of its pixels; ImageNet's is taken")
         mean = _channels(encoder, file, stated, "image_mean", IMAGENET_DEFAULT_MEAN)
         std = _channels(encoder, file, stated, "image_std", IMAGENET_DEFAULT_STD)
     factor = 1.0

@@ -15,11 +15,14 @@ from trainables.towers import bag_of_words, clip, features, speech
 from trainables.towers.base import Family, InputSizes
 from trainables.towers.bundled import BUNDLED
 from trainables.towers.configs import most_tokens, read_config, usual_image_size
+from trainables.towers.damage import first_line
 from trainables.towers.families import FAMILIES, KINDS, families_of
 from trainables.towers.stated import stated_pooling
 
 #: Entries of a configuration that say where it lies and what reads it, not what the encoder is.
 _CIRCUMSTANCES = ("_name_or_path", "_commit_hash", "transformers_version")
+#: No encoder has more layers. Building millions of them would take hours.
+_DEEPEST = 1000
 #: Suffixes of the files that determine what a local encoder computes.
 _FINGERPRINTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
@@ -222,6 +225,7 @@ def resolve_encoder(
         )
     _check_kind(family.kind, modality, kind, name)
     image_size = None
+    _check_size(config, name)
     if family.kind == "text":
         _check_positions(config, name)
     if family.kind == "image":
@@ -239,6 +243,19 @@ def _check_kind(found: str, modality: str, kind: str | None, name: str) -> None:
     if found != expected:
         raise UserError(
             f"encoder '{name}' encodes {found}, not {expected}; supported: {families_of(expected)}"
+        )
+
+
+def _check_size(config: Any, name: str) -> None:
+    """Check that a configuration states how wide and deep the encoder is, and that it can be built."""
+    tower = FAMILIES[config.model_type].tower
+    try:
+        depth, _ = tower.depth_of(config), tower.width_of(config)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"encoder '{name}': its config.json cannot be used ({first_line(error)})") from error
+    if not 1 <= depth <= _DEEPEST:
+        raise UserError(
+            f"encoder '{name}': its config.json asks for {depth:,} layers; accepted: 1 to {_DEEPEST:,}"
         )
 
 

@@ -44,6 +44,13 @@ def _changed(folder: Path, target: Path, **values: Any) -> str:
     return str(target)
 
 
+@pytest.mark.parametrize("prefix", ["", "bow:"])
+def test_settings_of_absurd_sizes_take_no_memory(tiny_encoders, tmp_path, prefix) -> None:
+    folder = _changed(tiny_encoders["bert"], tmp_path / "bert", vocab_size=10**12)
+    with pytest.raises(UserError, match=r"weight' is 64 x 32 in its file, and 1000000000000 x 32 by"):
+        check_encoder(resolve_encoder("text", f"{prefix}{folder}"))
+
+
 def test_a_setting_that_the_tower_does_not_know_is_noticed(tiny_encoders, tmp_path) -> None:
     causal = _changed(tiny_encoders["bert"], tmp_path / "bert", is_decoder=True)
     with pytest.raises(UserError, match=r"its config.json has a setting that is not supported: run layer by"):

@@ -59,6 +59,12 @@ def test_a_folder_must_state_a_family_that_is_known(bert, content, refusal) -> N
     assert _refusal("text", bert).startswith(refusal)
 
 
+@pytest.mark.parametrize("layers", [-1, 0, 10**9])
+def test_layers_are_so_many_that_they_can_be_built(bert, layers) -> None:
+    _change(bert / "config.json", num_hidden_layers=layers)
+    assert f"its config.json asks for {layers:,} layers; accepted: 1 to 1,000" in _refusal("text", bert)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -75,6 +81,12 @@ def test_a_folder_must_state_a_family_that_is_known(bert, content, refusal) -> N
 def test_settings_of_another_type_are_named(bert, values, reason) -> None:
     _change(bert / "config.json", **values)
     assert reason in _refusal("text", bert)
+
+
+def test_sizes_that_are_not_stated_are_refused(tiny_encoders, tmp_path) -> None:
+    folder = Path(shutil.copytree(tiny_encoders["features"], tmp_path / "features"))
+    _change(folder / "config.json", num_hidden_layers=None)
+    assert "its config.json cannot be used (" in _refusal("sensor", folder)
 
 
 def test_positions_are_absolute(bert) -> None:

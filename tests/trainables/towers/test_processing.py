@@ -90,8 +90,11 @@ def test_it_is_told_if_no_file_states_it(vit) -> None:
     pending()
     assert image_statistics(resolve_encoder("image", str(vit))) == IMAGENET
     assert pending() == [
-        f"encoder '{vit}': no file states how pixels are normalised; ImageNet's mean and deviation are taken"
+        f"encoder '{vit}': no file states image_mean and image_std of its pixels; ImageNet's is taken"
     ]
+    _state(vit, {"image_mean": MEAN})
+    assert image_statistics(resolve_encoder("image", str(vit))) == (MEAN, IMAGENET[1])
+    assert pending() == [f"encoder '{vit}': no file states image_std of its pixels; ImageNet's is taken"]
     assert image_statistics(resolve_encoder("image", "arch:vit-base")) == IMAGENET
     assert not pending()
 
