@@ -16,6 +16,8 @@ from trainables.errors import UserError
 #: What becomes of them: the missing value is a blank of its kind, they are left out, or they are refused.
 MISSING = ("blank", "skip", "error")
 
+_NAMED = 3  # rows that an error message names
+
 
 def bad_rows_as(bad_rows: str, missing: str) -> str:
     """Return what becomes of rows that cannot be read, where these may count as missing.
@@ -25,9 +27,6 @@ def bad_rows_as(bad_rows: str, missing: str) -> str:
         missing: One of ``MISSING``.
     """
     return missing if bad_rows == "missing" and missing != "blank" else bad_rows
-
-
-_NAMED = 3  # rows that an error message names
 
 
 def without_missing(dataset: Dataset, modalities: Iterable[str], how: str) -> Dataset:
@@ -46,11 +45,14 @@ def without_missing(dataset: Dataset, modalities: Iterable[str], how: str) -> Da
     rows = {modality: missing_rows(dataset, modality) for modality in modalities}
     if how == "error":
         lines = [
-            _sentence(modality, split, found[split]) for modality, found in rows.items() for split in SPLITS
+            _sentence(dataset, modality, split, found[split])
+            for modality, found in rows.items()
+            for split in SPLITS
+            if found[split]
         ]
-        if any(lines):
+        if lines:
             raise UserError(
-                f"--missing error: dataset '{dataset.name}': {'; '.join(filter(None, lines))}; blank takes "
+                f"--missing error: dataset '{dataset.name}': {'; '.join(lines)}; blank takes "
                 "such rows with a blank input, and skip leaves them out"
             )
         return dataset
@@ -72,10 +74,8 @@ def missing_rows(dataset: Dataset, modality: str) -> Mapping[str, list[int]]:
     return repeats_of(dataset, modality).missing
 
 
-def _sentence(modality: str, split: str, rows: list[int]) -> str | None:
-    """Say which rows of a split lack a modality; None if none does."""
-    if not rows:
-        return None
-    more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
-    named = ", ".join(map(str, rows[:_NAMED]))
-    return f"{modality} is missing in {split} row{'s' if len(rows) > 1 else ''} {named}{more}"
+def _sentence(dataset: Dataset, modality: str, split: str, rows: list[int]) -> str:
+    """Say which rows of a split lack a modality."""
+    named = dataset.rows.words(split, rows[:_NAMED])
+    more = [f"{len(rows) - _NAMED:,} more"] if len(rows) > _NAMED else []
+    return f"{modality} is missing in {len(rows):,} row{'s' * (len(rows) > 1)} ({'; '.join(named + more)})"
