@@ -65,6 +65,9 @@ _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 
 _TAIL = 64  # bytes at the end of a file among which its last ones are; some programs append a few
 
+_ABOUT = 8  # bytes by which some programs are wrong about a file's size
+_STREAMED = 0x7FFF0000  # programs that do not know the size when they begin state about the largest there is
+
 _NO_TEXT = re.compile(rb"[^\t\n\r\f\x20-\x7e\x80-\xff]")
 
 
@@ -94,13 +97,22 @@ def what_is(data: bytes) -> tuple[str, str]:
 def missing_end(data: bytes) -> str | None:
     """Say where a picture or sound ends too early; None if its end is there, or cannot be told."""
     name = _picture(data) or _sound(data) or ""
-    if name == "BMP" or data[:4] == b"RIFF":
-        stated = int.from_bytes(data[2:6] if name == "BMP" else data[4:8], "little") + 8 * (name != "BMP")
-        streamed = stated > 0xFFFFFFFF  # whoever wrote the beginning did not know the size yet
-        return f"has {len(data):,} of {stated:,} bytes" if len(data) < stated and not streamed else None
+    stated = _stated_size(name, data)
+    if stated is not None:
+        cut = len(data) + _ABOUT < stated < _STREAMED
+        return f"has {len(data):,} of {stated:,} bytes" if cut else None
     if name in _ENDS and _ENDS[name] not in data[-_TAIL:]:
         return f"ends after {len(data):,} bytes"
     return None
+
+
+def _stated_size(name: str, data: bytes) -> int | None:
+    """Return the bytes that a file has by its own words; None if it does not say."""
+    if name == "BMP":
+        return int.from_bytes(data[2:6], "little")
+    if data[:4] == b"RIFF":
+        return int.from_bytes(data[4:8], "little") + 8
+    return int.from_bytes(data[4:8], "big") + 8 if name == "AIFF" else None
 
 
 def _other(data: bytes) -> str | None:

@@ -85,5 +85,8 @@ def test_the_end_of_a_file() -> None:
     assert missing_end(png()) is None
     assert missing_end(png() + b"\r\n") is None
     assert missing_end(png()[:-9]) == f"ends after {len(png()) - 9} bytes"
-    assert missing_end(b"RIFF\x10\0\0\0WAVEfmt ") == "has 16 of 24 bytes"
+    assert missing_end(b"RIFF\x18\0\0\0WAVEfmt ") == "has 16 of 32 bytes"
+    assert missing_end(b"RIFF\x10\0\0\0WAVEfmt ") is None, "some programs state 8 bytes too many"
+    assert missing_end(b"RIFF\xff\xff\xff\xffWAVEfmt ") is None, "its size was not known when it was begun"
+    assert missing_end(b"FORM\0\0\0\x18AIFFCOMM") == "has 16 of 32 bytes"
     assert missing_end(b"no file") is None
