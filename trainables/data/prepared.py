@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,7 +35,7 @@ from trainables.data.cells import BLANK, Cells, CellWriter, digest, read_batches
 from trainables.data.few import Few
 from trainables.data.kinds import KINDS, Unreadable
 from trainables.data.source import Dataset
-from trainables.data.splits import SPLITS
+from trainables.data.splits import READ_BYTES, SPLITS
 from trainables.data.warned import listening
 from trainables.disk import disk_full, free_space
 from trainables.errors import UserError
@@ -333,7 +333,7 @@ def _write_split(
         schema = pa.schema({**label, **dict.fromkeys(writers, pa.int32())})
         rows_file = stack.enter_context(writing_batches(_rows_path(folder, split), schema))
         columns = [dataset.modalities[modality].column for modality in writers]
-        for batch in dataset.batches(split, [*columns, *([dataset.label] if label else [])]):
+        for batch in _pieces(dataset.batches(split, [*columns, *([dataset.label] if label else [])])):
             stored = {}
             if label:
                 labels = task.encode(batch[dataset.label].to_pylist(), where, done).numpy()
@@ -354,6 +354,14 @@ def _write_split(
     if warned:
         tell(f"dataset '{dataset.name}': read with warnings: {by_reason(dataset, warned)}")
     return {modality: writer.bad for modality, writer in writers.items()}
+
+
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches in pieces of about ``READ_BYTES``, because what is read from them is a copy."""
+    for batch in batches:
+        rows = max(1, batch.num_rows * READ_BYTES // max(batch.nbytes, 1))
+        for first in range(0, batch.num_rows, rows):
+            yield batch[first : first + rows]
 
 
 def _size(dataset: Dataset, info: Mapping[str, Any], cells: Callable[[str, str], int]) -> int:

@@ -18,9 +18,11 @@ from PIL import Image
 from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache.entries import entries_of, partials, release, size_of
 from trainables.cache.manifest import manifest_path
-from trainables.data import SPLITS, PreparedData, open_dataset, prepare, prepared
+from trainables.data import SPLITS, PreparedData, cells, files, open_dataset, prepare, prepared
 from trainables.data.kinds import typical_text_length
+from trainables.data.readers import parquet
 from trainables.errors import DiskFullError, UserError
+from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes, resolve_encoder
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -399,3 +401,37 @@ def test_features_without_a_usable_vector(tmp_path: Path, encoders: dict[str, En
     folder = write_dataset(tmp_path / "data", metadata, **dict.fromkeys(SPLITS, content))
     with pytest.raises(UserError, match="column 'sensor' has no usable vector in the train split"):
         _prepare(folder, {"sensor": resolve_encoder("sensor", "features:dim=1")})
+
+
+@pytest.mark.parametrize("paths", [False, True])
+def test_rows_that_are_read_one_by_one_are_the_same(
+    tmp_path: Path,
+    encoders: dict[str, EncoderSource],
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paths: bool,
+) -> None:
+    """Large rows are read, converted and written in small pieces."""
+    images: list[Any] = _colours(300)
+    images[7:9], images[200] = [None, images[3]], b"no picture"
+    if paths:
+        (tmp_path / "data").mkdir()
+        for number, content in enumerate(images):
+            if content is not None:
+                (tmp_path / "data" / f"{number}.png").write_bytes(content)
+        images = [None if content is None else f"{number}.png" for number, content in enumerate(images)]
+    write_dataset(tmp_path / "data", train=columns(300, image=images))
+    skip = ReadingSettings(bad_rows="skip")
+    whole = _prepare(tmp_path / "data", encoders, reading=skip)
+    content = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    shutil.rmtree(cache)
+    for module in (prepared, files, parquet):
+        monkeypatch.setattr(module, "READ_BYTES", 1)
+    monkeypatch.setattr(cells, "_AHEAD", 1)
+    pieces = _prepare(tmp_path / "data", encoders, reading=skip)
+    assert len(pieces.split("train")) == 299
+    same = {path.name: path.read_bytes() == content[path.name] for path in pieces.folder.iterdir()}
+    other = {name for name, equal in same.items() if not equal}
+    assert other == {f"{split}.arrow" for split in SPLITS}, "rows are in other batches"
+    for modality in encoders:
+        assert torch.equal(pieces.split("train").index[modality], whole.split("train").index[modality])

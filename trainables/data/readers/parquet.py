@@ -82,7 +82,7 @@ class ParquetPart:
         """
         done = 0
         # Pages are read one by one, because a whole row group may be the whole file; checksums are optional
-        how = {"buffer_size": _PAGE, "page_checksum_verification": True}
+        how = {"buffer_size": _PAGE, "pre_buffer": False, "page_checksum_verification": True}
         with self._reading(), pq.ParquetFile(self.path, **how) as file:
             most = min(rows, max(1, READ_BYTES // _row_bytes(file.metadata, columns)))
             for batch in file.iter_batches(batch_size=most, columns=columns):
