@@ -16,8 +16,9 @@ from search.units import format_size
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
 
-#: Settings of a task that say how it is learnt, which files do not.
-_OF_TRAINING = tuple(option.name for option in TaskSettings.options() if option.name not in ("task", "query"))
+#: Settings of a task that files can say, and those that say how it is learnt.
+_STORED = ("task", "query", "tag_delimiter")
+_OF_TRAINING = tuple(option.name for option in TaskSettings.options() if option.name not in _STORED)
 
 
 @takes(Output, ReadingSettings, TaskSettings, Extensions, without=(*_OF_TRAINING, "background"))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests import feature_sets as sets
+from tests.table_files import write_table_file
 from tests.trainables.data.readers import published
 from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.cells import digest
@@ -17,6 +18,7 @@ from trainables.data.readers import Part, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
+TABLES = ("mine.csv", "mine.jsonl", "mine.parquet", "mine.arrow")
 #: For each layout, a function that writes a small dataset into a folder and returns its address.
 LAYOUTS: dict[str, Callable[[Path], str]] = {
     "mosi, MMSA aligned": lambda f: f"mosi:{sets.write_pickle(f / 'aligned_50.pkl', sets.mmsa())}",
@@ -28,6 +30,7 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "food101": lambda f: f"food101:{published.write(f, published.food101_lists())}",
     "snli_ve": lambda f: f"snli_ve:{published.write(f, published.snli_ve())}",
     "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
+    **{name: lambda folder, name=name: str(write_table_file(folder, name)) for name in TABLES},
 }
 _DAMAGED = 30  # copies of a dataset, each with one damaged file
 

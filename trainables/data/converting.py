@@ -123,14 +123,17 @@ def _metadata(dataset: Dataset) -> dict[str, str]:
         modality: {"column": where.column, "kind": where.kind}
         for modality, where in dataset.modalities.items()
     }
-    query = {} if dataset.settings.query is None else {"query": dataset.settings.query}
+    settings = dataset.settings
     stated = {key: dataset.metadata.get(f"paretofuse.{key}") for key in _ABOUT_LABELS}
+    if settings.query is not None:
+        stated["query"] = settings.query
+    if settings.tag_delimiter is not None:
+        stated["delimiter"] = json.dumps(settings.tag_delimiter)
     described = {
         "modalities": json.dumps(modalities),
         "label": dataset.label,
         "task": dataset.kind,
         **{key: value for key, value in stated.items() if value is not None},
-        **query,
     }
     return {f"paretofuse.{key}": value for key, value in described.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from trainables.data.cells import digest
 from trainables.data.columns import names_files
@@ -23,6 +25,7 @@ from trainables.data.readers import Part
 from trainables.data.rows import Rows, SomeRows
 from trainables.data.splits import READ_BYTES, SPLITS
 from trainables.errors import UserError
+from trainables.tasks.labels import is_list, is_text
 
 _READ = 512  # rows whose paths are read at a time
 _SHOWN = 120  # characters of a path that a message shows
@@ -48,6 +51,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 #: Between two files of a cell: the end of a file's name, and what separates it from the next one.
 _BETWEEN = re.compile(r"(?<=\w)\s*[|;,]\s*(?=\S)")
+_BETWEEN_TWO = r"\w\s*[|;,]\s*\S"
 _NAME = re.compile(r".+\.\w{2,5}", re.DOTALL)
 
 
@@ -230,12 +234,14 @@ def file_columns(parts: Sequence[Part], files: Collection[str]) -> list[str]:
     ]
 
 
-def located(name: str, rows: Rows, columns: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[str]]:
+def located(
+    name: str, parts: Sequence[Part], columns: Sequence[str], folder: Path
+) -> tuple[dict[str, Path], list[str]]:
     """Return the folder to which each column's paths are relative, and what the user should know.
 
     Args:
         name: The dataset's name in error messages.
-        rows: Its rows.
+        parts: Its parts.
         columns: The columns that name files.
         folder: The dataset's folder.
 
@@ -245,21 +251,35 @@ def located(name: str, rows: Rows, columns: Sequence[str], folder: Path) -> tupl
     folders: dict[str, Path] = {}
     notes: list[str] = []
     for column in columns:
-        batches = (batch[column] for split in rows.splits for batch in rows.batches(split, [column], _READ))
-        first = next(batches, None)
-        folders[column] = _located(name, column, [] if first is None else first.to_pylist(), folder)
-        if folders[column] != folder:
-            notes.append(f"files of column '{column}' are in {folders[column].name}/")
-        several = sum(
-            _has_several(cell, folders[column])
-            for split in rows.splits
-            for batch in rows.batches(split, [column], _READ)
+        cells = (
+            cell
+            for part in parts
+            for batch in part.batches([column], _SAMPLE)
             for cell in batch[column].to_pylist()
         )
+        folders[column] = _located(name, column, list(itertools.islice(cells, _SAMPLE)), folder)
+        if folders[column] != folder:
+            notes.append(f"files of column '{column}' are in {folders[column].name}/")
+        several = sum(_rows_with_several(part, column, folders[column]) for part in parts)
         if several:
             rows_have = "row names" if several == 1 else "rows name"
             notes.append(f"{several:,} {rows_have} several files in column '{column}'; the first is taken")
     return folders, notes
+
+
+def _rows_with_several(part: Part, column: str, folder: Path) -> int:
+    """Return how many rows of a part have several files in a column, of which the first is taken."""
+    kind = part.schema.field(column).type
+    if is_list(kind):
+        lengths = (pc.list_value_length(batch[column]) for batch in part.batches([column], _READ))
+        return sum(pc.sum(pc.greater(each, 1)).as_py() or 0 for each in lengths)
+    if not is_text(kind):
+        return 0
+    count = 0
+    for batch in part.batches([column], _READ):
+        written = batch[column].filter(pc.match_substring_regex(batch[column], _BETWEEN_TWO))
+        count += sum(_first(cell, folder) != cell for cell in written.to_pylist())
+    return count
 
 
 def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path:
@@ -283,10 +303,6 @@ def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path
             f"relative to {folder}"
         )
     return having[0]
-
-
-def _has_several(cell: Any, folder: Path) -> bool:
-    return len(cell) > 1 if isinstance(cell, list) else _first(cell, folder) != cell
 
 
 def _absence(folder: Path, path: str) -> str:

@@ -245,7 +245,7 @@ def open_found(
     rows: Rows = PartRows(found.parts, different_types(name, parts, used, {*files, label}))
     paths = file_columns(parts, files)
     if paths:
-        folders, said = located(name, rows, paths, found.folder)
+        folders, said = located(name, parts, paths, found.folder)
         rows, notes = FileRows(rows, folders), [*notes, *said]
     column = label_column(name, rows, label, metadata, settings)
     if labeled and reading.bad_rows == "skip":

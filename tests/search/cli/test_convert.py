@@ -80,7 +80,7 @@ def test_json(call: _Call, table: Path, tmp_path: Path) -> None:
         (["{table}", "{folder}/out", "--format", "jsonl"], "captions.csv line 1 is no JSON"),
         (
             ["{folder}/mine", "{folder}/out"],
-            "images (name a file in it, such as {folder}/mine/captions.csv) is of no known",
+            "is of no known format",
         ),
     ],
 )

@@ -139,3 +139,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     dataset = open_dataset(str(write_dataset(tmp_path / "d")))
     with pytest.raises(UserError, match="a file is in the way"):
         convert(dataset, tmp_path / "file" / "out")
+
+
+def test_tags_of_a_text_stay(tmp_path: Path) -> None:
+    settings = TaskSettings(tag_delimiter="|")
+    dataset = open_dataset(str(_table(tmp_path / "d", ["a|b", "b"])), settings)
+    convert(dataset, tmp_path / "out")
+    again = open_dataset(str(tmp_path / "out"))
+    assert again.kind == dataset.kind == "multilabel"
+    assert again.labels("train").tolist() == dataset.labels("train").tolist()

@@ -92,7 +92,7 @@ def test_a_folder_in_doubt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "masks" / "1.png").write_bytes(png())
     with pytest.raises(UserError, match=r"'1\.png', which is in images, masks; write paths with"):
         _cells(tmp_path, ["1.png"])
-    with pytest.raises(UserError, match=r"names '7\.png'; no file is in .*; write paths relative"):
+    with pytest.raises(UserError, match=r"names '7\.png'; none of the first 3 files is in .*; write paths"):
         _cells(tmp_path, ["7.png"])
 
 

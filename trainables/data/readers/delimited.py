@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from trainables.data.columns import columns_taken
-from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
+from trainables.data.readers.base import ALL, Found, Reader, register_reader
 from trainables.data.readers.naming import has_split_files, split_files
 from trainables.data.readers.opening import read_text
-from trainables.data.readers.tables import Numbered, TablePart, by_split_column
+from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -58,13 +58,13 @@ class Delimited(Reader):
         """Return the rows of the files. All cells are texts; paths are relative to the file's folder."""
         files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
         notes: list[str] = []
-        parts: dict[str, list[Part]] = {}
+        parts: dict[str, list[TablePart]] = {}
         for split, paths in files.items():
             for file in paths:
                 part, remarks = read_table(name, file)
                 parts.setdefault(split, []).append(part)
                 notes += remarks
-        split_parts, said = by_split_column(name, parts, columns_taken(settings.columns))
+        split_parts, said = by_split_column(name, with_equal_names(parts), columns_taken(settings.columns))
         folder = path if path.is_dir() else path.parent
         return Found(split_parts, folder, {}, (*notes, *said), untyped=True)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.columns import columns_taken
-from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
+from trainables.data.readers.base import ALL, Found, Reader, register_reader
 from trainables.data.readers.naming import has_split_files, split_files
 from trainables.data.readers.opening import read_text
-from trainables.data.readers.tables import Numbered, TablePart, by_split_column
+from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -37,13 +37,13 @@ class JsonLines(Reader):
         files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
         taken = columns_taken(settings.columns)
         notes: list[str] = []
-        parts: dict[str, list[Part]] = {}
+        parts: dict[str, list[TablePart]] = {}
         for split, paths in files.items():
             for file in paths:
                 part, remarks = read_objects(name, file, taken)
                 parts.setdefault(split, []).append(part)
                 notes += remarks
-        found, said = by_split_column(name, parts, taken)
+        found, said = by_split_column(name, with_equal_names(parts), taken)
         return Found(found, path if path.is_dir() else path.parent, {}, (*notes, *said))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,6 +61,20 @@ class TablePart:
     def word(self, row: int) -> str | None:
         """Return what the user calls a row."""
         return None if self.words is None else self.words[row]
+
+
+def with_equal_names(parts: Mapping[str, Sequence[TablePart]]) -> dict[str, list[Part]]:
+    """Return tables whose columns are called as those of the first one, if they differ in case only."""
+    first = next(part for own in parts.values() for part in own).table.column_names
+    known = {name.casefold(): name for name in first}
+    found: dict[str, list[Part]] = {}
+    for split, own in parts.items():
+        for part in own:
+            names = [known.get(name.casefold(), name) for name in part.table.column_names]
+            same = len({*names}) < len(names)  # it has columns that differ in case only
+            table = part.table if same else part.table.rename_columns(names)
+            found.setdefault(split, []).append(replace(part, table=table))
+    return found
 
 
 class Numbered(Sequence[str]):

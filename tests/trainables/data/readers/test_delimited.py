@@ -220,5 +220,7 @@ def test_a_folder_with_a_file_for_each_split(tmp_path: Path) -> None:
     assert [rows(tmp_path, split) for split in ("train", "validation", "test")] == [
         [{"text": text, "label": "x"}] for text in "abc"
     ]
+    written(tmp_path, ["Text , LABEL", "b, x"], "dev.csv")
+    assert rows(tmp_path, "validation") == [{"text": "b", "label": "x"}]
     written(tmp_path, ["text,label,split", "c,x,train"], "test.csv")
     assert "test.csv line 2: column 'split' is 'train'; the file's name says test" in refusal(tmp_path)
