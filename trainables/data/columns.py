@@ -13,11 +13,13 @@ import pyarrow as pa
 from trainables.data.kinds import KINDS, kinds_of
 from trainables.data.kinds.base import holds_files
 from trainables.errors import UserError, unknown
-from trainables.tasks.labels import is_list
+from trainables.tasks.labels import is_list, is_text
 from trainables.towers import PRESENCE
 
 #: The keys of a dataset's description, after ``paretofuse.``.
 DESCRIPTION = ("modalities", "label", "task", "query", "classes", "delimiter", "range")
+
+_SHOWN = 80  # characters of a type that a message shows
 
 #: The name that stands for the labels in ``--columns``.
 LABEL = "label"
@@ -147,10 +149,13 @@ def _times(same: list[str]) -> str:
 
 
 def names_files(column: pa.DataType) -> bool:
-    """Return whether cells of this type may name files: a path, a struct with one, or a list of either."""
+    """Return whether cells of this type may name files, or have their bytes as text; or lists of such."""
     if is_list(column):
         return names_files(column.value_type) or holds_files(column.value_type)
-    return KINDS["text"].takes(column) or (pa.types.is_struct(column) and column.get_field_index("path") >= 0)
+    if not pa.types.is_struct(column):
+        return is_text(column)
+    place = column.get_field_index("bytes")
+    return column.get_field_index("path") >= 0 or (place >= 0 and is_text(column[place].type))
 
 
 def check_schema(
@@ -177,8 +182,14 @@ def check_schema(
             continue
         if not kind.takes(stored) and not (kind.of_files and names_files(stored)):
             raise UserError(
-                f"dataset '{name}': {file} column '{modality.column}' is {stored}; expected {kind.expected}"
+                f"dataset '{name}': {file} column '{modality.column}' is {_short(stored)}; expected "
+                f"{kind.expected}"
             )
+
+
+def _short(kind: pa.DataType) -> str:
+    text = str(kind)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def check_description(name: str, metadata: Mapping[str, str]) -> None:

@@ -45,6 +45,7 @@ _BASE64 = re.compile(
 )
 _SHORTEST = 64  # characters of such a text
 _LONGEST = 4096  # characters of a path
+_ADDRESS = re.compile(r"\w+://")
 _LETTERS = re.compile(r"[A-Za-z0-9+/_=\s-]+")
 _LOOKED_AT = 64  # characters whether they are such letters
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -190,11 +191,13 @@ def find_file(folder: Path, path: str) -> Path | None:
 
     Args:
         folder: The folder to which it is relative.
-        path: The path. It may have spaces around it, be written with the backslashes of Windows, and write
-            letters with accents as one character or as two.
+        path: The path. It may have spaces around it, be written with the backslashes of Windows, write
+            letters with accents as one character or as two, and its ending in capitals or not.
     """
     written = [path, path.strip(), path.strip().replace("\\", "/")]
     written += [unicodedata.normalize(form, written[-1]) for form in ("NFC", "NFD")]
+    stem, dot, ending = written[2].rpartition(".")
+    written += [stem + dot + ending.lower(), stem + dot + ending.upper()]
     for each in dict.fromkeys(written):
         if os.path.isfile(folder / each):  # False for a name that no file can have, too
             return folder / each
@@ -259,7 +262,7 @@ def located(
         )
         folders[column] = _located(name, column, list(itertools.islice(cells, _SAMPLE)), folder)
         if folders[column] != folder:
-            notes.append(f"files of column '{column}' are in {folders[column].name}/")
+            notes.append(f"files of column '{column}' are in {os.path.relpath(folders[column], folder)}/")
         several = sum(_rows_with_several(part, column, folders[column]) for part in parts)
         if several:
             rows_have = "row names" if several == 1 else "rows name"
@@ -287,9 +290,17 @@ def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path
     paths = [place[0] for place in places if place is not None][:_SAMPLE]
     if not paths or any(find_file(folder, path) for path in paths):
         return folder
+    where = f"dataset '{name}': column '{column}'"
+    if _ADDRESS.match(paths[0]):
+        raise UserError(
+            f"{where} names '{_shown(paths[0])}', the address of a file; fetch the files, and write their "
+            "paths"
+        )
     inside = [below for below in sorted(folder.iterdir()) if below.is_dir()][:_FOLDERS]
     having = [below for below in inside if any(find_file(below, path) for path in paths)]
-    where = f"dataset '{name}': column '{column}'"
+    above = folder.absolute().parent
+    if not having and any(find_file(above, path) for path in paths):
+        return above
     if not having:
         count = f"none of the first {len(paths)} files" if len(paths) > 1 else "no file"
         raise UserError(
@@ -307,7 +318,7 @@ def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path
 
 def _absence(folder: Path, path: str) -> str:
     """Say why a path names no file."""
-    if re.match(r"\w+://", path):
+    if _ADDRESS.match(path):
         return "the address of a file, which is not fetched"
     if os.path.isdir(folder / path):
         return "a folder, not a file"

@@ -17,6 +17,7 @@ from trainables.data.kinds import KINDS
 from trainables.data.kinds.base import holds_files
 from trainables.data.readers import Found, Part
 from trainables.errors import UserError
+from trainables.tasks.labels import is_list, is_text
 
 
 def _words(words: str) -> frozenset[str]:
@@ -105,7 +106,7 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
     label = None if label is None or not labeled else column_named(name, schema, label)
     if label is None and labeled and LABEL in schema.names:
         label = LABEL
-    guess = _Guess(name, schema, _sampler(parts), metadata)
+    guess = _Guess(name, schema, _sampler(parts), metadata, _left_out(found))
     taken = {*(modality.column for modality in modalities.values()), *([label] if label else [])}
     guessed: dict[str, str] = {}
     if not declared:
@@ -119,7 +120,8 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
     if not modalities:
         raise UserError(
             f"dataset '{name}': no column is known as a modality ({', '.join(KINDS)}); its columns: "
-            f"{', '.join(schema.names)}; say which: --columns text=COLUMN,image=COLUMN,label=COLUMN"
+            f"{', '.join(schema.names)}; say which: --columns "
+            f"text=COLUMN,image=COLUMN,label=COLUMN{guess.left_out}"
         )
     if labeled and label is None:
         label = guessed[LABEL] = guess.label(taken)
@@ -139,6 +141,7 @@ class _Guess:
     schema: pa.Schema
     sample: _Sample
     metadata: Mapping[str, str]
+    left_out: str
 
     def modality(self, kind: str, taken: set[str]) -> str | None:
         """Return the column of a modality; None if there is none."""
@@ -146,8 +149,12 @@ class _Guess:
             return kind
         free = [column for column in dict.fromkeys(self.schema.names) if column not in taken]
         if kind == "text":
-            fitting = [c for c in free if _usual(c, "text") and KINDS["text"].takes(self._type(c))]
-            return self._only(kind, fitting)
+            usual = [column for column in free if _usual(column, "text")]
+            for column in usual:
+                if is_list(self._type(column)) and is_text(self._type(column).value_type):
+                    where = f"dataset '{self.name}': column '{column}'"
+                    raise UserError(f"{where} has lists of texts; write a row for each text")
+            return self._only(kind, [c for c in usual if KINDS["text"].takes(self._type(c))])
         if kind in _OF_FILES:
             return self._only(kind, self._files(kind, free))
         return None
@@ -163,7 +170,7 @@ class _Guess:
         if column is None:
             raise UserError(
                 f"dataset '{self.name}' has no column 'label', nor one with another usual name; its columns: "
-                f"{', '.join(self.schema.names)}; say which it is: --columns label=COLUMN"
+                f"{', '.join(self.schema.names)}; say which it is: --columns label=COLUMN{self.left_out}"
             )
         return column
 
@@ -213,6 +220,11 @@ def classes_of(name: str, metadata: Mapping[str, str], label: str) -> dict[str, 
     if stated is None or "paretofuse.classes" in metadata:
         return dict(metadata)
     return {**metadata, "paretofuse.classes": json.dumps(stated)}
+
+
+def _left_out(found: Found) -> str:
+    """Return, to end a sentence with, what a reader says of columns that it has left out."""
+    return "".join(f" ({note})" for note in found.notes if "left out" in note)
 
 
 def _sampler(parts: Sequence[Part]) -> _Sample:

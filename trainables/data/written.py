@@ -21,6 +21,8 @@ _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(0|[1-9]\d*)(,\d+)?")
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _LIMIT = 2**63
+_SHOWN = 60  # characters of a label that a note shows
+_MANY = 0.2  # share of the labels that have a delimiter if they are tags
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,20 @@ def how_written(labels: Iterable[str]) -> Written:
             kind = pa.array([_parsed(label) for label in known]).type
         except (ValueError, SyntaxError, pa.ArrowException, RecursionError, MemoryError):
             return Written(pa.string(), str)
-        return Written(kind, _parsed, f"labels are lists, such as {known[0][:60]}")
-    return Written(pa.string(), str)
+        return Written(kind, _parsed, f"labels are lists, such as {known[0][:_SHOWN]}")
+    return Written(pa.string(), str, _like_tags(known))
+
+
+def _like_tags(labels: Sequence[str]) -> str | None:
+    """Return a hint if labels look like several tags each; None if they do not."""
+    for delimiter in "|;":
+        several = [label for label in labels if delimiter in label]
+        if len(several) > _MANY * len(labels):
+            shown = several[0][:_SHOWN]
+            return (
+                f"labels such as '{shown}' are one class each; --tag-delimiter '{delimiter}' makes them tags"
+            )
+    return None
 
 
 @dataclass(frozen=True)

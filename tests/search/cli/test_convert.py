@@ -78,10 +78,6 @@ def test_json(call: _Call, table: Path, tmp_path: Path) -> None:
         (["{table}", "{folder}/out", "--columns", "text=words"], "has no column 'words'"),
         (["{folder}/nothing", "{folder}/out"], "no such file or folder"),
         (["{table}", "{folder}/out", "--format", "jsonl"], "captions.csv line 1 is no JSON"),
-        (
-            ["{folder}/mine", "{folder}/out"],
-            "is of no known format",
-        ),
     ],
 )
 def test_a_mistake_is_one_line(

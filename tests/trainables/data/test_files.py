@@ -67,6 +67,7 @@ def _cells(folder: Path, cells: list[Any], **content: Any) -> list[Content]:
     [
         "images/1.png",
         "images\\1.png",
+        "images/1.PNG",
         " images/1.png ",
         "./images/1.png",
         "images/../images/1.png",
@@ -94,6 +95,16 @@ def test_a_folder_in_doubt_is_refused(tmp_path: Path) -> None:
         _cells(tmp_path, ["1.png"])
     with pytest.raises(UserError, match=r"names '7\.png'; none of the first 3 files is in .*; write paths"):
         _cells(tmp_path, ["7.png"])
+
+
+def test_paths_may_begin_with_the_folder_itself(tmp_path: Path) -> None:
+    assert _cells(tmp_path / "mine", ["mine/images/1.png"]) == [png(COLOURS[1])]
+    assert open_dataset(str(tmp_path / "mine")).notes == ("files of column 'image' are in ../",)
+
+
+def test_addresses_are_not_fetched(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the address of a file; fetch the files"):
+        _cells(tmp_path, ["https://example.org/1.png"])
 
 
 def test_bytes_may_be_written_as_text(tmp_path: Path) -> None:
@@ -140,4 +151,4 @@ def test_a_name_may_look_like_several(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_file_says_why(tmp_path: Path, cell: str, reason: str) -> None:
-    assert _cells(tmp_path, [cell, "images/1.png"])[0] == Unreadable(reason.format(tmp_path))
+    assert _cells(tmp_path, ["images/1.png", cell])[1] == Unreadable(reason.format(tmp_path))

@@ -55,6 +55,10 @@ BYTES = [png()] * 3
         ),
         ({"a": [[path] for path in PATHS], "label": LABELS}, {"image": "a", "label": "label"}),
         (
+            {"photo": [{"bytes": base64.b64encode(png()).decode()}] * 3, "label": LABELS},
+            {"image": "photo", "label": "label"},
+        ),
+        (
             {"a": [base64.b64encode(png()).decode()] * 3, "label": LABELS, "url": ["http://x/0.png"] * 3},
             {"image": "a", "label": "label"},
         ),
@@ -122,6 +126,7 @@ def test_what_the_user_says_holds(tmp_path: Path) -> None:
         ({"text": TEXTS, "label": LABELS}, "text", "write NAME=COLUMN"),
         ({"text": [1, 2, 3], "label": LABELS}, None, "column 'text' is int64; expected string"),
         ({"text": [["a"], ["b"], ["c"]], "label": LABELS}, None, "column 'text' is list<"),
+        ({"captions": [["a"], ["b"], ["c"]], "label": LABELS}, None, "column 'captions' has lists of texts"),
     ],
 )
 def test_what_is_in_doubt_is_refused(

@@ -76,6 +76,12 @@ def test_decimal_commas_are_said(tmp_path: Path) -> None:
     assert dataset.notes[-1] == "labels are numbers with decimal commas"
 
 
+def test_what_looks_like_tags_is_said(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, ["a|b", "b", "a"])
+    assert dataset.kind == "classification"
+    assert dataset.notes[-1] == "labels such as 'a|b' are one class each; --tag-delimiter '|' makes them tags"
+
+
 def test_an_empty_label_is_missing(tmp_path: Path) -> None:
     (batch,) = opened(tmp_path, ["1", ""]).batches("train", ["label", "text"])
     found: list[Any] = batch["label"].to_pylist()

@@ -122,8 +122,13 @@ def read_table(name: str, path: Path) -> tuple[TablePart, list[str]]:
 def _table(where: str, lines: _Lines, notes: list[str]) -> pa.Table:
     """Return the named columns."""
     columns = list(zip(*lines.rows, strict=True))
+    for header, column in zip(lines.header, columns, strict=True):
+        if header and column.count(header) > 1:
+            raise _no_header(where, lines.header)
     named = {header: column for header, column in zip(lines.header, columns, strict=True) if header}
     unnamed = [column for header, column in zip(lines.header, columns, strict=True) if not header]
+    if sum(any(column) for column in unnamed) > 1:
+        raise _no_header(where, lines.header)
     if any(any(column) for column in unnamed):
         notes.append(f"{where.rpartition(': ')[2]}: a column without a name is left out")
     return pa.table({header: pa.array(column, pa.large_string()) for header, column in named.items()})
@@ -186,7 +191,7 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
                 continue
             if lines is None:
                 if row:
-                    lines = _Lines(_header(where, row, number))
+                    lines = _Lines(_header(where, row))
                 continue
             if not row or (
                 not row[0].strip() and not any(map(str.strip, row))
@@ -205,23 +210,28 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
     return lines
 
 
-def _header(where: str, row: list[str], number: int) -> list[str]:
+def _header(where: str, row: list[str]) -> list[str]:
     """Return the names of the columns.
 
     Raises:
         UserError: If the line is no header, or a name is there twice.
     """
     names = [" ".join(cell.split()) for cell in row]
-    shown = _shown(",".join(row))
     if any(_DATA.fullmatch(name) for name in names) or not any(names):
-        raise UserError(
-            f"{where} has no header: line {number} is '{shown}'; write a first line with the names of the "
-            "columns, such as image,text,label"
-        )
+        raise _no_header(where, names)
     twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
     if twice:
+        shown = _shown(",".join(names))
         raise UserError(f"{where}: the header, '{shown}', has the column '{twice[0]}' twice; rename one")
     return names
+
+
+def _no_header(where: str, first: Sequence[str]) -> UserError:
+    """Return the error for a file whose first line is a row, or a title."""
+    return UserError(
+        f"{where} has no header: its first line is '{_shown(','.join(first))}'; write a first line with the "
+        "names of all columns, such as image,text,label"
+    )
 
 
 def _find_swallowed(lines: _Lines, several: Sequence[int], delimiter: str) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from trainables.data.readers.base import READERS, Found, Reader
+from trainables.data.readers.opening import what_it_is
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -56,7 +57,7 @@ def _recognised(name: str, path: Path) -> Reader:
     known = ", ".join(reader.name for reader in fitting or READERS.values())
     if fitting:
         raise UserError(f"dataset '{name}': is of several formats; say which: --format {known}")
-    raise UserError(f"dataset '{name}': {_what(path)} is of no known format; --format says which: {known}")
+    raise UserError(f"dataset '{name}': {_what(path)}; --format says which format it is: {known}")
 
 
 def is_there(address: str, settings: ReadingSettings) -> bool:
@@ -88,11 +89,12 @@ def _rank(reader: Reader) -> int:
 def _what(path: Path) -> str:
     """Say what is at a path."""
     if not path.is_dir():
-        return "the file"
+        what = what_it_is(path)
+        return "the file is of no known format" + (f", it is {what}" if what else "")
     inside = sorted(path.iterdir())
     shown = ", ".join(each.name for each in inside[:4]) + (
         f" and {len(inside) - 4} more" if len(inside) > 4 else ""
     )
     tables = [each for each in inside if each.is_file() and any(r.recognises(each) for r in READERS.values())]
-    advice = f" (name a file in it, such as {tables[0]})" if tables else ""
-    return f"a folder with {shown}{advice}" if inside else "an empty folder"
+    advice = f"; name a file in it, such as {tables[0]}" if tables else ""
+    return f"a folder with {shown} is of no known format{advice}" if inside else "the folder is empty"

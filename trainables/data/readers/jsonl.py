@@ -83,12 +83,18 @@ class MixedError(Exception):
 
 def _objects(where: str, file: str, text: str) -> tuple[list[dict[str, Any]], Sequence[str]]:
     """Return the rows of a file, and what the user calls them."""
-    start = text.lstrip()[:1]
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    several = len(lines) > 1 and any(_parses(line) for _, line in lines[:_NAMED])
-    if start == "{" and (several or (len(lines) == 1 and not _is_object_of_lists(lines[0][1]))):
+    alone = _object_of(lines[0][1]) if len(lines) == 1 else None
+    if alone is not None and not all(isinstance(value, list | dict) for value in alone.values()):
+        return [alone], Numbered(f"{file} line", [lines[0][0]])
+    if len(lines) > 1 and text.lstrip()[0] == "{" and any(_object_of(line) for _, line in lines[:_NAMED]):
         return _of_lines(where, file, lines)
     whole = _parsed(where, text)
+    if isinstance(whole, dict) and whole and all(isinstance(value, dict) for value in whole.values()):
+        raise UserError(
+            f"{where} is an object of objects, as pandas writes it by default; write a list of objects, "
+            'with orient="records"'
+        )
     if isinstance(whole, dict) and whole and all(isinstance(values, list) for values in whole.values()):
         lengths = {len(values) for values in whole.values()}
         if len(lengths) > 1:
@@ -147,19 +153,13 @@ def _reason(error: ValueError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _parses(text: str) -> bool:
-    try:
-        return isinstance(loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _is_object_of_lists(text: str) -> bool:
+def _object_of(text: str) -> dict[str, Any] | None:
+    """Return the object that a line is; None if it is none."""
     try:
         found = loads(text)
     except ValueError:
-        return False
-    return isinstance(found, dict) and bool(found) and all(isinstance(each, list) for each in found.values())
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def loads(text: str) -> Any:

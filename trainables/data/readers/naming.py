@@ -19,8 +19,13 @@ SPLIT_NAMES = {
 }
 _SPLITS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 
-#: A name without its ending: a word, the number of a shard, how many there are, and a hash as hubs add it.
-_STEM = re.compile(r"(.*?)[-_.]?(\d+)?(?:[-_]of[-_](\d+))?(?:-[0-9a-f]{16})?", re.IGNORECASE)
+#: A name without its ending: a word, the number of a shard, how many there are, and what hubs (a hash) and
+#: Spark (an id and the compression) add.
+_STEM = re.compile(
+    r"(.*?)[-_.]?(\d+)?(?:[-_]of[-_](\d+))?"
+    r"(?:-[0-9a-f]{16}|-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-c\d+)?)?(?:\.(?:snappy|gz|zstd|lz4))?",
+    re.IGNORECASE,
+)
 
 _LISTED = 6  # files that a message lists
 
@@ -78,6 +83,8 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
             )
     if not any(split_named(file.word) for file in files):
         files = _below(folder, endings) or files
+    if not files:
+        raise UserError(f"{where} has no file that ends in {' or '.join(endings)}")
     words = {file.word for file in files if split_named(file.word)}
     if not words:
         words = {file.word for file in files}

@@ -8,8 +8,8 @@ from pathlib import Path
 from trainables.data.contents import what_is
 from trainables.errors import UserError
 
-#: What ``what_is`` says of texts, and of what it does not know.
-_TEXTS = ("text", "JSON", "base64", "the address", "a data URL", "no format", "perhaps")
+#: What ``what_is`` says of texts.
+_TEXTS = ("text", "JSON", "base64", "the address", "a data URL")
 _EXCEL = "a ZIP archive"
 
 #: Marks at the beginning of texts, the longest first.
@@ -34,10 +34,10 @@ _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\x
 
 
 def what_it_is(path: Path) -> str | None:
-    """Say what a file is that has the name of another format; None if it may be a text, or is not known."""
+    """Say what a file is that has the name of another format; None if it is not known."""
     with path.open("rb") as file:
-        _, words = what_is(file.read(_START))
-    if words.startswith(_TEXTS):
+        kind, words = what_is(file.read(_START))
+    if kind == "unknown":
         return None
     return f"{words}, as files of Excel are; save it as CSV" if words == _EXCEL else words
 
@@ -78,7 +78,8 @@ def read_text(name: str, path: Path) -> tuple[str, str | None]:
     """
     where = f"dataset '{name}': {path.name}"
     try:
-        if (found := what_it_is(path)) is not None:
+        found = what_it_is(path)
+        if found is not None and not found.startswith(_TEXTS):
             raise UserError(f"{where} is {found}")
         data = path.read_bytes()
     except OSError as error:

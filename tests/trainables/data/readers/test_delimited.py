@@ -166,8 +166,16 @@ def test_tabs_need_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (LINES, "has no header: line 1 is '0.png,a red box number 0,blue'"),
+        (LINES, "has no header: its first line is '0.png,a red box number 0,blue'"),
         (["a box,0", "a ball,1"], "has no header"),
+        (
+            ["a box,red", "a ball,blue", "a hat,red", "a pen,red"],
+            "has no header: its first line is 'a box,red'",
+        ),
+        (
+            ["My captions,,", "image,text,label", "0.png,a,b"],
+            "has no header: its first line is 'My captions,,'",
+        ),
         (["text,text,label", "a,b,c"], "has the column 'text' twice"),
     ],
 )

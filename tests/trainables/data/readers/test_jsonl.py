@@ -106,6 +106,7 @@ def test_bad_lines_are_refused_together(tmp_path: Path) -> None:
         ("", "is empty, 0 bytes"),
         ("[]", "has no rows"),
         ("[1, 2]", "entry 1 is no object"),
+        ('{"text": {"0": "a"}, "label": {"0": 1}}', "is an object of objects, as pandas writes it"),
         ('{"images": [1], "annotations": [1, 2]}', "is an object of lists of 1 to 2 entries"),
         ('{\n"info": {},\n"images": []\n}', "it has info, images"),
         ("[" * 100_000, "nested too deeply"),

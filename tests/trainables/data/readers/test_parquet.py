@@ -86,11 +86,12 @@ def test_files_that_are_in_doubt_are_refused(tmp_path: Path, names: list[str], r
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
-    write(tmp_path / "a", "train/0000", "train/0001", "val/0000", "test/part-0")
+    spark = "test/part-00000-3f2c1b7e-0000-4000-8000-1234567890ab-c000.snappy"
+    write(tmp_path / "a", "train/0000", "train/0001", "val/0000", spark)
     assert files(tmp_path / "a") == {
         "train": ["train/0000", "train/0001"],
         "validation": ["val/0000"],
-        "test": ["test/part-0"],
+        "test": [spark],
     }
 
 
