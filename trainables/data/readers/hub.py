@@ -19,6 +19,9 @@ from trainables.reading_settings import ReadingSettings
 #: A file of several: what stands before its number, how many there are, and the end.
 _SHARD = re.compile(r"(.*-)\d+-of-(\d+)(\D.*)?")
 
+#: What a README says about its repository for programs.
+_Card = Mapping[str, Any]
+
 #: The files of a configuration: a folder, or the files of each split by the split's name.
 _Files = Path | Mapping[str, Sequence[Path]]
 
@@ -38,8 +41,9 @@ class Hub(Reader):
         """Return whether a README says something about tables, or they are in folders only."""
         if not path.is_dir():
             return False
-        says_more = bool(_stated(path) or _stated_classes(path))
-        return (says_more or not _readers(path)) and has_tables(path)
+        card = _card(path)
+        says_more = bool(_stated(card) or _stated_classes(card))
+        return (says_more or not _readers(path)) and bool(_configurations(path, card))
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the only configuration, or of the default one."""
@@ -61,11 +65,12 @@ def read_repository(
     Raises:
         UserError: If there is no such configuration, if there are several, or if files are not there.
     """
-    configurations = _configurations(path)
+    card = _card(path)
+    configurations = _configurations(path, card)
     if not configurations:
         raise UserError(f"dataset '{name}': no README.md or folder in {path} leads to tables")
     if wanted is None:
-        wanted = _default(name, path, configurations, by_name)
+        wanted = _default(name, card, configurations, by_name)
     if wanted not in configurations:
         raise UserError(
             f"dataset '{name}': there is no configuration {wanted}; there are {', '.join(configurations)}"
@@ -78,18 +83,19 @@ def read_repository(
     if len(configurations) > 1:
         note = f"of {', '.join(configurations)}, the configuration {wanted} is read"
         found = replace(found, notes=(note, *found.notes))
-    classes = _classes(path, wanted)
+    stated = _stated_classes(card)
+    classes = stated.get(wanted, {}) if len(stated) > 1 else next(iter(stated.values()), {})
     return _with_classes(name, found, classes) if classes else found
 
 
 def has_tables(path: Path) -> bool:
     """Return whether a downloaded repository has tables that can be read."""
-    return bool(_configurations(path))
+    return bool(_configurations(path, _card(path)))
 
 
-def _configurations(path: Path) -> dict[str, _Files]:
+def _configurations(path: Path, card: _Card) -> dict[str, _Files]:
     """Return the files of each configuration, as the README lists them, or else as they lie."""
-    stated = {str(each.get("config_name", "default")): _listed(path, each) for each in _stated(path)}
+    stated = {str(each.get("config_name", "default")): _listed(path, each) for each in _stated(card)}
     found: dict[str, _Files] = {config: files for config, files in stated.items() if files is not None}
     if found:
         return found
@@ -108,12 +114,14 @@ def _is_read(path: Path) -> bool:
 
 def _readers(path: Path) -> list[Reader]:
     """Return the readers of tables, and of folders with tables, that recognise a path."""
-    return [reader for reader in READERS.values() if reader.rank == 0 and reader.recognises(path)]
+    others = (reader for reader in READERS.values() if reader.rank <= 0 and reader.name != Hub.name)
+    fitting = [reader for reader in others if reader.recognises(path)]
+    return [reader for reader in fitting if reader.rank == min(each.rank for each in fitting)]
 
 
-def _stated(path: Path) -> list[dict[str, Any]]:
+def _stated(card: _Card) -> list[dict[str, Any]]:
     """Return the configurations that the README lists."""
-    stated = _card(path).get("configs")
+    stated = card.get("configs")
     return [each for each in stated if isinstance(each, dict)] if isinstance(stated, list) else []
 
 
@@ -152,7 +160,7 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     return files or [folder / pattern]
 
 
-def _default(name: str, path: Path, configurations: Mapping[str, _Files], by_name: bool) -> str:
+def _default(name: str, card: _Card, configurations: Mapping[str, _Files], by_name: bool) -> str:
     """Return the configuration that is read if the user names none.
 
     Raises:
@@ -160,7 +168,7 @@ def _default(name: str, path: Path, configurations: Mapping[str, _Files], by_nam
     """
     if len(configurations) == 1:
         return next(iter(configurations))
-    said = [str(each.get("config_name")) for each in _stated(path) if each.get("default") is True]
+    said = [str(each.get("config_name")) for each in _stated(card) if each.get("default") is True]
     for config in (*said, "default"):
         if config in configurations:
             return config
@@ -232,15 +240,9 @@ def _with_classes(name: str, found: Found, classes: Mapping[str, list[str]]) -> 
     return replace(found, parts=parts, metadata={**found.metadata, "paretofuse.columns": json.dumps(columns)})
 
 
-def _classes(path: Path, config: str) -> dict[str, list[str]]:
-    """Return the names of the classes of a configuration that the README has, by column."""
-    stated = _stated_classes(path)
-    return stated.get(config, {}) if len(stated) > 1 else next(iter(stated.values()), {})
-
-
-def _stated_classes(path: Path) -> dict[str, dict[str, list[str]]]:
+def _stated_classes(card: _Card) -> dict[str, dict[str, list[str]]]:
     """Return the names of classes that the README has, by configuration and column."""
-    stated = _card(path).get("dataset_info")
+    stated = card.get("dataset_info")
     found: dict[str, dict[str, list[str]]] = {}
     for info in stated if isinstance(stated, list) else [stated]:
         if not isinstance(info, dict) or not isinstance(info.get("features"), list):
@@ -264,7 +266,7 @@ def _class_names(feature: Any) -> list[str] | None:
     return None
 
 
-def _card(path: Path) -> dict[str, Any]:
+def _card(path: Path) -> _Card:
     """Return what the README says about the dataset for programs; nothing if it cannot be read."""
     file = path / "README.md"
     if not file.is_file():

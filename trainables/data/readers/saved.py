@@ -31,7 +31,7 @@ class Saved(Reader):
 
     name = "datasets"
     description = "what save_to_disk of the Hugging Face library datasets writes"
-    rank = -1  # other files in its folders look like tables
+    rank = -2  # other files in its folders look like tables
 
     def recognises(self, path: Path) -> bool:
         """Return whether a folder, or a folder in it, is a saved dataset."""
