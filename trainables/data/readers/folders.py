@@ -15,9 +15,8 @@ import pyarrow as pa
 from trainables.data.columns import LABEL, columns_said
 from trainables.data.readers.base import ALL, Found, Reader, register_reader
 from trainables.data.readers.beside import Listed, folders_of, read_metadata
-from trainables.data.readers.finding import readers_of
 from trainables.data.readers.listing import Content, content_of, walk
-from trainables.data.readers.media import is_hidden, media_kind
+from trainables.data.readers.media import media_kind
 from trainables.data.readers.naming import split_named
 from trainables.data.readers.tables import TablePart
 from trainables.errors import UserError
@@ -34,13 +33,13 @@ class MediaFolder(Reader):
 
     Its folders ``train``, ``validation`` and ``test`` are the splits, and the folders that hold files are
     their classes. A file ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet`` with a column
-    ``file_name`` adds columns. If there is one table of another name, its rows are the dataset.
+    ``file_name`` adds columns.
     """
 
     #: The kind of the files, which is the name of their column.
     kind: ClassVar[str]
 
-    rank = 2  # tables may lie in folders with pictures
+    rank = 3  # tables may lie in folders with pictures
 
     def recognises(self, path: Path) -> bool:
         """Return whether a folder has files of this kind; one with both kinds is of pictures."""
@@ -54,15 +53,10 @@ class MediaFolder(Reader):
         return self.kind in kinds and (self.kind == "image" or "image" not in kinds)
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
-        """Return a row for each file, or for each row of the tables beside them."""
+        """Return a row for each file, or for each row of the metadata."""
         if not path.is_dir():
             raise UserError(f"dataset '{name}': is no folder")
         content = content_of(name, path, self.kind)
-        if not content.metadata and (tables := _tables(path)):
-            if len(tables) > 1:
-                names = ", ".join(table.name for table in tables[:_NAMED])
-                raise UserError(f"dataset '{name}': has {len(tables)} tables ({names}); name one of them")
-            return readers_of(tables[0])[0].read(name, tables[0], settings)
         if not content.files:
             raise UserError(f"dataset '{name}': {path} has no files of the kind {self.kind}")
         listed, notes, untyped = self._listed(name, path, content, settings)
@@ -90,6 +84,7 @@ class MediaFolder(Reader):
                 notes += remarks
                 untyped = untyped or texts
             if unlisted := [file for file in content.files if file not in named]:
+                _check_covered(name, unlisted, content.metadata)
                 notes.append(
                     f"left out: {len(unlisted):,} files without a row in {_some(content.metadata)} "
                     f"({_some(unlisted)})"
@@ -123,10 +118,16 @@ class AudioFolder(MediaFolder):
     kind = "audio"
 
 
-def _tables(path: Path) -> list[Path]:
-    """Return the files in a folder that a reader recognises."""
-    files = sorted(file for file in path.iterdir() if file.is_file() and not is_hidden(file.name))
-    return [file for file in files if readers_of(file)]
+def _check_covered(name: str, files: Sequence[str], metadata: Sequence[str]) -> None:
+    """Refuse files of a split for which there are no metadata, while others have some."""
+    covered = {folders_of(each) for each in metadata}
+    for file in files:
+        above = [folders_of(file)[:depth] for depth in range(len(folders_of(file)) + 1)]
+        if any(map(split_named, folders_of(file))) and not covered.intersection(above):
+            raise UserError(
+                f"dataset '{name}': there is {metadata[0]}, but no metadata for {file}; add them, or move "
+                "the file out of the folder"
+            )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -244,6 +244,16 @@ def test_files_and_rows_that_lack_each_other(tmp_path: Path) -> None:
     assert found.notes == ("left out: 2 files without a row in metadata.csv (2.png, sub/3.png)",)
 
 
+def test_a_split_without_metadata_is_refused(tmp_path: Path) -> None:
+    """It would else be left out, and another validation split be made."""
+    pictures(tmp_path, "train/1.png", "train/2.png", "val/1.png", "other/1.png")
+    write_metadata(tmp_path / "train" / "metadata.csv", METADATA)
+    with pytest.raises(UserError, match=r"there is train/metadata\.csv, but no metadata for val/1\.png"):
+        read(tmp_path)
+    (tmp_path / "val" / "1.png").unlink()
+    assert "other/1.png" in read(tmp_path).notes[0]
+
+
 def test_several_files_in_a_row(tmp_path: Path) -> None:
     pictures(tmp_path, "1.png", "2.png")
     put(tmp_path / "1.wav", wav(1))
@@ -288,11 +298,19 @@ def test_one_table_beside_pictures_is_the_dataset(tmp_path: Path, end: str) -> N
             tmp_path / f"captions.{end}",
             "\n".join(between.join(row) for row in [[*rows[0]], *(r.values() for r in rows)]),
         )
-    assert len(readers_of(tmp_path)) == 1
+    assert [reader.name for reader in readers_of(tmp_path)] == ["captioned"]
     assert rows_of(read(tmp_path)) == {ALL: rows}
     put(tmp_path / "other.csv", "a,b\n1,2\n")
-    with pytest.raises(UserError, match=rf"has 2 tables \(captions\.{end}, other\.csv\); name one of them"):
+    with pytest.raises(UserError, match=rf"has 2 tables \(captions\.{end}, other\.csv\); name one file"):
         read(tmp_path)
+    named = rows_of(read_path(f"imagefolder:{tmp_path}", ReadingSettings()))
+    assert [row["label"] for row in named[ALL]] == ["cat", "dog"]
+
+
+def test_json_beside_folders_of_classes_is_about_them(tmp_path: Path) -> None:
+    pictures(tmp_path, "cat/1.png", "dog/2.png")
+    put(tmp_path / "names.json", '{"cat": "Felis catus"}')
+    assert [row["label"] for row in rows_of(read(tmp_path))[ALL]] == ["cat", "dog"]
 
 
 def test_a_folder_without_files_of_the_kind(tmp_path: Path) -> None:
