@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from huggingface_hub import constants
 
 from tests import feature_sets as sets
 from tests.table_files import write_table_file
 from tests.trainables.data.readers import published
+from tests.trainables.data.readers.writers import WRITERS, empty, rows
 from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.cells import digest
-from trainables.data.readers import Part, read_path
+from trainables.data.readers import READERS, Part, read_path, split_address
+from trainables.data.readers.finding import readers_of
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -29,16 +32,33 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "mmimdb": lambda f: f"mmimdb:{published.write(f, published.mmimdb())}",
     "food101": lambda f: f"food101:{published.write(f, published.food101_lists())}",
     "snli_ve": lambda f: f"snli_ve:{published.write(f, published.snli_ve())}",
+    "mosei, MulT": lambda f: f"mosei:{sets.write_pickle(f / 'mosei_senti_data.pkl', sets.mult())}",
     "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
     **{name: lambda folder, name=name: str(write_table_file(folder, name)) for name in TABLES},
+    **{name: lambda folder, name=name: WRITERS[name](empty(folder), rows(name)) for name in WRITERS},
 }
 _DAMAGED = 30  # copies of a dataset, each with one damaged file
+
+
+@pytest.fixture(autouse=True)
+def _hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub's library look into the dataset's folder, and not into the network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "data"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(params=LAYOUTS)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a dataset of each layout."""
     return LAYOUTS[request.param](tmp_path / "data")
+
+
+def test_every_reader_has_a_layout(tmp_path: Path) -> None:
+    read = set()
+    for number, write in enumerate(LAYOUTS.values()):
+        named, path = split_address(write(tmp_path / str(number)))
+        read |= {named} if named else {reader.name for reader in readers_of(Path(path))}
+    assert read == {*READERS}
 
 
 def _rows(part: Part, columns: list[str], size: int) -> list[dict[str, object]]:
