@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -55,6 +55,7 @@ class WebDataset(Reader):
         for of_split in archives.values():
             _check_whole(name, of_split)
         everything = [archive for of_split in archives.values() for archive in of_split]
+        _check_names(name, everything)
         table, notes = _table(name, everything, settings)
         parts: dict[str, list[Part]] = {}
         for split, of_split in archives.items():
@@ -85,6 +86,20 @@ def _check_whole(name: str, archives: Sequence[Archive]) -> None:
                 f"dataset '{name}': sample {min(spread)} is partly in {one.path} and partly in {other.path}; "
                 "put all members of a sample into one archive"
             )
+
+
+def _check_names(name: str, archives: Sequence[Archive]) -> None:
+    """Refuse names such as ``1.0_a.jpg`` and ``1.0_b.jpg``, in which a dot is no end of a sample's name."""
+    samples = Counter(end for archive in archives for end in archive.ends() for _ in archive.samples(end))
+    several = sorted(end for end in samples if "." in end)
+    if len(several) > 1 and all(samples[end] == 1 for end in several):
+        archive = next(archive for archive in archives if several[0] in archive.ends())
+        (sample,) = archive.samples(several[0])
+        member = f"{[*archive.keys][sample]}.{several[0]}"
+        raise UserError(
+            f"dataset '{name}': {archive.path} has the member {member}: what stands before the first dot is "
+            "the sample's name, which must not have one itself; pack the files under other names"
+        )
 
 
 def _columns(archives: Sequence[Archive]) -> dict[str, str]:

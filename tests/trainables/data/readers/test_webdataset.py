@@ -45,9 +45,18 @@ def test_columns_by_the_ends_of_names(tmp_path: Path) -> None:
 
 
 def test_columns_by_the_middle_of_names(tmp_path: Path) -> None:
-    members = {"1.left.png": b"a", "1.right.png": b"ab", "1.de.txt": "ja", "1.cls": "yes"}
-    (row,) = rows_of(read(write_tar(tmp_path / "a.tar", members)))
-    assert row == {"left": 1, "right": 2, "de": "ja", "label": "yes"}
+    sample = {"left.png": b"a", "right.png": b"ab", "de.txt": "ja", "cls": "yes"}
+    members = {f"{n}.{end}": content for n in range(2) for end, content in sample.items()}
+    for row in rows_of(read(write_tar(tmp_path / "a.tar", members))):
+        assert row == {"left": 1, "right": 2, "de": "ja", "label": "yes"}
+
+
+def test_names_with_more_dots_are_refused(tmp_path: Path) -> None:
+    members = {f"v1.0_{n}.{end}": b"x" for n in range(3) for end in ("png", "txt")}
+    with pytest.raises(
+        UserError, match=r"a\.tar has the member v1\.0_0\.png: what stands before the first dot"
+    ):
+        read(write_tar(tmp_path / "a.tar", members))
 
 
 def test_ends_share_a_column_unless_a_sample_has_both(tmp_path: Path) -> None:
@@ -207,6 +216,7 @@ def test_damaged_headers_are_refused(tmp_path: Path) -> None:
         ([("1.TXT", "a"), ("1.txt", "b")], r"a\.tar: 1\.txt is there twice"),
         ([("1.txt", b"\xff")], r"a\.tar: 1\.txt is no text in UTF-8"),
         ([("1.json", "{")], r"a\.tar: 1\.json is no JSON"),
+        ([("1.json", '{"\\ud800": 1}')], r"a\.tar: 1\.json is no JSON \(the key '\\ud800' has half of a"),
         ([("1.json", "[1]")], r"a\.tar: 1\.json is a JSON list; expected an object"),
         ([("1.npy", b"x")], r"a\.tar has no pictures, sounds, texts"),
         ([], r"a\.tar has no pictures"),
