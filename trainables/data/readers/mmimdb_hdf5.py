@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from trainables.data.readers.hdf5 import open_hdf5
-from trainables.data.readers.published import split_of
+from trainables.data.readers.published import BadRow, split_of, texts_of
 from trainables.errors import UserError
 
 #: The mean color of ImageNet as Caffe's networks take it: blue, green, red.
@@ -38,6 +40,18 @@ _EXPECTED = {
     "vgg_features": ("(N, D)", "fiu"),
     "genres": ("(N, C)", "iub"),
 }
+
+#: A program that reads a file's attributes and the first entry of each dataset.
+_LOOK = """
+import sys, h5py
+def look(name, each):
+    dict(each.attrs)
+    if getattr(each, "shape", None):
+        each[:1]
+with h5py.File(sys.argv[1], "r") as file:
+    dict(file.attrs)
+    file.visititems(look)
+"""
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,10 @@ def read_hdf5(
         UserError: If something is missing or has another shape than expected.
     """
     where = f"dataset '{name}': {path.name}"
+    # HDF5's library crashes on some damaged files. It shall not be this process
+    looked = subprocess.run([sys.executable, "-c", _LOOK, str(path)], capture_output=True, check=False)
+    if looked.returncode < 0:
+        raise UserError(f"{where} is damaged")
     with open_hdf5(name, path) as file:
         there = {key: file[key] for key in _KEYS.values() if hasattr(file.get(key), "shape")}
         for key in ("images", "features", "genres"):
@@ -164,12 +182,9 @@ def _names(name: str, path: Path, stated: Any, default: Sequence[str]) -> Sequen
     if stated is None:
         return default
     try:
-        names = json.loads(stated)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"dataset '{name}': {path.name}: the genres' 'target_names' is not JSON") from error
-    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        raise UserError(f"dataset '{name}': {path.name}: the genres' 'target_names' is no list of texts")
-    return names
+        return texts_of({"target_names": json.loads(stated)}, "target_names")
+    except (BadRow, TypeError, ValueError) as error:
+        raise UserError(f"dataset '{name}': {path.name}: 'target_names' is no JSON list of genres") from error
 
 
 def _bounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -175,13 +176,16 @@ def test_a_plot_without_known_words_is_missing(hdf5: Any) -> None:
         ("genres", np.full((12, 3), 2), "'genres' has other values than 0 and 1"),
         ("genres", np.int32(3), "'genres' is int"),
         ("genres", np.zeros((12, 4), np.int32), "'genres' has 4 columns for 23 genres"),
+        ("target_names", "[3]", "'target_names' is no JSON list of genres"),
+        ("target_names", "{", "'target_names' is no JSON list of genres"),
         ("split", None, "has 12 films and no attribute 'split'"),
         ("split", [1, 2], "the attribute 'split' is none of Fuel's"),
     ],
 )
 def test_other_hdf5_files_are_refused(hdf5: Any, key: str, value: Any, message: str) -> None:
     def change(file: Any) -> None:
-        place = file.attrs if key == "split" else file
+        attributes = {"split": file.attrs, "target_names": file["genres"].attrs}
+        place = attributes.get(key, file)
         del place[key]
         if value is not None:
             place[key] = value
@@ -189,3 +193,13 @@ def test_other_hdf5_files_are_refused(hdf5: Any, key: str, value: Any, message: 
     path = hdf5(_pixels(), change)
     with pytest.raises(UserError, match=message):
         found("mmimdb", path.parent, {})
+
+
+def test_a_damaged_hdf5_file_is_refused(hdf5: Any) -> None:
+    path = hdf5(_pixels())
+    written = path.read_bytes()
+    for place in (40, 89, 900, 1700):
+        path.write_bytes(written[:place] + b"\xff\xff\xff" + written[place + 3 :])
+        with contextlib.suppress(UserError):  # or it changes nothing
+            dataset = open_dataset(f"mmimdb:{path}")
+            assert len(list(dataset.batches("test", ["image", "features", "label"])))
