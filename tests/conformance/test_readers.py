@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,15 @@ from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
 TABLES = ("mine.csv", "mine.jsonl", "mine.parquet", "mine.arrow")
+#: A layout that takes seconds, because another process looks at the file first.
+_SLOW = "mmimdb, HDF5"
+
+
+def _published(name: str, layout: str, folder: Path) -> str:
+    """Write a dataset of images and texts."""
+    return f"{name}:{published.write(folder, published.LAYOUTS[name][layout]())}"
+
+
 #: For each layout, a function that writes a small dataset into a folder and returns its address.
 LAYOUTS: dict[str, Callable[[Path], str]] = {
     "mosi, MMSA aligned": lambda f: f"mosi:{sets.write_pickle(f / 'aligned_50.pkl', sets.mmsa())}",
@@ -29,13 +39,12 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "mosi, MulT": lambda f: f"mosi:{sets.write_pickle(f / 'mosi_data.pkl', sets.mult())}",
     "iemocap, MulT": lambda f: f"iemocap:{sets.write_pickle(f / 'iemocap_data.pkl', sets.mult('emotions'))}",
     "iemocap, MMIN": lambda f: f"iemocap:{sets.write_mmin(f / 'iemocap')}",
-    "mmimdb": lambda f: f"mmimdb:{published.write(f, published.mmimdb())}",
-    "food101": lambda f: f"food101:{published.write(f, published.food101_lists())}",
-    "snli_ve": lambda f: f"snli_ve:{published.write(f, published.snli_ve())}",
     "mosei, MulT": lambda f: f"mosei:{sets.write_pickle(f / 'mosei_senti_data.pkl', sets.mult())}",
     "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
     **{name: lambda folder, name=name: str(write_table_file(folder, name)) for name in TABLES},
     **{name: lambda folder, name=name: WRITERS[name](empty(folder), rows(name)) for name in WRITERS},
+    _SLOW: lambda f: f"mmimdb:{published.write_mmimdb_hdf5(f, published.pixels())}",
+    **{f"{name}, {layout}": partial(_published, name, layout) for name, layout in published.EACH},
 }
 _DAMAGED = 30  # copies of a dataset, each with one damaged file
 
@@ -47,7 +56,7 @@ def _hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=[pytest.param(each, marks=[pytest.mark.full] * (each == _SLOW)) for each in LAYOUTS])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a dataset of each layout."""
     return LAYOUTS[request.param](tmp_path / "data")

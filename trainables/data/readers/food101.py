@@ -148,11 +148,11 @@ def _split_json(name: str, folder: Path, damaged: LeftOut) -> dict[str, list[Dis
         below = "test" if split == "test" else "train"  # where the pictures of validation are, too
         dishes[split] = []
         for picture in pictures:
-            with damaged.reading(f"split.json {split} {picture}"):
+            with damaged.reading(f"split.json {picture}"):
                 label, _ = _label_and_number(as_text(picture, "picture"))
                 text = as_text(texts[picture], "text") if picture in texts else None
                 cells = _dish(text, f"images/{below}/{label}/{picture}", label)
-                dishes[split].append((f"split.json {split}", cells))
+                dishes[split].append((picture, cells))
     return dishes
 
 
@@ -169,7 +169,7 @@ def _texts(name: str, folder: Path, split: str, damaged: LeftOut) -> list[Dish]:
         with damaged.reading(path):
             _, number = _label_and_number(picture.name)
             text = _text(folder / "texts_txt" / label / f"{label}_{number}.txt")
-            dishes.append((split, _dish(text, path, label)))
+            dishes.append((picture.name, _dish(text, path, label)))
     return dishes
 
 

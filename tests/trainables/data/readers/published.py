@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
 
 GENRES = (["Drama"], ["Comedy", "Romance"], ["Drama", "Film-Noir"])
@@ -53,6 +55,40 @@ def mmimdb(described: str = "dataset", shown: str = "dataset") -> dict[str, Any]
         about = {"title": film, "plot": plots, "genres": GENRES[number % 3], "year": 1950}
         files |= {f"{described}/{film}.json": about, f"{shown}/{film}.jpeg": jpeg(number)}
     return files
+
+
+def pixels() -> np.ndarray:
+    """Return the posters of twelve films as the HDF5 file of MM-IMDB has them."""
+    return np.random.default_rng(1).integers(0, 256, (12, 3, 8, 6)).astype(np.int32)
+
+
+def write_mmimdb_hdf5(
+    folder: Path, images: np.ndarray, change: Callable[[Any], None] = lambda file: None
+) -> Path:
+    """Write the HDF5 file of MM-IMDB; return its path.
+
+    Args:
+        folder: A folder, which is made.
+        images: The posters, as many as twelve.
+        change: Called with the open file in the end.
+    """
+    h5py = pytest.importorskip("h5py")
+    draw, count = np.random.default_rng(0), len(images)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "multimodal_imdb.hdf5"
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+        file["features"] = draw.normal(size=(count, 5)).astype(np.float32)
+        file["vgg_features"] = draw.normal(size=(count, 6)).astype(np.float32)
+        file["genres"] = np.eye(3, dtype=np.int32)[np.arange(count) % 3]
+        file["genres"].attrs["target_names"] = json.dumps(["Drama", "Comedy", "Romance"])
+        file["imdb_ids"] = np.array([b"%07d" % each for each in range(count)], "S7")
+        kind = [("split", "S5"), ("source", "S12"), ("start", "i8"), ("stop", "i8"), ("comment", "S1")]
+        bounds = {b"train": (0, 6), b"dev": (6, 9), b"test": (9, 12)}
+        each = [(s, k, *b, b"") for s, b in bounds.items() for k in (b"features", b"genres")]
+        file.attrs["split"] = np.array(each, dtype=kind)
+        change(file)
+    return path
 
 
 def mmimdb_lists(key: str = "img", validation: str = "dev") -> dict[str, Any]:
@@ -189,3 +225,5 @@ LAYOUTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         },
     },
 }
+
+EACH = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from pathlib import Path
@@ -98,31 +99,7 @@ def test_films_without_a_description_or_a_poster(tmp_path: Path) -> None:
 @pytest.fixture
 def hdf5(tmp_path: Path) -> Any:
     """Write the HDF5 file; ``change`` takes the open file."""
-    h5py = pytest.importorskip("h5py")
-
-    def write(images: np.ndarray, change: Any = lambda file: None) -> Path:
-        draw = np.random.default_rng(0)
-        count = len(images)
-        path = tmp_path / "multimodal_imdb.hdf5"
-        with h5py.File(path, "w") as file:
-            file["images"] = images
-            file["features"] = draw.normal(size=(count, 5)).astype(np.float32)
-            file["vgg_features"] = draw.normal(size=(count, 6)).astype(np.float32)
-            file["genres"] = np.eye(3, dtype=np.int32)[np.arange(count) % 3]
-            file["genres"].attrs["target_names"] = json.dumps(["Drama", "Comedy", "Romance"])
-            file["imdb_ids"] = np.array([b"%07d" % each for each in range(count)], "S7")
-            kind = [("split", "S5"), ("source", "S12"), ("start", "i8"), ("stop", "i8"), ("comment", "S1")]
-            bounds = {b"train": (0, 6), b"dev": (6, 9), b"test": (9, 12)}
-            each = [(s, k, *b, b"") for s, b in bounds.items() for k in (b"features", b"genres")]
-            file.attrs["split"] = np.array(each, dtype=kind)
-            change(file)
-        return path
-
-    return write
-
-
-def _pixels(**changes: Any) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (12, 3, 8, 6)).astype(np.int32)
+    return functools.partial(published.write_mmimdb_hdf5, tmp_path)
 
 
 def _first_picture(address: str) -> np.ndarray:
@@ -132,7 +109,7 @@ def _first_picture(address: str) -> np.ndarray:
 
 
 def test_the_hdf5_file_has_pictures_features_and_genres(hdf5: Any) -> None:
-    images = _pixels()
+    images = published.pixels()
     path = hdf5(images)
     dataset = open_dataset(f"mmimdb:{path.parent}")
     assert {name: each.kind for name, each in dataset.modalities.items()} == {
@@ -147,7 +124,7 @@ def test_the_hdf5_file_has_pictures_features_and_genres(hdf5: Any) -> None:
 
 
 def test_pixels_that_were_made_for_caffe_become_colours(hdf5: Any) -> None:
-    images = _pixels()
+    images = published.pixels()
     mean = np.array([103.939, 116.779, 123.68])[:, None, None]
     path = hdf5((images[:, ::-1].astype(np.float32) - mean).astype(np.int32))
     difference = _first_picture(f"mmimdb:{path}") - images[6].transpose(1, 2, 0)
@@ -158,7 +135,7 @@ def test_a_plot_without_known_words_is_missing(hdf5: Any) -> None:
     def change(file: Any) -> None:
         file["features"][1] = np.nan
 
-    read = found("mmimdb", hdf5(_pixels(), change).parent, {})
+    read = found("mmimdb", hdf5(published.pixels(), change).parent, {})
     assert [row["features"] is None for row in rows(read, "train")] == [False, True, *[False] * 4]
 
 
@@ -190,13 +167,13 @@ def test_other_hdf5_files_are_refused(hdf5: Any, key: str, value: Any, message: 
         if value is not None:
             place[key] = value
 
-    path = hdf5(_pixels(), change)
+    path = hdf5(published.pixels(), change)
     with pytest.raises(UserError, match=message):
         found("mmimdb", path.parent, {})
 
 
 def test_a_damaged_hdf5_file_is_refused(hdf5: Any) -> None:
-    path = hdf5(_pixels())
+    path = hdf5(published.pixels())
     written = path.read_bytes()
     for place in (40, 89, 900, 1700):
         path.write_bytes(written[:place] + b"\xff\xff\xff" + written[place + 3 :])

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from tests.trainables.data.readers import published
-from tests.trainables.data.readers.published import LAYOUTS, jpeg, write
+from tests.trainables.data.readers.published import EACH, LAYOUTS, jpeg, write
 from trainables.data import SPLITS, open_dataset
 from trainables.data.readers import Found, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
-EACH = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
 #: A list in JSONL of each dataset.
 LISTS = {
     "mmimdb": published.mmimdb_lists,
