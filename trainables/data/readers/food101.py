@@ -56,6 +56,14 @@ class Food101(Reader):
     name = "food101"
     description = "UPMC Food-101 with titles or whole texts, or as mmbt, MoPE and others prepare it"
 
+    rank = -1  # its folders also have tables or pictures
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether there are pictures of two splits and their titles or texts."""
+        texts = (*(f"{each}/train_titles.csv" for each in ("texts", "text")), "texts_txt", "text.json")
+        pictures = path / "images" / "train"
+        return pictures.is_dir() and any((path / each).exists() for each in texts)
+
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the dishes of the first layout that is there; lists come before what they are made from."""
         folder = folder_of(name, path)

@@ -75,6 +75,15 @@ class MMIMDb(Reader):
     name = "mmimdb"
     description = "MM-IMDB as it was published, as mmbt and MoPE prepare it, or its HDF5 file"
 
+    rank = -1  # its folders also have tables or pictures
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether there is the HDF5 file, or ``split.json`` beside the folders of descriptions."""
+        if path.name == HDF5 or (path / HDF5).is_file():
+            return True
+        described = (path / "dataset").is_dir() or ((path / "labels").is_dir() and (path / "images").is_dir())
+        return described and (path / "split.json").is_file()
+
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the films of the JSONL lists, else of ``split.json``, else of the HDF5 file."""
         if path.is_file() and path.suffix in (".hdf5", ".h5"):

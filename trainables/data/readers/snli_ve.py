@@ -57,6 +57,12 @@ class SNLIVE(Reader):
     name = "snli_ve"
     description = "SNLI-VE as it is generated, or as MoPE and mmbt name its files"
 
+    rank = -1  # its folders also have tables or pictures
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether there are the lists that SNLI-VE's generator writes."""
+        return (path / "snli_ve_train.jsonl").is_file()
+
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the pairs; the modality text is the hypothesis, ``sentence2``."""
         folder = folder_of(name, path)

@@ -13,6 +13,7 @@ from tests.trainables.data.readers import published
 from tests.trainables.data.readers.published import EACH, LAYOUTS, jpeg, write
 from trainables.data import SPLITS, open_dataset
 from trainables.data.readers import Found, read_path
+from trainables.data.readers.finding import readers_of
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -74,6 +75,23 @@ def test_an_opened_dataset_has_all_splits_and_the_pictures(tmp_path: Path, name:
         assert len(dataset.labels(split)) == dataset.count(split) > 0
     assert sorted(pictures) == sorted(map(jpeg, range(12)))
     assert {*pictures[-3:]} == {*map(jpeg, (9, 10, 11))}
+
+
+#: Layouts that are like nothing else.
+UNMISTAKABLE = {
+    "mmimdb": ("published", "labels and images"),
+    "food101": ("kaggle", "texts", "missing_aware_prompts"),
+    "snli_ve": ("generated", "other key"),
+}
+
+
+@pytest.mark.parametrize(("name", "layout"), EACH)
+def test_layouts_that_are_like_nothing_else_need_no_name(tmp_path: Path, name: str, layout: str) -> None:
+    folder = write(tmp_path, LAYOUTS[name][layout]())
+    known = layout in UNMISTAKABLE[name]
+    assert ([reader.name for reader in readers_of(folder)] == [name]) is known
+    if known:
+        assert read_path(str(folder), ReadingSettings()).format == name
 
 
 @pytest.mark.parametrize("name", LISTS)
