@@ -6,7 +6,9 @@ import importlib
 import io
 import itertools
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,40 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search import SearchConfig, run_search
+from search import SearchConfig, cli, run_search
+from search.result import SearchResult
 from search.setup import look_up, set_up
+from tests.feature_sets import EXPERTS, SIZES, mmsa, mult, write_msrvtt, write_pickle
 from tests.search.on_ray import ray_in
 from tests.trainables.data.readers import published
+from trainables.towers import load_tower, resolve_encoder
 
 Asked = Callable[[str], SearchConfig]
 
 PAPERS = ("pmf", "mope", "wander")
-DATASETS = {"mmimdb": published.mmimdb, "food101": published.food101_lists, "snli_ve": published.snli_ve}
-TASKS = {"mmimdb": "multilabel", "food101": "classification", "snli_ve": "classification"}
+#: For each dataset, a function that writes a small one into a folder and returns the path that is named.
+DATASETS: dict[str, Callable[[Path], Path]] = {
+    "mmimdb": lambda folder: published.write(folder, published.mmimdb()),
+    "food101": lambda folder: published.write(folder, published.food101_lists()),
+    "snli_ve": lambda folder: published.write(folder, published.snli_ve()),
+    "mosi": lambda folder: write_pickle(folder / "aligned_50.pkl", mmsa()),
+    "mosei": lambda folder: write_pickle(folder / "mosei_senti_data.pkl", mult()),
+    "iemocap": lambda folder: write_pickle(folder / "iemocap_data.pkl", mult("emotions")),
+    "msrvtt": write_msrvtt,
+}
+#: Task of each, and a metric that the papers report.
+TASKS = {
+    "mmimdb": ("multilabel", "macro_f1"),
+    "food101": ("classification", "accuracy"),
+    "snli_ve": ("classification", "accuracy"),
+    "mosi": ("regression", "acc7"),
+    "mosei": ("regression", "mae"),
+    "iemocap": ("multilabel", "tag_accuracy"),
+    "msrvtt": ("retrieval", "reverse_r_at_5"),
+}
+PICTURES = {"text", "image"}
+#: Modalities of each that is a set of features; the others have texts and pictures.
+FEATURES = {"mosi": {*SIZES}, "mosei": {*SIZES}, "iemocap": {*SIZES}, "msrvtt": {"caption", *EXPERTS}}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +85,11 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, tiny_encoders: dict[str, 
             for file in tiny_encoders["bert"].glob("*token*"):
                 shutil.copy(file, folder / name)
     paths = {name: str(folder / name) for name in models}
+    for modality, size in {**SIZES, **EXPERTS}.items():
+        source = f"features:dim={size},width=32,depth=3,heads=4,max_length=30"
+        tower = load_tower(resolve_encoder(modality, source, kind="features"))
+        tower.model.save_pretrained(folder / "hosts" / modality)
+        paths[f"{modality}=HOST_FOLDER/{modality}"] = f"{modality}={folder}/hosts/{modality}"
     return {
         **paths,
         "gpt2": str(tiny_encoders["gpt2"]),
@@ -70,10 +101,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, tiny_encoders: dict[str, 
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The addresses of small datasets, by those in the commands."""
     folder = tmp_path_factory.mktemp("datasets")
-    return {
-        f"{name}:FOLDER": f"{name}:{published.write(folder / name, files())}"
-        for name, files in DATASETS.items()
-    }
+    return {f"{name}:FOLDER": f"{name}:{write(folder / name)}" for name, write in DATASETS.items()}
 
 
 def _commands(dataset: str) -> Iterator[list[str]]:
@@ -98,8 +126,8 @@ def test_each_experiments_settings_fit_the_dataset(
 ) -> None:
     for command in [commands[0] for commands in _commands(dataset) if commands]:
         found = look_up(asked(_small(command, {**datasets, **encoders})))
-        assert found.backend.task.name == TASKS[dataset]
-        assert set(found.backend.encoders) <= {"text", "image"}
+        assert found.backend.task.name == TASKS[dataset][0]
+        assert set(found.backend.encoders) <= FEATURES.get(dataset, PICTURES)
 
 
 @pytest.mark.full
@@ -117,19 +145,30 @@ def test_each_command_is_set_up_as_far_as_its_first_trial(
 @pytest.mark.full
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_command_ends_with_a_front(
-    asked: Asked,
     datasets: dict[str, str],
     encoders: dict[str, str],
     dataset: str,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     ray_address: str,
     empty_store: Path,
 ) -> None:
-    command = next(each for each in itertools.chain(*_commands(dataset)) if "--method pmf " in each)
-    config = asked(_small(command, {**datasets, **encoders}))
-    config = config.replace(epochs=1, batch_size=4, target="cpu", tracking_uri="sqlite:///mlflow.db")
-    with ray_in(tmp_path, ray_address, empty_store):
-        result = run_search(config, console=Console(file=io.StringIO()))
+    results: list[SearchResult] = []
+
+    def searched(*arguments: Any, **options: Any) -> SearchResult:
+        results.append(run_search(*arguments, **options))
+        return results[0]
+
+    monkeypatch.setattr("search.api.run_search", searched)
+    every = list(itertools.chain(*_commands(dataset)))
+    method = "--method wander " if dataset in FEATURES else "--method pmf "
+    command = _small(next((each for each in every if method in each), every[0]), {**datasets, **encoders})
+    options = "--seeds 1 --epochs 1 --batch-size 4 --target cpu --tracking-uri sqlite:///mlflow.db"
+    monkeypatch.setattr(sys, "argv", shlex.split(f"{command} {options}")[1:])
+    with ray_in(tmp_path, ray_address, empty_store), pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    (result,) = results
     assert not result.failed
     (member,) = result.front
-    assert f"test_{'macro_f1' if dataset == 'mmimdb' else 'accuracy'}" in member
+    assert f"test_{TASKS[dataset][1]}" in member

@@ -57,7 +57,7 @@ class Split:
         found = self[key]
         if not isinstance(found, np.ndarray):
             what = f"a {type(found).__name__}"
-        elif found.ndim == 3 and found.dtype.kind in "fiu":
+        elif found.ndim == 3 and all(found.shape[1:]) and found.dtype.kind in "fiu":
             return found
         else:
             what = f"an array of {found.dtype} of shape {found.shape}"
@@ -84,7 +84,7 @@ class Split:
         ]
 
 
-def read_splits(
+def read_parts(
     name: str, path: Path, labels: Callable[[Split], Mapping[str, pa.Array]]
 ) -> tuple[dict[str, SequencePart], list[str]]:
     """Return the rows of a pickle by split, and what the user should know, a sentence each.
@@ -143,6 +143,12 @@ def _part(
             f"{split.where}: 'text_bert' has masks of shape {mask['text'].shape}, and 'text' has the shape "
             f"{arrays['text'].shape}"
         )
+    for modality, ends in lengths.items():
+        if len(ends) and ends.max() > arrays[modality].shape[1]:
+            raise UserError(
+                f"{split.where}: '{modality}_lengths' has {ends.max():,}, and '{modality}' has the shape "
+                f"{arrays[modality].shape}"
+            )
     sequences, replaced = unpadded(arrays, lengths, mask)
     return SequencePart(split.path, split.name, pa.record_batch(columns), sequences, words), replaced
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_splits
+from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_parts
 from trainables.data.readers.base import Found, Reader, register_reader
 from trainables.data.readers.hdf5 import open_hdf5
 from trainables.data.readers.pickles import as_text, read_npy
-from trainables.data.readers.sequences import sequence_column, sequence_type, without_padding
+from trainables.data.readers.sequences import file_hash, sequence_column, sequence_type, without_padding
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -53,7 +53,7 @@ class Iemocap(Reader):
 
 
 def _pickle(name: str, path: Path) -> Found:
-    parts, notes = read_splits(name, path, lambda split: {"labels": _yes_or_no(split)})
+    parts, notes = read_parts(name, path, lambda split: {"labels": _yes_or_no(split)})
     said = {
         "paretofuse.modalities": modalities_said(MODALITIES),
         "paretofuse.label": "labels",
@@ -86,8 +86,8 @@ def _folder(name: str, folder: Path, fold: str) -> Found:
     parts = {}
     for split, short in _SPLITS.items():
         target = folder / "target" / fold
-        labels, names = (read_npy(name, target / f"{short}_{what}.npy") for what in ("label", "int2name"))
-        keys = [as_text(key) for key in names.ravel().tolist()]
+        labels = read_npy(name, target / f"{short}_label.npy")
+        keys = [as_text(key) for key in read_npy(name, target / f"{short}_int2name.npy").ravel().tolist()]
         where = f"dataset '{name}': {target / f'{short}_label.npy'}"
         if labels.shape != (len(keys), _CLASSES) or labels.dtype.kind not in "fiub":
             raise UserError(
@@ -153,8 +153,7 @@ class UtterancePart:
         """A hash of the files, the utterances and their labels."""
         digest = hashlib.sha256(json.dumps([*self.keys, *self.labels.tolist()]).encode())
         for path in self.files.values():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(file_hash(path))
         return digest.digest()
 
     def count(self) -> int:

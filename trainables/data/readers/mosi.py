@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_splits
+from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_parts
 from trainables.data.readers.base import Found, Reader, register_reader
 from trainables.data.readers.published import sizes_note
 from trainables.reading_settings import ReadingSettings
@@ -32,7 +32,7 @@ class Mosi(Reader):
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the pickle."""
         path = pickle_of(name, path)
-        parts, notes = read_splits(name, path, _columns)
+        parts, notes = read_parts(name, path, _columns)
         counts = {split: part.count() for split, part in parts.items()}
         said = {
             "paretofuse.modalities": modalities_said(MODALITIES),

@@ -10,6 +10,7 @@ import math
 import mmap
 import pickle
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,10 @@ def read_npy(name: str, path: Path) -> np.ndarray:
             if kind.hasobject:
                 return np.asarray(_load(file, where))
             file.seek(0)
-            return np.asarray(np.load(file, allow_pickle=False))
+            found = np.asarray(np.load(file, allow_pickle=False))
+            if found.dtype.kind == "U":
+                _items(found.tobytes(), found.dtype)
+            return found
     except FileNotFoundError as error:
         raise UserError(f"dataset '{name}': has no {path}") from error
     except UserError:
@@ -140,7 +144,7 @@ class _Array(np.ndarray):
         if kind.value.hasobject:
             size, content = len(content), list(content)
         else:
-            content = _bytes(content)
+            content = _items(content, kind.value)
             size = len(content) / kind.value.itemsize
         if size != math.prod(shape := _sizes(shape)):
             raise ValueError("another size than the shape says")
@@ -148,11 +152,19 @@ class _Array(np.ndarray):
         super().__setstate__(checked)
 
 
-def _bytes(content: Any) -> bytes:
-    """Return bytes, which Python 2 may have written as a text."""
-    if isinstance(content, bytes):
-        return content  # not copied
-    return content.encode("latin-1") if isinstance(content, str) else bytes(memoryview(content))
+def _items(content: Any, kind: np.dtype) -> bytes:
+    """Return the bytes of an array's items, which Python 2 may have written as a text."""
+    if kind.hasobject:
+        raise ValueError("bytes are no objects")
+    if isinstance(content, str):
+        content = content.encode("latin-1")
+    if not isinstance(content, bytes | bytearray):
+        raise ValueError("items that are no bytes")
+    if kind.kind == "U":  # Python cannot make a text of what is no character
+        numbers = np.frombuffer(content, np.dtype("u4").newbyteorder(kind.byteorder))
+        if (numbers > sys.maxunicode).any():
+            raise ValueError("items that are no characters")
+    return bytes(content)
 
 
 def _sizes(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -174,17 +186,13 @@ def _reconstruct(*_: Any) -> _Array:
     return np.ndarray.__new__(_Array, 0, "b")
 
 
-def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    if kind.value.hasobject:
-        raise ValueError("bytes are no objects")
-    flat = np.frombuffer(_bytes(content), kind.value)
+def _from_buffer(content: Any, kind: _Type, shape: Any, order: Any) -> np.ndarray:
+    flat = np.frombuffer(_items(content, kind.value), kind.value)
     return flat.reshape(_sizes(shape), order="F" if order == "F" else "C")
 
 
 def _scalar(kind: _Type, content: Any) -> Any:
-    if kind.value.hasobject:
-        raise ValueError("bytes are no object")
-    return np.frombuffer(_bytes(content), kind.value, 1)[0]
+    return np.frombuffer(_items(content, kind.value), kind.value, 1)[0]
 
 
 def _encode(text: Any, encoding: Any) -> bytes:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 _AT_ONCE = 256  # rows whose numbers are looked at together
+
+
+def file_hash(path: Path) -> bytes:
+    """Return a hash of a file's content, which is read once for all parts that it has."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_hash(path: Path, size: int, changed: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def sequence_type(size: int) -> pa.DataType:
@@ -27,12 +39,9 @@ def sequence_column(rows: Sequence[np.ndarray | None], size: int) -> pa.Array:
         size: The numbers of a vector.
     """
     there = [row for row in rows if row is not None]
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # numbers that are not finite are refused with their row
-        numbers = np.concatenate(
-            [np.zeros((0, size), np.float32), *there], dtype=np.float32, casting="same_kind"
-        )
+    # Numbers that are not finite are refused where rows are read
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.concatenate([np.zeros((0, size)), *there], dtype=np.float32, casting="same_kind")
     lengths = [0 if row is None else len(row) for row in rows]
     return pa.ListArray.from_arrays(
         pa.array(np.cumsum([0, *lengths]), pa.int32()),
@@ -154,9 +163,7 @@ class SequencePart:
     @cached_property
     def fingerprint(self) -> bytes:
         """A hash of the file, and of which rows of it these are."""
-        with self.path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        return hashlib.sha256(content + self.split.encode()).digest()
+        return hashlib.sha256(file_hash(self.path) + self.split.encode()).digest()
 
     def count(self) -> int:
         """Return the number of rows."""

@@ -95,9 +95,10 @@ def test_numbers_that_are_minus_infinity_or_none_count_as_zero(tmp_path: Path) -
 
 def test_other_columns_may_be_chosen(tmp_path: Path) -> None:
     name = f"mosi:{write_pickle(tmp_path / 'aligned_50.pkl', mmsa())}"
-    reading = ReadingSettings(columns="text:text=raw_text,audio=audio,label=annotations")
+    reading = ReadingSettings(columns="text:text=raw_text,label=annotations")
     dataset = open_dataset(name, TaskSettings(task="classification"), reading)
-    assert {m: where.kind for m, where in dataset.modalities.items()} == {"text": "text", "audio": "features"}
+    kinds = {modality: where.kind for modality, where in dataset.modalities.items()}
+    assert kinds == {"text": "text", "audio": "features", "vision": "features"}
     assert cells(dataset, "text")[3] == "film 3 of train très bon"
     assert dataset.task.to_dict()["classes"] == ["Negative", "Positive"]
 
@@ -161,6 +162,7 @@ def _with(split: str, key: str, change: Callable[[Any], Any]) -> Callable[[dict[
             _with("test", "annotations", lambda a: np.array([*a[1:], 3], object)),
             "test has values of another type than expected",
         ),
+        (_with("test", "audio", lambda a: a[..., :0]), "'audio' is an array of float32 of shape (6, 6, 0)"),
         (_with("test", "id", lambda a: 3), "test has values of another type than expected"),
     ],
 )
@@ -180,6 +182,16 @@ def test_what_is_not_of_the_layout_is_refused(
 def test_another_pickle_is_refused(tmp_path: Path, content: Any) -> None:
     path = write_pickle(tmp_path / "other.pkl", content)
     with pytest.raises(UserError, match=r"is no dictionary with|has no dictionary train"):
+        open_dataset(f"mosi:{path}")
+
+
+def test_lengths_are_no_longer_than_the_sequences(tmp_path: Path) -> None:
+    content = mmsa(aligned=False)
+    content["test"]["audio_lengths"][3] = 30
+    path = write_pickle(tmp_path / "unaligned_50.pkl", content)
+    with pytest.raises(
+        UserError, match=r"test: 'audio_lengths' has 30, and 'audio' has the shape \(6, 24, 5\)"
+    ):
         open_dataset(f"mosi:{path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
@@ -144,6 +145,7 @@ _NUMBERS = (3, "<", None, None, None, -1, -1, 0)
         _array((-1, -1), "f8", _NUMBERS, b"x" * 8),
         _array((2,), "O8", (3, "|", None, None, None, -1, -1, 63), b"x" * 16),
         _array((1,), "V8", (3, "|", None, None, None, 8, 1, 63), b"x" * 8),
+        _array((1,), "U1", (3, "<", None, None, None, 4, 4, 0), b"\xff\xff\xff\x7f"),  # no character
         pickle.dumps(Call(np.dtype, "f8,O")),
         pickle.dumps(Call(np.ndarray, (2**40,))),
     ],
@@ -172,6 +174,13 @@ def test_npy_files_that_cannot_be_read(tmp_path: Path) -> None:
     np.save(path, np.array([Call(os.system, "touch harmed")], object), allow_pickle=True)
     with pytest.raises(UserError, match=r"a.npy holds posix.system; only arrays"):
         read_npy("toy", path)
-    path.write_bytes(b"\x93NUMPY")
-    with pytest.raises(UserError, match=r"a.npy is not a \.npy file that can be read"):
-        read_npy("toy", path)
+    for content in (b"\x93NUMPY", _npy(np.full(2, 0x7FFFFFFF, "i4").view("U1"))):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a.npy is not a \.npy file that can be read"):
+            read_npy("toy", path)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
