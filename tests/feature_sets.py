@@ -54,11 +54,11 @@ def mult(labels: str = "sentiment") -> dict[str, dict[str, Any]]:
     Args:
         labels: ``sentiment`` or ``emotions``.
     """
+    draw = np.random.default_rng(1)
     splits = {}
     for split, content in mmsa().items():
         count = len(content["id"])
         there = np.arange(STEPS) >= STEPS - (3 + np.arange(count) % 3)[:, None]
-        draw = np.random.default_rng(1)
         splits[split] = {
             m: (draw.normal(size=(count, STEPS, size)) * there[..., None]).astype(np.float32)
             for m, size in SIZES.items()
@@ -67,7 +67,9 @@ def mult(labels: str = "sentiment") -> dict[str, dict[str, Any]]:
             splits[split]["labels"] = content["regression_labels"][:, None, None]
             splits[split]["id"] = np.array([[f"{split}{i}".encode(), b"0.5", b"3"] for i in range(count)])
         else:
-            answers = np.array([[i % 2, i % 3 == 0, 0, i % 5 == 0] for i in range(count)]).astype(int)
+            answers = np.array([[i % 2, i % 3 == 0, i % 4 == 1, i % 5 == 0] for i in range(count)]).astype(
+                int
+            )
             splits[split]["labels"] = np.eye(2)[answers]
     return splits
 

@@ -101,7 +101,9 @@ def _folder(name: str, folder: Path, fold: str) -> Found:
                     f"dataset '{name}': {files[modality]} lacks {len(lost):,} of {len(keys):,} utterances of "
                     f"{target.name}/{short}_int2name.npy, the first is {lost[0]}"
                 )
-        parts[split] = [UtterancePart(name, short, files, sizes, keys, labels.argmax(axis=1))]
+        parts[split] = [
+            UtterancePart(name, f"target/{fold}/{short}", files, sizes, keys, labels.argmax(axis=1))
+        ]
     said = {
         "paretofuse.modalities": modalities_said(MODALITIES),
         "paretofuse.task": "classification",

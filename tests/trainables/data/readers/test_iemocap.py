@@ -51,7 +51,7 @@ def test_mmin_has_one_of_four_classes(tmp_path: Path) -> None:
         assert [cell.shape for cell in found] == [(3 + i % 3, size) for i in range(6)]
         with h5py.File(tmp_path / f"{file}.h5") as stored:
             np.testing.assert_array_equal(found[4], stored["Ses01F_tst_4"][:4])
-    assert dataset.rows.words("train", [7]) == ["trn Ses01F_trn_7"]
+    assert dataset.rows.words("train", [7]) == ["target/1/trn Ses01F_trn_7"]
     assert dataset.notes == (f"fold 1 of 2; iemocap:{tmp_path}/target/NUMBER takes another",)
 
 
@@ -66,7 +66,7 @@ def test_names_of_a_fixed_length_are_read_too(tmp_path: Path) -> None:
     folder = write_mmin(tmp_path)
     path = folder / "target" / "1" / "trn_int2name.npy"
     np.save(path, np.load(path, allow_pickle=True).astype("S").ravel())
-    assert open_dataset(f"iemocap:{folder}").rows.words("train", [0]) == ["trn Ses01F_trn_0"]
+    assert open_dataset(f"iemocap:{folder}").rows.words("train", [0]) == ["target/1/trn Ses01F_trn_0"]
 
 
 @pytest.mark.parametrize("file", ["A/comparE.h5", "target/1/val_label.npy", "target/1/tst_int2name.npy"])
