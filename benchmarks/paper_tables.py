@@ -38,8 +38,8 @@ PAPERS = ("pmf", "mope", "wander")
 _INTRODUCTION = """
 This section is written by `python benchmarks/paper_tables.py --write`. With `--list` it prints all commands
 in full. Here, words in capitals stand for options. Each paper's first table says for which, and ROW stands
-for what a table's row adds. The figures are the papers'. FOLDER is the path of a dataset in one of the layouts in which
-it is published ([data.md](data.md#the-papers-datasets)).
+for what a table's row adds. The figures are the papers'. FOLDER is the path of a dataset in one of the
+layouts in which it is published ([data.md](data.md#the-papers-datasets)).
 """
 
 

@@ -23,6 +23,8 @@ from trainables.errors import UserError
 #: The modalities, in the order in which MulT and Wander take them.
 MODALITIES = ("text", "audio", "vision")
 
+_SHOWN = 8  # files that a message names
+
 
 @dataclass(frozen=True)
 class Split:
@@ -153,8 +155,13 @@ def _part(
     return SequencePart(split.path, split.name, pa.record_batch(columns), sequences, words), replaced
 
 
-def pickle_of(name: str, path: Path) -> Path:
+def pickle_of(name: str, path: Path, *others: str) -> Path:
     """Return the only pickle of a folder, or of its folder ``Processed``; or the file that is given.
+
+    Args:
+        name: The dataset's name in error messages.
+        path: The folder or file.
+        others: What else the folder could have had instead.
 
     Raises:
         UserError: If it has none or several.
@@ -163,7 +170,9 @@ def pickle_of(name: str, path: Path) -> Path:
         return path
     there = sorted([*path.glob("*.pkl"), *path.glob("Processed/*.pkl")])
     if not there:
-        raise UserError(f"dataset '{name}': {path} has no .pkl file, and no Processed/ that has one")
+        wanted = either(["*.pkl", "Processed/*.pkl", *others])
+        found = ", ".join(sorted(each.name for each in path.iterdir())[:_SHOWN]) or "nothing"
+        raise UserError(f"dataset '{name}': {path} has no {wanted}; it has {found}")
     if len(there) > 1:
         which = ", ".join(str(each.relative_to(path)) for each in there)
         raise UserError(f"dataset '{name}': {path} has several pickles ({which}); give the path of one")

@@ -49,7 +49,7 @@ class Iemocap(Reader):
             return _folder(name, path.parent.parent, path.name)
         if path.is_dir() and (path / "target").is_dir():
             return _folder(name, path, _FOLD)
-        return _pickle(name, pickle_of(name, path))
+        return _pickle(name, pickle_of(name, path, "target/"))
 
 
 def _pickle(name: str, path: Path) -> Found:

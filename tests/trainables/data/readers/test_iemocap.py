@@ -107,7 +107,7 @@ def test_labels_and_names_belong_together(tmp_path: Path) -> None:
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no \.pkl file"):
+    with pytest.raises(UserError, match=r"has no \*\.pkl, Processed/\*\.pkl or target/; it has nothing"):
         open_dataset(f"iemocap:{tmp_path}")
 
 

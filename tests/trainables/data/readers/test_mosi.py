@@ -118,7 +118,10 @@ def test_a_folder_with_one_pickle(tmp_path: Path, inside: str) -> None:
 
 
 def test_a_folder_without_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no \.pkl file, and no Processed/ that has one"):
+    with pytest.raises(UserError, match=r"has no \*\.pkl or Processed/\*\.pkl; it has nothing"):
+        open_dataset(f"mosi:{tmp_path}")
+    (tmp_path / "label.csv").touch()
+    with pytest.raises(UserError, match=r"it has label\.csv"):
         open_dataset(f"mosi:{tmp_path}")
 
 
