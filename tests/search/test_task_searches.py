@@ -138,7 +138,7 @@ def test_without_labels_of_the_test_split(place, squares, tiny_encoders, capsys)
     tables["validation"] = tables["validation"].drop_columns("label").append_column("label", [labels])
     result, said = searched_in(place, tables, tiny_encoders, "hidden", robustness=True)
     assert "labels: validation: 1 of 12 rows are of a class that train lacks ('gold')" in said
-    assert "labels: test: not scored, its rows have no labels" in said
+    assert "; test: not scored, its rows have no labels" in said
     assert "probe, a linear model" in said
     assert result.trials == 2
     assert not result.failed

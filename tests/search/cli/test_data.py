@@ -137,3 +137,41 @@ def test_features_alone_have_no_sheet(call, workplace: Path) -> None:
     code, _, err = call(str(folder), "--plot", "sheet.png")
     assert code == 2
     assert err.endswith("has neither pictures nor texts\n")
+
+
+def test_a_table_with_pictures_beside_it(call, squares: Path, tiny: tuple[str, ...], workplace: Path) -> None:
+    """Columns are found, files are read, and splits are made in which each picture has one side."""
+    (workplace / "pictures").mkdir()
+    lines = ["file;caption;genre"]
+    for number, row in enumerate(pq.read_table(squares / "train.parquet").to_pylist()):
+        (workplace / "pictures" / f"{number}.png").write_bytes(row["image"])
+        lines += [
+            f"{number}.png;{row['label']} {number}, said {time} times;{row['label']}" for time in range(5)
+        ]
+    (workplace / "my.csv").write_text("\n".join(lines))
+    code, out, _ = call("my.csv", *tiny, "--validation-fraction", "0.2", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["format"], document["files"]) == ("csv", {"my.csv": 240})
+    assert {name: found["column"] for name, found in document["modalities"].items()} == {
+        "text": "caption",
+        "image": "file",
+    }
+    assert document["rows"] == {"train": 145, "validation": 50, "test": 45}
+    assert document["modalities"]["image"]["across"] == {
+        "validation": {"train": 0},
+        "test": {"train": 0, "validation": 0},
+    }
+    assert any(
+        "(50 and 45 of 240, in groups of equal pictures or texts)" in note for note in document["notes"]
+    )
+    assert document["labels"]["counts"]["test"] == {"blue": 15, "green": 15, "red": 15}
+
+
+def test_validation_by_another_name(call, squares: Path, tiny: tuple[str, ...], workplace: Path) -> None:
+    folder = shutil.copytree(squares, workplace / "some")
+    (folder / "validation.parquet").rename(folder / "val.parquet")
+    code, out, _ = call(str(folder), *tiny)
+    assert code == 0
+    assert "val.parquet (12)" in out
+    assert "became" not in out
