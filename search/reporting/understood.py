@@ -84,8 +84,7 @@ def _on_column(name: str, column: Column) -> Iterator[str]:
     elif column.kind == "audio" and sizes:
         yield f"seconds: {_percentiles(sizes['seconds'])}"
     elif column.kind == "features" and sizes:
-        yield f"vectors: {_percentiles(sizes['vectors'])}"
-        yield f"numbers of a vector: {_percentiles(sizes['numbers'])}"
+        yield f"vectors of {sizes['numbers']['50']:.0f} numbers: {_percentiles(sizes['vectors'])}"
     if column.side is not None:
         yield f"a search makes squares of {column.side} pixels of them"
     if column.tokens is not None:

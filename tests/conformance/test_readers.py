@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from huggingface_hub import constants
+from rich.console import Console
 
+from search.reporting.understood import print_understood
 from tests import feature_sets as sets
 from tests.table_files import write_table_file
 from tests.trainables.data.readers import published
@@ -19,8 +23,10 @@ from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.cells import digest
 from trainables.data.readers import READERS, Part, read_path, split_address
 from trainables.data.readers.finding import readers_of
+from trainables.data.understood import understand
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.towers import EncoderSource
 
 TABLES = ("mine.csv", "mine.jsonl", "mine.parquet", "mine.arrow")
 #: A layout that takes seconds, because another process looks at the file first.
@@ -110,6 +116,25 @@ def test_it_is_the_same_dataset_every_time(address: str, tmp_path: Path) -> None
     first, second = open_dataset(address), open_dataset(address)
     assert first.fingerprint == second.fingerprint
     assert _contents(first) == _contents(second)
+
+
+def test_what_is_understood_of_it_can_be_shown(address: str) -> None:
+    dataset = open_dataset(address)
+    found = understand(dataset, _no_encoder)
+    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert document["rows"] == {split: dataset.count(split) for split in SPLITS}
+    assert sum(document["files"].values()) >= sum(document["rows"].values())
+    for modality, column in document["modalities"].items():
+        assert column["distinct"] > 0, modality
+        assert bool(column["sizes"]) == (column["kind"] != "text"), modality
+    page = io.StringIO()
+    print_understood(found, Console(file=page, width=80, highlight=False))
+    assert max(map(len, page.getvalue().splitlines()[1:])) <= 80
+    assert dataset.format in page.getvalue()
+
+
+def _no_encoder(modality: str) -> EncoderSource:
+    raise UserError(f"no encoder of {modality}")
 
 
 def test_a_damaged_file_is_refused_or_changes_the_fingerprint(

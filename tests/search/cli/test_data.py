@@ -133,7 +133,7 @@ def test_features_alone_have_no_sheet(call, workplace: Path) -> None:
     content = pa.table({"features": [[1.0], [2.0]], "label": ["a", "b"]})
     for split in ("train", "validation", "test"):
         pq.write_table(content, folder / f"{split}.parquet")
-    assert "vectors: 1 in nearly all" in call(str(folder))[1]
+    assert "vectors of 1 numbers: 1 in nearly all" in call(str(folder))[1]
     code, _, err = call(str(folder), "--plot", "sheet.png")
     assert code == 2
     assert err.endswith("has neither pictures nor texts\n")
