@@ -85,7 +85,7 @@ def write_folds(folder: Path, folds: int, name: str = "openclipart") -> list[Pat
     for tested in range(folds):
         names = np.array(split_of_folds(folds, tested))[fold]
         parts = {split: rows.filter(pa.array(names == split)) for split in SPLITS}
-        written.append(_write(folder / f"{name}-{key}-{tested}", parts, dataset.rows.metadata))
+        written.append(_write(folder / f"{name}-{key}-{tested}", parts, dataset.metadata))
     return written
 
 
@@ -115,7 +115,7 @@ def matched_folds(folders: Sequence[Path]) -> list[Path]:
         dataset = matched_dataset(open_dataset(str(folder)), k=1, seed=0)
         columns = ["text", "image", "label"]
         parts = {s: pa.Table.from_batches(list(dataset.batches(s, columns))) for s in SPLITS}
-        written.append(_write(folder.with_name(f"match-{folder.name}"), parts, dataset.rows.metadata))
+        written.append(_write(folder.with_name(f"match-{folder.name}"), parts, dataset.metadata))
     return written
 
 

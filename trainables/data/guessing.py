@@ -82,8 +82,8 @@ class Columns:
 def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool) -> Columns:
     """Return the columns that the user names, else those that the dataset names, else those found by name.
 
-    Modalities that the user names stand in the place of all that the dataset names. Where the dataset names
-    none, those of other kinds are still found.
+    Modalities that the user names stand beside those that the dataset names, and in the place of those with
+    the same name or column. Where the dataset names none, those of other kinds are still found.
 
     A column with the name of a kind is a modality, and the column ``label`` has the labels. Else there must
     be one column with a usual name; columns of files may also be found by their cells.
@@ -100,8 +100,13 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
     parts, metadata = [part for each in found.parts.values() for part in each], found.metadata
     schema = parts[0].schema
     declared = from_json(name, metadata, "paretofuse.modalities") or {}
-    by_user = from_json(name, said, "paretofuse.modalities") or {}
-    modalities = modalities_of(name, schema, by_user or declared)
+    by_user = modalities_of(name, schema, from_json(name, said, "paretofuse.modalities") or {})
+    claimed = {modality.column for modality in by_user.values()}
+    modalities = {
+        modality: by_user.get(modality, where)
+        for modality, where in modalities_of(name, schema, declared).items()
+        if modality in by_user or where.column not in claimed
+    } | by_user
     label = said.get("paretofuse.label", metadata.get("paretofuse.label"))
     label = None if label is None or not labeled else column_named(name, schema, label)
     if label is None and labeled and LABEL in schema.names:
