@@ -26,7 +26,7 @@ def preparing(dataset: Dataset, console: Console, doing: str = "preparing") -> I
         TextColumn("rows"),
         TimeRemainingColumn(),
     )
-    # Without a terminal, rich would leave an empty line
+    # Elsewhere it would leave an empty line
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{doing} '{dataset.name}'", total=rows)
         yield lambda split, done, _: bar.update(task, completed=before[split] + done)
