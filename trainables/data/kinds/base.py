@@ -219,6 +219,8 @@ def decoded(
                 return Decoded(decode(content), warned=lines)
             except UnreadableError as error:
                 return Decoded(blank, error.content)
+            except MemoryError:  # a damaged file may ask for any amount
+                return Decoded(blank, Unreadable("needs more memory than there is"))
 
     return pool.map(tried, contents)
 

@@ -49,13 +49,14 @@ def square(data: bytes, size: int, background: tuple[int, int, int]) -> np.ndarr
     """
     try:
         with PIL.Image.open(io.BytesIO(data)) as stored:
-            width, height = stored.size
-            large = width * height > _LARGE
+            large = stored.width * stored.height > _LARGE
             with _alone if large else contextlib.nullcontext():
-                if large:
-                    stored.draft(None, (2 * size, 2 * size))
+                width, height = stored.size
+                drafted = stored.draft(None, (2 * size, 2 * size)) if large else None
+                shrunk = round(width / drafted[1][2]) if drafted else 1
                 stored.load()
-                shrunk = round(width / stored.width)
+                if shrunk == 1:  # some formats have their size, and TIFF its orientation, only now
+                    width, height = stored.size
                 with contextlib.suppress(Exception):  # damaged EXIF data say nothing of an orientation
                     ImageOps.exif_transpose(stored, in_place=True)
                 # turned by a quarter, if it is

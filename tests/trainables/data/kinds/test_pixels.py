@@ -168,6 +168,16 @@ def test_orientation_is_that_of_the_exif_data() -> None:
     assert _off(square(encoded(picture, exif=exif), SIDE, WHITE), np.rot90(picture, -1)) == 0
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_tiff_file_turns_as_it_is_loaded(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, exif = noise(2 * SIDE, SIDE), Image.Exif()
+    exif[0x0112] = 6
+    if large:
+        monkeypatch.setattr(pixels, "_LARGE", 1)
+    turned = np.rot90(picture, -1)[SIDE // 2 : SIDE // 2 + SIDE]
+    assert _off(square(encoded(picture, "TIFF", exif=exif), SIDE, WHITE), turned) == 0
+
+
 @pytest.mark.parametrize(("orientation", "off"), [(1, 2), (6, 8)])
 def test_a_large_jpeg_is_decoded_in_a_smaller_size(
     orientation: int, off: int, monkeypatch: pytest.MonkeyPatch
