@@ -3,7 +3,8 @@
 Random pictures are written as JPEG files, and prepared from a folder of them and from one Parquet file, whose
 rows are one row group, as pandas writes it. Each is prepared in a process of its own with an empty cache. Its
 memory is compared with what it has at the moment before. The pictures that a single thread decodes in a
-second show what the rest costs. Linux only.
+second show what the rest costs; on a machine that does other work, only computing times can be compared.
+Linux only.
 
     python benchmarks/prepare_images.py [--rows 10000] [--side 500] [--out FILE]
 """
@@ -84,12 +85,12 @@ def measure(folder: Path, encoder: str, size: int) -> dict[str, float]:
 
 
 def alone(side: int, size: int) -> float:
-    """Return how many pictures a second one thread decodes."""
+    """Return how many pictures one thread decodes in a second of its computing time."""
     pictures = [picture(number, side) for number in range(_ALONE)]
-    start = time.perf_counter()
+    start = time.process_time()
     for content in pictures:
         square(content, size, (255, 255, 255))
-    return _ALONE / (time.perf_counter() - start)
+    return _ALONE / (time.process_time() - start)
 
 
 def _resident(name: str) -> int:
@@ -109,7 +110,7 @@ def main() -> None:
     args = parser.parse_args()
     found: dict[str, Any] = {**vars(args), "out": None, "cores": os.cpu_count()}
     found["alone"] = alone(args.side, args.image_size)
-    print(f"one thread decodes {found['alone']:.0f} pictures a second")
+    print(f"one thread decodes {found['alone']:.0f} pictures in a second of computing time")
     with tempfile.TemporaryDirectory() as scratch:
         layouts = write(Path(scratch), args.rows, args.side)
         for layout, folder in layouts.items():
@@ -118,10 +119,9 @@ def main() -> None:
                 row = process.submit(measure, folder, args.image_encoder, args.image_size).result()
             row["pictures_per_second"] = args.rows / row["seconds"]
             found[layout] = row
-            cores = row["cpu_seconds"] / row["seconds"]
             print(
                 f"{layout:8} {args.rows:,} pictures of {args.side} px: {row['seconds']:.1f} s, "
-                f"{row['pictures_per_second']:.0f} a second, on {cores:.1f} cores, "
+                f"{row['pictures_per_second']:.0f} a second, {row['cpu_seconds']:.1f} s of computing time, "
                 f"{row['memory'] / MIB:.0f} MiB beyond the start"
             )
     if args.out:
