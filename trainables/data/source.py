@@ -231,7 +231,8 @@ def open_found(
     delimited = settings.tag_delimiter is not None or "paretofuse.delimiter" in metadata
     if found.untyped and labeled and not delimited:  # "1,2" may be two tags
         typed, note = written_labels(found.parts, label)
-        found, notes = replace(found, parts=typed), [*notes, *([note] if note else [])]
+        found = replace(found, parts=typed)
+        notes += [note] if note else []
     if labeled:
         found = with_test_labels(found, label)
     parts = [part for each in found.parts.values() for part in each]
@@ -240,13 +241,8 @@ def open_found(
     where = f"dataset '{name}': column '{label}'"
     types = [(part.name, part.schema.field(label).type) for part in parts] if labeled else []
     stored = common_type(where, types)
-    files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
-    used = [*(modality.column for modality in modalities.values()), *([label] if labeled else [])]
-    rows: Rows = PartRows(found.parts, different_types(name, parts, used, {*files, label}))
-    paths = file_columns(parts, files)
-    if paths:
-        folders, said = located(name, parts, paths, found.folder)
-        rows, notes = FileRows(rows, folders), [*notes, *said]
+    rows, said = _rows_of(name, found, modalities, label if labeled else None)
+    notes += said
     column = label_column(name, rows, label, metadata, settings)
     if labeled and reading.bad_rows == "skip":
         rows, left_out = with_labels_only(rows, column)
@@ -273,3 +269,20 @@ def open_found(
         if not dataset.count(split):
             raise UserError(f"dataset '{name}': the {split} split has no rows")
     return dataset
+
+
+def _rows_of(
+    name: str, found: Found, modalities: Mapping[str, Modality], label: str | None
+) -> tuple[Rows, list[str]]:
+    """Return the rows of parts, with the bytes of the files that they name, and what the user should know."""
+    parts = [part for each in found.parts.values() for part in each]
+    columns = [modality.column for modality in modalities.values()]
+    files = {modality.column for modality in modalities.values() if KINDS[modality.kind].of_files}
+    labels = [] if label is None else [label]
+    types = different_types(name, parts, [*columns, *labels], mixed={*files, *labels})
+    rows = PartRows(found.parts, types)
+    paths = file_columns(parts, files)
+    if not paths:
+        return rows, []
+    folders, notes = located(name, parts, paths, found.folder)
+    return FileRows(rows, folders), notes
