@@ -51,6 +51,10 @@ _ENDINGS = {
     "image": _words("jpg jpeg jpe jfif png gif bmp webp tif tiff avif heic heif ppm pgm pbm jp2 tga ico"),
     "audio": _words("wav mp3 flac ogg oga opus m4a aac aif aiff wma amr"),
 }
+_OF_NO_TEXT = "|".join(sorted(_ENDINGS["image"] | _ENDINGS["audio"]))
+#: The name of a file, of one that has a text or of what no text is.
+_FILE_NAME = re.compile(rf"\S+\.(txt|json|xml|html?|csv|pdf|{_OF_NO_TEXT})", re.IGNORECASE)
+
 _BEGINNINGS = {
     "image": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
     "audio": (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3"),
@@ -118,6 +122,8 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
         kinds = {modality.kind for modality in modalities.values()}
         for kind in KINDS:
             column = None if kind in kinds else guess.modality(kind, taken)
+            if kind == "text" and column is not None:
+                guess.require_texts(column)
             if column is not None:
                 modalities[kind] = Modality(column, kind)
                 guessed[kind] = column
@@ -163,6 +169,20 @@ class _Guess:
         if kind in _OF_FILES:
             return self._only(kind, self._files(kind, free))
         return None
+
+    def require_texts(self, column: str) -> None:
+        """Check that a column has no names of files, which would be taken for texts.
+
+        Raises:
+            UserError: If most cells are names of files.
+        """
+        cells = self.sample(column)
+        names = [cell for cell in cells if isinstance(cell, str) and _FILE_NAME.fullmatch(cell.strip())]
+        if cells and len(names) >= _MOST * len(cells):
+            raise UserError(
+                f"dataset '{self.name}': column '{column}' has names of files such as '{names[0]}', and no "
+                f"texts; write the texts themselves, or say which column has them: --columns text=COLUMN"
+            )
 
     def label(self, taken: set[str]) -> str:
         """Return the column of labels."""

@@ -127,6 +127,11 @@ def test_what_the_user_says_holds(tmp_path: Path) -> None:
         ({"text": [1, 2, 3], "label": LABELS}, None, "column 'text' is int64; expected string"),
         ({"text": [["a"], ["b"], ["c"]], "label": LABELS}, None, "column 'text' is list<"),
         ({"captions": [["a"], ["b"], ["c"]], "label": LABELS}, None, "column 'captions' has lists of texts"),
+        (
+            {"text": ["a/1.txt", "a/2.txt", ""], "label": LABELS},
+            None,
+            "column 'text' has names of files such as",
+        ),
     ],
 )
 def test_what_is_in_doubt_is_refused(

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import ALL, Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_files
+from trainables.data.readers.naming import has_split_files, split_files, unread
 from trainables.data.readers.opening import read_text
 from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
 from trainables.errors import UserError
@@ -57,7 +57,8 @@ class Delimited(Reader):
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. All cells are texts; paths are relative to the file's folder."""
         files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
-        notes: list[str] = []
+        others = unread(path, _ENDINGS, files) if path.is_dir() else ()
+        notes = [*others]
         parts: dict[str, list[TablePart]] = {}
         for split, paths in files.items():
             for file in paths:

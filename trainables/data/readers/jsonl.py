@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import ALL, Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_files
+from trainables.data.readers.naming import has_split_files, split_files, unread
 from trainables.data.readers.opening import read_text
 from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
 from trainables.errors import UserError
@@ -35,8 +35,9 @@ class JsonLines(Reader):
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. Paths are relative to the file's folder."""
         files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
+        others = unread(path, _ENDINGS, files) if path.is_dir() else ()
         taken = columns_taken(settings.columns)
-        notes: list[str] = []
+        notes = [*others]
         parts: dict[str, list[TablePart]] = {}
         for split, paths in files.items():
             for file in paths:

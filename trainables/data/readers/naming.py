@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,13 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
             raise UserError(
                 f"{where}: {file.path.name} begins like a split's file and is none; rename or remove it"
             )
-    if not any(split_named(file.word) for file in files):
-        files = _below(folder, endings) or files
+    below = _below(folder, endings)
+    named = [file for file in files if split_named(file.word)]
+    if named and below:
+        raise UserError(
+            f"{where} has {named[0].path.name} and the folder {below[0].path.parent.name}; remove one of them"
+        )
+    files = files if named else below or files
     if not files:
         raise UserError(f"{where} has no file that ends in {' or '.join(endings)}")
     words = {file.word for file in files if split_named(file.word)}
@@ -104,6 +109,19 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
             )
         found[split] = _in_order(where, own)
     return {split: found[split] for split in (*SPLIT_NAMES, ALL) if split in found}
+
+
+def unread(folder: Path, endings: Collection[str], files: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """Return a sentence on the files of a folder that are of no split; nothing if there are none.
+
+    Args:
+        folder: The folder.
+        endings: The endings of the files' names.
+        files: What ``split_files`` returns.
+    """
+    read = {path for paths in files.values() for path in paths}
+    others = [file.path.name for file in _files(folder, endings) if file.path not in read]
+    return (f"of no split and not read: {_listed(others)}",) if others else ()
 
 
 def _files(folder: Path, endings: Collection[str]) -> list[_File]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from trainables.data.columns import DESCRIPTION, columns_taken
 from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
 from trainables.data.readers.features_of import class_names, features_of, with_names
-from trainables.data.readers.naming import has_files, has_split_files, split_files
+from trainables.data.readers.naming import has_files, has_split_files, split_files, unread
 from trainables.data.readers.opening import unreadable
 from trainables.data.readers.tables import by_split_column
 from trainables.data.splits import READ_BYTES
@@ -132,13 +132,14 @@ class Parquet(Reader):
         if folder is None:
             raise UserError(f"dataset '{name}': {path} has no Parquet file")
         files = {ALL: (path,)} if path.is_file() else split_files(name, folder, _ENDINGS)
+        others = () if path.is_file() else unread(folder, _ENDINGS, files)
         parts: dict[str, list[Part]] = {
             split: [ParquetPart(name, file) for file in paths] for split, paths in files.items()
         }
         described = described_by(name, [part for own in parts.values() for part in own])
         named = {split: [with_names(name, part) for part in own] for split, own in parts.items()}
         found, notes = by_split_column(name, named, columns_taken(settings.columns))
-        return Found(found, folder, described, notes)
+        return Found(found, folder, described, (*others, *notes))
 
 
 def described_by(name: str, parts: Sequence[Part]) -> dict[str, str]:
@@ -196,7 +197,6 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 def _folder(path: Path) -> Path | None:
     """Return the folder that has the files: the path, or the one in it where hubs have them."""
-    for folder in (path, path / _HUB):
-        if folder.is_dir() and (has_files(folder, _ENDINGS) or has_split_files(folder, _ENDINGS)):
-            return folder
-    return None
+    folders = [folder for folder in (path, path / _HUB) if folder.is_dir()]
+    named = [folder for folder in folders if has_split_files(folder, _ENDINGS)]
+    return next(iter(named or [folder for folder in folders if has_files(folder, _ENDINGS)]), None)

@@ -78,6 +78,7 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         (["train", "val", "validation"], "both of the validation split"),
         (["train", "validation", "validation-old"], "validation-old.parquet begins like a split's file"),
         (["train", "test_v2"], "test_v2.parquet begins like a split's file"),
+        (["train", "test/0000"], "has train.parquet and the folder test; remove one"),
         (["one", "two"], "has one.parquet, two.parquet; name one file"),
     ],
 )
@@ -101,6 +102,13 @@ def test_the_folder_of_a_hub(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# mine")
     assert READERS["parquet"].recognises(tmp_path)
     assert open_dataset(str(tmp_path)).count("validation") == 3
+
+
+def test_files_of_no_split_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "train", "val", "test", "vectors", "data/more")
+    assert found(tmp_path).notes == ("of no split and not read: vectors.parquet",)
+    write(tmp_path / "hub", "vectors", "data/train", "data/val", "data/test")
+    assert files(tmp_path / "hub")["train"] == ["data/train"]
 
 
 def test_a_single_file(tmp_path: Path) -> None:
