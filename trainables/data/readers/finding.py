@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from trainables.data.readers.base import READERS, Found, Reader
+from trainables.data.readers.base import ALL, READERS, Found, Reader
 from trainables.data.readers.opening import what_it_is
+from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -35,14 +36,15 @@ def read_path(name: str, settings: ReadingSettings) -> Found:
     if not is_there(name, settings):
         raise UserError(f"dataset '{name}': no such file or folder")
     try:
-        if wanted is not None:
-            return replace(READERS[wanted].read(name, path, settings), format=wanted)
-        reader = _recognised(name, path)
-        return replace(reader.read(name, path, settings), format=reader.name)
+        reader = _recognised(name, path) if wanted is None else READERS[wanted]
+        found = reader.read(name, path, settings)
     except OSError as error:
         raise UserError(
             f"dataset '{name}': {error.filename or path} cannot be read ({error.strerror})"
         ) from error
+    # The first part tells the columns, and that of a test split may lack the labels
+    parts = {split: found.parts[split] for split in (*SPLITS, ALL) if split in found.parts}
+    return replace(found, parts=parts, format=reader.name)
 
 
 def _recognised(name: str, path: Path) -> Reader:

@@ -176,28 +176,39 @@ def _labeled(
 ) -> tuple[dict[str, list[Listed]], list[str]]:
     """Return rows whose labels are the names of the folders that hold the files, if there are several.
 
+    A test split whose files are all in one folder, which is none of the others', has no labels.
+
     Args:
         name: The dataset's name in error messages.
         splits: The rows by split.
         strictly: Whether to refuse folders that could be understood in two ways; else they are no labels.
     """
-    every = [each for listed in splits.values() for each in listed]
-    chains = {folders for each in every for folders in each.folders}
+    of_split = {split: {each for rows in listed for each in rows.folders} for split, listed in splits.items()}
+    chains = set().union(*(chains for split, chains in of_split.items() if split != "test"))
+    tested = of_split.get("test", set())
+    hidden = len(tested) == 1 and not tested & chains
+    if not hidden:
+        chains |= tested
     common = len(_shared(chains))
-    chains = {folders[common:] for folders in chains}
-    if len(chains) < 2:
+    classes = {folders[common:] for folders in chains}
+    if len(classes) < 2:
         return splits, []
-    if any(len(chain) != 1 for chain in chains):
+    if any(len(chain) != 1 for chain in classes):
         if not strictly:
             return splits, []
-        shown = _some(sorted("/".join(chain) or "no folder" for chain in chains))
+        shown = _some(sorted("/".join(chain) or "no folder" for chain in classes))
         raise UserError(
             f"dataset '{name}': which folders are the classes? There are files in {shown}; put all files of "
             "a class into one folder, or write metadata.csv with the columns file_name and label"
         )
+    notes = [f"labels are the names of the folders, {_some(sorted(chain[0] for chain in classes))}"]
     found: dict[str, list[Listed]] = defaultdict(list)
     for split, listed in splits.items():
+        if hidden and split == "test":
+            notes.append("test has no labels, as it has no folders of classes")
+            found[split] = listed
+            continue
         for each in listed:
             labels = pa.array([folders[common] for folders in each.folders], pa.string())
             found[split].append(replace(each, table=each.table.append_column(LABEL, labels)))
-    return found, [f"labels are the names of the folders, {_some(sorted(chain[0] for chain in chains))}"]
+    return found, notes

@@ -193,7 +193,8 @@ def _read_files(
     parts: dict[str, list[Part]] = {}
     read: list[Found] = []
     unused = []
-    for word, of_split in files.items():
+    # What train's files say about columns holds for all
+    for word, of_split in sorted(files.items(), key=lambda item: split_named(item[0]) != "train"):
         _check_shards(name, of_split)
         split = ALL if word == ALL else split_named(word)
         if split is None:

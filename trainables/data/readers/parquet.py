@@ -32,6 +32,9 @@ _ENDINGS = (".parquet", ".pq")
 #: The folder in which repositories of the Hugging Face hub have their files.
 _HUB = "data"
 
+#: The key for what the Hugging Face library says about columns.
+_OF_COLUMNS = "paretofuse.columns"
+
 #: Features of the Hugging Face library whose columns are files.
 _FILES = {"Image": "image", "Audio": "audio"}
 
@@ -145,7 +148,8 @@ class Parquet(Reader):
 def described_by(name: str, parts: Sequence[Part]) -> dict[str, str]:
     """Return what the metadata of some parts' schemas say: the keys ``paretofuse.…``.
 
-    Columns of the Hugging Face library have their kind or classes in ``paretofuse.columns``.
+    Columns of the Hugging Face library have their kind or classes in ``paretofuse.columns``. These may
+    differ, as classes are read by name and a test split may lack the labels.
 
     Args:
         name: The dataset's name in error messages.
@@ -157,7 +161,7 @@ def described_by(name: str, parts: Sequence[Part]) -> dict[str, str]:
     first, *others = [_described(name, part) for part in parts]
     for part, said in zip(parts[1:], others, strict=True):
         for key, value in said.items():
-            if first.get(key) != value:
+            if key != _OF_COLUMNS and first.get(key) != value:
                 raise UserError(
                     f"dataset '{name}': schema key {key} is {value} in {part.name}, and "
                     f"{first.get(key, 'not there')} in {parts[0].name}; all files must say the same"
@@ -179,7 +183,7 @@ def _described(name: str, part: Part) -> dict[str, str]:
             found[word] = value.decode(errors="replace")
     columns = _features(part.schema)
     if columns:
-        found["paretofuse.columns"] = json.dumps(columns, sort_keys=True)
+        found[_OF_COLUMNS] = json.dumps(columns, sort_keys=True)
     return found
 
 

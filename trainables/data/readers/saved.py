@@ -41,7 +41,10 @@ class Saved(Reader):
         """Return the rows of each split; a dataset that was saved alone is not split."""
         folders = _folders(name, path)
         splits = {word: ALL if folder == path else split_named(word) for word, folder in folders.items()}
-        saved = {word: _open(name, word, folders[word]) for word, split in splits.items() if split}
+        used = sorted((word for word in splits if splits[word]), key=lambda word: splits[word] != "train")
+        saved = {
+            word: _open(name, word, folders[word]) for word in used
+        }  # train says which classes there are
         if not saved:
             there = (
                 f"has the splits {', '.join(splits)}, none of which is train"

@@ -135,6 +135,21 @@ def test_folders_that_could_mean_two_things_are_refused(
         read(pictures(tmp_path, *paths))
 
 
+@pytest.mark.parametrize("folder", ["test", "test/unknown", "test/test"])
+def test_test_split_without_classes(tmp_path: Path, folder: str) -> None:
+    """It is searched with, and not scored."""
+    for split in ("train", "val"):
+        pictures(tmp_path / split, "cat/1.png", "dog/2.png")
+    pictures(tmp_path / folder, "1.png", "2.png")
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.task.to_dict()["classes"] == ["cat", "dog"]
+    assert "test has no labels, as it has no folders of classes" in dataset.notes
+    pictures(tmp_path, "test/cat/3.png")
+    if folder == "test":
+        with pytest.raises(UserError, match=r"which folders are the classes.*cat, dog, no folder"):
+            read(tmp_path)
+
+
 def test_one_folder_has_no_labels(tmp_path: Path) -> None:
     pictures(tmp_path, "train/all/1.png", "val/all/2.png", "test/all/3.png")
     with pytest.raises(UserError, match="has no column 'label'"):

@@ -74,6 +74,23 @@ def test_classes_have_the_order_that_the_library_states(tmp_path: Path) -> None:
     assert opened.labels("train").tolist() == [1, 0, 1]
 
 
+def test_splits_may_number_their_classes_differently(tmp_path: Path) -> None:
+    """And the one for testing may have no labels."""
+    train = stored(
+        {"text": Value("string"), "label": ClassLabel(names=["z", "a"])},
+        {"text": ["x", "y"], "label": [0, 1]},
+    )
+    other = stored(
+        {"text": Value("string"), "label": ClassLabel(names=["a", "z"])},
+        {"text": ["x", "y"], "label": [0, 1]},
+    )
+    hidden = stored({"text": Value("string")}, {"text": ["x", "y"]})
+    opened = open_dataset(str(saved(tmp_path / "a", test=hidden, validation=other, train=train)))
+    assert opened.task.to_dict()["classes"] == ["z", "a"]
+    assert opened.labels("train").tolist() == [0, 1]
+    assert opened.labels("validation").tolist() == [1, 0]
+
+
 def test_lists_of_classes_are_tags(tmp_path: Path) -> None:
     """Lists of 0 and 1 as long as there are classes would else be a 1 or 0 for each class."""
     features = {"text": Value("string"), "label": datasets.List(ClassLabel(names=["sad", "funny"]))}
