@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from trainables.data.readers.jsonl import loads
@@ -15,6 +16,7 @@ from trainables.errors import UserError
 
 #: Ends of names of members that are texts, and of those that are labels.
 TEXTS, LABELS = ("txt", "text", "caption"), ("cls",)
+_READ = {*TEXTS, *LABELS, "json"}
 
 _TAR = "a tar archive"  # as ``what_it_is`` says it
 _BLOCK = 512  # bytes of an archive's blocks
@@ -50,6 +52,28 @@ class Archive:
         return {*self.places.get(end, ()), *self.values.get(end, ())}
 
 
+@dataclass(frozen=True)
+class _Member:
+    """A member of an archive.
+
+    Attributes:
+        info: Its header.
+        key: The sample's name.
+        end: What follows that, without the dot and in lower case.
+        content: What is in it, if it is read at once.
+    """
+
+    info: tarfile.TarInfo
+    key: str
+    end: str
+    content: bytes = b""
+
+    @property
+    def last(self) -> str:
+        """The last end of its name."""
+        return self.end.rpartition(".")[2]
+
+
 def read_archive(name: str, folder: Path, file: Path) -> Archive:
     """Return the members of an archive.
 
@@ -64,8 +88,8 @@ def read_archive(name: str, folder: Path, file: Path) -> Archive:
     archive = Archive(file.relative_to(folder).as_posix())
     where = f"dataset '{name}': {archive.path}"
     try:
-        for member, data in _members(where, file):
-            _add(where, archive, member, data)
+        for member in _members(where, file):
+            _add(where, archive, member)
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror})") from error
     if not archive.keys:
@@ -73,22 +97,22 @@ def read_archive(name: str, folder: Path, file: Path) -> Archive:
     return archive
 
 
-def _members(where: str, file: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def _members(where: str, file: Path) -> Iterator[_Member]:
     """Yield the members that are files, with the content of those that are read at once."""
     last, end = "at its start", 0
     found = what_it_is(file)
     try:
         with tarfile.open(file, "r:") as archive:
-            for member in archive:
-                last = f"after its member {member.name}"
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-                if member.isdir() or any(map(is_hidden, PurePosixPath(member.name).parts)):
+            for info in archive:
+                last = f"after its member {info.name}"
+                end = info.offset_data + -(-info.size // _BLOCK) * _BLOCK
+                member = _parsed(info)
+                if info.isdir() or any(map(is_hidden, posixpath.normpath(info.name).split("/"))):
                     continue
-                if not member.isreg() or member.issparse():
-                    raise UserError(f"{where}: {member.name} is a link or no plain file; pack the files")
-                is_read = _last(member.name) in (*TEXTS, *LABELS, "json")
-                content = archive.extractfile(member) if is_read else None
-                yield member, content.read() if content else b""
+                if not info.isreg() or info.issparse():
+                    raise UserError(f"{where}: {info.name} is a link or no plain file; pack the files")
+                content = archive.extractfile(info) if member.last in _READ else None
+                yield replace(member, content=content.read()) if content else member
     except (tarfile.TarError, ValueError) as error:
         if not end and found not in (None, _TAR):
             raise UserError(f"{where} is {found}; expected {_TAR} without compression") from error
@@ -100,33 +124,37 @@ def _members(where: str, file: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             raise UserError(f"{where} is cut or damaged {last}: neither a member nor the end follows")
 
 
-def _add(where: str, archive: Archive, member: tarfile.TarInfo, data: bytes) -> None:
+def _parsed(info: tarfile.TarInfo) -> _Member:
+    """Return a member without its content."""
+    folder, name = posixpath.split(posixpath.normpath(info.name))
+    stem, _, end = name.partition(".")
+    return _Member(info, posixpath.join(folder, stem), end.lower())
+
+
+def _add(where: str, archive: Archive, member: _Member) -> None:
     """Add a member to the archive's samples."""
-    path = PurePosixPath(member.name)
-    stem, _, end = path.name.partition(".")
-    end = end.lower()
     into: dict[str, dict[int, Any]]
     value: Any
-    if media_kind(path.name):
-        into, value = archive.places, (member.offset_data, member.size)
-    elif _last(member.name) in (*TEXTS, *LABELS, "json"):
-        into, value = archive.values, _value(f"{where}: {member.name}", _last(member.name), data)
+    if media_kind(member.info.name):
+        into, value = archive.places, (member.info.offset_data, member.info.size)
+    elif member.last in _READ:
+        into, value = archive.values, _value(f"{where}: {member.info.name}", member)
     else:
-        archive.others.add(end)
+        archive.others.add(member.end)
         return
-    sample = archive.keys.setdefault(str(path.parent / stem), len(archive.keys))
-    if sample in into.setdefault(end, {}):
-        raise UserError(f"{where}: {member.name} is there twice")
-    into[end][sample] = value
+    sample = archive.keys.setdefault(member.key, len(archive.keys))
+    if sample in into.setdefault(member.end, {}):
+        raise UserError(f"{where}: {member.info.name} is there twice")
+    into[member.end][sample] = value
 
 
-def _value(where: str, last: str, data: bytes) -> Any:
+def _value(where: str, member: _Member) -> Any:
     """Return the content of a text, of a label, or of a JSON object."""
     try:
-        text = data.decode()
-        if last in TEXTS:
+        text = member.content.decode()
+        if member.last in TEXTS:
             return text
-        if last in LABELS:
+        if member.last in LABELS:
             return text.strip() or None
         value = loads(text)
     except UnicodeDecodeError as error:
@@ -136,8 +164,3 @@ def _value(where: str, last: str, data: bytes) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"{where} is a JSON {type(value).__name__}; expected an object: {{…}}")
     return value
-
-
-def _last(name: str) -> str:
-    """Return the last end of a file's name, in lower case."""
-    return PurePosixPath(name).suffix[1:].lower()

@@ -7,14 +7,19 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from trainables.data.readers.base import ALL, READERS, Found, Part, Reader, register_reader
 from trainables.data.readers.features_of import with_names
+from trainables.data.readers.media import media_kind
 from trainables.data.readers.naming import split_named
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+
+#: Files of a folder of which any may be a picture or a sound.
+_LOOKED_AT = 100
 
 #: A file of several: what stands before its number, how many there are, and the end.
 _SHARD = re.compile(r"(.*-)\d+-of-(\d+)(\D.*)?")
@@ -101,10 +106,15 @@ def _configurations(path: Path, card: _Card) -> dict[str, _Files]:
         return found
     if _readers(path):
         return {"default": path}
-    folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_read(folder)]
+    folders = [folder for folder in sorted(path.iterdir()) if _has_no_media(folder) and _is_read(folder)]
     if path / "data" in folders:
         folders = [path / "data"]
     return {folder.name: folder for folder in folders}
+
+
+def _has_no_media(path: Path) -> bool:
+    """Return whether a path is a folder, and not one of perhaps many pictures or sounds."""
+    return path.is_dir() and not any(media_kind(name) for name in islice(os.listdir(path), _LOOKED_AT))
 
 
 def _is_read(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,11 +127,8 @@ def unread(folder: Path, endings: Collection[str], files: Mapping[str, Sequence[
 
 def _files(folder: Path, endings: Collection[str]) -> list[_File]:
     """Return the files of a folder with such an ending; hidden ones are not meant."""
-    return [
-        _parsed(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in endings and _is_meant(path)
-    ]
+    names = (name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in endings)
+    return [_parsed(path) for path in map(folder.joinpath, sorted(names)) if _is_meant(path)]
 
 
 def _is_meant(path: Path) -> bool:
@@ -140,10 +138,11 @@ def _is_meant(path: Path) -> bool:
 
 def _below(folder: Path, endings: Collection[str]) -> list[_File]:
     """Return the files in the folders that have the names of splits, as files of these names."""
+    folders = (folder / name for name in sorted(os.listdir(folder)) if split_named(name))
     return [
         _File(file.path, below.name.casefold(), file.number, file.count)
-        for below in sorted(folder.iterdir())
-        if below.is_dir() and split_named(below.name)
+        for below in folders
+        if below.is_dir()
         for file in _files(below, endings)
     ]
 
