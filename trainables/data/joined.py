@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainables.data.readers import Part
+from trainables.data.readers.parts import WrappedPart
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class JoinedPart:
+class JoinedPart(WrappedPart):
     """The rows of a part, with the columns of a store.
 
     Attributes:
@@ -59,13 +60,7 @@ class JoinedPart:
         store: The columns that are found by it.
     """
 
-    part: Part
     store: Store
-
-    @property
-    def name(self) -> str:
-        """What the user calls the part."""
-        return self.part.name
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -76,10 +71,6 @@ class JoinedPart:
     def fingerprint(self) -> bytes:
         """A hash of the content of the part and of the store."""
         return hashlib.sha256(self.part.fingerprint + self.store.fingerprint).digest()
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.part.count()
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows.
@@ -92,7 +83,3 @@ class JoinedPart:
         for batch in self.part.batches(own, rows):
             found = {c: self.store.found(c, batch[key]) if c in shared else batch[c] for c in columns}
             yield pa.record_batch(found)
-
-    def word(self, row: int) -> str | None:
-        """Return what the user calls a row."""
-        return self.part.word(row)

@@ -9,6 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from trainables.data.readers import Part
+from trainables.data.readers.parts import WrappedPart
 from trainables.errors import UserError
 
 
@@ -87,7 +88,7 @@ def different_types(
 
 
 @dataclass(frozen=True)
-class PlainPart:
+class PlainPart(WrappedPart):
     """A part whose columns have plain types.
 
     Attributes:
@@ -96,26 +97,11 @@ class PlainPart:
     """
 
     dataset: str
-    part: Part
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return self.part.name
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns."""
         return pa.schema([pa.field(field.name, plain_type(field.type)) for field in self.part.schema])
-
-    @property
-    def fingerprint(self) -> bytes:
-        """A hash of the content."""
-        return self.part.fingerprint
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.part.count()
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows.
@@ -127,15 +113,11 @@ class PlainPart:
             where = f"dataset '{self.dataset}': {self.name}"
             yield cast(where, batch, {c: self.schema.field(c).type for c in columns})
 
-    def word(self, row: int) -> str | None:
-        """Return what the user calls a row."""
-        return self.part.word(row)
-
 
 def plain_parts(name: str, parts: Sequence[Part]) -> list[Part]:
     """Return parts whose columns have plain types."""
     return [
-        part if all(plain_type(field.type) == field.type for field in part.schema) else PlainPart(name, part)
+        part if all(plain_type(field.type) == field.type for field in part.schema) else PlainPart(part, name)
         for part in parts
     ]
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.readers import Found, Part
+from trainables.data.readers import Found
+from trainables.data.readers.parts import WrappedPart
 from trainables.data.rows import Rows, SomeRows
 from trainables.tasks import LabelColumn
 
 
 @dataclass(frozen=True)
-class UnlabeledPart:
+class UnlabeledPart(WrappedPart):
     """A part without a label column, with one in which all labels are missing.
 
     Attributes:
@@ -22,27 +23,12 @@ class UnlabeledPart:
         label: Name of the label column.
     """
 
-    part: Part
     label: str
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return self.part.name
 
     @property
     def schema(self) -> pa.Schema:
         """The columns, with the labels."""
         return self.part.schema.append(pa.field(self.label, pa.null()))
-
-    @property
-    def fingerprint(self) -> bytes:
-        """A hash of the content."""
-        return self.part.fingerprint
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.part.count()
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows."""
@@ -50,10 +36,6 @@ class UnlabeledPart:
         for batch in self.part.batches(own, rows):
             none = pa.nulls(batch.num_rows)
             yield pa.record_batch({c: none if c == self.label else batch[c] for c in columns})
-
-    def word(self, row: int) -> str | None:
-        """Return what the user calls a row."""
-        return self.part.word(row)
 
 
 def with_test_labels(found: Found, label: str) -> Found:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.readers import Part
+from trainables.data.readers.parts import WrappedPart
 
 _READ = 65_536  # labels read at a time
 
@@ -82,7 +83,7 @@ def _like_tags(labels: Sequence[str]) -> str | None:
 
 
 @dataclass(frozen=True)
-class WrittenPart:
+class WrittenPart(WrappedPart):
     """A part of texts, with labels of the type as which they are written.
 
     Attributes:
@@ -91,29 +92,14 @@ class WrittenPart:
         written: How labels are written.
     """
 
-    part: Part
     label: str
     written: Written
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return self.part.name
 
     @property
     def schema(self) -> pa.Schema:
         """The columns."""
         schema = self.part.schema
         return schema.set(schema.get_field_index(self.label), pa.field(self.label, self.written.type))
-
-    @property
-    def fingerprint(self) -> bytes:
-        """A hash of the content."""
-        return self.part.fingerprint
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.part.count()
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows. An empty label is missing."""
@@ -124,10 +110,6 @@ class WrittenPart:
                 place = batch.schema.get_field_index(self.label)
                 batch = batch.set_column(place, self.label, pa.array(values, self.written.type))
             yield batch
-
-    def word(self, row: int) -> str | None:
-        """Return what the user calls a row."""
-        return self.part.word(row)
 
 
 def written_labels(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from trainables.data.readers.base import ALL, Found, Reader, register_reader
 from trainables.data.readers.features_of import with_names
 from trainables.data.readers.opening import unreadable
 from trainables.data.readers.parquet import described_by
+from trainables.data.readers.parts import FilePart
 from trainables.data.readers.tables import by_split_column
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -25,7 +25,7 @@ _FILE = b"ARROW1"  # how a file begins that is no stream
 
 
 @dataclass(frozen=True)
-class ArrowPart:
+class ArrowPart(FilePart):
     """The rows of an Arrow file or stream, which is mapped into memory.
 
     Attributes:
@@ -33,25 +33,11 @@ class ArrowPart:
         path: The file.
     """
 
-    dataset: str
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
-
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns."""
         with self._reading() as source, _opened(source) as reader:
             return reader.schema
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """A hash of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -74,9 +60,6 @@ class ArrowPart:
                 chosen.validate(full=True)
                 for first in range(0, chosen.num_rows, rows):
                     yield chosen.slice(first, rows)
-
-    def word(self, row: int) -> None:
-        """Return None: rows of tables have numbers only."""
 
     @contextmanager
     def _reading(self) -> Iterator[pa.MemoryMappedFile]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainables.data.readers.base import Part
+from trainables.data.readers.parts import WrappedPart
 from trainables.errors import UserError
 
 #: The number that stands for no class.
@@ -65,11 +66,11 @@ def with_names(dataset: str, part: Part, classes: Mapping[str, list[str]] | None
         for field in part.schema
         if field.name in classes and pa.types.is_integer(_item_type(field.type))
     }
-    return NamedPart(dataset, part, numbered) if numbered else part
+    return NamedPart(part, dataset, numbered) if numbered else part
 
 
 @dataclass(frozen=True)
-class NamedPart:
+class NamedPart(WrappedPart):
     """A part with columns of classes, or of lists of classes, whose numbers are turned into names.
 
     Attributes:
@@ -79,13 +80,7 @@ class NamedPart:
     """
 
     dataset: str
-    part: Part
     classes: Mapping[str, list[str]]
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-        return self.part.name
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -102,10 +97,6 @@ class NamedPart:
         """A hash of the content, and the names."""
         return self.part.fingerprint + json.dumps(self.classes).encode()
 
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.part.count()
-
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in batches of at most ``rows`` rows.
 
@@ -119,10 +110,6 @@ class NamedPart:
                 batch = batch.set_column(place, column, self._named(column, batch[column], done))
             done += batch.num_rows
             yield batch
-
-    def word(self, row: int) -> str | None:
-        """Return what the user calls a row."""
-        return self.part.word(row)
 
     def _named(self, column: str, values: pa.Array, first: int) -> pa.Array:
         """Return the names for the numbers of some rows, the first of which is row ``first``."""

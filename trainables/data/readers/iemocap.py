@@ -15,8 +15,9 @@ import pyarrow as pa
 from trainables.data.readers.affect import MODALITIES, Split, modalities_said, pickle_of, read_parts
 from trainables.data.readers.base import Found, Reader, register_reader
 from trainables.data.readers.hdf5 import open_hdf5
+from trainables.data.readers.opening import file_hash
 from trainables.data.readers.pickles import as_text, read_npy
-from trainables.data.readers.sequences import file_hash, sequence_column, sequence_type, without_padding
+from trainables.data.readers.sequences import sequence_column, sequence_type, without_padding
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 

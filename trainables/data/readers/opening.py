@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from trainables.data.contents import what_is
@@ -120,3 +122,15 @@ def _western(data: bytes) -> bool:
 
 def _shown(coding: str) -> str:
     return {"cp1252": "Windows-1252"}.get(coding, coding[:6].upper().rstrip("-"))
+
+
+def file_hash(path: Path) -> bytes:
+    """Return a hash of a file's content, which is read once for all parts that it has."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_hash(path: Path, size: int, changed: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from trainables.data.readers.base import ALL, Found, Part, Reader, register_read
 from trainables.data.readers.features_of import class_names, features_of, with_names
 from trainables.data.readers.naming import has_files, has_split_files, split_files, unread
 from trainables.data.readers.opening import unreadable
+from trainables.data.readers.parts import FilePart
 from trainables.data.readers.tables import by_split_column
 from trainables.data.splits import READ_BYTES
 from trainables.errors import UserError
@@ -40,7 +40,7 @@ _FILES = {"Image": "image", "Audio": "audio"}
 
 
 @dataclass(frozen=True)
-class ParquetPart:
+class ParquetPart(FilePart):
     """The rows of a Parquet file.
 
     Attributes:
@@ -48,25 +48,11 @@ class ParquetPart:
         path: The file.
     """
 
-    dataset: str
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
-
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns."""
         with self._reading():
             return pq.read_schema(self.path)
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """A hash of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -94,9 +80,6 @@ class ParquetPart:
                 yield batch.select(columns)
         if done != self.count():
             raise unreadable(self.dataset, self.path, "a Parquet file")
-
-    def word(self, row: int) -> None:
-        """Return None: rows of tables have numbers only."""
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from trainables.data.readers.base import ALL, Found, Part, Reader, register_reader
 from trainables.data.readers.features_of import with_names
 from trainables.data.readers.naming import split_named
+from trainables.data.readers.opening import file_hash
 from trainables.data.readers.parquet import described_by
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -121,8 +122,7 @@ class SavedPart:
         """A hash of the files."""
         digest = hashlib.sha256()
         for path in self.files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(file_hash(path))
         return digest.digest()
 
     def count(self) -> int:

@@ -5,25 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from trainables.data.readers.opening import file_hash
+
 _AT_ONCE = 256  # rows whose numbers are looked at together
-
-
-def file_hash(path: Path) -> bytes:
-    """Return a hash of a file's content, which is read once for all parts that it has."""
-    stat = path.stat()
-    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _file_hash(path: Path, size: int, changed: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def sequence_type(size: int) -> pa.DataType:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from trainables.data.readers.base import ALL, Part
 from trainables.data.readers.naming import SPLIT_NAMES, split_named
+from trainables.data.readers.parts import WrappedPart
 from trainables.errors import UserError
 
 #: Columns that may say the split of a row, in lower case. Only the first is expected to say nothing else.
@@ -97,7 +98,7 @@ class Numbered(Sequence[str]):
 
 
 @dataclass(frozen=True)
-class SomePart:
+class SomePart(WrappedPart):
     """Some of the rows of a part, in the same order.
 
     Attributes:
@@ -105,18 +106,7 @@ class SomePart:
         kept: The numbers of those that are kept, ascending, shape (N,).
     """
 
-    part: Part
     kept: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """What the user calls the part."""
-        return self.part.name
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns."""
-        return self.part.schema
 
     @cached_property
     def fingerprint(self) -> bytes:
