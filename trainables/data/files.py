@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,21 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trainables.data.cells import digest
-from trainables.data.columns import names_files
-from trainables.data.plain import shared_type
-from trainables.data.readers import Part
 from trainables.data.rows import Rows, SomeRows
-from trainables.data.splits import READ_BYTES, SPLITS
-from trainables.errors import UserError
-from trainables.tasks.labels import is_list, is_text
+from trainables.data.splits import READ_BYTES
 
 _READ = 512  # rows whose paths are read at a time
 _SHOWN = 120  # characters of a path that a message shows
-_SAMPLE = 32  # cells whose files are looked for
-_FOLDERS = 200  # folders in which they are looked for
 
 #: Where a file's bytes are: its path, and the place of the first one in it.
 _Place = tuple[str, int]
@@ -45,14 +36,14 @@ _BASE64 = re.compile(
 )
 _SHORTEST = 64  # characters of such a text
 _LONGEST = 4096  # characters of a path
-_ADDRESS = re.compile(r"\w+://")
+#: How the address of a file begins, which is no path.
+ADDRESS = re.compile(r"\w+://")
 _LETTERS = re.compile(r"[A-Za-z0-9+/_=\s-]+")
 _LOOKED_AT = 64  # characters whether they are such letters
 _URL_SAFE = str.maketrans("-_", "+/")
 
 #: Between two files of a cell: the end of a file's name, and what separates it from the next one.
 _BETWEEN = re.compile(r"(?<=\w)\s*[|;,]\s*(?=\S)")
-_BETWEEN_TWO = r"\w\s*[|;,]\s*\S"
 _NAME = re.compile(r".+\.\w{2,5}", re.DOTALL)
 
 
@@ -93,7 +84,7 @@ class FileRows:
         """
         for batch in self.rows.batches(split, [column], _READ):
             for cell in batch[column].to_pylist():
-                place = _place(_first(cell, self.paths[column]))
+                place = place_of(first_of(cell, self.paths[column]))
                 if place is None:
                     yield self._digest(column, cell)
                     continue
@@ -138,8 +129,8 @@ class FileRows:
             for row in wanted:
                 if done <= row < done + batch.num_rows:
                     cells = {column: batch[column][row - done].as_py() for column in self.paths}
-                    places = [_place(_first(cell, self.paths[column])) for column, cell in cells.items()]
-                    wanted[row] = "".join(f", {_shown(place[0])}" for place in places if place)
+                    places = [place_of(first_of(cell, self.paths[column])) for column, cell in cells.items()]
+                    wanted[row] = "".join(f", {shown(place[0])}" for place in places if place)
             done += batch.num_rows
         return [word + wanted[row] for word, row in zip(self.rows.words(split, rows), rows, strict=True)]
 
@@ -150,7 +141,7 @@ class FileRows:
     def _read(self, column: str, cell: Any) -> dict[str, Any] | None:
         """Return a cell of type ``CELL``; None for a value that is missing."""
         folder = self.paths[column]
-        cell = _first(cell, folder)
+        cell = first_of(cell, folder)
         if isinstance(cell, dict) and cell.get("bytes") is not None:
             cell = cell["bytes"]
         if isinstance(cell, str) and is_encoded(cell):
@@ -160,7 +151,7 @@ class FileRows:
                 return {"bytes": None, "error": "a base64 text that is damaged"}
         if isinstance(cell, bytes):
             return {"bytes": cell, "error": None}
-        place = _place(cell)
+        place = place_of(cell)
         if place is None:
             return None
         path, offset = place
@@ -227,105 +218,16 @@ def encoded_bytes(text: str) -> bytes:
     return base64.b64decode(letters, validate=True)
 
 
-def file_columns(parts: Sequence[Part], files: Collection[str]) -> list[str]:
-    """Return the columns of files whose cells have to be read: those with paths, or of types that differ."""
-    types = {column: {part.schema.field(column).type for part in parts} for column in sorted(files)}
-    return [
-        column
-        for column, kinds in types.items()
-        if any(map(names_files, kinds)) or shared_type(kinds) is None
-    ]
-
-
-def located(
-    name: str, parts: Sequence[Part], columns: Sequence[str], folder: Path
-) -> tuple[dict[str, Path], list[str]]:
-    """Return the folder to which each column's paths are relative, and what the user should know.
-
-    Args:
-        name: The dataset's name in error messages.
-        parts: Its parts.
-        columns: The columns that name files.
-        folder: The dataset's folder.
-
-    Raises:
-        UserError: If no file of a column is found, or if several folders have them.
-    """
-    folders: dict[str, Path] = {}
-    notes: list[str] = []
-    for column in columns:
-        cells = (
-            cell
-            for part in parts
-            for batch in part.batches([column], _SAMPLE)
-            for cell in batch[column].to_pylist()
-        )
-        folders[column] = _located(name, column, list(itertools.islice(cells, _SAMPLE)), folder)
-        if folders[column] != folder:
-            notes.append(f"files of column '{column}' are in {os.path.relpath(folders[column], folder)}/")
-        several = sum(_rows_with_several(part, column, folders[column]) for part in parts)
-        if several:
-            rows_have = "row names" if several == 1 else "rows name"
-            notes.append(f"{several:,} {rows_have} several files in column '{column}'; the first is taken")
-    return folders, notes
-
-
-def _rows_with_several(part: Part, column: str, folder: Path) -> int:
-    """Return how many rows of a part have several files in a column, of which the first is taken."""
-    kind = part.schema.field(column).type
-    if is_list(kind):
-        lengths = (pc.list_value_length(batch[column]) for batch in part.batches([column], _READ))
-        return sum(pc.sum(pc.greater(each, 1)).as_py() or 0 for each in lengths)
-    if not is_text(kind):
-        return 0
-    count = 0
-    for batch in part.batches([column], _READ):
-        written = batch[column].filter(pc.match_substring_regex(batch[column], _BETWEEN_TWO))
-        count += sum(_first(cell, folder) != cell for cell in written.to_pylist())
-    return count
-
-
-def _located(name: str, column: str, cells: Sequence[Any], folder: Path) -> Path:
-    places = [_place(_first(cell, folder)) for cell in cells]
-    paths = [place[0] for place in places if place is not None][:_SAMPLE]
-    if not paths or any(find_file(folder, path) for path in paths):
-        return folder
-    where = f"dataset '{name}': column '{column}'"
-    if _ADDRESS.match(paths[0]):
-        raise UserError(
-            f"{where} names '{_shown(paths[0])}', the address of a file; fetch the files, and write their "
-            "paths"
-        )
-    inside = [below for below in sorted(folder.iterdir()) if below.is_dir()][:_FOLDERS]
-    having = [below for below in inside if any(find_file(below, path) for path in paths)]
-    above = folder.absolute().parent
-    if not having and any(find_file(above, path) for path in paths):
-        return above
-    if not having:
-        count = f"none of the first {len(paths)} files" if len(paths) > 1 else "no file"
-        raise UserError(
-            f"{where} names '{_shown(paths[0])}'; {count} is in {folder}, nor in a folder in it; write paths "
-            "relative to that folder"
-        )
-    if len(having) > 1 or having[0].name.casefold() in SPLITS:
-        named = ", ".join(below.name for below in having[:4])
-        raise UserError(
-            f"{where} names '{_shown(paths[0])}', which is in {named}; write paths with their folder, "
-            f"relative to {folder}"
-        )
-    return having[0]
-
-
 def _absence(folder: Path, path: str) -> str:
     """Say why a path names no file."""
-    if _ADDRESS.match(path):
+    if ADDRESS.match(path):
         return "the address of a file, which is not fetched"
     if os.path.isdir(folder / path):
         return "a folder, not a file"
     return f"no such file in {folder}"
 
 
-def _first(cell: Any, folder: Path) -> Any:
+def first_of(cell: Any, folder: Path) -> Any:
     """Return the first of several files of a cell, or the cell itself."""
     if isinstance(cell, list):
         return cell[0] if cell else None
@@ -345,7 +247,7 @@ def some_of(rows: Rows, kept: Mapping[str, np.ndarray], sources: Mapping[str, st
     return some
 
 
-def _place(cell: Any) -> _Place | None:
+def place_of(cell: Any) -> _Place | None:
     """Return the path that a cell names, and the first byte's place in the file; None if it names none."""
     if isinstance(cell, dict):
         path, offset = cell.get("path"), cell.get("offset") or 0
@@ -353,5 +255,6 @@ def _place(cell: Any) -> _Place | None:
     return (cell, 0) if isinstance(cell, str) and cell.strip() and not is_encoded(cell) else None
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """Return a path as messages show it."""
     return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from trainables.data.cells import digest
 from trainables.data.columns import Modality, check_description, check_schema, columns_said, from_json
-from trainables.data.files import FileRows, file_columns, located
+from trainables.data.files import FileRows
 from trainables.data.guessing import classes_of, find_columns
 from trainables.data.kinds import KINDS, Content
+from trainables.data.locating import file_columns, located
 from trainables.data.plain import different_types, plain_parts
 from trainables.data.readers import Found, Part
 from trainables.data.rows import PartRows, Rows

@@ -91,9 +91,9 @@ def test_the_folder_in_which_files_are_is_found_and_said(tmp_path: Path) -> None
 def test_a_folder_in_doubt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "1.png").write_bytes(png())
-    with pytest.raises(UserError, match=r"'1\.png', which is in images, masks; write paths with"):
+    with pytest.raises(UserError, match=r"'1\.png' in train\.parquet, which is in images, masks; write"):
         _cells(tmp_path, ["1.png"])
-    with pytest.raises(UserError, match=r"names '7\.png'; none of the first 3 files is in .*; write paths"):
+    with pytest.raises(UserError, match=r"names '7\.png'; none of the first files is in .*; write paths"):
         _cells(tmp_path, ["7.png"])
 
 
@@ -105,6 +105,20 @@ def test_paths_may_begin_with_the_folder_itself(tmp_path: Path) -> None:
 def test_addresses_are_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the address of a file; fetch the files"):
         _cells(tmp_path, ["https://example.org/1.png"])
+
+
+def test_parts_may_not_have_their_own_folders(tmp_path: Path) -> None:
+    """Otherwise a test row might get the training picture of the same name."""
+    splits = {}
+    for split in SPLITS:
+        (tmp_path / f"{split}_images").mkdir()
+        (tmp_path / f"{split}_images" / f"{split}.png").write_bytes(png())
+        splits[split] = columns(1, image=[f"{split}.png"])
+    write_dataset(tmp_path, **splits)
+    with pytest.raises(
+        UserError, match=r"files of train\.parquet are in .*train_images, those of validation"
+    ):
+        open_dataset(str(tmp_path))
 
 
 def test_bytes_may_be_written_as_text(tmp_path: Path) -> None:
