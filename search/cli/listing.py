@@ -76,7 +76,7 @@ def spaces(
 
 @takes(Output)
 def datasets(given: Given) -> None:
-    """List the included datasets; a search takes any folder in the same layout."""
+    """List the included datasets; a search takes files and folders of your own, too."""
     with waiting("loading PyTorch"):
         from trainables.data import DATASETS, SPLITS, open_dataset
 

@@ -81,8 +81,9 @@ def from_json(name: str, metadata: Mapping[str, str], key: str) -> Any:
     """Return the parsed JSON value of a key in the schema's metadata, or None if the key is not set."""
     try:
         return json.loads(metadata.get(key, "null"))
-    except ValueError as error:
-        raise UserError(f"dataset '{name}': schema key {key} is no JSON: {metadata[key]!r}") from error
+    except (ValueError, RecursionError) as error:
+        shown = _short(repr(metadata[key]))
+        raise UserError(f"dataset '{name}': schema key {key} is no JSON: {shown}") from error
 
 
 def columns_taken(text: str | None) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ def modalities_of(name: str, schema: pa.Schema, described: Mapping[str, Any]) ->
             # Features may be of anything; other columns are what their modality's name says, if it says it
             named = modality in KINDS and "features" not in fitting
             kind = modality if named or modality in fitting or not fitting else fitting[0]
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise unknown(f"{key}: kind of {modality}", str(kind), KINDS)
         found[modality] = Modality(column, kind)
     return found
@@ -187,8 +188,8 @@ def check_schema(
             )
 
 
-def _short(kind: pa.DataType) -> str:
-    text = str(kind)
+def _short(thing: object) -> str:
+    text = str(thing)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
@@ -201,7 +202,7 @@ def check_description(name: str, metadata: Mapping[str, str]) -> None:
     for key, (fits, expected) in _FORMS.items():
         value = from_json(name, metadata, f"paretofuse.{key}")
         if f"paretofuse.{key}" in metadata and not fits(value):
-            stated = metadata[f"paretofuse.{key}"]
+            stated = _short(metadata[f"paretofuse.{key}"])
             raise UserError(f"dataset '{name}': schema key paretofuse.{key} is {stated}; write {expected}")
     for key in ("label", "task", "query"):
         if metadata.get(f"paretofuse.{key}") == "":

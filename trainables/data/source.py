@@ -28,10 +28,10 @@ from trainables.data.splits import SPLITS
 from trainables.data.splitting import with_all_splits
 from trainables.data.unlabeled import with_labels_only, with_test_labels
 from trainables.data.written import written_labels
-from trainables.errors import UserError
+from trainables.errors import UserError, unknown
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
-from trainables.tasks import LabelColumn, Task, choose_task, common_type, get_task, plain, plain_type
+from trainables.tasks import TASKS, LabelColumn, Task, choose_task, common_type, get_task, plain, plain_type
 
 _LABELS = 65_536  # labels read at a time
 
@@ -222,6 +222,8 @@ def open_found(
     reading = reading or ReadingSettings()
     check_description(name, found.metadata)
     described = found.metadata.get("paretofuse.task")
+    if described is not None and described not in TASKS:
+        raise UserError(f"dataset '{name}': schema key paretofuse.task: {unknown('task', described, TASKS)}")
     task_said = settings.task or described
     labeled = task_said is None or get_task(task_said).has_labels
     found = replace(found, parts={split: plain_parts(name, each) for split, each in found.parts.items()})

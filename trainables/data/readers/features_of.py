@@ -27,7 +27,7 @@ def features_of(schema: pa.Schema) -> Mapping[str, Any]:
     """Return the features of the columns that a schema describes; none if it has none that can be read."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):  # of no form that is known
+    except (ValueError, KeyError, TypeError, RecursionError):  # of no form that is known
         return {}
     return features if isinstance(features, dict) else {}
 

@@ -186,7 +186,7 @@ def test_features_of_hugging_face(tmp_path: Path) -> None:
     assert dataset.notes == ("columns: text=title, image=picture, label=answer (found by name and type)",)
 
 
-@pytest.mark.parametrize("wrong", ["", "[]", '{"info": 3}', '{"info": {"features": [1]}}'])
+@pytest.mark.parametrize("wrong", ["", "[" * 99_999, "[]", '{"info": 3}', '{"info": {"features": [1]}}'])
 def test_other_metadata_of_hugging_face_say_nothing(tmp_path: Path, wrong: str) -> None:
     pq.write_table(table().replace_schema_metadata({"huggingface": wrong}), tmp_path / "mine.parquet")
     assert found(tmp_path).metadata == {}
@@ -196,6 +196,15 @@ def test_other_metadata_of_hugging_face_say_nothing(tmp_path: Path, wrong: str) 
     ("metadata", "reason"),
     [
         ({"paretofuse.modalities": '["text"]'}, 'modalities is ["text"]; write an object'),
+        ({"paretofuse.modalities": "[" * 99_999}, "modalities is no JSON: '[["),
+        (
+            {"paretofuse.modalities": '{"text": {"column": "text", "kind": ["text"]}}'},
+            "modalities: kind of text",
+        ),
+        (
+            {"paretofuse.task": "guessing"},
+            "schema key paretofuse.task: unknown task 'guessing'; known: class",
+        ),
         ({"paretofuse.modalities": "null"}, "modalities is null; write an object"),
         ({"paretofuse.classes": '"x"'}, "classes is x; write a list"),
         ({"paretofuse.classes": '["x", "x"]'}, "has the name 'x' more than once"),
