@@ -14,6 +14,7 @@ from trainables.data.readers.base import ALL, Part
 from trainables.data.readers.naming import SPLIT_NAMES, split_named
 from trainables.data.readers.parts import WrappedPart
 from trainables.errors import UserError
+from trainables.tasks.labels import is_text
 
 #: Columns that may say the split of a row, in lower case. Only the first is expected to say nothing else.
 _COLUMNS = ("split", "set", "subset", "partition")
@@ -158,7 +159,7 @@ def by_split_column(
     notes: list[str] = []
     for split, own in parts.items():
         for part in own:
-            column = _split_column(name, part, taken)
+            column = _split_column(name, part, taken, named=split != ALL)
             if column is None:
                 found.setdefault(split, []).append(part)
                 continue
@@ -172,24 +173,39 @@ def by_split_column(
                 rows = np.flatnonzero(splits == number)
                 if len(rows):
                     found.setdefault(each, []).append(SomePart(part, rows))
+    if ALL in found and len(found) > 1:
+        raise UserError(
+            f"dataset '{name}': {found[ALL][0].name} has no column that says the split of each row, and "
+            "other files have one"
+        )
     return found, tuple(dict.fromkeys(notes))
 
 
-def _split_column(name: str, part: Part, taken: Sequence[str]) -> str | None:
+def _split_column(name: str, part: Part, taken: Sequence[str], *, named: bool) -> str | None:
     """Return the column that says the split of a part's rows; None if there is none.
+
+    Args:
+        name: The dataset's name in error messages.
+        part: The part.
+        taken: Columns that have another meaning.
+        named: Whether the part's own name says its split, so that the column may be about something else.
 
     Raises:
         UserError: If the column says something else in some rows.
     """
-    for column in part.schema.names:
-        word = column.strip().casefold()
-        if word not in _COLUMNS or column in taken or part.schema.names.count(column) > 1:
+    others = {word.strip().casefold() for word in taken}
+    for field in part.schema:
+        column, word = field.name, field.name.strip().casefold()
+        if word not in _COLUMNS or word in others or part.schema.names.count(column) > 1:
+            continue
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not (is_text(kind) or pa.types.is_integer(kind)):
             continue
         values = [value for batch in _read(part, column) for value in batch[column].unique().to_pylist()]
         known = [value for value in values if _split(value)]
         if values and len(known) == len(values):
             return column
-        if values and (known or word == _COLUMNS[0]):
+        if values and not named and (known or word == _COLUMNS[0]):
             advice = "write train, validation or test"
             raise _other_split(name, part, column, lambda value: not _split(value), advice)
     return None

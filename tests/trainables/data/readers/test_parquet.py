@@ -104,6 +104,21 @@ def test_the_folder_of_a_hub(tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path)).count("validation") == 3
 
 
+@pytest.mark.parametrize("values", [[0, 1, 2], ["a", "b", "c"], [["train"]] * 3, [None, "train", "val"]])
+def test_a_column_split_may_be_about_something_else_where_files_have_names(
+    tmp_path: Path, values: list[Any]
+) -> None:
+    write(tmp_path, "train", "val", "test")
+    pq.write_table(table("train", split=values), tmp_path / "train.parquet")
+    assert files(tmp_path) == {"train": ["train"], "validation": ["val"], "test": ["test"]}
+
+
+def test_all_files_of_one_name_say_the_split_or_none_does(tmp_path: Path) -> None:
+    write(tmp_path, "mine-0", "mine-1")
+    pq.write_table(table(split=["train", "val", "test"]), tmp_path / "mine-1.parquet")
+    assert "mine-0.parquet has no column that says the split" in refusal(tmp_path)
+
+
 def test_files_of_no_split_are_named(tmp_path: Path) -> None:
     write(tmp_path, "train", "val", "test", "vectors", "data/more")
     assert found(tmp_path).notes == ("of no split and not read: vectors.parquet",)
