@@ -18,6 +18,8 @@ from trainables.errors import UserError
 #: Rows that a message names for each reason.
 _NAMED = 3
 
+_REASONS = 12  # that a message names
+
 #: Why cells of a split cannot be read, by modality and number of the cell.
 BadCells = Mapping[str, Mapping[int, Unreadable]]
 
@@ -93,7 +95,9 @@ def refuse(dataset: Dataset, bad: list[BadRow]) -> UserError:
 
 def by_reason(dataset: Dataset, bad: list[BadRow]) -> str:
     """Return rows in words, those of one reason together: how many there are, and the first ones."""
-    return ", ".join(each.in_words for each in alike(dataset, bad))
+    reasons = [each.in_words for each in alike(dataset, bad)]
+    more = [f"and {len(reasons) - _REASONS:,} more reasons"] if len(reasons) > _REASONS else []
+    return ", ".join(reasons[:_REASONS] + more)
 
 
 @dataclass(frozen=True)

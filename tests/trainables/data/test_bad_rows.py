@@ -17,9 +17,10 @@ from tests.trainables.data.test_audio import tone, wav
 from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache.entries import entries_of
 from trainables.data import SPLITS, PreparedData, bad_rows_as, in_words, open_dataset, prepare
+from trainables.data.bad_rows import BadRow, by_reason
 from trainables.data.cells import BLANK
 from trainables.data.few import Few
-from trainables.data.kinds import pixels
+from trainables.data.kinds import Unreadable, pixels
 from trainables.errors import UserError
 from trainables.reading_settings import BAD_ROWS, ReadingSettings
 from trainables.towers import EncoderSource, InputSizes, resolve_encoder
@@ -172,7 +173,7 @@ def test_sounds_and_features(tmp_path: Path, tiny_encoders: dict[str, Path]) -> 
     for part in (
         "6 of 15 rows",
         "3 sounds: text (train row 1, begins with b'no sound'; validation row 1, ",
-        "3 values of face: a vector of 1 numbers, not 2 (train row 1;",
+        "3 values of face: a vector of other than 2 numbers (train row 1, 1 numbers;",
         "3 values of face: a number that is not finite (train row 2;",
     ):
         assert part in str(error.value)
@@ -211,11 +212,13 @@ def test_a_warning_names_its_row_and_is_not_printed_raw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    folder = write_dataset(tmp_path / "d", train=columns(image=[png(), png(size=(120, 100)), png()]))
+    folder = write_dataset(
+        tmp_path / "d", train=columns(image=[png(), png(size=(120, 100)), png(size=(120, 110))])
+    )
     _prepare(folder, encoders)
     said = capfd.readouterr().err
-    assert "read with warnings: 1 picture: Image size (12000 pixels) exceeds limit" in said
-    assert "(train row 1)" in said
+    assert "read with warnings: 2 pictures: Image size (# pixels) exceeds limit" in said
+    assert "(train row 1; train row 2)" in said
     assert "DecompressionBombWarning" not in said
 
 
@@ -256,3 +259,10 @@ def test_a_struct_without_bytes_is_refused(tmp_path: Path) -> None:
     message = r"column 'image' is struct<data: binary, width: int64>; expected .* a struct with bytes or path"
     with pytest.raises(UserError, match=message):
         open_dataset(str(folder))
+
+
+def test_a_message_names_a_dozen_reasons(folder: Path) -> None:
+    bad = [BadRow("train", number % 10, "image", Unreadable(f"why {number}")) for number in range(40)]
+    said = by_reason(open_dataset(str(folder)), bad)
+    assert "1 picture: why 11 (train row 1), and 28 more reasons" in said
+    assert "why 12 " not in said

@@ -99,7 +99,8 @@ class Features(Kind):
                     continue
                 assert isinstance(cell, np.ndarray)
                 if cell.shape[1] != len(mean):
-                    bad[number] = Unreadable(f"a vector of {cell.shape[1]} numbers, not {len(mean)}")
+                    size = f"{cell.shape[1]:,} numbers"
+                    bad[number] = Unreadable(f"a vector of other than {len(mean):,} numbers", size)
                     continue
                 part = (cell[:length] - mean) / std
                 values[number, : len(part)] = part
