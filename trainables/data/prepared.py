@@ -123,8 +123,9 @@ class PreparedData:
     def missing_shares(self) -> dict[str, float]:
         """The share of rows, over all splits, in which each modality is missing."""
         splits = [replace(self, few=None).split(split) for split in SPLITS]
+        rows = sum(map(len, splits))
         return {
-            modality: 1 - torch.cat([split.present(modality) for split in splits]).double().mean().item()
+            modality: sum(int((~split.present(modality)).sum()) for split in splits) / rows
             for modality in self.info["modalities"]
         }
 
