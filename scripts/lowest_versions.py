@@ -1,7 +1,7 @@
 """Print the lowest versions that pyproject.toml allows, as constraints for pip.
 
     python scripts/lowest_versions.py > lowest.txt
-    pip install -c lowest.txt -e ".[dev]"
+    pip install -c lowest.txt -e ".[dev,hf,h5]"
 
 Only packages with a lower bound in pyproject.toml are pinned. pip chooses the versions of all others.
 """
@@ -30,7 +30,7 @@ def lowest(requirements: Iterable[str]) -> list[str]:
 def main() -> None:
     """Print constraints for the packages that are needed to run and test the program."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for pin in lowest([*project["dependencies"], *project["optional-dependencies"]["dev"]]):
+    for pin in lowest([*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]):
         print(pin)
 
 

@@ -22,7 +22,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("search", "spaces", "trainables")
-DEVELOPERS = PROJECT["optional-dependencies"]["dev"]
+EXTRAS = PROJECT["optional-dependencies"]
+DEVELOPERS = EXTRAS["dev"]
+#: What reads some formats of datasets.
+OPTIONAL = [each for extra in EXTRAS if extra != "dev" for each in EXTRAS[extra]]
 
 
 def _imported(folders: Iterable[str]) -> dict[str, str]:
@@ -48,7 +51,10 @@ def _normal(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("folders", "declared"),
-    [(PACKAGES, PROJECT["dependencies"]), (("tests",), [*PROJECT["dependencies"], *DEVELOPERS])],
+    [
+        (PACKAGES, [*PROJECT["dependencies"], *OPTIONAL]),
+        (("tests",), [*PROJECT["dependencies"], *OPTIONAL, *DEVELOPERS]),
+    ],
     ids=["packages", "tests"],
 )
 def test_what_is_imported_is_declared(folders, declared) -> None:
@@ -61,10 +67,16 @@ def test_what_is_imported_is_declared(folders, declared) -> None:
     assert not undeclared
 
 
+def test_what_is_optional_is_imported_where_it_is_used() -> None:
+    code = "import search, trainables.data, sys; print(*{'datasets', 'h5py'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_what_is_declared_is_pinned_as_it_was_tested() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {_normal(line.split("==")[0]) for line in lines if "==" in line}
-    assert _names([*PROJECT["dependencies"], *DEVELOPERS]) <= pins
+    assert _names([*PROJECT["dependencies"], *OPTIONAL, *DEVELOPERS]) <= pins
 
 
 def _build(kind: str, target: Path) -> Path:
