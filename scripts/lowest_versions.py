@@ -30,7 +30,8 @@ def lowest(requirements: Iterable[str]) -> list[str]:
 def main() -> None:
     """Print constraints for the packages that are needed to run and test the program."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for pin in lowest([*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]):
+    optional = [each for extra in project["optional-dependencies"].values() for each in extra]
+    for pin in lowest([*project["dependencies"], *optional]):
         print(pin)
 
 
