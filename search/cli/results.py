@@ -124,7 +124,7 @@ def _print_training(result: SearchResult, console: Console) -> None:
 def _print_places(result: SearchResult, console: Console) -> None:
     from search.reporting.tables import unmet_line
 
-    if result.untested is not None:
+    if result.front and result.untested is not None:
         console.print(f"test: not scored, {result.untested}", highlight=False, soft_wrap=True)
     if result.unmet:
         console.print(unmet_line(result.unmet), highlight=False, markup=False, soft_wrap=True)

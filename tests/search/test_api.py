@@ -92,6 +92,7 @@ def test_document(finished) -> None:
         "front",
         "probe",
         "verdict",
+        "untested",
         "unmet",
         "methods",
         "memory",
