@@ -41,6 +41,7 @@ _OTHERS = {
     "PDF": (b"%PDF",),
     "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
     "a ZIP archive": (b"PK\3\4", b"PK\5\6"),
+    "a document of Office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
     "a gzip file": (b"\x1f\x8b",),
     "a bzip2 file": (b"BZh",),
     "an xz file": (b"\xfd7zXZ\0",),
@@ -53,6 +54,12 @@ _OTHERS = {
     "an SQLite file": (b"SQLite format 3\0",),
     "a pickle": (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"),
     "a program": (b"\x7fELF", b"MZ\x90"),
+}
+
+#: What stands near the beginning of ZIP archives of some programs: names of members.
+_ZIPPED = {
+    "a document of Office": b"[Content_Types].xml",
+    "a NumPy archive": b".npy",
 }
 
 #: Brands of files that are made of boxes, as HEIC, AVIF, MP4 and QuickTime are; others are videos.
@@ -122,7 +129,10 @@ def _other(data: bytes) -> str | None:
         return "a tar archive"
     if data[128:132] == b"DICM":
         return "DICOM"
-    return _beginning(data, _OTHERS)
+    other = _beginning(data, _OTHERS)
+    if other == "a ZIP archive":
+        return next((name for name, mark in _ZIPPED.items() if mark in data[:_START]), other)
+    return other
 
 
 def _text(data: bytes) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainables.data.readers.jsonl import loads
 from trainables.data.readers.media import is_hidden, media_kind
-from trainables.data.readers.opening import what_it_is
+from trainables.data.readers.opening import advice_on, what_it_is
 from trainables.errors import UserError
 
 #: Ends of names of members that are texts, and of those that are labels.
@@ -115,7 +115,8 @@ def _members(where: str, file: Path) -> Iterator[_Member]:
                 yield replace(member, content=content.read()) if content else member
     except (tarfile.TarError, ValueError) as error:
         if not end and found not in (None, _TAR):
-            raise UserError(f"{where} is {found}; expected {_TAR} without compression") from error
+            advice = advice_on(found)
+            raise UserError(f"{where} is {found}; expected {_TAR} without compression{advice}") from error
         raise UserError(f"{where} is cut or damaged {last} ({error})") from error
     # tarfile takes a damaged header for the end, which is marked by blocks of zeros
     with file.open("rb") as raw:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from trainables.data.readers.base import ALL, READERS, Found, Reader
-from trainables.data.readers.opening import what_it_is
+from trainables.data.readers.naming import split_named
+from trainables.data.readers.opening import advice_on, what_it_is
 from trainables.data.splits import SPLITS
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -44,7 +46,7 @@ def read_path(name: str, settings: ReadingSettings) -> Found:
         ) from error
     # The first part tells the columns, and that of a test split may lack the labels
     parts = {split: found.parts[split] for split in (*SPLITS, ALL) if split in found.parts}
-    return replace(found, parts=parts, format=reader.name)
+    return replace(found, parts=parts, format=reader.name, notes=(*found.notes, *_not_read(path, parts)))
 
 
 def _recognised(name: str, path: Path) -> Reader:
@@ -56,10 +58,26 @@ def _recognised(name: str, path: Path) -> Reader:
     fitting = readers_of(path)
     if len(fitting) == 1:
         return fitting[0]
+    where = f"dataset '{name}'"
     known = ", ".join(reader.name for reader in fitting or READERS.values())
     if fitting:
-        raise UserError(f"dataset '{name}': is of several formats; say which: --format {known}")
-    raise UserError(f"dataset '{name}': {_what(path)}; --format says which format it is: {known}")
+        raise UserError(f"{where} is of several formats; say which: --format NAME, one of {known}")
+    if path.is_file() and (advice := advice_on(what := what_it_is(path))):
+        raise UserError(f"{where} is {what}{advice}")
+    raise UserError(f"{where}: {_what(path)}; --format says which format it is: {known}")
+
+
+def _not_read(path: Path, parts: Collection[str]) -> list[str]:
+    """Return a note on the files of other splits that lie beside a file that has the name of one."""
+    split = split_named(path.stem)
+    if split is None or [*parts] != [ALL] or not path.is_file():
+        return []
+    others = sorted(
+        each.name
+        for each in path.absolute().parent.iterdir()
+        if each.suffix == path.suffix and split_named(each.stem) not in (None, split)
+    )
+    return [f"not read: {', '.join(others)}; name the folder to read all splits"] if others else []
 
 
 def is_there(address: str, settings: ReadingSettings) -> bool:

@@ -12,7 +12,22 @@ from trainables.errors import UserError
 
 #: What ``what_is`` says of texts.
 _TEXTS = ("text", "JSON", "base64", "the address", "a data URL")
-_EXCEL = "a ZIP archive"
+
+#: What to do with files that hold a table or a dataset, but are not read, by what ``what_is`` says of them.
+_ADVICE = {
+    "a document of Office": "if it is of Excel, save its sheet as CSV",
+    "a ZIP archive": "unpack it, and name the folder",
+    "a gzip file": "unpack it",
+    "a bzip2 file": "unpack it",
+    "an xz file": "unpack it",
+    "a Zstandard file": "unpack it",
+    "a 7z archive": "unpack it, and name the folder",
+    "a RAR archive": "unpack it, and name the folder",
+    "an SQLite file": "write its table as CSV or Parquet",
+    "a pickle": "write it as Parquet, with DataFrame.to_parquet if it is of pandas",
+    "a NumPy archive": "write a table as CSV or Parquet",
+    "a NumPy array": "write a table as CSV or Parquet",
+}
 
 #: Marks at the beginning of texts, the longest first.
 _MARKS = {
@@ -41,7 +56,17 @@ def what_it_is(path: Path) -> str | None:
         kind, words = what_is(file.read(_START))
     if kind == "unknown":
         return None
-    return f"{words}, as files of Excel are; save it as CSV" if words == _EXCEL else words
+    return words
+
+
+def advice_on(what: str | None) -> str:
+    """Return, to end a sentence with, what to do with a file that is no dataset; empty if nothing is known.
+
+    Args:
+        what: What ``what_it_is`` says of it.
+    """
+    advice = _ADVICE.get(what or "")
+    return f"; {advice}" if advice else ""
 
 
 def unreadable(name: str, path: Path, wanted: str, error: Exception | None = None) -> UserError:
@@ -59,7 +84,7 @@ def unreadable(name: str, path: Path, wanted: str, error: Exception | None = Non
     except OSError as missing:
         return UserError(f"{where} is not {wanted} that can be read: {missing.strerror}")
     if found not in (None, wanted):
-        reason = f": it is {found}"
+        reason = f": it is {found}{advice_on(found)}"
     else:
         reason = f" ({str(error).splitlines()[0][:_SHOWN]})" if str(error or "") else ""
     return UserError(f"{where} is not {wanted} that can be read{reason}")
@@ -82,7 +107,7 @@ def read_text(name: str, path: Path) -> tuple[str, str | None]:
     try:
         found = what_it_is(path)
         if found is not None and not found.startswith(_TEXTS):
-            raise UserError(f"{where} is {found}")
+            raise UserError(f"{where} is {found}{advice_on(found)}")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror})") from error

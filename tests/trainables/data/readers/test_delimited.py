@@ -76,7 +76,7 @@ def test_the_encoding_is_found_and_said(tmp_path: Path, encoding: str) -> None:
         (b"", "is empty, 0 bytes"),
         (b"\xef\xbb\xbf\n \n", "is empty"),
         (b"text,label\n", "has a header and no rows"),
-        (b"PK\x03\x04rest", "is a ZIP archive"),
+        (b"PK\x03\x04rest", "is a ZIP archive; unpack it, and name the folder"),
         (b"<!DOCTYPE html><html></html>", "is HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"nothing that delimits\nanything\n", "has no delimiter (comma, semicolon, tab, |)"),
