@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import ALL, Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_files, unread
+from trainables.data.readers.naming import has_split_files, split_files, split_named, unread
 from trainables.data.readers.opening import read_text
 from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.tasks.labels import listed
 
 _ENDINGS = (".jsonl", ".ndjson", ".json")
 _NAMED = 5  # lines that a message names
@@ -87,6 +88,8 @@ def _objects(where: str, file: str, text: str) -> tuple[list[dict[str, Any]], Se
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     alone = _object_of(lines[0][1]) if len(lines) == 1 else None
     if alone is not None and not all(isinstance(value, list | dict) for value in alone.values()):
+        if file.lower().endswith(".json") and (nested := _nested(where, alone)):
+            raise nested
         return [alone], Numbered(f"{file} line", [lines[0][0]])
     if len(lines) > 1 and text.lstrip()[0] == "{" and any(_object_of(line) for _, line in lines[:_NAMED]):
         return _of_lines(where, file, lines)
@@ -98,16 +101,38 @@ def _objects(where: str, file: str, text: str) -> tuple[list[dict[str, Any]], Se
         )
     if isinstance(whole, dict) and whole and all(isinstance(values, list) for values in whole.values()):
         lengths = {len(values) for values in whole.values()}
-        if len(lengths) > 1:
-            raise UserError(f"{where} is an object of lists of {min(lengths)} to {max(lengths)} entries")
+        if len(lengths) > 1 or any(map(split_named, whole)):
+            raise _nested(where, whole) or UserError(
+                f"{where} is an object of lists of {min(lengths)} to {max(lengths)} entries; write a list of "
+                "objects"
+            )
         whole = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
     if not isinstance(whole, list):
+        if nested := _nested(where, whole):
+            raise nested
         keys = ", ".join(list(whole)[:6]) if isinstance(whole, dict) else repr(whole)[:60]
         raise UserError(f"{where} is no list of objects, nor an object on each line; it has {keys}")
     for number, row in enumerate(whole, 1):
         if not isinstance(row, dict):
             raise UserError(f'{where} entry {number} is no object such as {{"text": …, "label": …}}')
     return whole, Numbered(f"{file} entry", range(1, len(whole) + 1))
+
+
+def _nested(where: str, whole: Any) -> UserError | None:
+    """Return the error for an object some of whose values are lists of rows; None if none is."""
+    if not isinstance(whole, dict):
+        return None
+    lists = {key: value for key, value in whole.items() if isinstance(value, list) and value}
+    having = [key for key, rows in lists.items() if all(isinstance(row, dict) for row in rows)]
+    if not having:
+        return None
+    if any(map(split_named, having)):
+        return UserError(f"{where} has several splits ({', '.join(having)}); write a file for each")
+    are = "are lists" if len(having) > 1 else "is a list"
+    return UserError(
+        f"{where} is an object whose {listed(having)} {are} of objects; write one list, with an object for "
+        "each row"
+    )
 
 
 def _of_lines(
@@ -133,7 +158,8 @@ def _of_lines(
     if bad:
         count = sum(len(numbers) for numbers in bad.values())
         said = "; ".join(f"{reason} ({_numbered(numbers)})" for reason, numbers in list(bad.items())[:_NAMED])
-        raise UserError(f"{where}: {count:,} of {len(lines):,} lines are no JSON objects: {said}")
+        are = "is no JSON object" if count == 1 else "are no JSON objects"
+        raise UserError(f"{where}: {count:,} of {len(lines):,} lines {are}: {said}")
     return rows, Numbered(f"{file} line", [number for number, _ in lines])
 
 

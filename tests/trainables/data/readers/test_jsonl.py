@@ -117,6 +117,22 @@ def test_what_is_no_table_is_refused(tmp_path: Path, text: str, reason: str) -> 
     assert reason in refusal(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"images": [{}], "annotations": [{}, {}]}', "whose images and annotations are lists of objects"),
+        ('{"version": 1, "data": [{"text": "a"}]}', "whose data is a list of objects; write one list"),
+        (
+            '{"train": [{"text": "a"}], "test": [{}]}',
+            "has several splits (train, test); write a file for each",
+        ),
+        ('{"train": [{"text": "a"}], "test": [{}, {}]}', "has several splits (train, test)"),
+    ],
+)
+def test_rows_that_are_further_inside_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in refusal(written(tmp_path, text, "captions.json"))
+
+
 def test_values_of_several_types_are_refused_where_they_are_needed(tmp_path: Path) -> None:
     path = written(tmp_path, '{"text": "a", "extra": 1}\n{"text": "b", "extra": "x"}')
     assert found(path).notes == ("captions.jsonl: column 'extra' is left out, it has numbers and texts",)
