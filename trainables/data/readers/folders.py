@@ -199,7 +199,8 @@ def _labeled(
         shown = _some(sorted("/".join(chain) or "no folder" for chain in classes))
         raise UserError(
             f"dataset '{name}': which folders are the classes? There are files in {shown}; put all files of "
-            "a class into one folder, or write metadata.csv with the columns file_name and label"
+            "a class into one folder, call folders of splits train, validation and test, or write "
+            "metadata.csv with the columns file_name and label"
         )
     notes = [f"labels are the names of the folders, {_some(sorted(chain[0] for chain in classes))}"]
     found: dict[str, list[Listed]] = defaultdict(list)

@@ -183,6 +183,12 @@ def _default(name: str, card: _Card, configurations: Mapping[str, _Files], by_na
         if config in configurations:
             return config
     first, files = next(iter(configurations.items()))
+    if all("=" in config for config in configurations):
+        column = first.partition("=")[0]
+        raise UserError(
+            f"dataset '{name}': is parted into folders such as {first}, so that its files lack the column "
+            f"'{column}'; write them with that column, without such folders"
+        )
     place = files if isinstance(files, Path) else next(iter(files.values()))[0]
     way = f"name one: {name}/{first}" if by_name else f"name the folder or file of one, such as {place}"
     raise UserError(f"dataset '{name}': has the configurations {', '.join(configurations)}; {way}")

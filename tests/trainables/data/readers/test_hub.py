@@ -122,6 +122,14 @@ def test_what_the_readme_lists_is_not_there(tmp_path: Path, config: dict[str, An
         read(card(tmp_path, config))
 
 
+def test_folders_that_stand_for_a_column_are_refused(tmp_path: Path) -> None:
+    parquet(tmp_path, "label=cat/part-0.parquet", "label=dog/part-0.parquet")
+    with pytest.raises(
+        UserError, match="folders such as label=cat, so that its files lack the column 'label'"
+    ):
+        read(tmp_path)
+
+
 def test_several_configurations(tmp_path: Path) -> None:
     parquet(tmp_path, "en/train.parquet", "de/train.parquet", "de/test.parquet")
     with pytest.raises(
