@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,16 +66,35 @@ def how_written(labels: Iterable[str]) -> Written:
         try:
             kind = pa.array([_parsed(label) for label in known]).type
         except (ValueError, SyntaxError, pa.ArrowException, RecursionError, MemoryError):
-            return Written(pa.string(), str)
+            note = f"labels such as '{known[0][:_SHOWN]}' are no lists that can be read; each is one class"
+            return Written(pa.string(), str, note)
         return Written(kind, _parsed, f"labels are lists, such as {known[0][:_SHOWN]}")
-    return Written(pa.string(), str, _like_tags(known))
+    return Written(pa.string(), str, _like_tags(known) or _mixed(known))
+
+
+def _mixed(labels: Sequence[str]) -> str | None:
+    """Return what the user should know of labels some of which are numbers; None if none is."""
+    numbers = [label for label in labels if _NUMBER.fullmatch(label.strip())]
+    names = [label for label in labels if not label.strip().lstrip("+-").isdigit() and label not in numbers]
+    if not numbers or not names:  # with 007 among them, they are names
+        return None
+    return (
+        f"labels are numbers such as '{numbers[0]}' and names such as '{names[0][:_SHOWN]}'; all of them are "
+        "taken as names"
+    )
+
+
+def _recur(labels: Sequence[str]) -> bool:
+    """Return whether most of what commas separate is in several labels, as tags are and places are not."""
+    counts = Counter(part.strip() for label in labels for part in label.split(","))
+    return 2 * sum(count > 1 for count in counts.values()) > len(counts)
 
 
 def _like_tags(labels: Sequence[str]) -> str | None:
     """Return a hint if labels look like several tags each; None if they do not."""
-    for delimiter in "|;":
+    for delimiter in "|;,":
         several = [label for label in labels if delimiter in label]
-        if len(several) > _MANY * len(labels):
+        if len(several) > _MANY * len(labels) and (delimiter != "," or _recur(labels)):
             shown = several[0][:_SHOWN]
             return (
                 f"labels such as '{shown}' are one class each; --tag-delimiter '{delimiter}' makes them tags"

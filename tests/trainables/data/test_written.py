@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from trainables.data import Dataset, open_dataset
@@ -80,6 +81,24 @@ def test_what_looks_like_tags_is_said(tmp_path: Path) -> None:
     dataset = opened(tmp_path, ["a|b", "b", "a"])
     assert dataset.kind == "classification"
     assert dataset.notes[-1] == "labels such as 'a|b' are one class each; --tag-delimiter '|' makes them tags"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (
+            ["1", "blue"],
+            "labels are numbers such as '1' and names such as 'blue'; all of them are taken as names",
+        ),
+        (["[0 1]", "[1 0]"], "labels such as '[0 1]' are no lists that can be read; each is one class"),
+        (["a, b", "b", "a"], "labels such as 'a, b' are one class each; --tag-delimiter ',' makes them tags"),
+        (["007", "1"], None),
+        (["Paris, France", "Rome, Italy", "Lima"], None),
+    ],
+)
+def test_names_that_may_be_something_else_are_said(labels: list[str], said: str | None) -> None:
+    written = how_written(labels)
+    assert (written.type, written.note) == (pa.string(), said)
 
 
 def test_an_empty_label_is_missing(tmp_path: Path) -> None:
