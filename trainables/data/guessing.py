@@ -61,6 +61,15 @@ _BEGINNINGS = {
 }
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
 
+#: Addresses of files, and names of columns that have such ones of pictures and sounds.
+_ADDRESS = re.compile(r"\s*\w+://")
+_ABOUT_FILES = re.compile("|".join(_OF_FILES))
+
+#: Texts that are written as lists of texts, as JSON or Python does.
+_LIST = re.compile(r"""\s*\[\s*(['"]).*\1\s*\]\s*$""", re.DOTALL)
+
+_SHOWN = 60  # characters of a text that a note shows
+_NAMED = 6  # columns that a note names
 _SAMPLE = 32  # rows whose cells are looked at
 _MOST = 0.9  # share of the cells that must look like files
 
@@ -75,12 +84,12 @@ class Columns:
     Attributes:
         modalities: Column and kind of each modality.
         label: Name of the label column; ``label`` if there is none.
-        note: What was found by name and type, for the user; None if all is as the dataset or the user says.
+        notes: What was found by name and type, and what was not, for the user.
     """
 
     modalities: dict[str, Modality]
     label: str
-    note: str | None
+    notes: tuple[str, ...]
 
 
 def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool) -> Columns:
@@ -136,12 +145,23 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
         )
     if labeled and label is None:
         label = guessed[LABEL] = guess.label(taken)
-    note = None
+    notes = []
+    meant = {**{m: where.column for m, where in modalities.items()}, **({LABEL: label} if label else {})}
+    others = [column for column in dict.fromkeys(schema.names) if column not in meant.values()]
     if any(kind != column for kind, column in guessed.items()):
-        meant = {**{m: where.column for m, where in modalities.items()}, **({LABEL: label} if label else {})}
         listed = ", ".join(f"{kind}={column}" for kind, column in meant.items())
-        note = f"columns: {listed} (found by name and type)"
-    return Columns(modalities, label or LABEL, note)
+        notes.append(f"columns: {listed} (found by name and type){_not_used(others)}")
+    if not any(modality.kind in _OF_FILES for modality in modalities.values()):
+        notes += [
+            f"column '{column}' has addresses of files, which are not fetched"
+            for column in guess.addresses(others)
+        ]
+    notes += [
+        f"column '{where.column}' has lists such as {cell[:_SHOWN]!r}; each is taken as one text"
+        for where in modalities.values()
+        if where.kind == "text" and (cell := guess.list_in(where.column))
+    ]
+    return Columns(modalities, label or LABEL, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -199,6 +219,28 @@ class _Guess:
             )
         return column
 
+    def addresses(self, columns: Sequence[str]) -> list[str]:
+        """Return those columns whose cells are addresses of pictures or sounds."""
+        found = []
+        for column in columns:
+            cells = [cell for cell in self.sample(column) if isinstance(cell, str)]
+            if (
+                cells
+                and all(map(_ADDRESS.match, cells))
+                and (
+                    _ABOUT_FILES.match(_word(column))
+                    or any(_kind_of(cell.partition("://")[2]) for cell in cells)
+                )
+            ):
+                found.append(column)
+        return found
+
+    def list_in(self, column: str) -> str | None:
+        """Return a text of a column all of whose texts are written as lists; None if they are not."""
+        cells = self.sample(column)
+        written = bool(cells) and all(isinstance(cell, str) and _LIST.match(cell) for cell in cells)
+        return cells[0] if written else None
+
     def _files(self, kind: str, free: Sequence[str]) -> list[str]:
         """Return the columns that may have the files of a modality, the likeliest ones only."""
         stated = from_json(self.name, self.metadata, "paretofuse.columns") or {}
@@ -245,6 +287,14 @@ def classes_of(name: str, metadata: Mapping[str, str], label: str) -> dict[str, 
     if stated is None or "paretofuse.classes" in metadata:
         return dict(metadata)
     return {**metadata, "paretofuse.classes": json.dumps(stated)}
+
+
+def _not_used(columns: Sequence[str]) -> str:
+    """Return, to end a sentence with, which columns have no meaning."""
+    if not columns:
+        return ""
+    more = [f"{len(columns) - _NAMED:,} more"] if len(columns) > _NAMED else []
+    return f"; not used: {', '.join([*columns[:_NAMED], *more])}"
 
 
 def _left_out(found: Found) -> str:

@@ -32,6 +32,7 @@ from trainables.errors import UserError, unknown
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
 from trainables.tasks import TASKS, LabelColumn, Task, choose_task, common_type, get_task, plain, plain_type
+from trainables.tasks.labels import is_list
 
 _LABELS = 65_536  # labels read at a time
 
@@ -230,7 +231,7 @@ def open_found(
     columns = find_columns(name, found, columns_said(reading.columns), labeled)
     modalities, label = columns.modalities, columns.label
     metadata = classes_of(name, found.metadata, label)
-    notes = [*found.notes, *([columns.note] if columns.note else [])]
+    notes = [*found.notes, *columns.notes]
     delimited = settings.tag_delimiter is not None or "paretofuse.delimiter" in metadata
     if found.untyped and labeled and not delimited:  # "1,2" may be two tags
         typed, note = written_labels(found.parts, label)
@@ -244,6 +245,8 @@ def open_found(
     where = f"dataset '{name}': column '{label}'"
     types = [(part.name, part.schema.field(label).type) for part in parts] if labeled else []
     stored = common_type(where, types)
+    if pa.types.is_nested(stored.value_type if is_list(stored) else stored):
+        raise UserError(f"{where} is {stored}; expected texts, numbers, or lists of them")
     rows, said = _rows_of(name, found, modalities, label if labeled else None)
     notes += said
     column = label_column(name, rows, label, metadata, settings)

@@ -27,6 +27,9 @@ _NOUNS = {"image": "pictures", "text": "texts", "audio": "sounds"}
 #: Largest share of the rows that a group may have.
 _LARGEST = 0.5
 
+#: Number of different labels up to which they may well be classes, however few rows there are.
+_FEW = 20
+
 _LABELS = 65_536  # labels read at a time
 
 
@@ -73,8 +76,15 @@ def with_all_splits(
     sides = deal(grouped.groups, *strata_of(labels, delimiter), reading.validation_fraction, len(missing))
     made = {split: np.flatnonzero(sides == side) for side, split in enumerate((SPLITS[0], *missing))}
     if not all(map(len, made.values())):
+        different = len({str(value) for value in labels})
+        if different > max(_FEW, total / 2):
+            raise UserError(
+                f"dataset '{name}': column '{label}' has {different:,} distinct values in {total:,} rows; is "
+                "it the label, and if it has numbers, are all of them written as such?"
+            )
+        are = "rows are" if total > 1 else "row is"
         raise UserError(
-            f"{lacking}, and its {total:,} rows{grouped.in_words} are too few to take some for it, because "
+            f"{lacking}, and its {total:,} {are} too few to take some for it{grouped.in_words}, because "
             "train keeps at least one of each class; give files of all splits"
         )
     kept = {split: made[split] if split in made else np.arange(rows.count(split)) for split in SPLITS}

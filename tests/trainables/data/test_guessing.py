@@ -140,3 +140,21 @@ def test_what_is_in_doubt_is_refused(
     with pytest.raises(UserError) as error:
         opened(tmp_path / "d", columns, **content)
     assert reason in str(error.value)
+
+
+def test_columns_that_are_not_used_are_said(tmp_path: Path) -> None:
+    content = {
+        "caption": TEXTS,
+        "image_url": ["https://example.org/1"] * 3,
+        "size": [1, 2, 3],
+        "label": LABELS,
+    }
+    assert opened(tmp_path, **content).notes == (
+        "columns: text=caption, label=label (found by name and type); not used: image_url, size",
+        "column 'image_url' has addresses of files, which are not fetched",
+    )
+
+
+def test_texts_that_are_lists_are_said(tmp_path: Path) -> None:
+    (note,) = opened(tmp_path, text=["['a', 'b']"] * 3, label=LABELS).notes
+    assert note == "column 'text' has lists such as \"['a', 'b']\"; each is taken as one text"

@@ -159,7 +159,11 @@ def test_one_picture_for_all_rows_joins_none() -> None:
             {"text": ["a", "b", "c"], "label": ["r", "g", "b"]},
             "its 3 rows are too few to take some for it, because train keeps at least one of each class",
         ),
-        ({"text": ["a"], "label": ["r"]}, "its 1 rows are too few"),
+        (
+            {"text": [f"{i}" for i in range(30)], "label": [f"${i},000" for i in range(30)]},
+            "column 'label' has 30 distinct values in 30 rows; is it the label",
+        ),
+        ({"text": ["a"], "label": ["r"]}, "its 1 row is too few"),
     ],
 )
 def test_rows_that_cannot_be_divided(content: dict[str, list[Any]], message: str) -> None:
