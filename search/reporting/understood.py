@@ -11,8 +11,8 @@ from rich.text import Text
 from trainables.data import SPLITS
 from trainables.data.understood import Column, Labels, Understood
 
-#: Files that are named, and classes that are shown: the largest, and the smallest.
-_FILES = 6
+#: Files and columns that are named, and classes that are shown: the largest, and the smallest.
+_FILES, _COLUMNS = 6, 20
 _LARGEST, _SMALLEST = 5, 3
 
 _BAR = 12  # length of the longest bar, in characters
@@ -35,7 +35,7 @@ def print_understood(found: Understood, console: Console) -> None:
         page.add_row(Text(name), _text(_on_column(name, column)))
     page.add_row("label", Group(*_on_labels(found.labels)))
     if found.unused:
-        page.add_row("not used", _text([", ".join(found.unused)]))
+        page.add_row("not used", _text([_columns(found.unused)]))
     if found.notes:
         page.add_row("notes", _text(found.notes))
     if found.warnings:
@@ -52,6 +52,11 @@ def _files(files: Mapping[str, int]) -> str:
     shown = [f"{name} ({rows:,})" for name, rows in [*files.items()][:_FILES]]
     more = [f"{len(files) - _FILES:,} more files"] if len(files) > _FILES else []
     return ", ".join(shown + more)
+
+
+def _columns(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _COLUMNS:,} more"] if len(names) > _COLUMNS else []
+    return ", ".join([*names[:_COLUMNS], *more])
 
 
 def _rows_table(found: Understood) -> Table:

@@ -105,9 +105,18 @@ class SomePart(WrappedPart):
     Attributes:
         part: All rows.
         kept: The numbers of those that are kept, ascending, shape (N,).
+        by: The column that says which are kept, and that the rows do not have any more.
     """
 
     kept: np.ndarray
+    by: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return pa.schema(
+            [field for field in self.part.schema if field.name != self.by], self.part.schema.metadata
+        )
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -172,7 +181,7 @@ def by_split_column(
             for number, each in enumerate(SPLIT_NAMES):
                 rows = np.flatnonzero(splits == number)
                 if len(rows):
-                    found.setdefault(each, []).append(SomePart(part, rows))
+                    found.setdefault(each, []).append(SomePart(part, rows, column))
     if ALL in found and len(found) > 1:
         raise UserError(
             f"dataset '{name}': {found[ALL][0].name} has no column that says the split of each row, and "

@@ -64,5 +64,5 @@ def test_other_files_are_refused(file: Path, content: bytes) -> None:
 
 
 def test_a_column_that_is_not_there_lists_the_others(file: Path) -> None:
-    with pytest.raises(UserError, match="has no column 'words'; its columns: file, caption, genre, split"):
+    with pytest.raises(UserError, match="has no column 'words'; its columns: file, caption, genre"):
         open_dataset(str(file), reading=ReadingSettings(columns="text=words"))
