@@ -62,7 +62,7 @@ def warnings_on(dataset: Dataset, modalities: Iterable[str]) -> list[str]:
     for modality in modalities:
         repeats = repeats_of(dataset, modality)
         kind = dataset.modalities[modality].kind
-        found += repeat_warnings(modality, kind, repeats.across, repeats.constant, rows)
+        found += repeat_warnings(modality, kind, repeats.across, repeats.distinct, repeats.constant, rows)
     return found
 
 

@@ -84,6 +84,7 @@ def repeat_warnings(
     modality: str,
     kind: str,
     across: Mapping[str, Mapping[str, int]],
+    distinct: int,
     constant: bool,
     rows: Mapping[str, int],
 ) -> list[str]:
@@ -93,10 +94,13 @@ def repeat_warnings(
         modality: Name of the modality.
         kind: Its kind.
         across: See ``Repeats``.
+        distinct: See ``Repeats``.
         constant: See ``Repeats``.
         rows: Number of rows by split.
     """
     noun = _NOUNS[kind] if modality == kind else f"{_NOUNS[kind]} of {modality}"
+    if not distinct:
+        return [f"{modality} is empty, missing or unreadable in all rows"]
     if constant:
         return [f"{modality} is the same in all rows"]
     least = _TEXTS if kind == "text" else 0

@@ -151,7 +151,9 @@ class Understood:
         """What probably is not as the user wants it, a sentence each."""
         found = []
         for name, column in self.modalities.items():
-            found += repeat_warnings(name, column.kind, column.across, column.constant, self.rows)
+            found += repeat_warnings(
+                name, column.kind, column.across, column.distinct, column.constant, self.rows
+            )
             tokens = column.tokens
             if tokens is not None and tokens.unknown >= _UNKNOWN:
                 found.append(
