@@ -51,10 +51,7 @@ class SheetSettings(Settings):
     TaskSettings,
     DataSettings,
     EncoderSettings,
-    without=(
-        *("dataset", "train_rows", "audio_seconds", "feature_length", "missing"),
-        *("bad_rows", "pooling"),
-    ),
+    without=(*("dataset", "train_rows", "audio_seconds", "feature_length", "missing", "pooling"),),
 )
 def data(
     given: Given,
@@ -70,8 +67,8 @@ def data(
 ) -> None:
     """Show what a dataset is understood to be, before anything is searched.
 
-    It shows the files and splits, each modality with its sizes and what is missing, the labels, what is there
-    several times, and what looks wrong. Pictures are not decoded for it, and nothing is written.
+    It shows files, splits, sizes, labels, what is missing or there several times, and what looks wrong.
+    Pictures are not decoded for it, and nothing is written.
     """
     from search.reporting.progress import error_console
     from search.sizing.charts import check_picture
