@@ -137,14 +137,23 @@ def _is_meant(path: Path) -> bool:
 
 
 def _below(folder: Path, endings: Collection[str]) -> list[_File]:
-    """Return the files in the folders that have the names of splits, as files of these names."""
-    folders = (folder / name for name in sorted(os.listdir(folder)) if split_named(name))
+    """Return the files in the folders that have the names of splits, as files of these names.
+
+    Spark calls such a folder ``train.parquet``.
+    """
+    words = {name: _without(name, endings).casefold() for name in sorted(os.listdir(folder))}
     return [
-        _File(file.path, below.name.casefold(), file.number, file.count)
-        for below in folders
-        if below.is_dir()
-        for file in _files(below, endings)
+        _File(file.path, word, file.number, file.count)
+        for name, word in words.items()
+        if split_named(word) and (folder / name).is_dir()
+        for file in _files(folder / name, endings)
     ]
+
+
+def _without(name: str, endings: Collection[str]) -> str:
+    """Return a name without its ending, if it is one of some."""
+    stem, ending = os.path.splitext(name)
+    return stem if ending.casefold() in endings else name
 
 
 def _parsed(path: Path) -> _File:

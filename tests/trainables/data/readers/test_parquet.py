@@ -96,6 +96,14 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     }
 
 
+def test_folders_that_are_called_like_files(tmp_path: Path) -> None:
+    write(tmp_path / "a", "train.parquet/part-00000", "test.parquet/part-00000")
+    assert files(tmp_path / "a") == {
+        "train": ["train.parquet/part-00000"],
+        "test": ["test.parquet/part-00000"],
+    }
+
+
 def test_the_folder_of_a_hub(tmp_path: Path) -> None:
     names = [f"data/{split}-00000-of-00001" for split in ("train", "validation", "test")]
     write(tmp_path, *names)
