@@ -83,6 +83,19 @@ def test_constant_inputs(tmp_path: Path) -> None:
     ]
 
 
+def test_empty_inputs(tmp_path: Path) -> None:
+    texts = {split: columns(2, text=["", None]) for split in ("train", "validation", "test")}
+    found = _understood(tmp_path, **texts)
+    assert "text is empty, missing or unreadable in all rows" in found.warnings
+
+
+def test_pictures_of_too_many_pixels(tmp_path: Path) -> None:
+    large = io.BytesIO()
+    Image.new("1", (20_000, 10_000)).save(large, "PNG")
+    found = _understood(tmp_path, train=columns(2, image=[large.getvalue(), png()]))
+    assert [bad.reason for bad in found.bad] == ["more pixels than Pillow decodes"]
+
+
 def test_sizes_of_pictures(tmp_path: Path, encoder: Callable[[str], EncoderSource]) -> None:
     pictures = [png((number, 0, 0), (10 + number, 50)) for number in range(20)]
     dataset = _dataset(tmp_path, train=columns(20, image=pictures), test=columns(1, label=["c0"]))

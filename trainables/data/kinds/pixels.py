@@ -66,9 +66,14 @@ def square(data: bytes, size: int, background: tuple[int, int, int]) -> np.ndarr
     except (UnreadableError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError as error:
-        raise UnreadableError("more pixels than Pillow decodes", str(error).partition(",")[0]) from error
+        raise too_large(error) from error
     except Exception as error:  # what damaged files raise has no class in common
         raise not_decoded(data, "picture", error) from error
+
+
+def too_large(error: PIL.Image.DecompressionBombError) -> UnreadableError:
+    """Return the error for a picture that Pillow refuses for its size."""
+    return UnreadableError("more pixels than Pillow decodes", str(error).partition(",")[0])
 
 
 def _cropped(picture: PIL.Image.Image, whole: tuple[int, int], shrunk: int, size: int) -> np.ndarray:

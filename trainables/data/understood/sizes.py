@@ -13,7 +13,7 @@ import PIL.Image
 from trainables.data.contents import missing_end
 from trainables.data.kinds import Content, Unreadable
 from trainables.data.kinds.base import UnreadableError, not_decoded
-from trainables.data.kinds.pixels import square
+from trainables.data.kinds.pixels import square, too_large
 
 #: The sizes of a value of each kind.
 SIZES: Mapping[str, tuple[str, ...]] = {
@@ -55,6 +55,8 @@ def _picture(data: bytes) -> tuple[float, ...]:
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             size = picture.size
+    except PIL.Image.DecompressionBombError as error:
+        raise too_large(error) from error
     except Exception as error:  # what damaged files raise has no class in common
         raise not_decoded(data, "picture", error) from error
     if missing_end(data):
