@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+def printable(text: str) -> str:
+    """Return a text in which control characters, such as those of a file's name, are escaped."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class UserError(Exception):
     """A mistake in the user's input.
 
@@ -21,7 +26,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], message))
+        super().__init__(printable(message))
 
 
 class DiskFullError(UserError):

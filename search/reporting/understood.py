@@ -10,6 +10,7 @@ from rich.text import Text
 
 from trainables.data import SPLITS
 from trainables.data.understood import Column, Labels, Understood
+from trainables.errors import printable
 
 #: Files and columns that are named, and classes that are shown: the largest, and the smallest.
 _FILES, _COLUMNS = 6, 20
@@ -21,9 +22,8 @@ _LETTERS = 28  # of a class's name
 
 def print_understood(found: Understood, console: Console) -> None:
     """Print what a dataset is understood to be."""
-    title = Text.assemble(
-        (found.dataset, "bold"), f", {found.format or 'included'}, {sum(found.rows.values()):,} rows"
-    )
+    kind, rows = found.format or "included", sum(found.rows.values())
+    title = Text.assemble((printable(found.dataset), "bold"), f", {kind}, {rows:,} rows")
     console.print(title, soft_wrap=True)
     page = Table.grid(padding=(0, 2, 1, 0))
     page.add_column(style="bold", no_wrap=True)
@@ -45,7 +45,7 @@ def print_understood(found: Understood, console: Console) -> None:
 
 
 def _text(lines: Sequence[str] | Iterator[str]) -> Text:
-    return Text("\n".join(lines))
+    return Text("\n".join(map(printable, lines)))
 
 
 def _files(files: Mapping[str, int]) -> str:
@@ -103,11 +103,11 @@ def _on_column(name: str, column: Column) -> Iterator[str]:
 def _on_labels(labels: Labels) -> Iterator[RenderableType]:
     """Yield what is to be shown of labels."""
     column = "" if labels.column is None else f"column '{labels.column}': "
-    yield Text(f"{column}{labels.in_words} ({labels.decided})")
+    yield _text([f"{column}{labels.in_words} ({labels.decided})"])
     for what, names in (("in no training row", labels.never_in_train), ("in train only", labels.train_only)):
         if names:
             more = f" and {len(names) - _LARGEST:,} more" if len(names) > _LARGEST else ""
-            yield Text(f"{what}: {', '.join(names[:_LARGEST])}{more}")
+            yield _text([f"{what}: {', '.join(names[:_LARGEST])}{more}"])
     if labels.counts is not None:
         yield _classes_table(labels.counts)
     elif labels.range is not None:
@@ -126,7 +126,7 @@ def _classes_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
             table.add_row(f"{len(order) - _LARGEST - _SMALLEST:,} more", style="dim")
         bar = Text("█" * round(_BAR * train[name] / longest), style="blue")
         short = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
-        table.add_row(Text(short), *(f"{of_split[name]:,}" for of_split in counts.values()), bar)
+        table.add_row(_text([short]), *(f"{of_split[name]:,}" for of_split in counts.values()), bar)
     return table
 
 

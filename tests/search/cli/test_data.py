@@ -168,6 +168,19 @@ def test_a_table_with_pictures_beside_it(call, squares: Path, tiny: tuple[str, .
     assert document["labels"]["counts"]["test"] == {"blue": 15, "green": 15, "red": 15}
 
 
+def test_names_that_a_terminal_would_obey(call, workplace: Path) -> None:
+    lines = ["text,label,split"]
+    for split in ("train", "validation", "test"):
+        lines += [f"a {split},\x1b[31mred,{split}", f"b {split},blue,{split}", f"c {split},,{split}"]
+    (workplace / "my.csv").write_text("\n".join(lines))
+    code, out, _ = call("my.csv", "--text-encoder", "nope", "--bad-rows", "skip")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\\x1b[31mred" in out
+    assert "rows without a label are left out: 3" in out
+    assert "not used" not in out
+
+
 def test_validation_by_another_name(call, squares: Path, tiny: tuple[str, ...], workplace: Path) -> None:
     folder = shutil.copytree(squares, workplace / "some")
     (folder / "validation.parquet").rename(folder / "val.parquet")
