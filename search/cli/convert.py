@@ -15,6 +15,7 @@ from search.reporting.progress import error_console
 from search.units import format_size
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
+from trainables.units import MIB
 
 #: Settings of a task that files can say, and those that say how it is learnt.
 _STORED = ("task", "query", "tag_delimiter")
@@ -49,10 +50,15 @@ def convert(
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     with preparing(dataset, console, "converting") as progress:
         counts = write(dataset, folder, reading.bad_rows, progress)
+    left_out = sum(dataset.count(split) - count for split, count in counts.items())
+    if left_out:
+        rows = "row that cannot be read is" if left_out == 1 else "rows that cannot be read are"
+        console.print(f"{left_out:,} {rows} left out", highlight=False, soft_wrap=True)
     files = {split: folder / f"{split}.parquet" for split in counts}
     if given.make(Output).as_json:
-        rows = {"rows": counts, "bytes": {split: path.stat().st_size for split, path in files.items()}}
-        print_json({"folder": str(folder), **rows})
+        sizes = {split: path.stat().st_size for split, path in files.items()}
+        print_json({"folder": str(folder), "rows": counts, "bytes": sizes})
         return
     for split, path in files.items():
-        print(f"{path}: {counts[split]:,} rows, {format_size(path.stat().st_size)}")
+        size = path.stat().st_size
+        print(f"{path}: {counts[split]:,} rows, {format_size(size) if size >= MIB else 'under 1 MiB'}")

@@ -16,6 +16,7 @@ from trainables.data.bad_rows import BadRow, refuse
 from trainables.data.kinds import Content, Unreadable
 from trainables.data.source import Dataset
 from trainables.data.splits import SPLITS
+from trainables.data.understood.sizes import size_of
 from trainables.disk import move_synced, writing
 from trainables.errors import UserError
 from trainables.units import MIB
@@ -43,8 +44,8 @@ def convert(
 ) -> dict[str, int]:
     """Write a dataset as ``train.parquet``, ``validation.parquet`` and ``test.parquet``.
 
-    They hold the bytes of all files, and say in the schema's metadata what their columns are. Nothing is left
-    behind if it fails.
+    They hold the bytes of all files, and say in the schema's metadata what their columns are. Files are not
+    decoded, but what is no picture or sound, or is cut off, is found. Nothing is left behind if it fails.
 
     Args:
         dataset: The dataset.
@@ -102,7 +103,7 @@ def _write(
             good = np.ones(batch.num_rows, dtype=bool)
             values = {column: batch[column] for column in types if column == dataset.label}
             for modality, where in dataset.modalities.items():
-                contents = dataset.contents(modality, batch)
+                contents = [_checked(where.kind, content) for content in dataset.contents(modality, batch)]
                 for row, content in enumerate(contents):
                     if isinstance(content, Unreadable):
                         bad.append(BadRow(split, done + row, modality, content))
@@ -115,6 +116,12 @@ def _write(
             if progress:
                 progress(split, done, total)
     return written
+
+
+def _checked(kind: str, content: Content) -> Content:
+    """Return a content, or why it cannot be read; its file's name is lost once it is written."""
+    found = None if content is None else size_of(kind, content)
+    return found if isinstance(found, Unreadable) else content
 
 
 def _metadata(dataset: Dataset) -> dict[str, str]:

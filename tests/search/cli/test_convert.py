@@ -88,3 +88,10 @@ def test_a_mistake_is_one_line(
     assert (code, printed) == (2, "")
     assert reason.format(folder=tmp_path) in said.splitlines()[-1]
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_rows_that_are_left_out_are_said(call: _Call, table: Path, tmp_path: Path) -> None:
+    (table.parent / "images" / "3.png").write_bytes(b"")
+    code, _, said = call(str(table), str(tmp_path / "out"), "--bad-rows", "skip")
+    assert code == 0
+    assert "1 row that cannot be read is left out" in said

@@ -125,6 +125,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert {row["caption"] for row in cells if row["file"] is None} == {"box 3", "box 5"}
 
 
+def test_files_that_are_no_pictures_are_named_by_their_names(tmp_path: Path) -> None:
+    table = _table(tmp_path / "d", LABELS["names"])
+    (lost,) = tmp_path.glob("d/**/5.png")
+    for content, reason in (
+        (lost.read_bytes()[:50], "a PNG picture that is cut off"),
+        (b"", "empty, 0 bytes"),
+    ):
+        lost.write_bytes(content)
+        with pytest.raises(UserError, match=rf"1 of 20 rows cannot be read: 1 picture: {reason} .*5\.png"):
+            convert(open_dataset(str(table)), tmp_path / "out")
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     dataset = open_dataset(str(write_dataset(tmp_path / "d")))
     with pytest.raises(UserError, match="is there already; name a new folder"):
