@@ -19,9 +19,9 @@ from rich.console import Console
 from search import SearchConfig, cli, run_search
 from search.result import SearchResult
 from search.setup import look_up, set_up
-from tests.feature_sets import EXPERTS, SIZES, mmsa, mult, write_msrvtt, write_pickle
 from tests.search.on_ray import ray_in
-from tests.trainables.data.readers import published
+from trainables.testing.layouts import published
+from trainables.testing.layouts.feature_sets import EXPERTS, SIZES, mmsa, mult, write_msrvtt, write_pickle
 from trainables.towers import load_tower, resolve_encoder
 
 Asked = Callable[[str], SearchConfig]

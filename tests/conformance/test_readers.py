@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +13,6 @@ from huggingface_hub import constants
 from rich.console import Console
 
 from search.reporting.understood import print_understood
-from tests import feature_sets as sets
-from tests.table_files import write_table_file
-from tests.trainables.data.readers import published
-from tests.trainables.data.readers.writers import WRITERS, empty, rows
 from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.data.cells import digest
 from trainables.data.readers import READERS, Part, read_path, split_address
@@ -26,32 +20,11 @@ from trainables.data.readers.finding import readers_of
 from trainables.data.understood import understand
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts import LAYOUTS
 from trainables.towers import EncoderSource
 
-TABLES = ("mine.csv", "mine.jsonl", "mine.parquet", "mine.arrow")
 #: A layout that takes seconds, because another process looks at the file first.
 _SLOW = "mmimdb, HDF5"
-
-
-def _published(name: str, layout: str, folder: Path) -> str:
-    """Write a dataset of images and texts."""
-    return f"{name}:{published.write(folder, published.LAYOUTS[name][layout]())}"
-
-
-#: For each layout, a function that writes a small dataset into a folder and returns its address.
-LAYOUTS: dict[str, Callable[[Path], str]] = {
-    "mosi, MMSA aligned": lambda f: f"mosi:{sets.write_pickle(f / 'aligned_50.pkl', sets.mmsa())}",
-    "mosi, MMSA unaligned": lambda f: f"mosi:{sets.write_pickle(f / 'unaligned_50.pkl', sets.mmsa(False))}",
-    "mosi, MulT": lambda f: f"mosi:{sets.write_pickle(f / 'mosi_data.pkl', sets.mult())}",
-    "iemocap, MulT": lambda f: f"iemocap:{sets.write_pickle(f / 'iemocap_data.pkl', sets.mult('emotions'))}",
-    "iemocap, MMIN": lambda f: f"iemocap:{sets.write_mmin(f / 'iemocap')}",
-    "mosei, MulT": lambda f: f"mosei:{sets.write_pickle(f / 'mosei_senti_data.pkl', sets.mult())}",
-    "msrvtt, MMT": lambda f: f"msrvtt:{sets.write_msrvtt(f / 'msrvtt')}",
-    **{name: lambda folder, name=name: str(write_table_file(folder, name)) for name in TABLES},
-    **{name: lambda folder, name=name: WRITERS[name](empty(folder), rows(name)) for name in WRITERS},
-    _SLOW: lambda f: f"mmimdb:{published.write_mmimdb_hdf5(f, published.pixels())}",
-    **{f"{name}, {layout}": partial(_published, name, layout) for name, layout in published.EACH},
-}
 _DAMAGED = 30  # copies of a dataset, each with one damaged file
 
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.trainables.data.readers.writers import png, put, wav, write_csv
 from trainables.data import open_dataset
 from trainables.data.readers import ALL, Found, read_path
 from trainables.data.readers.finding import readers_of
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.formats import png, put, wav, write_csv
 
 
 def pictures(folder: Path, *paths: str) -> Path:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.trainables.data.readers import published
 from tests.trainables.data.readers.test_published import found, noted, rows
 from trainables.errors import UserError
+from trainables.testing.layouts import published
 
 
 def test_titles_are_taken_as_they_are(tmp_path: Path) -> None:

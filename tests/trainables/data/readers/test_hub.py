@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants, errors
 
-from tests.trainables.data.readers.writers import WRITERS, hf_dataset, put, rows, table
 from trainables.data import address_of, open_dataset
 from trainables.data.readers import ALL, Found, hub_names, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.formats import WRITERS, hf_dataset, put, rows, table
 
 ROWS = rows("hub")
 

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.feature_sets import mult, write_mmin, write_pickle
 from tests.trainables.data.readers.cells import lengths, vectors
 from trainables.data import open_dataset
 from trainables.errors import UserError
+from trainables.testing.layouts.feature_sets import mult, write_mmin, write_pickle
 
 
 def test_mult_asks_for_each_emotion_whether_it_is_there(tmp_path: Path) -> None:

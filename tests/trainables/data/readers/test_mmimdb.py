@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainables.data.readers import published
 from tests.trainables.data.readers.test_published import found, noted, rows
 from trainables.data import open_dataset
 from trainables.data.readers.mmimdb import GENRES
 from trainables.errors import UserError
+from trainables.testing.layouts import published
 
 
 def test_the_genres_are_the_papers_and_in_their_order(tmp_path: Path) -> None:

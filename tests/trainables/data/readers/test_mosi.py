@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.feature_sets import SIZES, STEPS, mmsa, mult, write_pickle
 from tests.trainables.data.readers.cells import cells, lengths, vectors
 from trainables.data import open_dataset
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.task_settings import TaskSettings
+from trainables.testing.layouts.feature_sets import SIZES, STEPS, mmsa, mult, write_pickle
 
 THREE_TO_FIVE = [3 + i % 3 for i in range(12)]
 

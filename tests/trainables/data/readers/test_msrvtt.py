@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.feature_sets import EXPERTS, write_msrvtt, write_pickle
 from tests.trainables.data.readers.cells import cells, lengths, vectors
 from trainables.data import open_dataset
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.feature_sets import EXPERTS, write_msrvtt, write_pickle
 
 LISTS = "symlinked-feats"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.trainables.data.readers import published
-from tests.trainables.data.readers.published import EACH, LAYOUTS, jpeg, write
 from trainables.data import SPLITS, open_dataset
 from trainables.data.readers import Found, read_path
 from trainables.data.readers.finding import readers_of
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts import published
+from trainables.testing.layouts.published import EACH, LAYOUTS, jpeg, write
 
 #: A list in JSONL of each dataset.
 LISTS = {

@@ -1,4 +1,4 @@
-"""What holds for the reader of every format. ``writers.py`` has the same rows in each."""
+"""What holds for the reader of every format, shown on the same rows in each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from tests.trainables.data.readers import published
-from tests.trainables.data.readers.writers import OF_SOUNDS, WRITERS, empty, rows
 from trainables.data import SPLITS, Dataset, address_of, open_dataset
 from trainables.data.kinds import Content
 from trainables.data.readers import READERS, Reader
 from trainables.data.readers.finding import readers_of, split_address
+from trainables.testing.layouts import published
+from trainables.testing.layouts.formats import OF_SOUNDS, WRITERS, empty, rows
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Value
 
-from tests.trainables.data.readers.writers import hf_dataset, png, put, rows
 from trainables.data import Dataset, open_dataset
 from trainables.data.readers import ALL, Found, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.formats import hf_dataset, png, put, rows
 
 ROWS = rows("datasets")
 

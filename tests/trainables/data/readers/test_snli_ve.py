@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainables.data.readers import published
 from tests.trainables.data.readers.test_published import found, noted, rows
 from trainables.data import open_dataset
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts import published
 
 
 def test_the_text_is_the_hypothesis(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.table_files import ROWS, WRITERS, write_table_file
-from tests.trainables.data.test_source import png
 from trainables.data import Dataset, open_dataset
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.formats import png
+from trainables.testing.layouts.tables import ROWS, WRITERS, write_table_file
 
 
 @pytest.fixture(params=WRITERS)
@@ -32,7 +32,7 @@ def _contents(dataset: Dataset, split: str, modality: str) -> list[Any]:
 def test_the_rows_mean_the_same(file: Path) -> None:
     dataset = open_dataset(str(file))
     for split, rows in {"train": ROWS[:6], "validation": ROWS[6:9], "test": ROWS[9:]}.items():
-        pictures = [png((ROWS.index(row), 0, 0)) if row["file"] else None for row in rows]
+        pictures = [png(ROWS.index(row)) if row["file"] else None for row in rows]
         assert _contents(dataset, split, "image") == pictures
         assert _contents(dataset, split, "text") == [row["caption"] for row in rows]
         assert dataset.task.decode(dataset.labels(split)) == [row["genre"] for row in rows]
@@ -49,7 +49,7 @@ def test_rows_have_words_with_their_files(file: Path) -> None:
 def test_the_content_has_a_fingerprint(file: Path) -> None:
     first = open_dataset(str(file)).fingerprint
     assert open_dataset(str(file)).fingerprint == first
-    (file.parent / "pictures" / "3.png").write_bytes(png((9, 9, 9)))
+    (file.parent / "pictures" / "3.png").write_bytes(png(999))
     assert open_dataset(str(file)).fingerprint != first
 
 

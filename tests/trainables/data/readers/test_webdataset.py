@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.trainables.data.readers.writers import png, put, wav, write_tar
 from trainables.data import open_dataset
 from trainables.data.readers import ALL, Found, read_path
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
+from trainables.testing.layouts.formats import png, put, wav, write_tar
 
 
 def read(path: Path, columns: str | None = None) -> Found:

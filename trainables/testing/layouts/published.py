@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 GENRES = (["Drama"], ["Comedy", "Romance"], ["Drama", "Film-Noir"])
@@ -72,7 +71,8 @@ def write_mmimdb_hdf5(
         images: The posters, as many as twelve.
         change: Called with the open file in the end.
     """
-    h5py = pytest.importorskip("h5py")
+    import h5py
+
     draw, count = np.random.default_rng(0), len(images)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "multimodal_imdb.hdf5"

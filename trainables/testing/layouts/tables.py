@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
-from tests.trainables.data.test_source import png
+from trainables.testing.layouts.formats import png
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -60,6 +60,6 @@ def write_table_file(folder: Path, name: str) -> Path:
     """Write the rows as a file of this name, and the pictures beside it; return the file's path."""
     (folder / "pictures").mkdir(parents=True)
     for row in range(len(ROWS)):
-        (folder / "pictures" / f"{row}.png").write_bytes(png((row, 0, 0)))
+        (folder / "pictures" / f"{row}.png").write_bytes(png(row))
     WRITERS[name](folder / name)
     return folder / name

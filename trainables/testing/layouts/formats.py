@@ -8,7 +8,7 @@ import json
 import shutil
 import tarfile
 import wave
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def write_csv(path: Path, header: list[str], lines: list[list[str]]) -> Path:
     return put(path, text.getvalue())
 
 
-def write_tar(path: Path, members: Mapping[str, bytes | str] | list[tuple[str, bytes | str]]) -> Path:
+def write_tar(path: Path, members: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]]) -> Path:
     """Write a tar archive with these members, by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pairs = members.items() if isinstance(members, Mapping) else members
