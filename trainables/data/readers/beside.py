@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from trainables.data.readers.base import ALL, Part
 from trainables.data.readers.finding import readers_of
+from trainables.data.readers.tables import taken
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -43,7 +44,7 @@ class Listed:
         """Return the rows with these numbers (R,)."""
         words = None if self.words is None else [self.words[row] for row in rows]
         folders = [self.folders[row] for row in rows]
-        return Listed(self.name, self.table.take(pa.array(rows)), folders, self.split, words)
+        return Listed(self.name, taken(self.table, rows), folders, self.split, words)
 
 
 def folders_of(path: str) -> tuple[str, ...]:

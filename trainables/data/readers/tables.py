@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from trainables.tasks.labels import is_text
 
 #: Columns that may say the split of a row, in lower case. Only the first is expected to say nothing else.
 _COLUMNS = ("split", "set", "subset", "partition")
+
+_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
 
 _READ = 65_536  # rows whose split is read at a time
 
@@ -63,6 +66,17 @@ class TablePart:
     def word(self, row: int) -> str | None:
         """Return what the user calls a row."""
         return None if self.words is None else self.words[row]
+
+
+def taken(rows: _Rows, numbers: np.ndarray) -> _Rows:
+    """Return some rows of a batch or table, by their numbers (N,)."""
+    try:
+        return rows.take(pa.array(numbers))
+    except pa.ArrowNotImplementedError:  # for views, which also lists and structs may hold
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        slices = [rows.slice(int(run[0]), len(run)) for run in runs if len(run)]
+        join = pa.concat_batches if isinstance(rows, pa.RecordBatch) else pa.concat_tables
+        return join(slices or [rows.slice(0, 0)])
 
 
 def with_equal_names(parts: Mapping[str, Sequence[TablePart]]) -> dict[str, list[Part]]:
@@ -137,7 +151,7 @@ class SomePart(WrappedPart):
         for batch in self.part.batches(columns, rows):
             first, last = np.searchsorted(self.kept, [done, done + batch.num_rows])
             if first < last:
-                yield batch.take(pa.array(self.kept[first:last] - done))
+                yield taken(batch, self.kept[first:last] - done)
             done += batch.num_rows
 
     def word(self, row: int) -> str | None:

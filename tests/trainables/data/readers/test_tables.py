@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 
-from trainables.data import Dataset, open_dataset
+from trainables.data import SPLITS, Dataset, open_dataset
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.testing.layouts.formats import png
@@ -66,3 +69,18 @@ def test_other_files_are_refused(file: Path, content: bytes) -> None:
 def test_a_column_that_is_not_there_lists_the_others(file: Path) -> None:
     with pytest.raises(UserError, match="has no column 'words'; its columns: file, caption, genre"):
         open_dataset(str(file), reading=ReadingSettings(columns="text=words"))
+
+
+@pytest.mark.parametrize("column", ["file", "caption", "genre", "split"])
+@pytest.mark.parametrize("name", ["mine.parquet", "mine.arrow", "mine.feather"])
+def test_views_are_what_they_are_views_of(tmp_path: Path, name: str, column: str) -> None:
+    """As some programs write texts, which Arrow cannot take rows of."""
+    strings = {each: [row[each] for row in ROWS] for each in ROWS[0]}
+    table = pa.table({**strings, column: pa.array(strings[column], pa.string_view())})
+    plain, path = write_table_file(tmp_path / "a", name), write_table_file(tmp_path / "b", name)
+    pq.write_table(table, path) if path.suffix == ".parquet" else pa.feather.write_feather(table, path)
+    expected, found = open_dataset(str(plain)), open_dataset(str(path))
+    for split in SPLITS:
+        for modality in ("text", "image"):
+            assert _contents(found, split, modality) == _contents(expected, split, modality)
+        assert found.labels(split).tolist() == expected.labels(split).tolist()
