@@ -82,6 +82,8 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
             raise UserError(
                 f"{where}: {file.path.name} begins like a split's file and is none; rename or remove it"
             )
+    for path in _folders(folder, endings):
+        raise UserError(f"{where}: {path.name} is a folder; expected a file")
     below = _below(folder, endings)
     named = [file for file in files if split_named(file.word)]
     if named and below:
@@ -109,6 +111,7 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
                 "remove one"
             )
         found[split] = _in_order(where, own)
+    _check_first(where, files, words)
     return {split: found[split] for split in (*SPLIT_NAMES, ALL) if split in found}
 
 
@@ -129,6 +132,16 @@ def _files(folder: Path, endings: Collection[str]) -> list[_File]:
     """Return the files of a folder with such an ending; hidden ones are not meant."""
     names = (name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in endings)
     return [_parsed(path) for path in map(folder.joinpath, sorted(names)) if _is_meant(path)]
+
+
+def _folders(folder: Path, endings: Collection[str]) -> list[Path]:
+    """Return the folders that are called as a split's files are."""
+    paths = (folder / name for name in sorted(os.listdir(folder)))
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() in endings and path.is_dir() and split_named(_parsed(path).word)
+    ]
 
 
 def _is_meant(path: Path) -> bool:
@@ -189,6 +202,20 @@ def _in_order(where: str, files: Sequence[_File]) -> tuple[Path, ...]:
                 f"number {lacking}"
             )
     return tuple(file.path for file in sorted(files, key=lambda file: file.number or 0))
+
+
+def _check_first(where: str, files: Sequence[_File], words: Collection[str]) -> None:
+    """Refuse splits whose shards are numbered from 1 where those of another one are numbered from 0."""
+    first: dict[str, int] = {}
+    for file in files:
+        if file.word in words and file.number is not None:
+            first[file.word] = min(file.number, first.get(file.word, file.number))
+    later = [word for word, number in first.items() if number > min(first.values())]
+    if later:
+        raise UserError(
+            f"{where}: the shards of {_listed(later)} begin with number 1 and others with number 0; "
+            f"missing: number 0 of {_listed(later)}"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

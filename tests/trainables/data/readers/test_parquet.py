@@ -58,11 +58,11 @@ def test_names_of_the_validation_split(tmp_path: Path, word: str) -> None:
 
 def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     shards = [f"train-{i}" for i in range(11)]
-    write(tmp_path, *shards, "test_00001", "test_00002", "val-00000-of-00001-0123456789abcdef")
+    write(tmp_path, *shards, "test_00000", "test_00001", "val-00000-of-00001-0123456789abcdef")
     assert files(tmp_path) == {
         "train": shards,
         "validation": ["val-00000-of-00001-0123456789abcdef"],
-        "test": ["test_00001", "test_00002"],
+        "test": ["test_00000", "test_00001"],
     }
 
 
@@ -74,6 +74,7 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         (["train-00000-of-00002"], "1 of 2 shards; missing: number 1"),
         (["train-00000-of-00003", "train-00002-of-00003"], "2 of 3 shards; missing: number 1"),
         (["train-00000", "train-00002"], "missing: number 1"),
+        (["train-1", "val-0", "test-0", "test-1"], "missing: number 0 of train"),
         (["train-00000-of-00002", "train-00001-of-00003"], "shards of different numbers of files"),
         (["train", "val", "validation"], "both of the validation split"),
         (["train", "validation", "validation-old"], "validation-old.parquet begins like a split's file"),
@@ -84,6 +85,17 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 )
 def test_files_that_are_in_doubt_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
     assert reason in refusal(write(tmp_path, *names))
+
+
+def test_shards_may_be_numbered_from_1(tmp_path: Path) -> None:
+    write(tmp_path, "train-1", "train-2", "val-1", "test")
+    assert files(tmp_path) == {"train": ["train-1", "train-2"], "validation": ["val-1"], "test": ["test"]}
+
+
+def test_a_folder_that_is_called_like_a_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "train", "val", "test")
+    (tmp_path / "train-00001.parquet").mkdir()
+    assert "train-00001.parquet is a folder; expected a file" in refusal(tmp_path)
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
