@@ -137,6 +137,8 @@ def find_columns(name: str, found: Found, said: Mapping[str, str], labeled: bool
                 modalities[kind] = Modality(column, kind)
                 guessed[kind] = column
                 taken.add(column)
+            elif kind not in kinds:
+                _check_in_all(name, parts, kind)
     if not modalities:
         raise UserError(
             f"dataset '{name}': no column is known as a modality ({', '.join(KINDS)}); its columns: "
@@ -339,6 +341,30 @@ def _kind_of(cell: Any) -> str | None:
     if cell[:4] == b"RIFF":
         return _RIFF.get(cell[8:12])
     return next((kind for kind, starts in _BEGINNINGS.items() if cell.startswith(starts)), None)
+
+
+def _check_in_all(name: str, parts: Sequence[Part], kind: str) -> None:
+    """Check that no part has a column of a modality that the first part lacks.
+
+    Raises:
+        UserError: If one has.
+    """
+    first = {*parts[0].schema.names}
+    for part in parts[1:]:
+        for column in part.schema.names:
+            if column not in first and _is_named_as(kind, column):
+                lacks = f"{parts[0].name} has not; its columns: {', '.join(parts[0].schema.names)}"
+                raise UserError(f"dataset '{name}': {part.name} has a column '{column}', which {lacks}")
+
+
+def _is_named_as(kind: str, column: str) -> bool:
+    """Return whether a column has a name of a modality."""
+    files = _OF_FILES.get(kind)
+    return (
+        column == kind
+        or (kind == "text" and _usual(column, kind))
+        or bool(files and files.fullmatch(_word(column)))
+    )
 
 
 def _usual(column: str, kind: str) -> bool:

@@ -158,3 +158,14 @@ def test_columns_that_are_not_used_are_said(tmp_path: Path) -> None:
 def test_texts_that_are_lists_are_said(tmp_path: Path) -> None:
     (note,) = opened(tmp_path, text=["['a', 'b']"] * 3, label=LABELS).notes
     assert note == "column 'text' has lists such as \"['a', 'b']\"; each is taken as one text"
+
+
+@pytest.mark.parametrize("lacking", ["text", "image"])
+def test_a_modality_that_only_some_files_have_is_refused(tmp_path: Path, lacking: str) -> None:
+    opened(tmp_path, text=TEXTS, image=BYTES, label=LABELS)
+    table = pq.read_table(tmp_path / "train.parquet")
+    pq.write_table(table.drop_columns([lacking]), tmp_path / "train.parquet")
+    with pytest.raises(
+        UserError, match=f"validation.parquet has a column '{lacking}', which train.parquet has"
+    ):
+        open_dataset(str(tmp_path))
