@@ -68,7 +68,7 @@ class Food101(Reader):
         """Return the dishes of the first layout that is there; lists come before what they are made from."""
         folder = folder_of(name, path)
         damaged, left_out = LeftOut(), LeftOut()
-        files, dishes = _listings(name, folder, damaged)
+        files, dishes = _listings(name, folder, damaged, left_out)
         damaged.refuse(name, settings)
         sizes = {split: len(rows) for split, rows in dishes.items()}
         sizes["train"] += sizes.pop("validation", 0)  # from which the papers take those of validation
@@ -87,7 +87,9 @@ class Food101(Reader):
         return Found(parts, folder, metadata, notes)
 
 
-def _listings(name: str, folder: Path, damaged: LeftOut) -> tuple[dict[str, str], dict[str, list[Dish]]]:
+def _listings(
+    name: str, folder: Path, damaged: LeftOut, left_out: LeftOut
+) -> tuple[dict[str, str], dict[str, list[Dish]]]:
     """Return the names of the files that list each split, and its dishes."""
     if lists := split_files(name, folder, "{}.jsonl"):
         dishes = {split: list(read_lines(name, file, _listed, damaged)) for split, file in lists.items()}
@@ -98,6 +100,7 @@ def _listings(name: str, folder: Path, damaged: LeftOut) -> tuple[dict[str, str]
         dishes = {split: _tokens(name, file, damaged) for split, file in lists.items()}
     elif (folder / "texts_txt").is_dir():
         dishes = {split: _texts(name, folder, split, damaged) for split in SIZES}
+        _find_alone(folder, dishes, left_out)
         return {split: f"images/{split}" for split in SIZES}, dishes
     elif lists := split_files(name, folder, "texts/{}_titles.csv", "text/{}_titles.csv"):
         dishes = {split: list(_titles(name, file, split)) for split, file in lists.items()}
@@ -179,6 +182,19 @@ def _texts(name: str, folder: Path, split: str, damaged: LeftOut) -> list[Dish]:
             text = _text(folder / "texts_txt" / label / f"{label}_{number}.txt")
             dishes.append((picture.name, _dish(text, path, label)))
     return dishes
+
+
+def _find_alone(folder: Path, dishes: Mapping[str, list[Dish]], left_out: LeftOut) -> None:
+    """Count the texts that have no picture."""
+    of_pictures = {
+        f"{dish['label']}/{dish['label']}_{_label_and_number(picture)[1]}.txt"
+        for of_split in dishes.values()
+        for picture, dish in of_split
+    }
+    texts = folder / "texts_txt"
+    there = {path.relative_to(texts).as_posix() for path in texts.glob("*/[!.]*.txt")}
+    for text in sorted(there - of_pictures):
+        left_out.add("without a picture", f"texts_txt/{text}")
 
 
 def _text(path: Path) -> str | None:

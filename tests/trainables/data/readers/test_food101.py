@@ -106,3 +106,10 @@ def test_other_files_beside_the_pictures(tmp_path: Path) -> None:
         error.value
     )
     assert "1 with a text that is not in UTF-8 (images/train/sushi/sushi_1.jpg)" in str(error.value)
+
+
+def test_texts_without_a_picture_are_said(tmp_path: Path) -> None:
+    files = published.food101_texts()
+    del files["images/train/sushi/sushi_3.jpg"]
+    (note,) = [each for each in found("food101", tmp_path, files).notes if "left out" in each]
+    assert note == "left out: 1 without a picture (texts_txt/sushi/sushi_3.txt)"
