@@ -18,6 +18,7 @@ from trainables.towers.source import EncoderSource
 _SUFFIXES = (".json", ".txt", ".model")
 #: What a tokeniser must make tokens of: it may know none of these letters, but must not leave them out.
 _SYMBOLS = list(string.ascii_lowercase + string.digits)
+_TWO_WORDS = "a b"
 #: Below this share, a tokeniser is suspiciously small for its encoder, or its merges for its vocabulary.
 _MOST = 0.9
 #: Symbols and special tokens, which no merge makes, in a vocabulary of byte pairs (two for a byte in CLIP's).
@@ -51,7 +52,8 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
     try:
         plain = {symbol: tokenizer(symbol, add_special_tokens=False)["input_ids"] for symbol in _SYMBOLS}
         around, whole = (tokenizer(text)["input_ids"] for text in ("", _SYMBOLS[0]))
-        tokenizer(["", "a b"], truncation=True, max_length=8, padding="max_length")
+        tokenizer(["", _TWO_WORDS], truncation=True, max_length=8, padding="max_length")
+        tokens = len(tokenizer(_TWO_WORDS, add_special_tokens=False)["input_ids"])
         invented = _invented(encoder, tokenizer, around)
         left_out = [symbol for symbol, ids in plain.items() if not ids and not _known(tokenizer, symbol)]
     except Exception as error:  # the library has no class for what its tokenisers raise
@@ -59,6 +61,10 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
     if left_out:
         raise UserError(
             f"encoder '{encoder.name}': its tokeniser leaves out {left_out[0]!r}; its files are incomplete"
+        )
+    if tokens < 2:
+        raise UserError(
+            f"encoder '{encoder.name}': its tokeniser makes one token of two words; its files are incomplete"
         )
     if invented:
         raise UserError(

@@ -142,6 +142,11 @@ def test_nothing_is_read_at_a_cls_that_is_not_there(bert) -> None:
     assert load_tokenizer(resolve_encoder("text", str(bert), "mean"))("red")["input_ids"] == [5]
 
 
+def test_words_are_told_apart(bert) -> None:
+    _change(bert / "tokenizer.json", pre_tokenizer=None)
+    assert "its tokeniser makes one token of two words" in _refusal(bert)
+
+
 @pytest.mark.parametrize("token", ["eos_token", "sep_token", "unk_token", None])
 def test_any_token_pads_if_there_is_none_for_it(bert, token) -> None:
     stated = {} if token is None else {token: "[SEP]" if token == "sep_token" else "[UNK]"}
