@@ -7,6 +7,7 @@ import binascii
 import json
 import math
 import re
+from typing import Literal
 
 _START = 4096  # bytes at the beginning of a text that are looked at
 
@@ -29,6 +30,10 @@ _SOUNDS = {
     "Ogg": (b"OggS",),
     "MP3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"),
     "AMR": (b"#!AMR",),
+    "AU": (b".snd", b"dns."),
+    "CAF": (b"caff",),
+    "NIST SPHERE": (b"NIST_1A",),
+    "Sony Wave64": (b"riff\x2e\x91\xcf\x11",),
 }
 
 _VIDEOS = {
@@ -115,11 +120,55 @@ def missing_end(data: bytes) -> str | None:
 
 def _stated_size(name: str, data: bytes) -> int | None:
     """Return the bytes that a file has by its own words; None if it does not say."""
+
+    def number(first: int, size: int, order: Literal["little", "big"]) -> int:
+        return int.from_bytes(data[first : first + size], order)
+
+    match data[:4]:
+        case b"RIFF":
+            return number(4, 4, "little") + 8
+        case b"RIFX":
+            return number(4, 4, "big") + 8
+        case b"RF64":  # has its size in the chunk ds64
+            return number(20, 8, "little") + 8
+        case b"riff":  # Sony's WAV
+            return number(16, 8, "little")
+        case b".snd":
+            return number(4, 4, "big") + number(8, 4, "big")
+        case b"dns.":
+            return number(4, 4, "little") + number(8, 4, "little")
+        case b"caff":
+            return _end_of_caf(data)
+        case b"NIST":
+            return _end_of_nist(data)
     if name == "BMP":
-        return int.from_bytes(data[2:6], "little")
-    if data[:4] == b"RIFF":
-        return int.from_bytes(data[4:8], "little") + 8
-    return int.from_bytes(data[4:8], "big") + 8 if name == "AIFF" else None
+        return number(2, 4, "little")
+    return number(4, 4, "big") + 8 if name == "AIFF" else None
+
+
+def _end_of_caf(data: bytes) -> int | None:
+    """Return where the samples of a Core Audio file end; None if that is not stated."""
+    place = 8
+    while place < len(data):
+        size = int.from_bytes(data[place + 4 : place + 12], "big", signed=True)
+        if size < 0:
+            return None
+        place += 12 + size
+        if data[place - 12 - size : place - 8 - size] == b"data":
+            return place
+    return place + 12  # the header of another chunk
+
+
+def _end_of_nist(data: bytes) -> int | None:
+    """Return where the samples of a NIST SPHERE file end; None if that is not stated."""
+    fields = dict(re.findall(rb"^(\w+) -\w+ (\S+)", data[:_START], re.MULTILINE))
+    try:
+        counts = [int(fields[key]) for key in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+        header = int(data[8:16])
+    except (KeyError, ValueError):
+        return None
+    coded = fields.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"alaw", b"mu-law")
+    return None if coded else header + math.prod(counts)
 
 
 def _other(data: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from tests.trainables.data.test_source import columns, write_dataset
-from trainables.data import SPLITS, FeatureCache, PreparedData, open_dataset, prepare
+from trainables.data import KINDS, SPLITS, FeatureCache, PreparedData, open_dataset, prepare
 from trainables.errors import UserError
 from trainables.step.setting import TrainingSetting
 from trainables.towers import InputSizes, load_tower, resolve_encoder
@@ -174,6 +175,38 @@ def test_a_sound_that_cannot_be_read_names_its_row(
             [wav(tone())] * 3,
             train=columns(2, text=None, image=None, audio=[wav(tone()), content]),
         )
+
+
+_FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
+_WRITTEN = [
+    (form, order)
+    for form in _FORMATS
+    for order in ("FILE", "LITTLE", "BIG")
+    if soundfile.check_format(form, endian=order)
+]
+
+
+@pytest.mark.parametrize(("form", "order"), _WRITTEN)
+def test_a_sound_that_is_cut_off_is_told(form: str, order: str) -> None:
+    """Whatever its format, so that it is never a shorter sound."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(), RATE, format=form, endian=order)
+    whole = file.getvalue()
+    cut = [whole[: len(whole) * percent // 100] for percent in (3, 50, 99)]
+    facts = {"samples": SAMPLES, "bands": None}
+    with ThreadPoolExecutor(1) as pool:
+        converted = KINDS["audio"].convert(None, facts, pool)([whole, *cut])  # type: ignore[arg-type]
+    assert [*converted.bad] == [1, 2, 3]
+    assert converted.columns["length"].to_pylist()[0] >= SAMPLES - 1
+
+
+def test_other_formats_are_refused() -> None:
+    """Many files begin like those of MATLAB, whatever they are."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(), RATE, format="MAT4")
+    with ThreadPoolExecutor(1) as pool:
+        converted = KINDS["audio"].convert(None, {"samples": SAMPLES, "bands": None}, pool)([file.getvalue()])  # type: ignore[arg-type]
+    assert converted.bad[0].reason == "a sound of another format than those that are read"
 
 
 def test_columns_of_the_datasets_library(tmp_path: Path, tiny_encoders: dict[str, Path]) -> None:

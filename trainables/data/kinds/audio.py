@@ -41,6 +41,8 @@ _FULL = 32767
 _HOP = SAMPLE_RATE // WhisperTower.FRAME_RATE
 #: Seconds that are decoded beyond those that are kept, so that the filter of resampling sees no end.
 _BEYOND = 0.1
+#: What is read of the formats that the library reads: those whose files tell where they end.
+_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
 #: Samples a second of sounds that are decoded. A damaged file may state billions.
 _RATES = range(1_000, 1_000_000)
 
@@ -182,6 +184,8 @@ def _waveform(data: bytes, samples: int) -> np.ndarray:
 
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.format not in _FORMATS:
+                raise UnreadableError("a sound of another format than those that are read", file.format)
             rate = file.samplerate
             if rate not in _RATES:
                 raise UnreadableError("a sound of an odd rate", f"{rate:,} samples a second")
