@@ -18,7 +18,7 @@ CSV = "text,label,split\n" + "".join(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("mine.csv.gz", gzip.compress(CSV.encode()), "is a gzip file; unpack it"),
+        ("mine.csv.gz", gzip.compress(CSV.encode(), mtime=0), "is a gzip file; unpack it"),
         ("mine.zip", b"PK\3\4rest", "is a ZIP archive; unpack it, and name the folder"),
         ("mine.xlsx", b"PK\3\4[Content_Types].xml", "is a document of Office; if it is of Excel, save its"),
         ("mine.db", b"SQLite format 3\0", "is an SQLite file; write its table as CSV or Parquet"),
