@@ -119,7 +119,7 @@ class SomePart(WrappedPart):
     Attributes:
         part: All rows.
         kept: The numbers of those that are kept, ascending, shape (N,).
-        by: The column that says which are kept, and that the rows do not have any more.
+        by: The column that says which are kept, and which they lack.
     """
 
     kept: np.ndarray
