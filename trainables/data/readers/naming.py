@@ -135,12 +135,15 @@ def _files(folder: Path, endings: Collection[str]) -> list[_File]:
 
 
 def _folders(folder: Path, endings: Collection[str]) -> list[Path]:
-    """Return the folders that are called as a split's files are."""
+    """Return the folders that are called as shards are; ``train.parquet`` alone may be a folder of them."""
     paths = (folder / name for name in sorted(os.listdir(folder)))
     return [
         path
         for path in paths
-        if path.suffix.lower() in endings and path.is_dir() and split_named(_parsed(path).word)
+        if path.suffix.lower() in endings
+        and path.is_dir()
+        and split_named(_parsed(path).word)
+        and not split_named(path.stem)
     ]
 
 
