@@ -7,7 +7,7 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,12 +79,14 @@ class _Lines:
         rows: The cells of each row.
         numbers: The number of each row's first line in the file, from 1.
         bad: Why lines are no rows, with their numbers.
+        stray: The numbers of rows in which a quotation mark stands within a text that is not in quotes.
     """
 
     header: list[str]
     rows: list[list[str]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     bad: dict[str, list[int]] = field(default_factory=dict)
+    stray: list[int] = field(default_factory=list)
 
 
 def read_table(name: str, path: Path) -> tuple[TablePart, list[str]]:
@@ -115,6 +117,9 @@ def read_table(name: str, path: Path) -> tuple[TablePart, list[str]]:
         raise _refused(where, lines, delimiter)
     if not lines.rows:
         raise UserError(f"{where} has a header and no rows")
+    if lines.stray:
+        numbers = _numbered(lines.stray)
+        notes.append(f"{path.name}: quotation marks in texts that are not in quotes are kept ({numbers})")
     return TablePart(
         path.name, _table(where, lines, notes), Numbered(f"{path.name} line", lines.numbers)
     ), notes
@@ -168,8 +173,12 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
     """
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     spaced = delimiter != "\t" and first.count(delimiter) == first.count(f"{delimiter} ")
+    written: list[str] = []  # the lines of a row
+    quoted_text = re.compile(
+        rf'(?:^|(?<={re.escape(delimiter)})) *"(?:[^"]|"")*" *(?={re.escape(delimiter)}|\r?\n?$)'
+    )
     reader = csv.reader(
-        io.StringIO(text, newline=""),
+        _kept(io.StringIO(text, newline=""), written),
         delimiter=delimiter,
         strict=True,
         skipinitialspace=spaced,
@@ -180,6 +189,7 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
     with _long_fields():
         while True:
             number = reader.line_num + 1 + skipped
+            written.clear()
             try:
                 row = next(reader)
             except StopIteration:
@@ -202,6 +212,8 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
                 reason = f"{len(row)} field{'s' if len(row) > 1 else ''}, the header {len(lines.header)}"
                 lines.bad.setdefault(reason, []).append(number)
                 continue
+            if quoted and any('"' in cell for cell in row) and '"' in quoted_text.sub("", "".join(written)):
+                lines.stray.append(number)
             if reader.line_num + skipped > number:
                 several.append(len(lines.rows))
             lines.rows.append(row)
@@ -209,6 +221,13 @@ def _read(where: str, text: str, delimiter: str, skipped: int, *, quoted: bool) 
     assert lines is not None, "a text that is not blank has a first line"
     _find_swallowed(lines, several, delimiter)
     return lines
+
+
+def _kept(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """Yield lines, and add them to a list."""
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 def _header(where: str, row: list[str]) -> list[str]:

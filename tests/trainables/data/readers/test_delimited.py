@@ -232,3 +232,17 @@ def test_a_folder_with_a_file_for_each_split(tmp_path: Path) -> None:
     assert rows(tmp_path, "validation") == [{"text": "b", "label": "x"}]
     written(tmp_path, ["text,label,split", "c,x,train"], "test.csv")
     assert "test.csv line 2: column 'split' is 'train'; the file's name says test" in refusal(tmp_path)
+
+
+def test_quotation_marks_that_quote_nothing_are_said(tmp_path: Path) -> None:
+    """They are inches, or what is left of a text in quotes whose line break is lost."""
+    lines = [
+        "image,text,label",
+        '0.png,a 5" disk,red',
+        '1.png,"a ""box"", red",red',
+        '2.png,"two\nlines",blue',
+    ]
+    path = written(tmp_path, [*lines, *LINES])
+    assert [row["text"] for row in rows(path)[:3]] == ['a 5" disk', 'a "box", red', "two\nlines"]
+    kept = "captions.csv: quotation marks in texts that are not in quotes are kept (line 2)"
+    assert found(path).notes == (kept,)
