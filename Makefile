@@ -61,6 +61,7 @@ bench: install  ## run the benchmarks
 	@$(BIN)/python benchmarks/start_time.py
 	@$(BIN)/python benchmarks/kills.py
 	@$(BIN)/python benchmarks/bad_input.py
+	@$(BIN)/python benchmarks/bad_data.py
 	@$(BIN)/python benchmarks/oneshot.py --plot docs/oneshot.png
 
 clean:  ## remove the virtual environment and results of searches

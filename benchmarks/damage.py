@@ -1,4 +1,4 @@
-"""Damage to values of options and to files, for ``bad_input.py``."""
+"""Damage to values of options and to files, for ``bad_input.py`` and ``bad_data.py``."""
 
 from __future__ import annotations
 
