@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import torch
 from search import cli
 from spaces import SPACES, union
 from trainables.cache.entries import release
-from trainables.data import open_dataset
+from trainables.data import SPLITS, open_dataset
 from trainables.data.kinds import typical_text_length
 from trainables.memory.calibration import Calibration, save_calibration
 from trainables.towers import resolve_encoder
@@ -36,11 +37,11 @@ def call(monkeypatch, capsys, workplace):
     return run
 
 
-def _edit(source: Path, target: Path, split: str, change) -> Path:
+def _edit(source: Path, target: Path, splits: Sequence[str], change) -> Path:
     target.mkdir()
     for path in source.glob("*.parquet"):
         table = pq.read_table(path)
-        pq.write_table(change(table) if path.stem == split else table, target / path.name)
+        pq.write_table(change(table) if path.stem in splits else table, target / path.name)
     return target
 
 
@@ -123,8 +124,8 @@ def test_mistakes_get_one_line_and_leave_nothing(
     call, tiny_encoders, squares, tmp_path, arguments, expected
 ) -> None:
     folders = {
-        "{no_image}": lambda: _edit(squares, tmp_path / "d", "train", lambda t: t.select(["text", "label"])),
-        "{corrupt}": lambda: _edit(squares, tmp_path / "d", "validation", _corrupt),
+        "{no_image}": lambda: _edit(squares, tmp_path / "d", SPLITS, lambda t: t.select(["text", "label"])),
+        "{corrupt}": lambda: _edit(squares, tmp_path / "d", ["validation"], _corrupt),
     }
     arguments = [str(folders[a]()) if a in folders else a for a in arguments]
     defaults = {
