@@ -89,11 +89,13 @@ class Found:
         config: The settings.
         space: The space.
         backend: Runs the trials.
+        read: Whether the backend has read all data.
     """
 
     config: SearchConfig
     space: Space
     backend: Backend
+    read: bool = False
 
     def in_precision(self, precision: str) -> Found:
         """Return the same with the precision that the devices decide."""
@@ -166,14 +168,15 @@ def with_data(found: Found, console: Console) -> Found:
     Raises:
         UserError: If nothing in the space satisfies the constraints, or if the data cannot be read.
     """
+    if found.read:
+        return found
     space, backend = found.space, found.backend
-    backend.predictor.predict_configuration(
-        space.smallest(backend.context)[0]
-    )  # refuses what cannot be built
+    # It refuses what cannot be built
+    backend.predictor.predict_configuration(space.smallest(backend.context)[0])
     for constraint in parse_constraints(found.config.search.all_constraints):
         if constraint.known and constraint.direction == "<=":
             _require_a_fit(space, backend.context, backend.predictor, constraint)
-    return Found(found.config, space, backend.read(console))
+    return Found(found.config, space, backend.read(console), read=True)
 
 
 def set_up(found: Found, console: Console) -> Setup:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from trainables.data.plain import cast
 from trainables.data.readers import ALL, Part
+from trainables.data.readers.tables import kept_of
 
 
 class Rows(Protocol):
@@ -135,12 +136,7 @@ class SomeRows:
         Raises:
             UserError: If a file is damaged.
         """
-        kept, done = self.kept[split], 0
-        for batch in self.rows.batches(self.source(split), columns, rows):
-            first, last = np.searchsorted(kept, [done, done + batch.num_rows])
-            if first < last:
-                yield batch.take(pa.array(kept[first:last] - done))
-            done += batch.num_rows
+        return kept_of(self.rows.batches(self.source(split), columns, rows), self.kept[split])
 
     def words(self, split: str, rows: Sequence[int]) -> list[str]:
         """Return what the user calls some kept rows of a split."""

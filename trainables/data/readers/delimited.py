@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from trainables.data.columns import columns_taken
-from trainables.data.readers.base import ALL, Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_files, unread
+from trainables.data.readers.base import Found, Reader, register_reader
+from trainables.data.readers.naming import has_split_files
 from trainables.data.readers.opening import read_text
-from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
+from trainables.data.readers.tables import Numbered, TablePart, read_tables
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
@@ -56,18 +56,9 @@ class Delimited(Reader):
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. All cells are texts; paths are relative to the file's folder."""
-        files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
-        others = unread(path, _ENDINGS, files) if path.is_dir() else ()
-        notes = [*others]
-        parts: dict[str, list[TablePart]] = {}
-        for split, paths in files.items():
-            for file in paths:
-                part, remarks = read_table(name, file)
-                parts.setdefault(split, []).append(part)
-                notes += remarks
-        split_parts, said = by_split_column(name, with_equal_names(parts), columns_taken(settings.columns))
-        folder = path if path.is_dir() else path.parent
-        return Found(split_parts, folder, {}, (*notes, *said), untyped=True)
+        taken = columns_taken(settings.columns)
+        found, notes = read_tables(name, path, _ENDINGS, read_table, taken)
+        return Found(found, path if path.is_dir() else path.parent, {}, notes, untyped=True)
 
 
 @dataclass

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from trainables.data.columns import columns_taken
-from trainables.data.readers.base import ALL, Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_files, split_named, unread
+from trainables.data.readers.base import Found, Reader, register_reader
+from trainables.data.readers.naming import has_split_files, split_named
 from trainables.data.readers.opening import read_text
-from trainables.data.readers.tables import Numbered, TablePart, by_split_column, with_equal_names
+from trainables.data.readers.tables import Numbered, TablePart, read_tables
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.tasks.labels import listed
@@ -35,18 +36,10 @@ class JsonLines(Reader):
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. Paths are relative to the file's folder."""
-        files = split_files(name, path, _ENDINGS) if path.is_dir() else {ALL: (path,)}
-        others = unread(path, _ENDINGS, files) if path.is_dir() else ()
         taken = columns_taken(settings.columns)
-        notes = [*others]
-        parts: dict[str, list[TablePart]] = {}
-        for split, paths in files.items():
-            for file in paths:
-                part, remarks = read_objects(name, file, taken)
-                parts.setdefault(split, []).append(part)
-                notes += remarks
-        found, said = by_split_column(name, with_equal_names(parts), taken)
-        return Found(found, path if path.is_dir() else path.parent, {}, (*notes, *said))
+        read = partial(read_objects, needed=taken)
+        found, notes = read_tables(name, path, _ENDINGS, read, taken)
+        return Found(found, path if path.is_dir() else path.parent, {}, notes)
 
 
 def read_objects(name: str, path: Path, needed: Sequence[str] = ()) -> tuple[TablePart, list[str]]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from trainables.data.readers.base import Found, Reader, register_reader
 from trainables.data.readers.hdf5 import open_hdf5
+from trainables.data.readers.opening import file_hash
 from trainables.data.readers.pickles import as_text, named, read_pickle
 from trainables.data.readers.published import read_text, sizes_note
 from trainables.data.readers.sequences import sequence_column, sequence_type
@@ -186,8 +187,7 @@ class VideoPart:
         """A hash of the files and of the captions that are taken."""
         digest = hashlib.sha256(json.dumps([self.ids, *sorted(self.chosen.items())]).encode())
         for video in self.ids:
-            with self._path(video).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(file_hash(self._path(video)))
         return digest.digest()
 
     def check(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from trainables.data.readers.base import ALL, Part
-from trainables.data.readers.naming import SPLIT_NAMES, split_named
+from trainables.data.readers.naming import SPLIT_NAMES, split_files, split_named, unread
 from trainables.data.readers.parts import WrappedPart
 from trainables.errors import UserError
 from trainables.tasks.labels import is_text
@@ -47,13 +48,11 @@ class TablePart:
     @cached_property
     def fingerprint(self) -> bytes:
         """A hash of the content."""
-        digest = hashlib.sha256()
         sink = pa.BufferOutputStream()
         table = self.table.combine_chunks()  # so that it does not depend on how rows came
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        digest.update(sink.getvalue())
-        return digest.digest()
+        return hashlib.sha256(sink.getvalue()).digest()
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -77,6 +76,16 @@ def taken(rows: _Rows, numbers: np.ndarray) -> _Rows:
         slices = [rows.slice(int(run[0]), len(run)) for run in runs if len(run)]
         join = pa.concat_batches if isinstance(rows, pa.RecordBatch) else pa.concat_tables
         return join(slices or [rows.slice(0, 0)])
+
+
+def kept_of(batches: Iterable[pa.RecordBatch], kept: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Yield those rows of batches that are kept, by their numbers over all batches, ascending (N,)."""
+    done = 0
+    for batch in batches:
+        first, last = np.searchsorted(kept, [done, done + batch.num_rows])
+        if first < last:
+            yield taken(batch, kept[first:last] - done)
+        done += batch.num_rows
 
 
 def with_equal_names(parts: Mapping[str, Sequence[TablePart]]) -> dict[str, list[Part]]:
@@ -147,17 +156,40 @@ class SomePart(WrappedPart):
         Raises:
             UserError: If the part is damaged.
         """
-        done = 0
-        for batch in self.part.batches(columns, rows):
-            first, last = np.searchsorted(self.kept, [done, done + batch.num_rows])
-            if first < last:
-                yield taken(batch, self.kept[first:last] - done)
-            done += batch.num_rows
+        return kept_of(self.part.batches(columns, rows), self.kept)
 
     def word(self, row: int) -> str | None:
         """Return what the user calls a row."""
         number = int(self.kept[row])
         return self.part.word(number) or f"{self.part.name} row {number}"
+
+
+def read_tables(
+    name: str,
+    path: Path,
+    endings: tuple[str, ...],
+    read: Callable[[str, Path], tuple[TablePart, list[str]]],
+    taken: Sequence[str],
+) -> tuple[dict[str, list[Part]], tuple[str, ...]]:
+    """Return the tables of a file, or of a folder with files for each split, as ``by_split_column`` does.
+
+    Args:
+        name: The dataset's name in error messages.
+        path: The file or folder.
+        endings: How the names of files end.
+        read: Returns the table of a file, and what the user should know.
+        taken: Columns that have another meaning.
+    """
+    files = split_files(name, path, endings) if path.is_dir() else {ALL: (path,)}
+    notes = [*(unread(path, endings, files) if path.is_dir() else ())]
+    parts: dict[str, list[TablePart]] = {}
+    for split, paths in files.items():
+        for file in paths:
+            part, remarks = read(name, file)
+            parts.setdefault(split, []).append(part)
+            notes += remarks
+    found, said = by_split_column(name, with_equal_names(parts), taken)
+    return found, (*notes, *said)
 
 
 def by_split_column(
