@@ -23,20 +23,6 @@ from trainables.towers import resolve_encoder
 from trainables.units import MIB
 
 
-@pytest.fixture
-def call(monkeypatch, capsys, workplace):
-    """Run the program in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
-
-
 def _edit(source: Path, target: Path, splits: Sequence[str], change) -> Path:
     target.mkdir()
     for path in source.glob("*.parquet"):

