@@ -10,7 +10,7 @@ DEMO := --space pmf_nas --dataset openclipart_match --num-samples 6 --epochs 3 -
 .DEFAULT_GOAL := help
 TESTED ?= tests
 TESTS := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTED)
-.PHONY: help install demo test test-fast test-full test-lowest lint types bench clean
+.PHONY: help install demo test test-fast test-full test-cluster test-lowest lint types bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,13 +29,16 @@ demo: install  ## search PMF on the included data and show the front (about 3 mi
 	@$(BIN)/python search.py $(DEMO)
 
 test: install  ## run the tests (about 11 minutes on 2 cores)
-	@$(TESTS) -m "not full"
+	@$(TESTS) -m "not full and not cluster"
 
 test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)
-	@$(TESTS) -m "not ray and not slow and not full"
+	@$(TESTS) -m "not ray and not slow and not full and not cluster"
 
-test-full: install  ## run all, with long and whole ones, and in fresh environments
-	@$(TESTS)
+test-full: install  ## run all that needs one machine, with long and whole ones, and in fresh environments
+	@$(TESTS) -m "not cluster"
+
+test-cluster: install  ## run what needs several machines, on hosts made of namespaces; needs root
+	@$(BIN)/python -m pytest -q tests/cluster
 
 test-lowest: lowest.txt  ## run test-fast with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory test-fast VENV=.venv-lowest CONSTRAINTS=lowest.txt
