@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ray._private import services
 
+from search.execution.token import require_token
 from trainables.errors import UserError
 
 VARIABLE = "RAY_ADDRESS"
@@ -62,6 +63,23 @@ class Address:
         return f" (from the variable {VARIABLE})" if self.origin.startswith(VARIABLE) else ""
 
     @property
+    def resolved(self) -> str:
+        """The address, with that of the Ray on this machine in place of ``auto``.
+
+        Raises:
+            UserError: If no Ray is found on this machine.
+        """
+        if self.text != "auto":
+            return self.text
+        try:
+            return str(services.canonicalize_bootstrap_address("auto"))
+        except (ConnectionError, ValueError):
+            way = f"`unset {VARIABLE}`" if self.note else "leave it out"
+            raise UserError(
+                f"{self.origin}: there is no running Ray on this machine; {way} to start one"
+            ) from None
+
+    @property
     def target(self) -> tuple[str, int]:
         """The host and the port of the cluster.
 
@@ -70,11 +88,10 @@ class Address:
         """
         if "://" in self.text:
             raise UserError(
-                f"{self.origin}: a search cannot use Ray Client or other protocols; start it on a node "
-                "of the cluster, and give the HOST:PORT of the cluster's head, or auto"
+                f"{self.origin}: a search is no client of a cluster from outside (ray://, http://), because "
+                "its trials need it near; `ray job submit` sends the whole search there (docs/cluster.md)"
             )
-        text = self._found() if self.text == "auto" else self.text
-        host, _, port = text.rpartition(":")
+        host, _, port = self.resolved.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
             raise UserError(f"{self.origin}: {_EXPECTED}")
@@ -83,10 +100,10 @@ class Address:
         return host, int(port)
 
     def require_answer(self) -> None:
-        """Check that something that could be Ray answers there; this takes at most a minute.
+        """Check that a cluster answers there that this process can talk to; this takes at most a minute.
 
         Raises:
-            UserError: If nothing does.
+            UserError: If none does, or if it wants another token.
         """
         host, port = self.target
         reasons: list[str] = []
@@ -99,14 +116,7 @@ class Address:
         if reasons:
             there = f" ({host}:{port})" if self.text == "auto" else ""
             raise UserError(f"{self.origin}{there}: no Ray cluster can be joined there: {reasons[0]}")
-
-    def _found(self) -> str:
-        try:
-            return str(services.canonicalize_bootstrap_address("auto"))
-        except (ConnectionError, ValueError):
-            raise UserError(
-                f"{self.origin}: there is no running Ray on this machine; leave it out to start one"
-            ) from None
+        require_token(self.origin, host, port, here=self.text == "auto")
 
 
 def _probe(host: str, port: int, reasons: list[str]) -> None:

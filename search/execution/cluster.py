@@ -37,9 +37,8 @@ def reach(wanted: str | None, console: Console) -> None:
     address = Address.of(wanted)
     if ray.is_initialized() or address.local:
         return
-    host, port = address.target
-    where = f"{host}:{port}" if address.text == "auto" else address.text
-    say(console, f"joining the Ray cluster at {where}{address.note}")
+    _ = address.target  # what cannot be an address is not joined
+    say(console, f"joining the Ray cluster at {address.resolved}{address.note}")
     address.require_answer()
 
 
@@ -71,11 +70,11 @@ def _joined(address: Address) -> Iterator[None]:
     try:
         try:
             with handlers_kept(), credentials_withheld():
-                ray.init(address=address.text, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+                ray.init(address=address.resolved, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"{address.origin}: the Ray cluster there cannot be joined ({last_line(error)}); this "
-                "machine must be one of its nodes, with the same token, and the port that of the head"
+                "machine must be one of its nodes, and the port that of the head"
             ) from error
         yield
     finally:

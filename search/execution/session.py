@@ -19,6 +19,7 @@ from ray._private import ray_constants
 
 from search.confidential import credentials_withheld
 from search.execution import reaper
+from search.execution.token import own_token
 from search.process import environment
 from search.signals import blocked, held, unblock, undisturbed
 from trainables.errors import UserError
@@ -173,8 +174,12 @@ def _keep_token_private() -> None:
     """Make sure that only this user can read the secret that Ray's processes show each other.
 
     Ray (2.60) writes it so that everybody can read it.
+
+    Raises:
+        UserError: If a variable names a file that has none.
     """
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        own_token()  # it must be there
         return
     path = Path("~/.ray/auth_token").expanduser()
     try:

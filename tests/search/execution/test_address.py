@@ -87,9 +87,20 @@ def test_what_is_no_address(wanted) -> None:
         Address.of(wanted).require_answer()
 
 
-def test_what_ray_has_and_a_search_cannot_use() -> None:
-    with pytest.raises(UserError, match="--address ray://host:10001: a search cannot use Ray Client"):
-        Address.of("ray://host:10001").require_answer()
+@pytest.mark.parametrize("wanted", ["ray://host:10001", "http://127.0.0.1:8265"])
+def test_what_ray_has_and_a_search_cannot_use(wanted) -> None:
+    with pytest.raises(UserError, match=f"--address {wanted}: .*; `ray job submit` sends the whole search"):
+        Address.of(wanted).require_answer()
+
+
+def test_a_variable_that_finds_no_ray_can_be_unset(monkeypatch) -> None:
+    def find(_: str) -> str:
+        raise ConnectionError
+
+    monkeypatch.setattr("ray._private.services.canonicalize_bootstrap_address", find)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(UserError, match=r"RAY_ADDRESS=auto: .*; `unset RAY_ADDRESS` to start one"):
+        Address.of(None).require_answer()
 
 
 def test_the_option_comes_before_the_variable(monkeypatch) -> None:
