@@ -30,6 +30,14 @@ are a tuple.
 
 With `--resume`, the options that are marked with ↻ may be given another value. All others must stay as they
 are, because the results of trials depend on them.
+
+The variable `PARETOFUSE_OPTIONS` may hold options as a shell would take them, such as `--storage-path
+/shared/runs --gpus-per-trial 1`. They are defaults of searches and trainings, which say in a line what comes
+from it: an option on the command line takes the place of the same one in the variable, also where it may be
+repeated. With `--resume` only those under "Where" hold that are marked with ↻, and `--storage-path` for
+finding the search. An option that does not exist, or a value that it cannot have, is refused. `RAY_ADDRESS`
+and `MLFLOW_TRACKING_URI` are Ray's and MLflow's own variables, for `--address` and `--tracking-uri`. In
+Python only those two count.
 """
 
 TRAINING = """

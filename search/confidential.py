@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: MLflow's variables that hold credentials, or may hold them. Only the search itself talks to MLflow.
+#: Variables that hold credentials of MLflow, or may hold them. Only the search itself talks to MLflow.
 _WITHHELD = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
+    "PARETOFUSE_OPTIONS",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
 
@@ -11,6 +10,7 @@ from search.cli.cache import cache
 from search.cli.calibrate import calibrate
 from search.cli.convert import convert
 from search.cli.data import data
+from search.cli.defaults import UsageError, read_variable
 from search.cli.explain import explain
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
@@ -31,6 +31,7 @@ app = typer.Typer(
         "[bold]python search.py --space pmf_nas[/bold] searches the included image-text data with the "
         "included encoders. Results go to MLflow ([bold]mlflow ui --backend-store-uri "
         "sqlite:///mlflow.db[/bold]) and to runs/NAME.\n\n"
+        "Options in the variable [bold]PARETOFUSE_OPTIONS[/bold] are defaults of searches and trainings.\n\n"
         "One configuration, no search: [bold]python search.py train --help[/bold]\n\n"
         "Only want to know what a configuration costs? [bold]python search.py predict --help[/bold]"
     ),
@@ -40,18 +41,15 @@ commands = (train, data, convert, predict, explain, calibrate, methods, spaces, 
 for command in commands:
     app.command()(command)
 
-#: Base class of Typer's errors about arguments, from Typer's own copy of click.
-_UsageError: Any = typer.BadParameter.__base__
-
 
 def main() -> None:
     """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, default_map=read_variable(search, [train]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except _UsageError as error:
+    except UsageError as error:
         print(f"error: {UserError(error.format_message())} (see --help)", file=sys.stderr)
         code = 2
     except (typer.Abort, KeyboardInterrupt) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_origin
@@ -18,19 +19,23 @@ from trainables.options import Help, OneOf, Option, Settings
 _Made = TypeVar("_Made", bound=Settings)
 _Command = Callable[..., None]
 
+#: Where Typer says that a value from its map of defaults is from.
+_DEFAULTS = "DEFAULT_MAP"
 #: The options of each command.
 _OPTIONS: dict[_Command, tuple[Option, ...]] = {}
 
 
 @dataclass(frozen=True)
 class Given:
-    """The values that were given on the command line; all other fields have their defaults.
+    """The values that were given; all other fields have their defaults.
 
     Attributes:
         values: The given values by field, with the fields' types.
+        defaults: Fields whose values are not from the command line, but from the map of defaults.
     """
 
     values: dict[str, Any]
+    defaults: frozenset[str] = frozenset()
 
     def make(self, settings: type[_Made]) -> _Made:
         """Return settings with their given values.
@@ -72,12 +77,13 @@ def takes(
         def run(context: typer.Context, **values: Any) -> None:
             texts = {option.name: values.pop(option.name) for option in options}
             given = {
-                option.name: _read(option, texts[option.name])
+                option.name: read(option, texts[option.name])
                 for option in options
-                if _was_given(context, option.name)
+                if was_given(context, option.name)
             }
+            defaults = frozenset(name for name in given if _source(context, name) == _DEFAULTS)
             try:
-                command(given=Given(given), **values, **({"context": context} if asks else {}))
+                command(given=Given(given, defaults), **values, **({"context": context} if asks else {}))
             except (
                 KeyboardInterrupt
             ):  # Typer would end the program without a word, and with Ctrl-C's exit code
@@ -99,14 +105,22 @@ def options_of(command: Callable[..., None]) -> tuple[Option, ...]:
     return _OPTIONS[command]
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    """Return whether an option was given on the command line."""
+def was_given(context: typer.Context, name: str) -> bool:
+    """Return whether an option was given: on the command line, or in the map of defaults."""
+    return _source(context, name) in ("COMMANDLINE", _DEFAULTS)
+
+
+def _source(context: typer.Context, name: str) -> str | None:
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return source and source.name
 
 
-def _read(option: Option, text: Any) -> Any:
-    """Return a field's value from the value that Typer has parsed."""
+def read(option: Option, text: Any) -> Any:
+    """Return a field's value from the value that Typer has parsed.
+
+    Raises:
+        UserError: If the text stands for no value.
+    """
     written = option.find(Written)
     if written is not None:
         try:
@@ -166,6 +180,15 @@ def _show(option: Option, value: Any) -> Any:
     """Return a value in the form in which it is written on the command line."""
     written = option.find(Written)
     return written.show(value) if written and value is not None else value
+
+
+def written(option: Option, value: Any) -> str:
+    """Return an option and its value as they are written on the command line."""
+    if isinstance(value, bool):
+        return option.flag if value else option.flag.replace("--", "--no-", 1)
+    values = value if is_repeated(option) else [_show(option, value)]
+    texts = (f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    return " ".join(f"{option.flag} {shlex.quote(text)}" for text in texts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from search.cli.defaults import settings_of
 from search.cli.options import Given, Output, takes
 from search.cli.printing import stdout_kept_for_json
 from search.cli.results import blot_secrets, conclude
@@ -46,7 +47,7 @@ def search(context: typer.Context, given: Given) -> None:
     resume, as_json = given.make(ResumeSettings).resume, given.make(Output).as_json
     if resume is None and "space" not in given:
         raise UserError(f"--space is missing; `{program()} spaces` lists the spaces")
-    values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
+    values = settings_of(given, resume)
     blot_secrets(values)
     with waiting("loading PyTorch, Ray and MLflow"):
         if resume is None:

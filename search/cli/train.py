@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search.cli.defaults import settings_of
 from search.cli.options import Given, Output, takes
 from search.cli.printing import stdout_kept_for_json
 from search.cli.results import blot_secrets, conclude
@@ -36,7 +37,7 @@ def train(given: Given) -> None:
     where --text-encoder and --image-encoder take them.
     """
     as_json = given.make(Output).as_json
-    values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
+    values = settings_of(given)
     if "method" not in values:
         raise UserError(f"--method is missing; `{program()} methods` lists the methods")
     blot_secrets(values)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search import cli
+from trainables.errors import UserError
 
 
 @pytest.fixture
@@ -23,5 +25,27 @@ def call(
             cli.main()
         out, err = capsys.readouterr()
         return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> Callable[..., Any]:
+    """Run the program up to the search; returns what it would have run."""
+
+    def run(*arguments: str) -> Any:
+        heard: list[Any] = []
+
+        def stop(*args: Any, **changes: Any) -> None:
+            heard.append(changes or args[0])
+            raise UserError("that is all")
+
+        for name in ("run_search", "resume_search"):
+            monkeypatch.setattr(f"search.api.{name}", stop)
+        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
+        with pytest.raises(SystemExit):
+            cli.main()
+        (found,) = heard
+        return found
 
     return run

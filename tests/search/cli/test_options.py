@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from search import SearchConfig, cli
 from search.cli.options import options_of
 from search.config.markers import Only
-from trainables.errors import UserError
 from trainables.options import OneOf, Option, Registered
 
 #: Values other than the default, as written and as meant, where none can be made from the field.
@@ -56,28 +54,6 @@ TOGETHER = {"distill": ["--paths", "sandwich"], "augment": ["--no-feature-cache"
 
 #: The options of a search and of a training.
 OPTIONS = SearchConfig.options()
-
-
-@pytest.fixture
-def asked(monkeypatch, workplace):
-    """Run the program up to the search; returns what it would have run."""
-
-    def run(*arguments: str) -> Any:
-        heard: list[Any] = []
-
-        def stop(*args: Any, **changes: Any) -> None:
-            heard.append(changes or args[0])
-            raise UserError("that is all")
-
-        for name in ("run_search", "resume_search"):
-            monkeypatch.setattr(f"search.api.{name}", stop)
-        monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
-        with pytest.raises(SystemExit):
-            cli.main()
-        (found,) = heard
-        return found
-
-    return run
 
 
 def _other(option: Option, plugin: str) -> tuple[list[str], Any]:
