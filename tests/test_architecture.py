@@ -62,6 +62,7 @@ ROOMS = {
         ("result",),
         ("api",),
         ("sizing",),
+        ("launching",),
         ("cli",),
         ("__main__",),
         ("testing",),

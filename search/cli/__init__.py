@@ -12,6 +12,7 @@ from search.cli.convert import convert
 from search.cli.data import data
 from search.cli.defaults import UsageError, read_variable
 from search.cli.explain import explain
+from search.cli.launch import launch
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
 from search.cli.search import search
@@ -40,6 +41,7 @@ app.callback(invoke_without_command=True)(search)
 commands = (train, data, convert, predict, explain, calibrate, methods, spaces, datasets, encoders, cache)
 for command in commands:
     app.command()(command)
+app.add_typer(launch, name="launch")
 
 
 def main() -> None:
