@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -53,6 +53,11 @@ class Share:
     granted: int | None
     threads: int
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a share of a GPU."""
+        return "GPU" in self.resources
+
     def request(self) -> tune.PlacementGroupFactory:
         """Return the request in Ray Tune's form."""
         selector = {"bundle_label_selector": [self.labels]} if self.labels else {}
@@ -72,7 +77,7 @@ class Placement(ABC):
         concurrent: Most trials at once, including those that wait for resources.
         capacity: Total size of the shares that fit the cluster at once; infinite if the cluster can grow.
         note: A message for the user about the decision, or None.
-        labels: Selectors that keep every trial away from nodes that must not run any.
+        kept_out: Ids of the nodes that must not run any trial.
         device: Kind of device on which trials run: ``cuda`` or ``cpu``.
     """
 
@@ -80,7 +85,17 @@ class Placement(ABC):
     concurrent: int
     capacity: float
     note: str | None
-    labels: Mapping[str, str]
+    kept_out: list[str]
+
+    def keep_out(self, node_id: str) -> None:
+        """Keep the shares that are asked for from now on away from a node."""
+        if node_id not in self.kept_out:
+            self.kept_out.append(node_id)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Selectors that keep every trial away from nodes that must not run any."""
+        return {NODE_ID: f"!in({','.join(self.kept_out)})"} if self.kept_out else {}
 
     @property
     @abstractmethod
@@ -166,7 +181,7 @@ class GpuPlacement(Placement):
     concurrent: int
     capacity: float = math.inf
     note: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    kept_out: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -196,7 +211,7 @@ class GpuPlacement(Placement):
             share = max(1, math.ceil(needed / smallest * STEPS)) / STEPS
         # A node's cores are divided like its GPUs, and rounded down to Ray's unit of 1/10000.
         cpus = math.floor(min(kind.cpus for kind in holding) * share * 10_000) / 10_000
-        labels = dict(self.labels)
+        labels = self.labels
         if len(holding) < len(self.kinds):
             labels[KIND] = f"in({','.join(kind.accelerator for kind in holding)})"
         return Share(
@@ -233,7 +248,7 @@ class CpuPlacement(Placement):
     concurrent: int
     capacity: float
     note: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    kept_out: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -253,7 +268,7 @@ class CpuPlacement(Placement):
         """Return the share of a trial: cores, and memory on one node."""
         if not self.memories:
             cores = self.most_cores if alone else self.cores
-            return Share({"CPU": cores}, dict(self.labels), cores / self.cores, None, cores)
+            return Share({"CPU": cores}, self.labels, cores / self.cores, None, cores)
         holding = [memory for memory in self.memories if needed <= memory]
         if not holding:
             raise ValueError(f"{needed} bytes are needed, the largest node has {self.limit}")
@@ -261,12 +276,12 @@ class CpuPlacement(Placement):
         units = max(1, math.ceil(needed / self.unit)) * self.unit
         memory = self.memories[-1] if alone else min(units, holding[0])
         resources: dict[str, float] = {"CPU": self.cores, "memory": memory}
-        return Share(resources, dict(self.labels), memory / self.unit, memory, self.cores)
+        return Share(resources, self.labels, memory / self.unit, memory, self.cores)
 
     def worker(self, needed: int, count: int) -> Share:
         """Return an equal part of the cores of the largest node."""
         cores = max(1, self.most_cores // count)
-        return Share({"CPU": cores}, dict(self.labels), cores / self.cores, None, cores)
+        return Share({"CPU": cores}, self.labels, cores / self.cores, None, cores)
 
 
 def place(
@@ -300,23 +315,23 @@ def place(
     if gpus_per_trial is not None and not 0 <= gpus_per_trial <= 1:
         raise UserError(f"--gpus-per-trial {gpus_per_trial:g}: a trial runs on one GPU; give 0 to 1")
     most = min(num_samples, max_concurrent or num_samples)
-    labels = {NODE_ID: f"!in({','.join(node.node_id for node in excluded)})"} if excluded else {}
+    kept_out = [node.node_id for node in excluded]
     if not uses_gpus([*nodes, *excluded], gpus_per_trial, gpu_memory):
-        return _on_cores(nodes, most, labels, packing=packing)
+        return _on_cores(nodes, most, kept_out, packing=packing)
     owners = [node for node in nodes if node.gpus]
     fixed = gpus_per_trial if gpus_per_trial or packing else 1.0
     if not owners:
         # Only one core beside each GPU can be assumed for nodes that are not started yet.
-        return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most, labels=labels)
+        return GpuPlacement((GpuKind("", gpu_memory, 1.0),), fixed, most, kept_out=kept_out)
     kinds, note = _kinds(owners)
     if fixed is None and kinds[0].memory is None:
         fixed = 1.0
         note = "the memory of the GPUs could not be found: one trial a GPU; --gpu-memory says it"
     devices = sum(node.gpus for node in owners)
     if max_concurrent:  # an explicit number of trials may wait for nodes that are not started yet
-        return GpuPlacement(kinds, fixed, most, note=note, labels=labels)
+        return GpuPlacement(kinds, fixed, most, note=note, kept_out=kept_out)
     a_device = STEPS if fixed is None else int(1 / fixed)
-    return GpuPlacement(kinds, fixed, min(most, devices * a_device), devices, note, labels)
+    return GpuPlacement(kinds, fixed, min(most, devices * a_device), devices, note, kept_out)
 
 
 def uses_gpus(nodes: Iterable[Node], gpus_per_trial: float | None, gpu_memory: int | None) -> bool:
@@ -346,7 +361,7 @@ def _kinds(owners: Sequence[Node]) -> tuple[tuple[GpuKind, ...], str | None]:
     return tuple(sorted(kinds, key=lambda kind: kind.memory or 0)), note
 
 
-def _on_cores(nodes: Sequence[Node], most: int, labels: Mapping[str, str], *, packing: bool) -> CpuPlacement:
+def _on_cores(nodes: Sequence[Node], most: int, kept_out: list[str], *, packing: bool) -> CpuPlacement:
     """Divide cores and main memory: one core for each trial, or more if there are fewer trials than cores."""
     cores = most_cores = max([1, *(int(node.cpus) for node in nodes)])
     while cores > 1 and sum(int(node.cpus) // cores for node in nodes) < most:
@@ -355,7 +370,7 @@ def _on_cores(nodes: Sequence[Node], most: int, labels: Mapping[str, str], *, pa
     fit = max(1, sum(of_node for of_node, _ in slots))
     sizes = [(memory, memory // of_node) for of_node, memory in slots if memory is not None]
     if not packing or not sizes or len(sizes) < len(slots):
-        return CpuPlacement(cores, most_cores, (), 0, min(most, fit), fit, labels=labels)
+        return CpuPlacement(cores, most_cores, (), 0, min(most, fit), fit, kept_out=kept_out)
     memories = tuple(sorted(memory for memory, _ in sizes))
     unit = min(unit for _, unit in sizes)
-    return CpuPlacement(cores, most_cores, memories, unit, min(most, fit), fit, labels=labels)
+    return CpuPlacement(cores, most_cores, memories, unit, min(most, fit), fit, kept_out=kept_out)

@@ -194,3 +194,8 @@ def test_no_trial_goes_to_a_machine_that_is_excluded(nodes: list[Node], excluded
     assert placement.summary == place(nodes, 10).summary
     for share in (placement.of(GIB), placement.of(GIB, alone=True)):
         assert share.labels == {"ray.io/node-id": "!in(old)"}
+    placement.keep_out("bad")
+    placement.keep_out("bad")
+    for share in (placement.of(GIB), placement.worker(GIB, 2)):
+        assert share.labels == {"ray.io/node-id": "!in(old,bad)"}
+    assert place(nodes, 10).of(GIB).labels == {}
