@@ -18,6 +18,7 @@ from search.goals.objectives import Objective, known_values, late_reference, nor
 from search.goals.pareto import Front, dominates, hypervolume
 from search.records.points import Point
 from search.records.status import Ending, Status
+from search.records.stays import HOSTNAME, NODE_IP, Stay, machine
 from search.records.store import SearchStore
 from trainables.memory import MemoryReport
 
@@ -90,7 +91,9 @@ class TrialRecord:
         epochs: Results of each epoch so far; ``time`` is when it was reported, in seconds since 1970.
         failures: How often the trial was restarted after an error or the death of its worker.
         ending: How the trial ended without a result; None otherwise, and for errors.
+        stays: Where the trial ran: one entry, and another one for each time that it moved.
         node: Address of the node that the trial last reported from, or None.
+        hostname: Name of the same node, or None.
         worker: Ray's id of the actor that runs the trial, or None.
         neighbours: Trials that were running or waiting at the same time.
         run_id: MLflow's id of the child run; None until it exists.
@@ -122,7 +125,9 @@ class TrialRecord:
     epochs: list[dict[str, float]] = field(default_factory=list)
     failures: int = 0
     ending: Ending | None = None
+    stays: list[Stay] = field(default_factory=list)
     node: str | None = None
+    hostname: str | None = None
     worker: str | None = None
     neighbours: list[TrialRecord] = field(default_factory=list, repr=False, compare=False)
     run_id: str | None = None
@@ -139,6 +144,11 @@ class TrialRecord:
 
     def __post_init__(self) -> None:
         self.key = canonical(self.config)
+
+    @property
+    def machine(self) -> str:
+        """Name and address of the machine that the trial last reported from."""
+        return machine(self.hostname, self.node)
 
     @property
     def memory_error(self) -> float | None:
@@ -176,6 +186,7 @@ class TrialRecord:
             **{name: getattr(self, name) for name in _KEPT},
             "memory": asdict(self.memory),
             "ending": self.ending.to_dict() if self.ending else None,
+            "stays": [stay.to_dict() for stay in self.stays],
         }
 
     @classmethod
@@ -187,6 +198,7 @@ class TrialRecord:
             "memory": MemoryReport(**document["memory"]),
             "status": Status(document["status"]),
             "ending": Ending.from_dict(document["ending"]) if document["ending"] else None,
+            "stays": [Stay(**stay) for stay in document.get("stays", ())],
         }
         return cls(trial_id=trial_id, epochs=epochs, **{**document, **changed})
 
@@ -299,13 +311,17 @@ class History:
 
     def note(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Add a trial's report: an epoch, or how it ended; the same report twice changes nothing."""
-        record.node = result.get("node_ip", record.node)
+        record.node = result.get(NODE_IP, record.node)
+        record.hostname = result.get(HOSTNAME, record.hostname)
         record.ending = Ending.from_result(result) or record.ending
         record.scored = dict(result.get(TEST, record.scored))
         record.robustness = dict(result.get(ROBUSTNESS, record.robustness))
         numbers = reported_numbers(result)
         if numbers.get("epoch", 0) > len(record.epochs):
             record.epochs.append({**numbers, "time": time.time()})
+            stay = Stay.of_report(result, len(record.epochs))
+            if stay is not None and (not record.stays or record.stays[-1].place != stay.place):
+                record.stays.append(stay)
 
     def settle(self, record: TrialRecord, status: Status) -> None:
         """Set the status of a trial that ended; a finished one may extend the front."""

@@ -14,6 +14,7 @@ from search.config import SearchConfig
 from search.goals.luck import Luck
 from search.records.history import History, TrialRecord
 from search.records.status import Status
+from search.records.stays import in_words
 from search.units import GIB
 
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
@@ -115,6 +116,10 @@ class Snapshot:
             tags["infeasible"] = "true"
         if record.ending is not None:
             tags["stage"] = record.ending.stage
+        if record.stays:
+            tags |= {name: text for name, text in record.stays[-1].place.items() if text}
+        if len(record.stays) > 1:
+            tags["ran_on"] = in_words(record.stays, len(record.epochs))[:_LONGEST_MESSAGE]
         if record.message:
             tags["message"] = record.message[:_LONGEST_MESSAGE]
         others = {"retry_of": record.retry_of, "retried_as": retried_as, "repeat_of": record.repeat_of}

@@ -17,8 +17,8 @@ def front_rows(history: History) -> list[dict[str, Any]]:
 
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
     several, ``spread`` holds their standard deviations. ``weights`` is the path of the first one's checkpoint
-    in the search's folder. ``p_front`` and ``p_better`` are those of ``Luck``.
-    ``robustness`` holds the test metrics with each modality taken away, by modality.
+    in the search's folder, and ``node`` says where it ran last. ``p_front`` and ``p_better`` are those of
+    ``Luck``. ``robustness`` holds the test metrics with each modality taken away, by modality.
     ``standard_error`` holds the standard errors that are known, by the name of the value. Probes that are on
     the front are among the rows.
     """
@@ -79,8 +79,8 @@ def memory_rows(history: History) -> list[dict[str, Any]]:
     """Return predicted and measured memory, in GiB, of every trial whose memory was measured.
 
     ``memory`` is for the search's target. ``expected`` and ``measured`` are the tensors of a step where the
-    trial ran; ``expected_reserved`` and ``reserved`` are what a GPU's allocator holds for them. ``error`` and
-    ``reserved_error`` are None if all texts of the measured steps were shorter than those of the prediction.
+    trial ran, see ``node``; ``expected_reserved`` and ``reserved`` are what a GPU's allocator holds for them.
+    ``error`` and ``reserved_error`` are None if all texts of the measured steps were shorter than predicted.
     """
     return [
         {
@@ -93,6 +93,7 @@ def memory_rows(history: History) -> list[dict[str, Any]]:
             "reserved": record.epochs[-1].get("reserved_memory"),
             "error": record.memory_error,
             "reserved_error": record.reserved_error,
+            "node": _node(record),
             "config": dict(record.config),
         }
         for record in history.trials.values()
@@ -145,6 +146,7 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
         "trainable_parameters": record.memory.trainable_parameters,
         "seeds": len(runs),
         "weights": record.checkpoint,
+        "node": _node(record),
         "p_front": record.luck.p_front if record.luck else None,
         "p_better": record.luck.p_better if record.luck else None,
         "standard_error": standard_errors(record, history),
@@ -160,6 +162,11 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
                 scored = [run.test[name] for run in runs if name in run.test]
                 row["spread"][f"test_{name}"] = stdev(scored) if len(scored) > 1 else None
     return row
+
+
+def _node(record: TrialRecord) -> dict[str, str] | None:
+    """Return the address and name of the node where a trial ran last, and its device; None if unknown."""
+    return record.stays[-1].place if record.stays else None
 
 
 def standard_errors(record: TrialRecord, history: History) -> dict[str, float]:

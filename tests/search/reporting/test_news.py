@@ -8,6 +8,7 @@ from dataclasses import replace
 from search.goals.objectives import get_objectives
 from search.records.history import History, Infeasible, TrialRecord
 from search.records.status import Ending, Status
+from search.records.stays import Stay
 from search.reporting.news import Final, Snapshot, front_members
 from search.units import GIB
 from trainables.memory.predictor import MemoryReport
@@ -49,6 +50,18 @@ def test_a_snapshot_has_all_parts_of_the_memory_and_how_far_they_are_off() -> No
     assert snapshot.predicted["predicted.memory"] == snapshot.predicted["memory"] == 1.0
     assert snapshot.predicted["predicted.fragmentation"] == 0.25
     assert (snapshot.known["memory_error"], snapshot.known["reserved_error"]) == (0.0, 0.5)
+
+
+def test_a_snapshot_says_where_the_trial_runs_and_how_it_came_there() -> None:
+    record = trial(stays=[Stay("10.0.0.1", "one", "cpu", 1)])
+    tags = Snapshot.of(record, now=1.0).tags
+    assert (tags["node_ip"], tags["hostname"], tags["device"]) == ("10.0.0.1", "one", "cpu")
+    assert "ran_on" not in tags
+    record.epochs.append({**EPOCH, "epoch": 2.0})
+    record.stays.append(Stay("10.0.0.2", "two", "", 2))  # a replay has no device
+    tags = Snapshot.of(record, now=2.0).tags
+    assert (tags["node_ip"], tags["hostname"], "device" in tags) == ("10.0.0.2", "two", False)
+    assert tags["ran_on"] == "epoch 1: one (10.0.0.1), cpu; epoch 2: two (10.0.0.2)"
 
 
 def test_a_snapshot_takes_over_times_from_the_one_it_replaces() -> None:

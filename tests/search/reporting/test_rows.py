@@ -28,6 +28,7 @@ def test_a_member_of_the_front() -> None:
         ("trainable_parameters", 10**6),
         ("seeds", 1),
         ("weights", None),
+        ("node", None),
         ("p_front", None),
         ("p_better", None),
         ("standard_error", {}),
