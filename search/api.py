@@ -21,7 +21,7 @@ from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
 from search.execution.scoring import score_on_test
 from search.execution.tuning import run_trials
-from search.nodes import find_nodes
+from search.nodes import NodeError, find_nodes
 from search.oneshot import OneShot
 from search.placement import Placement, place
 from search.precision import Decision, TrialDevices
@@ -251,7 +251,7 @@ def _decide_precision(found: Found) -> Decision:
 
 @contextmanager
 def _resumable(place: Place, store: SearchStore, console: Console) -> Iterator[None]:
-    """Say how to go on with a search that has begun and is cut off, or for which a disk has no space."""
+    """Say how to go on with a search that has begun and is cut off, or for which a disk or node is unfit."""
     try:
         with writing(place.folder, MOVE):
             yield
@@ -259,10 +259,11 @@ def _resumable(place: Place, store: SearchStore, console: Console) -> Iterator[N
         if store.fact("begun") is not None:
             say(console, f"go on by `{place.resume_command}`")
         raise
-    except DiskFullError as error:
+    except (DiskFullError, NodeError) as error:
         if store.fact("begun") is None:
             raise
-        raise DiskFullError(f"{error}; then go on by `{place.resume_command}`") from error
+        mend = "" if isinstance(error, DiskFullError) else "; mend that"
+        raise type(error)(f"{error}{mend}; then go on by `{place.resume_command}`") from error
 
 
 def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
@@ -425,6 +426,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
     if not scored:
         return True
     limits = searcher.config.placement
+    failed: dict[str, list[str]] = {}
     try:
         with console.status(f"scoring the {len(scored)} best trials on the test split"):
             for index, found in score_on_test(
@@ -434,13 +436,17 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
                 max_failures=limits.max_failures,
             ):
                 if isinstance(found, str):
-                    say(console, f"{scored[index].trial_id} has no test score: {found}")
+                    failed.setdefault(found, []).append(scored[index].trial_id)
                 else:
                     searcher.recorder.outputs.write(scored[index].trial_id, "test", found.outputs)
                     scored[index].test, scored[index].robustness = found.metrics, found.robustness
                     searcher.recorder.keep(scored[index])
     except KeyboardInterrupt:
         return False
+    finally:
+        for reason, trials in failed.items():
+            has = "has" if len(trials) == 1 else "have"
+            say(console, f"{', '.join(sorted(trials))} {has} no test score: {reason}")
     return True
 
 

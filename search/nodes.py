@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import socket
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.records.stays import machine
 from search.units import MIB
+from trainables.errors import DiskFullError, UserError
 from trainables.step.precision import cpu_computes_in_bf16
 
 _Number = TypeVar("_Number", int, float)
@@ -30,6 +33,10 @@ _PROBE = (
     "--format=csv,noheader,nounits",
 )
 _PROBE_SECONDS = 60.0
+
+
+class NodeError(UserError):
+    """A machine of the cluster cannot do its part of a search, which can go on once that is mended."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,43 @@ def find_nodes(gpu_memory: int | None = None) -> list[Node]:
         )
         for node in alive
     ]
+
+
+def addresses(*, gpus: bool) -> dict[str, str]:
+    """Return the addresses of the cluster's machines on which trials can be placed, by node id.
+
+    Args:
+        gpus: Whether trials run on GPUs.
+    """
+    kind = "GPU" if gpus else "CPU"
+    return {
+        node["NodeID"]: node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get(kind)
+    }
+
+
+@contextlib.contextmanager
+def node_named() -> Iterator[None]:
+    """Name the machine on which this process of Ray's runs, if a user's mistake ends the block.
+
+    Raises:
+        NodeError: In place of a ``UserError``.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except UserError as error:
+        where = machine(socket.gethostname(), ray.util.get_node_ip_address())
+        raise NodeError(f"{error} (on {where})") from error
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the error that a worker has raised; Ray's own one has the text of its traceback, too."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    assert isinstance(cause, Exception)
+    return cause
 
 
 def cpus_in_bf16(nodes: Iterable[Node]) -> dict[str, bool]:

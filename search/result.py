@@ -17,6 +17,9 @@ from search.reporting.rows import front_rows, memory_rows, method_rows, probe_ro
 from search.setup import Setup
 from search.signals import ended_by
 
+#: Statuses of trials without a result that are counted.
+_COUNTED = (*UNFINISHED, Status.SET_ASIDE)
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -31,6 +34,8 @@ class SearchResult:
         out_of_memory: Number of trials that ran out of memory, alone or within their share of a device.
         diverged: Number of trials whose loss or metrics became infinite or not a number.
         failed: Number of trials with more than ``max_failures`` errors or deaths of their worker.
+        set_aside: Number of trials that a user's mistake kept from running, such as a dataset that their
+            node lacks. They are run when the search is resumed.
         hypervolume: Share (0 to 1) of the objectives' box that the front dominates.
         front: The front, best in the first objective first; one document for each member.
         probe: The probe; a document like those of the front, see ``probe_row``. None if there is none.
@@ -63,6 +68,7 @@ class SearchResult:
     out_of_memory: int
     diverged: int
     failed: int
+    set_aside: int
     hypervolume: float
     front: list[dict[str, Any]]
     probe: dict[str, Any] | None
@@ -124,7 +130,7 @@ class SearchResult:
             infeasible=len(history.infeasible),
             seconds={},
             encoders={},
-            **{str(status): len(history.by_status(status)) for status in UNFINISHED},
+            **{str(status): len(history.by_status(status)) for status in _COUNTED},
             hypervolume=history.hypervolume(),
             front=front_rows(history),
             probe=probe_row(history),
@@ -149,7 +155,7 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of ``--json``."""
-        names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, UNFINISHED)]
+        names = ["name", "space", "parent_run_id", "trials", "infeasible", *map(str, _COUNTED)]
         names += ["hypervolume", "front", "probe", "verdict", "untested"]
         names += ["unmet", "methods", "memory", "seconds"]
         if self.strategy == "oneshot":

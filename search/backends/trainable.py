@@ -18,9 +18,12 @@ import torch
 from search.checkpoints import DurableTrial
 from search.records.history import OUTPUTS, ROBUSTNESS, TEST
 from search.records.status import Ending, Status
+from search.records.stays import DEVICE
 from trainables.elastic import SupernetWeights
+from trainables.errors import DiskFullError, UserError
 from trainables.memory.measuring import limit_memory
 from trainables.notices import pending
+from trainables.trial.device import device_name, require_cuda
 from trainables.trial.outcome import first_line, is_out_of_memory, tried_to_allocate
 from trainables.trial.outputs import Evaluation
 from trainables.trial.run import TrialRun
@@ -39,9 +42,10 @@ class FusionTrial(DurableTrial):
     """Ray Tune's view of a ``TrialRun``: each step is one epoch and reports all objectives.
 
     A worker keeps its process, and thus its encoders, from one trial to the next. A trial that runs out of
-    memory or diverges reports that as its last result: see ``Ending``. Any other error is raised, and Ray
-    Tune restarts the trial from its last checkpoint. A worker that makes no progress ends itself, whatever it
-    is at: building, loading, training, evaluating or saving.
+    memory or diverges reports that as its last result: see ``Ending``. So does one that a user's mistake
+    keeps from running, such as a dataset that this node lacks. Any other error is raised, and Ray Tune
+    restarts the trial from its last checkpoint. A worker that makes no progress ends itself, whatever it is
+    at: building, loading, training, evaluating or saving.
 
     A trial that passes its ``Bar`` is scored on the test split after its last epoch, because its worker has
     everything loaded that this takes.
@@ -62,6 +66,7 @@ class FusionTrial(DurableTrial):
         but not one whose worker died here.
         """
         self.assign(new_config["assignment"])
+        self._on_gpu = new_config["share"].on_gpu
         self._watchdog = Watchdog(Path(self.logdir), self._spec.hang_timeout)
         self._run: TrialRun | None = None
         self._saved: TemporaryDirectory[str] | None = None
@@ -90,6 +95,8 @@ class FusionTrial(DurableTrial):
 
     def _epoch(self) -> dict[str, Any]:
         if self._run is None:
+            if self._on_gpu:
+                require_cuda()
             limit_memory(self.assignment.granted, self._spec.setting.context_bytes)
             tick = self._watchdog.tick
             self._run = TrialRun(self._spec, self.assignment, self._inherited, tick=tick)
@@ -109,7 +116,8 @@ class FusionTrial(DurableTrial):
                 result["expected_reserved"] = expected.reserved / GIB
         done = run.trainer.epoch >= self._spec.epochs
         last = self._last(run, result) if done else {}
-        return {**result, **remark, **last, NOTICES: pending(), "done": done}
+        where = {DEVICE: device_name(run.device)}
+        return {**result, **where, **remark, **last, NOTICES: pending(), "done": done}
 
     def _last(self, run: TrialRun, result: Mapping[str, float]) -> dict[str, Any]:
         """Return what only the last report has: outputs, and results on the test split if it is scored."""
@@ -148,6 +156,8 @@ class FusionTrial(DurableTrial):
                 status = Status.DIVERGED
             elif is_out_of_memory(error):
                 status = Status.OUT_OF_MEMORY
+            elif isinstance(error, UserError) and not isinstance(error, DiskFullError):
+                status = Status.SET_ASIDE
             else:
                 raise
             ending = Ending(

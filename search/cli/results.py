@@ -54,7 +54,7 @@ def conclude(result: SearchResult, *, as_json: bool) -> None:
 
 
 def _print_search(result: SearchResult, console: Console) -> None:
-    from search.records.status import UNFINISHED
+    from search.records.status import UNFINISHED, Status
     from search.reporting.tables import (
         front_table,
         memory_line,
@@ -67,7 +67,7 @@ def _print_search(result: SearchResult, console: Console) -> None:
     counts = [f"{result.evaluated} subnets evaluated"] if result.strategy == "oneshot" else []
     counts += [f"{result.trials} trials"]
     counts += [f"{result.infeasible} over budget, never started"] if result.infeasible else []
-    ends = [(getattr(result, status), status.words) for status in UNFINISHED]
+    ends = [(getattr(result, status), status.words) for status in (*UNFINISHED, Status.SET_ASIDE)]
     counts += [f"{count} {words}" for count, words in ends if count]
     counts += ["the space holds no further configurations"] if result.exhausted else []
     counts += ["interrupted"] if result.interrupted else []
@@ -128,7 +128,7 @@ def _print_places(result: SearchResult, console: Console) -> None:
         console.print(f"test: not scored, {result.untested}", highlight=False, soft_wrap=True)
     if result.unmet:
         console.print(unmet_line(result.unmet), highlight=False, markup=False, soft_wrap=True)
-    if result.interrupted:
+    if result.interrupted or result.set_aside:
         console.print(f"go on: {result.place.resume_command}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):
         console.print(f"failed: {message}", highlight=False, markup=False)

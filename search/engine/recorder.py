@@ -97,6 +97,8 @@ class Recorder:
             checkpoint: Path of the checkpoint in the search's folder.
         """
         record = self.history.leg(tune_id)
+        if record.ending is not None:  # Ray Tune has saved it once more, but it had nothing to save
+            return
         record.checkpoint = checkpoint
         self.keep(record)
 

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from search.engine.answers import Answers
 from search.engine.candidates import Candidates
 from search.engine.gate import Gate
+from search.engine.mistakes import Mistakes
 from search.engine.outlook import outlook
 from search.engine.prior import Prior
 from search.engine.racing import Race
@@ -35,8 +36,10 @@ from trainables.trial.assignment import Assignment, Bar
 class ParetoSearcher(Searcher):
     """Hands out trials: first those that have begun, then new candidates, then repeats of the front.
 
-    A candidate that breaks a constraint known before training is never started. A configuration is trained
-    once, with two exceptions. A trial that ran out of memory because of its neighbours is handed out once
+    A candidate that breaks a constraint known before training is never started. A trial that a user's mistake
+    kept from running is handed out again, on another node or when the search is resumed, see ``Mistakes``;
+    the sampler learns nothing from it, and it stays one sample. A configuration is trained once, with two
+    exceptions. A trial that ran out of memory because of its neighbours is handed out once
     more, alone, and does not count as another sample. If ``config.seeds`` is above 1, configurations whose
     place on the front is unsure are repeated with other seeds once no samples are left, see ``Race``.
 
@@ -54,6 +57,7 @@ class ParetoSearcher(Searcher):
 
     Attributes:
         done: Whether nothing is left to do.
+        mistakes: Decides what becomes of trials that a user's mistake keeps from running.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class ParetoSearcher(Searcher):
         alone = config.configuration.method is not None
         self.race = Race(self.evidence, config.search.seeds, store, alone=alone)
         self.recorder = Recorder(history, setup.rule, store, outputs, config.trial.epochs)
+        self.mistakes = Mistakes(placement)
+        self.recorder.listeners.append(self.mistakes)
         self.gate = Gate.of(
             history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
         )
@@ -121,7 +127,7 @@ class ParetoSearcher(Searcher):
         if self.placement.full(self._shares[tune_id] for tune_id in self._open):
             return None
         with self.store.transaction():
-            record = self._next()
+            record = None if self.mistakes.halted else self._next()
             if record is not None:
                 return self._hand_out(record, trial_id)
         self.done = not self._open
@@ -144,6 +150,9 @@ class ParetoSearcher(Searcher):
                 record.message += "; tried once more, alone"
                 self.history.settle(record, Status.RETRIED)
                 self._try_alone(record)
+            elif record.status is Status.SET_ASIDE:
+                if self.mistakes.goes_on(record):
+                    self._waiting.append(record)
             else:
                 self.answers.tell(record)
             self.study.save()
@@ -248,7 +257,7 @@ class ParetoSearcher(Searcher):
         for other in self._open.values():
             record.neighbours.append(other)
             other.neighbours.append(record)
-        record.status = Status.RUNNING
+        record.status, record.ending = Status.RUNNING, None
         self.history.start_leg(record, tune_id)
         self._open[tune_id] = record
         self.recorder.keep(record)
@@ -308,7 +317,8 @@ class ParetoSearcher(Searcher):
             self.answers.restore()
         for record in self.history.trials.values():
             # The store knows a trial's last checkpoint before its end: an interruption may fall in between.
-            if record.status is Status.RUNNING and len(record.epochs) < self.config.trial.epochs:
+            begun = record.status is Status.RUNNING and len(record.epochs) < self.config.trial.epochs
+            if begun or record.status is Status.SET_ASIDE:
                 self._waiting.append(record)
             elif record.status is Status.RUNNING:
                 self.history.settle(record, Status.FINISHED)

@@ -121,7 +121,8 @@ def superfluous(history: History) -> list[TrialRecord]:
     needed = {record.key for record in history.scored()}
 
     def under_way(record: TrialRecord) -> bool:
-        return any(run.status in (Status.RUNNING, Status.PAUSED) for run in history.alike(record))
+        going_on = (Status.RUNNING, Status.PAUSED, Status.SET_ASIDE)
+        return any(run.status in going_on for run in history.alike(record))
 
     finished = [record for record in history.by_status(Status.FINISHED) if record.checkpoint is not None]
     return [record for record in finished if record.key not in needed and not under_way(record)]

@@ -21,6 +21,7 @@ from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
 from search.execution.survival import Survival
+from search.nodes import addresses
 from search.placement import Placement
 from search.records.history import OUTPUTS, TrialRecord
 from search.records.place import MOVE, inner_path
@@ -149,8 +150,8 @@ class Endings:
         """Do nothing."""
 
     def ended(self, record: TrialRecord) -> None:
-        """Say what went wrong."""
-        if record.ending is not None:
+        """Say what went wrong; of a trial that was set aside, ``Mistakes`` does."""
+        if record.ending is not None and record.status is not Status.SET_ASIDE:
             _say(self.console, record, record.message)
 
 
@@ -179,7 +180,8 @@ def run_trials(
         console: Where progress is shown.
 
     Raises:
-        UserError: If the store or a trial cannot write any more; a ``DiskFullError`` for want of space.
+        UserError: If the store or a trial cannot write any more, a ``DiskFullError`` for want of space; or if
+            no trial can run, a ``NodeError``.
     """
     config = setup.config
     setting = setup.setting
@@ -212,6 +214,8 @@ def run_trials(
             partial(say, console),
         )
         cleaner.sweep()
+        searcher.mistakes.find_nodes = partial(addresses, gpus=placement.device == "cuda")
+        searcher.mistakes.say = partial(say, console)
         recorder.listeners += [clock, tracker, progress, Endings(console), cleaner]
 
         def tuner() -> tune.Tuner:
@@ -253,6 +257,7 @@ def run_trials(
                     raise
                 searcher.break_off(str(error.__cause__))
         cleaner.sweep()
+    searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
     return not setup.history.close() or config.search.time_budget is not None
 
 

@@ -27,6 +27,9 @@ class Status(StrEnum):
     FAILED = "failed"
     #: Memory ran out beside other trials, and its configuration was handed out once more.
     RETRIED = "retried"
+    #: A user's mistake, such as a dataset that its node lacks, kept it from running. It has no result, and
+    #: goes on elsewhere, or when the search is resumed.
+    SET_ASIDE = "set_aside"
 
     @property
     def words(self) -> str:
@@ -43,8 +46,9 @@ class Ending:
     """How a trial ended that has no result.
 
     Attributes:
-        status: ``OUT_OF_MEMORY`` or ``DIVERGED``.
-        stage: Where it ended: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if unknown.
+        status: ``OUT_OF_MEMORY``, ``DIVERGED`` or ``SET_ASIDE``.
+        stage: Where it ended: ``building``, ``training``, ``validation`` or ``checkpoint``; empty if unknown,
+            or of no interest.
         message: The first line of the error.
         below_share: Whether the trial had less memory than it was granted, because other trials took too
             much; None if that is unknown.

@@ -23,6 +23,7 @@ _STATUS = {
     Status.PAUSED: "SCHEDULED",
     Status.FINISHED: "FINISHED",
     Status.STOPPED: "KILLED",
+    Status.SET_ASIDE: "KILLED",
 }
 _SEARCH_ID = "paretofuse.search_id"
 _COPIED_FROM = "paretofuse.copied_from"

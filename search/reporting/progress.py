@@ -136,7 +136,8 @@ class Progress:
         running, paused = history.by_status(Status.RUNNING), history.by_status(Status.PAUSED)
         records = history.trials.values()
         samples = [r for r in records if (r.retry_of is None if self.alone else r.number is not None)]
-        ended = sum(record.status not in (Status.RUNNING, Status.PAUSED) for record in samples)
+        going_on = (Status.RUNNING, Status.PAUSED, Status.SET_ASIDE)
+        ended = sum(record.status not in going_on for record in samples)
         best = history.best()
         facts = [
             (
@@ -151,7 +152,7 @@ class Progress:
             facts.append(("front", f"{len(history.front())} members"))
         if history.infeasible:
             facts.append(("infeasible", f"{len(history.infeasible)} never started"))
-        for status in UNFINISHED:
+        for status in (*UNFINISHED, Status.SET_ASIDE):
             count = len(history.by_status(status))
             if count:
                 facts.append((status.words, str(count)))

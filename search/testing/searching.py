@@ -186,6 +186,12 @@ def out_of_memory(below_share: bool | None = None) -> dict[str, Any]:
     return Ending(Status.OUT_OF_MEMORY, "training", "CUDA out of memory.", below_share).to_result()
 
 
+def set_aside(message: str, node: str) -> dict[str, Any]:
+    """Return the report of a trial that a user's mistake kept from running on a node."""
+    ending = Ending(Status.SET_ASIDE, "building", message)
+    return {**ending.to_result(), "node_ip": node, "hostname": f"host-{node}"}
+
+
 def finish(
     searcher: ParetoSearcher,
     tune_id: str,

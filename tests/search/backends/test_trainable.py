@@ -14,14 +14,20 @@ from ray.tune import Checkpoint
 
 from search.backends import trainable
 from search.backends.trainable import FusionTrial
+from search.placement import Share
+from search.records.status import Ending, Status
 from tests.trials import DAMAGE, PMF, Saved
 from trainables.data import open_dataset
+from trainables.errors import DiskFullError
 from trainables.memory import MemoryReport
 from trainables.progress import no_tick
 from trainables.trial import watchdog
 from trainables.trial.assignment import Assignment, Bar
 from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
+
+#: What a trial on a CPU gets.
+SHARE = Share({"CPU": 1}, {}, 1.0, None, 1)
 
 
 class Reached:
@@ -34,7 +40,7 @@ class Reached:
 
         granted: list[int | None] = []
         monkeypatch.setattr(trainable, "limit_memory", lambda limit, context: granted.append(limit))
-        self.trainable = Trial({"assignment": assignment})
+        self.trainable = Trial({"assignment": assignment, "share": SHARE})
         threads = torch.get_num_threads()
         try:
             self.result = self.trainable.step()
@@ -101,6 +107,48 @@ def test_equal_assignments_give_equal_trials(trial_spec, monkeypatch) -> None:
     assert one == two
 
 
+class Built:
+    """A trial in whose first step something is wrong."""
+
+    def __init__(self, spec: TrialSpec, **resources: float) -> None:
+        class Trial(FusionTrial):
+            def setup(self, config: dict[str, Any], **_: Any) -> None:
+                super().setup(config, spec=spec)
+
+        share = Share(resources, {}, 1.0, None, 1)
+        self.trial = Trial({"assignment": PMF, "share": share})
+
+
+def test_a_users_mistake_is_no_result(trial_spec, tmp_path) -> None:
+    lacking = dataclasses.replace(trial_spec, dataset=str(tmp_path / "gone"), prepared="of another node")
+    trial = Built(lacking, CPU=1).trial
+    ending = Ending.from_result(trial.step())
+    assert ending is not None
+    assert ending.status is Status.SET_ASIDE
+    assert "gone" in ending.message
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    trial.save_checkpoint(str(saved))
+    assert not list(saved.iterdir())
+
+
+def test_a_full_disk_is_raised(trial_spec, monkeypatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise DiskFullError("/cache: no space is left")
+
+    monkeypatch.setattr(trainable, "TrialRun", full)
+    with pytest.raises(DiskFullError):
+        Built(trial_spec, CPU=1).trial.step()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_was_given_must_be_there(trial_spec) -> None:
+    ending = Ending.from_result(Built(trial_spec, CPU=1, GPU=0.5).trial.step())
+    assert ending is not None
+    assert ending.status is Status.SET_ASIDE
+    assert ending.message.startswith("a GPU was asked for and given, but PyTorch cannot use it: ")
+
+
 class Scored:
     """A trial of one epoch with a bar, whose worker may have taken it over from one that died."""
 
@@ -109,7 +157,7 @@ class Scored:
             def setup(self, config: dict[str, Any], **_: Any) -> None:
                 super().setup(config, spec=dataclasses.replace(spec, epochs=1))
 
-        self.trainable = Trial({"assignment": dataclasses.replace(PMF, bar=bar)})
+        self.trainable = Trial({"assignment": dataclasses.replace(PMF, bar=bar), "share": SHARE})
         self.trainable.replaced = replaced
         self.result = self.trainable.step()
 
@@ -198,7 +246,8 @@ class Interrupted:
             def setup(self, config: dict[str, Any], **_: Any) -> None:
                 super().setup(config, spec=spec)
 
-        return Trial({"assignment": dataclasses.replace(PMF, trial_id="trial-000", **changes)})
+        assigned = dataclasses.replace(PMF, trial_id="trial-000", **changes)
+        return Trial({"assignment": assigned, "share": SHARE})
 
 
 def _metrics(result: dict[str, Any]) -> dict[str, Any]:

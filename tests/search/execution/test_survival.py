@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+import ray
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from search import SearchConfig, SearchResult, run_search
+from search import SearchConfig, SearchResult, resume_search, run_search
 from search.execution.survival import diagnose
+from search.nodes import NodeError
 from spaces import SPACES
 from tests.search.on_ray import ray_in
 from trainables.methods import METHODS
@@ -30,17 +33,19 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from spaces import Space, register_space
 from trainables.methods import MethodConfig, option, register_method
+from trainables.errors import UserError
 from trainables.methods.linear import Linear
 
 FOLDER = Path({folder!r})
 STAGES = ("building", "training", "validation", "checkpoint")
 EVERY = ("none", *STAGES, "diverges", "killed once", "hangs once", "always killed", "building killed once")
 CROWDED = ("building", "starved")
+UNFIT = "unfit until mended"
 
 
 @dataclass(frozen=True)
 class MishapsConfig(MethodConfig):
-    mishap: str = option("none", "what happens", other="validation", choices=(*EVERY, *CROWDED))
+    mishap: str = option("none", "what happens", other="validation", choices=(*EVERY, *CROWDED, UNFIT))
 
 
 @register_method("mishaps", description="things happen", source="nowhere")
@@ -55,6 +60,8 @@ class Mishaps(Linear):
             with (FOLDER / "processes").open("a") as file:
                 print(os.getpid(), config.mishap, file=file)
         self.run_out("building")
+        if self.real and config.mishap == UNFIT and not (FOLDER / "mended").exists():
+            raise UserError("--dataset /data/memes: no such folder")
         if self.real and config.mishap == "building killed once":
             self.die()
 
@@ -103,6 +110,14 @@ def space(name, mishaps):
 
 space("every", EVERY)
 space("crowded", CROWDED)
+
+
+def unfit(trial, context):
+    rate = trial.suggest_categorical("learning_rate", (1e-2, 1e-3))
+    return {{"method": "mishaps", "mishap": UNFIT, "learning_rate": rate}}
+
+
+register_space(Space("unfit", "", unfit, lambda context: []))
 """
 
 
@@ -243,6 +258,31 @@ def test_out_of_memory_beside_others_is_tried_again_alone(settings) -> None:
         assert ("infeasible" in first, again["infeasible"]) == (False, "true")
         ids = [child.data.params["trial_id"] for child in children[mishap]]
         assert [again["retry_of"], first["retried_as"]] == ids
+
+
+def test_what_a_users_mistake_keeps_from_running_is_given_back(settings, capsys) -> None:
+    small = {**settings, "epochs": 1, "max_concurrent": 1}
+    config = SearchConfig(**small, space="unfit", num_samples=2, name="unfit")
+    with pytest.raises(NodeError) as raised:
+        run_search(config)
+    began, _, rest = str(raised.value).partition(": ")
+    assert began.startswith("no trial can run on ")
+    assert rest.startswith("--dataset /data/memes: no such folder; mend that; then go on by `")
+    assert "--resume unfit" in rest
+    said = capsys.readouterr().err
+    assert said.count("no such folder") == 1, "equal causes are said once"
+    assert "goes on after epoch" not in said, "nothing is tried again"
+    Path("mended").touch()
+    result = resume_search("unfit", storage_path=settings["storage_path"])
+    assert (result.trials, result.failed, result.set_aside) == (2, 0, 0)
+    children = _children(result, settings)
+    assert len(children) == 2
+    for child in children:
+        tags = child.data.tags
+        assert (tags["status"], tags["legs"], tags["failures"]) == ("finished", "2", "0")
+        assert (tags["hostname"], tags["device"]) == (socket.gethostname(), "cpu")
+        assert tags["node_ip"] == ray.util.get_node_ip_address()
+    assert result.front[0]["node"]["hostname"] == socket.gethostname()
 
 
 #: As Ray 2.60 says it, without its advice at the end.
