@@ -10,8 +10,11 @@ import ray
 from ray.exceptions import RayError, WorkerCrashedError
 
 from search.execution.survival import find_hang, notes_folder
+from search.nodes import cause_of, node_named
 from search.placement import Share
+from trainables.errors import UserError
 from trainables.progress import Tick
+from trainables.trial.device import require_cuda
 from trainables.trial.outcome import last_line
 from trainables.trial.watchdog import Watchdog
 
@@ -23,7 +26,8 @@ def run_watched(
 ) -> Iterator[tuple[int, T | str]]:
     """Run functions in processes of their own, as many at once as fit.
 
-    A function whose process died, or made no progress and ended itself, is run again by another one.
+    A function whose process died, or made no progress and ended itself, is run again by another one. One that
+    a user's mistake keeps from running, such as a dataset that its node lacks, is not.
 
     Args:
         jobs: The functions, each with the share of a device that it gets. They report progress by calling
@@ -40,7 +44,7 @@ def run_watched(
         function, share = jobs[index]
         notes = f"task-{uuid.uuid4().hex}"
         run = ray.remote(_run).options(**share.options(), max_retries=0)
-        running[run.remote(function, notes, hang_timeout)] = index, failures, notes
+        running[run.remote(function, notes, hang_timeout, share.on_gpu)] = index, failures, notes
 
     for index in range(len(jobs)):
         begin(index, 0)
@@ -55,6 +59,8 @@ def run_watched(
                     begin(index, failures + 1)
                 else:
                     yield index, find_hang(notes) or last_line(error)
+            except UserError as error:
+                yield index, str(cause_of(error))
             except RayError as error:
                 yield index, last_line(error)
     finally:
@@ -62,9 +68,11 @@ def run_watched(
             ray.cancel(left, force=True)
 
 
-def _run(function: Callable[[Tick], T], notes: str, hang_timeout: float) -> T:
+def _run(function: Callable[[Tick], T], notes: str, hang_timeout: float, on_gpu: bool) -> T:
     """Run a function in its own process."""
     watchdog = Watchdog(notes_folder(notes), hang_timeout)
     watchdog.start()
-    with watchdog.watching():
+    with watchdog.watching(), node_named():
+        if on_gpu:
+            require_cuda()
         return function(watchdog.tick)

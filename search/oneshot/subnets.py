@@ -23,6 +23,7 @@ from search.execution.survival import diagnose, notes_folder
 from search.goals.objectives import known_values
 from search.goals.pareto import non_dominated
 from search.goals.ranking import priority
+from search.nodes import NodeError, cause_of, node_named
 from search.placement import Share
 from search.records.history import canonical
 from search.records.store import SearchStore
@@ -40,6 +41,7 @@ from trainables.memory.memo import PredictionMemo
 from trainables.seeds import derive_seed, short_seed
 from trainables.step.precision import default_device, device_computes_in_bf16
 from trainables.supernet.evaluation import SubnetEvaluator
+from trainables.trial.device import require_cuda
 from trainables.trial.watchdog import Watchdog
 from trainables.trial.workbench import TrialSpec, Workbench
 
@@ -107,6 +109,7 @@ class SubnetActor:
         precision: ``auto``, or as ``SubnetEvaluator`` takes it.
         inference: See ``MemoryPredictor``.
         notes: Name of the folder in which it leaves a note if it hangs; see ``notes_folder``.
+        on_gpu: Whether it was given a share of a GPU.
     """
 
     def __init__(
@@ -118,18 +121,25 @@ class SubnetActor:
         precision: str,
         inference: bool,
         notes: str,
+        on_gpu: bool,
     ) -> None:
         self._watchdog = Watchdog(notes_folder(notes), spec.hang_timeout)
         self._watchdog.start()
-        with self._watchdog.watching():
-            self._build(spec, weights, gate, threads, precision)
-            self._predictor = MemoryPredictor(
-                spec.sources(),
-                self._bench.task,
-                spec.setting,
-                memo=PredictionMemo(),
-                inference=inference,
-            )
+        self._mistake: NodeError | None = None
+        try:
+            with self._watchdog.watching(), node_named():
+                if on_gpu:
+                    require_cuda()
+                self._build(spec, weights, gate, threads, precision)
+                self._predictor = MemoryPredictor(
+                    spec.sources(),
+                    self._bench.task,
+                    spec.setting,
+                    memo=PredictionMemo(),
+                    inference=inference,
+                )
+        except NodeError as error:  # of one that is raised here, the driver would get nothing but a text
+            self._mistake = error
 
     def _build(
         self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
@@ -151,8 +161,13 @@ class SubnetActor:
         self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
-        """Return the answers for subnets, in the given order."""
-        with self._watchdog.watching():
+        """Return the answers for subnets, in the given order.
+
+        Raises:
+            NodeError: If a user's mistake keeps the actor from its work, e.g. a dataset that its node lacks.
+        """
+        self._require_built()
+        with self._watchdog.watching(), node_named():
             return [self._answer(config) for config in configs]
 
     def shared(self) -> tuple[int, int]:
@@ -160,8 +175,17 @@ class SubnetActor:
         return self._evaluator.stages_run, self._evaluator.stages_shared
 
     def runs_in(self) -> str:
-        """Return the precision of the subnets' forward passes."""
+        """Return the precision of the subnets' forward passes.
+
+        Raises:
+            NodeError: See ``evaluate``.
+        """
+        self._require_built()
         return self.precision
+
+    def _require_built(self) -> None:
+        if self._mistake is not None:
+            raise self._mistake
 
     def _answer(self, config: dict[str, Any]) -> Answer:
         known = self._gate.assess(config, self._predictor)
@@ -204,7 +228,8 @@ class SubnetPool:
         made = ray.remote(SubnetActor).options(**share.options())
         kept = ray.put(weights)
         self.size = size
-        self._make = lambda notes: made.remote(spec, kept, gate, share.threads, precision, inference, notes)
+        threads, on_gpu = share.threads, share.on_gpu
+        self._make = lambda notes: made.remote(spec, kept, gate, threads, precision, inference, notes, on_gpu)
         self._failures = failures
         self._say = say
         self._patience = spec.hang_timeout
@@ -220,7 +245,8 @@ class SubnetPool:
             configs: Configurations, ordered so that those with the most in common are neighbours.
 
         Raises:
-            UserError: If more actors die than ``failures`` accepts.
+            UserError: If more actors die than ``failures`` accepts; or if a user's mistake keeps one from its
+                work, a ``NodeError``.
         """
         numbered = enumerate(configs)
         running: dict[Any, tuple[int, list[tuple[int, dict[str, Any]]]]] = {}
@@ -237,6 +263,8 @@ class SubnetPool:
             place, chunk = running.pop(ready)
             try:
                 answers = ray.get(ready)
+            except NodeError as error:
+                raise _failed(error) from error
             except RayActorError as error:
                 self._replace(place, error)
                 give(place, chunk)
@@ -248,11 +276,13 @@ class SubnetPool:
         """Return the precision of the subnets' forward passes.
 
         Raises:
-            UserError: If more actors die than ``failures`` accepts.
+            UserError: As ``evaluate``.
         """
         while True:
             try:
                 found: str = ray.get(self._actors[0].runs_in.remote())
+            except NodeError as error:
+                raise _failed(error) from error
             except RayActorError as error:
                 self._replace(0, error)
             else:
@@ -411,6 +441,10 @@ class SubnetSearch:
     def _answer(self, number: int, subnet: Evaluated) -> None:
         """Tell Optuna how the subnet of a numbered proposal did; missing values are their references."""
         self.candidates.tell(number, subnet.known, subnet.violations)
+
+
+def _failed(error: NodeError) -> NodeError:
+    return NodeError(f"evaluating subnets failed: {cause_of(error)}")
 
 
 def _sampler(config: SearchConfig, planned: int) -> BaseSampler:

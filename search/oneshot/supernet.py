@@ -7,8 +7,9 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from search.config import SearchConfig
 from search.engine.gate import Gate
 from search.execution.survival import find_hang, notes_folder
 from search.goals.objectives import known_values
+from search.nodes import NodeError, node_named
 from search.placement import Placement, Share
 from search.records.place import inner_path
 from search.setup import Setup
@@ -40,12 +42,15 @@ from trainables.supernet.prediction import predict_supernet
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.trial.checkpoint import load_whole
+from trainables.trial.device import require_cuda
 from trainables.trial.outcome import last_line
 from trainables.trial.watchdog import Watchdog, examine
 from trainables.trial.workbench import TrialSpec
 
 #: Name of the supernet's record and of its folder, and the record's kind.
 SUPERNET = "supernet"
+#: The result of an epoch, a line for the user, or a user's mistake.
+Message = dict[str, float] | str | NodeError
 #: Seconds to wait for the last results of the workers after they have ended.
 _LAST_ANSWER = 60.0
 #: Most parts that a batch is split into so that the supernet's step fits.
@@ -195,10 +200,13 @@ def train_supernet(
         The path of the last checkpoint in the search's folder; checkpoints go into its folder ``supernet``.
 
     Raises:
-        UserError: If workers fail more often than ``max_failures``.
+        UserError: If workers fail more often than ``max_failures``; or if a user's mistake keeps one from
+            running, such as a dataset that its node lacks, a ``NodeError``.
     """
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+
+    from search.oneshot.network import NodeNetwork
 
     filesystem, path = storage(config.place.address)
     place = f"{path}/{SUPERNET}"
@@ -216,9 +224,10 @@ def train_supernet(
             "place": (filesystem, place),
             "notes": notes,
         },
+        torch_config=NodeNetwork(check=partial(_check, mailbox, order.share.on_gpu)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=order.workers,
-            use_gpu="GPU" in order.share.resources,
+            use_gpu=order.share.on_gpu,
             resources_per_worker=order.share.resources,
             label_selector=order.share.labels or None,
         ),
@@ -237,6 +246,8 @@ def train_supernet(
     fitted = fitting.fit.remote(trainer, settings)
     try:
         for message in _messages(mailbox, fitted, config):
+            if isinstance(message, NodeError):
+                raise NodeError(f"the supernet's training failed: {message}")
             if isinstance(message, str):
                 say(f"{SUPERNET} {message}")
             else:
@@ -254,7 +265,7 @@ def train_supernet(
     return inner_path(next(in_folder(filesystem, place)).path)
 
 
-def _messages(mailbox: Any, fitted: Any, config: SearchConfig) -> Iterator[dict[str, float] | str]:
+def _messages(mailbox: Any, fitted: Any, config: SearchConfig) -> Iterator[Message]:
     """Yield what workers leave in the mailbox, until the training has ended.
 
     Raises:
@@ -301,7 +312,7 @@ class _Mailbox:
     """Passes the first worker's results to the driver; Ray Train itself passes on only the last one."""
 
     def __init__(self) -> None:
-        self._messages: list[dict[str, float] | str] = []
+        self._messages: list[Message] = []
         self._starts = 0
 
     def begin(self, text: str) -> None:
@@ -310,17 +321,44 @@ class _Mailbox:
         if self._starts > 1:
             self._messages.append(text)
 
-    def put(self, message: dict[str, float] | str) -> None:
-        """Leave the result of an epoch, or a message."""
+    def put(self, message: Message) -> None:
+        """Leave a message."""
         self._messages.append(message)
 
-    def take(self) -> list[dict[str, float] | str]:
+    def take(self) -> list[Message]:
         """Return what was left since the last call."""
         taken, self._messages = self._messages, []
         return taken
 
 
 def _work(told: dict[str, Any]) -> None:
+    """Train as one of the workers."""
+    with _mistakes_left(told["mailbox"]):
+        _train(told)
+
+
+@contextmanager
+def _mistakes_left(mailbox: Any) -> Iterator[None]:
+    """Leave a user's mistake in the mailbox: the driver then ends the workers, which would start again."""
+    try:
+        with node_named():
+            yield
+    except NodeError as error:
+        ray.get(mailbox.put.remote(error))
+        raise
+
+
+def _check(mailbox: Any, on_gpu: bool) -> None:
+    """Check that a worker has what it was promised, before Ray Train gives it a part in a process group."""
+    from ray.train.torch import get_device
+
+    with _mistakes_left(mailbox):
+        if on_gpu:
+            device = get_device()
+            require_cuda(str(device) if device.type == "cuda" else "cuda")
+
+
+def _train(told: dict[str, Any]) -> None:
     """Train as one of the workers, watched: a worker that makes no progress ends itself."""
     rank = ray.train.get_context().get_world_rank()
     job: SupernetJob = told["job"]
