@@ -52,6 +52,8 @@ class Node:
         capability: CUDA compute capability of the least capable GPU, or None if unknown.
         node_id: Ray's id of the machine.
         name: The machine's name in messages.
+        hostname: What the machine itself is called.
+        address: Its IP address.
     """
 
     cpus: float
@@ -62,6 +64,8 @@ class Node:
     capability: float | None = None
     node_id: str = ""
     name: str = ""
+    hostname: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ def find_nodes(gpu_memory: int | None = None) -> list[Node]:
             capability=found.get(node["NodeID"], Gpus()).capability,
             node_id=node["NodeID"],
             name=node["NodeName"],
+            hostname=node["NodeManagerHostname"],
+            address=node["NodeManagerAddress"],
         )
         for node in alive
     ]
@@ -179,17 +185,20 @@ def least(values: Iterable[_Number | None]) -> _Number | None:
     return None if None in known else min((value for value in known if value is not None), default=None)
 
 
+def start_on(
+    node_id: str, function: Callable[..., Any], *arguments: Any, **options: Any
+) -> ray.ObjectRef[Any]:
+    """Start a function on a machine, without taking resources; return the reference of its answer."""
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    return task.options(scheduling_strategy=there).remote(*arguments, **options)
+
+
 def _ask(
     nodes: Sequence[str], function: Callable[..., _Answer], *arguments: Any, **options: Any
 ) -> dict[str, _Answer]:
     """Return what a function returns on machines, by node id; machines without an answer are left out."""
-    task = ray.remote(num_cpus=0, max_retries=0)(function)
-    asked = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            *arguments, **options
-        ): node
-        for node in nodes
-    }
+    asked = {start_on(node, function, *arguments, **options): node for node in nodes}
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS) if asked else ([], [])
     found = {}
     for answer in answered:
