@@ -46,6 +46,17 @@ class Probing(Protocol):
         """
 
 
+class Provisions(Protocol):
+    """What trials need on the machine on which they run; it can be sent to other machines."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files and folders of this machine that hold it."""
+
+    def lacking(self) -> list[tuple[str, str]]:
+        """Return what the machine on which this is called lacks, each with what is there instead."""
+
+
 class Predictor(Protocol):
     """Predicts the memory of configurations."""
 
@@ -90,6 +101,10 @@ class Prepared(Protocol):
     @property
     def understood(self) -> tuple[str, ...]:
         """What the dataset is understood to be, in at most three lines; none if there are no data."""
+
+    @property
+    def provisions(self) -> Provisions | None:
+        """What trials need on each machine; None if all of it comes with them."""
 
     @property
     def scorer(self) -> Scorer | None:

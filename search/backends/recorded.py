@@ -122,6 +122,11 @@ class ReplayBackend:
         return ()
 
     @property
+    def provisions(self) -> None:
+        """None: the table comes with each trial."""
+        return None
+
+    @property
     def scorer(self) -> None:
         """None: results on the test split were not recorded."""
         return None

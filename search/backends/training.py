@@ -49,6 +49,7 @@ from trainables.tasks import Task
 from trainables.towers import EncoderSource, check_encoder, resolve_encoders
 from trainables.trial.export import export_encoders
 from trainables.trial.probing import run_probes
+from trainables.trial.provisions import Provisions
 from trainables.trial.run import evaluate_on_test
 from trainables.trial.workbench import TrialSpec
 
@@ -100,6 +101,7 @@ class PreparedTraining:
         rows: Number of rows of each split.
         understood: What the dataset is understood to be, in lines.
         tested: Whether the test split has labels.
+        provisions: What trials need on each machine.
     """
 
     spec: TrialSpec
@@ -107,6 +109,7 @@ class PreparedTraining:
     rows: Mapping[str, int]
     understood: tuple[str, ...]
     tested: bool
+    provisions: Provisions
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
         """Return the trainable that trains a trial."""
@@ -308,6 +311,7 @@ class TrainingBackend:
         spec = TrialSpec(
             # Workers run in other folders, in which a relative path would not be found.
             dataset=address_of(named),
+            task_settings=config.task,
             reading=self.reading,
             prepared=data.key,
             task=self.task.to_dict(),
@@ -332,7 +336,8 @@ class TrainingBackend:
             cache = FeatureCache(spec.feature_cache)
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
         tested = self.untested is None
-        return PreparedTraining(spec, self.predictor, self.rows, self._understood, tested)
+        provisions = Provisions(spec, self.dataset.fingerprint)
+        return PreparedTraining(spec, self.predictor, self.rows, self._understood, tested, provisions)
 
     @property
     def _understood(self) -> tuple[str, ...]:

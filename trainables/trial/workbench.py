@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainables.cache import cache_dir, ready
 from trainables.data import (
+    Dataset,
     FeatureCache,
     Few,
     Loader,
@@ -46,6 +49,7 @@ class TrialSpec:
         prepared: Key of the prepared data.
         task: Description of the task, see ``Task.to_dict``.
         missing: What becomes of rows in which a modality is missing; one of ``MISSING``.
+        task_settings: What the user says about the task.
         reading: How the dataset is read.
         encoders: Encoder name of each modality.
         pooling: How each modality's vector is read from its encoder's tokens.
@@ -76,6 +80,7 @@ class TrialSpec:
     epochs: int
     few: Few | None = None
     missing: str = "blank"
+    task_settings: TaskSettings = field(default_factory=TaskSettings)
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     recipe: Recipe = field(default_factory=Recipe)
     augment: str = "none"
@@ -231,17 +236,31 @@ def shared_tower(modality: str, source: str, pooling: str, kind: str, attention:
     return load_tower(resolve_encoder(modality, source, pooling, kind), attention=attention)
 
 
+def has_prepared(spec: TrialSpec, tick: Tick = no_tick) -> bool:
+    """Return whether the prepared data of a search are in this machine's cache."""
+    return ready(_prepared_folder(spec), tick=tick)
+
+
+def opened(spec: TrialSpec) -> Dataset:
+    """Return the dataset of a search, as this machine has it.
+
+    Raises:
+        UserError: If this machine lacks it.
+    """
+    settings = replace(spec.task_settings, task=spec.task["task"])
+    return without_missing(open_dataset(spec.dataset, settings, spec.reading), spec.encoders, spec.missing)
+
+
+def _prepared_folder(spec: TrialSpec) -> Path:
+    return cache_dir() / "prepared" / spec.prepared
+
+
 def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
-    folder = cache_dir() / "prepared" / spec.prepared
-    if ready(folder, tick=tick):
-        return PreparedData(folder, spec.few, spec.reading.bad_rows)
+    if has_prepared(spec, tick):
+        return PreparedData(_prepared_folder(spec), spec.few, spec.reading.bad_rows)
     # This is the first trial on a node other than the one that started the search.
-    return prepare(
-        without_missing(
-            open_dataset(spec.dataset, TaskSettings(task=spec.task["task"]), spec.reading),
-            spec.encoders,
-            spec.missing,
-        ),
+    data = prepare(
+        opened(spec),
         spec.sources(),
         spec.setting.sizes,
         task=read_task(spec.task),
@@ -250,3 +269,9 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         progress=lambda *_: tick(),
         tick=tick,
     )
+    if data.key != spec.prepared:
+        raise UserError(
+            f"dataset '{spec.dataset}': {platform.node()} has other data than the machine that started the "
+            "search; copy it from there"
+        )
+    return data
