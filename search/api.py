@@ -19,7 +19,10 @@ from search.engine.prior import Prior, read_prior, require_target
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
+from search.execution.readiness.ready import require_ready
+from search.execution.readiness.watch import watching
 from search.execution.scoring import score_on_test
+from search.execution.session import is_own_ray
 from search.execution.tuning import run_trials
 from search.nodes import NodeError, find_nodes
 from search.oneshot import OneShot
@@ -189,6 +192,10 @@ def _run(
         task = f"task: {setup.backend.task.in_words()} ({setup.backend.task_decided})"
         for line in (task, *decision.lines, in_words(setup.setting)):
             say(console, line)
+        examiner = None
+        if not is_own_ray():
+            with clock.part("other nodes"):
+                examiner = require_ready(place, prepared.provisions, placement, decision.nodes, console)
         with store.transaction():
             by_trials = config.search.strategy == "trials"
             listed = setup.space.first_points(setup.context) if config.configuration.method else None
@@ -196,7 +203,10 @@ def _run(
             copied_from = _settle(setup, store, console)
         write_whole(place.folder / "config.json", config.to_json())
         tracking = _tracker(setup, store, copied_from, console)
-        with clock.entering("start of MLflow", tracking) as tracker:
+        with (
+            clock.entering("start of MLflow", tracking) as tracker,
+            watching(examiner, placement, partial(say, console)),
+        ):
             store.put_facts({"begun": True})
             with clock.part("probe"):
                 probe(setup, prepared, placement, store, console)

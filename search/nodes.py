@@ -169,6 +169,11 @@ def cause_of(error: Exception) -> Exception:
     return cause
 
 
+def node_ids() -> set[str]:
+    """Return Ray's ids of the machines that are in the cluster now."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
 def cpus_in_bf16(nodes: Iterable[Node]) -> dict[str, bool]:
     """Return whether the CPUs of machines compute in bfloat16 natively, by node id.
 

@@ -58,6 +58,12 @@ def local_ray() -> Iterator[None]:
                 _stop()
 
 
+def is_own_ray() -> bool:
+    """Return whether this process has started the Ray that it uses, as opposed to joining one."""
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()
+
+
 def _start(folder: Path) -> None:
     _keep_token_private()
     try:

@@ -18,6 +18,9 @@ from trainables.trial.outcome import last_line
 #: Seconds in which a machine must say what it is: its first process may have to be started.
 FACTS_SECONDS = 60.0
 
+#: Seconds for which answers are waited for at a time.
+_SLICE = 0.2
+
 # A machine need not have these functions, or may have others of the same name.
 cloudpickle.register_pickle_by_value(there)
 
@@ -47,11 +50,16 @@ class Questions:
         """
         self._asked[start_on(node.node_id, function, *arguments, **options)] = node.node_id, name
 
-    def wait(self, seconds: float) -> None:
-        """Take the answers that come in time, and withdraw the other questions."""
+    def wait(self, seconds: float, ended: Callable[[], bool] = lambda: False) -> None:
+        """Take the answers that come in time, and withdraw the other questions.
+
+        Args:
+            seconds: Most seconds to wait.
+            ended: Returns whether the answers are of no interest any more.
+        """
         until = time.monotonic() + seconds
-        while self._asked and (left := until - time.monotonic()) > 0:
-            for answered in ray.wait(list(self._asked), timeout=left)[0]:
+        while self._asked and time.monotonic() < until and not ended():
+            for answered in ray.wait(list(self._asked), timeout=_SLICE)[0]:
                 self._take(answered)
         for late in self._asked:
             ray.cancel(late, force=True)
@@ -79,5 +87,7 @@ def ask_facts(nodes: Sequence[Node], seconds: float = FACTS_SECONDS) -> list[Nod
 
 
 def in_words(answer: Any, seconds: float) -> str:
-    """Return why a machine has not answered: what its error says, or that it took too long."""
-    return last_line(answer) if isinstance(answer, Exception) else f"no answer in {seconds:.0f} s"
+    """Return an answer that is no good: the text, what its error says, or that it took too long."""
+    if isinstance(answer, Exception):
+        return last_line(answer)
+    return str(answer) if answer else f"no answer in {seconds:.0f} s"

@@ -21,6 +21,8 @@ from typing import Any
 
 #: The packages that trials run.
 PACKAGES = ("search", "spaces", "trainables")
+#: What is lacking where this program itself cannot be used.
+PROGRAM = "program"
 #: Distributions on whose versions results depend.
 VERSIONS = ("torch", "transformers", "ray")
 #: Seconds in which a file that another machine has written must be seen; network file systems take a while.
@@ -84,15 +86,12 @@ def meet(filesystem: bytes, marker: str, own: str, content: bytes) -> str | None
     """
     try:
         storage = pickle.loads(filesystem)
-        until = time.monotonic() + _SEEN
-        while not _holds(storage, marker, content):
-            if time.monotonic() > until:
-                return "is another one: it lacks what this machine has just written there"
-            time.sleep(0.1)
+        if not sees(storage, marker, content):
+            return "is another one: what was just written here is not there"
         with storage.open_output_stream(own) as stream:
             stream.write(content)
     except Exception as error:  # those of file systems, and of what is not installed
-        return f"cannot be used ({_said(error)})"
+        return f"cannot be used ({said(error)})"
     return None
 
 
@@ -105,7 +104,7 @@ def lacks(provisions: bytes) -> list[tuple[str, str]]:
     try:
         found: list[tuple[str, str]] = pickle.loads(provisions).lacking()
     except Exception as error:  # of whatever is on this machine
-        return [("program", f"cannot be used ({_said(error)})")]
+        return [(PROGRAM, f"cannot be used ({said(error)})")]
     return found
 
 
@@ -130,14 +129,20 @@ def cuda(seconds: float, *, idle: bool) -> str | None:
     except subprocess.TimeoutExpired:
         return f"no answer in {seconds:.0f} s"
     except OSError as error:
-        return _said(error)
+        return said(error)
     return None
 
 
-def _holds(storage: Any, path: str, content: bytes) -> bool:
-    with contextlib.suppress(FileNotFoundError), storage.open_input_stream(path) as stream:
-        return bytes(stream.read()) == content
-    return False
+def sees(storage: Any, path: str, content: bytes) -> bool:
+    """Return whether a file holds something, which another machine has just written."""
+    until = time.monotonic() + _SEEN
+    while True:
+        with contextlib.suppress(FileNotFoundError), storage.open_input_stream(path) as stream:
+            if bytes(stream.read()) == content:
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
 
 
 def _version(name: str) -> str:
@@ -147,7 +152,7 @@ def _version(name: str) -> str:
         return "absent"
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Return an error in a line; a mistake that this program itself names needs no class."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else ""
