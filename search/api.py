@@ -19,6 +19,8 @@ from search.engine.prior import Prior, read_prior, require_target
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
+from search.execution.readiness.examining import Examiner
+from search.execution.readiness.facts import facts_here
 from search.execution.readiness.ready import require_ready
 from search.execution.readiness.watch import watching
 from search.execution.scoring import score_on_test
@@ -38,6 +40,7 @@ from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting.clock import Clock
 from search.reporting.front_picture import plot_front
+from search.reporting.node_table import NodeTable
 from search.reporting.progress import error_console, say
 from search.reporting.rows import probe_table
 from search.reporting.tracker import Tracker, mlflow_imported
@@ -196,13 +199,14 @@ def _run(
         if not is_own_ray():
             with clock.part("other nodes"):
                 examiner = require_ready(place, prepared.provisions, placement, decision.nodes, console)
+        nodes = _node_table(store, placement, examiner, decision)
         with store.transaction():
             by_trials = config.search.strategy == "trials"
             listed = setup.space.first_points(setup.context) if config.configuration.method else None
             searcher = ParetoSearcher(setup, placement, store, prior, listed) if by_trials else None
             copied_from = _settle(setup, store, console)
         write_whole(place.folder / "config.json", config.to_json())
-        tracking = _tracker(setup, store, copied_from, console)
+        tracking = _tracker(setup, store, copied_from, nodes, console)
         with (
             clock.entering("start of MLflow", tracking) as tracker,
             watching(examiner, placement, partial(say, console)),
@@ -333,14 +337,27 @@ def _placement(setup: Setup, decision: Decision) -> Placement:
     return placement
 
 
+def _node_table(
+    store: SearchStore, placement: Placement, examiner: Examiner | None, decision: Decision
+) -> NodeTable:
+    """Return the table of the nodes: those that are examined now or later, or this one alone."""
+    facts = examiner.facts if examiner is not None else {"": facts_here(decision.nodes[0])}
+
+    def find() -> list[dict[str, Any]]:
+        # A thread adds those that join.
+        return [of.row(kept_out=of.node_id in placement.kept_out) for of in list(facts.values())]
+
+    return NodeTable(store, find)
+
+
 @contextmanager
 def _tracker(
-    setup: Setup, store: SearchStore, copied_from: str | None, console: Console
+    setup: Setup, store: SearchStore, copied_from: str | None, nodes: NodeTable, console: Console
 ) -> Iterator[Tracker]:
     """Yield the tracker; if an exception ends the search, say so in MLflow."""
     search_id = store.fact("search_id")
     warn = partial(say, console)
-    tracker = Tracker(setup.config, setup.history, setup.details, search_id, warn, copied_from)
+    tracker = Tracker(setup.config, setup.history, setup.details, search_id, warn, copied_from, nodes.rows)
     try:
         yield tracker
     except BaseException as error:

@@ -29,6 +29,7 @@ _SEARCH_ID = "paretofuse.search_id"
 _COPIED_FROM = "paretofuse.copied_from"
 _LUCK = ("p_front", "p_better", "standard_error.")  # beginnings of the names of what is known about luck
 _LAST = "hypervolume"  # the metric of a point that is written last
+_NODES = "nodes.json"
 _POINTS = 50  # points of progress in one request
 
 
@@ -50,6 +51,7 @@ class SearchRuns:
         self._parent: HeldRun | None = None
         self._children: dict[str, HeldRun] = {}
         self._described = False
+        self._nodes: str | None = None  # the table of nodes that MLflow holds
         self._points: set[tuple[int, int]] = set()  # steps and times of the points that MLflow holds
         self._unsure: set[str] = set()  # trials whose run was requested, without an answer so far
 
@@ -70,6 +72,13 @@ class SearchRuns:
             self.parent.described = True
         self.write_text("config.json", self._about.settings)
         self._described = True
+
+    def write_nodes(self, table: str | None) -> None:
+        """Write the table of nodes, if there is one that MLflow does not hold."""
+        if table is not None and table != self._nodes:
+            self.write_text(_NODES, table)
+            self.list_tables([_NODES])
+            self._nodes = table
 
     def run_of(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
         """Return a trial's run; on first use it is created."""
@@ -140,9 +149,10 @@ class SearchRuns:
         self._client.log_artifact(self.parent.run_id, str(path))
 
     def list_tables(self, names: Iterable[str]) -> None:
-        """Have MLflow show documents as tables."""
+        """Have MLflow show documents as tables, in addition to those that it shows."""
         # MLflow's own log_table would append to the tables that an earlier end of the search wrote.
-        tables = [{"path": name, "type": "table"} for name in names]
+        tables = json.loads(self.parent.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+        tables += [table for name in names if (table := {"path": name, "type": "table"}) not in tables]
         self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
 
     def judge(self, verdict: str | None) -> None:

@@ -29,6 +29,7 @@ class Outbox:
         trials: The latest snapshot of each trial with news.
         points: The search's progress at several times.
         front: Names of the trials on the front.
+        nodes: The table of nodes; None until there is one.
         final: The final news; None until the search ends.
         changed: Set when something was added.
     """
@@ -37,6 +38,7 @@ class Outbox:
         self.trials: dict[str, Snapshot] = {}
         self.points: list[Point] = []
         self.front: frozenset[str] = frozenset()
+        self.nodes: str | None = None
         self.final: Final | None = None
         self.changed = threading.Event()
         self._lock = threading.Lock()
@@ -53,6 +55,12 @@ class Outbox:
         with self._lock:
             self.front = front
             self.points += points
+        self.changed.set()
+
+    def put_nodes(self, table: str) -> None:
+        """Set the table of nodes."""
+        with self._lock:
+            self.nodes = table
         self.changed.set()
 
     def put_final(self, final: Final) -> None:
@@ -244,6 +252,7 @@ class MlflowWriter:
         runs = self._runs = self._runs or SearchRuns(self._experiment, self._about)
         self.parent_id = runs.parent.run_id
         left = not self._try("the search's settings", runs.describe)
+        left |= not self._try("the table of nodes", partial(runs.write_nodes, self._outbox.nodes))
         left |= not self._write_trials(runs)
         if self._try("the front's history", partial(runs.write_points, points)):
             self._outbox.take_points(len(points))

@@ -180,7 +180,7 @@ class Final:
         verdict: str | None = None,
     ) -> Final:
         """Make the documents: the tables that have rows, and the candidates that were never started."""
-        texts = {name: _table(rows) for name, rows in tables.items() if rows}
+        texts = {name: table_text(rows) for name, rows in tables.items() if rows}
         shown = tuple(texts)
         infeasible = [
             {**candidate.config, "memory": candidate.memory.memory / GIB}
@@ -210,8 +210,8 @@ def front_members(history: History) -> frozenset[str]:
     return frozenset(run.trial_id for first in history.front() for run in history.finished(first))
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Return rows in the format of MLflow's tables, with a column for each field of a configuration."""
-    flat = [{**{k: v for k, v in row.items() if k != "config"}, **row["config"]} for row in rows]
+def table_text(rows: list[dict[str, Any]]) -> str:
+    """Return rows in the format of MLflow's tables, with a column for each field, also of configurations."""
+    flat = [{**{k: v for k, v in row.items() if k != "config"}, **row.get("config", {})} for row in rows]
     columns = list(dict.fromkeys(column for row in flat for column in row))
     return json.dumps({"columns": columns, "data": [[row.get(column) for column in columns] for row in flat]})

@@ -14,7 +14,7 @@ from typing import Any
 from search.config import SearchConfig
 from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
-from search.reporting.news import About, Final, Snapshot, front_members
+from search.reporting.news import About, Final, Snapshot, front_members, table_text
 
 
 @contextmanager
@@ -41,15 +41,17 @@ class Tracker:
     A new tracker only opens the experiment. Runs are found, created and changed from the first ``begin`` on,
     for which the history must be complete.
 
-    The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time
-    and the front as table and picture. Each child run holds one trial: its parameters, every objective in
-    each epoch, predicted memory with its parts, at the end what is known about its luck, and these tags (a
-    probe has such a run, too):
+    The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time,
+    the front as table and picture, and the nodes with the versions that they run as a table. Each child run
+    holds one trial: its parameters, every objective in each epoch, predicted memory with its parts, at the
+    end what is known about its luck, and these tags (a probe has such a run, too):
 
     - ``front``: true or false; the filter ``tags.front = "true"`` selects the front.
     - ``kind``, ``status``: as in ``TrialRecord``.
     - ``infeasible``: true if the trial ran out of memory.
     - ``stage``, ``message``: where and how it ended, if it has no result.
+    - ``node_ip``, ``hostname``, ``device``: where it ran last.
+    - ``ran_on``: which epochs ran where, if it has moved.
     - ``legs``, ``failures``: how often it was handed out, and how often it was restarted.
     - ``retry_of``, ``retried_as``: the other trial's id, if a configuration was tried again alone.
     - ``repeat_of``: the first trial's id, if its configuration was trained again with another seed. The run
@@ -68,6 +70,7 @@ class Tracker:
         warn: Called from the thread with one line about each outage, and about each write that is skipped.
         copied_from: Id of the search that this one is a copy of, or None. It becomes the tag
             ``paretofuse.copied_from``, and the run of that search ``paretofuse.copied_from_run``.
+        nodes: Returns the rows of the table of nodes as it is now, see ``NodeTable``.
 
     Raises:
         UserError: If credentials are missing, the address is of an unknown kind, the database cannot be
@@ -82,10 +85,12 @@ class Tracker:
         search_id: str,
         warn: Callable[[str], None],
         copied_from: str | None = None,
+        nodes: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         from search.reporting.mlflow_writer import MlflowWriter, Outbox  # only a search waits for MLflow
 
         self._history = history
+        self._nodes = nodes
         self._records: dict[str, TrialRecord] = {}
         self._retried: dict[str, str] = {}
         self._outbox = Outbox()
@@ -105,14 +110,16 @@ class Tracker:
         return self._writer.parent_id
 
     def begin(self) -> None:
-        """Find or create the search's run, and queue all probes, trials and points of the history."""
+        """Find or create the search's run, and queue its nodes, and all that the history holds."""
+        self.note_nodes()
         for record in self._records_now():
             self.update(record)
         self.progress()
         self._writer.begin()
 
     def started(self, record: TrialRecord) -> None:
-        """Queue the start of a trial for MLflow."""
+        """Queue the start of a trial, and nodes that have joined, for MLflow."""
+        self.note_nodes()
         self.update(record)
 
     def reported(self, record: TrialRecord) -> None:
@@ -140,6 +147,11 @@ class Tracker:
         self._told += len(points)
         self._outbox.put_standing(front_members(self._history), points)
 
+    def note_nodes(self) -> None:
+        """Queue the table of nodes for MLflow."""
+        if rows := self._nodes():
+            self._outbox.put_nodes(table_text(rows))
+
     def wait(self, patience: float = 10.0) -> None:
         """Wait up to ``patience`` seconds until MLflow holds all trials; return if the server is away."""
         self._writer.wait(patience)
@@ -164,6 +176,7 @@ class Tracker:
         Returns:
             Whether MLflow took everything.
         """
+        self.note_nodes()
         for record in self._records_now():
             self.update(record)
         self.progress()

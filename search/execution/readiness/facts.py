@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from search.execution.readiness import there
@@ -67,6 +67,12 @@ class NodeFacts:
     def name(self) -> str:
         """The machine in words: ``worker1 (10.0.0.2)``."""
         return f"{self.hostname} ({self.node_ip})" if self.node_ip != self.hostname else self.hostname
+
+    def row(self, *, kept_out: bool) -> dict[str, Any]:
+        """Return the machine as a row of a table, with whether trials are kept away from it."""
+        left_out = ("node_id", "files", "executable")
+        row = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return {**row, "kept_out": kept_out}
 
 
 def facts_here(node: Node) -> NodeFacts:

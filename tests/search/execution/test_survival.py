@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -283,6 +284,9 @@ def test_what_a_users_mistake_keeps_from_running_is_given_back(settings, capsys)
         assert (tags["hostname"], tags["device"]) == (socket.gethostname(), "cpu")
         assert tags["node_ip"] == ray.util.get_node_ip_address()
     assert result.front[0]["node"]["hostname"] == socket.gethostname()
+    table = MlflowClient(settings["tracking_uri"]).load_table("1", "nodes.json", [result.parent_run_id])
+    (node,) = table.to_dict("records")
+    assert (node["torch"], node["kept_out"]) == (version("torch"), False)
 
 
 #: As Ray 2.60 says it, without its advice at the end.

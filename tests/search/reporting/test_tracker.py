@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -253,6 +254,30 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     assert (tags[2]["infeasible"], tags[2]["failures"], tags[2]["legs"]) == ("true", "2", "3")
     assert tags[3]["repeat_of"] == "trial-000"
     assert [run.data.params.get("seed") for run in children.values()] == [None, None, None, "7", None, None]
+
+
+def test_nodes_are_a_table_to_which_those_are_added_that_join(uri, server) -> None:
+    first = {"hostname": "one", "node_ip": "10.0.0.1", "torch": "2.13.0"}
+    rows, history = [first], make_history()
+    tracker = make_tracker("http://mlflow", history, nodes=lambda: list(rows))
+    client = MlflowClient(uri)
+
+    def holds() -> bool:
+        with contextlib.suppress(MlflowException):  # there is no such table yet
+            return client.load_table("1", "nodes.json").to_dict("records") == rows
+        return False
+
+    wait_for(holds)
+    rows.append({**first, "hostname": "two", "node_ip": "10.0.0.2"})
+    written = server.calls["log_text"]
+    tracker.started(add(history))
+    tracker.started(add(history))
+    wait_for(holds)
+    assert server.calls["log_text"] == written + 1, "what has not changed is not written again"
+    assert tracker.close("FINISHED", {"front.json": [{"trial_id": "trial-000", "config": {}}]}, None)
+    (parent,), _ = runs(uri)
+    shown = json.loads(parent.data.tags["mlflow.loggedArtifacts"])
+    assert [table["path"] for table in shown] == ["nodes.json", "front.json"]
 
 
 def test_what_it_hears_of_a_trial_is_written(uri) -> None:

@@ -32,3 +32,14 @@ def test_without_an_answer() -> None:
     found = NodeFacts.of(NODE)
 
     assert (found.hostname, found.torch, found.code) == ("one", "", "")
+
+
+def test_as_a_row() -> None:
+    row = NodeFacts.of(NODE, {"torch": "2.13.0", "files": {"a.py": "1"}}).row(kept_out=True)
+    assert (row["hostname"], row["node_ip"], row["torch"], row["kept_out"]) == (
+        "one",
+        "10.0.0.2",
+        "2.13.0",
+        True,
+    )
+    assert "files" not in row
