@@ -114,7 +114,9 @@ class Recorder:
         record = self.history.leg(tune_id)
         record.message = message
         if ending is not None:
-            record.ending, record.node = ending, node
+            record.ending = ending
+            if node != record.node:  # the name is that of a node on which the trial was before
+                record.node, record.hostname = node, None
 
     def restart(self, tune_id: str) -> None:
         """Count a restart of a trial after an error or the death of its worker."""

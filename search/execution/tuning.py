@@ -257,8 +257,10 @@ def run_trials(
                     raise
                 searcher.break_off(str(error.__cause__))
         cleaner.sweep()
-    searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
-    return not setup.history.close() or config.search.time_budget is not None
+    interrupted = setup.history.close() and config.search.time_budget is None
+    if not interrupted:
+        searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
+    return not interrupted
 
 
 def _planned(config: SearchConfig, searcher: ParetoSearcher) -> str:

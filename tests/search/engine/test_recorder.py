@@ -6,8 +6,8 @@ from typing import Any
 
 from search.execution.tuning import Results
 from search.records.history import OUTPUTS, TrialRecord
-from search.records.status import Status
-from search.testing.searching import end, make_searcher, out_of_memory, result
+from search.records.status import Ending, Status
+from search.testing.searching import end, make_searcher, out_of_memory, result, set_aside
 from tests.search.made_up import LABELS, outputs_of
 
 
@@ -67,6 +67,31 @@ def test_what_the_rule_holds_up_stops_and_is_kept_with_its_checkpoint() -> None:
     searcher.recorder.save("b", "1")
     searcher.on_trial_complete("b", result(1, 0.1))
     assert hearing.heard == [("reported", "paused", 1, 0), ("ended", "paused", 1, 1)]
+
+
+def test_what_a_trial_without_a_result_saves_is_not_what_it_resumes_from() -> None:
+    searcher = make_searcher(epochs=3)
+    searcher.suggest("a")
+    stopper = Results(searcher.recorder)
+    stopper("a", result(1, 0.4))
+    searcher.recorder.save("a", "trial-000/checkpoint_000000")
+    stopper("a", set_aside("no such folder", "10.0.0.2"))
+    searcher.recorder.save("a", "trial-000/checkpoint_000001")  # Ray Tune asks for it, and it is empty
+    searcher.on_trial_complete("a")
+    assert searcher.history.leg("a").checkpoint == "trial-000/checkpoint_000000"
+
+
+def test_a_name_is_not_shown_with_another_nodes_address() -> None:
+    searcher = make_searcher(epochs=2)
+    searcher.suggest("a")
+    Results(searcher.recorder)("a", result(1, 0.4, node_ip="10.0.0.1", hostname="one"))
+    record = searcher.history.leg("a")
+    assert record.machine == "one (10.0.0.1)"
+    ending = Ending(Status.OUT_OF_MEMORY, "", "killed")
+    searcher.recorder.fail("a", "killed", ending, "10.0.0.1")
+    assert record.machine == "one (10.0.0.1)"
+    searcher.recorder.fail("a", "killed", ending, "10.0.0.2")
+    assert record.machine == "10.0.0.2"
 
 
 def test_an_ending_is_heard_with_its_words() -> None:
