@@ -33,6 +33,6 @@ cd "$repository"
 for file in ~/.bashrc ~/.profile; do
     if ! grep -qs paretofuse "$file"; then
         rest=$(cat "$file" 2>/dev/null || true)
-        printf '%s\n' '. ~/.paretofuse.sh' "$rest" >"$file"
+        printf '%s\n' '. ~/.paretofuse.sh' ${rest:+"$rest"} >"$file"
     fi
 done

@@ -64,6 +64,8 @@ def _launch(kind: Kind, cluster: ClusterSettings, search: tuple[str, ...], asked
         raise UserError("--dry-run does nothing, and --submit starts the cluster; leave one of them out")
     if search:
         check_search(search)
+    if asked.submit:
+        cluster.check_submit()
     plan = kind.plan(cluster, search)
     if asked.dry_run:
         for path, text in plan.files.items():

@@ -6,7 +6,7 @@ import ipaddress
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from search.config.markers import NAMES
 from search.launching.kinds import register_kind
@@ -22,15 +22,17 @@ from trainables.options import Help
 class HostsSettings(RayUpSettings):
     """What is to be known of one's own machines."""
 
+    starts_later: ClassVar[bool] = False
+
     file: File = "cluster-local.yaml"
     head: Annotated[str, Help("IP address of the machine that runs the search.", metavar="ADDRESS")] = (
-        "192.168.1.10"
+        "192.0.2.10"
     )
     workers: Annotated[
         tuple[str, ...],
         Help("IP addresses of the machines that run trials.", metavar="ADDRESS[,ADDRESS]"),
         NAMES,
-    ] = ("192.168.1.11", "192.168.1.12")
+    ] = ("192.0.2.11", "192.0.2.12")
     external_head: Annotated[
         str | None,
         Help(
@@ -68,6 +70,16 @@ class HostsSettings(RayUpSettings):
             raise UserError(
                 f"--storage-path {self.storage_path}: must be an absolute path, as all machines see "
                 "it, or an address such as s3://BUCKET/runs"
+            )
+
+    def check_submit(self) -> None:
+        """Raise ``UserError`` if an address is one of the example's, which belong to no machine."""
+        super().check_submit()
+        if self.head == HostsSettings.head:
+            raise UserError("--head is missing; write the address of the machine that is to run the search")
+        if self.workers == HostsSettings.workers:
+            raise UserError(
+                "--workers is missing; write the addresses of the machines that are to run trials"
             )
 
 

@@ -43,6 +43,8 @@ class ClusterSettings(Settings):
     """What every kind of cluster is told."""
 
     panel: ClassVar[str | None] = "The cluster"
+    #: Whether nodes may start when a search already runs, which must then ask for GPUs it cannot see.
+    starts_later: ClassVar[bool] = True
 
     name: Annotated[str, Help("Name of the cluster: small letters, digits and hyphens.", metavar="NAME")] = (
         "paretofuse"
@@ -68,6 +70,13 @@ class ClusterSettings(Settings):
                 f"--name {self.name}: must be up to 40 small letters, digits and hyphens, the first a letter"
             )
 
+    def check_submit(self) -> None:
+        """Check that nothing is left of the example that the defaults describe.
+
+        Raises:
+            UserError: If something must be said before the commands can run.
+        """
+
     @property
     def search_options(self) -> str:
         """The options that every search on this cluster has by default, as on a command line."""
@@ -76,7 +85,7 @@ class ClusterSettings(Settings):
             options += ["--gpus-per-trial", "0"]
         elif self.gpu_memory is not None:
             options += ["--gpu-memory", write_size(self.gpu_memory)]
-        else:
+        elif self.starts_later:
             options += ["--gpus-per-trial", "1"]
         if self.gpus and self.compute_capability is not None:
             options += ["--compute-capability", str(self.compute_capability)]

@@ -58,14 +58,15 @@ def test_submit_runs_the_commands_until_one_fails(call, monkeypatch, tmp_path) -
     ray.write_text(f'#!/bin/sh\necho "$#: $*" >> {calls}\ntest "$*" != "up --yes bad.yaml"\n')
     ray.chmod(0o755)
     monkeypatch.setenv("PATH", str(ray.parent), prepend=":")
-    code, out, _ = call("launch", "hosts", "--submit", *SEARCH, "--name", "two words")
+    hosts = ("launch", "hosts", "--head", "10.0.0.1", "--workers", "10.0.0.2", "--submit")
+    code, out, _ = call(*hosts, *SEARCH, "--name", "two words")
     assert code == 0
     assert "$ ray up --yes cluster-local.yaml\n" in out
     heard = calls.read_text().splitlines()
     assert heard[:2] == ["2: get-auth-token --generate", "3: up --yes cluster-local.yaml"]
     assert heard[2].startswith("4: exec --tmux cluster-local.yaml python paretofuse/search.py")
     assert heard[2].endswith("--name 'two words'")  # as the shell on the head reads it
-    code, _, err = call("launch", "hosts", "--submit", "--file", "bad.yaml", *SEARCH)
+    code, _, err = call(*hosts, "--file", "bad.yaml", *SEARCH)
     assert code == 2
     assert "`ray up --yes bad.yaml` failed with exit code 1; not run: ray exec" in err
     assert len(calls.read_text().splitlines()) == 5
@@ -107,11 +108,13 @@ def test_a_search_can_be_resumed(call) -> None:
         (["--name", "Mine"], "--name Mine: must be"),
         (["--head", "node1"], "--head node1: must be an IP address; `getent hosts node1`"),
         (["--head", "127.0.1.1"], "--head 127.0.1.1: no other machine reaches this one"),
-        (["--workers", "192.168.1.10"], "192.168.1.10: is named twice"),
+        (["--workers", "192.0.2.10"], "192.0.2.10: is named twice"),
         (["--workers", ","], "--workers: names no machine"),
         (["--storage-path", "runs"], "--storage-path runs: must be an absolute path"),
         (["--data", "missing"], "--data missing: there is no such folder"),
         (["--dry-run", "--submit"], "leave one of them out"),
+        (["--submit"], "--head is missing"),
+        (["--submit", "--head", "10.0.0.1"], "--workers is missing"),
         (["--region", "x"], "No such option: --region"),
     ],
 )
