@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 _BOOT = Path(__file__).with_name("boot.sh")
@@ -368,13 +370,14 @@ class Lab:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Lab]:
-    """Make a lab, and leave nothing of it at the end but its folder."""
+    """Make a lab, and leave nothing of it at the end but its folder; one at a time waits for another."""
     lab = Lab(folder)
-    try:
-        lab.open()
-        yield lab
-    finally:
-        lab.close()
+    with FileLock(Path(tempfile.gettempdir(), "paretofuse-lab.lock")):
+        try:
+            lab.open()
+            yield lab
+        finally:
+            lab.close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
