@@ -21,6 +21,7 @@ from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
 from search.execution.readiness.examining import Examiner
 from search.execution.readiness.facts import facts_here
+from search.execution.readiness.guard import guarded
 from search.execution.readiness.ready import require_ready
 from search.execution.readiness.watch import watching
 from search.execution.scoring import score_on_test
@@ -226,6 +227,8 @@ def _run(
             tracker.begin()
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
             trainable = prepared.trainable(inherited)
+            if examiner is not None:
+                trainable = guarded(trainable, examiner)
             finished = run_trials(setup, trainable, placement, searcher, tracker, clock, console)
             if finished and prepared.scorer is not None:
                 with clock.part("test scoring"):

@@ -18,9 +18,10 @@ _NAMED = 3
 class Mistakes:
     """Decides whether a trial that was set aside goes on elsewhere, and whether others are started at all.
 
-    A node on which no trial of this search has run yet is to blame, if others are left: it gets no more
-    trials, and the trial goes on elsewhere. Otherwise the trial waits until the search is resumed. After
-    ``_IN_A_ROW`` such trials, no other one is started, unless one that is running shows that some can run.
+    A node on which no trial of this search has run yet is to blame, if others are left, and one that is not
+    fit: it gets no more trials, and the trial goes on elsewhere. Otherwise the trial waits until the search
+    is resumed. After ``_IN_A_ROW`` such trials, no other one is started, unless one that is running shows
+    that some can run.
 
     Args:
         placement: Keeps trials away from a node.
@@ -35,6 +36,7 @@ class Mistakes:
         self.say: Callable[[str], None] = lambda line: None
         self._placement = placement
         self._able: set[str | None] = set()
+        self._unfit: dict[str, str] = {}  # id of a trial's node, by the trial's id
         self._row: list[str] = []
         self._machines: dict[str, list[str]] = {}  # by message
         self._said: set[str] = set()
@@ -51,6 +53,15 @@ class Mistakes:
     def ended(self, record: TrialRecord) -> None:
         """Do nothing."""
 
+    def blame(self, record: TrialRecord, node_id: str) -> None:
+        """Note that a node is not fit to run a trial, whether others have run there or not.
+
+        Args:
+            record: The trial.
+            node_id: Ray's id of the node.
+        """
+        self._unfit[record.trial_id] = node_id
+
     def goes_on(self, record: TrialRecord) -> bool:
         """Return whether a trial that was set aside goes on elsewhere at once; say what becomes of it."""
         assert record.ending is not None
@@ -58,7 +69,7 @@ class Mistakes:
         machines = self._machines.setdefault(message, [])
         if machine not in machines:
             machines.append(machine)
-        if record.node not in self._able and self._keep_out(record.node):
+        if self._keep_out(self._to_blame(record)):
             self._say(machine, f"{machine} gets no more trials: {message}")
             return True
         self._row.append(message)
@@ -90,13 +101,19 @@ class Mistakes:
         trials = "1 trial is" if set_aside == 1 else f"{set_aside} trials are"
         self.say(f"{trials} set aside, and will run when the search is resumed")
 
-    def _keep_out(self, address: str | None) -> bool:
-        """Keep a node out if others are left; return whether they are."""
-        nodes = self.find_nodes()
-        here = [node for node, of_node in nodes.items() if of_node == address]
-        if not here or set(nodes) <= {*here, *self._placement.kept_out}:
+    def _to_blame(self, record: TrialRecord) -> list[str]:
+        """Return the ids of the nodes that are to blame if a trial cannot run."""
+        if record.trial_id in self._unfit:
+            return [self._unfit.pop(record.trial_id)]
+        if record.node in self._able:
+            return []
+        return [node for node, address in self.find_nodes().items() if address == record.node]
+
+    def _keep_out(self, blamed: list[str]) -> bool:
+        """Keep nodes out if there are any and others are left; return whether it is so."""
+        if not blamed or set(self.find_nodes()) <= {*blamed, *self._placement.kept_out}:
             return False
-        for node in here:
+        for node in blamed:
             self._placement.keep_out(node)
         return True
 

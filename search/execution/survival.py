@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine.recorder import Recorder
+from search.records.history import TrialRecord
 from search.records.status import Ending, Status
 from trainables.disk import is_disk_full
 from trainables.errors import DiskFullError
@@ -22,6 +24,10 @@ from trainables.trial.watchdog import Remains, examine
 #: Ray names it as a possible cause of every death.)
 _KILLED_BY_RAY = "killed due to the node running low on memory"
 _ACTOR_DIED = re.compile(r"^The actor (?:died|is dead)", re.MULTILINE)
+#: Message of a trial whose node is not fit, with the node's address and Ray's id of it.
+_UNFIT = re.compile(r"UnfitNodeError: (\S+) ([0-9a-f]+) (.*)")
+#: Message of Ray about a node that cannot import what a trial needs, and what Python says of it.
+_NOT_IMPORTED = re.compile(r"failed to import on the worker.*?^(\w+Error: .*?)$", re.MULTILINE | re.DOTALL)
 _FAILURE = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
 
 
@@ -33,27 +39,40 @@ class Failure:
         message: One line.
         out_of_memory: Whether its worker was killed because the node ran out of memory.
         node: Address of the worker's node; None if it is not known.
+        unfit: Whether the node cannot run any trial.
+        node_id: Ray's id of a node that has said so itself; None if it is not known.
     """
 
     message: str
     out_of_memory: bool = False
     node: str | None = None
+    unfit: bool = False
+    node_id: str | None = None
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the trial ends; None if it goes on from its last checkpoint."""
+        if self.unfit:
+            return Ending(Status.SET_ASIDE, "", self.message)
+        return Ending(Status.OUT_OF_MEMORY, "", self.message) if self.out_of_memory else None
 
 
 class Survival(FIFOScheduler):
     """Starts trials in their order, and ends those whose worker was killed because memory ran out.
 
-    Ray Tune restarts a trial from its last checkpoint if the worker died. If the node ran out of memory, that
-    would happen again, so the trial is ended and the searcher is told. This class is a scheduler because only
-    a scheduler may stop a trial that Ray Tune has put back into its queue.
+    Ray Tune restarts a trial from its last checkpoint if the worker died. If the node ran out of memory, or
+    is not fit for trials, that would happen again, so the trial is ended and the searcher is told. This class
+    is a scheduler because only a scheduler may stop a trial that Ray Tune has put back into its queue.
 
     Args:
         recorder: Records the cause of a failure.
+        blame: Called with a trial and Ray's id of its node, if that is not fit for trials.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, blame: Callable[[TrialRecord, str], None]) -> None:
         super().__init__()
         self.recorder = recorder
+        self.blame = blame
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Ray Tune pickles its scheduler, and this one has no state of its own."""
@@ -69,11 +88,12 @@ class Survival(FIFOScheduler):
         if is_disk_full(RuntimeError(error)):
             raise DiskFullError(error.splitlines()[-1].partition(f"{DiskFullError.__name__}: ")[2])
         failure = diagnose(error, trial.storage.trial_working_directory)
-        ending = Ending(Status.OUT_OF_MEMORY, "", failure.message) if failure.out_of_memory else None
-        self.recorder.fail(trial.trial_id, failure.message, ending, failure.node)
+        if failure.node_id is not None:
+            self.blame(self.recorder.history.leg(trial.trial_id), failure.node_id)
+        self.recorder.fail(trial.trial_id, failure.message, failure.ending, failure.node)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Stop a trial that was queued again although its memory ran out."""
+        """Stop a trial that was queued again although its memory ran out, or its node is not fit."""
         if self.recorder.history.leg(trial.trial_id).ending is not None:
             tune_controller.stop_trial(trial)
 
@@ -103,8 +123,12 @@ def diagnose(error: str, folder: str) -> Failure:
         error: The error's text.
         folder: Folder on the worker's node in which the worker left its notes.
     """
-    found = re.search(r"\b(?:ip|IP): ([0-9a-fA-F.:]+)", error)
+    if unfit := _UNFIT.search(error):
+        return Failure(unfit[3][:300], node=unfit[1], unfit=True, node_id=unfit[2])
+    found = re.search(r"\b(?:ip: |IP: |ip=)([0-9a-fA-F.:]+)", error)
     node = found[1] if found else None
+    if absent := _NOT_IMPORTED.search(error):
+        return Failure(f"its node cannot import this program ({absent[1][:200]})", node=node, unfit=True)
     if _KILLED_BY_RAY in error:
         return Failure(f"Ray killed its worker: {error.splitlines()[0][:300]}", True, node)
     if not _ACTOR_DIED.search(error):

@@ -223,7 +223,7 @@ def run_trials(
                 tune.with_resources(trainable, lambda handed: handed["share"].request()),
                 tune_config=TuneConfig(
                     search_alg=searcher,
-                    scheduler=Survival(recorder),
+                    scheduler=Survival(recorder, searcher.mistakes.blame),
                     num_samples=-1,  # the searcher counts
                     max_concurrent_trials=placement.concurrent,
                     time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),

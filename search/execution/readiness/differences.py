@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from search.backends.base import Provisions
 from search.execution.readiness.facts import NodeFacts
-from search.execution.readiness.there import PACKAGES, VERSIONS
+from search.execution.readiness.there import PACKAGES, VERSIONS, public
 
 #: Files that a message names.
 _NAMED = 3
@@ -57,8 +57,8 @@ def of_code(node: NodeFacts, here: NodeFacts) -> list[Difference]:
         )
     for name in VERSIONS:
         there, wanted = getattr(node, name), getattr(here, name)
-        if _public(there) != _public(wanted):
-            install = f"{shlex.quote(node.executable)} -m pip install {name}=={_public(wanted)}"
+        if public(there) != public(wanted):
+            install = f"{shlex.quote(node.executable)} -m pip install {name}=={public(wanted)}"
             found.append(Difference(node, name, there, wanted, f"ssh {node.node_ip} {install}"))
     return found
 
@@ -93,8 +93,3 @@ def _files(node: NodeFacts, here: NodeFacts) -> str:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _public(version: str) -> str:
-    """Return a version without what says for which device it was built."""
-    return version.partition("+")[0]

@@ -75,6 +75,27 @@ def code_hash(hashes: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if hashes else ""
 
 
+def other_program(code: str, versions: dict[str, str]) -> str | None:
+    """Return in what this machine's program or libraries differ; None if they do not.
+
+    Args:
+        code: What ``code_hash`` has to be.
+        versions: The version that each distribution has to have.
+    """
+    found = code_hash(files())
+    if found != code:
+        return f"has other code than the node of the search (version {found or 'absent'}, not {code})"
+    for name, wanted in versions.items():
+        if public(_version(name)) != public(wanted):
+            return f"has {name} {_version(name)}, not {wanted}"
+    return None
+
+
+def public(number: str) -> str:
+    """Return a version without what says for which device it was built (``+cpu``)."""
+    return number.partition("+")[0]
+
+
 def meet(filesystem: bytes, marker: str, own: str, content: bytes) -> str | None:
     """Read a file that the driver has written, and write one beside it; return in words what fails.
 

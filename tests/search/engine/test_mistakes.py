@@ -116,3 +116,17 @@ def test_different_reasons_end_nothing() -> None:
     for number in range(4):
         cluster.fails("a", f"this is wrong with {number}")
     assert len(cluster.said) == 4
+
+
+def test_a_node_that_is_not_fit_gets_no_more_even_if_trials_have_run_there() -> None:
+    cluster = Cluster("a", "b")
+    searcher = cluster.searcher
+    finish(searcher, cluster.start(), 0.5, node_ip="a")
+    moved = cluster.start()
+    record = searcher.history.leg(moved)
+    searcher.mistakes.blame(record, "id-a")
+    end(searcher, moved, set_aside("has other code", "a"))
+
+    assert searcher.placement.kept_out == ["id-a"]
+    assert cluster.said == ["host-a (a) gets no more trials: has other code"]
+    assert searcher.history.leg(cluster.start()) is record

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from search import SearchConfig, SearchResult, resume_search, run_search
 from search.execution.survival import diagnose
 from search.nodes import NodeError
+from search.records.status import Status
 from spaces import SPACES
 from tests.search.on_ray import ray_in
 from trainables.methods import METHODS
@@ -306,6 +307,41 @@ RAISED = """\
 ray::FusionTrial.train() (pid=11837, ip=192.0.2.2, actor_id=5e78, repr=FusionTrial)
   File "trial.py", line 1, in step
 ValueError: the labels are wrong"""
+
+
+UNFIT = """\
+ray::FusionTrial.train() (pid=11837, ip=192.0.2.2, actor_id=5e78, repr=FusionTrial)
+  File "guard.py", line 1, in step
+search.execution.readiness.guard.UnfitNodeError: 192.0.2.2 0a1b has torch 2.1.0, not 2.13.0"""
+NOT_IMPORTED = """\
+ray::FusionTrial.train() (pid=11837, ip=192.0.2.2, actor_id=5e78, repr=FusionTrial)
+RuntimeError: The actor with name FusionTrial failed to import on the worker. This may be because needed \
+library dependencies are not installed in the worker environment:
+
+Traceback (most recent call last):
+  File "function_manager.py", line 691, in _load_actor_class_from_gcs
+ModuleNotFoundError: No module named 'search'
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "node_id"),
+    [
+        (UNFIT, "has torch 2.1.0, not 2.13.0", "0a1b"),
+        (
+            NOT_IMPORTED,
+            "its node cannot import this program (ModuleNotFoundError: No module named 'search')",
+            None,
+        ),
+    ],
+    ids=["unfit", "not imported"],
+)
+def test_a_node_that_is_not_fit(error: str, message: str, node_id: str | None) -> None:
+    failure = diagnose(error, "/nowhere")
+
+    assert (failure.message, failure.node, failure.node_id) == (message, "192.0.2.2", node_id)
+    assert failure.ending is not None
+    assert failure.ending.status is Status.SET_ASIDE
 
 
 @pytest.mark.parametrize(

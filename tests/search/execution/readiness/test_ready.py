@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
-from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from search.execution.readiness.examining import Examiner
 from search.execution.readiness.ready import require_ready
-from search.execution.readiness.there import PACKAGES
 from search.execution.readiness.watch import Watch
 from search.nodes import find_nodes
 from search.placement import place
@@ -26,42 +22,11 @@ from trainables.errors import UserError
 
 pytestmark = pytest.mark.ray
 
-_SMALL = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-
-
-@pytest.fixture(scope="module")
-def changed_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program with a change in one file."""
-    folder = tmp_path_factory.mktemp("changed")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=lambda _, names: _others_than_python(names))
-    with (folder / "search" / "units.py").open("a") as file:
-        print("# changed", file=file)
-    return folder
-
-
-def _others_than_python(names: list[str]) -> list[str]:
-    return [name for name in names if name == "__pycache__" or ("." in name and not name.endswith(".py"))]
-
-
-@pytest.fixture
-def add_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Add nodes to a cluster that this process has joined, with variables in their environment."""
-    monkeypatch.chdir(tmp_path)  # nodes import from the driver's working folder, too
-    cluster = Cluster(initialize_head=True, head_node_args=_SMALL)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-
-    def add(**variables: str) -> Any:
-        return cluster.add_node(**_SMALL, env_vars=variables)
-
-    yield add
-    ray.shutdown()
-    cluster.shutdown()
-
 
 def test_nodes_are_asked_at_the_start_and_when_they_join(
-    add_node: Callable[..., Any], changed_program: Path, tmp_path: Path
+    start_cluster: Callable[..., Any], changed_program: Path, tmp_path: Path
 ) -> None:
+    add_node = start_cluster()
     out = StringIO()
     console = Console(file=out, width=100)
     where = Place(str(tmp_path / "runs"), "mine")
