@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.records.stays import machine
+from search.records.stays import HOSTNAME, NODE_IP, machine
 from search.units import MIB
 from trainables.errors import DiskFullError, UserError
 from trainables.step.precision import cpu_computes_in_bf16
@@ -158,8 +158,12 @@ def node_named() -> Iterator[None]:
     except DiskFullError:
         raise
     except UserError as error:
-        where = machine(socket.gethostname(), ray.util.get_node_ip_address())
-        raise NodeError(f"{error} (on {where})") from error
+        raise NodeError(f"{error} (on {machine(**place_here())})") from error
+
+
+def place_here() -> dict[str, str]:
+    """Return the address and name of the machine of this process of Ray's, as reports have them."""
+    return {NODE_IP: ray.util.get_node_ip_address(), HOSTNAME: socket.gethostname()}
 
 
 def cause_of(error: Exception) -> Exception:

@@ -37,10 +37,14 @@ class NodeNetwork(TorchConfig):
 
 class _NodeNetworkBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: NodeNetwork) -> None:
-        worker_group.execute(backend_config.check)
-        worker_group.execute(choose_interface)
+        worker_group.execute(_prepare, backend_config.check)
         # The others connect to the first worker at its node's address, too.
         super().on_start(worker_group, backend_config)
+
+
+def _prepare(check: Callable[[], None]) -> None:
+    check()
+    choose_interface()
 
 
 def choose_interface() -> None:

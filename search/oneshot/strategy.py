@@ -185,7 +185,7 @@ class OneShot:
         metric = next(o.name for o in self.setup.history.shown if o.tested)
         with Steps(self.console, "supernet", config.oneshot.supernet_epochs, len(epochs)) as steps:
 
-            def heard(result: dict[str, float]) -> None:
+            def heard(result: dict[str, Any]) -> None:
                 self.setup.history.note(record, {**result, "expected_memory": order.expected.total / GIB})
                 latest = record.epochs[-1]
                 steps.update(

@@ -26,9 +26,10 @@ from search.config import SearchConfig
 from search.engine.gate import Gate
 from search.execution.survival import find_hang, notes_folder
 from search.goals.objectives import known_values
-from search.nodes import NodeError, node_named
+from search.nodes import NodeError, node_named, place_here
 from search.placement import Placement, Share
 from search.records.place import inner_path
+from search.records.stays import DEVICE
 from search.setup import Setup
 from search.units import format_size
 from spaces import SpaceContext, get_space
@@ -42,7 +43,7 @@ from trainables.supernet.prediction import predict_supernet
 from trainables.supernet.run import SupernetPlan, SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.trial.checkpoint import load_whole
-from trainables.trial.device import require_cuda
+from trainables.trial.device import device_name, require_cuda
 from trainables.trial.outcome import last_line
 from trainables.trial.watchdog import Watchdog, examine
 from trainables.trial.workbench import TrialSpec
@@ -50,7 +51,7 @@ from trainables.trial.workbench import TrialSpec
 #: Name of the supernet's record and of its folder, and the record's kind.
 SUPERNET = "supernet"
 #: The result of an epoch, a line for the user, or a user's mistake.
-Message = dict[str, float] | str | NodeError
+Message = dict[str, Any] | str | NodeError
 #: Seconds to wait for the last results of the workers after they have ended.
 _LAST_ANSWER = 60.0
 #: Most parts that a batch is split into so that the supernet's step fits.
@@ -185,7 +186,7 @@ def order_supernet(
 def train_supernet(
     order: SupernetOrder,
     config: SearchConfig,
-    heard: Callable[[dict[str, float]], None],
+    heard: Callable[[dict[str, Any]], None],
     say: Callable[[str], None],
 ) -> str:
     """Train a supernet, from its last whole checkpoint if it has one.
@@ -193,7 +194,7 @@ def train_supernet(
     Args:
         order: The supernet to train.
         config: The search's settings.
-        heard: Called with the results of each epoch.
+        heard: Called with the results of each epoch, and where the first worker is.
         say: Called with a message if a checkpoint is damaged, or if workers are replaced.
 
     Returns:
@@ -375,7 +376,8 @@ def _train(told: dict[str, Any]) -> None:
         while run.trainer.epoch < job.epochs:
             result = run.epoch()
             if rank == 0:  # before the checkpoint: an epoch whose result is lost would not be trained again
-                ray.get(told["mailbox"].put.remote({**result, "time": time.time()}))
+                where = {**place_here(), DEVICE: device_name(run.device)}
+                ray.get(told["mailbox"].put.remote({**result, "time": time.time(), **where}))
             _save(run, told["place"], result, first=rank == 0)
             watchdog.tick()
 

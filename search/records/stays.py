@@ -12,11 +12,11 @@ HOSTNAME = "hostname"
 DEVICE = "device"
 
 
-def machine(hostname: str | None, address: str | None) -> str:
+def machine(hostname: str | None, node_ip: str | None) -> str:
     """Return a machine's name and address, as messages show them."""
-    if not hostname or hostname == address:
-        return address or "an unknown machine"
-    return f"{hostname} ({address})" if address else hostname
+    if not hostname or hostname == node_ip:
+        return node_ip or "an unknown machine"
+    return f"{hostname} ({node_ip})" if node_ip else hostname
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""A supernet whose training hangs, subnets whose evaluation hangs, and a test score that hangs."""
+"""Supernets, subnets and test scores that hang, or whose workers lack the dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from search import SearchConfig
 from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.execution.scoring import score_on_test
-from search.nodes import find_nodes
+from search.nodes import NodeError, find_nodes
 from search.oneshot.subnets import SubnetPool
 from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
 from search.placement import place
@@ -25,6 +27,7 @@ from trainables.methods.pmf import PMF
 from trainables.supernet.run import SupernetRun
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun
+from trainables.trial.workbench import TrialSpec
 
 pytestmark = [pytest.mark.ray, pytest.mark.full]
 
@@ -81,10 +84,10 @@ class Hanging:
         run = SupernetRun(self.prepared.spec, self.order().job.plan(), torch.device("cpu"))
         return run.supernet.weights
 
-    def pool(self, failures: int) -> SubnetPool:
-        share = self.placement.of(self.order().expected)
+    def pool(self, failures: int, spec: TrialSpec | None = None) -> SubnetPool:
+        share = self.placement.of(self.gate.needed_for(self.order().expected))
         said = self.said.append
-        pool = (self.prepared.spec, self.weights(), self.gate, share, 1, "fp32")
+        pool = (spec or self.prepared.spec, self.weights(), self.gate, share, 1, "fp32")
         return SubnetPool(*pool, inference=False, failures=failures, say=said)
 
 
@@ -158,6 +161,29 @@ def test_actors_that_always_hang_end_the_search(hanging) -> None:
     pool.close()
 
 
+def _lacking(spec: TrialSpec) -> TrialSpec:
+    """What workers get whose node lacks the dataset."""
+    return replace(spec, dataset="/data/memes", prepared="elsewhere")
+
+
+def test_what_a_supernets_workers_lack_is_said_with_the_node_and_not_tried_again(hanging) -> None:
+    order = hanging.order()
+    order = replace(order, job=replace(order.job, spec=_lacking(order.job.spec)))
+    heard: list[dict[str, Any]] = []
+    with pytest.raises(NodeError, match=r"^the supernet's training failed: .*/data/memes.* \(on .*\)$"):
+        train_supernet(order, hanging.setup.config, heard.append, hanging.said.append)
+    assert (heard, hanging.said) == ([], [])
+
+
+def test_what_actors_lack_is_said_with_the_node(hanging) -> None:
+    pool = hanging.pool(failures=1, spec=_lacking(hanging.prepared.spec))
+    smallest = hanging.setup.space.smallest(hanging.setup.context)[0]
+    with pytest.raises(NodeError, match=r"^evaluating subnets failed: .*/data/memes.* \(on .*\)$"):
+        list(pool.evaluate([smallest]))
+    pool.close()
+    assert hanging.said == []
+
+
 @pytest.mark.parametrize("hangs", [1, 2])
 def test_a_test_score_that_hangs_is_tried_again(hanging, hangs, tmp_path) -> None:
     config = {**hanging.setup.space.smallest(hanging.setup.context)[0], "learning_rate": 1e-2}
@@ -166,7 +192,7 @@ def test_a_test_score_that_hangs_is_tried_again(hanging, hangs, tmp_path) -> Non
     from ray.tune import Checkpoint
 
     assigned = Assignment(config=config, checkpoint=Checkpoint(str(tmp_path)))
-    share = hanging.placement.of(hanging.order().expected)
+    share = hanging.placement.of(hanging.gate.needed_for(hanging.order().expected))
     hanging.hangs("evaluation", hangs)
     ((index, found),) = score_on_test(
         hanging.prepared.scorer, [(assigned, share)], hang_timeout=10, max_failures=1

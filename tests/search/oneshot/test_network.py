@@ -59,7 +59,7 @@ def test_an_address_that_no_interface_has_tells_nothing(monkeypatch: pytest.Monk
 
 def test_workers_are_checked_and_told_before_they_get_a_process_group(monkeypatch) -> None:
     done: list[str] = []
-    group = SimpleNamespace(execute=lambda function: function())
+    group = SimpleNamespace(execute=lambda function, *arguments: function(*arguments))
     monkeypatch.setattr("search.oneshot.network.choose_interface", lambda: done.append("told"))
     monkeypatch.setattr(
         "ray.train.torch.config._TorchBackend.on_start", lambda *_: done.append("process group")
