@@ -24,6 +24,7 @@ from search.execution.readiness.facts import facts_here
 from search.execution.readiness.guard import guarded
 from search.execution.readiness.ready import require_ready
 from search.execution.readiness.watch import watching
+from search.execution.room import idle_gpus
 from search.execution.scoring import score_on_test
 from search.execution.session import is_own_ray
 from search.execution.tuning import run_trials
@@ -180,7 +181,7 @@ def _run(
     """
     place = found.config.place
     with clock.entering("start of Ray", cluster(found.config.backend.address)):
-        decision = _decide_precision(found)
+        decision = _decide_precision(found, console)
         target = completed(found.config.target, decision.nodes)
         with clock.part("data"):
             found = with_data(found.in_precision(decision.precision).on_target(target), console)
@@ -249,8 +250,8 @@ def _run(
             )
 
 
-def _decide_precision(found: Found) -> Decision:
-    """Decide the precision by the devices of the cluster that was joined.
+def _decide_precision(found: Found, console: Console) -> Decision:
+    """Decide the precision by the devices of the cluster that was joined, and say if its GPUs stay idle.
 
     Raises:
         UserError: If GPUs are asked for and there are none.
@@ -259,6 +260,8 @@ def _decide_precision(found: Found) -> Decision:
     asked, wanted = config.placement, config.step.precision
     nodes = find_nodes(asked.gpu_memory)
     require_gpus(config, nodes)
+    if (line := idle_gpus(config, nodes)) is not None:
+        say(console, line)
     if recorded is not None or wanted == "fp32":  # every device computes in it, or none has to
         return Decision(recorded or wanted, nodes)
     stated = config.target.compute_capability
@@ -462,6 +465,7 @@ def _score_test(scorer: Scorer, searcher: ParetoSearcher, console: Console) -> b
             for index, found in score_on_test(
                 scorer,
                 [searcher.assignment(record) for record in scored],
+                console,
                 hang_timeout=limits.hang_timeout,
                 max_failures=limits.max_failures,
             ):

@@ -9,6 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from search.backends.base import Prepared, Probing
+from search.execution.room import Room
 from search.execution.watched import run_watched
 from search.goals.quantities import quantity_of
 from search.placement import Placement
@@ -46,7 +47,7 @@ def probe(
         return
     started = time.monotonic()
     with console.status("probing the frozen features"):
-        found = _run(setup, probing, placement)
+        found = _run(setup, probing, placement, Room(console, "the probe", may_run=True))
     if isinstance(found, str):
         say(console, f"there is no probe: {found}")
         return
@@ -60,7 +61,7 @@ def probe(
     say(console, f"{_summary(history)} ({format_duration(time.monotonic() - started)})")
 
 
-def _run(setup: Setup, probing: Probing, placement: Placement) -> Probes | str:
+def _run(setup: Setup, probing: Probing, placement: Placement, room: Room) -> Probes | str:
     """Return the probes or, in one line, why there are none."""
     limits = setup.config.placement
     needed = placement.needed(max(probing.expected, setup.predictor.encoding_memory(placement.device)))
@@ -69,6 +70,7 @@ def _run(setup: Setup, probing: Probing, placement: Placement) -> Probes | str:
     share = placement.of(needed)
     ((_, found),) = run_watched(
         [(partial(probing.run, share.threads), share)],
+        room,
         hang_timeout=limits.hang_timeout,
         max_failures=limits.max_failures,
     )

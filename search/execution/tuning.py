@@ -20,6 +20,7 @@ from search.config import SearchConfig
 from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
+from search.execution.room import Waiting
 from search.execution.survival import Survival
 from search.nodes import addresses
 from search.placement import Placement
@@ -239,7 +240,7 @@ def run_trials(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
                     ),
                     stop=Results(recorder),
-                    callbacks=[Events(recorder, console, config.place.folder)],
+                    callbacks=[Events(recorder, console, config.place.folder), Waiting(console)],
                     verbose=0,
                 ),
             )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, WorkerCrashedError
 
+from search.execution.room import LOOK, Room
 from search.execution.survival import find_hang, notes_folder
 from search.nodes import cause_of, node_named
 from search.placement import Share
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 def run_watched(
-    jobs: Sequence[tuple[Callable[[Tick], T], Share]], *, hang_timeout: float, max_failures: int
+    jobs: Sequence[tuple[Callable[[Tick], T], Share]], room: Room, *, hang_timeout: float, max_failures: int
 ) -> Iterator[tuple[int, T | str]]:
     """Run functions in processes of their own, as many at once as fit.
 
@@ -32,6 +33,7 @@ def run_watched(
     Args:
         jobs: The functions, each with the share of a device that it gets. They report progress by calling
             their argument, and return no text.
+        room: Hears of functions that wait.
         hang_timeout: Seconds without progress after which a process ends itself.
         max_failures: How often a function is run again.
 
@@ -50,7 +52,12 @@ def run_watched(
         begin(index, 0)
     try:
         while running:
-            (ready,), _ = ray.wait(list(running))
+            done, _ = ray.wait(list(running), timeout=LOOK)
+            if not done:
+                room.wanted(jobs[next(iter(running.values()))[0]][1])
+                continue
+            room.found()
+            (ready,) = done
             index, failures, notes = running.pop(ready)
             try:
                 yield index, ray.get(ready)

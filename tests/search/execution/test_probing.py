@@ -62,7 +62,7 @@ PROBES = Probes(
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run what is to be run in this process."""
 
-    def run(jobs: Any, **_: Any) -> Any:
+    def run(jobs: Any, *_: Any, **__: Any) -> Any:
         yield from ((index, function(lambda: None)) for index, (function, _) in enumerate(jobs))
 
     monkeypatch.setattr(probing, "run_watched", run)
