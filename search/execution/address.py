@@ -16,7 +16,7 @@ from trainables.errors import UserError
 
 VARIABLE = "RAY_ADDRESS"
 LOCAL = "local"
-_EXPECTED = "must be HOST:PORT, auto or local"
+_EXPECTED = "the address must be HOST:PORT, auto or local"
 #: Seconds in which a cluster must be reachable, and less for one that refuses to be: it may be starting.
 _PATIENCE, _STARTING = 50.0, 15.0
 #: Seconds in which an attempt must be answered.
@@ -88,8 +88,8 @@ class Address:
         """
         if "://" in self.text:
             raise UserError(
-                f"{self.origin}: a search is no client of a cluster from outside (ray://, http://), because "
-                "its trials need it near; `ray job submit` sends the whole search there (docs/cluster.md)"
+                f"{self.origin}: a search runs on a node of its cluster, and {_EXPECTED} there; from another "
+                "machine, `ray job submit` starts it there (docs/cluster.md)"
             )
         host, _, port = self.resolved.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")

@@ -83,13 +83,13 @@ def test_a_host_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("wanted", ["somewhere", "host:", ":6379", "host:x", "host:99999", "host:0", "h:-1"])
 def test_what_is_no_address(wanted) -> None:
-    with pytest.raises(UserError, match=f"--address {wanted}: must be HOST:PORT, auto or local"):
+    with pytest.raises(UserError, match=f"--address {wanted}: the address must be HOST:PORT, auto or local"):
         Address.of(wanted).require_answer()
 
 
 @pytest.mark.parametrize("wanted", ["ray://host:10001", "http://127.0.0.1:8265"])
 def test_what_ray_has_and_a_search_cannot_use(wanted) -> None:
-    with pytest.raises(UserError, match=f"--address {wanted}: .*; `ray job submit` sends the whole search"):
+    with pytest.raises(UserError, match=f"--address {wanted}: .*; from another machine, `ray job submit` "):
         Address.of(wanted).require_answer()
 
 
