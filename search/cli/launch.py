@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +13,7 @@ import typer
 from search.cli.options import Given, takes
 from search.cli.search import check_search
 from search.launching import KINDS, Kind
+from search.launching.running.cluster_file import ClusterFile
 from search.launching.settings import ClusterSettings
 from trainables.errors import UserError
 from trainables.options import Help, Settings
@@ -87,3 +90,74 @@ def _launch(kind: Kind, cluster: ClusterSettings, search: tuple[str, ...], asked
 
 for _name, _kind in KINDS.items():
     launch.command(_name)(_command(_kind))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchSettings(Settings):
+    """What is fetched, and where to."""
+
+    to: Annotated[
+        Path | None,
+        Help("Folder for the results.", metavar="FOLDER", default="fetched/NAME, after the cluster"),
+    ] = None
+    storage_path: Annotated[
+        str | None,
+        Help(
+            "Folder of the searches on the cluster, or its address.",
+            metavar="FOLDER",
+            default="that of the cluster's file",
+        ),
+    ] = None
+
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="The file from which `ray up` started it.")]
+
+
+@launch.command("fetch")
+@takes(FetchSettings)
+def fetch_results(given: Given, file: _File) -> None:
+    """Bring the results of a cluster home: searches with their models, and MLflow.
+
+    It can be repeated, and copies what is new. At the end it says what would be lost with the cluster.
+    """
+    from search.launching.running.fetching import fetch
+
+    asked, cluster = given.make(FetchSettings), ClusterFile.read(file)
+    home = asked.to or Path("fetched", cluster.name)
+    for line in fetch(cluster, home, asked.storage_path):
+        print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownSettings(Settings):
+    """How a cluster is ended."""
+
+    yes: Annotated[bool, Help("Do not ask, whatever would be lost.", flag="--yes")] = False
+
+
+@launch.command("down")
+@takes(DownSettings)
+def end_cluster(given: Given, file: _File) -> None:
+    """End a cluster of `ray up`: searches, MLflow and Ray on all nodes. Rented nodes are deleted.
+
+    It asks if a search still runs, or if something would be lost that was not fetched.
+    """
+    from search.launching.running.ending import end
+    from search.launching.running.fetching import inventory_of, losses
+
+    cluster = ClusterFile.read(file)
+    head = inventory = None
+    try:
+        head = cluster.head()
+        inventory = inventory_of(head)
+        lost = list(losses(cluster, inventory).lines())
+    except UserError as error:
+        lost = [f"what is on the head is not known: {error}"]
+    for line in lost:
+        print(line, flush=True)
+    if lost and not given.make(DownSettings).yes:
+        if not sys.stdin.isatty():
+            raise UserError("the cluster was not ended; fetch the results first, or add --yes")
+        typer.confirm("End the cluster all the same?", abort=True)
+    for line in end(cluster, head, inventory):
+        print(line, flush=True)

@@ -164,6 +164,22 @@ class SearchStore:
             found = _signature(folder).get("search_id")
         return found if isinstance(found, str) else None
 
+    @classmethod
+    def driver(cls, folder: Path) -> dict[str, Any] | None:
+        """Return what a process that has the store open wrote down about itself; None if none has.
+
+        It is ``pid``, ``host`` and ``since``, as far as that can be read.
+        """
+        if _file_id(folder / FILE) not in _OPEN:
+            with (folder / FILE).open("rb") as file:
+                try:
+                    _share(file.fileno(), folder)
+                except UserError:
+                    pass
+                else:
+                    return None
+        return _signature(folder)
+
     def close(self) -> None:
         """Close the file and release its lock."""
         self._connection.close()

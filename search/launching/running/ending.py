@@ -1,0 +1,73 @@
+"""Ends a cluster, and what ``ray down`` leaves on machines that stay."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+from search.launching.running.cluster_file import ClusterFile
+from search.launching.running.inventory import Inventory
+from search.launching.running.machine import Machine
+from trainables.errors import UserError
+
+#: Where Ray keeps the key on a head from which the head reaches the workers.
+_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"
+_STOP_RAY = "ray stop --grace-period 10"
+#: Time in seconds that a search has to end in order.
+_GRACE = 60
+
+
+def end(cluster: ClusterFile, head: Machine | None, inventory: Inventory | None) -> Iterator[str]:
+    """End a cluster: its searches, MLflow, Ray on all nodes, and nodes that are rented.
+
+    Args:
+        cluster: The cluster.
+        head: Its head; None if that is not found.
+        inventory: What the head knows of the searches; None if it cannot be asked.
+
+    Yields:
+        Lines that say what was ended.
+
+    Raises:
+        UserError: If something may be left.
+    """
+    if head is not None and inventory is not None:
+        for search in inventory.searches:
+            if search.pid is not None:
+                head.run(_end_process(search.pid))
+                yield f"ended search '{search.name}'; --resume goes on with it"
+        if cluster.keeps_disks:
+            head.run("bash ~/paretofuse/scripts/mlflow_on_head.sh stop")
+            yield f"{head.address}: ended MLflow"
+    command = ["ray", "down", "--yes", str(cluster.path)]
+    if subprocess.run(command).returncode:
+        raise UserError(f"`{shlex.join(command)}` failed; see above, and repeat it")
+    yield f"{cluster.name}: `ray down` has ended the head{'' if cluster.keeps_disks else ' and the workers'}"
+    left = []
+    for worker in cluster.workers():
+        try:
+            yield f"{worker.address}: {_stop_ray(worker, head)}"
+        except UserError as error:
+            left.append(worker.address)
+            yield f"{worker.address}: {error}"
+    if left:
+        raise UserError(f"Ray may still run on {', '.join(left)}; run `ray stop` there")
+
+
+def _stop_ray(worker: Machine, head: Machine | None) -> str:
+    """End Ray on a worker, which may be reached from the head alone; return what Ray says."""
+    try:
+        printed = worker.run(_STOP_RAY)
+    except UserError:
+        if head is None:
+            raise
+        there = Machine(worker.address, worker.user, _KEY_ON_HEAD)
+        printed = head.run(there.command(_STOP_RAY))
+    return (printed.strip().splitlines() or ["Ray has ended"])[-1]
+
+
+def _end_process(pid: int) -> str:
+    """Return a shell command that ends a search in order, or else by force."""
+    runs = f"ps -o stat= -p {pid} | grep -q '^[^Z]'"
+    return f"kill {pid}; for i in $(seq {_GRACE}); do {runs} || exit 0; sleep 1; done; kill -KILL {pid}"
