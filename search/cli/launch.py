@@ -67,6 +67,8 @@ def _launch(kind: Kind, cluster: ClusterSettings, search: tuple[str, ...], asked
         raise UserError("--dry-run does nothing, and --submit starts the cluster; leave one of them out")
     if search:
         check_search(search)
+    elif not kind.alone:
+        raise UserError(f"launch {kind.name}: the options of the search are missing, e.g. -- --space pmf_nas")
     if asked.submit:
         cluster.check_submit()
     plan = kind.plan(cluster, search)
@@ -77,7 +79,8 @@ def _launch(kind: Kind, cluster: ClusterSettings, search: tuple[str, ...], asked
         print("\n".join(plan.commands))
         return
     # What the defaults make is no work of the user's
-    replace = None if asked.force else kind.plan(kind.settings(), ()).files
+    by_default = kind.plan(kind.settings(), ()).files if kind.alone else {}
+    replace = None if asked.force else by_default
     written = plan.write(replace=replace)
     for path in plan.files:
         print(f"{'wrote' if path in written else 'unchanged:'} {path}")

@@ -23,11 +23,13 @@ class Kind:
         name: Name of its command.
         settings: The settings that it takes; with their defaults they make a valid plan.
         plan: Makes the plan.
+        alone: Whether the cluster can be started without a search.
     """
 
     name: str
     settings: type[ClusterSettings]
     plan: Planner
+    alone: bool = True
 
     @property
     def description(self) -> str:
@@ -38,16 +40,19 @@ class Kind:
 KINDS: Registry[Kind] = Registry("kind of cluster")
 
 
-def register_kind(name: str, settings: type[ClusterSettings]) -> Callable[[Planner], Planner]:
+def register_kind(
+    name: str, settings: type[ClusterSettings], *, alone: bool = True
+) -> Callable[[Planner], Planner]:
     """Return a decorator that registers the planner of a kind of cluster.
 
     Args:
         name: Name of the command ``launch NAME``. The docstring of the planner is its help text.
         settings: The settings that it takes.
+        alone: Whether the cluster can be started without a search. A job of a batch system is one search.
     """
 
     def register(plan: Planner) -> Planner:
-        KINDS.register(name, Kind(name, settings, plan), plan.__module__)
+        KINDS.register(name, Kind(name, settings, plan, alone), plan.__module__)
         return plan
 
     return register
