@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -27,6 +29,9 @@ from search.samplers.registry import register_sampler
 from spaces import Trial
 from spaces.trials import AnsweringTrial
 from trainables.parameters import Choices, Parameter
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class HypervolumeSampler(BaseSampler):
         given = "fixed_params" in trial.system_attrs
         if self._outlook is None or given or barren(asked, limit=1):
             return {}
-        best = self._choose(self._outlook, asked)
+        with _one_thread():
+            best = self._choose(self._outlook, asked)
         if best is None:
             return {}
         self._chosen = best.params
@@ -282,6 +288,22 @@ def _constant(results: Sequence[_Result], asked: Sequence[FrozenTrial], outlook:
 
 def _losses(trial: FrozenTrial, outlook: Outlook) -> tuple[float, ...]:
     return outlook.losses(dict(zip(outlook.names, trial.values, strict=True)))
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Let NumPy and SciPy compute with one thread: with several, these small matrices take more CPU time.
+
+    The driver of a search of many nodes has little of it to spare, and may share its machine with trials.
+    """
+    return _threads().limit(limits=1, user_api="blas")
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401 - it has a library of its own, which must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 class _Model:

@@ -12,6 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
+from threadpoolctl import threadpool_info
 
 from search.engine.searcher import ParetoSearcher
 from search.nodes import Node
@@ -370,3 +371,15 @@ def test_ehvi_hears_of_the_luck_that_the_kept_outputs_tell() -> None:
     silent, told = proposals(kept=False), proposals(kept=True)
     assert silent[:4] == told[:4], "the first ones are random"
     assert silent != told
+
+
+def test_ehvi_computes_with_one_thread() -> None:
+    outlook, asked = _two_hills(None)
+    threads: set[int] = set()
+
+    def known(config: dict[str, Any]) -> dict[str, float]:
+        threads.update(used["num_threads"] for used in threadpool_info() if used["user_api"] == "blas")
+        return {"memory": 0.5}
+
+    _proposed(replace(outlook, known=known), asked)
+    assert threads == {1}
