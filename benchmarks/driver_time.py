@@ -2,7 +2,8 @@
 
 Recorded trials replace training on a simulated clock. Nothing waits, so the driver's calls follow each other
 as fast as possible while a thread writes to MLflow. This is the worst case: in a search there are minutes
-between the calls. All objects are the real ones and are called in Ray Tune's order, but Ray does not run.
+between the calls. All objects are the real ones and are called in Ray Tune's order, but Ray does not run. The
+simulated clock advances by the time of the calls, too, so that nodes wait for the driver.
 
 Wall time is the time spent in the driver's calls. It includes flushing each event to disk, which is also
 measured alone, and waiting for the interpreter's lock while the tracking thread holds it. CPU time is the
@@ -24,8 +25,9 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,26 @@ def dead_server() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_once: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Simulated:
+    """The cluster of a search on a simulated clock.
+
+    Attributes:
+        nodes: Its machines.
+        gpus_per_trial: Share of a GPU that each trial gets; None if there are none.
+        trial_seconds: Mean length of a trial; None is that of the recorded trials.
+        event_seconds: What the driver is busy with for each epoch, apart from its calls that are timed.
+    """
+
+    nodes: Sequence[Node]
+    gpus_per_trial: float | None = None
+    trial_seconds: float | None = None
+    event_seconds: float = 0.0
+
+
+def run(
+    table: str, sampler: str, scheduler: str, server: str, trials: int, cluster: Simulated
+) -> dict[str, Any]:
     """Run one search; return the times of its driver."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore")
@@ -135,20 +156,17 @@ def run(table: str, sampler: str, scheduler: str, server: str, trials: int, at_o
             tracking_uri=uri,
         )
         with prepared_process():
-            return _timed(config, folder, at_once)
+            return _timed(config, folder, cluster)
 
 
-def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
+def _timed(config: SearchConfig, folder: Path, cluster: Simulated) -> dict[str, Any]:
     console = Console(quiet=True)
     setup = set_up(look_up(config).in_precision("fp32"), console)
     assert isinstance(setup.backend, ReplayBackend)
     recorded = setup.backend.table
     tracker = Tracker(config, setup.history, setup.details, "search", lambda _: None)
-    searcher = ParetoSearcher(
-        setup,
-        place([Node(cpus=at_once)], config.search.num_samples),
-        SearchStore.create(folder / "timed", {}),
-    )
+    placement = place(cluster.nodes, config.search.num_samples, gpus_per_trial=cluster.gpus_per_trial)
+    searcher = ParetoSearcher(setup, placement, SearchStore.create(folder / "timed", {}))
     progress = Progress(console, setup.history, config.search.num_samples, config.trial.epochs)
     cleaner = Cleaner(searcher.recorder, str(folder / "timed"), lambda: True, console.print)
     searcher.recorder.listeners += [tracker, progress, cleaner]
@@ -172,32 +190,46 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
 
     names, order = (f"leg{number}" for number in itertools.count()), itertools.count()
     running: list[tuple[float, int, str, int]] = []  # time, counter to break ties, trial, epoch
-    clock, ended = 0.0, 0
+    clock, ended, worked, waited = 0.0, 0, 0.0, 0.0
+    free: deque[float] = deque()  # since when
+    stretch = 1.0 if cluster.trial_seconds is None else cluster.trial_seconds / mean_seconds(recorded)
     process, others = psutil.Process(), time.process_time() - time.thread_time()
     last_wall, last_ended, resident = 0.0, 0, {}
 
-    def schedule(tune_id: str, epoch: int) -> None:
+    def schedule(tune_id: str, epoch: int, since: float) -> None:
+        nonlocal worked, waited
         row = recorded.nearest(searcher.history.leg(tune_id).config)
-        heapq.heappush(running, (clock + row.epochs[epoch - 1]["epoch_seconds"], next(order), tune_id, epoch))
+        seconds = row.epochs[epoch - 1]["epoch_seconds"] * stretch
+        worked, waited = worked + seconds, waited + clock - since
+        heapq.heappush(running, (clock + seconds, next(order), tune_id, epoch))
 
     while True:
-        while len(running) < at_once:
-            tune_id = next(names)
-            if not isinstance(searcher.suggest(tune_id), dict):
+        while len(running) < placement.concurrent:
+            tune_id, began = next(names), time.perf_counter()
+            handed = searcher.suggest(tune_id)
+            if not isinstance(handed, dict):
                 break
             searcher.recorder.start(tune_id, "actor")
-            schedule(tune_id, len(searcher.history.leg(tune_id).epochs) + 1)
+            clock += time.perf_counter() - began
+            schedule(
+                tune_id, len(searcher.history.leg(tune_id).epochs) + 1, free.popleft() if free else clock
+            )
         if not running:
             break
-        clock, _, tune_id, epoch = heapq.heappop(running)
+        at, _, tune_id, epoch = heapq.heappop(running)
+        clock = max(clock, at) + cluster.event_seconds  # the driver may still be busy with what came before
+        began = time.perf_counter()
         record = searcher.history.leg(tune_id)
         result = dict(recorded.nearest(record.config).epochs[epoch - 1])
         stops = not searcher.recorder.report(tune_id, result) or epoch == config.trial.epochs
         searcher.recorder.save(tune_id, f"{record.trial_id}/checkpoint_{epoch:06d}")
+        if stops:
+            searcher.on_trial_complete(tune_id, result)
+        clock += time.perf_counter() - began
         if not stops:
-            schedule(tune_id, epoch + 1)
+            schedule(tune_id, epoch + 1, at)
             continue
-        searcher.on_trial_complete(tune_id, result)
+        free.append(at)
         ended += 1
         if ended == config.search.num_samples - 100:
             last_wall, last_ended = sum(watch.wall.values()), ended
@@ -211,6 +243,7 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
     total = sum(watch.wall.values())
     return {
         "trials": trials,
+        "waiting_for_the_driver": waited / (worked + waited),
         "epochs": sum(len(record.epochs) for record in searcher.history.trials.values()),
         "wall_ms": 1000 * total / trials,
         "cpu_ms": 1000 * sum(watch.cpu.values()) / trials,
@@ -223,6 +256,11 @@ def _timed(config: SearchConfig, folder: Path, at_once: int) -> dict[str, Any]:
         "seconds_to_close": time.perf_counter() - started,
         "resident_mib": resident,
     }
+
+
+def mean_seconds(table: ReplayTable) -> float:
+    """Return the mean length of the trials of a table."""
+    return sum(epoch["epoch_seconds"] for row in table.rows for epoch in row.epochs) / len(table.rows)
 
 
 def main() -> None:
@@ -264,7 +302,8 @@ def main() -> None:
     # Each search has its own process, so that memory is measured for it alone
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for sampler, scheduler, server, trials in jobs:
-            arguments = (options.table, sampler, scheduler, server, trials, options.trials_at_once)
+            cluster = Simulated([Node(cpus=options.trials_at_once)])
+            arguments = (options.table, sampler, scheduler, server, trials, cluster)
             row = pool.apply(run, arguments)
             name = f"{sampler}/{scheduler}, {trials} trials, MLflow {server}"
             document["searches"][name] = row
