@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -39,7 +39,7 @@ from search.records.opening import created_store, holds_search, opened_store, re
 from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
 from search.records.status import Status
-from search.records.store import SearchStore
+from search.records.store import SearchStore, TakenError
 from search.reporting.clock import Clock
 from search.reporting.front_picture import plot_front
 from search.reporting.node_table import NodeTable
@@ -75,19 +75,13 @@ def run_search(config: SearchConfig, *, console: Console | None = None) -> Searc
     """
     clock = Clock()
     console = console or error_console()
-    config = _with_free_name(config)
+    next(_named(config))  # a name that cannot be had is refused before anything else is done
     reach(config.backend.address, console)
     found = look_up(config)
     prior_store = _prior_store(config)
-    facts = {
-        "search_id": uuid.uuid4().hex,
-        "place": config.place.address,
-        "config": config.to_json(),
-        "versions": versions.installed(),
-    }
     with (
-        created_store(config.place, facts, partial(say, console)) as store,
-        _resumable(config.place, store, console),
+        _created(found, console) as (found, store),
+        _resumable(found.config.place, store, console),
     ):
         return _run(found, store, prior_store, clock, console)
 
@@ -372,8 +366,37 @@ def _tracker(
         raise
 
 
-def _with_free_name(config: SearchConfig) -> SearchConfig:
-    """Return the settings of a new search with a name that no other search has.
+@contextmanager
+def _created(found: Found, console: Console) -> Iterator[tuple[Found, SearchStore]]:
+    """Create the store of a new search; yield it, and what was found, with the name that the search has got.
+
+    Raises:
+        UserError: As ``_named`` and ``created_store``.
+    """
+    taken: TakenError | None = None
+    with ExitStack() as stack:
+        for config in _named(found.config):
+            facts = {
+                "search_id": uuid.uuid4().hex,
+                "place": config.place.address,
+                "config": config.to_json(),
+                "versions": versions.installed(),
+            }
+            try:
+                store = stack.enter_context(created_store(config.place, facts, partial(say, console)))
+            except TakenError as error:  # by a search that was started at the same moment
+                taken = error
+            else:
+                yield replace(found, config=config), store
+                return
+        assert taken is not None
+        raise taken
+
+
+def _named(config: SearchConfig) -> Iterator[SearchConfig]:
+    """Yield the settings of a new search with the names that it may have, and that no other search has.
+
+    That is the user's name, or else several that are made from the time.
 
     Raises:
         UserError: If the settings name a folder that exists, or that cannot be the name of one.
@@ -381,8 +404,9 @@ def _with_free_name(config: SearchConfig) -> SearchConfig:
     name, place = config.storage.name, config.place
     if name is None:
         made = [place.name, *(f"{place.name}-{number}" for number in range(2, 100))]
-        free = next(name for name in made if not os.path.lexists(replace(place, name=name).folder))
-        return config.replace(name=free, storage_path=place.storage)
+        free = (name for name in made if not os.path.lexists(replace(place, name=name).folder))
+        yield from (config.replace(name=name, storage_path=place.storage) for name in free)
+        return
     if not _NAME.fullmatch(name):
         raise UserError(
             f"--name {name[:40]!r}: use up to {_LONGEST_NAME} letters, digits, '-', '_' and '.'; the first "
@@ -397,7 +421,7 @@ def _with_free_name(config: SearchConfig) -> SearchConfig:
         raise UserError(
             f"--name {name}: {place.folder} exists already and holds no search; choose another name"
         )
-    return config.replace(storage_path=place.storage)
+    yield config.replace(storage_path=place.storage)
 
 
 def _require_unchanged(place: Place, there: dict[str, Any] | None, here: dict[str, Any]) -> None:

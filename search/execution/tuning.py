@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.train._internal.storage import StorageContext
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.experiment import Experiment
 from ray.tune.stopper import Stopper
 from rich.console import Console
 
@@ -21,6 +24,7 @@ from search.engine.recorder import Recorder
 from search.engine.searcher import ParetoSearcher
 from search.execution.cleaning import Cleaner
 from search.execution.room import Waiting
+from search.execution.session import changed
 from search.execution.survival import Survival
 from search.nodes import addresses
 from search.placement import Placement
@@ -247,7 +251,8 @@ def run_trials(
 
         while True:
             try:
-                tuner().fit()
+                with _folders_of(searcher.store.fact("search_id")):
+                    tuner().fit()
                 break
             except Exception as error:
                 if mistake := _mistake(error, config.place.folder):
@@ -262,6 +267,20 @@ def run_trials(
     if not interrupted:
         searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
     return not interrupted
+
+
+def _folders_of(search_id: str) -> AbstractContextManager[None]:
+    """Let Ray Tune use folders of the search's own on the nodes, for files of workers and details of errors.
+
+    Ray Tune (2.60) names them by the second and the search's name; another search may have the same.
+    """
+
+    def storage(**settings: Any) -> StorageContext:
+        made = StorageContext(**settings)
+        made._timestamp += f"_{search_id}"
+        return made
+
+    return changed(Experiment, "_storage_context_cls", staticmethod(storage))
 
 
 def _planned(config: SearchConfig, searcher: ParetoSearcher) -> str:

@@ -13,7 +13,7 @@ from search.records.outputs import FOLDER as OUTPUTS
 from search.records.outputs import KeptOutputs
 from search.records.place import FILE, Place
 from search.records.remote import RemoteCopy, RemoteFolder, claimed
-from search.records.store import SearchStore
+from search.records.store import SearchStore, TakenError
 from trainables.errors import UserError
 
 #: Called with one line when a remote address cannot be reached.
@@ -32,14 +32,15 @@ def created_store(place: Place, facts: Mapping[str, Any], warn: Warn) -> Iterato
         warn: Called with one line when a remote address cannot be reached.
 
     Raises:
-        UserError: If the folder or address cannot be used, or if it holds a search.
+        TakenError: If it holds a search, or if another process is about to start one.
+        UserError: If the folder or address cannot be used.
     """
     with ExitStack() as stack:
         if place.remote:
             folder = RemoteFolder(place)
             claim = stack.enter_context(claimed(folder))
             if folder.holds_store():
-                raise UserError(f"{place}: another process has just started a search there")
+                raise TakenError(f"{place}: another process has just started a search there")
         store = SearchStore.create(place.folder, facts)
         stack.callback(store.close)
         stack.enter_context(_discarded_unless_begun(store))

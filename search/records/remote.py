@@ -24,13 +24,15 @@ from pyarrow import fs
 
 from search.records.outputs import FOLDER as OUTPUTS
 from search.records.place import FILE, Place
-from search.records.store import SearchStore
+from search.records.store import SearchStore, TakenError
 from trainables.errors import UserError
 
 #: Seconds between two copies of the store, if it has changed.
 COPY_SECONDS = 10.0
 #: Seconds between two renewals of a claim.
 RENEW_SECONDS = 60.0
+#: Seconds in which processes that claim a search at the same moment settle whose it is.
+CONTEST_SECONDS = 10.0
 #: Age of a claim in seconds after which its process counts as dead.
 EXPIRY_SECONDS = 300.0
 
@@ -90,9 +92,19 @@ class RemoteFolder:
             return {}
         return document if isinstance(document, dict) else {}
 
-    def claim(self, name: str) -> None:
-        """Write or renew a claim of this process."""
-        signature = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M")}
+    def claim(self, name: str, *, held: bool = True) -> None:
+        """Write or renew a claim of this process.
+
+        Args:
+            name: The claim's name.
+            held: Whether the search is this process's; if not, it withdraws unless it is the first.
+        """
+        signature = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": time.strftime("%Y-%m-%d %H:%M"),
+            "held": held,
+        }
         self.write(f"{_CLAIMS}/{name}", json.dumps(signature).encode())
 
     def release(self, name: str) -> None:
@@ -126,30 +138,31 @@ class RemoteFolder:
 def claimed(folder: RemoteFolder) -> Iterator[str]:
     """Claim a remote search for this process, and release it at the end.
 
-    A claim is a file with a name of its own. A process writes its claim and then lists all of them. If there
-    is another one that has not expired, the process withdraws. Of two processes, at least one sees the claim
-    of the other, so never do both go on. Ages are differences of the storage's own times; the clocks of
-    machines play no part.
+    A claim is a file with a name of its own. A process writes its claim and then lists all of them. It goes
+    on once it sees no other one that has not expired. Of two processes, at least one sees the claim of the
+    other, so never do both go on. Of several that start at the same moment, the one whose claim has the first
+    name waits until the others have withdrawn, so that one goes on. Ages are differences of the storage's own
+    times; the clocks of machines play no part.
 
     Yields:
         The claim's name.
 
     Raises:
-        UserError: If another process has claimed the search, or if the address cannot be used.
+        TakenError: If another process has claimed the search.
+        UserError: If the address cannot be used.
     """
     name = f"{uuid.uuid4().hex}.json"
-    folder.claim(name)
+    deadline = time.monotonic() + CONTEST_SECONDS
+    folder.claim(name, held=False)
     try:
-        times = folder.claims()
-        for other, renewed in times.items():
-            if other == name:
-                continue
-            claimant = folder.claimant(other)
-            age = times[name] - renewed
-            if age > timedelta(seconds=EXPIRY_SECONDS) or _ended_here(claimant):
-                folder.release(other)
-            else:
-                raise UserError(_held(folder.place, claimant, timedelta(seconds=EXPIRY_SECONDS) - age))
+        while rivals := _rivals(folder, name):
+            first = min(rivals)
+            claimant, left = rivals[first]
+            held = any(found.get("held", bool(found)) for found, _ in rivals.values())
+            if held or first < name or time.monotonic() > deadline:
+                raise TakenError(_held(folder.place, claimant, left))
+            time.sleep(0.1)
+        folder.claim(name)
         yield name
     finally:
         with suppress(UserError):
@@ -232,6 +245,28 @@ class RemoteCopy:
             return
         self._folder.claim(self._claim)
         self._renewed = time.time()
+
+
+def _rivals(folder: RemoteFolder, name: str) -> dict[str, tuple[dict[str, Any], timedelta]]:
+    """Return who else claims a search, by the claim's name, and the time after which the claim expires.
+
+    Claims of dead processes are removed. Nothing is known of a claim that was withdrawn a moment ago.
+
+    Args:
+        folder: The search's folder.
+        name: Name of this process's claim.
+    """
+    times, rivals = folder.claims(), {}
+    for other, renewed in times.items():
+        if other == name:
+            continue
+        claimant = folder.claimant(other)
+        left = timedelta(seconds=EXPIRY_SECONDS) - (times[name] - renewed)
+        if left < timedelta(0) or _ended_here(claimant):
+            folder.release(other)
+        else:
+            rivals[other] = claimant, left
+    return rivals
 
 
 def _ended_here(claimant: dict[str, Any]) -> bool:

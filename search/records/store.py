@@ -33,6 +33,10 @@ CREATE TABLE points (number INTEGER PRIMARY KEY, document TEXT);
 _DRIVER = "driver.json"
 
 
+class TakenError(UserError):
+    """A search's folder or address that another process has just taken."""
+
+
 class SearchStore:
     """The state of a search: its settings, the sampler's proposals, trials, their epochs, and its progress.
 
@@ -67,7 +71,8 @@ class SearchStore:
             facts: Values that ``fact`` returns, by name; they must be valid in JSON.
 
         Raises:
-            UserError: If the folder cannot be written, or if it holds a store already.
+            TakenError: If the folder holds a store already.
+            UserError: If the folder cannot be written.
         """
         missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
         try:
@@ -77,7 +82,7 @@ class SearchStore:
             os.close(os.open(folder / FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError as error:
             if os.path.exists(folder / FILE):
-                raise UserError(f"{folder}: another process has just started a search there") from error
+                raise TakenError(f"{folder}: another process has just started a search there") from error
             _remove(missing)
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
         store = cls(folder / FILE, _opened(folder), _file_id(folder / FILE), tuple(missing))
