@@ -184,7 +184,9 @@ class Host:
         """Power the host off, and remove its network."""
         if self.number in self.lab.processes:
             self.power_off()
-        subprocess.run(["ip", "netns", "del", self._link], capture_output=True)
+        # The network outlives its name as long as a process is in it; without its link it is no use to any.
+        for kind in ("link", "netns"):
+            subprocess.run(["ip", kind, "del", self._link], capture_output=True)
 
     @property
     def _log(self) -> Path:
@@ -311,11 +313,8 @@ class Lab:
 
     def close(self) -> None:
         """Power all hosts off, and remove all but what is in the folder."""
-        for number in list(self.processes):
-            self.host(number).power_off()
-        for name in _run("ip", "netns", "list").split():
-            if name.startswith("pflab"):
-                subprocess.run(["ip", "netns", "del", name], check=True)
+        for number in range(1, _MOST + 1):
+            self.host(number).close()
         subprocess.run(["ip", "link", "del", _BRIDGE], capture_output=True)
         for mounted in (self.folder / "disk" / "venv" / "root", self.folder / "disk"):
             if mounted.is_mount():
