@@ -1,17 +1,24 @@
-"""What processes of a search share on a machine: the cache of frozen prefixes."""
+"""What processes of a search share on a machine: the data, and the cache of frozen prefixes."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.trials import PMF
 from trainables.cache import building
-from trainables.data import FeatureCache
+from trainables.data import FeatureCache, open_dataset
+from trainables.errors import UserError
+from trainables.step import TrainingSetting
+from trainables.task_settings import TaskSettings
 from trainables.trial.run import TrialRun
-from trainables.trial.workbench import Workbench
+from trainables.trial.workbench import TrialSpec, Workbench, opened
 
 PAIRS = [(split, modality) for split in ("train", "validation") for modality in ("text", "image")]
 
@@ -67,3 +74,39 @@ def test_what_was_filled_is_not_asked_for_again(trial_spec, filled) -> None:
     run = TrialRun(trial_spec, PMF)
     assert set(run.trainer.train_loader.features) == {"text", "image"}
     assert sorted(filled) == sorted(PAIRS)
+
+
+def test_other_data_at_the_same_path_are_refused(trial_spec, tmp_path, monkeypatch) -> None:
+    copied = shutil.copytree(trial_spec.dataset, tmp_path / "copied")
+    spec = replace(trial_spec, dataset=str(copied))
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "another machine"))
+    assert Workbench(spec, torch.device("cpu")).data.key == spec.prepared
+
+    shutil.copy(copied / "test.parquet", copied / "validation.parquet")
+    monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "third machine"))
+    with pytest.raises(UserError, match=f"dataset '{copied}': .* has other data"):
+        Workbench(spec, torch.device("cpu"))
+
+
+def test_splits_are_made_alike_on_all_machines(workplace, monkeypatch) -> None:
+    rows = [
+        {"text": f"text {number} {'of a pair' * (number % 3)}", "label": "|".join(tags)}
+        for number, tags in enumerate(4 * [["a"], ["a", "b"], ["b"], ["b", "c"], ["c"], ["a", "c"]] * 4)
+    ]
+    file = workplace / "rows.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    settings = TaskSettings(task="multilabel", tag_delimiter="|")
+    dataset = open_dataset(str(file), settings)
+    there = TrialSpec(
+        dataset=str(file),
+        prepared="",
+        task=dataset.task.to_dict(),
+        task_settings=settings,
+        encoders={"text": "arch:bert-base"},
+        pooling={},
+        kinds={},
+        fingerprints={},
+        setting=TrainingSetting(target="cpu"),
+        epochs=1,
+    )
+    assert opened(there).fingerprint == dataset.fingerprint
