@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
+from search.checkpoints import storage
 from search.execution.readiness import there
 from search.execution.readiness.meeting import Meeting, meeting
 from search.records.place import Place
+from tests.search.buckets import s3_server
 from tests.search.execution.readiness.nodes import node
 from trainables.errors import UserError
 
@@ -58,3 +60,22 @@ def test_a_storage_that_cannot_be_used_says_why() -> None:
         meeting(Place("/proc/runs", "mine")),
     ):
         pass
+
+
+def test_nodes_meet_in_a_bucket(monkeypatch: Any) -> None:
+    monkeypatch.setattr(there, "_SEEN", 5.0)
+    with s3_server() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with meeting(Place("s3://bucket/runs", "mine")) as shared:
+            assert there.meet(*shared.invitation(node(2))) is None
+            assert shared.has_come(node(2))
+        found, _ = storage("s3://bucket")
+        left = found.get_file_info(fs.FileSelector("bucket", recursive=True))
+        assert not [info.path for info in left if info.type is fs.FileType.File]
+
+        with (
+            pytest.raises(UserError, match=r"^s3://nowhere/runs/mine: cannot be used"),
+            meeting(Place("s3://nowhere/runs", "mine")),
+        ):
+            pass
