@@ -146,6 +146,12 @@ def addresses(*, gpus: bool) -> dict[str, str]:
     }
 
 
+def hostname(address: str) -> str | None:
+    """Return the name of the machine that has an address, which may have left; None if Ray knows none."""
+    names = (node["NodeManagerHostname"] for node in ray.nodes() if node["NodeManagerAddress"] == address)
+    return next(names, None)
+
+
 @contextlib.contextmanager
 def node_named() -> Iterator[None]:
     """Name the machine on which this process of Ray's runs, if a user's mistake ends the block.

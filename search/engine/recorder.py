@@ -102,7 +102,14 @@ class Recorder:
         record.checkpoint = checkpoint
         self.keep(record)
 
-    def fail(self, tune_id: str, message: str, ending: Ending | None = None, node: str | None = None) -> None:
+    def fail(
+        self,
+        tune_id: str,
+        message: str,
+        ending: Ending | None = None,
+        node: str | None = None,
+        hostname: str | None = None,
+    ) -> None:
         """Note what went wrong with a trial, before the trial is restarted or ends.
 
         Args:
@@ -110,13 +117,12 @@ class Recorder:
             message: One line.
             ending: How the trial ended; None if it is to be restarted.
             node: Address of the worker's node; None if it is not known.
+            hostname: Name of the same node; None if it is not known.
         """
         record = self.history.leg(tune_id)
         record.message = message
         if ending is not None:
-            record.ending = ending
-            if node != record.node:  # the name is that of a node on which the trial was before
-                record.node, record.hostname = node, None
+            record.ending, record.node, record.hostname = ending, node, hostname
 
     def restart(self, tune_id: str) -> None:
         """Count a restart of a trial after an error or the death of its worker."""

@@ -172,7 +172,8 @@ class ParetoSearcher(Searcher):
         for trial_id, record in list(self._open.items()):
             if record.worker is not None and record.worker in error:
                 message = error.splitlines()[0][:300]
-                self.recorder.fail(trial_id, message, Ending(Status.OUT_OF_MEMORY, "", message), record.node)
+                ending = Ending(Status.OUT_OF_MEMORY, "", message)
+                self.recorder.fail(trial_id, message, ending, record.node, record.hostname)
                 self.on_trial_complete(trial_id)
             else:
                 self._waiting.appendleft(self._open.pop(trial_id))

@@ -14,6 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine.recorder import Recorder
+from search.nodes import hostname
 from search.records.history import TrialRecord
 from search.records.status import Ending, Status
 from trainables.disk import is_disk_full
@@ -90,7 +91,8 @@ class Survival(FIFOScheduler):
         failure = diagnose(error, trial.storage.trial_working_directory)
         if failure.node_id is not None:
             self.blame(self.recorder.history.leg(trial.trial_id), failure.node_id)
-        self.recorder.fail(trial.trial_id, failure.message, failure.ending, failure.node)
+        name = hostname(failure.node) if failure.node is not None else None
+        self.recorder.fail(trial.trial_id, failure.message, failure.ending, failure.node, name)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Stop a trial that was queued again although its memory ran out, or its node is not fit."""

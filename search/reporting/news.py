@@ -14,7 +14,7 @@ from search.config import SearchConfig
 from search.goals.luck import Luck
 from search.records.history import History, TrialRecord
 from search.records.status import Status
-from search.records.stays import in_words
+from search.records.stays import HOSTNAME, NODE_IP, in_words
 from search.units import GIB
 
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
@@ -116,8 +116,9 @@ class Snapshot:
             tags["infeasible"] = "true"
         if record.ending is not None:
             tags["stage"] = record.ending.stage
-        if record.stays:
-            tags |= {name: text for name, text in record.stays[-1].place.items() if text}
+        last = {NODE_IP: record.node, HOSTNAME: record.hostname}  # of one that has reported no epoch
+        where = record.stays[-1].place if record.stays else last
+        tags |= {name: text for name, text in where.items() if text}
         if len(record.stays) > 1:
             tags["ran_on"] = in_words(record.stays, len(record.epochs))[:_LONGEST_MESSAGE]
         if record.message:

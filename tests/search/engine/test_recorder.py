@@ -88,10 +88,10 @@ def test_a_name_is_not_shown_with_another_nodes_address() -> None:
     record = searcher.history.leg("a")
     assert record.machine == "one (10.0.0.1)"
     ending = Ending(Status.OUT_OF_MEMORY, "", "killed")
-    searcher.recorder.fail("a", "killed", ending, "10.0.0.1")
-    assert record.machine == "one (10.0.0.1)"
     searcher.recorder.fail("a", "killed", ending, "10.0.0.2")
     assert record.machine == "10.0.0.2"
+    searcher.recorder.fail("a", "killed", ending, "10.0.0.2", "two")
+    assert record.machine == "two (10.0.0.2)"
 
 
 def test_an_ending_is_heard_with_its_words() -> None:

@@ -53,6 +53,8 @@ def test_a_snapshot_has_all_parts_of_the_memory_and_how_far_they_are_off() -> No
 
 
 def test_a_snapshot_says_where_the_trial_runs_and_how_it_came_there() -> None:
+    before = trial(node="10.0.0.1", hostname="one")
+    assert {"node_ip": "10.0.0.1", "hostname": "one"}.items() <= Snapshot.of(before, now=0.0).tags.items()
     record = trial(stays=[Stay("10.0.0.1", "one", "cpu", 1)])
     tags = Snapshot.of(record, now=1.0).tags
     assert (tags["node_ip"], tags["hostname"], tags["device"]) == ("10.0.0.1", "one", "cpu")
