@@ -88,6 +88,7 @@ def test_document(finished) -> None:
         "out_of_memory",
         "diverged",
         "failed",
+        "set_aside",
         "hypervolume",
         "front",
         "probe",
