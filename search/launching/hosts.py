@@ -110,4 +110,4 @@ def hosts(cluster: HostsSettings, search: tuple[str, ...]) -> Plan:
         key=cluster.key,
         wheels=cluster.wheels,
     )
-    return Plan({cluster.file: text}, ray_up_commands(cluster.file, search))
+    return Plan({cluster.file: text}, ray_up_commands(cluster.file, search, cluster.workers))

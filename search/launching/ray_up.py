@@ -61,10 +61,19 @@ def ray_up_values(cluster: RayUpSettings) -> dict[str, Any]:
     }
 
 
-def ray_up_commands(file: str, search: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the commands that start the cluster, and a search on its head if there are options of one."""
+def ray_up_commands(file: str, search: tuple[str, ...], workers: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the commands that start the cluster, and a search on its head if there are options of one.
+
+    Args:
+        file: The cluster's file.
+        search: The options of the search.
+        workers: Addresses of workers that are to join before the search starts.
+    """
     commands = [shlex.join(["ray", "up", "--yes", file])]
     if search:
+        if workers:
+            waiting = shlex.join(["python", "-m", "search.launching.running.waiting", *workers])
+            commands.append(shlex.join(["ray", "exec", file, waiting]))
         searching = shlex.join(["python", "paretofuse/search.py", *search])
         commands.append(shlex.join(["ray", "exec", "--tmux", file, searching]))
     return ("ray get-auth-token --generate > /dev/null", *commands)

@@ -64,12 +64,13 @@ def test_submit_runs_the_commands_until_one_fails(call, monkeypatch, tmp_path) -
     assert "$ ray up --yes cluster-local.yaml\n" in out
     heard = calls.read_text().splitlines()
     assert heard[:2] == ["2: get-auth-token --generate", "3: up --yes cluster-local.yaml"]
-    assert heard[2].startswith("4: exec --tmux cluster-local.yaml python paretofuse/search.py")
-    assert heard[2].endswith("--name 'two words'")  # as the shell on the head reads it
+    assert heard[2] == "3: exec cluster-local.yaml python -m search.launching.running.waiting 10.0.0.2"
+    assert heard[3].startswith("4: exec --tmux cluster-local.yaml python paretofuse/search.py")
+    assert heard[3].endswith("--name 'two words'")  # as the shell on the head reads it
     code, _, err = call(*hosts, "--file", "bad.yaml", *SEARCH)
     assert code == 2
     assert "`ray up --yes bad.yaml` failed with exit code 1; not run: ray exec" in err
-    assert len(calls.read_text().splitlines()) == 5
+    assert len(calls.read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize(
