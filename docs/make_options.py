@@ -5,12 +5,14 @@ python docs/make_options.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from search.cli import calibrate, explain, predict, search, train
 from search.cli.options import default_in_words, metavar, options_of
 from search.config import SearchConfig
 from search.config.markers import Changeable, Only
+from search.launching import KINDS
 from trainables.options import Option
 
 PAGE = Path(__file__).parent / "options.md"
@@ -62,6 +64,17 @@ that of [`cache`](data.md#where-it-is-kept) and [`convert`](data.md#from-images-
 |---|---|---|---|
 """
 
+LAUNCHING = """
+## A cluster
+
+`python search.py launch KIND OPTIONS -- OPTIONS OF A SEARCH`. [cluster.md](cluster.md) says which kind is
+yours. With `--dry-run` the files and commands are printed only, with `--submit` the commands are run, and
+with `--force` a file that holds something else is replaced.
+
+| option | kinds | default | meaning |
+|---|---|---|---|
+"""
+
 
 def page() -> str:
     """Return the page."""
@@ -83,14 +96,23 @@ def page() -> str:
         for option in options_of(train)
         if option.name not in own
     ]
-    parts.append(COMMANDS)
-    found: dict[str, tuple[Option, list[str]]] = {}
-    for name, command in {"predict": predict, "explain": explain, "calibrate": calibrate}.items():
-        for option in options_of(command):
-            found.setdefault(f"{option.flag} {option.help.text}", (option, []))[1].append(name)
-    for option, names in found.values():
-        parts.append(_row(_names(option), ", ".join(names), _default(option), option.help.text))
+    commands = {"predict": predict, "explain": explain, "calibrate": calibrate}
+    parts += [COMMANDS, *_shared({name: options_of(command) for name, command in commands.items()})]
+    parts += [LAUNCHING, *_shared({name: kind.settings.options() for name, kind in KINDS.items()})]
     return "".join(parts)
+
+
+def _shared(options: Mapping[str, Iterable[Option]]) -> Iterator[str]:
+    """Yield a row for each option of several commands, with the names of those that have it."""
+    found: dict[tuple[str, str], dict[str, Option]] = {}
+    for name, own in options.items():
+        for option in own:
+            found.setdefault((option.flag, option.help.text), {})[name] = option
+    for (_, text), shared in found.items():
+        defaults = {name: _default(option) for name, option in shared.items()}
+        same = len(set(defaults.values())) == 1
+        default = "; ".join({*defaults.values()} if same else (f"{v} ({k})" for k, v in defaults.items()))
+        yield _row(_names(next(iter(shared.values()))), ", ".join(shared), default, text)
 
 
 def _names(option: Option) -> str:
