@@ -13,7 +13,20 @@ from trainables.errors import UserError
 
 #: Where Ray keeps the key on a head from which the head reaches the workers.
 _KEY_ON_HEAD = "~/ray_bootstrap_key.pem"
-_STOP_RAY = "ray stop --grace-period 10"
+#: Ends Ray of this user, and prints how many of its processes there were, and how many are left. The brackets
+#: keep the shell that runs this from being counted.
+_STOP_RAY = """
+count() { pgrep -c -u "$(id -u)" -f 'ra[y]::|/raylet/rayle[t]|/ray/_privat[e]/'; }
+before=$(count)
+ray stop --grace-period 10 >/dev/null 2>&1
+ray stop --force >/dev/null 2>&1
+echo "$before $(count)"
+"""
+#: Closes the windows of `ray exec --tmux` in which searches have ended.
+_CLOSE_WINDOWS = """
+tmux list-panes -a -F '#{pane_id} #{pane_start_command}' 2>/dev/null | grep paretofuse/search.py |
+    cut -d ' ' -f 1 | xargs -r -n 1 tmux kill-pane -t
+"""
 #: Time in seconds that a search has to end in order.
 _GRACE = 60
 
@@ -39,6 +52,7 @@ def end(cluster: ClusterFile, head: Machine | None, inventory: Inventory | None)
                 yield f"ended search '{search.name}'; --resume goes on with it"
         if cluster.keeps_disks:
             head.run("bash ~/paretofuse/scripts/mlflow_on_head.sh stop")
+            head.run(_CLOSE_WINDOWS)
             yield f"{head.address}: ended MLflow"
     command = ["ray", "down", "--yes", str(cluster.path)]
     if subprocess.run(command).returncode:
@@ -56,7 +70,11 @@ def end(cluster: ClusterFile, head: Machine | None, inventory: Inventory | None)
 
 
 def _stop_ray(worker: Machine, head: Machine | None) -> str:
-    """End Ray on a worker, which may be reached from the head alone; return what Ray says."""
+    """End Ray on a worker, which may be reached from the head alone; return what was ended, in words.
+
+    Raises:
+        UserError: If the worker is not reached, or if Ray still runs there.
+    """
     try:
         printed = worker.run(_STOP_RAY)
     except UserError:
@@ -64,7 +82,10 @@ def _stop_ray(worker: Machine, head: Machine | None) -> str:
             raise
         there = Machine(worker.address, worker.user, _KEY_ON_HEAD)
         printed = head.run(there.command(_STOP_RAY))
-    return (printed.strip().splitlines() or ["Ray has ended"])[-1]
+    before, after = map(int, printed.split())
+    if after:
+        raise UserError(f"{after} of {before} processes of Ray still run")
+    return f"ended {before} processes of Ray" if before else "Ray did not run"
 
 
 def _end_process(pid: int) -> str:

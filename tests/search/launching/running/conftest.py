@@ -33,7 +33,10 @@ cd "$home"; HOME=$home exec bash -c "$*"
 """
 _RAY = """#!/bin/bash
 echo "$(basename "$HOME"): ray $*" >> "$NODES/calls"
-[ "$1" != stop ] || echo "Stopped all 8 Ray processes."
+[ "$1" != stop ] || touch "$HOME/stopped"
+"""
+_PGREP = """#!/bin/bash
+if [ -e "$HOME/stopped" -a ! -e "$HOME/stuck" ]; then echo 0; exit 1; fi; echo 8
 """
 _MLFLOW = 'echo "$(basename "$HOME"): mlflow $*" >> "$NODES/calls"\n'
 #: Holds a store as a running search does, until it is ended.
@@ -101,7 +104,7 @@ def cluster(tmp_path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The cluster of ``cluster-local.yaml``, which lies in the working folder."""
     nodes, programs = tmp_path / "nodes", tmp_path / "programs"
     programs.mkdir()
-    for name, script in {"ssh": _SSH, "ray": _RAY}.items():
+    for name, script in {"ssh": _SSH, "ray": _RAY, "pgrep": _PGREP}.items():
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)
     found = Cluster(nodes, tmp_path / "shared" / "runs")

@@ -68,11 +68,11 @@ def test_all_of_a_cluster_is_ended(cluster: Cluster, call) -> None:
     assert cluster.calls() == [
         f"{HEAD}: mlflow stop",
         f"{here}: ray down --yes {FILE}",
-        *(f"{worker}: ray stop --grace-period 10" for worker in WORKERS),
+        *(f"{worker}: ray stop {how}" for worker in WORKERS for how in ("--grace-period 10", "--force")),
     ]
     assert "ended search 'first'; --resume goes on with it" in out
     for worker in WORKERS:
-        assert f"{worker}: Stopped all 8 Ray processes." in out
+        assert f"{worker}: ended 8 processes of Ray" in out
 
 
 def test_a_worker_that_is_not_reached_is_named(cluster: Cluster, call) -> None:
@@ -80,7 +80,15 @@ def test_a_worker_that_is_not_reached_is_named(cluster: Cluster, call) -> None:
     code, out, err = call("launch", "down", FILE, "--yes")
     assert code == 2
     assert f"Ray may still run on {WORKERS[0]}; run `ray stop` there" in err
-    assert f"{WORKERS[1]}: Stopped all 8 Ray processes." in out
+    assert f"{WORKERS[1]}: ended 8 processes of Ray" in out
+
+
+def test_ray_that_does_not_end_is_said(cluster: Cluster, call) -> None:
+    (cluster.nodes / WORKERS[0] / "stuck").touch()
+    code, out, err = call("launch", "down", FILE, "--yes")
+    assert code == 2
+    assert f"{WORKERS[0]}: 8 of 8 processes of Ray still run" in out
+    assert f"Ray may still run on {WORKERS[0]};" in err
 
 
 def test_without_the_head_the_rest_is_ended_if_that_is_wanted(cluster: Cluster, call) -> None:
@@ -90,7 +98,7 @@ def test_without_the_head_the_rest_is_ended_if_that_is_wanted(cluster: Cluster, 
     assert f"what is on the head is not known: ubuntu@{HEAD}: cannot be reached over SSH (ssh: connect" in out
     code, out, err = call("launch", "down", FILE, "--yes")
     assert (code, err) == (0, "")
-    assert cluster.calls()[-2:] == [f"{worker}: ray stop --grace-period 10" for worker in WORKERS]
+    assert cluster.calls()[-1] == f"{WORKERS[1]}: ray stop --force"
 
 
 def test_what_goes_with_rented_disks_is_fetched_first(rented: Cluster, call) -> None:
