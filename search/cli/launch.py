@@ -86,9 +86,13 @@ def _launch(kind: Kind, cluster: ClusterSettings, search: tuple[str, ...], asked
         print(f"{'wrote' if path in written else 'unchanged:'} {path}")
     if asked.submit:
         plan.run()
-    else:
+        return
+    try:
+        cluster.check_submit()
         print("next:")
-        print("\n".join(f"  {command}" for command in plan.commands))
+    except UserError as missing:
+        print(f"an example so far: {missing}\nthen:")
+    print("\n".join(f"  {command}" for command in plan.commands))
 
 
 for _name, _kind in KINDS.items():

@@ -49,7 +49,10 @@ def test_another_file_is_not_replaced(call) -> None:
 def test_what_the_defaults_make_is_replaced(call) -> None:
     assert call("launch", "hosts")[0] == 0
     assert call("launch", "hosts", "--head", "10.0.0.1")[0] == 0
-    assert "unchanged: cluster-local.yaml" in call("launch", "hosts", "--head", "10.0.0.1")[1]
+    code, out, _ = call("launch", "hosts", "--head", "10.0.0.1")
+    assert code == 0
+    assert "unchanged: cluster-local.yaml" in out
+    assert "an example so far: --workers is missing" in out
 
 
 def test_submit_runs_the_commands_until_one_fails(call, monkeypatch, tmp_path) -> None:
