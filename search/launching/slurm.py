@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from search.config.markers import DURATION
+from search.launching.jobs import JobSearch
 from search.launching.kinds import register_kind
 from search.launching.plan import Plan
 from search.launching.rendering import render
@@ -90,18 +90,8 @@ class SlurmSettings(ClusterSettings):
 @register_kind("slurm", SlurmSettings, alone=False)
 def slurm(cluster: SlurmSettings, search: tuple[str, ...]) -> Plan:
     """A cluster with the batch system Slurm: a job that starts Ray on its nodes and runs one search."""
-    known = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for option in ("--resume", "--name", "--storage-path"):
-        known.add_argument(option)
-    given, options = known.parse_known_args(search)
-    if given.resume is not None:
-        raise UserError(
-            "--resume: the job resumes the search by itself if it is there; give the options of the search, "
-            "with its --name"
-        )
-    storage = absolute(given.storage_path or cluster.storage_path)
-    if "://" in storage:
-        raise UserError(f"--storage-path {storage}: must be a folder that all nodes of the job see")
+    job = JobSearch.of(search, cluster.name, cluster.storage_path)
+    storage = absolute(job.storage)
     checkout = _ROOT if (_ROOT / "search.py").exists() else None
     text = render(
         "slurm.sh",
@@ -119,9 +109,9 @@ def slurm(cluster: SlurmSettings, search: tuple[str, ...]) -> Plan:
         checkout=checkout and str(checkout),
         program=shlex.join(["python", str(checkout / "search.py")] if checkout else ["paretofuse"]),
         storage=storage,
-        search=given.name or cluster.name,
+        search=job.name,
         defaults=replace(cluster, storage_path=storage).search_options,
-        options=[shlex.join(words) for words in _by_option(options)],
+        options=[shlex.join(words) for words in _by_option(job.options)],
     )
     return Plan({cluster.file: text}, (shlex.join(["sbatch", cluster.file]),))
 
