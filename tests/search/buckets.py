@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
+
+#: What a user of S3 may do who may do everything, and who may only read.
+EVERYTHING, READING = ["s3:*"], ["s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation"]
 
 
 @contextmanager
@@ -33,3 +38,33 @@ def s3_server() -> Iterator[dict[str, str]]:
         yield variables
     finally:
         server.stop()
+
+
+def user_of(server: dict[str, str], actions: list[str]) -> dict[str, str]:
+    """Create a user of S3 who may do some things; return the environment variables of that user."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=server["AWS_ENDPOINT_URL"],
+        region_name=server["AWS_DEFAULT_REGION"],
+        aws_access_key_id=server["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=server["AWS_SECRET_ACCESS_KEY"],
+    )
+    name = f"user-{len(iam.list_users()['Users'])}"
+    allowed = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="theirs", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {
+        **server,
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+
+
+@contextmanager
+def users_checked() -> Iterator[None]:
+    """Let S3 refuse in the block what users may not do, and users that it does not know."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,17 +15,33 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from pyarrow import fs
+from ray.cluster_utils import Cluster
+from rich.console import Console
 
+from search import SearchConfig, resume_search, run_search
 from search.records.history import TrialRecord
-from search.records.opening import read_store
+from search.records.opening import holds_search, read_store
 from search.records.place import Place
 from search.records.status import Status
 from search.records.store import SearchStore
-from tests.search.buckets import s3_server
+from tests.conftest import ROOT
+from tests.search.buckets import EVERYTHING, READING, s3_server, user_of, users_checked
 from tests.search.on_ray import kill_family
 from trainables.errors import UserError
 
 ADDRESS = "s3://bucket/runs/lost"
+REPLAY: dict[str, Any] = {
+    "space": "pmf_nas",
+    "replay": str(ROOT / "benchmarks" / "tables" / "pmf_nas.parquet"),
+    "target": "cpu",
+    "epochs": 1,
+    "num_samples": 2,
+    "sampler": "random",
+    "name": "mine",
+}
+#: A machine on which the secret is missing or wrong. An empty one would be looked for at AWS, for seconds.
+STRANGER = {"AWS_ACCESS_KEY_ID": "unknown", "AWS_SECRET_ACCESS_KEY": "unknown"}
 
 
 @pytest.fixture
@@ -36,6 +53,70 @@ def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[d
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "none"))
         yield [{**os.environ, "PARETOFUSE_CACHE": str(tmp_path / name)} for name in ("first", "second")]
+
+
+@pytest.fixture
+def users(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict[str, str]]]:
+    """The environments of users of a bucket that refuses what they may not do; this process's may write."""
+    with s3_server() as server:
+        found = {"writer": user_of(server, EVERYTHING), "reader": user_of(server, READING)}
+        for name, value in found["writer"].items():
+            monkeypatch.setenv(name, value)
+        with users_checked():
+            yield {**found, "stranger": STRANGER}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "user", "reason"),
+    [
+        ("no-such-bucket", "writer", "[Bb]ucket"),
+        ("bucket", "reader", "ACCESS_DENIED"),
+        ("bucket", "stranger", "ACCESS_DENIED"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_refused_before_ray_starts(
+    users, workplace, monkeypatch, bucket, user, reason
+) -> None:
+    monkeypatch.setattr("search.api.cluster", None)
+    for name, value in users[user].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^s3://{bucket}/runs/mine: cannot be used .*{reason}") as got:
+        run_search(SearchConfig(**REPLAY, storage_path=f"s3://{bucket}/runs"))
+    assert "\n" not in str(got.value)
+    assert not list(workplace.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.ray
+def test_nodes_share_a_bucket_and_one_that_may_not_use_it_is_named(users, workplace, monkeypatch) -> None:
+    cluster = Cluster()
+    node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    try:
+        for _ in range(2):
+            cluster.add_node(**node)
+        where = {"storage_path": "s3://bucket/runs", "address": cluster.address}
+        told = io.StringIO()
+        first = run_search(SearchConfig(**REPLAY, **where), console=Console(file=told, width=200))
+        assert first.trials == 2
+        assert "2 nodes: same code and storage" in told.getvalue()
+
+        # Another machine goes on: it has a cache of its own.
+        monkeypatch.setenv("PARETOFUSE_CACHE", str(workplace / "another"))
+        again = resume_search("s3://bucket/runs/mine", num_samples="+1")
+        assert (again.trials, again.parent_run_id) == (3, first.parent_run_id)
+
+        cluster.add_node(**node, env_vars=STRANGER)
+        told = io.StringIO()
+        with pytest.raises(UserError, match="1 of 3 nodes cannot run trials"):
+            run_search(
+                SearchConfig(**{**REPLAY, "name": "other"}, **where), console=Console(file=told, width=200)
+            )
+        assert "ACCESS_KEY" in told.getvalue() or "ACCESS_DENIED" in told.getvalue()
+        assert not holds_search(Place.of("s3://bucket/runs/other"))
+        filesystem, path = fs.FileSystem.from_uri("s3://bucket/runs/other")
+        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+        assert not [info.path for info in found if info.is_file], "nothing is left behind"
+    finally:
+        cluster.shutdown()
 
 
 def _trials() -> dict[str, TrialRecord]:
