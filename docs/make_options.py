@@ -54,6 +54,11 @@ with `--seeds` and `--seed`) and "One-shot", and without `--replay`. In addition
 """
 
 COMMANDS = """
+## Checks
+
+`python search.py check OPTIONS` has the options of a search. It asks the nodes of the cluster whether the
+search would run on them, as the search does before its first trial, and shows them with their versions.
+
 ## Predictions
 
 `python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. The commands that list something,

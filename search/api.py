@@ -20,7 +20,7 @@ from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
 from search.execution.probing import probe
 from search.execution.readiness.examining import Examiner
-from search.execution.readiness.facts import facts_here
+from search.execution.readiness.facts import NodeFacts, facts_here
 from search.execution.readiness.guard import guarded
 from search.execution.readiness.ready import require_ready
 from search.execution.readiness.watch import watching
@@ -164,6 +164,33 @@ def resume_search(
         reach(config.backend.address, console)
         prior_store = _prior_store(config) if store.fact("sampler") is None else None
         return _run(look_up(config), store, prior_store, clock, console)
+
+
+@prepared_process()
+def check_nodes(config: SearchConfig, *, console: Console | None = None) -> list[NodeFacts]:
+    """Ask the nodes of a cluster whether a search would run on them. Nothing is left behind but the cache.
+
+    Args:
+        config: The settings of the search.
+        console: Where progress is shown, and what is wrong; None is standard error.
+
+    Returns:
+        What is known of this node, and of the others that can get trials.
+
+    Raises:
+        UserError: As ``run_search``; or if the search would not run on one of them as it does here.
+    """
+    console = console or error_console()
+    reach(config.backend.address, console)
+    found = look_up(next(_named(config)))
+    with cluster(config.backend.address):
+        decision = _decide_precision(found, console)
+        target = completed(found.config.target, decision.nodes)
+        setup = set_up(found.in_precision(decision.precision).on_target(target), console)
+        provisions = setup.backend.prepare(setup.space, console).provisions
+        placement = _placement(setup, decision)
+        examiner = require_ready(setup.config.place, provisions, placement, decision.nodes, console)
+        return list(examiner.facts.values())
 
 
 def _run(

@@ -8,6 +8,7 @@ import typer
 
 from search.cli.cache import cache
 from search.cli.calibrate import calibrate
+from search.cli.check import check
 from search.cli.convert import convert
 from search.cli.data import data
 from search.cli.defaults import UsageError, read_variable
@@ -38,7 +39,20 @@ app = typer.Typer(
     ),
 )
 app.callback(invoke_without_command=True)(search)
-commands = (train, data, convert, predict, explain, calibrate, methods, spaces, datasets, encoders, cache)
+commands = (
+    train,
+    check,
+    data,
+    convert,
+    predict,
+    explain,
+    calibrate,
+    methods,
+    spaces,
+    datasets,
+    encoders,
+    cache,
+)
 for command in commands:
     app.command()(command)
 app.add_typer(launch, name="launch")
@@ -47,7 +61,7 @@ app.add_typer(launch, name="launch")
 def main() -> None:
     """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False, default_map=read_variable(search, [train]))
+        code = app(standalone_mode=False, default_map=read_variable(search, [train, check]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

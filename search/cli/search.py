@@ -50,11 +50,11 @@ def search(context: typer.Context, given: Given) -> None:
     if context.invoked_subcommand is not None:
         return
     resume, as_json = given.make(ResumeSettings).resume, given.make(Output).as_json
-    _require_a_space(given)
+    require_a_space(given)
     values = settings_of(given, resume)
     blot_secrets(values)
     with waiting("loading PyTorch, Ray and MLflow"):
-        config = _checked(values) if resume is None else None
+        config = checked(values) if resume is None else None
         from search.api import resume_search, run_search
 
     with stdout_kept_for_json(as_json):
@@ -71,7 +71,7 @@ def check_search(arguments: Sequence[str]) -> None:
 
     @_takes_a_search
     def check(given: Given) -> None:
-        _require_a_space(given)
+        require_a_space(given)
         values = {name: value for name, value in given.values.items() if name in SearchConfig.options()}
         if "address" in values:
             raise UserError("--address: the search joins the cluster that is launched; leave it out")
@@ -82,20 +82,20 @@ def check_search(arguments: Sequence[str]) -> None:
                 "MLFLOW_TRACKING_PASSWORD on the node that runs the search"
             )
         if given.make(ResumeSettings).resume is None:
-            _checked(values)
+            checked(values)
 
     parser = typer.Typer(add_completion=False)
     parser.command(context_settings={"help_option_names": []})(check)
     parser(list(arguments), standalone_mode=False)
 
 
-def _require_a_space(given: Given) -> None:
+def require_a_space(given: Given) -> None:
     """Raise ``UserError`` if it is neither said what is searched nor what is resumed."""
     if given.make(ResumeSettings).resume is None and "space" not in given:
         raise UserError(f"--space is missing; `{program()} spaces` lists the spaces")
 
 
-def _checked(values: dict[str, Any]) -> SearchConfig:
+def checked(values: dict[str, Any]) -> SearchConfig:
     """Return the settings of a new search, which were checked without slow imports.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -86,6 +87,9 @@ def test_they_are_named_before_the_first_trial(
 def test_once_all_is_mended_it_runs_and_a_host_that_joins_without_data_gets_no_trials(
     lab: Lab, hosts: list[Host]
 ) -> None:
+    checked = hosts[0].run(f"{_READY} {_SHARED.replace('search.py', 'search.py check')} --json").stdout
+    assert {node["hostname"] for node in json.loads(checked.splitlines()[-1])} == {"node1", "node2"}
+
     search = hosts[0].start(f"{_READY} {_SHARED}")
     assert search.stdout is not None
     lines = []

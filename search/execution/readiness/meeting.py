@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from search.checkpoints import storage
@@ -45,15 +46,17 @@ class Meeting:
 
 @contextmanager
 def meeting(place: Place) -> Iterator[Meeting]:
-    """Yield a meeting in the folder of a search, and remove it at the end.
+    """Yield a meeting in the folder of a search, and remove it at the end, with the folders made for it.
 
     Raises:
         UserError: If nothing can be written there.
     """
+    made: list[Path] = []
     try:
         filesystem, path = storage(place.address)
         found = Meeting(filesystem, f"{path}/.meeting-{uuid.uuid4().hex[:12]}", uuid.uuid4().bytes)
         if filesystem.type_name == "local":  # others have no folders
+            made = [parent for parent in Path(found.folder).parents if not parent.exists()]
             filesystem.create_dir(found.folder)
         with filesystem.open_output_stream(found._file("driver")) as stream:
             stream.write(found.content)
@@ -64,3 +67,5 @@ def meeting(place: Place) -> Iterator[Meeting]:
     finally:
         with contextlib.suppress(OSError):
             filesystem.delete_dir(found.folder)
+            for parent in made:  # innermost first, and only those that nobody uses
+                parent.rmdir()
