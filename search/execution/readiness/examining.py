@@ -35,6 +35,7 @@ class Examiner:
         provisions: What trials need; None if all of it comes with them.
         on_gpus: Whether trials compute on GPUs.
         here: The machine of this process.
+        known: Ids of the machines that were in the cluster when the search looked at it first.
         facts: What is known of each machine that has been examined, by node id.
         late: Machines that had not compared their data in time in the last examination.
         ended: Set, from another thread, if answers are of no interest any more.
@@ -44,6 +45,7 @@ class Examiner:
     provisions: Provisions | None
     on_gpus: bool
     here: NodeFacts
+    known: frozenset[str]
     facts: dict[str, NodeFacts] = field(default_factory=dict)
     late: list[NodeFacts] = field(default_factory=list)
     ended: Event = field(default_factory=Event)
@@ -52,10 +54,11 @@ class Examiner:
     def of(
         cls, place: Place, provisions: Provisions | None, nodes: Sequence[Node], *, on_gpus: bool
     ) -> Examiner:
-        """Return an examiner that knows the machine on which it is, one of the given ones."""
+        """Return an examiner that knows the machine on which it is, one of those of the cluster."""
         own = ray.get_runtime_context().get_node_id()
         here = facts_here(next((node for node in nodes if node.node_id == own), Node(0.0, node_id=own)))
-        return cls(place, provisions, on_gpus, here, {own: here})
+        known = frozenset(node.node_id for node in nodes)
+        return cls(place, provisions, on_gpus, here, known, {own: here})
 
     def examine(self, nodes: Sequence[Node], seconds: float = ANSWER_SECONDS) -> list[Difference]:
         """Ask machines all questions at once, and return in what they differ from this one.

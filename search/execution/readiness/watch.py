@@ -42,7 +42,7 @@ class Watch:
         self.examiner = examiner
         self.placement = placement
         self.say = say
-        self._seen = node_ids()
+        self._seen = set(examiner.known)
         self._ended = examiner.ended
         self._thread = threading.Thread(target=self._run, name="new nodes", daemon=True)
 
@@ -62,6 +62,7 @@ class Watch:
         self._seen |= new
         nodes = find_nodes()
         joined = [node for node in usable(nodes, self.placement) if node.node_id in new]
+        joined = [node for node in joined if node.node_id not in self.placement.kept_out]
         by_node: dict[str, list[Difference]] = {}
         for found in self.examiner.examine(joined) if joined else []:
             by_node.setdefault(found.node.node_id, []).append(found)
@@ -76,10 +77,11 @@ class Watch:
             self.say("no node is left that gets trials; the search waits for others to join")
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
+        while not self._ended.is_set():
             try:
                 self.look()
             except UserError as error:  # the storage cannot be used; trials will say so, too
                 self.say(str(error))
             except RayError:  # the cluster cannot be asked at the moment
-                continue
+                pass
+            self._ended.wait(LOOK_SECONDS)

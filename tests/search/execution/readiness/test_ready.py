@@ -45,10 +45,9 @@ def test_nodes_are_asked_at_the_start_and_when_they_join(
 
     placement = place(find_nodes(), 4)
     said: list[str] = []
-    watch = Watch(examiner, placement, said.append)
     bare = add_node(PYTHONPATH=str(ROOT), BARE="1").node_id
     changed = add_node(PYTHONPATH=str(changed_program)).node_id
-    watch.look()
+    Watch(examiner, placement, said.append).look()
     assert set(placement.kept_out) == {bare, changed}
     lines = "\n".join(said)
     assert "has joined and gets no trials: dataset /data/food: is not there" in lines
