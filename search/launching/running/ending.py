@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from search.launching.running.cluster_file import ClusterFile
 from search.launching.running.inventory import Inventory
-from search.launching.running.machine import Machine
+from search.launching.running.machine import Machine, UnreachedError
 from trainables.errors import UserError
 
 #: Where Ray keeps the key on a head from which the head reaches the workers.
@@ -43,7 +43,7 @@ def end(cluster: ClusterFile, head: Machine | None, inventory: Inventory | None)
         Lines that say what was ended.
 
     Raises:
-        UserError: If something may be left.
+        UserError: If something is left.
     """
     if head is not None and inventory is not None:
         for search in inventory.searches:
@@ -62,26 +62,32 @@ def end(cluster: ClusterFile, head: Machine | None, inventory: Inventory | None)
     for worker in cluster.workers():
         try:
             yield f"{worker.address}: {_stop_ray(worker, head)}"
+        except UnreachedError as error:
+            yield f"{error}; if Ray runs there, `ray stop` ends it"
         except UserError as error:
             left.append(worker.address)
             yield f"{worker.address}: {error}"
     if left:
-        raise UserError(f"Ray may still run on {', '.join(left)}; run `ray stop` there")
+        raise UserError(f"Ray still runs on {', '.join(left)}; run `ray stop --force` there")
 
 
 def _stop_ray(worker: Machine, head: Machine | None) -> str:
     """End Ray on a worker, which may be reached from the head alone; return what was ended, in words.
 
     Raises:
-        UserError: If the worker is not reached, or if Ray still runs there.
+        UnreachedError: If the worker is not reached.
+        UserError: If Ray still runs there.
     """
     try:
         printed = worker.run(_STOP_RAY)
-    except UserError:
+    except UnreachedError as error:
         if head is None:
             raise
         there = Machine(worker.address, worker.user, _KEY_ON_HEAD)
-        printed = head.run(there.command(_STOP_RAY))
+        try:
+            printed = head.run(there.command(_STOP_RAY))
+        except UnreachedError:
+            raise error from None
     before, after = map(int, printed.split())
     if after:
         raise UserError(f"{after} of {before} processes of Ray still run")

@@ -17,6 +17,10 @@ _UNREACHED = 255
 _ENVIRONMENT = ". ~/.paretofuse.sh && "
 
 
+class UnreachedError(UserError):
+    """A machine is off, or does not let this one in."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """A machine, and the account on it.
@@ -40,11 +44,14 @@ class Machine:
             Its standard output.
 
         Raises:
-            UserError: If the machine is not reached, or if the command fails.
+            UnreachedError: If the machine is not reached.
+            UserError: If the command fails.
         """
         done = subprocess.run(self._words(command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode == _UNREACHED:
-            raise UserError(f"{self.user}@{self.address}: cannot be reached over SSH ({_last(done.stderr)})")
+            raise UnreachedError(
+                f"{self.user}@{self.address}: cannot be reached over SSH ({_last(done.stderr)})"
+            )
         if done.returncode:
             reason = _last(done.stderr or done.stdout)
             raise UserError(f"{self.address}: `{command}` failed with exit code {done.returncode} ({reason})")
