@@ -24,6 +24,7 @@ if ! ~/venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$python" -m venv ~/venv
 fi
 
+echo "$(hostname): installing into ~/venv, which takes minutes the first time"
 cd "$repository"
 # PyPI's torch for Linux is the CUDA build, so constraints.txt fits GPU nodes, too.
 ~/venv/bin/python -m pip install -q -c constraints.txt -e . "ray[default]" boto3
