@@ -100,7 +100,8 @@ def fetch(cluster: ClusterFile, home: Path, storage: str | None = None) -> Itera
     torn = [f"/{name}/{FILE}*" for name in running]
     if "://" in found.storage:
         copy_remote(found.storage, home / _RUNS)
-    head.fetch(f"{found.stores}/", home / _RUNS, torn)
+    if found.searches:
+        head.fetch(f"{found.stores}/", home / _RUNS, torn)
     if found.database is not None:
         head.fetch(found.copy, home / _DATABASE)
     if found.artifacts is not None:
@@ -109,10 +110,14 @@ def fetch(cluster: ClusterFile, home: Path, storage: str | None = None) -> Itera
         else:
             head.fetch(f"{found.artifacts}/", home / _ARTIFACTS)
     left = losses(cluster, inventory_of(head, "--fetched", *options))
-    for search in found.searches:
-        folder = home / _RUNS / search.name
-        yield f"search '{search.name}': {format_size(_size(folder))}, {_models(folder)}, in {folder}"
-    if not found.searches:
+    # One that another head has run is in the bucket alone.
+    names = {search.name for search in found.searches} | {
+        store.parent.name for store in (home / _RUNS).glob(f"*/{FILE}")
+    }
+    for name in sorted(names):
+        folder = home / _RUNS / name
+        yield f"search '{name}': {format_size(_size(folder))}, {_models(folder)}, in {folder}"
+    if not names:
         yield f"no searches in {found.storage}"
     if found.database is not None:
         size = format_size(_size(home / _DATABASE) + _size(home / _ARTIFACTS))

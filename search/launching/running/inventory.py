@@ -59,7 +59,7 @@ class Inventory:
         database: MLflow's database on the head; None if there is none.
         copy: The copy of it to fetch.
         database_fetched: Whether it has not changed since it was fetched.
-        artifacts: Folder or remote address of MLflow's artifacts; None if it is not known.
+        artifacts: Folder or remote address of MLflow's artifacts; None if there are none.
     """
 
     storage: str
@@ -90,6 +90,7 @@ def take(storage: str | None = None) -> Inventory:
     place = Place(absolute(storage or _default_storage()), "any")
     stores = place.folder.parent
     database = _DATABASE.expanduser()
+    artifacts = os.environ.get(_ARTIFACTS, "")
     fetched = _noted("fetched")
     searches = []
     for store in sorted(stores.glob(f"*/{FILE}")):
@@ -106,7 +107,7 @@ def take(storage: str | None = None) -> Inventory:
         str(database) if database.exists() else None,
         str(_folder() / "mlflow.db"),
         fetched.get(str(database)) == _stamp(database),
-        os.environ.get(_ARTIFACTS),
+        artifacts if "://" in artifacts or os.path.isdir(artifacts) else None,
     )
 
 

@@ -13,6 +13,8 @@ from trainables.errors import UserError
 
 #: Exit code of ``ssh`` if it did not reach the machine, or was refused there.
 _UNREACHED = 255
+#: Exit code of ``rsync`` if a running search has removed files, such as old checkpoints, meanwhile.
+_VANISHED = 24
 #: Sets PATH and the variables of the nodes: a command without a terminal reads no profile.
 _ENVIRONMENT = ". ~/.paretofuse.sh && "
 
@@ -76,7 +78,7 @@ class Machine:
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         left_out = [f"--exclude={pattern}" for pattern in exclude]
-        command = ["rsync", "-a", "-e", shlex.join(self._ssh()), *left_out]
+        command = ["rsync", "--archive", "--protect-args", "-e", shlex.join(self._ssh()), *left_out]
         try:
             done = subprocess.run(
                 [*command, f"{self.user}@{self.address}:{source}", str(target)],
@@ -87,7 +89,7 @@ class Machine:
             raise UserError(
                 "rsync is not installed on this machine; install it, e.g. sudo apt install rsync"
             ) from None
-        if done.returncode:
+        if done.returncode not in (0, _VANISHED):
             raise UserError(f"{self.address}:{source}: cannot be copied to {target} ({_last(done.stderr)})")
 
     def _words(self, command: str) -> list[str]:

@@ -39,6 +39,13 @@ def test_searches_models_and_mlflow_come_home(cluster: Cluster, call) -> None:
         assert copy.execute("SELECT name FROM runs").fetchall() == [("first",)]
 
 
+def test_before_the_first_search_there_is_nothing(cluster: Cluster, call) -> None:
+    shutil.rmtree(cluster.storage.parent)
+    code, out, err = call("launch", "fetch", FILE)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"no searches in {cluster.storage}\nnothing would be lost")
+
+
 @pytest.mark.slow
 def test_a_running_search_is_said_and_its_store_not_torn(cluster: Cluster, call) -> None:
     folder = cluster.search("first")
