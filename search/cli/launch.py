@@ -51,7 +51,8 @@ def _command(kind: Kind) -> Callable[..., None]:
             list[str] | None,
             typer.Argument(
                 metavar="[-- SEARCH OPTIONS]",
-                help="Options of the search, as without launch. Without them the cluster alone is started.",
+                help="Options of the search, as without launch. `hosts` and `aws` start the cluster alone "
+                "without them.",
                 show_default=False,
             ),
         ] = None,
