@@ -33,7 +33,7 @@
 #SBATCH --requeue
 # One job of this name at a time, so that it may be submitted several times at once.
 #SBATCH --dependency=singleton
-#SBATCH --chdir={{ folder }}
+#SBATCH --chdir={{ folder | shell }}
 #SBATCH --output=%x-%j.log
 #SBATCH --open-mode=append
 

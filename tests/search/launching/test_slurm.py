@@ -70,7 +70,7 @@ def test_it_asks_for_what_was_said() -> None:
         "time": "1-02:00:00",
         "partition": "gpu",
         "account": "lab",
-        "chdir": os.getcwd(),
+        "chdir": shlex.quote(os.getcwd()),
     }
     assert wanted.items() <= asked.items()
     assert {"exclusive", "requeue", "signal", "dependency"} <= asked.keys()
@@ -82,8 +82,10 @@ def test_it_does_not_ask_for_what_was_not_said() -> None:
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    """Starts a job of one node, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
+    """Starts a job of one node, in a folder with nothing but the stand-ins."""
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     programs = {
         "bin/srun": _SRUN,
         "bin/scontrol": "hostname",
@@ -91,14 +93,14 @@ def job(tmp_path, monkeypatch):
         "venv/bin/python": _PYTHON,
     }
     for name, text in programs.items():
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/bash\n{text}\n")
         path.chmod(0o755)
     variables = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NAME": "mine", "SLURM_JOB_NUM_NODES": "1"}
     environment = {**os.environ, **variables, "SLURM_JOB_NODELIST": "node1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    environment["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
 
     def start(search: tuple[str, ...] = SEARCH, **settings: object) -> subprocess.Popen[bytes]:
         Path("job").write_text(_script(search, venv="venv", **settings))
