@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from search.engine.gate import Gate
@@ -47,18 +47,23 @@ def outlook(setup: Setup, gate: Gate, evidence: Evidence) -> Outlook:
             for run in history.alike(first)
         ]
 
-    def noise(number: int) -> tuple[float, ...] | None:
-        first = history.asked_as(number)
-        finished = [] if first is None else history.finished(first)
-        known = evidence.noises().get(finished[0].trial_id) if finished else None
-        if known is None:
-            return None
+    def noises() -> Callable[[int], tuple[float, ...] | None]:
+        of_trials = evidence.noises()
         spans = [abs(history.reference.get(o.name, math.inf) - o.ideal) for o in objectives]
-        return tuple(known.get(o.name, 0.0) / span for o, span in zip(objectives, spans, strict=True))
+
+        def noise(number: int) -> tuple[float, ...] | None:
+            first = history.asked_as(number)
+            finished = [] if first is None else history.finished(first)
+            known = of_trials.get(finished[0].trial_id) if finished else None
+            if known is None:
+                return None
+            return tuple(known.get(o.name, 0.0) / span for o, span in zip(objectives, spans, strict=True))
+
+        return noise
 
     names = [o.name for o in objectives]
     exact = [o.known for o in objectives]
-    return Outlook(names, exact, setup.config.trial.epochs, losses, draw, known, runs, noise)
+    return Outlook(names, exact, setup.config.trial.epochs, losses, draw, known, runs, noises)
 
 
 def promises(history: History, memory: MemoryReport) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import fields, replace
 from typing import Any
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_info
 
 from search.engine.searcher import ParetoSearcher
 from search.nodes import Node
-from search.samplers import SAMPLERS, make_sampler
+from search.samplers import SAMPLERS, make_sampler, restore_state, state_of
 from search.samplers.ehvi import HypervolumeSampler, Outlook, expected_growth
 from search.samplers.evolution import EvolutionSampler
 from search.testing.searching import finish, make_searcher, report
@@ -318,7 +319,7 @@ def _two_hills(noise: float | None) -> tuple[Outlook, list[Any]]:
         draw=lambda trial: {"x": trial.suggest_float("x", 0, 1)},
         known=lambda config: {"memory": 0.5},
         runs=lambda number: [[(0.5, losses[number])]],
-        noise=lambda number: noises[number],
+        noises=lambda: noises.__getitem__,
     )
     return outlook, asked
 
@@ -342,7 +343,7 @@ def test_ehvi_does_not_believe_what_it_is_told_to_be_luck() -> None:
 
 def test_ehvi_that_knows_no_noise_is_as_if_there_was_none_to_know() -> None:
     outlook, asked = _two_hills(None)
-    told = [getattr(outlook, field.name) for field in fields(Outlook) if field.name != "noise"]
+    told = [getattr(outlook, field.name) for field in fields(Outlook) if field.name != "noises"]
     assert _proposed(outlook, asked) == _proposed(Outlook(*told), asked)
 
 
@@ -383,3 +384,25 @@ def test_ehvi_computes_with_one_thread() -> None:
 
     _proposed(replace(outlook, known=known), asked)
     assert threads == {1}
+
+
+def test_ehvi_learns_kernels_again_when_results_have_become_a_tenth_more(monkeypatch) -> None:
+    monkeypatch.setattr("search.samplers.ehvi._Model.LEARNT_FROM", 10)
+    outlook, asked = _two_hills(None)
+    sampler, restored = HypervolumeSampler(4, 0), HypervolumeSampler(4, 0)
+    for one in (sampler, restored):
+        one.attach(outlook)
+
+    def propose(sampler: HypervolumeSampler, results: int) -> float:
+        study = _study(sampler)
+        study.add_trials(asked[:results])
+        return float(study.ask({"x": FloatDistribution(0, 1)}).params["x"])
+
+    propose(sampler, 18)
+    learnt = sampler.own_state()
+    assert [(index, results) for index, results, _ in learnt] == [(0, 18), (1, 18)]
+    restore_state(restored, json.loads(json.dumps(state_of(sampler))))
+    assert propose(sampler, 19) == propose(restored, 19)
+    assert sampler.own_state() == restored.own_state() == learnt
+    propose(sampler, 20)
+    assert [(index, results) for index, results, _ in sampler.own_state()] == [(0, 20), (1, 20)]
