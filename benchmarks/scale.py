@@ -313,25 +313,26 @@ def main() -> None:
         "simulated": [],
     }
 
+    def add(kind: str, row: dict[str, Any]) -> None:
+        document[kind].append(row)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(document, indent=1) + "\n")
+
     for number in nodes:
         row = measure(number, options.table, number * options.trials_a_node, epoch_seconds)
         first = document["measured"][0] if document["measured"] else row
         speed_up = row["epochs_a_second"] / first["epochs_a_second"] * first["nodes"]
-        document["measured"].append({**row, "speed_up": speed_up, "of_linear": speed_up / number})
+        add("measured", {**row, "speed_up": speed_up, "of_linear": speed_up / number})
     most = nodes[-1]
     # As many events a second as the goal's nodes would cause
     short = epoch_seconds * most / GOAL_NODES
     busy = measure(most, options.table, 4 * most * options.trials_a_node, short)
-    document["measured"].append({**busy, "as_busy_as_nodes": GOAL_NODES})
+    add("measured", {**busy, "as_busy_as_nodes": GOAL_NODES})
     for sampler in options.samplers.split(","):
         for number in map(int, options.simulated_nodes.split(",")):
-            document["simulated"].append(
-                extrapolate(number, options.table, sampler, options.simulated_trials, busy)
-            )
+            add("simulated", extrapolate(number, options.table, sampler, options.simulated_trials, busy))
     for table in tables(document):
         Console().print(table)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
     print(f"written to {options.out}")
 
 
