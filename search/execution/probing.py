@@ -47,7 +47,7 @@ def probe(
         return
     started = time.monotonic()
     with console.status("probing the frozen features"):
-        found = _run(setup, probing, placement, Room(console, "the probe", may_run=True))
+        found = _run(setup, probing, placement, Room(partial(say, console), "the probe", may_run=True))
     if isinstance(found, str):
         say(console, f"there is no probe: {found}")
         return

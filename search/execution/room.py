@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import ray
 import yaml
 from ray._private.state import available_resources_per_node
 from ray.tune import Callback
-from rich.console import Console
 
 from search.config import SearchConfig
 from search.execution.address import Address
 from search.nodes import Node
 from search.placement import Share
-from search.reporting.progress import say
 from search.units import format_size
 
 #: Seconds after which the search says that no node is large enough, and that those which are have no room.
@@ -32,13 +30,13 @@ class Room:
     """Says, once for each reason, that what a search waits for finds no room.
 
     Args:
-        console: Where it says so.
+        say: Called with a line for the user.
         what: What waits, in words.
         may_run: Whether what waits may be running, so that nothing can be said of nodes that are in use.
     """
 
-    def __init__(self, console: Console, what: str = "a trial", *, may_run: bool = False) -> None:
-        self._console = console
+    def __init__(self, say: Callable[[str], None], what: str = "a trial", *, may_run: bool = False) -> None:
+        self._say = say
         self._what = what
         self._may_run = may_run
         self._since: float | None = None
@@ -62,18 +60,18 @@ class Room:
         line = lack(share, self._what, busy=busy)
         if line and line != self._said:
             self._said = line
-            say(self._console, line)
+            self._say(line)
 
 
 class Waiting(Callback):
     """Says that Ray Tune waits for room.
 
     Args:
-        console: Where it says so.
+        say: Called with a line for the user.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._room = Room(console)
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._room = Room(say)
         self._due = 0.0
 
     def __getstate__(self) -> dict[str, Any]:

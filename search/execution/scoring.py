@@ -11,6 +11,7 @@ from search.backends.base import Scorer
 from search.execution.room import Room
 from search.execution.watched import run_watched
 from search.placement import Share
+from search.reporting.progress import say
 from trainables.trial.assignment import Assignment
 from trainables.trial.outputs import Evaluation
 
@@ -36,5 +37,5 @@ def score_on_test(
         The index of a trial, and its evaluation or, in one line, why it has none; as soon as it is known.
     """
     jobs = [(partial(scorer, assignment), share) for assignment, share in assigned]
-    room = Room(console, "the scoring of a trial", may_run=True)
+    room = Room(partial(say, console), "the scoring of a trial", may_run=True)
     yield from run_watched(jobs, room, hang_timeout=hang_timeout, max_failures=max_failures)

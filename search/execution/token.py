@@ -49,13 +49,14 @@ def require_token(origin: str, host: str, port: int, *, here: bool) -> None:
         origin: Where the user has named the cluster.
         host: Host of the cluster's head.
         port: Its port.
-        here: Whether the cluster was found on this machine. Like Ray, show it this machine's token without
-            being told to.
+        here: Whether the cluster was found on this machine. Like Ray, show it this machine's token unless
+            told otherwise.
 
     Raises:
         UserError: If there is no token, or another one, or one too many.
     """
-    token, shown = own_token(), os.environ.get(MODE, "").lower() == "token"
+    token, mode = own_token(), os.environ.get(MODE, "").lower()
+    shown = mode == "token"
     there = f"{origin}: the Ray cluster there"
     open_to_all = _accepts(host, port, "disabled")
     if open_to_all is None:
@@ -72,7 +73,7 @@ def require_token(origin: str, host: str, port: int, *, here: bool) -> None:
             f"{there} demands a token, and there is none here: {_COPY} and {_EXPORT}; {_PATH} or {_TOKEN} "
             "may say it instead"
         )
-    if not (shown or here):
+    if not (shown or (here and not mode)):
         raise UserError(f"{there} demands a token: {_EXPORT} lets this program show it that of {token}")
     if _accepts(host, port, "token") is False:
         instead = "" if token == _FILE else f" and `unset {_TOKEN} {_PATH}`"

@@ -244,7 +244,10 @@ def run_trials(
                         checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
                     ),
                     stop=Results(recorder),
-                    callbacks=[Events(recorder, console, config.place.folder), Waiting(console)],
+                    callbacks=[
+                        Events(recorder, console, config.place.folder),
+                        Waiting(partial(say, console)),
+                    ],
                     verbose=0,
                 ),
             )

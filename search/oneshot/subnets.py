@@ -19,6 +19,7 @@ from search.config import SearchConfig
 from search.engine.candidates import Candidate, Candidates
 from search.engine.gate import Gate
 from search.engine.study import DurableStudy
+from search.execution.room import LOOK, Room
 from search.execution.survival import diagnose, notes_folder
 from search.goals.objectives import known_values
 from search.goals.pareto import non_dominated
@@ -210,7 +211,7 @@ class SubnetPool:
         precision: See ``SubnetActor``.
         inference: See ``SubnetActor``.
         failures: How many deaths of actors are accepted.
-        say: Called with a message for each of them.
+        say: Called with a message for each of them, and when they wait for room.
     """
 
     def __init__(
@@ -232,6 +233,8 @@ class SubnetPool:
         self._make = lambda notes: made.remote(spec, kept, gate, threads, precision, inference, notes, on_gpu)
         self._failures = failures
         self._say = say
+        self._share = share
+        self._room = Room(say, "an evaluation of subnets", may_run=True)
         self._patience = spec.hang_timeout
         self._notes = [""] * size
         self._actors: list[Any] = [None] * size
@@ -259,7 +262,12 @@ class SubnetPool:
         for place in range(self.size):
             give(place, list(islice(numbered, _CHUNK)))
         while running:
-            (ready,), _ = ray.wait(list(running))
+            done, _ = ray.wait(list(running), timeout=LOOK)
+            if not done:
+                self._room.wanted(self._share)
+                continue
+            self._room.found()
+            (ready,) = done
             place, chunk = running.pop(ready)
             try:
                 answers = ray.get(ready)

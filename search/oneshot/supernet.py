@@ -24,6 +24,7 @@ from search.backends.training import PreparedTraining
 from search.checkpoints import PREFIX, in_folder, make_durable, storage
 from search.config import SearchConfig
 from search.engine.gate import Gate
+from search.execution.room import Room
 from search.execution.survival import find_hang, notes_folder
 from search.goals.objectives import known_values
 from search.nodes import NodeError, node_named, place_here
@@ -195,7 +196,7 @@ def train_supernet(
         order: The supernet to train.
         config: The search's settings.
         heard: Called with the results of each epoch, and where the first worker is.
-        say: Called with a message if a checkpoint is damaged, or if workers are replaced.
+        say: Called with a message if a checkpoint is damaged, and if workers are replaced or find no room.
 
     Returns:
         The path of the last checkpoint in the search's folder; checkpoints go into its folder ``supernet``.
@@ -246,7 +247,8 @@ def train_supernet(
     settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")}
     fitted = fitting.fit.remote(trainer, settings)
     try:
-        for message in _messages(mailbox, fitted, config):
+        room = Room(say, "a worker of the supernet", may_run=True)
+        for message in _messages(mailbox, fitted, config, partial(room.wanted, order.share)):
             if isinstance(message, NodeError):
                 raise NodeError(f"the supernet's training failed: {message}")
             if isinstance(message, str):
@@ -266,8 +268,16 @@ def train_supernet(
     return inner_path(next(in_folder(filesystem, place)).path)
 
 
-def _messages(mailbox: Any, fitted: Any, config: SearchConfig) -> Iterator[Message]:
+def _messages(
+    mailbox: Any, fitted: Any, config: SearchConfig, waits: Callable[[], None]
+) -> Iterator[Message]:
     """Yield what workers leave in the mailbox, until the training has ended.
+
+    Args:
+        mailbox: The mailbox.
+        fitted: The end of the training.
+        config: The search's settings.
+        waits: Called while nothing is in the mailbox.
 
     Raises:
         UserError: If the mailbox is gone.
@@ -281,6 +291,8 @@ def _messages(mailbox: Any, fitted: Any, config: SearchConfig) -> Iterator[Messa
             if ready:
                 yield from ray.get(answer)
                 answer = mailbox.take.remote()
+            else:
+                waits()
         for last in (answer, mailbox.take.remote()):
             yield from ray.get(last, timeout=_LAST_ANSWER)
     except RayError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from search.execution.room import Room
 from search.execution.watched import run_watched
 from search.placement import Share
 from tests.search.on_ray import ray_in
@@ -30,7 +31,7 @@ def test_a_users_mistake_is_one_line_that_names_the_node_and_is_not_tried_again(
         raise UserError("--dataset /data/memes: no such folder")
 
     share = Share({"CPU": 1}, {}, 1.0, None, 1)
-    ((_, found),) = run_watched([(lacks, share)], hang_timeout=60, max_failures=3)
+    ((_, found),) = run_watched([(lacks, share)], Room(print), hang_timeout=60, max_failures=3)
     message, _, where = str(found).partition(" (on ")
     assert message == "--dataset /data/memes: no such folder"
     assert where.endswith("))"), "a name, and an address in brackets"

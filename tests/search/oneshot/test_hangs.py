@@ -195,7 +195,7 @@ def test_a_test_score_that_hangs_is_tried_again(hanging, hangs, tmp_path) -> Non
     share = hanging.placement.of(hanging.gate.needed_for(hanging.order().expected))
     hanging.hangs("evaluation", hangs)
     ((index, found),) = score_on_test(
-        hanging.prepared.scorer, [(assigned, share)], hang_timeout=10, max_failures=1
+        hanging.prepared.scorer, [(assigned, share)], Console(), hang_timeout=10, max_failures=1
     )
     assert index == 0
     if hangs == 1:
