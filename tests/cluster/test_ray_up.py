@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -49,6 +51,16 @@ def result(lab: Lab, hosts: list[Host], cluster: str, data: str) -> dict[str, An
 def test_nothing_is_lost_with_a_machine(result: dict[str, Any]):
     assert (result["trials"], result["failed"]) == (4, 0)
     assert result["front"]
+
+
+def test_results_come_home(lab: Lab, cluster: str, result: dict[str, Any]):
+    said = lab.on_laptop(f"python search.py launch fetch {cluster}").stdout
+    assert "nothing would be lost" in said
+    home = lab.checkout / "fetched" / "paretofuse"
+    assert json.loads((home / "runs" / "lost" / "result.json").read_text()) == result
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        assert ("lost",) in database.execute("SELECT name FROM runs").fetchall()
+    assert list((home / "mlflow").rglob("front.json"))
 
 
 def test_nothing_is_left(lab: Lab, hosts: list[Host], cluster: str, result: dict[str, Any]):
