@@ -85,6 +85,9 @@ _WEIGHTS = {
     ),
 }
 
+#: Changes when a converted encoder is written in another way, so that those in caches are not taken.
+_FORM = 2
+
 _LAYERS, _WIDTH, _PATCH, _GRID = 12, 384, 14, 37
 
 # image_size is the size of the position table, 37 patches of 14 pixels. Other sizes interpolate the table.
@@ -126,7 +129,7 @@ def resolve_bundled(name: str, cache_dir: Path) -> Path:
     if name == "minilm":
         return _checked_weights(name).parent
     # The path is absolute because worker processes may run in another folder
-    target = cache_dir.absolute() / "encoders" / f"{name}-{_WEIGHTS[name][2][:12]}"
+    target = cache_dir.absolute() / "encoders" / f"{name}-{_WEIGHTS[name][2][:12]}-{_FORM}"
     build_once(target, lambda folder: _convert_dinov2(_checked_weights(name), folder))
     return target
 
@@ -165,9 +168,9 @@ def _convert_dinov2(onnx_path: Path, folder: Path) -> None:
     """Write the backbone as a Hugging Face folder."""
     from safetensors.numpy import save
 
-    metadata = {"format": "pt", "source_sha256": _WEIGHTS["dinov2-small"][2]}
-    # save_file would make the file unreadable for other users of a shared cache
-    blob = save(_read_backbone(onnx_path), metadata)
+    # One entry alone: several would be written in a random order, and each machine would have another file.
+    # save_file would make the file unreadable for other users of a shared cache.
+    blob = save(_read_backbone(onnx_path), {"format": "pt"})
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(blob)
     (folder / "config.json").write_text(_DINOV2_CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -146,13 +147,15 @@ def test_dinov2_loads_whole_and_agrees_with_onnxruntime(dinov2_dir: Path) -> Non
 
 @needs_dinov2
 def test_dinov2_folder_is_as_documented(dinov2_dir: Path, cache_dir: Path) -> None:
-    """The folder is named after the source file's hash and holds just the three files."""
-    assert dinov2_dir == cache_dir / "encoders" / "dinov2-small-198644e37de3"
+    """The folder is named after the source file's hash, and its files are the same on all machines."""
+    assert dinov2_dir == cache_dir / "encoders" / "dinov2-small-198644e37de3-2"
     assert {path.name for path in dinov2_dir.iterdir()} == {
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
     }
+    weights = hashlib.sha256((dinov2_dir / "model.safetensors").read_bytes()).hexdigest()
+    assert weights == "8b38fc0f3652d5a3cd0a5f3b71eb3b0b68a34460a68814528cb1e25177fe6e30"
     preprocessor = json.loads((dinov2_dir / "preprocessor_config.json").read_text())
     assert preprocessor["image_mean"] == [0.485, 0.456, 0.406]
     assert preprocessor["image_std"] == [0.229, 0.224, 0.225]
@@ -174,7 +177,7 @@ def test_second_call_converts_nothing(
 @needs_dinov2
 def test_processes_may_convert_at_once(tmp_path: Path) -> None:
     """Two processes agree on one folder, in spite of what a killed one left behind."""
-    leftover = tmp_path / "encoders" / ".dinov2-small-198644e37de3.partial"
+    leftover = tmp_path / "encoders" / ".dinov2-small-198644e37de3-2.partial"
     leftover.mkdir(parents=True)
     (leftover / "model.safetensors").write_bytes(b"half a file")
     context = multiprocessing.get_context("spawn")
