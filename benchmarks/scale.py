@@ -6,16 +6,17 @@ share one machine do not share its cores.
 Measured: real Ray clusters on this machine, of a head that runs no trial and up to eight more raylets with
 one logical GPU each. A node is busy for the share of the time, from its first report to its last one, that
 its epochs take. Speed-up compares the epochs a second of all nodes, each in that time, with those of one
-node. The start of the worker processes is left out, because here all of them start on the same few cores; it
-is part of the whole time. A further cluster has epochs so short that its driver gets as many events a second
-as it would get from 64 nodes.
+node. The start of the worker processes is left out, because here all of them start on the same few cores. The
+whole time is that from the start of the first trial to the last report. A further cluster has epochs so short
+that its driver gets as many events a second as it would get from 64 nodes.
 
 Simulated: the driver's own objects (searcher, sampler, recorder, store, tracker) on a simulated clock, see
 ``driver_time.py``, with up to 64 nodes and no Ray.
 
 Extrapolated: the driver's load, and how busy nodes are, beyond the nodes that can run here. To what the
 driver's own calls take in the simulation is added what Ray and Ray Tune took of it in the cluster with as
-many events a second. This says nothing about Ray's own processes on so many nodes.
+many events a second. This says nothing about Ray's own processes on so many nodes. How long nodes wait for
+the driver is counted in wall time: if other programs use the cores, it is too long.
 
     python benchmarks/scale.py
 """
@@ -315,6 +316,7 @@ def main() -> None:
 
     def add(kind: str, row: dict[str, Any]) -> None:
         document[kind].append(row)
+        document["machine"]["load_average"] = os.getloadavg()[2]
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(document, indent=1) + "\n")
 
