@@ -52,7 +52,8 @@ def test_its_trials_go_on_elsewhere(
             replay=str(table),
             target="cpu",
             epochs=1,
-            num_samples=2,
+            num_samples=3,
+            replay_seconds=3.0,  # so that the first node is busy
             max_concurrent=2,
             gpus_per_trial=1.0,
         ),
@@ -61,5 +62,5 @@ def test_its_trials_go_on_elsewhere(
 
     said = heard.getvalue()
     assert "gets no more trials: has other code than the node of the search" in said
-    assert (result.trials, result.failed) == (2, 0)
+    assert (result.trials, result.failed) == (3, 0)
     assert "restart" not in said
