@@ -84,11 +84,6 @@ class Host:
         return f"node{self.number}"
 
     @property
-    def disk(self) -> Path:
-        """The host's root, while it runs, as seen from outside."""
-        return self.lab.folder / "disk" / str(self.number) / "root"
-
-    @property
     def _link(self) -> str:
         return f"pflab{self.number}"
 

@@ -28,7 +28,7 @@ def cluster(lab: Lab, hosts: list[Host]) -> str:
         f"--key {lab.key} --submit"
     )
     joined = f"\n {len(hosts)} local.cluster.node\n"
-    wait_for(lambda: joined in hosts[0].run("ray status", check=False).stdout, 180, "the workers to join")
+    wait_for(lambda: joined in hosts[0].run("ray status", check=False).stdout, 600, "the workers to join")
     return "lab.yaml"
 
 
@@ -40,9 +40,9 @@ def result(lab: Lab, hosts: list[Host], cluster: str, data: str) -> dict[str, An
     )
     running = hosts[0].start(search)
     runs = lab.shared / "runs" / "lost"
-    wait_for(lambda: len(list(runs.glob("trial-*/checkpoint_*"))) >= 4, 180, "trials to run")
+    wait_for(lambda: len(list(runs.glob("trial-*/checkpoint_*"))) >= 4, 600, "trials to run")
     hosts[2].power_off()
-    output, _ = running.communicate(timeout=300)
+    output, _ = running.communicate(timeout=900)
     assert not running.returncode, output
     print(output)
     return json.loads((runs / "result.json").read_text())

@@ -32,7 +32,10 @@ def cloud(lab: Lab) -> Iterator[pool.Cloud]:
 @pytest.fixture(scope="module")
 def head(lab: Lab, cloud: pool.Cloud) -> Host:
     """The head of the cluster, without any worker."""
-    lab.on_laptop("python search.py launch aws --file aws.yaml --bucket lab --workers 2 --gpu-memory 8GiB")
+    lab.on_laptop(
+        "python search.py launch aws --file aws.yaml --workers 2 --gpu-memory 8GiB "
+        "--storage-path s3://lab/runs"
+    )
     text = (lab.checkout / "aws.yaml").read_text().replace("s3://lab", "/shared")
     config = yaml.safe_load(text)
     shutil.copy(pool.__file__, lab.checkout / "pool.py")
@@ -70,13 +73,13 @@ def searched(lab: Lab, cloud: pool.Cloud, head: Host) -> dict[str, Any]:
     assert cloud.booted == [head.address]
     running = head.start(
         "python paretofuse/search.py --space pmf_nas --replay paretofuse/benchmarks/tables/pmf_nas.parquet "
-        "--replay-seconds 2 --num-samples 12 --max-concurrent 6 --name scaled"
+        "--target cpu --replay-seconds 2 --num-samples 12 --max-concurrent 6 --name scaled"
     )
     at_once = 0
     while running.poll() is None:
         for number in (2, 3):
             if number in lab.processes:
-                at_once = max(at_once, len(lab.host(number).processes("ReplayTrial")))
+                at_once = max(at_once, len(lab.host(number).processes("ray::ResourceTrainable")))
         time.sleep(2)
     output, _ = running.communicate()
     assert not running.returncode, output
