@@ -168,6 +168,7 @@ def seam(run_trials: Callable[..., Any] = start, pool: Callable[..., Any] = star
     tracker = mock.Mock(parent_id=None)
     replaced = {
         "search.api.cluster": lambda *_, **__: contextlib.nullcontext(),
+        "search.api.is_own_ray": lambda: True,
         "search.api.find_nodes": lambda *_: [Node(cpus=2, memory=16 * GIB)],
         "search.precision.cpus_in_bf16": lambda nodes: {node.node_id: True for node in nodes},
         "search.api.Tracker": lambda *_, **__: tracker,

@@ -87,6 +87,7 @@ def test_a_bucket_that_cannot_be_used_is_refused_before_ray_starts(
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_nodes_share_a_bucket_and_one_that_may_not_use_it_is_named(users, workplace, monkeypatch) -> None:
     cluster = Cluster()
     node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}

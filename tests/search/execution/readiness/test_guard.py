@@ -15,7 +15,7 @@ from rich.console import Console
 from search import SearchConfig, run_search
 from tests.search.test_resume import _write_table
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.full]
 
 
 class _Hearing(StringIO):
