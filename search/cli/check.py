@@ -38,9 +38,9 @@ _COLUMNS = {
 def check(given: Given) -> None:
     """Check whether a search would run on all nodes of its cluster, without running it.
 
-    The options are those of the search. Its nodes are asked what the search asks them before its first
-    trial: code and versions, dataset and encoders, storage, CUDA. If something differs, a table says what and
-    how it is mended, and the exit code is 2. Nothing is left behind but prepared data in the cache.
+    The options are those of the search. It asks nodes about code, versions, data, encoders, storage and CUDA.
+
+    What differs is shown with what mends it, and the exit code is 2. Only prepared data stay, in the cache.
     """
     require_a_space(given)
     as_json = given.make(Output).as_json
