@@ -62,8 +62,8 @@ search would run on them, as the search does before its first trial, and shows t
 ## Predictions
 
 `python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. The commands that list something,
-`methods`, `spaces`, `datasets` and `encoders`, have few options, which their `--help` explains. So does
-that of [`cache`](data.md#where-it-is-kept) and [`convert`](data.md#from-images-and-a-csv-file).
+`methods`, `spaces`, `datasets`, `encoders` and `runs`, have few options, which their `--help` explains. So
+does that of `rm`, [`cache`](data.md#where-it-is-kept) and [`convert`](data.md#from-images-and-a-csv-file).
 
 | option | commands | default | meaning |
 |---|---|---|---|

@@ -38,9 +38,11 @@ from search.records.files import write_whole
 from search.records.opening import created_store, holds_search, opened_store, read_store
 from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
+from search.records.shelf import ENDED, State, removing
 from search.records.status import Status
 from search.records.store import SearchStore, TakenError
 from search.reporting.clock import Clock
+from search.reporting.forgetting import forget
 from search.reporting.front_picture import plot_front
 from search.reporting.node_table import NodeTable
 from search.reporting.progress import error_console, say
@@ -166,6 +168,30 @@ def resume_search(
         return _run(look_up(config), store, prior_store, clock, console)
 
 
+@mlflow_imported()
+def remove_search(search: str, *, storage_path: str | None = None, mlflow: bool = False) -> int:
+    """Remove a search with its trials' weights.
+
+    Args:
+        search: The search's name, or the path or remote address of its folder.
+        storage_path: Folder or remote address that holds the search, if ``search`` is a name; None is
+            ``runs``.
+        mlflow: Whether its runs are deleted in MLflow, too.
+
+    Returns:
+        Number of runs that were deleted in MLflow.
+
+    Raises:
+        UserError: If there is no such search, if it is another user's, if a process runs it, or if its runs
+            in MLflow cannot be deleted. Then nothing else is removed.
+    """
+    with removing(Place.of(search, storage_path or DEFAULT_STORAGE)) as store:
+        if not mlflow:
+            return 0
+        settings = SearchConfig.from_json(store.fact("config"), store.path).tracking
+        return forget(settings.address, settings.experiment, store.fact("search_id"))
+
+
 @prepared_process()
 def check_nodes(config: SearchConfig, *, console: Console | None = None) -> list[NodeFacts]:
     """Ask the nodes of a cluster whether a search would run on them. Nothing is left behind but the cache.
@@ -234,7 +260,7 @@ def _run(
             clock.entering("start of MLflow", tracking) as tracker,
             watching(examiner, placement, partial(say, console)),
         ):
-            store.put_facts({"begun": True})
+            store.put_facts({"begun": True, ENDED: None})
             with clock.part("probe"):
                 probe(setup, prepared, placement, store, console)
             oneshot = None
@@ -244,7 +270,7 @@ def _run(
                 with clock.part("supernet"):
                     trained = oneshot.run()
                 if not trained:
-                    return _finish(setup, tracker, clock, console, oneshot, interrupted=True)
+                    return _finish(setup, store, tracker, clock, console, oneshot, interrupted=True)
                 searcher = ParetoSearcher(setup, placement, store, prior, oneshot.finals())
             tracker.begin()
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
@@ -261,6 +287,7 @@ def _run(
                     encoders = _export(prepared.exporter, searcher)
             return _finish(
                 setup,
+                store,
                 tracker,
                 clock,
                 console,
@@ -551,6 +578,7 @@ def _export(exporter: Exporter | None, searcher: ParetoSearcher) -> dict[str, st
 @undisturbed()
 def _finish(
     setup: Setup,
+    store: SearchStore,
     tracker: Tracker,
     clock: Clock,
     console: Console,
@@ -590,4 +618,5 @@ def _finish(
             result, parent_run_id=tracker.parent_id, seconds=clock.seconds(), encoders=encoders or {}
         )
         result.write()
+        store.put_facts({ENDED: State.INTERRUPTED if interrupted else State.FINISHED})
         return result

@@ -16,6 +16,7 @@ from search.cli.explain import explain
 from search.cli.launch import launch
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
+from search.cli.runs import rm, runs
 from search.cli.search import search
 from search.cli.train import train
 from search.signals import ended_by
@@ -42,6 +43,8 @@ app.callback(invoke_without_command=True)(search)
 commands = (
     train,
     check,
+    runs,
+    rm,
     data,
     convert,
     predict,
@@ -61,7 +64,7 @@ app.add_typer(launch, name="launch")
 def main() -> None:
     """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False, default_map=read_variable(search, [train, check]))
+        code = app(standalone_mode=False, default_map=read_variable(search, [train, check, runs, rm]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

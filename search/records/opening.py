@@ -66,7 +66,7 @@ def opened_store(place: Place, warn: Warn) -> Iterator[SearchStore]:
             if not holds_search(place):
                 raise UserError(f"{place}: no search was started there")
             claim = stack.enter_context(claimed(folder))
-            _fetch(folder)
+            fetch(folder)
         store = SearchStore.open(place.folder)
         stack.callback(store.close)
         if place.remote:
@@ -111,7 +111,7 @@ def holds_search(place: Place) -> bool:
     return place.remote and RemoteFolder(place).holds_store()
 
 
-def _fetch(folder: RemoteFolder) -> None:
+def fetch(folder: RemoteFolder) -> None:
     """Replace the store of this machine if the remote copy is newer, or if it is that of another search.
 
     It is that of another search if this name was used again, from another machine.

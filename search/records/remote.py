@@ -72,6 +72,11 @@ class RemoteFolder:
         with self._reached(), self._filesystem.open_output_stream(self._path(name)) as stream:
             stream.write(content)
 
+    def clear(self) -> None:
+        """Remove everything."""
+        with self._reached(), suppress(FileNotFoundError):
+            self._filesystem.delete_dir(self._path())
+
     def files(self, folder: str) -> dict[str, datetime]:
         """Return the names of a folder's files, with the times (of the storage's clock) of their change."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)

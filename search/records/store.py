@@ -373,7 +373,7 @@ def _opened(folder: Path, of: Path | None = None) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         connection.close()
         if "locked" in str(error):
-            raise UserError(f"search '{folder.name}' is being run by {_driver(folder)}") from error
+            raise UserError(f"search '{folder.name}' is being run by {driver_in_words(folder)}") from error
         if isinstance(error, sqlite3.OperationalError):
             raise UserError(f"{shown}: cannot be opened ({error})") from error
         raise UserError(f"{shown}: is no search's store ({error})") from error
@@ -409,7 +409,7 @@ def _share(handle: int, folder: Path) -> None:
     try:
         fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, shared_bytes, first_shared_byte)
     except BlockingIOError as error:
-        raise UserError(f"search '{folder.name}' is being run by {_driver(folder)}") from error
+        raise UserError(f"search '{folder.name}' is being run by {driver_in_words(folder)}") from error
 
 
 def _damaged(path: Path, reason: object) -> UserError:
@@ -446,7 +446,8 @@ def _signature(folder: Path) -> dict[str, Any]:
     return signature if isinstance(signature, dict) else {}
 
 
-def _driver(folder: Path) -> str:
+def driver_in_words(folder: Path) -> str:
+    """Return the latest driver of a search, which may have ended, in words."""
     known = _signature(folder)
     if not {"pid", "host", "since"} <= known.keys():
         return "another process"

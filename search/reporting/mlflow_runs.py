@@ -25,7 +25,8 @@ _STATUS = {
     Status.STOPPED: "KILLED",
     Status.SET_ASIDE: "KILLED",
 }
-_SEARCH_ID = "paretofuse.search_id"
+#: The tag of a search's run with its id.
+SEARCH_ID = "paretofuse.search_id"
 _COPIED_FROM = "paretofuse.copied_from"
 _LUCK = ("p_front", "p_better", "standard_error.")  # beginnings of the names of what is known about luck
 _LAST = "hypervolume"  # the metric of a point that is written last
@@ -166,7 +167,7 @@ class SearchRuns:
 
     def _take_up(self) -> HeldRun | None:
         """Find the search's run and the runs of its trials; return None if there is none."""
-        found = self._experiment.search_runs(f"tags.`{_SEARCH_ID}` = '{self._about.search_id}'")
+        found = self._experiment.search_runs(f"tags.`{SEARCH_ID}` = '{self._about.search_id}'")
         if not found:
             return None
         parent = HeldRun.of(_fullest(found))
@@ -182,10 +183,10 @@ class SearchRuns:
         return parent
 
     def _create_parent(self) -> HeldRun:
-        tags = {_SEARCH_ID: self._about.search_id, **self._about.tags}
+        tags = {SEARCH_ID: self._about.search_id, **self._about.tags}
         if self._about.copied_from:
             tags[_COPIED_FROM] = self._about.copied_from
-            found = self._experiment.search_runs(f"tags.`{_SEARCH_ID}` = '{self._about.copied_from}'")
+            found = self._experiment.search_runs(f"tags.`{SEARCH_ID}` = '{self._about.copied_from}'")
             if found:
                 tags[f"{_COPIED_FROM}_run"] = _fullest(found).info.run_id
         return HeldRun.of(self._experiment.create_run(self._about.name, tags))
@@ -236,7 +237,7 @@ class HeldRun:
             run_id=run.info.run_id,
             status=run.info.status,
             tags=dict(run.data.tags),
-            described=bool(run.data.params) and ("predicted.total" in metrics or _SEARCH_ID in run.data.tags),
+            described=bool(run.data.params) and ("predicted.total" in metrics or SEARCH_ID in run.data.tags),
             epochs=metrics.get("epoch", 0),
             test={name: value for name, value in metrics.items() if name.startswith("test.")},
             luck={name: value for name, value in metrics.items() if name.startswith(_LUCK)},
