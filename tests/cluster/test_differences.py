@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -84,26 +85,33 @@ def test_they_are_named_before_the_first_trial(
         assert "mine" not in host.run(left, check=False).stdout, "nothing is left of it"
 
 
-def test_once_all_is_mended_it_runs_and_a_host_that_joins_without_data_gets_no_trials(
-    lab: Lab, hosts: list[Host]
-) -> None:
+def test_once_all_is_mended_it_runs(hosts: list[Host]) -> None:
     check = _SHARED.replace("search.py", "search.py check")
     found = hosts[0].run(f"{_READY} {check} --json 2>/dev/null").stdout
     assert {node["hostname"] for node in json.loads(found)} == {"node1", "node2"}
+    ended = hosts[0].run(f"{_READY} {_SHARED}", timeout=300)
+    assert "2 nodes: same code, data and storage" in ended.stdout
+    assert "3 trials" in ended.stdout
 
-    search = hosts[0].start(f"{_READY} {_SHARED}")
+
+def test_a_host_that_joins_without_data_gets_no_trials(lab: Lab, hosts: list[Host]) -> None:
+    third = lab.host(3)
+    third.boot()
+    _set_up(third)
+    third.run("rm -r ~/own")
+    endless = _SHARED.replace("--epochs 1", "--epochs 100000").replace("--name mine", "--name longer")
+    search = hosts[0].start(f"{_READY} {endless}")
     assert search.stdout is not None
-    lines = []
+    output = ""
     for line in search.stdout:
-        lines.append(line)
+        output += line
         if "3 trials of" in line:
-            third = lab.host(3)
-            third.boot()
-            _set_up(third)
-            third.run("rm -r ~/own")
             _join(third, f"--address={hosts[0].address}:6379")
-    output = "".join(lines)
-    assert search.wait() == 0, output
-    assert "2 nodes: same code, data and storage" in output
+        if "has joined" in line:
+            break
     assert "node3 (10.77.0.13) has joined and gets no trials: dataset /home/ubuntu/own" in output
-    assert "3 trials" in output
+    time.sleep(10)  # two trials run, and one waits for a node
+    assert not third.processes("ray::ResourceTrainable", "ray::FusionTrial")
+    hosts[0].run("pkill -INT -f 'search.py --space'")
+    rest, _ = search.communicate(timeout=120)
+    assert search.returncode == 130, output + rest
