@@ -20,6 +20,8 @@ from trainables.towers import load_tower, resolve_encoder
 from trainables.units import MIB
 
 FEW = {"train": 10, "validation": 5, "test": 5}
+#: Most bytes that other threads of the tests' process take meanwhile.
+_OTHERS = 2**16
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_the_solver_keeps_to_its_formula(name, share, rows, width, outputs) -> N
     tracemalloc.stop()
     weights, held, rest = solver_memory(rows, rows, width, task)
     given = 4 * 2 * rows * width  # by the caller
-    assert share * (weights + held + rest - given) <= peak <= weights + held + rest - given
+    assert share * (weights + held + rest - given) <= peak <= weights + held + rest - given + _OTHERS
 
 
 @pytest.mark.parametrize(("rows", "width", "size"), [(2000, 300, 200), (5000, 50, 12), (300, 800, 64)])
@@ -118,7 +120,7 @@ def test_the_solver_for_a_query_keeps_to_its_formula(rows, width, size) -> None:
     tracemalloc.stop()
     weights, held, rest = ridge_memory(rows, 20, width, size)
     given = 4 * (rows + 20) * (width + size)  # by the caller
-    assert 0.7 * (weights + held + rest - given) <= peak <= weights + held + rest - given
+    assert 0.7 * (weights + held + rest - given) <= peak <= weights + held + rest - given + _OTHERS
 
 
 def test_a_query_is_read_beside_the_documents(tiny_encoders) -> None:
