@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from trainables.disk import move_synced
 from trainables.errors import UserError
@@ -30,3 +32,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         os.unlink(scratch)
         raise
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is none, or if it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

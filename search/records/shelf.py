@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from search.records.files import read_document
 from search.records.opening import fetch, holds_search
 from search.records.place import FILE, Place, absolute
 from search.records.remote import RemoteFolder, claimed
@@ -144,9 +144,9 @@ def look(place: Place) -> Shelved:
     if not (place.folder / FILE).is_file():
         SearchStore.read(place.folder)  # says so, and which there are
     size = _size(place.folder)
-    settings = _document(place.folder / "config.json")
+    settings = read_document(place.folder / "config.json")
     space = str(settings.get("method") or settings.get("space") or "")
-    result = _document(place.folder / "result.json")
+    result = read_document(place.folder / "result.json")
     front = len(result["front"]) if result else None
     ends = (front, result.get("hypervolume"), size)
     if SearchStore.driver(place.folder) is not None:
@@ -160,15 +160,6 @@ def look(place: Place) -> Shelved:
         return Shelved(place, State.UNREADABLE, space, None, None, *ends, note=str(error))
     state = State(ended) if ended else State.INTERRUPTED
     return Shelved(place, state, space, finished, settings.get("num_samples"), *ends)
-
-
-def _document(path: Path) -> dict[str, Any]:
-    """Return a JSON document; empty if there is none."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _size(folder: Path) -> int:

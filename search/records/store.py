@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.records.files import write_whole
+from search.records.files import read_document, write_whole
 from search.records.ownership import require_own
 from search.records.place import FILE, MOVE
 from trainables.disk import disk_full, is_disk_full
@@ -439,11 +439,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _signature(folder: Path) -> dict[str, Any]:
     """Return what the latest driver of a search wrote down about itself; empty if that cannot be read."""
-    try:
-        signature = json.loads((folder / _DRIVER).read_text())
-    except (OSError, ValueError):
-        return {}
-    return signature if isinstance(signature, dict) else {}
+    return read_document(folder / _DRIVER)
 
 
 def driver_in_words(folder: Path) -> str:

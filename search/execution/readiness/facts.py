@@ -8,6 +8,7 @@ from typing import Any
 
 from search.execution.readiness import there
 from search.nodes import Node
+from search.records.stays import machine
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class NodeFacts:
     @property
     def name(self) -> str:
         """The machine in words: ``worker1 (10.0.0.2)``."""
-        return f"{self.hostname} ({self.node_ip})" if self.node_ip != self.hostname else self.hostname
+        return machine(self.hostname, self.node_ip)
 
     def row(self, *, kept_out: bool) -> dict[str, Any]:
         """Return the machine as a row of a table, with whether trials are kept away from it."""

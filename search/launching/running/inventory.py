@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from search.records.files import read_document
 from search.records.place import DEFAULT_STORAGE, FILE, Place, absolute
 from search.records.store import SearchStore
 from trainables.cache import cache_dir, make_folder
@@ -149,11 +150,7 @@ def _note(name: str) -> Path:
 
 def _noted(name: str) -> dict[str, Any]:
     """Return the stamps that a note holds, by file."""
-    try:
-        found = json.loads(_note(name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_document(_note(name))
 
 
 def _stamp(file: Path) -> list[int] | None:
