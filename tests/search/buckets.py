@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -22,8 +23,8 @@ def s3_server() -> Iterator[dict[str, str]]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    host, port = server.get_host_and_port()
     try:
-        host, port = server.get_host_and_port()
         variables = {
             "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "test",
@@ -37,6 +38,8 @@ def s3_server() -> Iterator[dict[str, str]]:
             fs.S3FileSystem(**here, allow_bucket_creation=True).create_dir("bucket")
         yield variables
     finally:
+        # All servers of a process share their buckets.
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
         server.stop()
 
 
