@@ -1,0 +1,1 @@
+"""Members of the front as models: folders, cards, what MLflow needs to serve them, how to use them."""

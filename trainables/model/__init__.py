@@ -1,0 +1,1 @@
+"""Trained models as folders, which load and answer without a search."""
