@@ -64,8 +64,21 @@ def lbfgs_bytes(rows: int, width: int, outputs: int) -> int:
     return 8 * _VECTORS * outputs * (width + 1) + 4 * _OUTPUTS * rows * (outputs + 1)
 
 
+def likeliest(names: Sequence[str], probabilities: Tensor, top: int) -> list[dict[str, float]]:
+    """Return each sample's largest probabilities by name, the largest first; of equal ones, the first.
+
+    Args:
+        names: What the columns stand for.
+        probabilities: Shape (N, C).
+        top: Most of them for a sample.
+    """
+    values, places = probabilities.sort(dim=1, descending=True, stable=True)
+    rows = zip(values[:, :top].tolist(), places[:, :top].tolist(), strict=True)
+    return [{names[place]: value for value, place in zip(*row, strict=True)} for row in rows]
+
+
 class Task(ABC):
-    """The learning task of one dataset: its labels, output size, loss and metrics.
+    """The learning task of one dataset: its labels, output size, loss, metrics, and what outputs say.
 
     Memory predictions assume that two tasks of one class need the same memory if their output size and their
     ``loss_kind`` are equal.
@@ -318,6 +331,18 @@ class Task(ABC):
             Values (N,) whose mean is the metric; None if the metric is no such mean.
         """
         return None
+
+    @abstractmethod
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        """Return what outputs say about each sample, in the words of the labels, as a JSON object each.
+
+        They agree with ``score``: of a task that is tuned, so are the answers.
+
+        Args:
+            outputs: Outputs (N, D) in float32, on a CPU.
+            present: For each modality, which samples have a value of it, shape (N,).
+            top: Most entries of what is listed best first, at least 1.
+        """
 
     @abstractmethod
     def guess(self, labels: Tensor) -> dict[str, float]:

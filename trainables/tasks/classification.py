@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import Metric, Task
+from trainables.tasks.base import Metric, Task, likeliest
 from trainables.tasks.labels import LabelColumn, Seen, is_text
 from trainables.tasks.names import (
     by_name,
@@ -352,6 +352,18 @@ class Classification(Task):
             return float(np.float32(f1_score(truth, predicted, average="weighted", zero_division=0)))
         each = f1_score(truth, predicted, average=None, zero_division=0)
         return torch.from_numpy(each).float().mean().item()
+
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        """Return the name of each sample's class, its probability, and those of the likeliest classes."""
+        probabilities = outputs.double().softmax(dim=1)
+        best = outputs.argmax(dim=1)
+        rows = zip(
+            self.decode(best),
+            probabilities.gather(1, best[:, None])[:, 0].tolist(),
+            likeliest(self.classes, probabilities, top),
+            strict=True,
+        )
+        return [dict(zip(("label", "probability", "probabilities"), row, strict=True)) for row in rows]
 
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return for each sample whether it is right, or its cross entropy; F1 is no such mean."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UserError
-from trainables.tasks.base import Metric, Task, lbfgs_bytes
+from trainables.tasks.base import Metric, Task, lbfgs_bytes, likeliest
 from trainables.tasks.labels import LabelColumn, is_list, is_text
 from trainables.tasks.names import (
     by_name,
@@ -277,7 +277,7 @@ class Multilabel(Task):
         """Return the tags of each sample of labels (N, C), in the form in which they are stored."""
         if self.indicators:
             return labels.tolist()
-        tags = [[self.classes[tag] for tag in row.nonzero().flatten().tolist()] for row in labels]
+        tags = [self._named(row) for row in labels]
         return [self.delimiter.join(each) for each in tags] if self.delimiter else tags
 
     def example_labels(self, rows: int) -> Tensor:
@@ -393,6 +393,15 @@ class Multilabel(Task):
         columns = zip(outputs.T.numpy(), labels.T.numpy(), strict=True)
         return replace(self, thresholds=tuple(_best_threshold(*column) for column in columns))
 
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        """Return each sample's tags, in the order of ``classes``, and the probabilities of the likeliest.
+
+        The thresholds decide which are its tags. A tag may have one that is above or below 0.5.
+        """
+        tags = [self._named(row) for row in self._predicted(outputs)]
+        likely = likeliest(self.classes, outputs.double().sigmoid(), top)
+        return [{"tags": own, "probabilities": p} for own, p in zip(tags, likely, strict=True)]
+
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return the loss or the share of right tags of each sample; the other metrics are no such means."""
         if metric == "tag_accuracy":
@@ -434,6 +443,10 @@ class Multilabel(Task):
     def summary(self) -> dict[str, Any]:
         """Return the number of tags."""
         return {"tags": self.output_size}
+
+    def _named(self, row: Tensor) -> list[str]:
+        """Return the tags of a sample of which (C,) says whether it has them."""
+        return [self.classes[tag] for tag in row.nonzero().flatten().tolist()]
 
     def _predicted(self, outputs: Tensor) -> Tensor:
         """Return the tags that logits (N, C) predict, as booleans."""

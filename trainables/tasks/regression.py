@@ -245,6 +245,10 @@ class Regression(Task):
             return float(accuracy_score(*classes))
         return float(f1_score(*classes, average="weighted", zero_division=0))
 
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        """Return each sample's number in the labels' unit, or a list of them if there are several."""
+        return [{"value": value} for value in self.decode(self._in_own_unit(outputs.double()))]
+
     def row_values(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return each sample's absolute error, or whether its class is right; others are no such means."""
         predicted = self._in_own_unit(outputs.double())

@@ -255,6 +255,26 @@ class Retrieval(Task):
             found[f"{prefix}mean_rank"] = float(ranks.mean())
         return found
 
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        """Return for each sample with a query the documents of all samples that match it best.
+
+        ``ranking`` has the numbers of their rows, from 0, and ``scores`` the cosines; both are None for a
+        sample without a query. Of documents that match equally well, the first comes first. A sample has a
+        document if it has any other modality.
+        """
+        documents, queries = (F.normalize(half, dim=1) for half in outputs.float().chunk(2, dim=1))
+        nobody = torch.zeros(len(outputs), dtype=torch.bool)
+        asking = present.get(self.modality, nobody).nonzero()[:, 0]
+        others = [there for modality, there in present.items() if modality != self.modality]
+        found = torch.stack([nobody, *others]).any(dim=0).nonzero()[:, 0]
+        answers: list[dict[str, Any]] = [{"ranking": None, "scores": None} for _ in outputs]
+        for block in asking.split(max(1, _AT_ONCE // max(1, len(found)))):
+            match = queries[block] @ documents[found].T
+            scores, places = (each[:, :top] for each in match.sort(dim=1, descending=True, stable=True))
+            for row, *best in zip(block.tolist(), found[places].tolist(), scores.tolist(), strict=True):
+                answers[row] = dict(zip(("ranking", "scores"), best, strict=True))
+        return answers
+
     def row_values(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
         """Return whether each row's rank is small enough, or the rank; the median is no such mean."""
         ranks = kept[:, int(metric.startswith("reverse_"))]

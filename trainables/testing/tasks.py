@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.tasks import Task, get_task, read_task
@@ -40,6 +43,48 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+#: Names of the keys under which answers list what is likeliest or nearest.
+_LISTED = {"probabilities", "ranking", "scores"}
+
+
+def _accuracy(task: Task, answers: Sequence[Mapping[str, Any]], labels: Tensor) -> dict[str, float]:
+    right = [answer["label"] == name for answer, name in zip(answers, task.decode(labels), strict=True)]
+    assert all(answer["probabilities"][answer["label"]] == answer["probability"] for answer in answers)
+    return {"accuracy": sum(right) / len(right)}
+
+
+def _tag_accuracy(task: Task, answers: Sequence[Mapping[str, Any]], labels: Tensor) -> dict[str, float]:
+    classes: Sequence[str] = task.to_dict()["classes"]
+    right = [
+        (name in answer["tags"]) == bool(there)
+        for answer, row in zip(answers, labels, strict=True)
+        for name, there in zip(classes, row, strict=True)
+    ]
+    return {"tag_accuracy": sum(right) / len(right)}
+
+
+def _absolute_error(task: Task, answers: Sequence[Mapping[str, Any]], labels: Tensor) -> dict[str, float]:
+    values = torch.tensor([answer["value"] for answer in answers], dtype=torch.float64)
+    return {"mae": (values.view(labels.shape) - labels).abs().mean().item()}
+
+
+def _recalls(task: Task, answers: Sequence[Mapping[str, Any]], labels: Tensor) -> dict[str, float]:
+    own = [answer["scores"][answer["ranking"].index(row)] for row, answer in enumerate(answers)]
+    # What matches as well as the right one ranks before it
+    ranks = [sum(score >= right for score in a["scores"]) for a, right in zip(answers, own, strict=True)]
+    first = sum(rank == 1 for rank in ranks) / len(ranks)
+    return {"r_at_1": first, "mean_rank": sum(ranks) / len(ranks)}
+
+
+#: What answers to all rows of a split say about a task's metrics, by the name of the task.
+_ANSWERED: Mapping[str, Callable[[Task, Sequence[Mapping[str, Any]], Tensor], dict[str, float]]] = {
+    "classification": _accuracy,
+    "multilabel": _tag_accuracy,
+    "regression": _absolute_error,
+    "retrieval": _recalls,
+}
+
+
 def task_cases(name: str, outputs: int = _OUTPUTS) -> list[Task]:
     """Return a registered task of some size, and its variants, some of which have a size of their own."""
     made = get_task(name).of_size(outputs)
@@ -63,6 +108,7 @@ def check_task(task: Task | str) -> None:
         check_losses(made)
         check_metrics(made)
         check_tuning(made)
+        check_answers(made)
         check_linear(made)
         check_labels(made)
         check_description(made)
@@ -134,6 +180,47 @@ def check_tuning(task: Task) -> None:
     assert restored.score(kept, labels) == tuned.score(kept, labels)
 
 
+def check_answers(task: Task) -> None:
+    """Check that answers are JSON, list no more than they should, and agree with the metrics."""
+    labels = task.example_labels(_ROWS)
+    outputs = _outputs(task).detach()
+    asked = "another"
+    if task.query is not None:
+        asked = task.query.modality
+        outputs = torch.cat([F.normalize(vectors) for vectors in outputs.chunk(2, dim=1)], dim=1)
+    present = {modality: torch.ones(_ROWS, dtype=torch.bool) for modality in ("document", asked)}
+    kept = task.kept(outputs, labels)
+    for made in (task, task.tuned(kept, labels)):
+        answers = made.answers(outputs, present)
+        assert len(answers) == _ROWS, "there is not one answer for each row"
+        assert json.loads(json.dumps(answers, allow_nan=False)) == answers, "answers are not JSON"
+        stored = type(task).from_dict(json.loads(json.dumps(made.to_dict())))
+        assert stored.answers(outputs, present) == answers, "a stored task answers something else"
+        for top in (1, 2):
+            expected = [_shortened(answer, top) for answer in answers]
+            assert made.answers(outputs, present, top) == expected, f"it does not list the first {top}"
+        for row in range(_ROWS) if task.query is None else ():
+            (alone,) = made.answers(outputs[row, None], {m: there[:1] for m, there in present.items()})
+            assert _rounded(alone) == _rounded(answers[row]), "an answer depends on the other rows"
+        scores = made.score(kept, labels)
+        for name, value in _ANSWERED.get(task.name, lambda *_: {})(made, answers, labels).items():
+            assert math.isclose(value, scores[name], rel_tol=1e-5), f"answers have another {name}"
+
+
+def _rounded(answer: Mapping[str, Any]) -> Any:
+    """Return an answer whose numbers do not show how they were computed."""
+    return json.loads(json.dumps(answer), parse_float=lambda text: round(float(text), 6))
+
+
+def _shortened(answer: Mapping[str, Any], top: int) -> dict[str, Any]:
+    """Return an answer whose lists of what fits best have at most ``top`` entries."""
+    short = dict(answer)
+    for name in _LISTED & answer.keys():
+        listed = answer[name]
+        short[name] = dict(list(listed.items())[:top]) if isinstance(listed, dict) else listed[:top]
+    return short
+
+
 def check_linear(task: Task) -> None:
     """Check that ``fit_linear`` separates what can be separated, and that its result is always finite."""
     labels = task.example_labels(_ROWS)
@@ -152,7 +239,7 @@ def check_linear(task: Task) -> None:
     metric = task.metrics[0]
     for start in (None, (weight, bias)):
         made = task.fit_linear(features, fitted, 1e-4, start)
-        outputs = torch.nn.functional.linear(features, *made).float()
+        outputs = F.linear(features, *made).float()
         if task.query is not None:
             outputs = torch.cat([outputs, fitted.float()], dim=1)
         value = task.score(task.kept(outputs, labels), labels)[metric.name]

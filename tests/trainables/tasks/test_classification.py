@@ -189,6 +189,20 @@ def test_space_around_names_is_said() -> None:
     assert remark == "'nan' is taken as a name, which 1 train row has"
 
 
+def test_answers_are_names_and_probabilities() -> None:
+    task = task_of(["cat", "dog", "cat", "eel"], ["emu"])
+    outputs = torch.tensor([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]]).log()
+    first, second = task.answers(outputs, {})
+    assert (first["label"], second["label"]) == ("dog", "cat")
+    assert first["probability"] == pytest.approx(0.6)
+    assert first["probabilities"] == pytest.approx({"dog": 0.6, "eel": 0.3, "cat": 0.1})
+    assert [*first["probabilities"]] == ["dog", "eel", "cat"]
+    assert [*second["probabilities"]] == ["cat", "eel", "dog"]  # as likely as each other, in order
+    assert [*task.answers(outputs, {}, top=1)[0]["probabilities"]] == ["dog"]
+    coded = task_of([3, 5], metadata={"classes": {"5": "yes", "3": "no"}})
+    assert coded.answers(torch.tensor([[0.0, 9.0]]), {})[0]["label"] == "yes"
+
+
 class TestAClassThatTrainLacks:
     column = column_of(["a", "b", "b", "d"], ["b", "c", "a", "e", "c"])
     task = get_task("classification").of_column(column)

@@ -194,3 +194,20 @@ def test_labels_that_are_refused() -> None:
         task = get_task("multilabel").from_dict({"classes": ["a", "b", "c"], "indicators": indicators})
         with pytest.raises(UserError, match=f"test row 8: {words}"):
             task.encode([[], value], "test row", 7)
+
+
+def test_answers_are_the_tags_above_their_thresholds() -> None:
+    described = {"classes": ["a", "b", "c"], "thresholds": [1.0, 0.0, -2.0]}
+    outputs = torch.tensor([[0.5, 0.0, -1.0], [-1.0, -1.0, -3.0], [2.0, 1.0, 3.0]])
+    for stored in ({}, {"delimiter": "|"}, {"indicators": True}, {"codes": [7, 8, 9]}):
+        first, second, third = get_task("multilabel").from_dict({**described, **stored}).answers(outputs, {})
+        assert first["tags"] == ["b", "c"]
+        assert second["tags"] == []
+        assert third["tags"] == ["a", "b", "c"]
+        assert [*first["probabilities"]] == ["a", "b", "c"]  # likelier than "b", but it takes more
+        assert third["probabilities"] == pytest.approx({"c": 0.953, "a": 0.881, "b": 0.731}, abs=1e-3)
+    untuned = get_task("multilabel").from_dict({"classes": ["a", "b", "c"]})
+    assert untuned.answers(outputs, {}, top=1)[0] == {
+        "tags": ["a", "b"],
+        "probabilities": {"a": pytest.approx(0.622, abs=1e-3)},
+    }

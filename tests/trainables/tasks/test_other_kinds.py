@@ -92,6 +92,9 @@ class Amounts(Task):
     def score(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         return {"mae": self.loss(outputs, labels).item()}
 
+    def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
+        return [{"amounts": amounts} for amounts in outputs.tolist()]
+
     def guess(self, labels: Tensor) -> dict[str, float]:
         return self.score(labels.mean(dim=0).expand_as(labels), labels)
 

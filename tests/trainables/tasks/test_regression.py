@@ -120,3 +120,14 @@ def test_labels_that_are_refused() -> None:
     for stored in ([3, -3], [1], "wide", [math.nan, 1]):
         with pytest.raises(UserError, match=r"schema key paretofuse\.range is .*; write e\.g\. "):
             task_of([0.5], metadata={"range": stored})
+
+
+def test_answers_are_in_the_labels_unit() -> None:
+    one = get_task("regression").from_dict(
+        {"means": [100.0], "deviations": [10.0], "range": None, "loss": "l1"}
+    )
+    assert one.answers(torch.tensor([[0.5], [-1.0]]), {}) == [{"value": 105.0}, {"value": 90.0}]
+    two = get_task("regression").from_dict(
+        {"means": [0.0, 1.0], "deviations": [1.0, 2.0], "range": None, "loss": "l1"}
+    )
+    assert two.answers(torch.tensor([[0.5, 0.5]]), {}) == [{"value": [0.5, 2.0]}]

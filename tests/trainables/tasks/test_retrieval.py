@@ -148,3 +148,47 @@ def test_a_bootstrap_of_ranks_keeps_the_gallery() -> None:
     assert values is not None
     assert values.tolist() == [0, 0, 0, 0]
     assert task.row_values("median_rank", kept, LABELS) is None
+
+
+class TestAnswers:
+    task = Retrieval("text", 4)
+    #: Four rows: the first lacks the query, the second has no document.
+    present = {
+        "text": torch.tensor([False, True, True, True]),
+        "image": torch.tensor([True, False, True, False]),
+        "audio": torch.tensor([False, False, False, True]),
+    }
+    labels = torch.tensor([[0, 0], [0, 1], [1, 2], [2, 3]])
+
+    def test_rank_the_documents_of_the_call(self) -> None:
+        outputs = outputs_of(MATCH, self.labels)
+        nothing, first, second, third = self.task.answers(outputs, self.present)
+        assert nothing == {"ranking": None, "scores": None}
+        assert first["ranking"] == [2, 3, 0]
+        assert second["ranking"] == [3, 2, 0]
+        assert third["ranking"] == [0, 2, 3]  # all match equally
+        length = math.sqrt(0.1**2 + 0.9**2 + 0.5**2 + 0.3**2)
+        assert first["scores"] == pytest.approx([0.5 / length, 0.3 / length, 0.1 / length])
+        assert self.task.answers(outputs, self.present, top=1)[2]["ranking"] == [3]
+
+    def test_scores_are_cosines_whatever_the_temperature(self) -> None:
+        outputs = outputs_of(MATCH, self.labels)
+        scaled = torch.cat([outputs[:, :4] * 100, outputs[:, 4:]], dim=1)
+        for plain, other in zip(
+            self.task.answers(outputs, self.present), self.task.answers(scaled, self.present), strict=True
+        ):
+            assert plain["ranking"] == other["ranking"]
+            assert plain["scores"] == (other["scores"] and pytest.approx(other["scores"]))
+
+    def test_without_queries_or_documents_there_is_nothing_to_rank(self) -> None:
+        outputs = outputs_of(MATCH, self.labels)
+        nobody = torch.zeros(4, dtype=torch.bool)
+        unasked = self.task.answers(outputs, {**self.present, "text": nobody})
+        assert unasked == [{"ranking": None, "scores": None}] * 4
+        none = self.task.answers(outputs, {"text": ~nobody, "image": nobody})
+        assert none == [{"ranking": [], "scores": []}] * 4
+
+    def test_blocks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = self.task.answers(outputs_of(MATCH, self.labels), self.present)
+        monkeypatch.setattr(retrieval, "_AT_ONCE", 3)
+        assert self.task.answers(outputs_of(MATCH, self.labels), self.present) == whole
