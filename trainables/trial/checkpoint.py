@@ -14,6 +14,9 @@ from trainables.trial.assignment import Checkpoint
 WEIGHTS = "weights.safetensors"
 #: The state of optimizer and learning rate, which only training on needs. It is the larger part.
 TRAINER = "trainer.pt"
+#: What was trained, as JSON: configuration, seed and settings; and the task as tuned to the trained weights,
+#: null before the first epoch.
+TRIAL = "trial.json"
 
 _SEAL = "files.json"
 

@@ -125,12 +125,15 @@ class BestWeights(KeptWeights):
         """Return the best result so far; empty before the first one."""
         if self._best is None:
             return {}
-        return {"metrics": self._best.metrics, "outputs": torch.from_numpy(self._best.outputs)}
+        outputs = torch.from_numpy(self._best.outputs)
+        return {"metrics": self._best.metrics, "outputs": outputs, "task": self._best.task}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: dict[str, Tensor] | None) -> None:
         """Restore the best result so far, and its weights."""
         super().load_state_dict(state, weights)
-        self._best = Evaluation(state["metrics"], state["outputs"].numpy()) if state else None
+        self._best = None
+        if state:
+            self._best = Evaluation(state["metrics"], state["outputs"].numpy(), state["task"])
 
 
 def kept_weights(keep: str, epochs: int, metric: Metric) -> KeptWeights:

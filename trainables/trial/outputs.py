@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,14 @@ class Evaluation:
     Attributes:
         metrics: The task's metrics, by name, over all rows.
         outputs: What is kept of the outputs, see ``Task.kept``.
+        task: ``Task.to_dict`` of the task that has scored them, tuned to the model's outputs on validation.
         robustness: The same metrics with each modality taken away from all rows, by modality; empty if they
             were not asked for.
     """
 
     metrics: dict[str, float]
     outputs: Outputs
+    task: dict[str, Any]
     robustness: dict[str, dict[str, float]] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,8 +21,9 @@ from trainables.methods import FusionMethod, build_method
 from trainables.progress import Tick, no_tick
 from trainables.seeds import short_seed
 from trainables.step.precision import default_device
+from trainables.tasks import Task, read_task
 from trainables.trial.assignment import Assignment
-from trainables.trial.checkpoint import TRAINER, WEIGHTS, check, seal
+from trainables.trial.checkpoint import TRAINER, TRIAL, WEIGHTS, check, seal
 from trainables.trial.head_start import start_head
 from trainables.trial.kept import kept_weights
 from trainables.trial.outputs import Evaluation, Outputs
@@ -46,6 +47,7 @@ class TrialRun:
 
     Attributes:
         outputs: Outputs on the validation split of the weights that are kept; None before the first epoch.
+        tuned: ``Task.to_dict`` of the task as tuned to them; None before the first epoch.
     """
 
     spec: TrialSpec
@@ -82,6 +84,7 @@ class TrialRun:
         self.validation = self.loader("validation")
         self.kept = kept_weights(self.recipe.keep, self.spec.epochs, self.bench.task.metrics[0])
         self.outputs: Outputs | None = None
+        self.tuned: dict[str, Any] | None = None
         self._started: Evaluation | None = None
         self.measured: Measured | None = None
         self.setup_seconds = time.perf_counter() - started
@@ -121,7 +124,7 @@ class TrialRun:
         started = time.perf_counter()
         self.stage = "validation"
         evaluated = self.kept.judge(self.method, self.trainer.epoch, self._validate)
-        self.outputs = evaluated.outputs
+        self.outputs, self.tuned = evaluated.outputs, evaluated.task
         result |= evaluated.metrics
         return {
             **result,
@@ -154,7 +157,7 @@ class TrialRun:
         """
         with self.kept.in_place(self.method):
             loader = self.loader(split).without(without)
-            return self.trainer.evaluate(loader, self.tick, self.validation)
+            return self.trainer.evaluate(loader, self.tick, self._task())
 
     def score(self) -> Evaluation:
         """Return the evaluation on the test split, with its robustness if the settings ask for it.
@@ -175,7 +178,7 @@ class TrialRun:
         return replace(found, robustness=robustness)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint: the kept weights, the configuration, and the state to resume training.
+        """Write a checkpoint: the kept weights, what was trained, and the state to resume training.
 
         Args:
             folder: An empty folder.
@@ -184,8 +187,13 @@ class TrialRun:
         save_file(self.kept.weights or training, folder / WEIGHTS)
         state = {**self.trainer.state_dict(), "kept": self.kept.state_dict()}
         torch.save(state if self.kept.weights is None else {**state, "weights": training}, folder / TRAINER)
-        described = {"config": dict(self.config), "seed": self.assignment.seed, "spec": asdict(self.spec)}
-        (folder / "trial.json").write_text(json.dumps(described, indent=1))
+        described = {
+            "config": dict(self.config),
+            "seed": self.assignment.seed,
+            "spec": asdict(self.spec),
+            "task": self.tuned,
+        }
+        (folder / TRIAL).write_text(json.dumps(described, indent=1))
         seal(folder)
 
     def load(self, folder: Path) -> None:
@@ -196,10 +204,18 @@ class TrialRun:
         self.method.load_trainable_state_dict(weights if training is None else training)
         self.trainer.load_state_dict(state)
         self.kept.load_state_dict(state["kept"], None if training is None else weights)
+        self.tuned = _task_in(folder)
 
     def load_weights(self, folder: Path) -> None:
-        """Read the trained weights of a checkpoint; the state of training is not needed."""
+        """Read a checkpoint's trained weights and tuned task; the state of training is not needed."""
         self.method.load_trainable_state_dict(load_file(folder / WEIGHTS))
+        self.tuned = _task_in(folder)
+
+    def _task(self) -> Task:
+        """Return the task as tuned to the outputs on validation."""
+        if self.tuned is None and self.bench.task.tunes:
+            return read_task(self._validate().task)
+        return self.bench.task if self.tuned is None else read_task(self.tuned)
 
     def _validate(self) -> Evaluation:
         return self.trainer.evaluate(self.validation, self.tick)
@@ -215,6 +231,12 @@ class TrialRun:
         return method
 
 
+def _task_in(folder: Path) -> dict[str, Any] | None:
+    """Return the tuned task of a checkpoint; None if it is of no epoch."""
+    task: dict[str, Any] | None = json.loads((folder / TRIAL).read_text())["task"]
+    return task
+
+
 def evaluate_on_test(spec: TrialSpec, assignment: Assignment, tick: Tick) -> Evaluation:
     """Evaluate a trial on the test split, with the weights of its checkpoint.
 
@@ -224,11 +246,11 @@ def evaluate_on_test(spec: TrialSpec, assignment: Assignment, tick: Tick) -> Eva
         tick: Called as work proceeds.
 
     Raises:
-        DamagedError: If the weights are not what was written.
+        DamagedError: If the weights or the task are not what was written.
     """
     run = TrialRun(spec, assignment, tick=tick)
     assert assignment.checkpoint is not None
     with assignment.checkpoint.as_directory() as folder:
-        check(Path(folder), [WEIGHTS], tick)
+        check(Path(folder), [WEIGHTS, TRIAL], tick)
         run.load_weights(Path(folder))
     return run.score()

@@ -196,26 +196,25 @@ class Trainer(ScheduledTraining):
             "epoch_seconds": time.perf_counter() - started,
         }
 
-    def evaluate(self, loader: Loader, tick: Tick = no_tick, tuned_on: Loader | None = None) -> Evaluation:
+    def evaluate(self, loader: Loader, tick: Tick = no_tick, tuned: Task | None = None) -> Evaluation:
         """Return the task's metrics on a split, and what to keep of the outputs.
 
         Args:
             loader: The split.
             tick: Called after each batch.
-            tuned_on: The validation split, to whose outputs the task is tuned; None if ``loader`` is that.
+            tuned: The task as tuned to the outputs on validation; None if ``loader`` is that split.
 
         Raises:
             DivergedError: If a metric is not finite.
         """
-        kept, labels = self._kept(loader, tick)
-        task = self.task
-        if task.tunes:
-            task = task.tuned(*((kept, labels) if tuned_on is None else self._kept(tuned_on, tick)))
+        outputs, labels = self.outputs(loader, tick)
+        kept = self.task.kept(outputs, labels)
+        task = self.task.tuned(kept, labels) if tuned is None else tuned
         metrics = task.score(kept, labels)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
-        return Evaluation(metrics, compact(kept))
+        return Evaluation(metrics, compact(kept), task.to_dict())
 
     def outputs(self, loader: Loader, tick: Tick = no_tick) -> tuple[Tensor, Tensor]:
         """Return the method's outputs (N, D) for a split, without dropout, and the labels.
@@ -233,11 +232,6 @@ class Trainer(ScheduledTraining):
                 labels.append(batch.labels.cpu())
                 tick()
         return torch.cat(outputs), torch.cat(labels)
-
-    def _kept(self, loader: Loader, tick: Tick) -> tuple[Tensor, Tensor]:
-        """Return what ``Task.kept`` returns for a split, and the labels."""
-        outputs, labels = self.outputs(loader, tick)
-        return self.task.kept(outputs, labels), labels
 
     def _evaluated_at_once(self, loader: Loader) -> int:
         """Return the number of samples of an evaluation's batches."""

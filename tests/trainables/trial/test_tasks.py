@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from tests.trials import PMF
+from tests.trials import PMF, Saved
 from trainables.data import SPLITS, open_dataset, prepare
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
+from trainables.progress import no_tick
 from trainables.task_settings import TaskSettings
-from trainables.tasks import Task
+from trainables.tasks import Task, read_task
 from trainables.towers import InputSizes, resolve_encoders
+from trainables.trial.checkpoint import TRIAL
 from trainables.trial.probing import run_probes
-from trainables.trial.run import TrialRun
+from trainables.trial.run import TrialRun, evaluate_on_test
 from trainables.trial.workbench import TrialSpec
 
 #: The tags of a colour, and a number.
@@ -70,6 +74,36 @@ def test_thresholds_are_tuned_on_validation_and_hold_on_test(tags) -> None:
     assert metrics == tuned.score(outputs, labels)
     assert metrics != run.bench.task.score(outputs, labels)
     assert TrialRun(tags, hardly_trained).epoch()["macro_f1"] < result["macro_f1"]
+
+
+@pytest.mark.parametrize("keep", ["last", "average", "best"])
+def test_a_checkpoint_has_the_thresholds_of_its_test_score(tags, tmp_path, keep) -> None:
+    spec = told(replace(tags, recipe=replace(tags.recipe, keep=keep)), thresholds="tuned")
+    run, tasks = TrialRun(spec, PMF), []
+    for epoch in range(3):
+        run.epoch()
+        (folder := tmp_path / str(epoch)).mkdir()
+        run.save(folder)
+        tasks.append(read_task(json.loads((folder / TRIAL).read_text())["task"]))
+    assert all(task.to_dict()["thresholds"] for task in tasks)
+    assert tasks[0] != tasks[1] or keep == "best"
+    tested = evaluate_on_test(spec, replace(PMF, checkpoint=Saved(folder)), no_tick)
+    assert read_task(tested.task) == tasks[-1]
+    with run.kept.in_place(run.method):
+        outputs, labels = run.trainer.outputs(run.loader("test"))
+    assert tested.metrics == tasks[-1].score(outputs, labels)
+    # The answers are the tags that were scored
+    answered = tasks[-1].encode([answer["tags"] for answer in tasks[-1].answers(outputs, {})])
+    assert tested.metrics["tag_accuracy"] == (answered == labels).double().mean().item()
+    assert torch.equal(answered.bool(), outputs >= torch.tensor(tasks[-1].to_dict()["thresholds"]))
+    resumed = TrialRun(spec, PMF)
+    resumed.load(folder)
+    (again := tmp_path / "again").mkdir()
+    resumed.save(again)
+    assert (again / TRIAL).read_text() == (folder / TRIAL).read_text()
+    for going_on in (run, resumed):
+        going_on.epoch()
+    assert resumed.tuned == run.tuned
 
 
 def test_the_probe_tunes_its_own(tags) -> None:
