@@ -9,9 +9,10 @@ from typing import Any
 
 import typer
 
-from search.cli.options import Given, options_of, read, was_given, written
+from search.cli.options import Given, options_of, read, was_given
 from search.config import SearchConfig, StorageSettings, more_samples
 from search.config.address import TrackingAddress
+from search.config.command import written
 from search.config.markers import Changeable
 from search.records.place import Place, absolute
 from search.reporting.progress import error_console, say

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from search.config.command import is_repeated, shown
 from search.config.markers import DefaultWith, Written
 from trainables.errors import UserError
 from trainables.options import Help, OneOf, Option, Settings
@@ -147,14 +147,9 @@ def _parameter(option: Option) -> inspect.Parameter:
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=_show(option, default),
+        default=shown(option, default),
         annotation=Annotated[kind, made],
     )
-
-
-def is_repeated(option: Option) -> bool:
-    """Return whether an option is given once for each of its values."""
-    return get_origin(option.type) is tuple and option.find(Written) is None
 
 
 def metavar(option: Option) -> str | None:
@@ -171,24 +166,9 @@ def default_in_words(option: Option) -> str | None:
         return option.help.default
     if option.default in (None, (), dataclasses.MISSING):
         return None
-    shown, other = _show(option, option.default), option.find(DefaultWith)
-    more = f"; {_show(option, other.value)} with --strategy {other.strategy}" if other else ""
-    return f"{shown}{more}"
-
-
-def _show(option: Option, value: Any) -> Any:
-    """Return a value in the form in which it is written on the command line."""
-    written = option.find(Written)
-    return written.show(value) if written and value is not None else value
-
-
-def written(option: Option, value: Any) -> str:
-    """Return an option and its value as they are written on the command line."""
-    if isinstance(value, bool):
-        return option.flag if value else option.flag.replace("--", "--no-", 1)
-    values = value if is_repeated(option) else [_show(option, value)]
-    texts = (f"{one:g}" if isinstance(one, float) else str(one) for one in values)
-    return " ".join(f"{option.flag} {shlex.quote(text)}" for text in texts)
+    default, other = shown(option, option.default), option.find(DefaultWith)
+    more = f"; {shown(option, other.value)} with --strategy {other.strategy}" if other else ""
+    return f"{default}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,24 +7,17 @@ from search.cli.options import Given, Output, takes
 from search.cli.printing import stdout_kept_for_json
 from search.cli.results import blot_secrets, conclude
 from search.cli.waiting import waiting
-from search.config import ConfigurationSettings, OneShotSettings, SearchConfig, SearchSettings
+from search.config import ConfigurationSettings, SearchConfig
+from search.config.exploring import OF_SEARCHES
 from search.invocation import program
 from trainables.errors import UserError
 from trainables.options import Settings
 
-#: Settings of a search that say how one configuration is trained, too.
-_SHARED = ("seeds", "seed")
-#: Options of a search that a training does not have.
-_OF_SEARCHES = {
-    "replay",
-    "replay_seconds",
-    *(o.name for kind in (SearchSettings, OneShotSettings) for o in kind.options() if o.name not in _SHARED),
-}
 #: All settings, those of the configuration first.
 _BLOCKS: dict[type[Settings], None] = dict.fromkeys((ConfigurationSettings, *SearchConfig.blocks().values()))
 
 
-@takes(Output, *_BLOCKS, without=_OF_SEARCHES, panels={"Search": "Configuration"})
+@takes(Output, *_BLOCKS, without=OF_SEARCHES, panels={"Search": "Configuration"})
 def train(given: Given) -> None:
     """Train one configuration of a method, with one or several seeds.
 

@@ -337,3 +337,12 @@ class OneShotSettings(Settings):
         MoreThan(0),
         Only("oneshot"),
     ] = None
+
+
+#: Options of a search that a training does not have.
+OF_SEARCHES = frozenset(
+    option.name
+    for block in (SearchSettings, OneShotSettings)
+    for option in block.options()
+    if option.name not in ("seeds", "seed")
+) | {"replay", "replay_seconds"}
