@@ -12,7 +12,7 @@ from trainables.errors import UserError, unknown
 from trainables.towers.bundled import BUNDLED, resolve_bundled
 from trainables.towers.damage import damage, first_line
 from trainables.towers.families import ARCHITECTURES, architectures_of, families_of
-from trainables.towers.hub import hub_reachable
+from trainables.towers.hub import commit_of, hub_reachable
 
 #: Types of text models whose positions are counted from the padding index.
 _PADDED_POSITIONS = ("camembert", "roberta", "xlm-roberta", "xlm-roberta-xl")
@@ -24,12 +24,13 @@ _PATHS = ("/", "./", "../", "~")
 _ADAPTER = "adapter_config.json"
 
 
-def read_config(name: str, kind: str | None = None) -> tuple[Any, str | None]:
+def read_config(name: str, kind: str | None = None, revision: str | None = None) -> tuple[Any, str | None]:
     """Return the Hugging Face configuration of a model, and where its weights are; they are not read.
 
     Args:
         name: A bundled name, a local folder, ``arch:NAME`` or a hub name.
         kind: The kind of modality that the model is to encode, for messages. None is for a model of any kind.
+        revision: The commit of a model on the hub; None takes its newest one. Others have no revisions.
 
     Returns:
         The configuration; and a folder or hub name, None if no weights are stored anywhere.
@@ -56,7 +57,7 @@ def read_config(name: str, kind: str | None = None) -> tuple[Any, str | None]:
         raise UserError(f"{_word(kind)} '{name}': {what}; accepted: the folder that holds its {_FILE}")
     else:
         location = name
-    return _read_stored(location, kind, name), location
+    return _read_stored(location, kind, name, revision), location
 
 
 def most_tokens(config: Any) -> int | None:
@@ -112,7 +113,7 @@ def _check_folder(folder: Path, name: str, kind: str | None) -> None:
         raise UserError(f"{_word(kind)} '{name}' is of the family '{family}'; supported: {known}")
 
 
-def _read_stored(location: str, kind: str | None, name: str) -> Any:
+def _read_stored(location: str, kind: str | None, name: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     quiet()
@@ -120,7 +121,12 @@ def _read_stored(location: str, kind: str | None, name: str) -> Any:
     local = os.path.isdir(location)
     unreachable = not local and not hub_reachable()
     try:
-        return AutoConfig.from_pretrained(location, local_files_only=unreachable, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            location,
+            local_files_only=unreachable,
+            trust_remote_code=False,
+            revision=(None if local else revision) or "main",
+        )
     except Exception as error:  # what a malformed file raises has no class in common
         if "trust_remote_code" in str(error):  # the option of transformers that its message asks for
             supported = f"; supported: {families_of(kind)}" if kind else ""
@@ -139,6 +145,9 @@ def _read_stored(location: str, kind: str | None, name: str) -> Any:
             f"folder with a config.json, no arch:NAME ({architectures}), and no hub name that can "
             f"be loaded ({reason})"
         ) from error
+    if not local:
+        config._commit_hash = commit_of(location, revision)  # the library states it no more
+    return config
 
 
 def _word(kind: str | None) -> str:

@@ -1,10 +1,24 @@
-"""Whether the Hugging Face hub answers, asked before its libraries retry for half a minute."""
+"""The Hugging Face hub: whether it answers, asked before its libraries retry, and what was fetched."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+
+
+def commit_of(location: str, revision: str | None = None) -> str | None:
+    """Return the commit of a repository whose ``config.json`` was fetched; None if it was not.
+
+    Args:
+        location: Name of the repository.
+        revision: A branch, tag or commit; None is the main branch.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(location, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def hub_reachable() -> bool:

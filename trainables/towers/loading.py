@@ -115,6 +115,7 @@ def _stored(source: EncoderSource, config: Any, **options: Any) -> tuple[nn.Modu
             weights_only=True,
             ignore_mismatched_sizes=True,  # they are in the report
             output_loading_info=True,
+            revision=source.revision or "main",
             **family.options(),
             **options,
         )

@@ -78,8 +78,13 @@ def normalizes_sounds(encoder: EncoderSource) -> bool:
     return _switch(encoder, file, stated, "do_normalize")
 
 
-def processing_files(location: str) -> list[Path]:
-    """Return the files that state how an encoder wants its inputs, fetched from the hub if need be."""
+def processing_files(location: str, revision: str | None = None) -> list[Path]:
+    """Return the files that state how an encoder wants its inputs, fetched from the hub if need be.
+
+    Args:
+        location: The encoder's folder or hub name.
+        revision: The commit on the hub.
+    """
     from transformers.utils import cached_file
 
     # Without this check, transformers retries an unreachable hub for half a minute
@@ -89,6 +94,7 @@ def processing_files(location: str) -> list[Path]:
             location,
             file,
             local_files_only=local,
+            revision=revision,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
@@ -101,7 +107,7 @@ def _stated(encoder: EncoderSource) -> tuple[str, Mapping[str, Any]]:
     """Return the name of the file that states an encoder's processing, and what it states; maybe nothing."""
     if encoder.location is None:
         return FILES[-1], {}
-    for path in processing_files(encoder.location):
+    for path in processing_files(encoder.location, encoder.revision):
         reason = damage(path)
         stated = None if reason else json.loads(path.read_bytes())
         if not isinstance(stated, dict):

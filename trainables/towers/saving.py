@@ -52,7 +52,10 @@ def _copy_processing(source: EncoderSource, folder: Path) -> None:
     if source.location is None:
         return
     if source.family.kind == "text":
-        AutoTokenizer.from_pretrained(source.location, trust_remote_code=False).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.location, trust_remote_code=False, revision=source.revision or "main"
+        )
+        tokenizer.save_pretrained(folder)
         return
-    for path in processing_files(source.location):
+    for path in processing_files(source.location, source.revision):
         shutil.copyfile(path, folder / path.name)

@@ -56,6 +56,12 @@ class EncoderSource:
         return prefix + self.location
 
     @property
+    def revision(self) -> str | None:
+        """The commit of an encoder on the hub; None for any other, whose files are as they are."""
+        commit: str | None = getattr(self.config, "_commit_hash", None)
+        return commit
+
+    @property
     def family(self) -> Family:
         """The family that the encoder belongs to."""
         return FAMILIES[self.config.model_type]
@@ -159,7 +165,7 @@ class EncoderSource:
                     reason = error.strerror
                     raise UserError(f"encoder '{self.name}': {path} cannot be read ({reason})") from error
         elif not self.from_seed:
-            digest.update(f"{location}@{getattr(self.config, '_commit_hash', None)}".encode())
+            digest.update(f"{location}@{self.revision}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -191,7 +197,11 @@ def resolve_encoders(
 
 
 def resolve_encoder(
-    modality: str, name: str, pooling: str | None = None, kind: str | None = None
+    modality: str,
+    name: str,
+    pooling: str | None = None,
+    kind: str | None = None,
+    revision: str | None = None,
 ) -> EncoderSource:
     """Resolve the name of an encoder. Its configuration is read, its weights are not.
 
@@ -203,18 +213,19 @@ def resolve_encoder(
         pooling: How its vector is read from its tokens. None takes what the encoder's folder or repository
             states, in the way of sentence-transformers, or else the family's default.
         kind: Kind of the modality. None tells it by the modality's name; any name may stand for features.
+        revision: The commit of an encoder on the hub; None takes its newest one.
 
     Raises:
         UserError: If no such encoder exists, it encodes another modality, its family is not supported, or the
             family does not take the pooling.
     """
     if name.startswith(bag_of_words.PREFIX):
-        return _bag_of_words(modality, name, pooling, kind)
+        return _bag_of_words(modality, name, pooling, kind, revision)
     if name.startswith(features.PREFIX):
         _check_kind("features", modality, kind, name)
         config = features.features_config(name)
         return EncoderSource(modality, name, None, config, _pooling(modality, name, config, pooling))
-    config, location = read_config(name, kind or modality)
+    config, location = read_config(name, kind or modality, revision)
     if config.model_type == clip.BOTH:
         config = clip.encoder_config(config, kind or modality, name)
     family = FAMILIES.get(config.model_type)
@@ -284,14 +295,17 @@ def _check_images(config: Any, name: str) -> None:
         )
 
 
-def _bag_of_words(modality: str, name: str, pooling: str | None, kind: str | None) -> EncoderSource:
-    encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX), None, kind)
+def _bag_of_words(
+    modality: str, name: str, pooling: str | None, kind: str | None, revision: str | None
+) -> EncoderSource:
+    encoder = resolve_encoder(modality, name.removeprefix(bag_of_words.PREFIX), None, kind, revision)
     if encoder.kind != "text" or encoder.config.model_type in bag_of_words.FAMILIES:
         raise UserError(
             f"encoder '{name}': after '{bag_of_words.PREFIX}' a text encoder is named: a bundled name, a "
             "folder, arch:NAME or a hub name"
         )
     config = bag_of_words.bag_of_words_config(encoder.config, encoder.max_text_length)
+    config._commit_hash = encoder.revision
     return EncoderSource(modality, name, encoder.location, config, _pooling(modality, name, config, pooling))
 
 

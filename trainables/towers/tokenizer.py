@@ -37,7 +37,10 @@ def load_tokenizer(encoder: EncoderSource) -> Any:
         raise UserError(f"encoder '{encoder.name}' comes without a tokeniser")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            encoder.location, padding_side="right", trust_remote_code=False
+            encoder.location,
+            padding_side="right",
+            trust_remote_code=False,
+            revision=encoder.revision or "main",
         )
     except Exception as error:  # what a malformed file raises has no class in common
         raise _unusable(encoder, error) from error
@@ -146,7 +149,11 @@ def _file(encoder: EncoderSource, name: str) -> str | None:
     from transformers.utils import cached_file
 
     path: str | None = cached_file(
-        encoder.location, name, local_files_only=True, _raise_exceptions_for_missing_entries=False
+        encoder.location,
+        name,
+        local_files_only=True,
+        revision=encoder.revision,
+        _raise_exceptions_for_missing_entries=False,
     )
     return path
 
