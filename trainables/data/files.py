@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import re
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.data.cells import digest
+from trainables.data.encoded import encoded_bytes, is_encoded
 from trainables.data.rows import Rows, SomeRows
 from trainables.data.splits import READ_BYTES
 
@@ -29,18 +29,9 @@ _Place = tuple[str, int]
 #: The cells of a column that names files, once they are read: their bytes, or why they cannot be read.
 CELL = pa.struct({"bytes": pa.large_binary(), "error": pa.string()})
 
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-#: How base64 texts of pictures and sounds begin: PNG, JPEG, GIF, RIFF, BMP, TIFF, FLAC, Ogg, MP3.
-_BASE64 = re.compile(
-    r"iVBORw0KGgo|/9j/|_9j_|R0lGOD|UklGR|Qk[0-9A-Za-z+/_-]{6}AAAA|SUkqA|TU0AK|ZkxhQ|T2dnU|SUQz"
-)
-_SHORTEST = 64  # characters of such a text
 _LONGEST = 4096  # characters of a path
 #: How the address of a file begins, which is no path.
 ADDRESS = re.compile(r"\w+://")
-_LETTERS = re.compile(r"[A-Za-z0-9+/_=\s-]+")
-_LOOKED_AT = 64  # characters whether they are such letters
-_URL_SAFE = str.maketrans("-_", "+/")
 
 #: Between two files of a cell: the end of a file's name, and what separates it from the next one.
 _BETWEEN = re.compile(r"(?<=\w)\s*[|;,]\s*(?=\S)")
@@ -193,29 +184,6 @@ def find_file(folder: Path, path: str) -> Path | None:
         if os.path.isfile(folder / each):  # False for a name that no file can have, too
             return folder / each
     return None
-
-
-def is_encoded(text: str) -> bool:
-    """Return whether a text is no path but encodes a picture or sound, in base64 or as a data URL.
-
-    Example:
-        >>> is_encoded("data:image/gif;base64,R0lGODlh"), is_encoded("pictures/1.gif")
-        (True, False)
-    """
-    if _DATA_URL.match(text):
-        return True
-    return bool(len(text) >= _SHORTEST and _BASE64.match(text) and _LETTERS.fullmatch(text[:_LOOKED_AT]))
-
-
-def encoded_bytes(text: str) -> bytes:
-    """Return the bytes that a text encodes, see ``is_encoded``.
-
-    Raises:
-        ValueError: If the text is damaged.
-    """
-    url = _DATA_URL.match(text)
-    letters = "".join(text[url.end() if url else 0 :].split()).translate(_URL_SAFE)
-    return base64.b64decode(letters, validate=True)
 
 
 def _absence(folder: Path, path: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from trainables.data.columns import LABEL, Modality, column_named, from_json, modalities_of, names_files
-from trainables.data.files import encoded_bytes, is_encoded
+from trainables.data.encoded import encoded_bytes, is_encoded
 from trainables.data.kinds import KINDS
 from trainables.data.kinds.base import holds_files
 from trainables.data.readers import Found, Part

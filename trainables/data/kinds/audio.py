@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from trainables.data.kinds.base import (
     UnreadableError,
     decoded,
     file_bytes,
+    file_content,
     first_ones,
     holds_files,
     not_decoded,
@@ -67,6 +68,10 @@ class Audio(Kind):
     def contents(self, values: pa.Array) -> list[Content]:
         """Return the bytes of the files; a struct has them in its field ``bytes``."""
         return list(map(file_bytes, values.to_pylist()))
+
+    def content(self, value: Any) -> Content:
+        """Return the bytes of a sound file that a user gives, see ``file_content``."""
+        return file_content(value)
 
     def facts(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from trainables.cache import build_once, cache_dir
 from trainables.data.contents import missing_end, what_is
+from trainables.data.encoded import encoded_bytes, is_encoded
 from trainables.data.warned import heard
 from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes
@@ -27,6 +29,9 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from trainables.data.source import Dataset
+
+
+_SHOWN = 120  # characters of a path that a message shows
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,14 @@ class Kind(ABC):
         """Return the contents of some cells; None for a value that is missing, and why one is unreadable."""
 
     @abstractmethod
+    def content(self, value: Any) -> Content:
+        """Return the content of a value that a user gives, and why it is unreadable if it is.
+
+        Args:
+            value: The value; None is a missing one.
+        """
+
+    @abstractmethod
     def facts(
         self,
         dataset: Dataset,
@@ -183,6 +196,36 @@ def file_bytes(value: Any) -> bytes | Unreadable | None:
     if not isinstance(value, dict):
         return value
     return Unreadable(value["error"]) if value.get("error") is not None else value.get("bytes")
+
+
+def file_content(value: Any, also: str = "") -> Content:
+    """Return the bytes of a file that a user gives: as bytes, by its path, or as a text that encodes them.
+
+    Args:
+        value: The value; None is a missing one.
+        also: What else would be accepted, in words.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str) and is_encoded(value):
+        try:
+            return encoded_bytes(value)
+        except ValueError:
+            return Unreadable("a base64 text that is damaged")
+    if not isinstance(value, str | os.PathLike):
+        return not_taken(value, f"a path or bytes{also}")
+    try:
+        return Path(value).read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return Unreadable("a file that cannot be opened", f"{str(value)[:_SHOWN]}: {why}")
+
+
+def not_taken(value: Any, accepted: str) -> Unreadable:
+    """Return why a value of a wrong type is unreadable."""
+    return Unreadable(f"a value of the type {type(value).__name__}", f"accepted: {accepted}")
 
 
 class Decoded(NamedTuple, Generic[T]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from trainables.data.kinds.base import (
     Unreadable,
     first_ones,
     measured,
+    not_taken,
 )
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
@@ -53,6 +54,23 @@ class Features(Kind):
     def contents(self, values: pa.Array) -> list[Content]:
         """Return the vectors (T, F) of each cell in float32, all of which are finite."""
         return [_vectors(value) for value in values]
+
+    def content(self, value: Any) -> Content:
+        """Return vectors (T, F), or a single one (F,), that a user gives as an array or as lists."""
+        if value is None:
+            return None
+        try:
+            vectors = np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError):
+            return not_taken(value, "an array of one or two dimensions")
+        if vectors.ndim not in (1, 2):
+            shape = " x ".join(map(str, vectors.shape)) or "a single number"
+            return Unreadable("an array of other than one or two dimensions", shape)
+        if not vectors.size:
+            return None
+        if not np.isfinite(vectors).all():
+            return Unreadable("a number that is not finite")
+        return np.ascontiguousarray(np.atleast_2d(vectors))
 
     def facts(
         self,

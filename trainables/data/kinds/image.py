@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import torch
 from PIL import ImageColor
@@ -21,9 +22,10 @@ from trainables.data.kinds.base import (
     Kind,
     decoded,
     file_bytes,
+    file_content,
     holds_files,
 )
-from trainables.data.kinds.pixels import square
+from trainables.data.kinds.pixels import as_file, square
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes, image_statistics
@@ -51,6 +53,12 @@ class Image(Kind):
     def contents(self, values: pa.Array) -> list[Content]:
         """Return the bytes of the files; a struct has them in its field ``bytes``."""
         return list(map(file_bytes, values.to_pylist()))
+
+    def content(self, value: Any) -> Content:
+        """Return the bytes of a picture that a user gives: as one of Pillow, or see ``file_content``."""
+        if isinstance(value, PIL.Image.Image):
+            return as_file(value)
+        return file_content(value, ", or a PIL.Image.Image")
 
     def facts(
         self,

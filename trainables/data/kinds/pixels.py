@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageOps
 
-from trainables.data.kinds.base import UnreadableError, not_decoded
+from trainables.data.kinds.base import Unreadable, UnreadableError, not_decoded
 
 #: Pictures with more pixels than this are decoded one at a time, and JPEG files of them in a smaller size.
 _LARGE = 2**24
@@ -21,6 +21,9 @@ _LONG = 8
 
 #: The modes of pictures that have one number of more than 8 bits for each pixel.
 _NUMBERS = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+#: The modes of pictures that a PNG file stores as they are.
+_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 _UNSIGNED, _BITS, _FORMAT = 1, 258, 339  # a sample format, and two tags, of the TIFF specification
 
@@ -69,6 +72,19 @@ def square(data: bytes, size: int, background: tuple[int, int, int]) -> np.ndarr
         raise too_large(error) from error
     except Exception as error:  # what damaged files raise has no class in common
         raise not_decoded(data, "picture", error) from error
+
+
+def as_file(picture: PIL.Image.Image) -> bytes | Unreadable:
+    """Return a picture as a file that has all of its pixels, its transparency and its orientation."""
+    file = io.BytesIO()
+    try:
+        if picture.mode in _OF_PNG:
+            picture.save(file, "PNG", exif=picture.getexif(), compress_level=1)
+        else:
+            picture.save(file, "TIFF", exif=picture.getexif())
+    except Exception as error:  # what pictures raise whose file is damaged has no class in common
+        return Unreadable("a picture that cannot be decoded", " ".join(str(error).split()))
+    return file.getvalue()
 
 
 def too_large(error: PIL.Image.DecompressionBombError) -> UnreadableError:

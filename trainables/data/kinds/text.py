@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trainables.data.kinds.base import Content, Convert, Converted, Facts, Kind, first_ones, measured
+from trainables.data.kinds.base import (
+    Content,
+    Convert,
+    Converted,
+    Facts,
+    Kind,
+    first_ones,
+    measured,
+    not_taken,
+)
 from trainables.reading_settings import ReadingSettings
 from trainables.towers import EncoderSource, InputSizes, load_tokenizer
 
@@ -37,6 +46,10 @@ class Text(Kind):
         """Return the texts."""
         texts: list[Content] = values.to_pylist()
         return texts
+
+    def content(self, value: Any) -> Content:
+        """Return a text that a user gives."""
+        return value if value is None or isinstance(value, str) else not_taken(value, "a text")
 
     def facts(
         self,
