@@ -239,26 +239,9 @@ def prepare(
             count as missing, the message names them; or if no row of a split is left.
     """
     reading = reading or ReadingSettings()
-    dataset.require(encoders)
     task = task or dataset.task
-    kinds = {modality: KINDS[dataset.modalities[modality].kind] for modality in encoders}
-    info = {
-        "format": _FORMAT,
-        "dataset": dataset.fingerprint,
-        "modalities": {
-            modality: {
-                "column": dataset.modalities[modality].column,
-                "kind": kind.name,
-                "facts": kind.facts(dataset, modality, encoders[modality], sizes, reading),
-            }
-            for modality, kind in sorted(kinds.items())
-        },
-        **task.encoding(),
-    }
-    if unlabeled := [split for split in SPLITS if split not in dataset.labeled]:
-        info["unlabeled"] = unlabeled
-    key = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
-
+    info = description_of(dataset, encoders, sizes, task, reading)
+    key = key_of(info)
     folder = cache_dir() / "prepared"
 
     def build(target: Path) -> None:
@@ -280,6 +263,43 @@ def prepare(
     if data.bad:
         _check_bad(dataset, data)
     return data
+
+
+def description_of(
+    dataset: Dataset,
+    encoders: Mapping[str, EncoderSource],
+    sizes: InputSizes,
+    task: Task,
+    reading: ReadingSettings,
+) -> dict[str, Any]:
+    """Return what ``PreparedData.info`` is of a dataset that is prepared; see ``prepare`` for the arguments.
+
+    Raises:
+        UserError: If the dataset lacks a modality, or an encoder does not take its values.
+    """
+    dataset.require(encoders)
+    kinds = {modality: KINDS[dataset.modalities[modality].kind] for modality in encoders}
+    info = {
+        "format": _FORMAT,
+        "dataset": dataset.fingerprint,
+        "modalities": {
+            modality: {
+                "column": dataset.modalities[modality].column,
+                "kind": kind.name,
+                "facts": kind.facts(dataset, modality, encoders[modality], sizes, reading),
+            }
+            for modality, kind in sorted(kinds.items())
+        },
+        **task.encoding(),
+    }
+    if unlabeled := [split for split in SPLITS if split not in dataset.labeled]:
+        info["unlabeled"] = unlabeled
+    return info
+
+
+def key_of(info: Mapping[str, Any]) -> str:
+    """Return the key of the prepared data of which this is the description."""
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_bad(dataset: Dataset, data: PreparedData) -> None:

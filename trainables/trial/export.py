@@ -1,23 +1,76 @@
-"""Trained encoders as folders that further searches can name as their encoders."""
+"""What trials have trained as folders: models that answer, and encoders that further searches can name."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from trainables.configuration import split_config
+from trainables.configuration import setting_changes, split_config
 from trainables.errors import UserError
 from trainables.methods import build_method
+from trainables.model import Input, ModelDescription, write_model
 from trainables.notices import tell
 from trainables.tasks import read_task
 from trainables.towers import EncoderSource, load_tower, save_encoder
 from trainables.trial.assignment import Assignment
 from trainables.trial.checkpoint import WEIGHTS, check
-from trainables.trial.workbench import TrialSpec
+from trainables.trial.workbench import TrialSpec, described_data
+
+#: The file of a checkpoint that holds the task.
+_DESCRIPTION = "trial.json"
+
+
+def export_model(
+    spec: TrialSpec, assignment: Assignment, folder: Path, *, about: Mapping[str, Any], card: str
+) -> None:
+    """Write a trial's model from its checkpoint, see ``trainables.model``. No encoder is loaded.
+
+    Args:
+        spec: Settings that all trials share.
+        assignment: The trial; it has a checkpoint.
+        folder: The model's folder; an earlier model there is replaced.
+        about: What people may want to know of the model; JSON.
+        card: The text of its ``README.md``.
+
+    Raises:
+        DamagedError: If the weights are not what was written.
+        UserError: If this machine lacks an encoder, or the folder cannot be written.
+    """
+    assert assignment.checkpoint is not None
+    with assignment.checkpoint.as_directory() as checkpoint:
+        check(Path(checkpoint), [WEIGHTS, _DESCRIPTION])
+        weights = load_file(Path(checkpoint) / WEIGHTS)
+        task = json.loads((Path(checkpoint) / _DESCRIPTION).read_text()).get("task") or spec.task
+    setting = replace(spec.setting, **setting_changes(assignment.config))
+    setting = setting.as_run(cached=spec.feature_cache > 0)
+    described = ModelDescription(
+        dict(assignment.config), task, setting.to_dict(), _inputs(spec), [], dict(about)
+    )
+    write_model(folder, described, weights, card, spec.plugins)
+
+
+def _inputs(spec: TrialSpec) -> dict[str, Input]:
+    """Return what models of a search read of each modality."""
+    data = described_data(spec)["modalities"]
+    return {
+        modality: Input(
+            kind=data[modality]["kind"],
+            column=data[modality]["column"],
+            encoder=spec.encoders[modality],
+            revision=source.revision,
+            fingerprint=spec.fingerprints[modality],
+            pooling=spec.pooling[modality],
+            facts=data[modality]["facts"],
+        )
+        for modality, source in spec.sources().items()
+    }
 
 
 def export_encoders(spec: TrialSpec, assignment: Assignment, folder: Path) -> dict[str, Path]:

@@ -26,6 +26,7 @@ from trainables.data import (
     prepare,
     without_missing,
 )
+from trainables.data.prepared import description_of, key_of
 from trainables.disk import is_disk_full
 from trainables.errors import DiskFullError, UserError
 from trainables.methods import FusionMethod, MethodContext
@@ -251,6 +252,29 @@ def opened(spec: TrialSpec) -> Dataset:
     return without_missing(open_dataset(spec.dataset, settings, spec.reading), spec.encoders, spec.missing)
 
 
+#: What ``described_data`` has found, by the key of the prepared data.
+_described: dict[str, dict[str, Any]] = {}
+
+
+def described_data(spec: TrialSpec) -> dict[str, Any]:
+    """Return ``PreparedData.info`` of a search's data, which need not be in this machine's cache.
+
+    If they are not, the dataset is opened, once per process, but not prepared.
+
+    Raises:
+        UserError: If this machine lacks the dataset or an encoder, or has others.
+    """
+    if spec.prepared not in _described:
+        if has_prepared(spec):
+            info = PreparedData(_prepared_folder(spec)).info
+        else:
+            task = read_task(spec.task)
+            info = description_of(opened(spec), spec.sources(), spec.setting.sizes, task, spec.reading)
+            _require_same(spec, key_of(info))
+        _described[spec.prepared] = info
+    return _described[spec.prepared]
+
+
 def _prepared_folder(spec: TrialSpec) -> Path:
     return cache_dir() / "prepared" / spec.prepared
 
@@ -269,9 +293,13 @@ def _open_prepared(spec: TrialSpec, tick: Tick) -> PreparedData:
         progress=lambda *_: tick(),
         tick=tick,
     )
-    if data.key != spec.prepared:
+    _require_same(spec, data.key)
+    return data
+
+
+def _require_same(spec: TrialSpec, key: str) -> None:
+    if key != spec.prepared:
         raise UserError(
             f"dataset '{spec.dataset}': {platform.node()} has other data than the machine that started the "
             "search; copy it from there"
         )
-    return data
