@@ -1,0 +1,145 @@
+// What members answer: results by class, confusions, and rows on which members disagree.
+
+function classesSection() {
+  const there = searches.filter(({ classes }) => classes && Object.keys(classes.members ?? {}).length);
+  if (!there.length) return null;
+  const explanation = "Recall is the share of a class's rows that are found; precision is the share of those named so that are right.";
+  return section("classes", "Results by class", explanation, forSearch(there, classesOf));
+}
+
+function classesOf(search) {
+  const { classes } = search;
+  const ids = Object.keys(classes.members);
+  const options = ids.map((id) => [id, trialOf(search, id) ? memberName(trialOf(search, id)) : id]);
+  const place = element("div", {});
+  const choice = picker("Member", options, ids[0], show);
+  let current = null;
+
+  function show(id) {
+    current = id;
+    choice.querySelector("select").value = id;
+    const { per_class: perClass, confusion } = classes.members[id];
+    place.replaceChildren(
+      element("div", { class: "halves" }, perClass?.length ? classTable(perClass, classes.split) : "", confusion ? confusionChart(classes, confusion) : ""),
+    );
+  }
+
+  onChange("trial", () => {
+    const trial = selected();
+    if (place.isConnected && trial.search === search && trial.id in classes.members && trial.id !== current) show(trial.id);
+  });
+  const trial = selected();
+  show(trial?.search === search && trial.id in classes.members ? trial.id : ids.at(-1));
+  return element("div", {}, element("div", { class: "controls" }, choice), place);
+}
+
+function classTable(perClass, split) {
+  const part = (name, title) => ({
+    title,
+    number: true,
+    value: (row) => row[name],
+    show: (row) => (isNumber(row[name]) ? (100 * row[name]).toFixed(1) : NOTHING),
+  });
+  const columns = [
+    { title: "class", value: ({ name }) => name },
+    { title: "rows", number: true, value: ({ rows }) => rows, show: ({ rows }) => plain(rows) },
+    part("precision", "precision, %"),
+    part("recall", "recall, %"),
+    part("f1", "F1, %"),
+  ];
+  return dataTable(`Results by class on the ${split} split`, columns, perClass, { limit: 40 });
+}
+
+function confusionChart({ names, split }, confusion) {
+  const labels = names.map((name) => clipped(name, 18));
+  const shares = confusion.map((row) => {
+    const rows = row.reduce((sum, value) => sum + value, 0);
+    return row.map((value) => (rows ? (100 * value) / rows : 0));
+  });
+  const hover = confusion.map((row, truth) =>
+    row.map((value, answer) => `${clipped(names[truth])} taken for ${clipped(names[answer])}:<br>${count(value, "row")}, ${shares[truth][answer].toFixed(0)} %`),
+  );
+  const numbers = names.length <= 12;
+  const place = chart(
+    `Confusion matrix on the ${split} split`,
+    () => ({
+      data: [
+        {
+          type: "heatmap",
+          x: [...labels.keys()],
+          y: [...labels.keys()],
+          z: shares,
+          zmin: 0,
+          zmax: 100,
+          colorscale: [[0, colour("heat-0")], [0.5, colour("heat-1")], [1, colour("heat-2")]],
+          xgap: 1,
+          ygap: 1,
+          text: numbers ? confusion.map((row) => row.map((value) => (value ? String(value) : ""))) : undefined,
+          texttemplate: numbers ? "%{text}" : undefined,
+          hovertext: hover,
+          hoverinfo: "text",
+          colorbar: { title: { text: "% of<br>the row" }, thickness: 10, outlinewidth: 0, len: 0.6 },
+        },
+      ],
+      layout: {
+        xaxis: { title: { text: "answer" }, tickvals: [...labels.keys()], ticktext: labels, showgrid: false, tickangle: -45 },
+        yaxis: { title: { text: "truth" }, tickvals: [...labels.keys()], ticktext: labels, showgrid: false, autorange: "reversed" },
+      },
+    }),
+    { height: Math.min(720, 220 + 22 * names.length) },
+  );
+  return place;
+}
+
+function disagreementsSection() {
+  const there = searches.filter(({ disagreements }) => disagreements?.rows?.length);
+  if (!there.length) return null;
+  const explanation = "Rows on which members of the front answer differently. They show what more memory buys, and where labels may be wrong.";
+  return section("disagreements", "Where members disagree", explanation, forSearch(there, disagreementsOf));
+}
+
+function disagreementsOf(search) {
+  const { split, rows } = search.disagreements;
+  return element("div", { class: "cards" }, rows.map((row) => disagreement(search, split, row)));
+}
+
+function disagreement(search, split, { row, values, truth, answers }) {
+  const groups = grouped(Object.entries(answers), ([, answer]) => answer);
+  const label = (id) => {
+    const trial = trialOf(search, id);
+    if (!trial) return id;
+    const chip = element("button", { type: "button", class: "chip", onclick: () => select(trial) }, isMember(trial) ? String(trial.memberNumber) : trial.method);
+    chip.title = memberName(trial);
+    chip.setAttribute("aria-label", `Select ${memberName(trial)}`);
+    return chip;
+  };
+  return element(
+    "article",
+    { class: "disagreement" },
+    element("p", { class: "where" }, `row ${row} of ${split}`),
+    Object.entries(values ?? {}).map(([modality, value]) => shownValue(modality, value)),
+    element("p", { class: "truth" }, "label: ", element("strong", {}, truth)),
+    element(
+      "ul",
+      { class: "answers" },
+      [...groups].map(([answer, given]) =>
+        element(
+          "li",
+          { class: answer === truth ? "right" : "wrong" },
+          element("span", { class: "answer" }, `${answer === truth ? "✓" : "✗"} ${answer}`),
+          element("span", { class: "who" }, given.map(([id]) => label(id))),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Returns a modality's value of a row: a picture, a text, or what there is to say of it. */
+function shownValue(modality, value) {
+  if (value === null || value === undefined) return element("p", { class: "absent" }, `no ${modality}`);
+  if (typeof value.picture === "string" && value.picture.startsWith("data:image/")) {
+    return element("img", { src: value.picture, alt: `${modality} of the row`, loading: "lazy" });
+  }
+  if (value.text !== undefined) return element("blockquote", {}, value.text);
+  return element("p", { class: "absent" }, `${modality}: ${value.note ?? NOTHING}`);
+}

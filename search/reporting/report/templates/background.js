@@ -1,0 +1,46 @@
+// What was searched, where and how; and what the report lacks.
+
+/** Returns the line below the sentence: what each search is, and what became of its trials. */
+function searchFacts(search) {
+  const ended = grouped(search.trials.filter(isTrial), ({ status }) => status);
+  const parts = [
+    search.task,
+    search.dataset && `dataset ${search.dataset}`,
+    search.space && `space ${search.space}`,
+    isNumber(search.budget) && `budget ${written(search.budget, "GiB")}`,
+    search.state,
+    ...[...ended].map(([status, of]) => `${of.length.toLocaleString("en")} ${status.replaceAll("_", " ")}`),
+  ].filter(Boolean);
+  const line = element("p", { class: "facts" }, several ? element("strong", {}, `${search.name}: `) : null, parts.join(" · "));
+  return search.go_on ? [line, copyable("Go on with the search", search.go_on)] : [line];
+}
+
+function backgroundSection() {
+  const blocks = searches.flatMap((search) => {
+    const tables = [
+      pairsTable(`Environment${several ? ` of ${search.name}` : ""}`, search.environment),
+      pairsTable(`Data${several ? ` of ${search.name}` : ""}`, search.data),
+    ].filter(Boolean);
+    return [
+      tables.length ? element("div", { class: "halves" }, tables) : null,
+      search.command ? copyable(`The exact command${several ? ` of ${search.name}` : ""}`, search.command) : null,
+    ].filter(Boolean);
+  });
+  return blocks.length ? section("background", "Environment, data and command", null, blocks) : null;
+}
+
+function pairsTable(caption, pairs) {
+  if (!pairs?.length) return null;
+  return element(
+    "table",
+    { class: "pairs" },
+    element("caption", {}, caption),
+    element("tbody", {}, pairs.map(([what, value]) => element("tr", {}, element("th", { scope: "row" }, what), element("td", {}, setting(value))))),
+  );
+}
+
+function notesSection() {
+  const notes = searches.flatMap((search) => (search.notes ?? []).map((note) => (several ? `${search.name}: ${note}` : note)));
+  if (!notes.length) return null;
+  return section("notes", "What this report lacks", null, element("ul", { class: "notes" }, notes.map((note) => element("li", {}, note))));
+}

@@ -1,0 +1,207 @@
+// What differs between trials, and what it does: parallel coordinates, importance, slices.
+
+function parametersSection() {
+  const there = searches.filter((search) => search.parameters?.length && withResult(search).length > 1);
+  if (!there.length) return null;
+  return section(
+    "parameters",
+    "What the settings do",
+    null,
+    forSearch(there, (search) => {
+      let goal = goals[0] ?? objectiveNames[0];
+      const parts = [parallel(search, () => goal), importance(search, () => goal), slices(search, () => goal)].filter(Boolean);
+      const names = search.objectives.map(({ name, title }) => [name, title || name]);
+      const change = (name) => {
+        goal = name;
+        parts.forEach((part) => part.redraw());
+      };
+      return element("div", {}, element("div", { class: "controls" }, picker("Objective", names, goal, change)), parts);
+    }),
+  );
+}
+
+/** Returns a search's trials that have values of all objectives. */
+function withResult(search) {
+  return search.trials.filter((trial) => isTrial(trial) && objectiveNames.some((name) => goals.includes(name) && valueOf(trial, name) !== null));
+}
+
+function configured(trial, name) {
+  return name === "method" ? trial.method : trial.config?.[name];
+}
+
+/** Returns a part of the section: a heading, a line about it, and charts. */
+function part(heading, explanation, ...content) {
+  const made = element("div", { class: "part" }, element("h3", {}, heading), element("p", { class: "explanation" }, explanation), content);
+  made.redraw = () => made.querySelectorAll(".chart").forEach((place) => place.redraw());
+  return made;
+}
+
+/** Returns parallel coordinates: a line for each trial, an axis for each parameter and objective. */
+function parallel(search, goalNow) {
+  const some = withResult(search);
+  const axes = [
+    ...search.parameters.map((parameter) => parameterAxis(parameter, some)),
+    ...search.objectives.map((objective) => objectiveAxis(objective, some)),
+  ];
+  const place = chart("Parallel coordinates of settings and objectives", () => parallelFigure(some, axes, goalNow()), {
+    height: 420,
+    follows: ["trial"],
+  });
+  place.style.minWidth = `${90 * axes.length}px`;
+  return part(
+    "Parallel coordinates",
+    "Each line is a trial, from its settings to its objectives. The better the objective, the stronger the line. A click selects the trial.",
+    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parallel coordinates" }, place),
+  );
+}
+
+/** Returns an axis of a parameter: where values are from 0 to 1, and marks. Numbers that are missing are below 0. */
+function parameterAxis({ name, kind, log }, some) {
+  const values = some.map((trial) => configured(trial, name));
+  if (kind === "number" && values.some(isNumber)) {
+    return numberAxis(name.replaceAll("_", " "), (trial) => configured(trial, name), some, log, plain);
+  }
+  const there = [...new Set(values.filter((value) => value !== undefined && value !== null).map(setting))].sort();
+  const at = (text) => (there.length > 1 ? there.indexOf(text) / (there.length - 1) : 0.5);
+  const step = Math.ceil(there.length / 12);
+  return {
+    title: name.replaceAll("_", " "),
+    place: (trial) => {
+      const value = configured(trial, name);
+      return value === undefined || value === null ? null : at(setting(value));
+    },
+    marks: there.filter((_, index) => index % step === 0).map((text) => [at(text), clipped(text, 14)]),
+  };
+}
+
+function objectiveAxis({ name, unit, short }, some) {
+  return numberAxis((short || name).replaceAll("_", " "), (trial) => valueOf(trial, name), some, false, (value) => written(value, unit));
+}
+
+function numberAxis(title, read, some, log, write) {
+  const warp = (value) => (log ? Math.log10(value) : value);
+  const usable = (value) => isNumber(value) && (!log || value > 0);
+  const values = some.map(read).filter(usable).map(warp);
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const back = (share) => (log ? 10 ** (least + share * (most - least)) : least + share * (most - least));
+  return {
+    title,
+    place: (trial) => {
+      const value = read(trial);
+      return usable(value) ? (most > least ? (warp(value) - least) / (most - least) : 0.5) : null;
+    },
+    marks: most > least ? [0, 0.25, 0.5, 0.75, 1].map((share) => [share, write(back(share))]) : [[0.5, write(back(0))]],
+  };
+}
+
+function parallelFigure(some, axes, goal) {
+  const ordered = inOrder(some, (trial) => valueOf(trial, goal), objectives.get(goal).direction === "minimize");
+  const groups = [...Array(5).keys()].map((group) =>
+    ordered.filter((_, index) => Math.floor((5 * index) / ordered.length) === group),
+  );
+  const lines = (group, line, name) => ({
+    type: "scatter",
+    mode: "lines",
+    name,
+    // Lines of a group are one trace, with gaps between them: hundreds of traces would be slow.
+    x: group.flatMap(() => [...axes.keys(), null]),
+    y: group.flatMap((trial) => [...axes.map((axis) => axis.place(trial) ?? -0.12), null]),
+    customdata: group.flatMap(({ key }) => Array(axes.length + 1).fill(key)),
+    hovertext: group.flatMap((trial) => Array(axes.length + 1).fill(hoverText(trial))),
+    hoverinfo: "text",
+    line,
+  });
+  const data = groups.map((group, index) =>
+    lines(group, { color: colour("front"), width: 1 + 0.15 * index }, `fifth ${index + 1}`),
+  );
+  data.forEach((trace, index) => (trace.opacity = [0.1, 0.16, 0.25, 0.45, 0.9][index]));
+  const trial = selected();
+  if (trial && some.includes(trial)) data.push(lines([trial], { color: colour("probe"), width: 3.5 }, "selected"));
+  const mark = (text, x, y, more) => ({ x, y, text, showarrow: false, font: { size: 11, color: colour("text-soft") }, ...more });
+  const annotations = axes.flatMap(({ title, marks }, x) => [
+    mark(`<b>${clipped(title, 18)}</b>`, x, 1.1, { font: { size: 12, color: colour("text") } }),
+    ...marks.map(([y, text]) => mark(text, x, y, { xanchor: "left", xshift: 4, bgcolor: colour("veil") })),
+  ]);
+  const unused = axes.some((axis) => some.some((each) => axis.place(each) === null));
+  if (unused) annotations.push(mark("not used", 0, -0.12, { xanchor: "right", xshift: -6 }));
+  return {
+    data,
+    layout: {
+      xaxis: { range: [unused ? -0.7 : -0.3, axes.length - 0.4], tickvals: [...axes.keys()], showticklabels: false, gridcolor: colour("line"), fixedrange: true },
+      yaxis: { range: [unused ? -0.2 : -0.06, 1.17], showgrid: false, showticklabels: false, fixedrange: true },
+      annotations,
+    },
+  };
+}
+
+/** Returns bars with the importance of each parameter for an objective, or null if none is known. */
+function importance(search, goalNow) {
+  const of = (goal) => Object.entries(search.importance?.[goal] ?? {}).filter(([, share]) => isNumber(share));
+  const most = Math.max(0, ...search.objectives.map(({ name }) => of(name).length));
+  if (!most) return null;
+  const figureNow = () => {
+    const bars = of(goalNow()).sort(([, a], [, b]) => a - b);
+    return {
+      data: [
+        {
+          type: "bar",
+          orientation: "h",
+          x: bars.map(([, value]) => 100 * value),
+          y: bars.map(([name]) => clipped(name.replaceAll("_", " "), 30)),
+          text: bars.map(([, value]) => share(value)),
+          textposition: "outside",
+          cliponaxis: false,
+          hoverinfo: "skip",
+          marker: { color: colour("front") },
+        },
+      ],
+      layout: { xaxis: { title: { text: "share of the differences (%)" }, rangemode: "tozero" }, yaxis: { type: "category" }, bargap: 0.35 },
+    };
+  };
+  return part(
+    "Importance",
+    "How much of the differences in the objective each setting explains, by a model that is fitted to the trials. It says nothing about which values are good.",
+    chart("Importance of each parameter", figureNow, { height: 80 + 32 * most }),
+  );
+}
+
+/** Returns the objective against each parameter. */
+function slices(search, goalNow) {
+  const some = withResult(search);
+  return part(
+    "Slices",
+    "The objective against each setting by itself. Filled points are on the front.",
+    element(
+      "div",
+      { class: "grid" },
+      search.parameters.map((parameter) =>
+        chart(`Objective against ${parameter.name}`, () => sliceFigure(some, parameter, goalNow()), { height: 260, follows: ["trial"] }),
+      ),
+    ),
+  );
+}
+
+function sliceFigure(some, { name, kind, log }, goal) {
+  const there = some.filter((trial) => (configured(trial, name) ?? null) !== null && valueOf(trial, goal) !== null);
+  const number = kind === "number" && there.every((trial) => isNumber(configured(trial, name)));
+  const chosenTrial = selected();
+  const trace = (of, marker) => ({
+    type: "scatter",
+    mode: "markers",
+    x: of.map((trial) => (number ? configured(trial, name) : clipped(setting(configured(trial, name)), 24))),
+    y: scaled(of.map((trial) => valueOf(trial, goal)), goal),
+    marker,
+    ...pointing(of),
+  });
+  return {
+    data: [
+      trace(there.filter((trial) => !isMember(trial)), { size: 6, color: colour("trial"), opacity: 0.7, symbol: "circle-open" }),
+      trace(there.filter(isMember), { size: 8, color: colour("front") }),
+      trace(there.filter((trial) => trial === chosenTrial), { size: 14, color: colour("text"), symbol: "circle-open", line: { width: 2 } }),
+    ],
+    layout: {
+      xaxis: { title: { text: clipped(name.replaceAll("_", " "), 40) }, type: number ? (log ? "log" : "linear") : "category" },
+      yaxis: { title: { text: inChart(titleOf(goal)) } },
+    },
+  };
+}
