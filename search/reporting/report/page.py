@@ -65,7 +65,11 @@ def render(document: Mapping[str, Any]) -> str:
     packed, plotly = _plotly()
     page = environment.get_template("page.html").render(
         names=[search["name"] for search in document["searches"]],
-        verdicts=[search["verdict"] for search in document["searches"] if search.get("verdict")],
+        verdicts=[
+            (search["name"], search["verdict"]) for search in document["searches"] if search.get("verdict")
+        ],
+        version=document["version"],
+        made=document["made"].replace("T", " ")[:16],
         scripts_allowed=f"'{_hash(script)}' '{plotly}'",
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         document=Markup(_embedded(document)),

@@ -78,7 +78,7 @@ function confusionChart({ names, split }, confusion) {
           texttemplate: numbers ? "%{text}" : undefined,
           hovertext: hover,
           hoverinfo: "text",
-          colorbar: { title: { text: "% of<br>the row" }, thickness: 10, outlinewidth: 0, len: 0.6 },
+          colorbar: { title: { text: "% of<br>the row", font: { size: 12 } }, thickness: 10, outlinewidth: 0, len: 0.6 },
         },
       ],
       layout: {

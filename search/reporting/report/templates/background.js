@@ -3,13 +3,14 @@
 /** Returns the line below the sentence: what each search is, and what became of its trials. */
 function searchFacts(search) {
   const ended = grouped(search.trials.filter(isTrial), ({ status }) => status);
+  const outcomes = [...ended].map(([status, of]) => `${of.length.toLocaleString("en")} ${status.replaceAll("_", " ")}`);
   const parts = [
     search.task,
     search.dataset && `dataset ${search.dataset}`,
     search.space && `space ${search.space}`,
     isNumber(search.budget) && `budget ${written(search.budget, "GiB")}`,
-    search.state,
-    ...[...ended].map(([status, of]) => `${of.length.toLocaleString("en")} ${status.replaceAll("_", " ")}`),
+    search.state && `search ${search.state}`,
+    `${count(search.trials.filter(isTrial).length, "trial")}${outcomes.length ? `: ${outcomes.join(", ")}` : ""}`,
   ].filter(Boolean);
   const line = element("p", { class: "facts" }, several ? element("strong", {}, `${search.name}: `) : null, parts.join(" · "));
   return search.go_on ? [line, copyable("Go on with the search", search.go_on)] : [line];

@@ -18,7 +18,7 @@ function budgetPanel() {
   else made.append(element("p", {}, "No trial is on the front yet."));
   made.append(card);
   const show = () => card.replaceChildren(...(selected() ? trialCard(selected()) : []));
-  onChange("trial", show);
+  for (const what of ["trial", "budget"]) onChange(what, show);
   show();
   return made;
 }
@@ -43,6 +43,7 @@ function slider(affordable) {
     const found = bestWithin(shown, chosen.budget, goal);
     range.setAttribute("aria-valuetext", `${written(chosen.budget, unit)}: ${found ? spoken(found, goal) : "nothing"}`);
     best.replaceChildren(...sentence(found, shown, goal));
+    chosen.best = found?.key ?? null;
     select(found);
     changed("budget");
   }
@@ -72,7 +73,8 @@ function slider(affordable) {
   return element(
     "div",
     {},
-    element("h2", {}, element("label", { for: "budget" }, `Best for a budget of ${title}`)),
+    element("h2", {}, "The best for your budget"),
+    element("label", { for: "budget", class: "explanation" }, `At most so much ${title}:`),
     element(
       "div",
       { class: "slider" },
@@ -117,8 +119,9 @@ function spoken(trial, goal) {
 function sentence(found, shown, goal) {
   if (found === undefined) return ["Nothing on the front costs so little."];
   const { unit } = objectives.get(goal);
-  const parts = [element("strong", {}, memberName(found)), ` reaches ${goal} ${figure(found, goal)} on validation`];
-  if (valueOf(found, goal, "test") !== null && testedNames.includes(goal)) parts.push(`, ${figure(found, goal, "test")} on test`);
+  const tested = testedNames.includes(goal);
+  const parts = [element("strong", {}, fullName(found)), ` reaches ${goal} ${figure(found, goal)}${tested ? " on validation" : ""}`];
+  if (tested && valueOf(found, goal, "test") !== null) parts.push(`, ${figure(found, goal, "test")} on test`);
   parts.push(".");
   const next = shown
     .filter((trial) => valueOf(trial, cost) > chosen.budget && better(goal, valueOf(trial, goal), valueOf(found, goal)))
@@ -127,13 +130,6 @@ function sentence(found, shown, goal) {
     parts.push(` The next better one needs ${written(valueOf(next, cost), objectives.get(cost).unit)} for ${written(valueOf(next, goal), unit)}.`);
   }
   return parts;
-}
-
-/** Returns a step of 1, 2 or 5 times a power of ten that is no larger than a number. */
-function niceStep(most) {
-  const power = 10 ** Math.floor(Math.log10(most));
-  const digit = [5, 2, 1].find((each) => each * power <= most * (1 + 1e-9)) ?? 1;
-  return Number((digit * power).toPrecision(6));
 }
 
 /** Returns what is known of a trial: figures, settings, and a member's commands. */
@@ -156,11 +152,11 @@ function trialCard(trial) {
   const order = Object.keys(COMMANDS);
   commands.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
   return [
-    element("h3", {}, memberName(trial)),
+    trial.key === chosen.best ? null : element("h3", {}, `Selected: ${fullName(trial)}`),
     definitions(facts),
     commands.length ? commandTabs(commands) : element("p", { class: "explanation" }, "Members of the front have commands to load and serve them."),
     element("details", {}, element("summary", {}, "Settings"), definitions([...settingsOf(trial), ...origin.filter(([, value]) => value)])),
-  ];
+  ].filter(Boolean);
 }
 
 /** Returns commands, each behind its name; the one that was looked at last is open for the next member, too. */

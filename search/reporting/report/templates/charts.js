@@ -4,7 +4,8 @@
 async function loadPlotly() {
   if (typeof DecompressionStream === "undefined") return false;
   const packed = atob(document.getElementById("plotly").textContent);
-  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
+  const bytes = new Uint8Array(packed.length);
+  for (let index = 0; index < packed.length; index++) bytes[index] = packed.charCodeAt(index);
   const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   // The hash of this very text is in the page's content security policy.
   document.head.append(element("script", {}, await new Response(unpacked).text()));
@@ -36,6 +37,7 @@ function chart(describe, draw, { height = 360, follows = [] } = {}) {
     made.drawn = true;
     made.now();
     place.on("plotly_click", ({ points }) => select(byKey.get(points[0]?.customdata)));
+    resized.observe(place);
   };
   for (const what of ["theme", "searches", ...follows]) onChange(what, made.redraw);
   charts.push(made);
@@ -46,6 +48,13 @@ function chart(describe, draw, { height = 360, follows = [] } = {}) {
 
 /** Charts are not drawn before this is there, so that the page can be read at once. */
 let seen = null;
+
+/** Fits charts to their places. */
+const resized = new ResizeObserver((entries) => {
+  requestAnimationFrame(() => {
+    for (const { target } of entries) if (target.isConnected) Plotly.Plots.resize(target);
+  });
+});
 
 /** Draws the charts that are near to what is seen, and the others later, or for a printer. */
 function startCharts() {
@@ -59,12 +68,22 @@ function startCharts() {
   );
   for (const { place } of charts) seen.observe(place);
   const inPage = () => charts.filter(({ place }) => place.isConnected);
-  addEventListener("beforeprint", () => inPage().forEach((each) => each.start()));
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    colours.clear();
+    for (const each of inPage()) each.drawn ? each.now() : each.start();
+  });
+  addEventListener("afterprint", () => {
+    if (theme === undefined) delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    changed("theme");
+  });
 }
 
 const CONFIG = {
   displaylogo: false,
-  responsive: true,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
 
@@ -95,6 +114,7 @@ function withTheme(layout) {
     zeroline: false,
     tickcolor: colour("line"),
     automargin: true,
+    exponentformat: "e",
   };
   const themed = {
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -114,7 +134,9 @@ function withTheme(layout) {
     ...layout,
   };
   for (const [name, value] of Object.entries(layout)) {
-    if (/^[xy]axis\d*$/.test(name)) themed[name] = { ...axis, ...value };
+    if (!/^[xy]axis\d*$/.test(name)) continue;
+    const title = value.title && { standoff: 10, font: { size: 13 }, ...value.title };
+    themed[name] = { ...axis, ...value, ...(title ? { title } : {}) };
   }
   themed.xaxis ??= axis;
   themed.yaxis ??= axis;

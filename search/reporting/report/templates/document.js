@@ -1,6 +1,6 @@
 // The document, with what the sections ask of it: its trials in one list, and its objectives as quantities.
 
-const searches = JSON.parse(document.getElementById("document").textContent).searches;
+const { searches } = JSON.parse(document.getElementById("document").textContent);
 const several = searches.length > 1;
 
 /** All trials of all searches. Ids are unique within a search; `key` is unique in the page. */
@@ -90,6 +90,12 @@ function nameOf(trial) {
 /** Returns a member's number and name; with several searches, its search comes first. */
 function memberName(trial) {
   return `${several ? `${trial.search.name}, ` : ""}${isMember(trial) ? `${trial.memberNumber}: ` : ""}${nameOf(trial)}`;
+}
+
+/** Returns a member's name as it begins a sentence. */
+function fullName(trial) {
+  const number = isMember(trial) ? `Member ${trial.memberNumber}: ` : "";
+  return `${number}${nameOf(trial)}${several ? ` (${trial.search.name})` : ""}`;
 }
 
 /** Returns a status in words. */

@@ -43,10 +43,8 @@ function frontSection() {
   const controls = element(
     "div",
     { class: "controls" },
-    picker("Across", options, view.x, set("x")),
-    checkbox("log", view.logX, set("logX")),
-    picker("Up", options, view.y, set("y")),
-    checkbox("log", view.logY, set("logY")),
+    element("span", { class: "pair" }, picker("Across", options, view.x, set("x")), checkbox("log", view.logX, set("logX"))),
+    element("span", { class: "pair" }, picker("Up", options, view.y, set("y")), checkbox("log", view.logY, set("logY"))),
     testedNames.length ? switcher("Split", splits, view.split, set("split")) : null,
   );
   note.textContent = frontNote();
@@ -69,30 +67,18 @@ function frontFigure() {
   const shown = trials.filter((trial) => isShown(trial) && trial.kind !== "repeat");
   const [placed, unplaced] = [shown.filter(hasPlace), shown.filter((trial) => !hasPlace(trial))];
   const rest = placed.filter((trial) => !isMember(trial) && !isProbe(trial));
-  const inFront = placed.filter((trial) => isMember(trial) && !isProbe(trial));
   const data = [
     ...shownSearches().flatMap(stepLine),
     ...perStatus(rest),
     ...errorBars(placed.filter((trial) => isMember(trial))),
-    points(inFront, "on the front", {
-      symbol: "circle",
-      size: 11,
-      color: inFront.map((trial) => (several ? seriesColour(trial.search.number) : colour("front"))),
-      opacity: inFront.map(certainty),
-      line: { color: colour("surface"), width: 1.5 },
-    }),
-    points(placed.filter(isProbe), "probe", {
-      symbol: "diamond",
-      size: 11,
-      color: placed.filter(isProbe).map((trial) => (several ? seriesColour(trial.search.number) : colour("probe"))),
-      line: { color: colour("text"), width: 1 },
-    }),
+    frontPoints(placed.filter((trial) => isMember(trial) && !isProbe(trial))),
+    probePoints(placed.filter(isProbe)),
     ...(view.split === "both" ? [testPoints(placed.filter((trial) => isMember(trial) || isProbe(trial)))] : []),
     ...withoutResult(unplaced),
     ...selectionRing(placed),
   ].filter(({ x }) => x.length);
   const strip = data.some(({ yaxis }) => yaxis === "y2");
-  const range = rangeOf(placed, view.x, view.logX);
+  const range = rangeOf(shown);
   const layout = {
     xaxis: { ...axisOf(view.x, mainSplit(), view.logX), ...(range ? { range } : {}), anchor: strip ? "y2" : "y" },
     yaxis: { ...axisOf(view.y, mainSplit(), view.logY), domain: strip ? [0.14, 1] : [0, 1] },
@@ -132,6 +118,32 @@ function points(some, name, marker, split = mainSplit()) {
   };
 }
 
+function frontPoints(some) {
+  const marker = {
+    symbol: "circle",
+    size: 11,
+    color: some.map((trial) => ownColour(trial, "front")),
+    opacity: some.map(certainty),
+    line: { color: colour("surface"), width: 1.5 },
+  };
+  return { ...points(some, "on the front", marker), legendrank: 1 };
+}
+
+function probePoints(some) {
+  const marker = {
+    symbol: "diamond",
+    size: 11,
+    color: some.map((trial) => ownColour(trial, "probe")),
+    line: { color: colour("text"), width: 1 },
+  };
+  return { ...points(some, "probe", marker), legendrank: 2 };
+}
+
+/** Returns the colour of a trial's search if there are several, or else one of the style sheet. */
+function ownColour(trial, name) {
+  return several ? seriesColour(trial.search.number) : colour(name);
+}
+
 /** Returns the front of a search as a step line: what is best for each value of the x axis. */
 function stepLine(search) {
   const front = nondominated(members.filter((trial) => trial.search === search), view.x, view.y, mainSplit());
@@ -163,13 +175,12 @@ function certainty(trial) {
 function perStatus(some) {
   return statusesOf(some).map((status) => {
     const of = some.filter((trial) => trial.status === status);
-    const colours = of.map((trial) => (several ? seriesColour(trial.search.number) : colour("trial")));
     const name = status === "finished" ? "other trials" : statusOf(of[0]);
     return points(of, name, {
       symbol: SYMBOLS[status] ?? "triangle-down-open",
       size: 7,
-      color: colours,
-      opacity: several ? 0.45 : 0.75,
+      color: of.map((trial) => ownColour(trial, "trial")),
+      opacity: several || some.length > 300 ? 0.45 : 0.75,
     });
   });
 }
@@ -205,7 +216,7 @@ function testPoints(some) {
   const marker = {
     symbol: "circle-open",
     size: 10,
-    color: tested.map((trial) => (several ? seriesColour(trial.search.number) : colour(isProbe(trial) ? "probe" : "front"))),
+    color: tested.map((trial) => ownColour(trial, isProbe(trial) ? "probe" : "front")),
     line: { width: 1.5 },
   };
   return points(tested, "on test", marker, "test");
@@ -219,7 +230,7 @@ function withoutResult(some) {
     const marker = {
       symbol: SYMBOLS[status] ?? "triangle-down-open",
       size: 8,
-      color: several ? of.map((trial) => seriesColour(trial.search.number)) : colour("unfinished"),
+      color: of.map((trial) => ownColour(trial, "unfinished")),
       line: { width: 1.5 },
     };
     return { ...points(of, statusOf(of[0]), marker), y: of.map(() => 0), yaxis: "y2" };
@@ -239,16 +250,26 @@ function statusesOf(some) {
   return [...known, ...[...there].filter((status) => !(status in SYMBOLS))];
 }
 
-/** Returns the range of the x axis that holds all points and budgets: infeasible trials may be far away. */
-function rangeOf(placed, name, log) {
-  const { scale } = unitOf(objectives.get(name).unit);
-  const budgets = name === cost ? shownSearches().map(({ budget }) => budget).filter(isNumber) : [];
-  let values = [...placed.map((trial) => valueOf(trial, name, mainSplit())), ...budgets].map((value) => value * scale);
-  if (log) values = values.filter((value) => value > 0).map(Math.log10);
+/** Returns the range of the x axis: it holds all results and budgets, as infeasible trials may be far away. */
+function rangeOf(shown) {
+  const { scale } = unitOf(objectives.get(view.x).unit);
+  const budgets = view.x === cost ? shownSearches().map(({ budget }) => budget).filter(isNumber) : [];
+  let values = [...shown.filter(hasPlace).map((trial) => valueOf(trial, view.x, mainSplit())), ...budgets];
+  if (!values.length) values = shown.map((trial) => valueOf(trial, view.x, mainSplit())).filter(isNumber);
+  values = values.map((value) => value * scale);
+  if (view.logX) values = values.filter((value) => value > 0).map(Math.log10);
   if (!values.length) return null;
   const [least, most] = [Math.min(...values), Math.max(...values)];
   const margin = 0.05 * (most - least || Math.abs(most) || 1);
-  return [least - margin, most + margin];
+  return [least - margin, most + margin * (budgets.length ? 4 : 1)];
+}
+
+/** Returns the trials that have a place on the x axis beyond its range. */
+function beyond(shown) {
+  const range = rangeOf(shown);
+  const { scale } = unitOf(objectives.get(view.x).unit);
+  const at = (value) => (view.logX ? Math.log10(value * scale) : value * scale);
+  return shown.filter((trial) => range && isNumber(valueOf(trial, view.x, mainSplit())) && at(valueOf(trial, view.x, mainSplit())) > range[1]);
 }
 
 /** Returns the budgets of the searches, and what the slider leaves out, as shapes. */
@@ -273,6 +294,7 @@ function budgetLabels() {
       yref: "paper",
       yanchor: "top",
       xanchor: "right",
+      xshift: -4,
       text: "budget",
       showarrow: false,
       font: { size: 12, color: several ? seriesColour(search.number) : colour("budget") },
@@ -283,6 +305,8 @@ function frontNote() {
   const shown = trials.filter((trial) => isShown(trial) && trial.kind !== "repeat");
   const nowhere = shown.filter((trial) => valueOf(trial, view.x, mainSplit()) === null);
   const parts = ["Bars are one standard error. The less likely a member is really on the front, the fainter it is."];
-  if (nowhere.length) parts.push(`${count(nowhere.length, "trial")} without a value on the lower axis ${nowhere.length === 1 ? "is" : "are"} left out.`);
+  if (nowhere.length) parts.push(`Left out: ${count(nowhere.length, "trial")} without a value on the lower axis.`);
+  const far = beyond(shown);
+  if (far.length) parts.push(`Further right: ${count(far.length, "trial")} without a result. A double click shows all.`);
   return parts.join(" ");
 }

@@ -20,7 +20,10 @@ function build() {
   setUpDownload(document.getElementById("csv"));
   document.getElementById("facts").append(...searches.flatMap(searchFacts));
   if (several) document.getElementById("searches").append(searchLegend());
-  document.getElementById("report").append(...SECTIONS.map((make) => make()).filter(Boolean));
+  const sections = SECTIONS.map((make) => make()).filter(Boolean);
+  document.getElementById("report").append(...sections);
+  const links = sections.map(({ id }) => element("a", { href: `#${id}` }, document.getElementById(`${id}-heading`).textContent));
+  document.getElementById("contents").append(...links);
 }
 
 function say(trouble) {

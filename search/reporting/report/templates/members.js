@@ -32,7 +32,7 @@ function membersSection() {
   const table = dataTable("Members of the front, the cheapest first", columns, members, { trialOf: (trial) => trial });
   onChange("searches", () => table.show(members.filter(isShown)));
   const explanation =
-    "Figures after ± are standard errors. A click on a heading sorts, a click on a row selects the member everywhere.";
+    "Figures after ± are standard errors; those over seeds are standard deviations. A click on a heading sorts, a click on a row selects the member everywhere.";
   return section("members", "Members of the front", explanation, table);
 }
 
@@ -56,8 +56,7 @@ function methodsSection() {
   onChange("searches", () => table.show(rows.filter(isShown)));
   const explanation = "The probe is a linear model on what the frozen encoders give. A fusion method is worth its memory if it is better.";
   const place = chart("Best value of each method with its standard error", () => methodsFigure(rows.filter(isShown), goal), {
-    height: 90 + 34 * rows.length,
-    follows: ["trial"],
+    height: 110 + 30 * rows.length,
   });
   return section("methods", "Best of each method", explanation, element("div", { class: "beside" }, place, table));
 }
@@ -78,7 +77,7 @@ function methodsFigure(rows, goal) {
       marker: {
         symbol: rows.map((trial) => `${isProbe(trial) ? "diamond" : "circle"}${split === "test" ? "-open" : ""}`),
         size: 10,
-        color: rows.map((trial) => (isProbe(trial) ? colour("probe") : several ? seriesColour(trial.search.number) : colour("front"))),
+        color: rows.map((trial) => ownColour(trial, isProbe(trial) ? "probe" : "front")),
         line: { width: split === "test" ? 2 : 0 },
       },
       ...pointing(rows),
@@ -117,7 +116,7 @@ function robustnessSection() {
   const table = dataTable(`Test ${goal} with all modalities, and without each of them`, columns, rows, { trialOf: (trial) => trial });
   onChange("searches", () => table.show(rows.filter(isShown)));
   const place = chart(`Test ${goal} without each modality`, () => robustnessFigure(rows.filter(isShown), modalities, goal, without), {
-    follows: ["trial"],
+    height: 110 + 30 * rows.length,
   });
   const explanation = "Each modality is taken away from all rows of the test split, with nothing trained again.";
   return section("robustness", "When a modality is missing", explanation, element("div", { class: "beside" }, place, table));
@@ -129,8 +128,8 @@ function robustnessFigure(rows, modalities, goal, without) {
     type: "scatter",
     mode: "markers",
     name: clipped(name, 24),
-    x: labels,
-    y: scaled(values.map((value) => value ?? null), goal),
+    x: scaled(values.map((value) => value ?? null), goal),
+    y: labels,
     marker: { size: 10, ...marker },
     ...pointing(rows),
   });
@@ -147,8 +146,8 @@ function robustnessFigure(rows, modalities, goal, without) {
   return {
     data,
     layout: {
-      xaxis: { type: "category" },
-      yaxis: { title: { text: inChart(titleOf(goal, "test")) } },
+      xaxis: { title: { text: inChart(titleOf(goal, "test")) } },
+      yaxis: { type: "category", autorange: "reversed" },
       showlegend: true,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     },

@@ -62,7 +62,7 @@ function memoryTrace(rows, y, kind) {
     y,
     marker: {
       size: rows.map(({ trial }) => (trial === selected() ? 12 : 7)),
-      color: rows.map(({ trial }) => (several ? seriesColour(trial.search.number) : colour("front"))),
+      color: rows.map(({ trial }) => ownColour(trial, "front")),
       opacity: 0.7,
       line: { width: rows.map(({ trial }) => (trial === selected() ? 2 : 0)), color: colour("text") },
     },

@@ -37,7 +37,7 @@ function plain(value) {
   if (!isNumber(value)) return NOTHING;
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return signed(String(value));
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return signed(value.toExponential(2).replace("e+", "e"));
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return signed(Number(value.toPrecision(3)).toExponential().replace("e+", "e"));
   return signed(String(Number(value.toPrecision(4))));
 }
 
@@ -54,6 +54,28 @@ function duration(seconds) {
   if (!isNumber(seconds)) return NOTHING;
   if (seconds < 90) return `${seconds.toFixed(0)} s`;
   return seconds < 5400 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** Returns a step of 1, 2 or 5 times a power of ten that is no larger than a number. */
+function niceStep(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  const digit = [5, 2, 1].find((each) => each * power <= most * (1 + 1e-9)) ?? 1;
+  return Number((digit * power).toPrecision(6));
+}
+
+/** Returns some round numbers in a range; on a logarithmic scale these are powers of ten, if there are any. */
+function roundNumbers(least, most, { log = false, whole = false } = {}) {
+  if (log) {
+    const powers = [];
+    for (let power = Math.ceil(Math.log10(least) - 1e-9); 10 ** power <= most * (1 + 1e-9); power++) powers.push(10 ** power);
+    return powers.length ? powers : [least, most];
+  }
+  const step = Math.max(niceStep((most - least) / 3), whole ? 1 : 0);
+  const found = [];
+  for (let value = Math.ceil(least / step - 1e-9) * step; value <= most + 1e-9 * step; value += step) {
+    found.push(Number(value.toPrecision(12)));
+  }
+  return found;
 }
 
 /** Returns any value of a configuration as a text. */

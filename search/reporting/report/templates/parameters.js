@@ -59,7 +59,7 @@ function parallel(search, goalNow) {
 function parameterAxis({ name, kind, log }, some) {
   const values = some.map((trial) => configured(trial, name));
   if (kind === "number" && values.some(isNumber)) {
-    return numberAxis(name.replaceAll("_", " "), (trial) => configured(trial, name), some, log, plain);
+    return numberAxis(name.replaceAll("_", " "), (trial) => configured(trial, name), some, { log });
   }
   const there = [...new Set(values.filter((value) => value !== undefined && value !== null).map(setting))].sort();
   const at = (text) => (there.length > 1 ? there.indexOf(text) / (there.length - 1) : 0.5);
@@ -75,22 +75,28 @@ function parameterAxis({ name, kind, log }, some) {
 }
 
 function objectiveAxis({ name, unit, short }, some) {
-  return numberAxis((short || name).replaceAll("_", " "), (trial) => valueOf(trial, name), some, false, (value) => written(value, unit));
+  const { symbol, scale } = unitOf(unit);
+  const title = `${(short || name).replaceAll("_", " ")}${symbol ? `, ${symbol}` : ""}`;
+  return numberAxis(title, (trial) => valueOf(trial, name), some, { scale });
 }
 
-function numberAxis(title, read, some, log, write) {
+/** Returns an axis of numbers; `scale` is what one unit of the document is on the axis. */
+function numberAxis(title, read, some, { log = false, scale = 1 }) {
   const warp = (value) => (log ? Math.log10(value) : value);
   const usable = (value) => isNumber(value) && (!log || value > 0);
   const values = some.map(read).filter(usable).map(warp);
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  const back = (share) => (log ? 10 ** (least + share * (most - least)) : least + share * (most - least));
+  const place = (value) => (most > least ? (warp(value) - least) / (most - least) : 0.5);
+  const [first, last] = log ? [10 ** least, 10 ** most] : [least * scale, most * scale];
+  const whole = some.map(read).filter(usable).every(Number.isInteger);
+  const marks = most > least ? roundNumbers(first, last, { log, whole }) : [first];
   return {
     title,
     place: (trial) => {
       const value = read(trial);
-      return usable(value) ? (most > least ? (warp(value) - least) / (most - least) : 0.5) : null;
+      return usable(value) ? place(value) : null;
     },
-    marks: most > least ? [0, 0.25, 0.5, 0.75, 1].map((share) => [share, write(back(share))]) : [[0.5, write(back(0))]],
+    marks: marks.map((value) => [place(value / scale), plain(value)]),
   };
 }
 
@@ -119,7 +125,7 @@ function parallelFigure(some, axes, goal) {
   if (trial && some.includes(trial)) data.push(lines([trial], { color: colour("probe"), width: 3.5 }, "selected"));
   const mark = (text, x, y, more) => ({ x, y, text, showarrow: false, font: { size: 11, color: colour("text-soft") }, ...more });
   const annotations = axes.flatMap(({ title, marks }, x) => [
-    mark(`<b>${clipped(title, 18)}</b>`, x, 1.1, { font: { size: 12, color: colour("text") } }),
+    mark(`<b>${inLines(title)}</b>`, x, 1.06, { yanchor: "bottom", font: { size: 12, color: colour("text") } }),
     ...marks.map(([y, text]) => mark(text, x, y, { xanchor: "left", xshift: 4, bgcolor: colour("veil") })),
   ]);
   const unused = axes.some((axis) => some.some((each) => axis.place(each) === null));
@@ -127,11 +133,22 @@ function parallelFigure(some, axes, goal) {
   return {
     data,
     layout: {
-      xaxis: { range: [unused ? -0.7 : -0.3, axes.length - 0.4], tickvals: [...axes.keys()], showticklabels: false, gridcolor: colour("line"), fixedrange: true },
-      yaxis: { range: [unused ? -0.2 : -0.06, 1.17], showgrid: false, showticklabels: false, fixedrange: true },
+      xaxis: { range: [unused ? -0.7 : -0.3, axes.length - 0.4], tickvals: [...axes.keys()], showline: false, showticklabels: false, ticks: "", gridcolor: colour("line"), fixedrange: true },
+      yaxis: { range: [unused ? -0.2 : -0.06, 1.06], showgrid: false, showline: false, showticklabels: false, ticks: "", fixedrange: true },
+      margin: { l: 12, r: 12, t: 56, b: 12 },
       annotations,
     },
   };
+}
+
+/** Returns a title for a chart in lines of about twelve characters. */
+function inLines(title) {
+  const lines = [""];
+  for (const word of title.split(" ")) {
+    if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > 12) lines.push(word);
+    else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
+  }
+  return lines.slice(0, 3).map((line) => clipped(line, 14)).join("<br>");
 }
 
 /** Returns bars with the importance of each parameter for an objective, or null if none is known. */
@@ -155,7 +172,7 @@ function importance(search, goalNow) {
           marker: { color: colour("front") },
         },
       ],
-      layout: { xaxis: { title: { text: "share of the differences (%)" }, rangemode: "tozero" }, yaxis: { type: "category" }, bargap: 0.35 },
+      layout: { xaxis: { title: { text: "share (%)" }, range: [0, 118 * (bars.at(-1)?.[1] ?? 1)] }, yaxis: { type: "category" }, bargap: 0.35 },
     };
   };
   return part(
@@ -170,7 +187,7 @@ function slices(search, goalNow) {
   const some = withResult(search);
   return part(
     "Slices",
-    "The objective against each setting by itself. Filled points are on the front.",
+    "The objective, on the validation split, against each setting by itself. Filled points are on the front.",
     element(
       "div",
       { class: "grid" },
@@ -201,7 +218,7 @@ function sliceFigure(some, { name, kind, log }, goal) {
     ],
     layout: {
       xaxis: { title: { text: clipped(name.replaceAll("_", " "), 40) }, type: number ? (log ? "log" : "linear") : "category" },
-      yaxis: { title: { text: inChart(titleOf(goal)) } },
+      yaxis: { title: { text: inChart(titleOf(goal).replace(/^validation /, "")) } },
     },
   };
 }

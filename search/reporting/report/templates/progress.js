@@ -20,7 +20,7 @@ function progressSection() {
 function progressFigure(there, over) {
   const shown = there.filter((search) => !chosen.hidden.has(search.number));
   const longest = Math.max(...shown.map(({ progress }) => progress.at(-1)[over] ?? 0), 0);
-  const [unit, size] = over !== "seconds" ? [null, 1] : longest < 600 ? ["s", 1] : longest < 36000 ? ["min", 60] : ["h", 3600];
+  const [unit, size] = over !== "seconds" ? [null, 1] : longest < 600 ? ["s", 1] : longest < 10800 ? ["min", 60] : ["h", 3600];
   return {
     data: shown.map(({ number, name, progress }) => ({
       type: "scatter",

@@ -5,6 +5,8 @@ const chosen = {
   trial: null,
   /** The budget in the unit of `cost`. */
   budget: null,
+  /** What is best for the budget, by its key. */
+  best: null,
   /** Numbers of the searches that are switched off. */
   hidden: new Set(),
 };
@@ -78,7 +80,10 @@ function isDark() {
 /** Makes a button switch between light and dark; until it is used, the page is as the system is. */
 function setUpTheme(button) {
   onChange("theme", () => colours.clear());
-  const named = () => (button.textContent = isDark() ? "Light" : "Dark");
+  const named = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
+  };
   button.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     changed("theme");

@@ -58,7 +58,8 @@ function dataTable(caption, columns, rows, { trialOf = null, limit = FIRST_ROWS 
       const content = first
         ? element("button", { type: "button", class: "row-button", "aria-label": `Select ${memberName(trial)}` }, shown)
         : shown;
-      return element("td", { class: column.number ? "number" : null }, content);
+      const long = typeof shown === "string" && shown.length > 40;
+      return element("td", { class: column.number ? "number" : null, title: long ? shown : null }, content);
     });
     const made = element("tr", { "data-key": trial?.key, class: trial ? "selects" : null }, cells);
     if (trial) made.addEventListener("click", () => select(trial));
@@ -142,9 +143,10 @@ function valueColumn(name, split) {
 
 function spreadColumn(name, split) {
   const { unit } = objectives.get(name);
+  const { symbol } = unitOf(unit);
   return {
-    title: `spread of ${headingOf(name, split)}`,
-    note: "standard deviation over the seeds of the configuration",
+    title: `over seeds${symbol ? `, ${symbol}` : ""}`,
+    note: `standard deviation of ${titleOf(name, split)} over the seeds of the configuration`,
     number: true,
     value: (trial) => spreadOf(trial, name, split),
     show: (trial) => bare(spreadOf(trial, name, split), unit),
