@@ -74,14 +74,20 @@ def opened_store(place: Place, warn: Warn) -> Iterator[SearchStore]:
         yield store
 
 
-def read_store(place: Place) -> SearchStore:
+def read_store(place: Place, *, running: bool = False) -> SearchStore:
     """Return a copy of a search's store in memory; nothing is written.
+
+    Args:
+        place: Where the search is.
+        running: Whether a process of this machine may be running it, see ``SearchStore.read``.
 
     Raises:
         UserError: As ``SearchStore.read``.
     """
     content = RemoteFolder(place).read_store() if place.remote else None
-    return SearchStore.read(place.folder) if content is None else SearchStore.of_bytes(content, str(place))
+    if content is not None:
+        return SearchStore.of_bytes(content, str(place))
+    return SearchStore.read(place.folder, running=running)
 
 
 def kept_outputs(store: SearchStore, place: Place) -> KeptOutputs:

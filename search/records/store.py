@@ -31,6 +31,7 @@ CREATE TABLE epochs (trial_id TEXT, epoch INTEGER, document TEXT, PRIMARY KEY (t
 CREATE TABLE points (number INTEGER PRIMARY KEY, document TEXT);
 """
 _DRIVER = "driver.json"
+_TRIES = 20  # to copy a store between two writes of its process
 
 
 class TakenError(UserError):
@@ -117,8 +118,13 @@ class SearchStore:
         return store
 
     @classmethod
-    def read(cls, folder: Path) -> SearchStore:
+    def read(cls, folder: Path, *, running: bool = False) -> SearchStore:
         """Return a copy of a store in memory. Nothing is written, so it may be another user's search.
+
+        Args:
+            folder: The search's folder.
+            running: Whether a process may be running the search. The copy is then what the store held at
+                some moment of the call.
 
         Raises:
             UserError: As ``open``, but for the owner, or if the store cannot be read.
@@ -127,7 +133,7 @@ class SearchStore:
         copy = sqlite3.connect(":memory:", isolation_level=None)
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                _copy_unlocked(folder, Path(scratch))
+                (_copy_as_it_is if running else _copy_unlocked)(folder, Path(scratch))
                 original = _opened(Path(scratch), of=folder)
                 original.backup(copy)
                 original.close()
@@ -397,6 +403,28 @@ def _copy_unlocked(folder: Path, scratch: Path) -> None:
         (scratch / FILE).write_bytes(file.read())
         with contextlib.suppress(FileNotFoundError):
             (scratch / f"{FILE}-wal").write_bytes((folder / f"{FILE}-wal").read_bytes())
+
+
+def _copy_as_it_is(folder: Path, scratch: Path) -> None:
+    """Copy a store's files, which a process may be writing.
+
+    Transactions go to the log, whose copy may end within one, which SQLite leaves out. They come into the
+    file itself only if the log is to begin anew. So the file and the log belong together if the file is the
+    same before and after the log was copied.
+    """
+    path, log = folder / FILE, folder / f"{FILE}-wal"
+    if _file_id(path) in _OPEN:  # to read the file would give up the lock
+        raise UserError(f"search '{folder.name}' is being run by this process")
+    before = None
+    for _ in range(_TRIES):
+        content = path.read_bytes()
+        if content == before:
+            break
+        (scratch / log.name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (scratch / log.name).write_bytes(log.read_bytes())
+        before = content
+    (scratch / FILE).write_bytes(content)
 
 
 def _share(handle: int, folder: Path) -> None:

@@ -88,6 +88,43 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
     assert {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir()} == before
 
 
+_WRITE = """
+import sys
+from pathlib import Path
+from search.records.store import SearchStore
+store = SearchStore.open(Path(sys.argv[1]))
+store._connection.execute("PRAGMA wal_autocheckpoint = 3")
+print("open", flush=True)
+for epoch in range(2, 100_000):
+    with store.transaction():
+        store.put_trial("trial-000", {"epochs": epoch, "filling": "x" * 3000})
+        store.put_epoch("trial-000", epoch, {"epoch": epoch})
+"""
+
+
+def test_a_store_is_read_whole_while_a_process_writes_it(tmp_path: Path) -> None:
+    folder = _closed(tmp_path / "runs" / "mine").parent
+    command = [sys.executable, "-c", _WRITE, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        seen = []
+        for _ in range(30):
+            with closing(SearchStore.read(folder, running=True)) as store:
+                ((_, document, epochs),) = store.trials()
+            assert document.get("epochs", 1) == len(epochs)
+            seen.append(len(epochs))
+        process.kill()
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0]
+
+
+def test_a_store_that_this_process_has_open_is_not_copied(tmp_path: Path) -> None:
+    folder = _closed(tmp_path / "runs" / "mine").parent
+    with closing(SearchStore.open(folder)), pytest.raises(UserError, match="by this process"):
+        SearchStore.read(folder, running=True)
+
+
 def test_what_a_killed_process_had_written_is_read(tmp_path: Path) -> None:
     store = SearchStore.create(tmp_path / "killed", {"search_id": "killed"})
     with store.transaction():
