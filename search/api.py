@@ -359,6 +359,7 @@ def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
             "place": place.address,
             "facts": setup.facts,
             "reference": setup.history.reference,
+            "task": setup.backend.task.to_dict(),
         }
     )
     return copied_from
