@@ -45,6 +45,8 @@ def _as_by_default(config: SearchConfig, objectives: tuple[str, ...]) -> set[str
     made = time.strftime(f"{config.search.space}-%Y%m%d-%H%M%S", time.localtime(config.created))
     if values["name"] == made:
         left_out.add("name")
+    if config.step.target == "cpu":
+        left_out |= {"compute_capability", "context_size"}  # of GPUs
     if absolute(config.storage.storage_path) == absolute(DEFAULT_STORAGE):
         left_out.add("storage_path")
     if values["objectives"] == objectives:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -10,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
-from PIL import ImageOps
 
-from search.pictures import new_figure
+from search.pictures import new_figure, opened_picture
 from trainables.data.understood import Example
 
 _COLUMNS = 6
@@ -69,7 +66,7 @@ def _draw_picture(axes: Any, data: bytes | None, left: float, top: float, backgr
     from matplotlib.patches import Rectangle
 
     side_x, side_y = _WIDTH - 0.24, _PICTURE - 0.1
-    picture = None if data is None else _opened(data, background)
+    picture = None if data is None else opened_picture(data, background, _PIXELS)
     if picture is None:
         words = "no picture" if data is None else "cannot be read"
         axes.text(left + side_x / 2, top + side_y / 2, words, size=7, color=_QUIET, ha="center", va="center")
@@ -81,24 +78,6 @@ def _draw_picture(axes: Any, data: bytes | None, left: float, top: float, backgr
     axes.imshow(
         np.asarray(picture), extent=(x, x + width, y + height, y), aspect="auto", interpolation="antialiased"
     )
-
-
-def _opened(data: bytes, background: Sequence[int]) -> PIL.Image.Image | None:
-    """Return a picture in red, green and blue, of a size to look at; None if it cannot be decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is odd about a file
-            with PIL.Image.open(io.BytesIO(data)) as stored:
-                stored.draft("RGB", (_PIXELS, _PIXELS))
-                picture = ImageOps.exif_transpose(stored)
-                picture.thumbnail((_PIXELS, _PIXELS))
-                if picture.has_transparency_data:
-                    picture = picture.convert("RGBA")
-                    behind = PIL.Image.new("RGBA", picture.size, tuple(background))
-                    picture = PIL.Image.alpha_composite(behind, picture)
-                return picture.convert("RGB")
-    except Exception:  # what damaged files raise has no class in common
-        return None
 
 
 def _words(label: Any) -> str:
