@@ -16,6 +16,7 @@ from search.cli.explain import explain
 from search.cli.launch import launch
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
+from search.cli.report import report
 from search.cli.runs import rm, runs
 from search.cli.search import search
 from search.cli.train import train
@@ -43,6 +44,7 @@ app.callback(invoke_without_command=True)(search)
 commands = (
     train,
     check,
+    report,
     runs,
     rm,
     data,
@@ -64,7 +66,7 @@ app.add_typer(launch, name="launch")
 def main() -> None:
     """Run the command line; a user's mistake gives one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False, default_map=read_variable(search, [train, check, runs, rm]))
+        code = app(standalone_mode=False, default_map=read_variable(search, [train, check, report, runs, rm]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -20,8 +20,8 @@ _MOST, _TREES = 200, 32
 _WORDS = "importance of settings: "
 _FANOVA = f"{_WORDS}the share of the variance that a setting explains by itself (fANOVA)"
 _PED_ANOVA = (
-    f"{_WORDS}how much a setting decides whether a trial is among the best quarter (PED-ANOVA, because methods "
-    f"have different settings); settings that fewer than {LEAST_OF_SOME} trials have are left out"
+    f"{_WORDS}how much a setting decides whether a trial is among the best quarter (PED-ANOVA, which takes "
+    f"methods with different settings); settings that fewer than {LEAST_OF_SOME} trials have are left out"
 )
 
 

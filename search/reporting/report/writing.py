@@ -1,0 +1,83 @@
+"""The report as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.records.files import write_whole
+from search.records.place import Place
+from search.records.store import SearchStore
+from search.reporting.report.document import document_of, report_document, search_document
+from search.reporting.report.page import render
+from search.reporting.report.source import Source
+from search.setup import Setup
+from trainables.errors import UserError
+
+#: Name of the report in a search's folder.
+FILE = "report.html"
+
+
+def write_report(places: Sequence[Place], path: Path) -> dict[str, Any]:
+    """Write the report of searches as one page, in one step; an earlier one is replaced.
+
+    Args:
+        places: Where the searches are.
+        path: The file.
+
+    Returns:
+        The document of the report.
+
+    Raises:
+        UserError: If a search cannot be read, or if the file cannot be written.
+    """
+    document = document_of(places)
+    write_page(document, path)
+    return document
+
+
+def write_page(document: Mapping[str, Any], path: Path) -> None:
+    """Write the page of a report's document.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    try:
+        write_whole(path, render(document))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def report_at_end(
+    setup: Setup,
+    store: SearchStore,
+    verdict: str | None,
+    say: Callable[[str], None],
+    *,
+    interrupted: bool,
+) -> Path | None:
+    """Write the report of the search that this process has run into the search's folder.
+
+    Whatever goes wrong is said in a line, because the search's results do not depend on its report.
+
+    Args:
+        setup: The setup of the search, whose history has its luck.
+        store: Its store.
+        verdict: What its front means, or None.
+        say: Called with a line.
+        interrupted: Whether the search was cut off.
+
+    Returns:
+        The file; None if there is none.
+    """
+    path = setup.config.place.folder / FILE
+    try:
+        source = Source.of(setup, store, verdict, interrupted=interrupted)
+        write_page(report_document([search_document(source)]), path)
+    except Exception as error:
+        reason = str(error).partition("\n")[0] if isinstance(error, UserError) else repr(error)[:300]
+        say(f"there is no report: {reason}")
+        return None
+    say(f"report: {path} (open it in a browser)")
+    return path
