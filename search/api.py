@@ -46,6 +46,7 @@ from search.reporting.forgetting import forget
 from search.reporting.front_picture import plot_front
 from search.reporting.node_table import NodeTable
 from search.reporting.progress import error_console, say
+from search.reporting.report.writing import report_at_end
 from search.reporting.rows import probe_table
 from search.reporting.tracker import Tracker, mlflow_imported
 from search.reporting.verdict import verdict
@@ -612,6 +613,7 @@ def _finish(
             tables["probe.json"] = probe_table(result.probe)
         if oneshot is not None:
             tables["subnets.json"] = oneshot.rows()
+        report_at_end(setup, store, result.verdict, partial(say, console), interrupted=interrupted)
         status = "KILLED" if interrupted else "FINISHED"
         if not tracker.close(status, tables, picture, verdict=result.verdict):
             say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
