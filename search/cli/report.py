@@ -72,7 +72,4 @@ def report(
         print_json(document)
         return
     console = Console(highlight=False)
-    for search in document["searches"]:
-        for note in search["notes"]:
-            console.print(f"{search['name']}: {note}", style="dim", markup=False, soft_wrap=True)
     console.print(f"report: {out} (open it in a browser)", markup=False, soft_wrap=True)
