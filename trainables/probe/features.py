@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +104,31 @@ def own_features(
     found: dict[str, list[Tensor]] = defaultdict(list)
     for part in torch.arange(len(cells)).split(_AT_ONCE):
         inputs = cells.inputs(part)
-        vectors, real = inputs["features"], inputs["attention_mask"][..., None]
-        count = real.sum(dim=1)
-        found["mean"].append((vectors * real).sum(dim=1) / count.clamp(min=1))
-        if vectors.shape[1] > 1:
-            largest = vectors.masked_fill(~real, -torch.inf).amax(dim=1)
-            found["max"].append(largest.masked_fill(count == 0, 0))
+        for pooling in ("mean", "max") if inputs["features"].shape[1] > 1 else ("mean",):
+            found[pooling].append(own_vectors(inputs, pooling))
     index = rows.index[modality] if of_cells is None else of_cells
     return {pooling: torch.cat(vectors)[index] for pooling, vectors in found.items()}
+
+
+def own_vectors(inputs: Mapping[str, Tensor], pooling: str) -> Tensor:
+    """Return the features of rows as one vector each, shape (B, F); zeros for a row without vectors.
+
+    Args:
+        inputs: ``features`` (B, T, F), and ``attention_mask`` (B, T), which is True for real vectors.
+        pooling: ``mean`` or ``max``.
+    """
+    vectors, real = inputs["features"], inputs["attention_mask"][..., None]
+    count = real.sum(dim=1)
+    if pooling == "mean":
+        return (vectors * real).sum(dim=1) / count.clamp(min=1)
+    return vectors.masked_fill(~real, -torch.inf).amax(dim=1).masked_fill(count == 0, 0)
+
+
+def read_by(tower: Tower, pooling: str) -> Tower:
+    """Return the same tower, read by another pooling."""
+    reader = copy.copy(tower)  # shares all modules
+    reader.pooling = pooling
+    return reader
 
 
 def _compute(
@@ -146,7 +163,7 @@ def _compute(
             except NoRoomError:  # the trials will say so
                 below = None
     tower.to(device).eval()
-    readers = {pooling: _read_by(tower, pooling) for pooling in tower.POOLINGS}
+    readers = {pooling: read_by(tower, pooling) for pooling in tower.POOLINGS}
     found: dict[str, list[Tensor]] = defaultdict(list)
     # The batches of a training step, so that this takes no more memory than a step
     for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
@@ -159,10 +176,3 @@ def _compute(
                 found[pooling].append(reader.pool(finished).to(stored_type(setting)).cpu())
         tick()
     return {pooling: torch.cat(vectors) for pooling, vectors in found.items()}
-
-
-def _read_by(tower: Tower, pooling: str) -> Tower:
-    """Return the same tower, read by another pooling."""
-    reader = copy.copy(tower)  # shares all modules
-    reader.pooling = pooling
-    return reader

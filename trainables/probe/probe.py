@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Probe:
         strength: Weight of the penalty, chosen on the validation split.
         metrics: The task's metrics on the splits ``validation`` and ``test``, if the latter has labels.
         outputs: What ``Task.kept`` returns for its outputs on these splits, of shape (N, K).
+        task: ``Task.to_dict`` of the task as tuned to its outputs on validation, with which it is scored.
+        weights: Its numbers by name, see ``ProbeNetwork``.
         robustness: The metrics on the test split with each modality taken away, by modality; empty if they
             were not asked for.
     """
@@ -39,6 +42,8 @@ class Probe:
     strength: float
     metrics: dict[str, dict[str, float]]
     outputs: dict[str, Tensor]
+    task: dict[str, Any]
+    weights: dict[str, Tensor]
     robustness: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -55,6 +60,15 @@ class Probes:
     joint: Probe
     single: dict[str, Probe]
     best: Probe
+
+
+def parts_of(pooling: str) -> list[str]:
+    """Return the poolings whose vectors one stands for.
+
+    >>> parts_of("cls+mean"), parts_of("last")
+    (['cls', 'mean'], ['last'])
+    """
+    return pooling.split(_AND)
 
 
 class Prober:
@@ -108,7 +122,7 @@ class Prober:
 
         def features(split: str, away: str | None = None) -> Tensor:
             read = self._readings[split]
-            vectors = [(m, pooling) for m, names in poolings.items() for pooling in names.split(_AND)]
+            vectors = [(m, pooling) for m, names in poolings.items() for pooling in parts_of(names)]
             return torch.cat(
                 [
                     self._blanks[m][pooling].expand_as(read[m][pooling]) if m == away else read[m][pooling]
@@ -137,7 +151,8 @@ class Prober:
             outputs = found.outputs(features("test", modality), None if queries is None else queries["test"])
             labels = self._labels["test"]
             robustness[modality] = task.score(self._task.kept(outputs, labels), labels)
-        return Probe(dict(poolings), found.strength, metrics, kept, robustness)
+        weights = found.state_dict()
+        return Probe(dict(poolings), found.strength, metrics, kept, task.to_dict(), weights, robustness)
 
     def _others(self, modality: str, pooling: str) -> list[Probe]:
         """Return the probes of a modality by all poolings but this one, and by [CLS] and mean together."""

@@ -60,6 +60,13 @@ class LinearSolution:
     metrics: Mapping[str, float]
     query: Moments | None = None
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all numbers that map features to outputs, by their names in ``ProbeNetwork``."""
+        state = {"weight": self.weight, "bias": self.bias}
+        if self.query is not None:
+            state |= {"query_mean": self.query.mean, "query_scale": self.query.scale}
+        return {name: values.contiguous() for name, values in state.items()}
+
     def outputs(self, features: Tensor, queries: Tensor | None = None) -> Tensor:
         """Return the task's outputs, shape (N, D), or (N, 2 D) with a query.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainables.data import SPLITS, FeatureCache
 from trainables.data.cells import BLANK
-from trainables.probe import Prober, Probes, own_features, pooled_features
+from trainables.probe import Prober, Probes, own_features, pooled_features, reading_of
 from trainables.progress import Tick, no_tick
 from trainables.step.precision import default_device
 from trainables.trial.workbench import TrialSpec, Workbench
@@ -48,7 +48,7 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
     if spec.robustness and len(bench.fused) > 1 and "test" in splits:
         blanks = {modality: reading("test", modality, torch.tensor([BLANK])) for modality in bench.fused}
     labels = {split: bench.data.split(split).labels for split in splits}
-    poolings = {m: tower.pooling if tower.pretrained else "mean" for m, tower in towers.items()}
+    poolings = {m: reading_of(tower) for m, tower in towers.items()}
     query, queries = bench.task.query, None
     if query is not None:
         pooling = poolings.pop(query.modality)

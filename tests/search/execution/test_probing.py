@@ -27,7 +27,7 @@ METRICS = {"validation": {"accuracy": 0.75, "macro_f1": 0.7, "loss": 0.5}, "test
 
 def fitted(**poolings: str) -> Probe:
     outputs = {split: torch.tensor([[1.0, 0.0], [0.0, 1.0]]) for split in METRICS}
-    return Probe(dict(poolings), 0.1, METRICS, outputs)
+    return Probe(dict(poolings), 0.1, METRICS, outputs, {}, {})
 
 
 @dataclass
