@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import InvalidUrlException, MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
@@ -128,6 +128,22 @@ class Experiment:
                 condition,
                 max_results=_PAGE,
                 order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def search_models(self, condition: str) -> list[LoggedModel]:
+        """Return the logged models that fulfil a condition, oldest first."""
+        found: list[LoggedModel] = []
+        token = None
+        while True:
+            page = self.client.search_logged_models(
+                [self.experiment_id],
+                condition,
+                order_by=[{"field_name": "creation_time", "ascending": True}],
                 page_token=token,
             )
             found += page

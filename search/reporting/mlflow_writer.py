@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from search.config.address import TrackingAddress
 from search.records.points import Point
+from search.reporting.front_models import FrontModel
+from search.reporting.mlflow_models import LoggedModels
 from search.reporting.mlflow_runs import SearchRuns
 from search.reporting.mlflow_server import Experiment, Mask, is_mistake, is_refusal, reason
 from search.reporting.news import About, Final, Snapshot
@@ -31,6 +33,7 @@ class Outbox:
         front: Names of the trials on the front.
         nodes: The table of nodes; None until there is one.
         final: The final news; None until the search ends.
+        models: The models of the front, once the search ends.
         changed: Set when something was added.
     """
 
@@ -40,6 +43,7 @@ class Outbox:
         self.front: frozenset[str] = frozenset()
         self.nodes: str | None = None
         self.final: Final | None = None
+        self.models: Sequence[FrontModel] = ()
         self.changed = threading.Event()
         self._lock = threading.Lock()
         self.changed.set()
@@ -63,10 +67,10 @@ class Outbox:
             self.nodes = table
         self.changed.set()
 
-    def put_final(self, final: Final) -> None:
-        """Add the final news; nothing may be added after it."""
+    def put_final(self, final: Final, models: Sequence[FrontModel] = ()) -> None:
+        """Add the final news, and the models of the front; nothing may be added after it."""
         with self._lock:
-            self.final = final
+            self.final, self.models = final, models
         self.changed.set()
 
     def snapshot(self) -> tuple[list[Point], Final | None]:
@@ -125,6 +129,7 @@ class MlflowWriter:
         self._warn = warn
         self._experiment: Experiment | None = None
         self._runs: SearchRuns | None = None
+        self._models: LoggedModels | None = None
         self._tries: Counter[str] = Counter()
         self._skipped: set[str] = set()
 
@@ -316,6 +321,23 @@ class MlflowWriter:
         done &= self._try("the list of tables", partial(runs.list_tables, final.tables))
         done &= self._try("the verdict", partial(runs.judge, final.verdict))
         done &= self._try("the search's end", partial(runs.end, final.status, final.when))
+        done &= self._write_models(runs)  # last: they are large, and a server may be slow
         if done:
             self._done.set()
         return done
+
+    def _write_models(self, runs: SearchRuns) -> bool:
+        """Write the models of the front; return whether all are written."""
+        if not self._outbox.models:
+            return True
+        assert self._experiment is not None
+        models = self._models = self._models or LoggedModels(self._experiment, self._about.search_id)
+        front, done = self._outbox.front, True
+        for model in self._outbox.models:
+            if self._given_up.is_set():
+                return False
+            on_front = model.trial_id in front
+            run_id = runs.run_of(model.snapshot, on_front).run_id
+            write = partial(models.write, model, run_id, on_front)
+            done &= self._try(f"the model of {model.trial_id}", write)
+        return done & self._try("which models are on the front", partial(models.tag, front))

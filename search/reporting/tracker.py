@@ -14,7 +14,9 @@ from typing import Any
 from search.config import SearchConfig
 from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
+from search.reporting.front_models import LARGEST, FrontModel
 from search.reporting.news import About, Final, Snapshot, front_members, table_text
+from trainables.disk import size_text
 
 
 @contextmanager
@@ -57,6 +59,10 @@ class Tracker:
     - ``repeat_of``: the first trial's id, if its configuration was trained again with another seed. The run
       then has the seed as a parameter.
 
+    Each model of the front is a logged model of its trial's run, with the run's parameters and metrics, and
+    the tags ``front``, ``trial_id`` and ``paretofuse.search_id``. It is written after all else. A model whose
+    trial has left the front keeps its logged model, with ``front`` false.
+
     At most one snapshot of each trial waits to be written. The tags ``paretofuse.search_id`` and ``trial_id``
     identify a run. A search that was resumed, or whose request for a run got no answer, finds the existing
     run by them. Each metric carries the time at which it was reported, so MLflow keeps it once even if it is
@@ -90,6 +96,7 @@ class Tracker:
         from search.reporting.mlflow_writer import MlflowWriter, Outbox  # only a search waits for MLflow
 
         self._history = history
+        self._warn = warn
         self._nodes = nodes
         self._records: dict[str, TrialRecord] = {}
         self._retried: dict[str, str] = {}
@@ -163,6 +170,7 @@ class Tracker:
         picture: Path | None,
         patience: float = 30.0,
         verdict: str | None = None,
+        models: Mapping[str, Path] | None = None,
     ) -> bool:
         """Write all that is left and close the parent run; before ``begin``, write nothing.
 
@@ -172,6 +180,9 @@ class Tracker:
             picture: A picture file to attach, or None.
             patience: Seconds to wait for MLflow; anything not written by then is dropped.
             verdict: What the front means, in a sentence; the parent run's tag ``verdict`` and description.
+            models: Folders of the front's models, which are MLflow models, too, by trial. Each becomes a
+                logged model of its trial's run. One of more than ``LARGEST`` bytes is named in a warning, and
+                left out.
 
         Returns:
             Whether MLflow took everything.
@@ -180,12 +191,25 @@ class Tracker:
         for record in self._records_now():
             self.update(record)
         self.progress()
-        self._outbox.put_final(Final.of(self._history, status, tables, picture, time.time(), verdict))
+        final = Final.of(self._history, status, tables, picture, time.time(), verdict)
+        self._outbox.put_final(final, self._front_models(models or {}))
         return self._writer.close(patience)
 
     def _records_now(self) -> list[TrialRecord]:
         """Return all that has a run of its own."""
         return [*self._history.probes.values(), *self._history.trials.values()]
+
+    def _front_models(self, folders: Mapping[str, Path]) -> list[FrontModel]:
+        found = []
+        for trial_id, folder in folders.items():
+            model = FrontModel(Snapshot.of(self._records[trial_id], time.time()), folder)
+            if model.size > LARGEST:
+                self._warn(
+                    f"MLflow: the model in {folder} has {size_text(model.size)}, and is not copied there"
+                )
+            else:
+                found.append(model)
+        return found
 
     def _note_run(self, trial_id: str, run_id: str) -> None:
         """Note the id of a trial's run; called from the thread."""
