@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,27 @@ from trainables.trial.outputs import Evaluation
 Scorer = Callable[[Assignment, Tick], Evaluation]
 #: Writes the encoders that a trial has trained as a whole into a folder; returns their folders by modality.
 Exporter = Callable[[Assignment, Path], dict[str, Path]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the trials of a search learn from, in short.
+
+    Attributes:
+        dataset: The dataset as the user named it, with absolute paths.
+        fingerprint: A hash of its content.
+        included: Whether it is part of this program.
+        rows: Number of rows that are used, by split.
+        modalities: Column and kind of each modality, by the modality's name.
+        label: The label's column, and the task that reads it; None if there is no such column.
+    """
+
+    dataset: str
+    fingerprint: str
+    included: bool
+    rows: Mapping[str, int]
+    modalities: Mapping[str, tuple[str, str]]
+    label: tuple[str, str] | None
 
 
 class Probing(Protocol):
@@ -155,6 +177,10 @@ class Backend(Protocol):
     @property
     def details(self) -> Mapping[str, Any]:
         """Resolved settings: sizes, counts and fingerprints."""
+
+    @property
+    def material(self) -> Material:
+        """What the trials learn from: a dataset, or a table of recorded trials."""
 
     @property
     def precision(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from search.backends.base import Material
 from search.config import SearchConfig, TargetSettings
 from search.goals.constraints import objectives_read
 from search.goals.objectives import known_values
@@ -85,6 +87,12 @@ class ReplayBackend:
         """The table's fingerprint, and facts about its task."""
         described = {f"dataset.{name}": value for name, value in self.table.task.summary().items()}
         return {"replay.fingerprint": self.table.fingerprint, **described}
+
+    @property
+    def material(self) -> Material:
+        """The table of recorded trials, which has no columns of modalities."""
+        path, count = os.path.abspath(self.table.path), len(self.table.rows)
+        return Material(path, self.table.fingerprint, False, {"recorded": count}, {}, None)
 
     @property
     def precision(self) -> str:

@@ -11,7 +11,7 @@ from ray import tune
 from rich.console import Console
 from torch import Tensor
 
-from search.backends.base import Exporter, Scorer
+from search.backends.base import Exporter, Material, Scorer
 from search.backends.preparing import preparing
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
@@ -20,6 +20,7 @@ from search.invocation import program
 from spaces import Space, SpaceContext
 from trainables.configuration import split_config
 from trainables.data import (
+    DATASETS,
     SPLITS,
     Dataset,
     FeatureCache,
@@ -267,6 +268,20 @@ class TrainingBackend:
             **{f"encoder.{m}.fingerprint": encoder.fingerprint() for m, encoder in self.encoders.items()},
             **{f"encoder.{m}.pooling": encoder.pooling for m, encoder in self.encoders.items()},
         }
+
+    @property
+    def material(self) -> Material:
+        """The dataset."""
+        dataset, name = self.dataset, self.config.data.dataset
+        there = {modality: dataset.modalities[modality] for modality in self.encoders}
+        return Material(
+            dataset=address_of(name),
+            fingerprint=dataset.fingerprint,
+            included=name in DATASETS,
+            rows=self.rows,
+            modalities={modality: (of.column, of.kind) for modality, of in there.items()},
+            label=(dataset.label, self.task.name) if self.task.has_labels else None,
+        )
 
     @property
     def precision(self) -> None:

@@ -15,7 +15,7 @@ import optuna
 from rich.console import Console
 from torch import Tensor
 
-from search.backends.base import Backend, Prepared
+from search.backends.base import Backend, Material, Prepared
 from search.config import SearchConfig, TargetSettings
 from search.engine.prior import Prior
 from search.engine.searcher import ParetoSearcher
@@ -59,6 +59,11 @@ class FakeBackend:
 
     precision: None = None
     untested: None = None
+    material: Material = field(
+        default_factory=lambda: Material(
+            "made_up", "f00", True, {"train": 1}, {"text": ("text", "text")}, None
+        )
+    )
     answers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def labels(self, split: str) -> Tensor | None:
