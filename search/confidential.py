@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,25 @@ _WITHHELD = (
     "MLFLOW_TRACKING_TOKEN",
     "PARETOFUSE_OPTIONS",
 )
+
+#: What stands for a secret, and where secrets are in addresses: before ``@``, and in parameters.
+_HIDDEN = "***"
+_SECRETS = (
+    re.compile(r"(?<=//)[^/\s@]*:[^\s@]+(?=@)"),
+    re.compile(
+        r"(?<=[?&;])([^=&;\s]*(?:pass|pwd|token|secret|credential|key|signature)[^=&;\s]*=)[^&;\s'\"]+", re.I
+    ),
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text in which ``***`` stands for passwords and keys in addresses.
+
+    >>> without_secrets("--storage-path s3://me:geheim@there/runs?api_key=17&region=here")
+    '--storage-path s3://***@there/runs?api_key=***&region=here'
+    """
+    before, parameters = _SECRETS
+    return parameters.sub(rf"\1{_HIDDEN}", before.sub(_HIDDEN, text))
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
+
+from search.confidential import without_secrets
 
 
 def program() -> str:
@@ -15,3 +18,12 @@ def program() -> str:
     if started.name == "__main__.py" and started.parent.name == "search":
         return "python -m search"
     return "paretofuse"
+
+
+def command_line() -> str:
+    """Return the command line of this process as a user types it; passwords in addresses are hidden."""
+    started = Path(sys.argv[0] if sys.argv else "")
+    known = program()
+    if known == "paretofuse" and started.name not in ("", known):  # a script of the user's
+        known = f"python {shlex.quote(os.path.relpath(started))}"
+    return without_secrets(" ".join([known, *map(shlex.quote, sys.argv[1:])]))
