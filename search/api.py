@@ -413,7 +413,10 @@ def _tracker(
     """Yield the tracker; if an exception ends the search, say so in MLflow."""
     search_id = store.fact("search_id")
     warn = partial(say, console)
-    tracker = Tracker(setup.config, setup.history, setup.details, search_id, warn, copied_from, nodes.rows)
+    material = setup.backend.material
+    tracker = Tracker(
+        setup.config, setup.history, setup.details, search_id, warn, copied_from, nodes.rows, material
+    )
     try:
         yield tracker
     except BaseException as error:

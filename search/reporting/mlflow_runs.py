@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, Run, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from search.records.points import Point
 from search.records.status import Status
+from search.reporting.mlflow_dataset import dataset_input
 from search.reporting.mlflow_server import Experiment
-from search.reporting.news import About, Snapshot
+from search.reporting.news import About, Snapshot, as_text
 
 #: MLflow's status of a child run; any other trial's is FAILED.
 _STATUS = {
@@ -31,6 +32,7 @@ _COPIED_FROM = "paretofuse.copied_from"
 _LUCK = ("p_front", "p_better", "standard_error.")  # beginnings of the names of what is known about luck
 _LAST = "hypervolume"  # the metric of a point that is written last
 _NODES = "nodes.json"
+_SETTINGS = "settings.json"
 _POINTS = 50  # points of progress in one request
 
 
@@ -52,6 +54,8 @@ class SearchRuns:
         self._parent: HeldRun | None = None
         self._children: dict[str, HeldRun] = {}
         self._described = False
+        self._kind_said = False
+        self._dataset: DatasetInput | None = None
         self._nodes: str | None = None  # the table of nodes that MLflow holds
         self._points: set[tuple[int, int]] = set()  # steps and times of the points that MLflow holds
         self._unsure: set[str] = set()  # trials whose run was requested, without an answer so far
@@ -67,12 +71,30 @@ class SearchRuns:
         """Write the search's settings."""
         if self._described:
             return
-        if not self.parent.described:
-            params = [Param(name, str(value)) for name, value in self._about.params.items()]
-            self.parent.log(self._client, {}, params=params)
-            self.parent.described = True
-        self.write_text("config.json", self._about.settings)
+        lacking = {name: v for name, v in self._about.params.items() if name not in self.parent.params}
+        self.parent.log(self._client, {}, params=[Param(name, value) for name, value in lacking.items()])
+        self.parent.params |= lacking.keys()
+        self.write_text(_SETTINGS, self._about.settings)
         self._described = True
+
+    def say_kind(self) -> None:
+        """Say once that the experiment is one of training, unless somebody has said what it is."""
+        if not self._kind_said:
+            self._experiment.say_kind()
+            self._kind_said = True
+
+    def without_dataset(self) -> list[HeldRun]:
+        """Return the runs that lack what the trials learn from."""
+        runs = [self.parent, *self._children.values()] if self._about.material else []
+        return [run for run in runs if not run.has_dataset]
+
+    def write_dataset(self, run: HeldRun) -> None:
+        """Write what the trials learn from as the dataset of a run."""
+        if self._dataset is None:
+            assert self._about.material is not None
+            self._dataset = dataset_input(self._about.material)
+        self._client.log_inputs(run.run_id, [self._dataset])
+        run.has_dataset = True
 
     def write_nodes(self, table: str | None) -> None:
         """Write the table of nodes, if there is one that MLflow does not hold."""
@@ -95,7 +117,7 @@ class SearchRuns:
         params: list[Param] = []
         if not run.described:
             metrics += _metrics(snapshot.predicted, snapshot.started, step=0)
-            params += [Param(name, str(value)) for name, value in snapshot.params.items()]
+            params += [Param(name, as_text(value)) for name, value in snapshot.params.items()]
         epochs = [epoch for epoch in snapshot.epochs if epoch["epoch"] > run.epochs]
         for epoch in epochs:
             # The epoch's number is written last: if MLflow holds it, it holds the whole epoch.
@@ -183,7 +205,7 @@ class SearchRuns:
         return parent
 
     def _create_parent(self) -> HeldRun:
-        tags = {SEARCH_ID: self._about.search_id, **self._about.tags}
+        tags = {SEARCH_ID: self._about.search_id, **self._about.tags, **self._about.origin}
         if self._about.copied_from:
             tags[_COPIED_FROM] = self._about.copied_from
             found = self._experiment.search_runs(f"tags.`{SEARCH_ID}` = '{self._about.copied_from}'")
@@ -202,7 +224,9 @@ class SearchRuns:
                 return HeldRun.of(_fullest(found))
         self._unsure.add(trial_id)
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "trial_id": trial_id, "front": _front_tag(on_front)}
-        run = self._experiment.create_run(trial_id, {**tags, **snapshot.tags}, snapshot.started)
+        run = self._experiment.create_run(
+            trial_id, {**tags, **self._about.origin, **snapshot.tags}, snapshot.started
+        )
         self._unsure.remove(trial_id)
         return HeldRun.of(run)
 
@@ -215,7 +239,9 @@ class HeldRun:
         run_id: MLflow's id of the run.
         status: MLflow's status of the run.
         tags: The run's tags.
-        described: Whether MLflow holds its parameters and the metrics known from the start.
+        described: Whether MLflow holds a trial's parameters and the metrics known from the start.
+        params: Names of its parameters, which cannot change.
+        has_dataset: Whether MLflow holds its dataset.
         epochs: Number of the last epoch that MLflow holds.
         test: Metrics on the test split, by the metric's name.
         luck: What is known about luck, by the metric's name.
@@ -225,6 +251,8 @@ class HeldRun:
     status: str
     tags: dict[str, str] = field(default_factory=dict)
     described: bool = False
+    params: set[str] = field(default_factory=set)
+    has_dataset: bool = False
     epochs: float = 0
     test: dict[str, float] = field(default_factory=dict)
     luck: dict[str, float] = field(default_factory=dict)
@@ -237,7 +265,9 @@ class HeldRun:
             run_id=run.info.run_id,
             status=run.info.status,
             tags=dict(run.data.tags),
-            described=bool(run.data.params) and ("predicted.total" in metrics or SEARCH_ID in run.data.tags),
+            described=bool(run.data.params) and "predicted.total" in metrics,
+            params=set(run.data.params),
+            has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
             epochs=metrics.get("epoch", 0),
             test={name: value for name, value in metrics.items() if name.startswith("test.")},
             luck={name: value for name, value in metrics.items() if name.startswith(_LUCK)},

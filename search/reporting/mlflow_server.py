@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,9 @@ from search.reporting.mlflow_database import is_database, make_private_folder, o
 
 _PAGE = 200  # runs in one request: with their parameters, half a megabyte
 _LONGEST_REASON = 160  # characters
+#: The tag of an experiment that says what MLflow's pages take it for, and its value for training.
+_KIND = "mlflow.experimentKind"
+_TRAINING = "custom_model_development"
 _EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
 
 
@@ -64,10 +66,12 @@ class Experiment:
     Attributes:
         client: MLflow's client for it.
         experiment_id: MLflow's id of the experiment.
+        kind: What MLflow's pages take the experiment for; None if nobody has said it.
     """
 
     client: MlflowClient
     experiment_id: str
+    kind: str | None = None
 
     @classmethod
     def open(cls, address: TrackingAddress, name: str) -> Experiment:
@@ -91,7 +95,7 @@ class Experiment:
                 "--experiment"
             )
         if experiment is not None:
-            return cls(client, experiment.experiment_id)
+            return cls(client, experiment.experiment_id, experiment.tags.get(_KIND))
         try:
             created = cls(client, client.create_experiment(name))
         except MlflowException as error:
@@ -108,15 +112,19 @@ class Experiment:
         if is_local_uri(location):
             make_private_folder(Path(local_file_uri_to_path(location)))
 
+    def say_kind(self) -> None:
+        """Say that the experiment is one of training, unless somebody has said what it is."""
+        if self.kind is None:
+            self.client.set_experiment_tag(self.experiment_id, _KIND, _TRAINING)
+
     def require_answer(self) -> None:
         """Ask the server for the experiment; raise MLflow's exception if it does not answer."""
         self.client.get_experiment(self.experiment_id)
 
     def create_run(self, name: str, tags: Mapping[str, str], started: float | None = None) -> Run:
         """Create a run; ``started`` is in seconds since 1970, and None means now."""
-        all_tags = {MLFLOW_RUN_NAME: name, "mlflow.user": os.environ.get("USER", "unknown"), **tags}
         start_time = None if started is None else int(started * 1000)
-        return self.client.create_run(self.experiment_id, start_time, all_tags)
+        return self.client.create_run(self.experiment_id, start_time, {MLFLOW_RUN_NAME: name, **tags})
 
     def search_runs(self, condition: str) -> list[Run]:
         """Return the runs that fulfil a condition, oldest first."""

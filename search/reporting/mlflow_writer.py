@@ -256,9 +256,12 @@ class MlflowWriter:
             return False
         runs = self._runs = self._runs or SearchRuns(self._experiment, self._about)
         self.parent_id = runs.parent.run_id
-        left = not self._try("the search's settings", runs.describe)
+        left = not self._try("the experiment's kind", runs.say_kind)
+        left |= not self._try("the search's settings", runs.describe)
         left |= not self._try("the table of nodes", partial(runs.write_nodes, self._outbox.nodes))
         left |= not self._write_trials(runs)
+        for run in runs.without_dataset():
+            left |= not self._try("the dataset", partial(runs.write_dataset, run))
         if self._try("the front's history", partial(runs.write_points, points)):
             self._outbox.take_points(len(points))
         else:

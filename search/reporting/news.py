@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from search.backends.base import Material
 from search.config import SearchConfig
+from search.config.command import shown
 from search.goals.luck import Luck
 from search.records.history import History, TrialRecord
+from search.records.place import absolute
 from search.records.status import Status
 from search.records.stays import HOSTNAME, NODE_IP, in_words
+from search.reporting.origin import origin_tags
 from search.units import GIB
 
 _PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
 _LONGEST_MESSAGE = 4000  # characters
+_LONGEST_VALUE = 500  # characters of a parameter, which servers of every version take
+#: Settings that the place of a run in MLflow shows.
+_SHOWN_ELSEWHERE = ("name", "experiment", "tracking_uri")
 
 
 @dataclass(frozen=True)
@@ -29,16 +37,20 @@ class About:
         search_id: Unique id of the search; a resumed search keeps it.
         name: The search's name.
         tags: Tags of the search's run.
-        params: Parameters of the search's run: settings, resolved settings, environment.
-        settings: The settings as a JSON document.
+        params: Parameters of the search's run: the settings that differ from their defaults.
+        settings: All settings, what they were resolved to, and the environment, as a JSON document.
+        material: What the trials learn from; None if MLflow is not told.
+        origin: Tags of all runs: the user, the command line and the code's commit.
         copied_from: Id of the search that this one is a copy of, or None.
     """
 
     search_id: str
     name: str
     tags: dict[str, str]
-    params: dict[str, Any]
+    params: dict[str, str]
     settings: str
+    material: Material | None = None
+    origin: dict[str, str] = field(default_factory=dict)
     copied_from: str | None = None
 
     @classmethod
@@ -48,16 +60,17 @@ class About:
         details: Mapping[str, Any],
         search_id: str,
         copied_from: str | None = None,
+        material: Material | None = None,
     ) -> About:
-        """Describe a search by its settings and its resolved details."""
-        environment = {f"version.{name}": version(name) for name in _PACKAGES}
-        environment |= {"version.python": platform.python_version(), "platform": platform.platform()}
+        """Describe a search by its settings, its resolved details, and what its trials learn from."""
         return cls(
             search_id=search_id,
             name=config.run_name,
             tags={"kind": "search", "space": config.search.space, "dataset": config.data.dataset},
-            params={**config.to_dict(), **details, **environment},
-            settings=config.to_json(),
+            params=_changed(config),
+            settings=_document(config, details),
+            material=material,
+            origin=origin_tags(),
             copied_from=copied_from,
         )
 
@@ -216,3 +229,64 @@ def table_text(rows: list[dict[str, Any]]) -> str:
     flat = [{**{k: v for k, v in row.items() if k != "config"}, **row.get("config", {})} for row in rows]
     columns = list(dict.fromkeys(column for row in flat for column in row))
     return json.dumps({"columns": columns, "data": [[row.get(column) for column in columns] for row in flat]})
+
+
+def as_text(value: Any) -> str:
+    """Return a parameter's value as a text, without Python's punctuation.
+
+    >>> as_text(("memory", "accuracy")), as_text([1, 2]), as_text(()), as_text(0.001)
+    ('memory, accuracy', '1, 2', 'none', '0.001')
+    """
+    if isinstance(value, list | tuple):
+        plain = all(isinstance(each, str | int | float) and "," not in str(each) for each in value)
+        text = ", ".join(map(str, value)) if plain else json.dumps(value)
+        value = text or "none"
+    elif isinstance(value, dict):
+        value = json.dumps(value)
+    text = str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries on which results may depend, and of Python."""
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def _changed(config: SearchConfig) -> dict[str, str]:
+    """Return the settings that differ from their defaults, as they are written on the command line."""
+    search, options = config.search, SearchConfig.options()
+    address = config.tracking.address
+    default = SearchConfig(space=search.space, strategy=search.strategy, tracking_uri=address).to_dict()
+    default |= {"space": None, "strategy": options["strategy"].default}
+    default["storage_path"] = absolute(default["storage_path"])
+    values = config.to_dict() | {"storage_path": config.place.storage}
+    return {
+        name: as_text(shown(options[name], value))
+        for name, value in values.items()
+        if value != default[name] and name not in _SHOWN_ELSEWHERE
+    }
+
+
+def _document(config: SearchConfig, details: Mapping[str, Any]) -> str:
+    """Return all settings by their block, what they were resolved to, and the environment, as JSON."""
+    options = SearchConfig.options()
+    blocks = {name: getattr(config, name).to_dict() for name in SearchConfig.blocks()}
+    resolved: dict[str, Any] = {}
+    for name, value in details.items():
+        *above, last = name.split(".")
+        inner = resolved
+        for part in above:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    document = {
+        "name": config.run_name,
+        "created": datetime.fromtimestamp(config.created, UTC).isoformat(timespec="seconds"),
+        "settings": {
+            block: {name: shown(options[name], value) for name, value in values.items()}
+            for block, values in blocks.items()
+        },
+        "resolved": resolved,
+        "versions": versions(),
+        "platform": platform.platform(),
+    }
+    return json.dumps(document, indent=1)

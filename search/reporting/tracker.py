@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from search.backends.base import Material
 from search.config import SearchConfig
 from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
@@ -43,8 +44,10 @@ class Tracker:
     A new tracker only opens the experiment. Runs are found, created and changed from the first ``begin`` on,
     for which the history must be complete.
 
-    The parent run holds the search's settings, environment, dataset fingerprint, the hypervolume over time,
-    the front as table and picture, and the nodes with the versions that they run as a table. Each child run
+    The parent run holds the settings that differ from their defaults as parameters, all settings with what
+    they were resolved to and the environment in ``settings.json``, the hypervolume over time, the front as
+    table and picture, and the nodes with the versions that they run as a table. Each run has the dataset, the
+    user and the command line that it comes from. Each child run
     holds one trial: its parameters, every objective in each epoch, predicted memory with its parts, at the
     end what is known about its luck, and these tags (a probe has such a run, too):
 
@@ -71,12 +74,13 @@ class Tracker:
     Args:
         config: The search's settings.
         history: The search's trials.
-        details: Further parameters of the parent run: resolved sizes, fingerprints.
+        details: What the settings were resolved to: sizes, fingerprints.
         search_id: Unique id of the search; a resumed search keeps it.
         warn: Called from the thread with one line about each outage, and about each write that is skipped.
         copied_from: Id of the search that this one is a copy of, or None. It becomes the tag
             ``paretofuse.copied_from``, and the run of that search ``paretofuse.copied_from_run``.
         nodes: Returns the rows of the table of nodes as it is now, see ``NodeTable``.
+        material: What the trials learn from; the dataset of every run. None if MLflow is not told.
 
     Raises:
         UserError: If credentials are missing, the address is of an unknown kind, the database cannot be
@@ -92,6 +96,7 @@ class Tracker:
         warn: Callable[[str], None],
         copied_from: str | None = None,
         nodes: Callable[[], list[dict[str, Any]]] = list,
+        material: Material | None = None,
     ) -> None:
         from search.reporting.mlflow_writer import MlflowWriter, Outbox  # only a search waits for MLflow
 
@@ -102,7 +107,7 @@ class Tracker:
         self._retried: dict[str, str] = {}
         self._outbox = Outbox()
         self._told = 0  # points that are in the outbox, or have left it
-        about = About.of(config, details, search_id, copied_from)
+        about = About.of(config, details, search_id, copied_from, material)
         address = config.tracking.address.with_credentials()
         self._writer = MlflowWriter(
             address, config.tracking.experiment, about, self._outbox, self._note_run, warn

@@ -131,15 +131,18 @@ def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
     experiment = [parent.info.experiment_id]
     assert parent.info.status == "FINISHED"
     assert parent.data.params["space"] == "pmf_nas"
-    assert parent.data.params["dataset.fingerprint"]
-    assert parent.data.params["encoder.text.pooling"] == "cls"
-    assert parent.data.params["version.torch"]
+    assert parent.data.params["objectives"] == "memory,accuracy"
+    assert "learning_rate" not in parent.data.params, "it has its default"
+    (of_parent,) = parent.inputs.dataset_inputs
+    assert json.loads(of_parent.dataset.profile)["rows"]["train"] == 48
+    document = Path(client.download_artifacts(parent.info.run_id, "settings.json")).read_text()
+    assert json.loads(document)["resolved"]["encoder"]["text"]["pooling"] == "cls"
     series = client.get_metric_history(parent.info.run_id, "hypervolume")
     values = [metric.value for metric in sorted(series, key=lambda metric: metric.step)]
     assert len(values) == 6
     assert values == sorted(values), "what is dominated stays dominated"
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert {"config.json", "front.json", "front.png", "infeasible.json"} <= artifacts
+    assert {"settings.json", "front.json", "front.png", "infeasible.json"} <= artifacts
 
     mine = f"tags.`mlflow.parentRunId` = '{finished.parent_run_id}'"
     children = client.search_runs(experiment, mine)
@@ -150,6 +153,8 @@ def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
         assert {"accuracy", "memory", "loss", "predicted.activations"} <= set(child.data.metrics)
         assert len(client.get_metric_history(child.info.run_id, "accuracy")) == 2
         assert child.data.metrics["predicted.total"] == child.data.metrics["memory"]
+        (of_child,) = child.inputs.dataset_inputs
+        assert of_child.dataset == of_parent.dataset
     tagged = client.search_runs(experiment, f"{mine} and tags.front = 'true'")
     assert {run.info.run_id for run in tagged} == {member["run_id"] for member in finished.front}
     assert all({"test.accuracy", "test.accuracy.without_image"} <= set(run.data.metrics) for run in tagged)
@@ -226,9 +231,9 @@ def test_what_a_training_was_told_is_recorded(trained, settings) -> None:
         "recipe": "wander",
         "decay_epochs": "30",
         "train_rows": "40",
-        "dataset.train": "40",
-        "dataset.validation": "12",
     }.items() <= run.data.params.items()
+    profile = json.loads(run.inputs.dataset_inputs[0].dataset.profile)
+    assert profile["rows"] == {"train": 40, "validation": 12, "test": 12}
 
 
 def test_a_trained_encoder_is_an_encoder_of_a_later_search(trained, settings) -> None:

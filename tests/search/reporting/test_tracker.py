@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracking import MlflowClient
 
+from search.backends.base import Material
 from search.config import SearchConfig
 from search.goals.luck import Luck
 from search.goals.objectives import get_objectives
@@ -32,14 +33,18 @@ from search.units import GIB
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 
+KIND = "mlflow.experimentKind"
 CALLS = (
     "get_experiment_by_name",
     "get_experiment",
     "get_metric_history",
     "search_runs",
     "create_run",
+    "get_run",
     "log_batch",
+    "log_inputs",
     "log_text",
+    "set_experiment_tag",
     "log_artifact",
     "set_terminated",
     "update_run",
@@ -144,10 +149,11 @@ def opened_tracker(
     history: History,
     warnings: list[str] | None = None,
     search_id: str = "id-of-mine",
+    max_memory: int | None = None,
     **given: Any,
 ) -> Tracker:
     warn = (warnings if warnings is not None else []).append
-    config = SearchConfig(space="pmf_nas", name="mine", tracking_uri=uri)
+    config = SearchConfig(space="pmf_nas", name="mine", tracking_uri=uri, max_memory=max_memory)
     return Tracker(config, history, {"dataset.fingerprint": "f00"}, search_id, warn, **given)
 
 
@@ -211,16 +217,20 @@ def test_all_that_is_to_be_said_of_a_search(uri, workplace) -> None:
     assert parent.info.run_id == tracker.parent_id
     assert (parent.info.run_name, parent.info.status) == ("mine", "FINISHED")
     assert parent.data.tags["paretofuse.search_id"] == "id-of-mine"
-    assert parent.data.params["space"] == "pmf_nas"
-    assert parent.data.params["dataset.fingerprint"] == "f00"
-    assert {"version.torch", "version.python", "platform"} <= set(parent.data.params)
+    assert parent.data.params == {"space": "pmf_nas"}, "what differs from the defaults"
+    document = Path(MlflowClient(uri).download_artifacts(parent.info.run_id, "settings.json")).read_text()
+    settings = json.loads(document)
+    assert settings["settings"]["trial"]["epochs"] == SearchConfig(space="pmf_nas").trial.epochs
+    assert settings["settings"]["trial"]["feature_cache_size"] == "8GiB"
+    assert settings["resolved"] == {"dataset": {"fingerprint": "f00"}}
+    assert {"torch", "python"} <= settings["versions"].keys()
     assert steps(uri, parent, "hypervolume") == [1, 2]
     assert parent.data.metrics["front_size"] == 1
     assert parent.data.metrics["out_of_memory"] == 1
     assert parent.data.metrics["best.memory"] == 0.125
     client = MlflowClient(uri)
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert artifacts == {"config.json", "front.json", "front.png", "infeasible.json"}
+    assert artifacts == {"settings.json", "front.json", "front.png", "infeasible.json"}
     table = client.load_table("1", "front.json")
     assert table.to_dict("records") == [{"trial_id": "trial-000", "memory": 0.125, **first.config}]
 
@@ -645,6 +655,70 @@ def test_a_long_outage_fits_into_mlflow_s_requests(uri, server) -> None:
     assert make_tracker("http://mlflow", history).close("FINISHED", {}, None)
     (parent,), _ = runs(uri)
     assert [step for step, _ in series(uri, parent)] == list(range(300))
+
+
+MATERIAL = Material("posts", "f00d", True, {"train": 3}, {"text": ("text", "text")}, None)
+
+
+def test_every_run_has_the_dataset_and_its_origin_and_none_of_it_twice(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history, material=MATERIAL)
+    tracker.update(add(history, 1))
+    server.lose = {"log_inputs", "set_experiment_tag"}
+    tracker.update(add(history, 1))
+    assert tracker.close("FINISHED", {}, None)
+    (parent,), children = runs(uri)
+    for run in (parent, *children.values()):
+        (entry,) = run.inputs.dataset_inputs
+        assert (entry.dataset.name, entry.dataset.digest) == ("posts", "f00d")
+        assert run.data.tags["mlflow.user"]
+        assert run.data.tags["mlflow.source.name"].startswith("python ")
+    written = server.calls["log_inputs"]
+    again = make_history()
+    for record in history.trials.values():
+        again.add(record)
+    tracker = make_tracker("http://mlflow", again, material=MATERIAL)
+    tracker.update(add(again, 1))
+    assert tracker.close("FINISHED", {}, None)
+    assert server.calls["log_inputs"] == written + 1, "only for the new trial"
+
+
+def test_a_server_without_datasets_gets_the_rest(uri, server) -> None:
+    history, warnings = make_history(), []
+    server.refuse = "DatasetInput"
+    tracker = make_tracker("http://mlflow", history, warnings, material=MATERIAL)
+    tracker.update(add(history, 1))
+    assert not tracker.close("FINISHED", {}, None)
+    (parent,), children = runs(uri)
+    assert parent.info.status == "FINISHED"
+    assert steps(uri, children["trial-000"], "accuracy") == [1]
+    assert warnings == ["MLflow does not take the dataset (not like this); the rest is written"]
+
+
+@pytest.mark.parametrize("said", [None, "genai_development"])
+def test_the_experiment_is_one_of_training_unless_somebody_says_otherwise(uri, said) -> None:
+    client = MlflowClient(uri)
+    if said is not None:
+        client.set_experiment_tag("1", KIND, said)
+    for _ in range(2):
+        assert make_tracker(uri, make_history()).close("FINISHED", {}, None)
+        assert client.get_experiment("1").tags[KIND] == (said or "custom_model_development")
+
+
+def test_a_search_of_an_earlier_version_keeps_its_parameters_and_goes_on(uri) -> None:
+    client = MlflowClient(uri)
+    tags = {"paretofuse.search_id": "id-of-mine", "kind": "search"}
+    run = client.create_run("1", tags=tags)
+    client.log_param(run.info.run_id, "space", "('pmf_nas',)")
+    client.log_param(run.info.run_id, "epochs", "3")
+    history, warnings = make_history(), []
+    tracker = opened_tracker(uri, history, warnings, max_memory=2**30)
+    tracker.begin()
+    assert tracker.close("FINISHED", {}, None)
+    assert warnings == []
+    (parent,), _ = runs(uri)
+    assert parent.info.run_id == run.info.run_id
+    assert parent.data.params == {"space": "('pmf_nas',)", "epochs": "3", "max_memory": "1GiB"}
 
 
 def test_a_copy_is_tied_to_the_first(uri) -> None:
