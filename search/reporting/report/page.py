@@ -51,7 +51,6 @@ def render(document: Mapping[str, Any]) -> str:
         The whole HTML file. It is about 2 MB without the document's pictures, most of it plotly.js.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -71,10 +70,10 @@ def render(document: Mapping[str, Any]) -> str:
         version=document["version"],
         made=document["made"].replace("T", " ")[:16],
         scripts_allowed=f"'{_hash(script)}' '{plotly}'",
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        document=Markup(_embedded(document)),
-        plotly=Markup(packed),
-        script=Markup(script),
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        document=_embedded(document),
+        plotly=packed,
+        script=script,
     )
     # A text may hold half of a surrogate pair, which no file can.
     return page.encode("utf-8", "replace").decode("utf-8")

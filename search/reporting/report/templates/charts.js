@@ -24,21 +24,21 @@ const charts = [];
  */
 function chart(describe, draw, { height = 360, follows = [] } = {}) {
   const place = element("div", { class: "chart", role: "img", "aria-label": describe, style: `height: ${height}px` });
-  const made = { place, drawn: false };
+  const made = { place, drawn: false, near: false, stale: true };
   made.now = () => {
+    made.stale = false;
     const { data, layout } = draw();
     Plotly.react(place, data, withTheme(layout), CONFIG);
-  };
-  made.redraw = oncePerFrame(() => {
-    if (made.drawn && place.isConnected) made.now();
-  });
-  made.start = () => {
     if (made.drawn) return;
     made.drawn = true;
-    made.now();
     place.on("plotly_click", ({ points }) => select(byKey.get(points[0]?.customdata)));
     resized.observe(place);
   };
+  // What is far from what is seen waits, so that the slider moves smoothly.
+  made.redraw = oncePerFrame(() => {
+    made.stale = true;
+    if (made.near) made.now();
+  });
   for (const what of ["theme", "searches", ...follows]) onChange(what, made.redraw);
   charts.push(made);
   seen?.observe(place);
@@ -61,7 +61,9 @@ function startCharts() {
   seen = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
-        if (isIntersecting) charts.find(({ place }) => place === target)?.start();
+        const made = charts.find(({ place }) => place === target);
+        made.near = isIntersecting;
+        if (made.near && made.stale) made.now();
       }
     },
     { rootMargin: "600px" },
@@ -73,7 +75,7 @@ function startCharts() {
     theme = document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
     colours.clear();
-    for (const each of inPage()) each.drawn ? each.now() : each.start();
+    for (const each of inPage()) each.now();
   });
   addEventListener("afterprint", () => {
     if (theme === undefined) delete document.documentElement.dataset.theme;
@@ -155,6 +157,11 @@ function clipped(text, most = 60) {
 
 /** Returns what is shown when a trial is pointed at: its name, all objectives, its luck and its settings. */
 function hoverText(trial) {
+  trial.hover ??= madeHoverText(trial);
+  return trial.hover;
+}
+
+function madeHoverText(trial) {
   const lines = [`<b>${clipped(memberName(trial))}</b>`];
   if (trial.status !== "finished") lines.push(clipped(statusOf(trial)));
   for (const name of objectiveNames) {

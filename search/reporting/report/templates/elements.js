@@ -32,8 +32,15 @@ function picker(label, options, chosen, onchange) {
   const made = options.map((each) =>
     Array.isArray(each) ? option(each) : element("optgroup", { label: each.group }, each.options.map(option)),
   );
-  const select = element("select", { onchange: () => onchange(select.value) }, made);
-  return element("label", { class: "control" }, element("span", {}, label), select);
+  const id = newId();
+  const select = element("select", { id, onchange: () => onchange(select.value) }, made);
+  return element("span", { class: "control" }, element("label", { for: id }, label), select);
+}
+
+/** Returns an id that no other element has. */
+function newId() {
+  newId.last = (newId.last ?? 0) + 1;
+  return `control-${newId.last}`;
 }
 
 /** Returns a labelled check box. */
@@ -44,7 +51,7 @@ function checkbox(label, checked, onchange) {
 
 /** Returns a group of radio buttons that look like one button with several places. */
 function switcher(label, options, chosen, onchange) {
-  const name = `switch-${switcher.count++}`;
+  const name = newId();
   const choice = ([value, text]) =>
     element(
       "label",
@@ -59,8 +66,6 @@ function switcher(label, options, chosen, onchange) {
     element("div", {}, options.map(choice)),
   );
 }
-switcher.count = 0;
-
 /** Returns a text to copy, with a button that copies it. */
 function copyable(label, text) {
   const button = element("button", { type: "button", class: "copy", "aria-label": `Copy: ${label}` }, "Copy");
