@@ -72,4 +72,4 @@ def report(
         print_json(document)
         return
     console = Console(highlight=False)
-    console.print(f"report: {out} (open it in a browser)", markup=False, soft_wrap=True)
+    console.print(f"report: {out}   (open it in a browser)", markup=False, soft_wrap=True)

@@ -135,6 +135,9 @@ def _print_places(result: SearchResult, console: Console) -> None:
     picture = Path(result.folder) / "front.png"
     if picture.exists():
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+    report = Path(result.folder) / "report.html"
+    if report.exists():
+        console.print(f"report: {report}   (open it in a browser)", highlight=False, soft_wrap=True)
     mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
     uri = result.tracking_uri
     where = uri if uri.startswith("http") else f"{mlflow} ui --backend-store-uri {shlex.quote(uri)}"

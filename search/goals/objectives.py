@@ -116,6 +116,7 @@ PARAMS = Objective(
     unit="parameters",
     description="trained parameters",
     value=_params,
+    title="trained parameters",
     short="trained params",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def report_at_end(
     say: Callable[[str], None],
     *,
     interrupted: bool,
-) -> Path | None:
+) -> None:
     """Write the report of the search that this process has run into the search's folder.
 
     Whatever goes wrong is said in a line, because the search's results do not depend on its report.
@@ -67,9 +68,6 @@ def report_at_end(
         verdict: What its front means, or None.
         say: Called with a line.
         interrupted: Whether the search was cut off.
-
-    Returns:
-        The file; None if there is none.
     """
     path = setup.config.place.folder / FILE
     try:
@@ -77,7 +75,6 @@ def report_at_end(
         write_page(report_document([search_document(source)]), path)
     except Exception as error:
         reason = str(error).partition("\n")[0] if isinstance(error, UserError) else repr(error)[:300]
+        with suppress(OSError):
+            path.unlink()  # one of an earlier end would be taken for this one's
         say(f"there is no report: {reason}")
-        return None
-    say(f"report: {path} (open it in a browser)")
-    return path
