@@ -18,6 +18,7 @@ from trainables.testing.checks import Check, run_all
 from trainables.testing.elastic import elastic_checks
 from trainables.testing.memory import memory_checks
 from trainables.testing.methods import behavior_checks
+from trainables.testing.models import model_checks
 from trainables.testing.retrieval import retrieval_checks
 from trainables.testing.supernets import supernet_checks
 from trainables.testing.tasks import check_task
@@ -32,6 +33,7 @@ __all__ = [
     "elastic_checks",
     "memory_checks",
     "method_checks",
+    "model_checks",
     "retrieval_checks",
     "run_all",
     "supernet_checks",
@@ -40,7 +42,7 @@ __all__ = [
 
 
 def method_checks(name: str) -> Iterator[Check]:
-    """Yield all checks of a method: behaviour, predicted memory, weight sharing, and retrieval.
+    """Yield all checks of a method: behaviour, predicted memory, weight sharing, retrieval, and models.
 
     Args:
         name: Name of a registered method.
@@ -50,6 +52,7 @@ def method_checks(name: str) -> Iterator[Check]:
     yield from elastic_checks(name)
     yield from supernet_checks(name)
     yield from retrieval_checks(name)
+    yield from model_checks(name)
 
 
 def check_method(name: str) -> None:

@@ -20,11 +20,8 @@ from trainables.notices import tell
 from trainables.tasks import read_task
 from trainables.towers import EncoderSource, load_tower, save_encoder
 from trainables.trial.assignment import Assignment
-from trainables.trial.checkpoint import WEIGHTS, check
+from trainables.trial.checkpoint import TRIAL, WEIGHTS, check
 from trainables.trial.workbench import TrialSpec, described_data
-
-#: The file of a checkpoint that holds the task.
-_DESCRIPTION = "trial.json"
 
 
 def export_model(
@@ -45,9 +42,9 @@ def export_model(
     """
     assert assignment.checkpoint is not None
     with assignment.checkpoint.as_directory() as checkpoint:
-        check(Path(checkpoint), [WEIGHTS, _DESCRIPTION])
+        check(Path(checkpoint), [WEIGHTS, TRIAL])
         weights = load_file(Path(checkpoint) / WEIGHTS)
-        task = json.loads((Path(checkpoint) / _DESCRIPTION).read_text()).get("task") or spec.task
+        task = json.loads((Path(checkpoint) / TRIAL).read_text())["task"] or spec.task
     setting = replace(spec.setting, **setting_changes(assignment.config))
     setting = setting.as_run(cached=spec.feature_cache > 0)
     described = ModelDescription(
