@@ -21,6 +21,7 @@ from search.reporting.progress import say
 from search.setup import Setup
 from search.units import format_duration
 from trainables.memory import MemoryReport
+from trainables.model.description import configuration_of
 from trainables.probe import Probe, Probes
 from trainables.trial.outputs import compact
 
@@ -81,11 +82,9 @@ def _records(probes: Probes, memory: Mapping[tuple[str, ...], MemoryReport], now
     """Return the probes as the history holds them, the best over all readings last."""
 
     def record(name: str, found: Probe) -> TrialRecord:
-        config = {"method": name, "strength": found.strength}
-        config |= {f"pooling.{modality}": pooling for modality, pooling in found.poolings.items()}
         return TrialRecord(
             name,
-            config,
+            configuration_of(name, found.strength, found.poolings),
             memory[tuple(found.poolings)],
             status=Status.FINISHED,
             kind=PROBE,

@@ -11,13 +11,17 @@ from safetensors.torch import load_file
 from trainables.configuration import split_config
 from trainables.errors import UserError
 from trainables.methods import FusionMethod, build_method
-from trainables.model.description import WEIGHTS, ModelDescription
+from trainables.model.description import WEIGHTS, ModelDescription, poolings_of
 from trainables.model.encoders import check_same, find_encoder
 from trainables.model.folder import check_weights
 from trainables.plugin import Plugin
+from trainables.probe import ProbeNetwork
 from trainables.step import TrainingSetting
 from trainables.tasks import Task, read_task
 from trainables.towers import Tower, load_tower
+
+#: What computes a model's outputs.
+Network = FusionMethod | ProbeNetwork
 
 
 class Parts:
@@ -55,10 +59,10 @@ class Parts:
                 modality: load_tower(source, attention=self.setting.attention, weights=False)
                 for modality, source in self.sources.items()
             }
-            self.modalities = self._method(self._blank).modalities
+            self.modalities = self._network(self._blank).modalities
 
-    def build(self) -> FusionMethod:
-        """Return the method with its trained weights, in evaluation mode.
+    def build(self) -> Network:
+        """Return the method, or the probe, with its trained weights, in evaluation mode.
 
         Encoders that it does not read have no weights.
 
@@ -71,17 +75,19 @@ class Parts:
             if modality in self.modalities:
                 check_same(self._description, modality, self._folder, source)
                 towers[modality] = load_tower(source, attention=self.setting.attention)
-        method = self._method(towers)
+        network = self._network(towers)
         check_weights(self._folder)
         try:
-            method.load_trainable_state_dict(load_file(self._folder / WEIGHTS))
+            network.load_trainable_state_dict(load_file(self._folder / WEIGHTS))
         except (UserError, RuntimeError, OSError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"model '{self._folder}': its {WEIGHTS} cannot be loaded ({reason})") from error
-        return method.eval()
+        return network.eval()
 
-    def _method(self, towers: dict[str, Tower]) -> FusionMethod:
-        name, fields = split_config(self._description.configuration)
-        return build_method(
-            name, fields, self.setting.context(towers, self.task.output_size, self.task.query)
-        )
+    def _network(self, towers: dict[str, Tower]) -> Network:
+        context = self.setting.context(towers, self.task.output_size, self.task.query)
+        configuration = self._description.configuration
+        if poolings := poolings_of(configuration):
+            return ProbeNetwork(context, poolings, self.setting)
+        name, fields = split_config(configuration)
+        return build_method(name, fields, context)

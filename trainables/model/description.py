@@ -23,6 +23,9 @@ CONFIG, WEIGHTS, CARD, PLUGINS, ENCODERS = (
 #: Increases when models are written in another way.
 FORMAT = 1
 
+#: Begins the fields of a probe's configuration that say how a modality is read.
+_POOLING = "pooling."
+
 
 @dataclass(frozen=True)
 class Input:
@@ -102,6 +105,24 @@ class ModelDescription:
         own = {field.name: values[field.name] for field in fields(cls)}
         inputs = {modality: Input(**described) for modality, described in own["inputs"].items()}
         return cls(**{**own, "inputs": inputs})
+
+
+def configuration_of(name: str, strength: float, poolings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the configuration of a probe.
+
+    Args:
+        name: ``probe``, or ``probe:text`` for one modality.
+        strength: Weight of its penalty.
+        poolings: How each modality is read.
+    """
+    read = {f"{_POOLING}{modality}": pooling for modality, pooling in poolings.items()}
+    return {"method": name, "strength": strength, **read}
+
+
+def poolings_of(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a probe reads each modality; nothing for the configuration of a method."""
+    start = _POOLING
+    return {key.removeprefix(start): value for key, value in configuration.items() if key.startswith(start)}
 
 
 def read_description(folder: Path) -> ModelDescription:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from trainables.data.features import encoded, to_device
 from trainables.errors import UserError
-from trainables.methods import FusionMethod
-from trainables.model.building import Parts
+from trainables.model.building import Network, Parts
 from trainables.model.description import ModelDescription, read_description
 from trainables.model.values import Distinct, Row, Values, check_rows
 from trainables.step.precision import default_device
@@ -87,7 +86,7 @@ class Model:
         self._setting = parts.setting
         of_a_step = parts.setting.batch_size // parts.setting.gradient_accumulation
         self.batch_size = batch_size or of_a_step
-        self._method: FusionMethod = parts.build().to(device)
+        self._method: Network = parts.build().to(device)
         self.torch_module: nn.Module = self._method
         self.modalities: tuple[str, ...] = self._method.modalities
         pool = ThreadPoolExecutor(thread_name_prefix="decoding")

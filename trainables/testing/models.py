@@ -30,9 +30,10 @@ from trainables.testing.checks import Check
 from trainables.testing.tiny import saved_encoders
 from trainables.towers import InputSizes, resolve_encoders
 from trainables.trial.assignment import Assignment
-from trainables.trial.export import export_model
+from trainables.trial.export import export_model, export_probe
+from trainables.trial.probing import run_probes
 from trainables.trial.run import TrialRun
-from trainables.trial.workbench import TrialSpec
+from trainables.trial.workbench import TrialSpec, Workbench
 
 #: The tasks, with the label of a row of each color; a retrieval has none.
 TASKS: dict[str, list[Any]] = {
@@ -101,6 +102,32 @@ def check_it_answers_as_in_the_search(name: str, task: str, precision: str, pref
             expected, _ = run.trainer.outputs(run.loader("test"))
             model = load_model(Path(temporary) / "model", "cpu", batch_size=4)
             check_answers(model, expected, raw_rows(spec), precision)
+
+
+def probe_checks() -> Iterator[Check]:
+    """Yield the checks of models that are probes."""
+    for task in TASKS:
+        for precision in TOLERANCES:
+            slow = (task, precision) != ("classification", "fp32")
+            yield Check(check_probes_answer_as_in_the_search, (task, precision), slow=slow)
+
+
+def check_probes_answer_as_in_the_search(task: str, precision: str) -> None:
+    """Check that probes of all modalities and of each answer as they were scored."""
+    with own_cache(), tempfile.TemporaryDirectory() as temporary:
+        spec = small_spec(task, precision)
+        labels = Workbench(spec, torch.device("cpu")).data.split("test").labels
+        probes = run_probes(spec)
+        single = {f"probe:{modality}": probe for modality, probe in probes.single.items()}
+        for name, probe in {"probe": probes.joint, "probe of other poolings": probes.best, **single}.items():
+            folder = Path(temporary) / name.replace(":", "-")
+            export_probe(spec, probe, name, folder, about={}, card="")
+            model = load_model(folder, "cpu", batch_size=4)
+            expected = probe.outputs["test"]
+            found = model.task.kept(model.outputs(raw_rows(spec)), labels)
+            assert close(found, expected, precision), f"{name}: {(found - expected).abs().max():g}"
+            assert model.task.to_dict() == probe.task
+            assert len(model.predict(raw_rows(spec))) == len(labels)
 
 
 def random_model(spec: TrialSpec, name: str, folder: Path) -> TrialRun:

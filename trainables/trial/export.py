@@ -16,7 +16,9 @@ from trainables.configuration import setting_changes, split_config
 from trainables.errors import UserError
 from trainables.methods import build_method
 from trainables.model import Input, ModelDescription, write_model
+from trainables.model.description import configuration_of
 from trainables.notices import tell
+from trainables.probe import Probe
 from trainables.tasks import read_task
 from trainables.towers import EncoderSource, load_tower, save_encoder
 from trainables.trial.assignment import Assignment
@@ -51,6 +53,29 @@ def export_model(
         dict(assignment.config), task, setting.to_dict(), _inputs(spec), [], dict(about)
     )
     write_model(folder, described, weights, card, spec.plugins)
+
+
+def export_probe(
+    spec: TrialSpec, probe: Probe, name: str, folder: Path, *, about: Mapping[str, Any], card: str
+) -> None:
+    """Write a probe as a model, see ``trainables.model``. No encoder is loaded.
+
+    Args:
+        spec: Settings that all trials share.
+        probe: The probe.
+        name: ``probe``, or ``probe:text`` for one modality.
+        folder: The model's folder; an earlier model there is replaced.
+        about: What people may want to know of the model; JSON.
+        card: The text of its ``README.md``.
+
+    Raises:
+        UserError: If this machine lacks an encoder, or the folder cannot be written.
+    """
+    configuration = configuration_of(name, probe.strength, probe.poolings)
+    described = ModelDescription(
+        configuration, probe.task, spec.setting.to_dict(), _inputs(spec), [], dict(about)
+    )
+    write_model(folder, described, probe.weights, card, spec.plugins)
 
 
 def _inputs(spec: TrialSpec) -> dict[str, Input]:
