@@ -71,9 +71,22 @@ def add_mlflow(folder: Path, example: Mapping[str, Any] | None = None) -> None:
             pip_requirements=requirements,
             metadata={"columns": {name: _expected(one) for name, one in description.inputs.items()}},
         )
-        # MLmodel comes last, so that a folder that has it has the rest
-        for path in sorted(made.iterdir(), key=lambda path: path.name == MLMODEL):
+        (made / MLMODEL).rename(described := Path(scratch) / MLMODEL)
+        for path in made.iterdir():
             shutil.move(path, folder / path.name)
+        # MLmodel comes last, so that a folder that has it has the rest
+        _finish(described, folder)
+
+
+def _finish(made: Path, folder: Path) -> None:
+    """Move MLmodel into a folder, after making it one of this folder, and not of this machine."""
+    from mlflow.models import Model
+
+    described = Model.load(str(made))
+    described.flavors["python_function"]["model_code_path"] = _CODE.name
+    described.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    described.save(str(made))
+    shutil.move(made, folder / MLMODEL)
 
 
 @contextlib.contextmanager

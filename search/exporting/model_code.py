@@ -83,8 +83,8 @@ def rows_of(frame: Any, kinds: Mapping[str, str]) -> list[dict[str, Any]]:
 def _value(name: str, kind: str | None, value: Any, number: int) -> Any:
     from trainables.errors import UserError
 
-    if kind == "features" and value is not None:
-        return np.array(value, dtype=np.float32)
+    if kind == "features" and isinstance(value, np.ndarray):
+        return list(value)  # tables read by pyarrow have arrays of arrays, which are no vectors yet
     if kind not in _FILES or value is None or isinstance(value, bytes):
         return value
     try:

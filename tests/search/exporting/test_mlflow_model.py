@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
 import os
@@ -19,16 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc.scoring_server import invocations
+from PIL import Image
 
 from search.exporting.mlflow_model import add_mlflow
+from search.exporting.model_code import rows_of
 from tests.search.exporting.models import exported
 from trainables.errors import UserError
 from trainables.model import load_model
+from trainables.tasks import TASKS
 
 
 @pytest.fixture
@@ -60,6 +68,7 @@ def _asked(model: Any, request: dict[str, Any]) -> Any:
 def test_the_folder_is_one_model_that_answers_as_it_does_without_mlflow(folder, rows, caplog) -> None:
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle") or path.is_symlink()]
     assert not list(folder.glob(".*"))
+    assert "/" not in (folder / "MLmodel").read_text().replace("code/", "")
     expected = load_model(folder).predict(rows[:3])
     found = mlflow.pyfunc.load_model(str(folder)).predict(rows[:3])
     assert found.to_dict("records") == expected
@@ -107,6 +116,41 @@ def test_what_is_no_model_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         add_mlflow(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_signature_states_the_answers_of_each_task(folder, name) -> None:
+    """The folder stands for that of another task's model: its weights are not read."""
+    task = TASKS[name].of_size(4)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "task": task.to_dict()}))
+    add_mlflow(folder)
+    present = {name: torch.ones(2, dtype=torch.bool) for name in ("text", "image")}
+    answer = task.answers(torch.randn(2, task.output_size), present)[0]
+    signature = Model.load(str(folder)).signature
+    assert [column.name for column in signature.outputs] == list(answer)
+    for column, value in zip(signature.outputs, answer.values(), strict=True):
+        stated = str(column.type)
+        assert stated.startswith({list: "Array", dict: "Map"}.get(type(value), "DataType")), name
+
+
+def test_values_of_all_kinds_are_shown_and_read(folder) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    one = config["inputs"]["image"]
+    config["inputs"] |= {
+        "sound": {**one, "kind": "audio"},
+        "face": {**one, "kind": "features", "facts": {"mean": [0.5, 1.0], "std": [1.0, 1.0], "length": 3}},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    add_mlflow(folder)
+    shown = json.loads((folder / "serving_input_example.json").read_text())["inputs"]
+    kinds = {name: values["kind"] for name, values in config["inputs"].items()}
+    row, lacking = rows_of(pa.Table.from_pylist([*shown, {"text": "alone"}]).to_pandas(), kinds)
+    assert row["text"] == shown[0]["text"]
+    assert Image.open(io.BytesIO(row["image"])).size == (64, 64)
+    assert soundfile.info(io.BytesIO(row["sound"])).duration == 0.1
+    assert np.array(row["face"]).tolist() == [[0.5, 1.0]]
+    assert lacking == {"text": "alone", "image": None, "sound": None, "face": None}
 
 
 def test_requests_of_each_form_are_answered_and_any_value_may_be_missing(folder, rows) -> None:
