@@ -44,6 +44,7 @@ from search.records.store import SearchStore, TakenError
 from search.reporting.clock import Clock
 from search.reporting.forgetting import forget
 from search.reporting.front_picture import plot_front
+from search.reporting.mlflow_note import Note
 from search.reporting.node_table import NodeTable
 from search.reporting.progress import error_console, say
 from search.reporting.report.writing import report_at_end
@@ -618,10 +619,15 @@ def _finish(
             tables["subnets.json"] = oneshot.rows()
         report_at_end(setup, store, result.verdict, partial(say, console), interrupted=interrupted)
         status = "KILLED" if interrupted else "FINISHED"
-        if not tracker.close(status, tables, picture, verdict=result.verdict):
+        note = Note.of(setup, result.front, result.verdict, interrupted=interrupted)
+        if not tracker.close(status, tables, picture, verdict=result.verdict, note=note):
             say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
         result = replace(
-            result, parent_run_id=tracker.parent_id, seconds=clock.seconds(), encoders=encoders or {}
+            result,
+            parent_run_id=tracker.parent_id,
+            tracking_page=tracker.page,
+            seconds=clock.seconds(),
+            encoders=encoders or {},
         )
         result.write()
         store.put_facts({ENDED: State.INTERRUPTED if interrupted else State.FINISHED})

@@ -51,6 +51,8 @@ class SearchResult:
         memory: Predicted and measured memory of each trial, see ``memory_rows``.
         objectives: The objectives in the documents of ``front`` and ``methods``.
         tracking_uri: MLflow's address.
+        tracking_page: Where MLflow's pages show the runs, from their address on; None if the server has not
+            answered yet.
         strategy: The search strategy: ``trials`` or ``oneshot``.
         evaluated: With ``oneshot``: number of subnets evaluated with inherited weights.
         agreement: With ``oneshot``: inherited and own results of the random sample; else None.
@@ -83,6 +85,7 @@ class SearchResult:
     memory: list[dict[str, Any]]
     objectives: tuple[Objective, ...]
     tracking_uri: str
+    tracking_page: str | None = None
     strategy: str = "trials"
     evaluated: int = 0
     agreement: RankAgreement | None = None
@@ -112,7 +115,7 @@ class SearchResult:
         interrupted: bool,
         exhausted: bool,
     ) -> SearchResult:
-        """Return the result of a search, without ``parent_run_id``, ``seconds`` and ``encoders``.
+        """Return the result of a search, without what MLflow knows, ``seconds`` and ``encoders``.
 
         Args:
             setup: The setup of the search, with its history.
@@ -145,6 +148,7 @@ class SearchResult:
             memory=memory_rows(history),
             objectives=history.shown,
             tracking_uri=str(config.tracking.address),
+            tracking_page=None,
             strategy=config.search.strategy,
             method=config.configuration.method,
             evaluated=oneshot.evaluated if oneshot else 0,

@@ -140,7 +140,11 @@ def _print_places(result: SearchResult, console: Console) -> None:
         console.print(f"report: {report}   (open it in a browser)", highlight=False, soft_wrap=True)
     mlflow = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).parent / "mlflow")
     uri = result.tracking_uri
-    where = uri if uri.startswith("http") else f"{mlflow} ui --backend-store-uri {shlex.quote(uri)}"
+    page = result.tracking_page or ""
+    if uri.startswith("http"):
+        where = f"{uri.rstrip('/')}/{page}"
+    else:
+        where = f"{mlflow} ui --backend-store-uri {shlex.quote(uri)}, then http://localhost:5000/{page}"
     console.print(
         f"compare: {where}   (filter the front: tags.front = 'true')", highlight=False, soft_wrap=True
     )

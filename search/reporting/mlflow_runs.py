@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow.entities import DatasetInput, Metric, Param, Run, RunStatus, RunTag
-from mlflow.tracking import MlflowClient
+from mlflow.entities import DatasetInput, Metric, Param, Run
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from search.records.points import Point
 from search.records.status import Status
+from search.reporting.held_run import HeldRun, fullest
 from search.reporting.mlflow_dataset import dataset_input
+from search.reporting.mlflow_note import Note
 from search.reporting.mlflow_server import Experiment
 from search.reporting.news import About, Snapshot, as_text
 
@@ -29,7 +29,6 @@ _STATUS = {
 #: The tag of a search's run with its id.
 SEARCH_ID = "paretofuse.search_id"
 _COPIED_FROM = "paretofuse.copied_from"
-_LUCK = ("p_front", "p_better", "standard_error.")  # beginnings of the names of what is known about luck
 _LAST = "hypervolume"  # the metric of a point that is written last
 _NODES = "nodes.json"
 _SETTINGS = "settings.json"
@@ -179,9 +178,24 @@ class SearchRuns:
         self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
 
     def judge(self, verdict: str | None) -> None:
-        """Write what the front means as the search's tag ``verdict`` and description."""
+        """Write what the front means as the search's tag ``verdict``."""
         if verdict is not None:
-            self.parent.log(self._client, {"verdict": verdict, MLFLOW_RUN_NOTE: verdict})
+            self.parent.log(self._client, {"verdict": verdict})
+
+    def annotate(self, note: Note | None) -> None:
+        """Write the note into the description of the search's run; what users wrote there stays."""
+        if note is None:
+            return
+        there = self._client.get_run(self.parent.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+        text = note.merged(there, self._page_of)
+        self.parent.tags[MLFLOW_RUN_NOTE] = there
+        if text is not None:
+            self.parent.log(self._client, {MLFLOW_RUN_NOTE: text})
+
+    def _page_of(self, trial_id: str) -> str | None:
+        """Return the address of a trial's run on MLflow's pages; None if there is no run."""
+        run = self._children.get(trial_id)
+        return self._experiment.page(run.run_id) if run is not None else None
 
     def end(self, status: str, when: float) -> None:
         """Write the search's final status and its time, in seconds since 1970."""
@@ -192,12 +206,12 @@ class SearchRuns:
         found = self._experiment.search_runs(f"tags.`{SEARCH_ID}` = '{self._about.search_id}'")
         if not found:
             return None
-        parent = HeldRun.of(_fullest(found))
+        parent = HeldRun.of(fullest(found))
         children: dict[str, list[Run]] = {}
         for run in self._experiment.search_runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.run_id}'"):
             children.setdefault(run.data.tags.get("trial_id", ""), []).append(run)
         self._children = {
-            trial_id: HeldRun.of(_fullest(runs)) for trial_id, runs in children.items() if trial_id
+            trial_id: HeldRun.of(fullest(runs)) for trial_id, runs in children.items() if trial_id
         }
         held = self._client.get_metric_history(parent.run_id, _LAST)
         self._points = {(metric.step, metric.timestamp) for metric in held}
@@ -210,7 +224,7 @@ class SearchRuns:
             tags[_COPIED_FROM] = self._about.copied_from
             found = self._experiment.search_runs(f"tags.`{SEARCH_ID}` = '{self._about.copied_from}'")
             if found:
-                tags[f"{_COPIED_FROM}_run"] = _fullest(found).info.run_id
+                tags[f"{_COPIED_FROM}_run"] = fullest(found).info.run_id
         return HeldRun.of(self._experiment.create_run(self._about.name, tags))
 
     def _find_child(self, snapshot: Snapshot, on_front: bool) -> HeldRun:
@@ -221,7 +235,7 @@ class SearchRuns:
                 f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}' and tags.trial_id = '{trial_id}'"
             )
             if found:
-                return HeldRun.of(_fullest(found))
+                return HeldRun.of(fullest(found))
         self._unsure.add(trial_id)
         tags = {MLFLOW_PARENT_RUN_ID: parent_id, "trial_id": trial_id, "front": _front_tag(on_front)}
         run = self._experiment.create_run(
@@ -229,73 +243,6 @@ class SearchRuns:
         )
         self._unsure.remove(trial_id)
         return HeldRun.of(run)
-
-
-@dataclass
-class HeldRun:
-    """The part of a run that MLflow already holds.
-
-    Attributes:
-        run_id: MLflow's id of the run.
-        status: MLflow's status of the run.
-        tags: The run's tags.
-        described: Whether MLflow holds a trial's parameters and the metrics known from the start.
-        params: Names of its parameters, which cannot change.
-        has_dataset: Whether MLflow holds its dataset.
-        epochs: Number of the last epoch that MLflow holds.
-        test: Metrics on the test split, by the metric's name.
-        luck: What is known about luck, by the metric's name.
-    """
-
-    run_id: str
-    status: str
-    tags: dict[str, str] = field(default_factory=dict)
-    described: bool = False
-    params: set[str] = field(default_factory=set)
-    has_dataset: bool = False
-    epochs: float = 0
-    test: dict[str, float] = field(default_factory=dict)
-    luck: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, run: Run) -> HeldRun:
-        """Return what MLflow holds of a run."""
-        metrics = run.data.metrics
-        return cls(
-            run_id=run.info.run_id,
-            status=run.info.status,
-            tags=dict(run.data.tags),
-            described=bool(run.data.params) and "predicted.total" in metrics,
-            params=set(run.data.params),
-            has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
-            epochs=metrics.get("epoch", 0),
-            test={name: value for name, value in metrics.items() if name.startswith("test.")},
-            luck={name: value for name, value in metrics.items() if name.startswith(_LUCK)},
-        )
-
-    def log(
-        self,
-        client: MlflowClient,
-        tags: Mapping[str, str],
-        metrics: list[Metric] | None = None,
-        params: list[Param] | None = None,
-    ) -> None:
-        """Write metrics, parameters, and the tags that are new or have changed."""
-        new = {name: value for name, value in tags.items() if self.tags.get(name) != value}
-        if new or metrics or params:
-            entries = [RunTag(name, value) for name, value in new.items()]
-            client.log_batch(self.run_id, metrics or [], params or [], entries)
-        self.tags |= new
-
-    def set_status(self, client: MlflowClient, status: str, when: float) -> None:
-        """Write the status if it has changed; ``when`` is the end of the run, for a final status."""
-        if status == self.status:
-            return
-        if RunStatus.is_terminated(RunStatus.from_string(status)):
-            client.set_terminated(self.run_id, status, int(when * 1000))
-        else:
-            client.update_run(self.run_id, status)
-        self.status = status
 
 
 def _step_and_time(point: Point) -> tuple[int, int]:
@@ -308,8 +255,3 @@ def _metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric
 
 def _front_tag(on_front: bool) -> str:
     return str(on_front).lower()
-
-
-def _fullest(runs: list[Run]) -> Run:
-    """Return the run with the most parameters, else the oldest; several exist only if requests crossed."""
-    return max(runs, key=lambda run: len(run.data.params))

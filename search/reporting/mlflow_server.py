@@ -112,6 +112,15 @@ class Experiment:
         if is_local_uri(location):
             make_private_folder(Path(local_file_uri_to_path(location)))
 
+    def page(self, run_id: str | None = None) -> str:
+        """Return the address of the list of runs, or of a run, from the address of MLflow's pages on.
+
+        Without its parameter, the pages would open among those for language models, whatever the
+        experiment's kind is, unless the user's browser has been at the others before.
+        """
+        inside = "runs" if run_id is None else f"runs/{run_id}"
+        return f"#/experiments/{self.experiment_id}/{inside}?workflowType=machine_learning"
+
     def say_kind(self) -> None:
         """Say that the experiment is one of training, unless somebody has said what it is."""
         if self.kind is None:

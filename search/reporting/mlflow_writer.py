@@ -161,6 +161,11 @@ class MlflowWriter:
             why = reason(self._mistake, self._address)
             raise UserError(f"{self._address.origin} {self._address}: cannot be used ({why})")
 
+    @property
+    def page(self) -> str | None:
+        """The address of the experiment's runs on MLflow's pages; None until the server has answered."""
+        return self._experiment.page() if self._experiment is not None else None
+
     def begin(self) -> None:
         """Let the thread write; until then, it only opens the experiment."""
         self._begun.set()
@@ -323,6 +328,7 @@ class MlflowWriter:
             done &= self._try(final.picture.name, partial(runs.write_file, final.picture))
         done &= self._try("the list of tables", partial(runs.list_tables, final.tables))
         done &= self._try("the verdict", partial(runs.judge, final.verdict))
+        done &= self._try("the description", partial(runs.annotate, final.note))
         done &= self._try("the search's end", partial(runs.end, final.status, final.when))
         done &= self._write_models(runs)  # last: they are large, and a server may be slow
         if done:

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from search.records.history import History, TrialRecord
 from search.records.place import absolute
 from search.records.status import Status
 from search.records.stays import HOSTNAME, NODE_IP, in_words
-from search.reporting.origin import origin_tags
+from search.reporting.mlflow_note import Note
+from search.reporting.origin import origin_tags, versions
 from search.units import GIB
 
-_PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
 _LONGEST_MESSAGE = 4000  # characters
 _LONGEST_VALUE = 500  # characters of a parameter, which servers of every version take
 #: Settings that the place of a run in MLflow shows.
@@ -174,6 +173,7 @@ class Final:
         tables: Names of the documents that are tables.
         picture: A picture file to attach, or None.
         verdict: What the front means, in a sentence, or None.
+        note: The description of the search's run, or None.
     """
 
     status: str
@@ -182,6 +182,7 @@ class Final:
     tables: tuple[str, ...]
     picture: Path | None
     verdict: str | None = None
+    note: Note | None = None
 
     @classmethod
     def of(
@@ -192,6 +193,7 @@ class Final:
         picture: Path | None,
         now: float,
         verdict: str | None = None,
+        note: Note | None = None,
     ) -> Final:
         """Make the documents: the tables that have rows, and the candidates that were never started."""
         texts = {name: table_text(rows) for name, rows in tables.items() if rows}
@@ -202,7 +204,7 @@ class Final:
         ]
         if infeasible:
             texts["infeasible.json"] = json.dumps({"infeasible": infeasible}, indent=2)
-        return cls(status, now, texts, shown, picture, verdict)
+        return cls(status, now, texts, shown, picture, verdict, note)
 
 
 def _test(record: TrialRecord) -> dict[str, float]:
@@ -245,11 +247,6 @@ def as_text(value: Any) -> str:
         value = json.dumps(value)
     text = str(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries on which results may depend, and of Python."""
-    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def _changed(config: SearchConfig) -> dict[str, str]:

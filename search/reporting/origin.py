@@ -1,10 +1,12 @@
-"""Who runs a search and with what, in the words of MLflow's tags."""
+"""Who runs a search, and with which code."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 from search.config.address import CREDENTIALS
@@ -12,6 +14,7 @@ from search.invocation import command_line
 
 #: Variables that are set in a job of a cluster.
 _OF_JOBS = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "PBS_JOBID", "LSB_JOBID")
+_PACKAGES = ("torch", "ray", "optuna", "transformers", "mlflow", "pyarrow")
 _LONGEST = 1000  # characters of a command line
 _ROOT = Path(__file__).parents[2]
 
@@ -48,3 +51,8 @@ def commit_of(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries on which results may depend, and of Python."""
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}

@@ -117,7 +117,7 @@ def front_table(
         width: Columns of the terminal.
     """
     lines = [settings_line(row) for row in rows]
-    figures = _figures(rows, objectives)
+    figures = figures_of(rows, objectives)
     trials = [row for row in rows if not is_probe(row)]
     if len({row["config"]["method"] for row in trials}) > 1:
         return _front_table(rows, figures, depths, title, ["method"]), lines
@@ -172,7 +172,7 @@ def training_table(row: Mapping[str, Any], objectives: Sequence[Objective], titl
 
 def _front_table(
     rows: Sequence[Mapping[str, Any]],
-    figures: Sequence[_Figure],
+    figures: Sequence[Figure],
     depths: Mapping[str, int],
     title: str,
     keys: Sequence[str],
@@ -191,12 +191,13 @@ def _front_table(
         table.caption_justify = "left"
     for row in rows:
         settings = [_cell(key, row["config"].get(key), depths) for key in keys]
-        chance = [_chance(row["p_front"])] if unsure else []
-        table.add_row(*(figure.cell(row) for figure in figures), *chance, *settings, _run_id(row))
+        chances = [chance(row["p_front"])] if unsure else []
+        table.add_row(*(figure.cell(row) for figure in figures), *chances, *settings, _run_id(row))
     return table
 
 
-def _chance(probability: float | None) -> str:
+def chance(probability: float | None) -> str:
+    """Return a probability as text; a dash if it is not known."""
     return "-" if probability is None else f"{probability:.2f}"
 
 
@@ -218,7 +219,7 @@ def probe_lines(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list
     """
     lines = []
     for what, shown in (("probe", row), ("best over all readings", row["best_reading"])):
-        figures = [figure for figure in _figures([row], objectives) if shown.get(figure.key) is not None]
+        figures = [figure for figure in figures_of([row], objectives) if shown.get(figure.key) is not None]
         values = [f"{figure.heading} {figure.cell(shown)}".replace("\n", " ") for figure in figures]
         config = shown["config"].items()
         read = [f"{key.partition('.')[2]} {name}" for key, name in config if key.startswith("pooling.")]
@@ -234,7 +235,7 @@ def methods_table(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Object
         objectives: Objectives in the rows, see ``History.shown``.
     """
     in_order = sorted(objectives, key=lambda objective: objective.known)
-    figures = [f for f in _figures(rows, in_order) if not f.key.startswith(_INHERITED)]
+    figures = [f for f in figures_of(rows, in_order) if not f.key.startswith(_INHERITED)]
     table = _table("best of each method", [*(figure.heading for figure in figures), "trials"])
     table.add_column("method", no_wrap=True)
     table.add_column("on the\nfront", no_wrap=True)
@@ -280,7 +281,7 @@ def _table(title: str, headings: Sequence[str], gap: int = _GAP) -> Table:
 
 
 @dataclass(frozen=True)
-class _Figure:
+class Figure:
     """A column with the values of an objective.
 
     Attributes:
@@ -313,7 +314,7 @@ class _Figure:
         return shown if error is None else f"{shown} ±{write(error).removeprefix('0')}"
 
 
-def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[_Figure]:
+def figures_of(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[Figure]:
     """Return the columns of the objectives; the number of trained parameters comes last."""
     figures = []
     for objective in objectives:
@@ -321,11 +322,11 @@ def _figures(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective])
         if objective == PARAMS:
             continue
         if any(_INHERITED + name in row for row in rows):
-            figures.append(_Figure(objective, _INHERITED + name, "inher."))
-        figures.append(_Figure(objective, name, "val" if objective.tested else ""))
+            figures.append(Figure(objective, _INHERITED + name, "inher."))
+        figures.append(Figure(objective, name, "val" if objective.tested else ""))
         if objective.tested and any(row.get(f"test_{name}") is not None for row in rows):
-            figures.append(_Figure(objective, f"test_{name}", "test"))
-    return [*figures, _Figure(PARAMS, "trainable_parameters")]
+            figures.append(Figure(objective, f"test_{name}", "test"))
+    return [*figures, Figure(PARAMS, "trainable_parameters")]
 
 
 def _run_id(row: Mapping[str, Any]) -> str:

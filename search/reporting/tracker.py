@@ -16,6 +16,7 @@ from search.config import SearchConfig
 from search.config.address import VARIABLE
 from search.records.history import History, TrialRecord
 from search.reporting.front_models import LARGEST, FrontModel
+from search.reporting.mlflow_note import Note
 from search.reporting.news import About, Final, Snapshot, front_members, table_text
 from trainables.disk import size_text
 
@@ -121,6 +122,11 @@ class Tracker:
         """MLflow's id of the parent run; None until the server has answered."""
         return self._writer.parent_id
 
+    @property
+    def page(self) -> str | None:
+        """The address of the experiment's runs on MLflow's pages; None until the server has answered."""
+        return self._writer.page
+
     def begin(self) -> None:
         """Find or create the search's run, and queue its nodes, and all that the history holds."""
         self.note_nodes()
@@ -176,6 +182,7 @@ class Tracker:
         patience: float = 30.0,
         verdict: str | None = None,
         models: Mapping[str, Path] | None = None,
+        note: Note | None = None,
     ) -> bool:
         """Write all that is left and close the parent run; before ``begin``, write nothing.
 
@@ -184,10 +191,11 @@ class Tracker:
             tables: Rows of trials by the artifact's name.
             picture: A picture file to attach, or None.
             patience: Seconds to wait for MLflow; anything not written by then is dropped.
-            verdict: What the front means, in a sentence; the parent run's tag ``verdict`` and description.
+            verdict: What the front means, in a sentence; the parent run's tag ``verdict``.
             models: Folders of the front's models, which are MLflow models, too, by trial. Each becomes a
                 logged model of its trial's run. One of more than ``LARGEST`` bytes is named in a warning, and
                 left out.
+            note: The parent run's description.
 
         Returns:
             Whether MLflow took everything.
@@ -196,7 +204,7 @@ class Tracker:
         for record in self._records_now():
             self.update(record)
         self.progress()
-        final = Final.of(self._history, status, tables, picture, time.time(), verdict)
+        final = Final.of(self._history, status, tables, picture, time.time(), verdict, note)
         self._outbox.put_final(final, self._front_models(models or {}))
         return self._writer.close(patience)
 

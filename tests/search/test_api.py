@@ -409,7 +409,11 @@ def test_the_probe_stands_beside_what_was_found(compared, settings, monkeypatch)
     assert run.data.tags["kind"] == "probe"
     assert run.data.metrics["test.accuracy"] == 1
     parent = client.get_run(compared.parent_run_id)
-    assert parent.data.tags["verdict"] == parent.data.tags["mlflow.note.content"] == compared.verdict
+    assert parent.data.tags["verdict"] == compared.verdict
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"**{compared.verdict}**" in note
+    assert f"[probe](#/experiments/1/runs/{probe['run_id']}?" in note or "probe" not in front
+    assert "--resume" in note
     assert parent.data.metrics["trials"] == 2
 
     monkeypatch.setattr("search.execution.probing.run_watched", lambda *_, **__: pytest.fail("run again"))

@@ -28,8 +28,10 @@ from search.process import prepared_process
 from search.records.history import History, Infeasible, TrialRecord
 from search.records.status import Ending, Status
 from search.reporting import mlflow_server, mlflow_writer
+from search.reporting.rows import front_rows
 from search.reporting.tracker import Tracker
 from search.units import GIB
+from tests.search.reporting.test_mlflow_note import make_note
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
 
@@ -719,6 +721,32 @@ def test_a_search_of_an_earlier_version_keeps_its_parameters_and_goes_on(uri) ->
     (parent,), _ = runs(uri)
     assert parent.info.run_id == run.info.run_id
     assert parent.data.params == {"space": "('pmf_nas',)", "epochs": "3", "max_memory": "1GiB"}
+
+
+def test_the_description_is_the_latest_note_and_what_users_wrote(uri, server) -> None:
+    history = make_history()
+    tracker = make_tracker("http://mlflow", history)
+    history.settle(add(history, 1), Status.FINISHED)
+    note = make_note(front=front_rows(history), methods=[])
+    assert tracker.close("KILLED", {}, None, verdict=note.verdict, note=note)
+    (parent,), children = runs(uri)
+    text = parent.data.tags["mlflow.note.content"]
+    run_id = children["trial-000"].info.run_id
+    assert f"[trial-000](#/experiments/1/runs/{run_id}?workflowType=machine_learning)" in text
+    MlflowClient(uri).set_tag(parent.info.run_id, "mlflow.note.content", f"mine\n{text}")
+    tracker = make_tracker("http://mlflow", history)
+    server.down = True
+    time.sleep(0.1)
+    server.down = False
+    server.lose = {"get_run", "log_batch"}
+    later = make_note(standing="many more")
+    assert tracker.close("FINISHED", {}, None, verdict=later.verdict, note=later)
+    (parent,), _ = runs(uri)
+    text = parent.data.tags["mlflow.note.content"]
+    assert text.startswith("mine\n<!-- paretofuse -->")
+    assert "many more" in text
+    assert text.count("<!-- paretofuse -->") == 1
+    assert tracker.page == "#/experiments/1/runs?workflowType=machine_learning"
 
 
 def test_a_copy_is_tied_to_the_first(uri) -> None:
