@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def render(document: Mapping[str, Any]) -> str:
             (search["name"], search["verdict"]) for search in document["searches"] if search.get("verdict")
         ],
         version=document["version"],
-        made=document["made"].replace("T", " ")[:16],
+        made=f"{datetime.fromisoformat(document['made']).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         scripts_allowed=f"'{_hash(script)}' '{plotly}'",
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         document=_embedded(document),

@@ -3,7 +3,8 @@
 function classesSection() {
   const there = searches.filter(({ classes }) => classes && Object.keys(classes.members ?? {}).length);
   if (!there.length) return null;
-  const explanation = "Recall is the share of a class's rows that are found; precision is the share of those named so that are right.";
+  const explanation =
+    "Recall is the share of a class's rows that are found; precision is the share of the rows so named that are right.";
   return section("classes", "Results by class", explanation, forSearch(there, classesOf));
 }
 
@@ -11,26 +12,30 @@ function classesOf(search) {
   const { classes } = search;
   const ids = Object.keys(classes.members);
   const options = ids.map((id) => [id, trialOf(search, id) ? memberName(trialOf(search, id)) : id]);
-  const place = element("div", {});
-  const choice = picker("Member", options, ids[0], show);
-  let current = null;
+  const ofSelected = () =>
+    selected()?.search === search && selected().id in classes.members ? selected().id : null;
+  let current = ofSelected() ?? ids.at(-1);
+  const table = classTable(classes.members[current].per_class ?? [], classes.split);
+  const confused = ids.some((id) => classes.members[id].confusion);
+  const confusion = confused ? confusionChart(classes, () => classes.members[current].confusion ?? []) : null;
+  const choice = picker("Member", options, current, show);
 
   function show(id) {
     current = id;
     choice.querySelector("select").value = id;
-    const { per_class: perClass, confusion } = classes.members[id];
-    place.replaceChildren(
-      element("div", { class: "halves" }, perClass?.length ? classTable(perClass, classes.split) : "", confusion ? confusionChart(classes, confusion) : ""),
-    );
+    table.show(classes.members[id].per_class ?? []);
+    confusion?.redraw();
   }
 
   onChange("trial", () => {
-    const trial = selected();
-    if (place.isConnected && trial.search === search && trial.id in classes.members && trial.id !== current) show(trial.id);
+    if (ofSelected() !== null && ofSelected() !== current) show(ofSelected());
   });
-  const trial = selected();
-  show(trial?.search === search && trial.id in classes.members ? trial.id : ids.at(-1));
-  return element("div", {}, element("div", { class: "controls" }, choice), place);
+  return element(
+    "div",
+    {},
+    element("div", { class: "controls" }, choice),
+    element("div", { class: "halves" }, table, confusion),
+  );
 }
 
 function classTable(perClass, split) {
@@ -50,57 +55,88 @@ function classTable(perClass, split) {
   return dataTable(`Results by class on the ${split} split`, columns, perClass, { limit: 40 });
 }
 
-function confusionChart({ names, split }, confusion) {
-  const labels = names.map((name) => clipped(name, 18));
-  const shares = confusion.map((row) => {
-    const rows = row.reduce((sum, value) => sum + value, 0);
-    return row.map((value) => (rows ? (100 * value) / rows : 0));
-  });
-  const hover = confusion.map((row, truth) =>
-    row.map((value, answer) => `${clipped(names[truth])} taken for ${clipped(names[answer])}:<br>${count(value, "row")}, ${shares[truth][answer].toFixed(0)} %`),
-  );
-  const numbers = names.length <= 12;
+/** Returns the confusion matrix: `confusionNow` returns its rows, which are true classes. */
+function confusionChart({ names, split }, confusionNow) {
   const place = chart(
     `Confusion matrix on the ${split} split`,
-    () => ({
-      data: [
-        {
-          type: "heatmap",
-          x: [...labels.keys()],
-          y: [...labels.keys()],
-          z: shares,
-          zmin: 0,
-          zmax: 100,
-          colorscale: [[0, colour("heat-0")], [0.5, colour("heat-1")], [1, colour("heat-2")]],
-          xgap: 1,
-          ygap: 1,
-          text: numbers ? confusion.map((row) => row.map((value) => (value ? String(value) : ""))) : undefined,
-          texttemplate: numbers ? "%{text}" : undefined,
-          hovertext: hover,
-          hoverinfo: "text",
-          colorbar: { title: { text: "% of<br>the row", font: { size: 12 } }, thickness: 10, outlinewidth: 0, len: 0.6 },
-        },
-      ],
-      layout: {
-        xaxis: { title: { text: "answer" }, tickvals: [...labels.keys()], ticktext: labels, showgrid: false, tickangle: -45 },
-        yaxis: { title: { text: "truth" }, tickvals: [...labels.keys()], ticktext: labels, showgrid: false, autorange: "reversed" },
-      },
-    }),
+    () => confusionFigure(names, confusionNow(), { scale: place.clientWidth > 480 }),
     { height: Math.min(720, 220 + 22 * names.length) },
   );
   return place;
 }
 
+function confusionFigure(names, confusion, { scale }) {
+  const labels = names.map((name) => clipped(name, 18));
+  const shares = confusion.map((row) => {
+    const rows = row.reduce((sum, value) => sum + value, 0);
+    return row.map((value) => (rows ? (100 * value) / rows : 0));
+  });
+  const said = (value, truth, answer) => {
+    const taken = `${clipped(names[truth])} taken for ${clipped(names[answer])}`;
+    return `${taken}:<br>${count(value, "row")}, ${shares[truth][answer].toFixed(0)} %`;
+  };
+  const axis = { tickvals: [...labels.keys()], ticktext: labels, showgrid: false };
+  const heat = {
+    type: "heatmap",
+    x: [...labels.keys()],
+    y: [...labels.keys()],
+    z: shares,
+    zmin: 0,
+    zmax: 100,
+    colorscale: [0, 1, 2].map((step) => [step / 2, colour(`heat-${step}`)]),
+    xgap: 1,
+    ygap: 1,
+    hovertext: confusion.map((row, truth) => row.map((value, answer) => said(value, truth, answer))),
+    hoverinfo: "text",
+    showscale: scale,
+    colorbar: {
+      title: { text: "% of<br>the row", font: { size: 12 } },
+      thickness: 10,
+      outlinewidth: 0,
+      len: 0.6,
+    },
+  };
+  return {
+    data: names.length <= 12 ? [heat, counts(confusion, shares)] : [heat],
+    layout: {
+      xaxis: { ...axis, title: { text: "answer" }, tickangle: -45 },
+      yaxis: { ...axis, title: { text: "truth" }, autorange: "reversed" },
+    },
+  };
+}
+
+/** Returns the numbers of rows as texts on the cells, each in a colour that can be read there. */
+function counts(confusion, shares) {
+  const cells = confusion.flatMap((row, truth) => row.map((value, answer) => ({ value, truth, answer })));
+  const there = cells.filter(({ value }) => value > 0);
+  return {
+    type: "scatter",
+    mode: "text",
+    x: there.map(({ answer }) => answer),
+    y: there.map(({ truth }) => truth),
+    text: there.map(({ value }) => String(value)),
+    textfont: {
+      color: there.map(({ truth, answer }) => colour(shares[truth][answer] > 55 ? "on-heat" : "text")),
+    },
+    hoverinfo: "skip",
+  };
+}
+
 function disagreementsSection() {
   const there = searches.filter(({ disagreements }) => disagreements?.rows?.length);
   if (!there.length) return null;
-  const explanation = "Rows on which members of the front answer differently. They show what more memory buys, and where labels may be wrong.";
+  const explanation =
+    "Rows on which members of the front answer differently. They show what more memory buys, and where labels may be wrong.";
   return section("disagreements", "Where members disagree", explanation, forSearch(there, disagreementsOf));
 }
 
 function disagreementsOf(search) {
   const { split, rows } = search.disagreements;
-  return element("div", { class: "cards" }, rows.map((row) => disagreement(search, split, row)));
+  return element(
+    "div",
+    { class: "cards" },
+    rows.map((row) => disagreement(search, split, row)),
+  );
 }
 
 function disagreement(search, split, { row, values, truth, answers }) {
@@ -108,7 +144,11 @@ function disagreement(search, split, { row, values, truth, answers }) {
   const label = (id) => {
     const trial = trialOf(search, id);
     if (!trial) return id;
-    const chip = element("button", { type: "button", class: "chip", onclick: () => select(trial) }, isMember(trial) ? String(trial.memberNumber) : trial.method);
+    const chip = element(
+      "button",
+      { type: "button", class: "chip", onclick: () => select(trial) },
+      isMember(trial) ? String(trial.memberNumber) : trial.method,
+    );
     chip.title = memberName(trial);
     chip.setAttribute("aria-label", `Select ${memberName(trial)}`);
     return chip;
@@ -127,7 +167,11 @@ function disagreement(search, split, { row, values, truth, answers }) {
           "li",
           { class: answer === truth ? "right" : "wrong" },
           element("span", { class: "answer" }, `${answer === truth ? "✓" : "✗"} ${answer}`),
-          element("span", { class: "who" }, given.map(([id]) => label(id))),
+          element(
+            "span",
+            { class: "who" },
+            given.map(([id]) => label(id)),
+          ),
         ),
       ),
     ),

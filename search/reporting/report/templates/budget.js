@@ -41,7 +41,10 @@ function slider(affordable) {
     range.value = chosen.budget;
     const shown = affordable.filter(isShown);
     const found = bestWithin(shown, chosen.budget, goal);
-    range.setAttribute("aria-valuetext", `${written(chosen.budget, unit)}: ${found ? spoken(found, goal) : "nothing"}`);
+    range.setAttribute(
+      "aria-valuetext",
+      `${written(chosen.budget, unit)}: ${found ? spoken(found, goal) : "nothing"}`,
+    );
     best.replaceChildren(...sentence(found, shown, goal));
     chosen.best = found?.key ?? null;
     select(found);
@@ -60,7 +63,8 @@ function slider(affordable) {
   // A member that is selected elsewhere moves the slider to what it costs, if it is the best for that.
   onChange("trial", () => {
     const trial = selected();
-    if (!isMember(trial) || bestWithin(affordable.filter(isShown), valueOf(trial, cost), goal) !== trial) return;
+    if (!isMember(trial) || bestWithin(affordable.filter(isShown), valueOf(trial, cost), goal) !== trial)
+      return;
     const current = bestWithin(affordable.filter(isShown), chosen.budget, goal);
     if (current === trial) return;
     box.value = up(valueOf(trial, cost));
@@ -82,10 +86,15 @@ function slider(affordable) {
       element("span", { class: "amount" }, box, element("span", {}, unitOf(unit).symbol)),
     ),
     goals.length > 1
-      ? picker("Best in", goals.map((name) => [name, objectives.get(name).title || name]), goal, (name) => {
-          goal = name;
-          set(chosen.budget);
-        })
+      ? picker(
+          "Best in",
+          goals.map((name) => [name, objectives.get(name).title || name]),
+          goal,
+          (name) => {
+            goal = name;
+            set(chosen.budget);
+          },
+        )
       : null,
     best,
   );
@@ -103,10 +112,13 @@ function memberMarks(costs, least, most) {
 
 /** Returns the best of some members that costs no more than the budget; the cheaper one of equals. */
 function bestWithin(some, budget, goal) {
-  const fits = some.filter((trial) => valueOf(trial, cost) <= budget * (1 + 1e-9) && valueOf(trial, goal) !== null);
+  const fits = some.filter(
+    (trial) => valueOf(trial, cost) <= budget * (1 + 1e-9) && valueOf(trial, goal) !== null,
+  );
   fits.sort((a, b) => valueOf(a, cost) - valueOf(b, cost));
   return fits.reduce(
-    (best, trial) => (best === undefined || better(goal, valueOf(trial, goal), valueOf(best, goal)) ? trial : best),
+    (best, trial) =>
+      best === undefined || better(goal, valueOf(trial, goal), valueOf(best, goal)) ? trial : best,
     undefined,
   );
 }
@@ -120,14 +132,22 @@ function sentence(found, shown, goal) {
   if (found === undefined) return ["Nothing on the front costs so little."];
   const { unit } = objectives.get(goal);
   const tested = testedNames.includes(goal);
-  const parts = [element("strong", {}, fullName(found)), ` reaches ${goal} ${figure(found, goal)}${tested ? " on validation" : ""}`];
+  const parts = [
+    element("strong", {}, fullName(found)),
+    ` reaches ${goal} ${figure(found, goal)}${tested ? " on validation" : ""}`,
+  ];
   if (tested && valueOf(found, goal, "test") !== null) parts.push(`, ${figure(found, goal, "test")} on test`);
   parts.push(".");
   const next = shown
-    .filter((trial) => valueOf(trial, cost) > chosen.budget && better(goal, valueOf(trial, goal), valueOf(found, goal)))
+    .filter(
+      (trial) =>
+        valueOf(trial, cost) > chosen.budget && better(goal, valueOf(trial, goal), valueOf(found, goal)),
+    )
     .sort((a, b) => valueOf(a, cost) - valueOf(b, cost))[0];
   if (next) {
-    parts.push(` The next better one needs ${written(valueOf(next, cost), objectives.get(cost).unit)} for ${written(valueOf(next, goal), unit)}.`);
+    parts.push(
+      ` The next better one needs ${written(valueOf(next, cost), objectives.get(cost).unit)} for ${written(valueOf(next, goal), unit)}.`,
+    );
   }
   return parts;
 }
@@ -138,24 +158,38 @@ function trialCard(trial) {
   for (const name of objectiveNames) {
     for (const split of testedNames.includes(name) ? ["validation", "test"] : ["validation"]) {
       const shown = figure(trial, name, split);
-      if (shown !== NOTHING) facts.push([`${testedNames.includes(name) ? `${split} ` : ""}${name.replaceAll("_", " ")}`, shown]);
+      if (shown !== NOTHING)
+        facts.push([`${testedNames.includes(name) ? `${split} ` : ""}${name.replaceAll("_", " ")}`, shown]);
     }
   }
   if (isNumber(trial.p_front)) facts.push(["really on the front", `p = ${trial.p_front.toFixed(2)}`]);
-  if (isNumber(trial.p_better)) facts.push(["better than the next cheaper", `p = ${trial.p_better.toFixed(2)}`]);
+  if (isNumber(trial.p_better))
+    facts.push(["better than the next cheaper", `p = ${trial.p_better.toFixed(2)}`]);
   if (isNumber(trial.seeds) && trial.seeds > 1) facts.push(["seeds", String(trial.seeds)]);
   if (isNumber(trial.epochs)) facts.push(["epochs", String(trial.epochs)]);
   if (trial.status !== "finished") facts.push(["status", statusOf(trial)]);
   if (trial.message) facts.push(["message", trial.message]);
-  const origin = [["trial", trial.id], ["MLflow run", trial.run_id], ["node", trial.node], ["model", trial.model]];
+  const origin = [
+    ["trial", trial.id],
+    ["MLflow run", trial.run_id],
+    ["node", trial.node],
+    ["model", trial.model],
+  ];
   const commands = Object.entries(trial.search.commands?.[trial.id] ?? {}).filter(([, text]) => text);
   const order = Object.keys(COMMANDS);
   commands.sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
   return [
     trial.key === chosen.best ? null : element("h3", {}, `Selected: ${fullName(trial)}`),
     definitions(facts),
-    commands.length ? commandTabs(commands) : element("p", { class: "explanation" }, "Members of the front have commands to load and serve them."),
-    element("details", {}, element("summary", {}, "Settings"), definitions([...settingsOf(trial), ...origin.filter(([, value]) => value)])),
+    commands.length
+      ? commandTabs(commands)
+      : element("p", { class: "explanation" }, "Members of the front have commands to load and serve them."),
+    element(
+      "details",
+      {},
+      element("summary", {}, "Settings"),
+      definitions([...settingsOf(trial), ...origin.filter(([, value]) => value)]),
+    ),
   ].filter(Boolean);
 }
 
@@ -180,5 +214,9 @@ commandTabs.open = new Set(["load"]);
 
 /** Returns names with their values. */
 function definitions(pairs) {
-  return element("dl", {}, pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  return element(
+    "dl",
+    {},
+    pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]),
+  );
 }

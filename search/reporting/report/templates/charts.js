@@ -23,7 +23,12 @@ const charts = [];
  * is a trial's key selects that trial.
  */
 function chart(describe, draw, { height = 360, follows = [] } = {}) {
-  const place = element("div", { class: "chart", role: "img", "aria-label": describe, style: `height: ${height}px` });
+  const place = element("div", {
+    class: "chart",
+    role: "img",
+    "aria-label": describe,
+    style: `height: ${height}px`,
+  });
   const made = { place, drawn: false, near: false, stale: true };
   made.now = () => {
     made.stale = false;
@@ -86,7 +91,8 @@ function startCharts() {
 
 const CONFIG = {
   displaylogo: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  // These and no others: plotly.js has one that sends a chart to a server.
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 };
 
 const swatch = element("span", { hidden: true });
@@ -131,6 +137,12 @@ function withTheme(layout) {
       align: "left",
     },
     showlegend: false,
+    modebar: {
+      orientation: "v",
+      bgcolor: "rgba(0,0,0,0)",
+      color: colour("line"),
+      activecolor: colour("accent"),
+    },
     // A finger scrolls the page rather than zooming into a chart.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     ...layout,

@@ -19,7 +19,9 @@ const testedNames = objectiveNames.filter((name) => trials.some((trial) => isNum
 /** The objectives that training decides; the first one says which member is best. */
 const goals = objectiveNames.filter((name) => !objectives.get(name).known);
 /** What the budget is about: memory, or else the first objective that is known before training. */
-const cost = objectives.has("memory") ? "memory" : (objectiveNames.find((name) => !goals.includes(name)) ?? null);
+const cost = objectives.has("memory")
+  ? "memory"
+  : (objectiveNames.find((name) => !goals.includes(name)) ?? null);
 
 /** Members of each search's front, numbered from 1 as the commands count them. */
 const members = searches.flatMap((search) =>
@@ -47,7 +49,8 @@ function valueOf(trial, name, split = "validation") {
 
 /** Returns the standard error of a value, or null if it is unknown. */
 function errorOf(trial, name, split = "validation") {
-  const error = trial.standard_error?.[split === "test" && testedNames.includes(name) ? `test_${name}` : name];
+  const error =
+    trial.standard_error?.[split === "test" && testedNames.includes(name) ? `test_${name}` : name];
   return isNumber(error) ? error : null;
 }
 
@@ -113,9 +116,11 @@ function settingsOf(trial) {
 /** Returns which of some trials no other of them beats on two objectives, ordered by the first one. */
 function nondominated(some, x, y, split) {
   const at = (trial, name) => valueOf(trial, name, split);
+  const comesFirst = (a, b) =>
+    at(a, x) === at(b, x) ? better(y, at(a, y), at(b, y)) : better(x, at(a, x), at(b, x));
   const ordered = some
     .filter((trial) => at(trial, x) !== null && at(trial, y) !== null)
-    .sort((a, b) => (at(a, x) === at(b, x) ? (better(y, at(a, y), at(b, y)) ? -1 : 1) : better(x, at(a, x), at(b, x)) ? -1 : 1));
+    .sort((a, b) => (comesFirst(a, b) ? -1 : 1));
   const front = [];
   for (const trial of ordered) {
     const last = front.at(-1);

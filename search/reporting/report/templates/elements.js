@@ -56,7 +56,13 @@ function switcher(label, options, chosen, onchange) {
     element(
       "label",
       {},
-      element("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onchange(value) }),
+      element("input", {
+        type: "radio",
+        name,
+        value,
+        checked: value === chosen,
+        onchange: () => onchange(value),
+      }),
       element("span", {}, text),
     );
   return element(

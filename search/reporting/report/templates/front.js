@@ -39,12 +39,26 @@ function frontSection() {
     redraw();
   };
   const options = objectiveNames.map((name) => [name, objectives.get(name).title || name]);
-  const splits = [["validation", "validation"], ["test", "test"], ["both", "both"]];
+  const splits = [
+    ["validation", "validation"],
+    ["test", "test"],
+    ["both", "both"],
+  ];
   const controls = element(
     "div",
     { class: "controls" },
-    element("span", { class: "pair" }, picker("Across", options, view.x, set("x")), checkbox("log", view.logX, set("logX"))),
-    element("span", { class: "pair" }, picker("Up", options, view.y, set("y")), checkbox("log", view.logY, set("logY"))),
+    element(
+      "span",
+      { class: "pair" },
+      picker("Across", options, view.x, set("x")),
+      checkbox("log", view.logX, set("logX")),
+    ),
+    element(
+      "span",
+      { class: "pair" },
+      picker("Up", options, view.y, set("y")),
+      checkbox("log", view.logY, set("logY")),
+    ),
     testedNames.length ? switcher("Split", splits, view.split, set("split")) : null,
   );
   note.textContent = frontNote();
@@ -73,14 +87,20 @@ function frontFigure() {
     ...errorBars(placed.filter((trial) => isMember(trial))),
     frontPoints(placed.filter((trial) => isMember(trial) && !isProbe(trial))),
     probePoints(placed.filter(isProbe)),
-    ...(view.split === "both" ? [testPoints(placed.filter((trial) => isMember(trial) || isProbe(trial)))] : []),
+    ...(view.split === "both"
+      ? [testPoints(placed.filter((trial) => isMember(trial) || isProbe(trial)))]
+      : []),
     ...withoutResult(unplaced),
     ...selectionRing(placed),
   ].filter(({ x }) => x.length);
   const strip = data.some(({ yaxis }) => yaxis === "y2");
   const range = rangeOf(shown);
   const layout = {
-    xaxis: { ...axisOf(view.x, mainSplit(), view.logX), ...(range ? { range } : {}), anchor: strip ? "y2" : "y" },
+    xaxis: {
+      ...axisOf(view.x, mainSplit(), view.logX),
+      ...(range ? { range } : {}),
+      anchor: strip ? "y2" : "y",
+    },
     yaxis: { ...axisOf(view.y, mainSplit(), view.logY), domain: strip ? [0.14, 1] : [0, 1] },
     shapes: budgetShapes(),
     annotations: budgetLabels(),
@@ -111,8 +131,14 @@ function points(some, name, marker, split = mainSplit()) {
     type: "scatter",
     mode: "markers",
     name,
-    x: scaled(some.map((trial) => valueOf(trial, view.x, split)), view.x),
-    y: scaled(some.map((trial) => valueOf(trial, view.y, split)), view.y),
+    x: scaled(
+      some.map((trial) => valueOf(trial, view.x, split)),
+      view.x,
+    ),
+    y: scaled(
+      some.map((trial) => valueOf(trial, view.y, split)),
+      view.y,
+    ),
     marker,
     ...pointing(some),
   };
@@ -146,9 +172,18 @@ function ownColour(trial, name) {
 
 /** Returns the front of a search as a step line: what is best for each value of the x axis. */
 function stepLine(search) {
-  const front = nondominated(members.filter((trial) => trial.search === search), view.x, view.y, mainSplit());
+  const front = nondominated(
+    members.filter((trial) => trial.search === search),
+    view.x,
+    view.y,
+    mainSplit(),
+  );
   if (view.x === view.y || front.length < 2) return [];
-  const values = (name) => scaled(front.map((trial) => valueOf(trial, name, mainSplit())), name);
+  const values = (name) =>
+    scaled(
+      front.map((trial) => valueOf(trial, name, mainSplit())),
+      name,
+    );
   return [
     {
       type: "scatter",
@@ -212,7 +247,9 @@ function errorBars(some) {
 }
 
 function testPoints(some) {
-  const tested = some.filter((trial) => valueOf(trial, view.x, "test") !== null && valueOf(trial, view.y, "test") !== null);
+  const tested = some.filter(
+    (trial) => valueOf(trial, view.x, "test") !== null && valueOf(trial, view.y, "test") !== null,
+  );
   const marker = {
     symbol: "circle-open",
     size: 10,
@@ -253,7 +290,12 @@ function statusesOf(some) {
 /** Returns the range of the x axis: it holds all results and budgets, as infeasible trials may be far away. */
 function rangeOf(shown) {
   const { scale } = unitOf(objectives.get(view.x).unit);
-  const budgets = view.x === cost ? shownSearches().map(({ budget }) => budget).filter(isNumber) : [];
+  const budgets =
+    view.x === cost
+      ? shownSearches()
+          .map(({ budget }) => budget)
+          .filter(isNumber)
+      : [];
   let values = [...shown.filter(hasPlace).map((trial) => valueOf(trial, view.x, mainSplit())), ...budgets];
   if (!values.length) values = shown.map((trial) => valueOf(trial, view.x, mainSplit())).filter(isNumber);
   values = values.map((value) => value * scale);
@@ -268,8 +310,8 @@ function rangeOf(shown) {
 function beyond(shown) {
   const range = rangeOf(shown);
   const { scale } = unitOf(objectives.get(view.x).unit);
-  const at = (value) => (view.logX ? Math.log10(value * scale) : value * scale);
-  return shown.filter((trial) => range && isNumber(valueOf(trial, view.x, mainSplit())) && at(valueOf(trial, view.x, mainSplit())) > range[1]);
+  const end = range && (view.logX ? 10 ** range[1] : range[1]);
+  return shown.filter((trial) => range && (valueOf(trial, view.x, mainSplit()) ?? 0) * scale > end);
 }
 
 /** Returns the budgets of the searches, and what the slider leaves out, as shapes. */
@@ -278,8 +320,15 @@ function budgetShapes() {
   const line = (x, style) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: style });
   const shapes = shownSearches()
     .filter(({ budget }) => isNumber(budget))
-    .map((search) => line(search.budget, { color: several ? seriesColour(search.number) : colour("budget"), width: 1.5, dash: "dash" }));
-  if (chosen.budget !== null) shapes.push(line(chosen.budget, { color: colour("accent"), width: 1.5, dash: "dot" }));
+    .map((search) =>
+      line(search.budget, {
+        color: several ? seriesColour(search.number) : colour("budget"),
+        width: 1.5,
+        dash: "dash",
+      }),
+    );
+  if (chosen.budget !== null)
+    shapes.push(line(chosen.budget, { color: colour("accent"), width: 1.5, dash: "dot" }));
   return shapes;
 }
 
@@ -304,9 +353,16 @@ function budgetLabels() {
 function frontNote() {
   const shown = trials.filter((trial) => isShown(trial) && trial.kind !== "repeat");
   const nowhere = shown.filter((trial) => valueOf(trial, view.x, mainSplit()) === null);
-  const parts = ["Bars are one standard error. The less likely a member is really on the front, the fainter it is."];
-  if (nowhere.length) parts.push(`Left out: ${count(nowhere.length, "trial")} without a value on the lower axis.`);
+  const ofFront = members.filter(isShown);
+  const parts = [];
+  if (ofFront.some((trial) => errorOf(trial, view.x) !== null || errorOf(trial, view.y) !== null))
+    parts.push("Bars are one standard error.");
+  if (ofFront.some(({ p_front: sure }) => isNumber(sure)))
+    parts.push("The less likely a member is really on the front, the fainter it is.");
+  if (nowhere.length)
+    parts.push(`Left out: ${count(nowhere.length, "trial")} without a value on the lower axis.`);
   const far = beyond(shown);
-  if (far.length) parts.push(`Further right: ${count(far.length, "trial")} without a result. A double click shows all.`);
+  if (far.length)
+    parts.push(`Further right: ${count(far.length, "trial")} without a result. A double click shows all.`);
   return parts.join(" ");
 }

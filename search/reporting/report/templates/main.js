@@ -22,7 +22,9 @@ function build() {
   if (several) document.getElementById("searches").append(searchLegend());
   const sections = SECTIONS.map((make) => make()).filter(Boolean);
   document.getElementById("report").append(...sections);
-  const links = sections.map(({ id }) => element("a", { href: `#${id}` }, document.getElementById(`${id}-heading`).textContent));
+  const links = sections.map(({ id }) =>
+    element("a", { href: `#${id}` }, document.getElementById(`${id}-heading`).textContent),
+  );
   document.getElementById("contents").append(...links);
 }
 

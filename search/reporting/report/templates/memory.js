@@ -7,16 +7,27 @@ const MEMORY_KINDS = {
 
 function memorySection() {
   const rows = searches.flatMap((search) =>
-    (search.memory ?? []).map((row) => ({ ...row, trial: trialOf(search, row.id) })).filter(({ trial }) => trial),
+    (search.memory ?? [])
+      .map((row) => ({ ...row, trial: trialOf(search, row.id) }))
+      .filter(({ trial }) => trial),
   );
-  const pairs = (kind) => rows.filter((row) => isNumber(row[kind.expected]) && isNumber(row[kind.measured]) && row[kind.expected] > 0);
+  const pairs = (kind) =>
+    rows.filter(
+      (row) => isNumber(row[kind.expected]) && isNumber(row[kind.measured]) && row[kind.expected] > 0,
+    );
   const there = Object.entries(MEMORY_KINDS).filter(([, kind]) => pairs(kind).length);
   if (!there.length) return null;
   let kind = there[0][1];
   const shown = () => pairs(kind).filter(({ trial }) => isShown(trial));
   const line = element("p", { class: "finding" });
-  const place = chart("Predicted against measured memory", () => diagonalFigure(shown(), kind), { height: 400, follows: ["trial"] });
-  const errors = chart("Relative errors of predicted memory", () => errorsFigure(shown(), kind), { height: 400, follows: ["trial"] });
+  const place = chart("Predicted against measured memory", () => diagonalFigure(shown(), kind), {
+    height: 400,
+    follows: ["trial"],
+  });
+  const errors = chart("Relative errors of predicted memory", () => errorsFigure(shown(), kind), {
+    height: 400,
+    follows: ["trial"],
+  });
   const update = () => {
     line.textContent = memoryLine(shown(), kind);
     place.redraw();
@@ -30,7 +41,16 @@ function memorySection() {
   };
   const controls =
     there.length > 1
-      ? element("div", { class: "controls" }, switcher("Of", there.map(([name, { title }]) => [name, title]), there[0][0], change))
+      ? element(
+          "div",
+          { class: "controls" },
+          switcher(
+            "Of",
+            there.map(([name, { title }]) => [name, title]),
+            there[0][0],
+            change,
+          ),
+        )
       : null;
   return section(
     "memory",
@@ -80,9 +100,23 @@ function signedShare(value) {
 
 function diagonalFigure(rows, kind) {
   const most = Math.max(...rows.flatMap((row) => [row[kind.expected], row[kind.measured]]), 0) * 1.05;
-  const diagonal = { type: "line", layer: "below", x0: 0, y0: 0, x1: most, y1: most, line: { color: colour("line"), width: 1.5, dash: "dash" } };
+  const diagonal = {
+    type: "line",
+    layer: "below",
+    x0: 0,
+    y0: 0,
+    x1: most,
+    y1: most,
+    line: { color: colour("line"), width: 1.5, dash: "dash" },
+  };
   return {
-    data: [memoryTrace(rows, rows.map((row) => row[kind.measured]), kind)],
+    data: [
+      memoryTrace(
+        rows,
+        rows.map((row) => row[kind.measured]),
+        kind,
+      ),
+    ],
     layout: {
       xaxis: { title: { text: "predicted (GiB)" }, range: [0, most] },
       yaxis: { title: { text: "measured (GiB)" }, range: [0, most] },

@@ -27,17 +27,23 @@ function bare(value, unit) {
 /** Returns a value with its unit, for a sentence: `343 MiB`, `1.30 GiB`, `87.1 %`. */
 function written(value, unit) {
   if (!isNumber(value)) return NOTHING;
-  if (unit === "GiB") return value < 1 ? `${signed((value * 1024).toFixed(0))} MiB` : `${value.toFixed(2)} GiB`;
+  if (unit === "GiB")
+    return value < 1 ? `${signed((value * 1024).toFixed(0))} MiB` : `${value.toFixed(2)} GiB`;
   const { symbol } = unitOf(unit);
   return symbol ? `${bare(value, unit)} ${symbol}` : bare(value, unit);
 }
 
-/** Returns a number of no unit with four digits that count. */
+/** Returns a number of no unit with four digits that count; large ones in millions or billions. */
 function plain(value) {
   if (!isNumber(value)) return NOTHING;
-  if (Number.isInteger(value) && Math.abs(value) < 1e6) return signed(String(value));
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return signed(Number(value.toPrecision(3)).toExponential().replace("e+", "e"));
+  if (size >= 1e6 && size < 1e12) {
+    const [unit, letter] = size < 1e9 ? [1e6, "M"] : [1e9, "B"];
+    return `${signed(String(Number((value / unit).toPrecision(3))))} ${letter}`;
+  }
+  if (size !== 0 && (size < 1e-3 || size >= 1e12))
+    return signed(Number(value.toPrecision(3)).toExponential().replace("e+", "e"));
+  if (Number.isInteger(value)) return signed(size < 1e4 ? String(value) : value.toLocaleString("en"));
   return signed(String(Number(value.toPrecision(4))));
 }
 
@@ -67,7 +73,8 @@ function niceStep(most) {
 function roundNumbers(least, most, { log = false, whole = false } = {}) {
   if (log) {
     const powers = [];
-    for (let power = Math.ceil(Math.log10(least) - 1e-9); 10 ** power <= most * (1 + 1e-9); power++) powers.push(10 ** power);
+    for (let power = Math.ceil(Math.log10(least) - 1e-9); 10 ** power <= most * (1 + 1e-9); power++)
+      powers.push(10 ** power);
     return powers.length ? powers : [least, most];
   }
   const step = Math.max(niceStep((most - least) / 3), whole ? 1 : 0);

@@ -9,20 +9,31 @@ function parametersSection() {
     null,
     forSearch(there, (search) => {
       let goal = goals[0] ?? objectiveNames[0];
-      const parts = [parallel(search, () => goal), importance(search, () => goal), slices(search, () => goal)].filter(Boolean);
+      const parts = [
+        parallel(search, () => goal),
+        importance(search, () => goal),
+        slices(search, () => goal),
+      ].filter(Boolean);
       const names = search.objectives.map(({ name, title }) => [name, title || name]);
       const change = (name) => {
         goal = name;
         parts.forEach((part) => part.redraw());
       };
-      return element("div", {}, element("div", { class: "controls" }, picker("Objective", names, goal, change)), parts);
+      return element(
+        "div",
+        {},
+        element("div", { class: "controls" }, picker("Objective", names, goal, change)),
+        parts,
+      );
     }),
   );
 }
 
-/** Returns a search's trials that have values of all objectives. */
+/** Returns a search's trials that training gave a value. */
 function withResult(search) {
-  return search.trials.filter((trial) => isTrial(trial) && objectiveNames.some((name) => goals.includes(name) && valueOf(trial, name) !== null));
+  return search.trials.filter(
+    (trial) => isTrial(trial) && goals.some((name) => valueOf(trial, name) !== null),
+  );
 }
 
 function configured(trial, name) {
@@ -31,7 +42,13 @@ function configured(trial, name) {
 
 /** Returns a part of the section: a heading, a line about it, and charts. */
 function part(heading, explanation, ...content) {
-  const made = element("div", { class: "part" }, element("h3", {}, heading), element("p", { class: "explanation" }, explanation), content);
+  const made = element(
+    "div",
+    { class: "part" },
+    element("h3", {}, heading),
+    element("p", { class: "explanation" }, explanation),
+    content,
+  );
   made.redraw = () => made.querySelectorAll(".chart").forEach((place) => place.redraw());
   return made;
 }
@@ -43,15 +60,23 @@ function parallel(search, goalNow) {
     ...search.parameters.map((parameter) => parameterAxis(parameter, some)),
     ...search.objectives.map((objective) => objectiveAxis(objective, some)),
   ];
-  const place = chart("Parallel coordinates of settings and objectives", () => parallelFigure(some, axes, goalNow()), {
-    height: 420,
-    follows: ["trial"],
-  });
+  const place = chart(
+    "Parallel coordinates of settings and objectives",
+    () => parallelFigure(some, axes, goalNow()),
+    {
+      height: 420,
+      follows: ["trial"],
+    },
+  );
   place.style.minWidth = `${90 * axes.length}px`;
   return part(
     "Parallel coordinates",
     "Each line is a trial, from its settings to its objectives. The better the objective, the stronger the line. A click selects the trial.",
-    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parallel coordinates" }, place),
+    element(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parallel coordinates" },
+      place,
+    ),
   );
 }
 
@@ -61,7 +86,9 @@ function parameterAxis({ name, kind, log }, some) {
   if (kind === "number" && values.some(isNumber)) {
     return numberAxis(name.replaceAll("_", " "), (trial) => configured(trial, name), some, { log });
   }
-  const there = [...new Set(values.filter((value) => value !== undefined && value !== null).map(setting))].sort();
+  const there = [
+    ...new Set(values.filter((value) => value !== undefined && value !== null).map(setting)),
+  ].sort();
   const at = (text) => (there.length > 1 ? there.indexOf(text) / (there.length - 1) : 0.5);
   const step = Math.ceil(there.length / 12);
   return {
@@ -74,9 +101,9 @@ function parameterAxis({ name, kind, log }, some) {
   };
 }
 
-function objectiveAxis({ name, unit, short }, some) {
+function objectiveAxis({ name, unit }, some) {
   const { symbol, scale } = unitOf(unit);
-  const title = `${(short || name).replaceAll("_", " ")}${symbol ? `, ${symbol}` : ""}`;
+  const title = `${name.replaceAll("_", " ")}${symbol ? `, ${symbol}` : ""}`;
   return numberAxis(title, (trial) => valueOf(trial, name), some, { scale });
 }
 
@@ -101,7 +128,11 @@ function numberAxis(title, read, some, { log = false, scale = 1 }) {
 }
 
 function parallelFigure(some, axes, goal) {
-  const ordered = inOrder(some, (trial) => valueOf(trial, goal), objectives.get(goal).direction === "minimize");
+  const ordered = inOrder(
+    some,
+    (trial) => valueOf(trial, goal),
+    objectives.get(goal).direction === "minimize",
+  );
   const groups = [...Array(5).keys()].map((group) =>
     ordered.filter((_, index) => Math.floor((5 * index) / ordered.length) === group),
   );
@@ -122,10 +153,21 @@ function parallelFigure(some, axes, goal) {
   );
   data.forEach((trace, index) => (trace.opacity = [0.1, 0.16, 0.25, 0.45, 0.9][index]));
   const trial = selected();
-  if (trial && some.includes(trial)) data.push(lines([trial], { color: colour("probe"), width: 3.5 }, "selected"));
-  const mark = (text, x, y, more) => ({ x, y, text, showarrow: false, font: { size: 11, color: colour("text-soft") }, ...more });
+  if (trial && some.includes(trial))
+    data.push(lines([trial], { color: colour("probe"), width: 3.5 }, "selected"));
+  const mark = (text, x, y, more) => ({
+    x,
+    y,
+    text,
+    showarrow: false,
+    font: { size: 11, color: colour("text-soft") },
+    ...more,
+  });
   const annotations = axes.flatMap(({ title, marks }, x) => [
-    mark(`<b>${inLines(title)}</b>`, x, 1.06, { yanchor: "bottom", font: { size: 12, color: colour("text") } }),
+    mark(`<b>${inLines(title)}</b>`, x, 1.06, {
+      yanchor: "bottom",
+      font: { size: 12, color: colour("text") },
+    }),
     ...marks.map(([y, text]) => mark(text, x, y, { xanchor: "left", xshift: 4, bgcolor: colour("veil") })),
   ]);
   const unused = axes.some((axis) => some.some((each) => axis.place(each) === null));
@@ -133,8 +175,23 @@ function parallelFigure(some, axes, goal) {
   return {
     data,
     layout: {
-      xaxis: { range: [unused ? -0.7 : -0.3, axes.length - 0.4], tickvals: [...axes.keys()], showline: false, showticklabels: false, ticks: "", gridcolor: colour("line"), fixedrange: true },
-      yaxis: { range: [unused ? -0.2 : -0.06, 1.06], showgrid: false, showline: false, showticklabels: false, ticks: "", fixedrange: true },
+      xaxis: {
+        range: [unused ? -0.7 : -0.3, axes.length - 0.4],
+        tickvals: [...axes.keys()],
+        showline: false,
+        showticklabels: false,
+        ticks: "",
+        gridcolor: colour("line"),
+        fixedrange: true,
+      },
+      yaxis: {
+        range: [unused ? -0.2 : -0.06, 1.06],
+        showgrid: false,
+        showline: false,
+        showticklabels: false,
+        ticks: "",
+        fixedrange: true,
+      },
       margin: { l: 12, r: 12, t: 56, b: 12 },
       annotations,
     },
@@ -148,7 +205,10 @@ function inLines(title) {
     if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > 12) lines.push(word);
     else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
   }
-  return lines.slice(0, 3).map((line) => clipped(line, 14)).join("<br>");
+  return lines
+    .slice(0, 3)
+    .map((line) => clipped(line, 14))
+    .join("<br>");
 }
 
 /** Returns bars with the importance of each parameter for an objective, or null if none is known. */
@@ -172,12 +232,16 @@ function importance(search, goalNow) {
           marker: { color: colour("front") },
         },
       ],
-      layout: { xaxis: { title: { text: "share (%)" }, range: [0, 118 * (bars.at(-1)?.[1] ?? 1)] }, yaxis: { type: "category" }, bargap: 0.35 },
+      layout: {
+        xaxis: { title: { text: "share (%)" }, range: [0, 118 * (bars.at(-1)?.[1] ?? 1)] },
+        yaxis: { type: "category" },
+        bargap: 0.35,
+      },
     };
   };
   return part(
     "Importance",
-    "How much of the differences in the objective each setting explains, by a model that is fitted to the trials. It says nothing about which values are good.",
+    "How much each setting decides how good a trial is. It does not say which values are good: the slices do.",
     chart("Importance of each parameter", figureNow, { height: 80 + 32 * most }),
   );
 }
@@ -192,32 +256,49 @@ function slices(search, goalNow) {
       "div",
       { class: "grid" },
       search.parameters.map((parameter) =>
-        chart(`Objective against ${parameter.name}`, () => sliceFigure(some, parameter, goalNow()), { height: 260, follows: ["trial"] }),
+        chart(`Objective against ${parameter.name}`, () => sliceFigure(some, parameter, goalNow()), {
+          height: 260,
+          follows: ["trial"],
+        }),
       ),
     ),
   );
 }
 
 function sliceFigure(some, { name, kind, log }, goal) {
-  const there = some.filter((trial) => (configured(trial, name) ?? null) !== null && valueOf(trial, goal) !== null);
+  const there = some.filter(
+    (trial) => (configured(trial, name) ?? null) !== null && valueOf(trial, goal) !== null,
+  );
   const number = kind === "number" && there.every((trial) => isNumber(configured(trial, name)));
   const chosenTrial = selected();
   const trace = (of, marker) => ({
     type: "scatter",
     mode: "markers",
     x: of.map((trial) => (number ? configured(trial, name) : clipped(setting(configured(trial, name)), 24))),
-    y: scaled(of.map((trial) => valueOf(trial, goal)), goal),
+    y: scaled(
+      of.map((trial) => valueOf(trial, goal)),
+      goal,
+    ),
     marker,
     ...pointing(of),
   });
   return {
     data: [
-      trace(there.filter((trial) => !isMember(trial)), { size: 6, color: colour("trial"), opacity: 0.7, symbol: "circle-open" }),
+      trace(
+        there.filter((trial) => !isMember(trial)),
+        { size: 6, color: colour("trial"), opacity: 0.7, symbol: "circle-open" },
+      ),
       trace(there.filter(isMember), { size: 8, color: colour("front") }),
-      trace(there.filter((trial) => trial === chosenTrial), { size: 14, color: colour("text"), symbol: "circle-open", line: { width: 2 } }),
+      trace(
+        there.filter((trial) => trial === chosenTrial),
+        { size: 14, color: colour("text"), symbol: "circle-open", line: { width: 2 } },
+      ),
     ],
     layout: {
-      xaxis: { title: { text: clipped(name.replaceAll("_", " "), 40) }, type: number ? (log ? "log" : "linear") : "category" },
+      xaxis: {
+        title: { text: clipped(name.replaceAll("_", " "), 40) },
+        type: number ? (log ? "log" : "linear") : "category",
+      },
       yaxis: { title: { text: inChart(titleOf(goal).replace(/^validation /, "")) } },
     },
   };

@@ -55,7 +55,9 @@ function searchLegend() {
         else chosen.hidden.add(search.number);
         changed("searches");
       });
-      label.prepend(element("span", { class: "swatch", style: `background: var(--series-${(search.number % 8) + 1})` }));
+      label.prepend(
+        element("span", { class: "swatch", style: `background: var(--series-${(search.number % 8) + 1})` }),
+      );
       return label;
     }),
   );
@@ -67,7 +69,12 @@ function forSearch(possible, make) {
   const place = element("div", {}, make(possible[0]));
   const options = possible.map((search) => [String(search.number), search.name]);
   const choose = (number) => place.replaceChildren(make(searches[Number(number)]));
-  return element("div", {}, element("div", { class: "controls" }, picker("Search", options, options[0][0], choose)), place);
+  return element(
+    "div",
+    {},
+    element("div", { class: "controls" }, picker("Search", options, options[0][0], choose)),
+    place,
+  );
 }
 
 const system = matchMedia("(prefers-color-scheme: dark)");

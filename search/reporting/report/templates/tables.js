@@ -42,7 +42,8 @@ function dataTable(caption, columns, rows, { trialOf = null, limit = FIRST_ROWS 
       const order = state.descending ? "descending" : "ascending";
       headings[index].setAttribute("aria-sort", column === state.column ? order : "none");
     });
-    const sorted = state.column === null ? state.rows : inOrder(state.rows, state.column.value, state.descending);
+    const sorted =
+      state.column === null ? state.rows : inOrder(state.rows, state.column.value, state.descending);
     const shown = state.all ? sorted : sorted.slice(0, limit);
     body.replaceChildren(...shown.map(line));
     below.hidden = shown.length === sorted.length;
@@ -56,7 +57,11 @@ function dataTable(caption, columns, rows, { trialOf = null, limit = FIRST_ROWS 
       const shown = column.show ? column.show(row) : (column.value(row) ?? NOTHING);
       const first = index === 0 && trial;
       const content = first
-        ? element("button", { type: "button", class: "row-button", "aria-label": `Select ${memberName(trial)}` }, shown)
+        ? element(
+            "button",
+            { type: "button", class: "row-button", "aria-label": `Select ${memberName(trial)}` },
+            shown,
+          )
         : shown;
       const long = typeof shown === "string" && shown.length > 40;
       return element("td", { class: column.number ? "number" : null, title: long ? shown : null }, content);
@@ -104,7 +109,8 @@ function inOrder(rows, valueOfRow, descending) {
   keyed.sort((a, b) => {
     if (missing(a) || missing(b)) return missing(a) - missing(b);
     const [first, second] = [a[0], b[0]];
-    const order = isNumber(first) && isNumber(second) ? first - second : String(first).localeCompare(String(second));
+    const order =
+      isNumber(first) && isNumber(second) ? first - second : String(first).localeCompare(String(second));
     return sign * order;
   });
   return keyed.map(([, row]) => row);
@@ -153,12 +159,12 @@ function spreadColumn(name, split) {
   };
 }
 
-/** Returns a table's heading for an objective: short, with its split and unit. */
+/** Returns a table's heading for an objective: its name, with its split and unit. */
 function headingOf(name, split) {
-  const { short, unit } = objectives.get(name);
+  const { unit } = objectives.get(name);
   const { symbol } = unitOf(unit);
   const on = testedNames.includes(name) ? `${split} ` : "";
-  return `${on}${(short || name).replaceAll("_", " ")}${symbol ? `, ${symbol}` : ""}`;
+  return `${on}${name.replaceAll("_", " ")}${symbol ? `, ${symbol}` : ""}`;
 }
 
 /** Returns a column with the search, if there are several. */
@@ -168,12 +174,16 @@ function searchColumn() {
 
 /** Returns a column for each parameter that differs between trials. */
 function parameterColumns(some = trials) {
-  const names = [...new Set(searches.flatMap(({ parameters }) => (parameters ?? []).map(({ name }) => name)))];
+  const names = [
+    ...new Set(searches.flatMap(({ parameters }) => (parameters ?? []).map(({ name }) => name))),
+  ];
   return names
     .filter((name) => name !== "method" && some.some((trial) => trial.config?.[name] !== undefined))
     .map((name) => ({
       title: name.replaceAll("_", " "),
-      number: some.every((trial) => trial.config?.[name] === undefined || typeof trial.config[name] === "number"),
+      number: some.every(
+        (trial) => trial.config?.[name] === undefined || typeof trial.config[name] === "number",
+      ),
       value: (trial) => {
         const value = trial.config?.[name];
         return value !== null && typeof value === "object" ? JSON.stringify(value) : value;

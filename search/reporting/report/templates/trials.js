@@ -13,7 +13,9 @@ function trialsSection() {
     ...objectiveColumns(),
     { title: "epochs", number: true, value: ({ epochs }) => epochs, show: ({ epochs }) => plain(epochs) },
     ...parameterColumns(),
-    ...(trials.some(({ message }) => message) ? [{ title: "message", value: ({ message }) => message ?? "" }] : []),
+    ...(trials.some(({ message }) => message)
+      ? [{ title: "message", value: ({ message }) => message ?? "" }]
+      : []),
   ];
   const table = dataTable("All trials", columns, trials, { trialOf: (trial) => trial });
   const update = oncePerFrame(() => {
@@ -28,17 +30,33 @@ function trialsSection() {
     "trials",
     "All trials",
     null,
-    element("div", { class: "controls" }, element("label", { class: "control" }, element("span", {}, "Filter"), filter), counted),
+    element(
+      "div",
+      { class: "controls" },
+      element("label", { class: "control" }, element("span", {}, "Filter"), filter),
+      counted,
+    ),
     table,
   );
 }
 
 /** Returns whether all words of a filter occur in what is known of a trial. */
 function matches(trial, words) {
-  trial.words ??= [trial.id, trial.search.name, trial.method, statusOf(trial), trial.kind, isMember(trial) ? "front" : "", trial.message ?? "", ...settingsOf(trial).flat()]
-    .join(" ")
-    .toLowerCase();
-  return words.toLowerCase().split(/\s+/).every((word) => trial.words.includes(word));
+  const { id, search, method, kind, message } = trial;
+  const texts = [
+    id,
+    search.name,
+    method,
+    kind,
+    statusOf(trial),
+    isMember(trial) ? "front" : "",
+    message ?? "",
+  ];
+  trial.words ??= [...texts, ...settingsOf(trial).flat()].join(" ").toLowerCase();
+  return words
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => trial.words.includes(word));
 }
 
 /** Returns all trials of all searches as CSV: what they are, their settings, values and luck. */
@@ -46,16 +64,27 @@ function trialsAsCsv() {
   const keysOf = (read) => [...new Set(trials.flatMap((trial) => Object.keys(read(trial) ?? {})))];
   const columns = [
     ["search", (trial) => trial.search.name],
-    ...["id", "kind", "repeat_of", "method", "status", "front", "epochs", "seeds"].map((key) => [key, (trial) => trial[key]]),
+    ...["id", "kind", "repeat_of", "method", "status", "front", "epochs", "seeds"].map((key) => [
+      key,
+      (trial) => trial[key],
+    ]),
     ...keysOf(({ values }) => values).map((key) => [key, ({ values }) => values?.[key]]),
     ...keysOf(({ test }) => test).map((key) => [`test_${key}`, ({ test }) => test?.[key]]),
-    ...keysOf((trial) => trial.standard_error).map((key) => [`standard_error_${key}`, (trial) => trial.standard_error?.[key]]),
+    ...keysOf((trial) => trial.standard_error).map((key) => [
+      `standard_error_${key}`,
+      (trial) => trial.standard_error?.[key],
+    ]),
     ...keysOf(({ spread }) => spread).map((key) => [`spread_${key}`, ({ spread }) => spread?.[key]]),
     ...["p_front", "p_better"].map((key) => [key, (trial) => trial[key]]),
-    ...keysOf(({ config }) => config).filter((key) => key !== "method").map((key) => [`config.${key}`, ({ config }) => config?.[key]]),
+    ...keysOf(({ config }) => config)
+      .filter((key) => key !== "method")
+      .map((key) => [`config.${key}`, ({ config }) => config?.[key]]),
     ...["model", "run_id", "node", "message"].map((key) => [key, (trial) => trial[key]]),
   ];
-  const rows = [columns.map(([name]) => name), ...trials.map((trial) => columns.map(([, read]) => read(trial)))];
+  const rows = [
+    columns.map(([name]) => name),
+    ...trials.map((trial) => columns.map(([, read]) => read(trial))),
+  ];
   return rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 }
 
@@ -70,7 +99,11 @@ function csvCell(value) {
 function setUpDownload(button) {
   button.addEventListener("click", () => {
     const address = URL.createObjectURL(new Blob([trialsAsCsv()], { type: "text/csv" }));
-    const name = searches.map((search) => search.name).join("-").replace(/[^\w.-]+/g, "_").slice(0, 80);
+    const name = searches
+      .map((search) => search.name)
+      .join("-")
+      .replace(/[^\w.-]+/g, "_")
+      .slice(0, 80);
     element("a", { href: address, download: `${name || "trials"}.csv` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   });

@@ -239,6 +239,11 @@ class TestFront:
         assert f"accuracy {100 * last['values']['accuracy']:.1f} ±" in text
         assert f"learning_rate = {last['config']['learning_rate']:g}" in text
 
+    def test_charts_have_no_button_that_sends_them_away(self, one) -> None:
+        buttons = one.page.locator("#front .modebar-btn")
+        titles = {button.get_attribute("data-title") for button in buttons.all()}
+        assert titles == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
+
     def test_axes_can_be_chosen(self, one) -> None:
         assert axis_title(one, "x").text_content() == "predicted training memory (GiB)"
         choose(one, "Across", "step_time")
