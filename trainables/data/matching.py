@@ -164,10 +164,13 @@ class MatchedRows:
         return len(self.pairs[split].labels)
 
     def batches(self, split: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield the pairs of a split in order, in batches of at most ``rows`` pairs."""
+        """Yield the pairs of a split in order, in batches of at most ``rows`` pairs.
+
+        Columns that are neither titles nor labels are those of the pictures' rows.
+        """
         pairs, modalities, label = self.pairs[split], self.dataset.modalities, self.dataset.label
         table = self._table(split, [column for column in columns if column != label])
-        taken = {modalities["text"].column: pairs.titles, modalities["image"].column: pairs.pictures}
+        taken = dict.fromkeys(columns, pairs.pictures) | {modalities["text"].column: pairs.titles}
         for start in range(0, len(pairs.labels), rows):
             part = slice(start, start + rows)
             yield pa.record_batch(

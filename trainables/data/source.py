@@ -247,7 +247,7 @@ def open_found(
     stored = common_type(where, types)
     if pa.types.is_nested(stored.value_type if is_list(stored) else stored):
         raise UserError(f"{where} is {stored}; expected texts, numbers, or lists of them")
-    rows, said = _rows_of(name, found, modalities, label if labeled else None)
+    rows, said = rows_of(name, found, modalities, label if labeled else None)
     notes += said
     column = label_column(name, rows, label, metadata, settings)
     if labeled and reading.bad_rows == "skip":
@@ -277,7 +277,7 @@ def open_found(
     return dataset
 
 
-def _rows_of(
+def rows_of(
     name: str, found: Found, modalities: Mapping[str, Modality], label: str | None
 ) -> tuple[Rows, list[str]]:
     """Return the rows of parts, with the bytes of the files that they name, and what the user should know."""
