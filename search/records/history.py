@@ -69,6 +69,7 @@ _KEPT = (
     "message",
     "kind",
     "checkpoint",
+    "model",
 )
 
 
@@ -106,6 +107,8 @@ class TrialRecord:
         message: What happened, if the trial did not finish.
         kind: ``trial``, ``supernet`` for the training of a supernet, or ``probe`` for a linear model.
         checkpoint: Path of the latest checkpoint in the search's folder, or None.
+        model: Path of the model's folder in the search's folder, or None. Members of the front have one after
+            a search, and probes as soon as they are known.
         expected: Expected memory of the trial's steps where this search runs it; None until it is asked for.
         luck: What is known about the luck of the trial's configuration, for reports; None before they are
             made.
@@ -138,6 +141,7 @@ class TrialRecord:
     message: str = ""
     kind: str = "trial"
     checkpoint: str | None = None
+    model: str | None = None
     expected: MemoryReport | None = field(default=None, compare=False)
     luck: Luck | None = field(default=None, compare=False)
     key: str = field(init=False, repr=False)
@@ -366,6 +370,16 @@ class History:
         """Return the first finished trial of each configuration that has one."""
         runs = (self.finished(alike[0]) for alike in self._by_config.values())
         return [finished[0] for finished in runs if finished]
+
+    def best_run(self, record: TrialRecord) -> TrialRecord:
+        """Return the trial of a configuration whose weights count: of several seeds, the best on validation.
+
+        They are compared by ``trained_objective``. Those without a checkpoint are left out, unless none has
+        one.
+        """
+        runs, objective = self.finished(record) or [record], self.trained_objective
+        kept = [run for run in runs if run.checkpoint is not None] or runs[:1]
+        return min(kept, key=lambda run: objective.loss(run.values[objective.name])) if kept[1:] else kept[0]
 
     def values(self, record: TrialRecord) -> dict[str, float]:
         """Return a configuration's values: means over its finished trials, one for each seed."""

@@ -11,7 +11,7 @@ from typing import Any
 from search.records.files import write_whole
 from search.records.outputs import FOLDER as OUTPUTS
 from search.records.outputs import KeptOutputs
-from search.records.place import FILE, Place
+from search.records.place import FILE, MODELS, Place
 from search.records.remote import RemoteCopy, RemoteFolder, claimed
 from search.records.store import SearchStore, TakenError
 from trainables.errors import UserError
@@ -132,7 +132,8 @@ def fetch(folder: RemoteFolder) -> None:
         if same and (here.fact("revision") or 0) >= (there.fact("revision") or 0):
             return
         path.with_name(f"{FILE}-wal").unlink(missing_ok=True)
-        shutil.rmtree(path.parent / OUTPUTS, ignore_errors=True)  # those of the newer store are there
+        for kept in (OUTPUTS, MODELS):  # those of the newer store are there
+            shutil.rmtree(path.parent / kept, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_whole(path, content)
 

@@ -13,6 +13,8 @@ from trainables.errors import UserError
 
 #: The store's file in a search's folder.
 FILE = "search.sqlite"
+#: The folder of models in a search's folder.
+MODELS = "models"
 #: What to do, apart from making space, if a search's folder cannot be written any more.
 MOVE = "move the folder to another disk"
 #: Folder of the results if the user names none.

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyarrow import fs
@@ -25,6 +27,7 @@ from pyarrow import fs
 from search.records.outputs import FOLDER as OUTPUTS
 from search.records.place import FILE, Place
 from search.records.store import SearchStore, TakenError
+from trainables.disk import move_synced
 from trainables.errors import UserError
 
 #: Seconds between two copies of the store, if it has changed.
@@ -83,6 +86,54 @@ class RemoteFolder:
         with self._reached():
             found = self._filesystem.get_file_info(selector)
         return {info.base_name: info.mtime for info in found if info.type is fs.FileType.File}
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder."""
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        with self._reached():
+            found = self._filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type is fs.FileType.Directory)
+
+    def put_folder(self, name: str, source: Path, *, last: str) -> None:
+        """Write a folder of this machine, in the place of an earlier one.
+
+        Args:
+            name: Its path.
+            source: The folder.
+            last: The file that is written last, and that an earlier folder loses first. Who finds it finds
+                all others.
+        """
+        files = sorted(path for path in source.rglob("*") if path.is_file())
+        with self._reached(), suppress(FileNotFoundError):
+            self._filesystem.delete_file(self._path(name, last))
+        self.remove_folder(name)
+        for path in sorted(files, key=lambda path: path == source / last):
+            target = self._path(name, path.relative_to(source).as_posix())
+            with self._reached():
+                if self._filesystem.type_name == "local":
+                    self._filesystem.create_dir(target.rpartition("/")[0])
+                fs.copy_files(str(path), target, fs.LocalFileSystem(), self._filesystem)
+
+    def get_folder(self, name: str, target: Path) -> None:
+        """Get a folder to this machine, whole or not at all; nothing is done if there is none.
+
+        Args:
+            name: Its path.
+            target: The new folder.
+        """
+        with self._reached():
+            there = self._filesystem.get_file_info(self._path(name)).type is fs.FileType.Directory
+        if not there:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=".") as scratch, self._reached():
+            fs.copy_files(self._path(name), f"{scratch}/new", self._filesystem, fs.LocalFileSystem())
+            move_synced(Path(scratch, "new"), target)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder, if there is one."""
+        with self._reached(), suppress(FileNotFoundError):
+            self._filesystem.delete_dir(self._path(name))
 
     def claims(self) -> dict[str, datetime]:
         """Return the names of all claims, with the times of their last renewal."""

@@ -16,13 +16,14 @@ def front_rows(history: History) -> list[dict[str, Any]]:
     """Return the front as rows of the JSON document, see ``SearchResult.to_dict``.
 
     Values are means over the trials of a configuration. ``seeds`` is the number of these trials. If there are
-    several, ``spread`` holds their standard deviations. ``weights`` is the path of the first one's checkpoint
-    in the search's folder, and ``node`` says where it ran last. ``p_front`` and ``p_better`` are those of
-    ``Luck``. ``robustness`` holds the test metrics with each modality taken away, by modality.
-    ``standard_error`` holds the standard errors that are known, by the name of the value. Probes that are on
-    the front are among the rows.
+    several, ``spread`` holds their standard deviations. ``weights`` is the path of a checkpoint in the
+    search's folder: that of the best one, see ``History.best_run``. ``model`` is the path of its model there,
+    or None. ``node`` says where the first one ran last. ``p_front`` and ``p_better`` are those of ``Luck``.
+    ``robustness`` holds the test metrics with each modality taken away, by modality. ``standard_error`` holds
+    the standard errors that are known, by the name of the value. Probes that are on the front are among the
+    rows.
     """
-    return [_row(record, history) for record in history.front()]
+    return [row_of(record, history) for record in history.front()]
 
 
 def probe_row(history: History) -> dict[str, Any] | None:
@@ -36,10 +37,10 @@ def probe_row(history: History) -> dict[str, Any] | None:
         return None
     front = {record.trial_id for record in history.front()}
     rows = {
-        name: {**_row(probe, history), "on_front": name in front} for name, probe in history.probes.items()
+        name: {**row_of(probe, history), "on_front": name in front} for name, probe in history.probes.items()
     }
     assert history.best_probe is not None
-    best = _row(history.best_probe, history)
+    best = row_of(history.best_probe, history)
     trained = [objective.name for objective in history.shown if not objective.known]
     measured = [key for name in trained for key in (name, f"test_{name}") if key in best]
     measured.append("standard_error")
@@ -67,7 +68,7 @@ def method_rows(history: History) -> list[dict[str, Any]]:
     trials = Counter(record.config["method"] for record in history.by_status(Status.FINISHED))
     return [
         {
-            **_row(record, history),
+            **row_of(record, history),
             "trials": trials[record.config["method"]],
             "on_front": record.trial_id in front,
         }
@@ -130,7 +131,8 @@ def unmet_rows(history: History) -> list[dict[str, Any]]:
     ]
 
 
-def _row(record: TrialRecord, history: History) -> dict[str, Any]:
+def row_of(record: TrialRecord, history: History) -> dict[str, Any]:
+    """Return a configuration as a row of the front, see ``front_rows``; it need not be a member."""
     values = history.values(record)
     runs = history.finished(record)
     tests = test_values(record, history)
@@ -145,7 +147,8 @@ def _row(record: TrialRecord, history: History) -> dict[str, Any]:
     row |= {
         "trainable_parameters": record.memory.trainable_parameters,
         "seeds": len(runs),
-        "weights": record.checkpoint,
+        "weights": history.best_run(record).checkpoint,
+        "model": record.model,
         "node": _node(record),
         "p_front": record.luck.p_front if record.luck else None,
         "p_better": record.luck.p_better if record.luck else None,

@@ -229,3 +229,24 @@ def test_an_address_that_does_not_exist_is_one_line(place: Place) -> None:
         with pytest.raises(UserError, match=r"/runs/t: cannot be used \(") as refused:
             RemoteFolder(Place(address, "t")).claim("mine.json")
         assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_kept_whole(place, tmp_path) -> None:
+    """Who finds the last file finds all others; a folder that is replaced has none of the earlier files."""
+    folder, source, target = RemoteFolder(place), tmp_path / "source", tmp_path / "target"
+    (source / "code").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "code" / "wheel").write_bytes(b"1")
+    folder.get_folder("models/a", target)
+    assert not target.exists(), "there is none"
+    folder.put_folder("models/a", source, last="config.json")
+    assert folder.folders("models") == ["a"]
+    folder.get_folder("models/a", target)
+    assert (target / "code" / "wheel").read_bytes() == b"1"
+    shutil.rmtree(source / "code")
+    folder.put_folder("models/a", source, last="config.json")
+    assert folder.read("models/a/code/wheel") is None
+    assert folder.read("models/a/config.json") == b"{}"
+    folder.remove_folder("models/a")
+    folder.remove_folder("models/a")
+    assert folder.folders("models") == []

@@ -28,6 +28,7 @@ def test_a_member_of_the_front() -> None:
         ("trainable_parameters", 10**6),
         ("seeds", 1),
         ("weights", None),
+        ("model", None),
         ("node", None),
         ("p_front", None),
         ("p_better", None),
@@ -158,3 +159,12 @@ def test_unmet_constraints_are_those_of_trials() -> None:
     probes(history, 0.5, 0.4)
     assert [row["trial_id"] for row in front_rows(history)] == ["probe"]
     assert unmet_rows(history)[0]["trial_id"] == "a"
+
+
+def test_the_weights_are_those_of_the_best_seed() -> None:
+    history = History(get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0})
+    for name, accuracy, repeats in (("a", 0.5, None), ("b", 0.75, "a"), ("c", 0.6, "a")):
+        add(history, name, 1, accuracy, LINEAR, repeat_of=repeats, checkpoint=f"{name}/checkpoint_000001")
+    assert front_rows(history)[0]["weights"] == "b/checkpoint_000001"
+    history.trials["b"].checkpoint = None
+    assert front_rows(history)[0]["weights"] == "c/checkpoint_000001"
