@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from search.config import SearchConfig
 from search.goals.objectives import get_objectives
@@ -24,10 +26,13 @@ from search.units import GIB
 from trainables.data import open_dataset
 from trainables.memory import MemoryReport
 from trainables.parameters import Range
+from trainables.tasks import Task
+from trainables.trial.outputs import Outputs
 
 #: Memory in GiB and accuracy of the trials; the second one is dominated.
 TRIALS = ((1.0, 0.5), (2.0, 0.25), (2.0, 0.75), (4.0, 1.0))
-ROWS = 12
+#: The objective of each task.
+METRICS = {"classification": "accuracy", "multilabel": "macro_f1", "regression": "mae", "retrieval": "r_at_1"}
 #: When the search began, in seconds since 1970.
 BEGAN = 1_700_000_000.0
 
@@ -55,8 +60,8 @@ def finished(trial_id: str, gib: float, accuracy: float, number: int) -> TrialRe
     """Return a trial that has run two epochs."""
     epochs = [
         {
+            **dict.fromkeys(METRICS.values(), accuracy),
             "accuracy": accuracy - 0.25 * (epoch == 1),
-            "macro_f1": accuracy,
             "loss": 1.0,
             "step_time": 0.1,
             "epoch": float(epoch),
@@ -67,14 +72,22 @@ def finished(trial_id: str, gib: float, accuracy: float, number: int) -> TrialRe
         for epoch in (1, 2)
     ]
     record = TrialRecord(trial_id, configuration(number), report_of(gib), number=number, epochs=epochs)
-    record.test = {"accuracy": accuracy - 0.125, "macro_f1": accuracy - 0.125, "loss": 1.25}
+    record.test = {**dict.fromkeys(METRICS.values(), accuracy - 0.125), "loss": 1.25}
     return record
 
 
-def outputs_of(labels: np.ndarray, right: int, wrong_by: int = 1) -> np.ndarray:
-    """Return outputs that are right on the first rows, and name another class on the others."""
-    places = (labels + np.where(np.arange(len(labels)) < right, 0, wrong_by)) % 3
-    return np.eye(3, dtype=np.float16)[places] * 4
+def outputs_of(task: Task, labels: Tensor, right: int, wrong_by: int = 1) -> Outputs:
+    """Return outputs that are right on the first rows, and say something else on the others."""
+    wrong = torch.arange(len(labels)) >= right
+    if task.name == "classification":
+        places = (labels + wrong_by * wrong) % task.output_size
+        return np.asarray(4 * torch.eye(task.output_size)[places], dtype=np.float16)
+    if task.name == "multilabel":
+        flipped = torch.zeros_like(labels).bool()
+        flipped[:, wrong_by % labels.shape[1]] = wrong
+        return np.asarray(8 * (labels.bool() ^ flipped).float() - 4, dtype=np.float16)
+    drawn = np.random.default_rng(right + wrong_by).uniform(1, 9, (len(labels), task.kept_size))
+    return drawn.astype(np.float16)
 
 
 def make_search(
@@ -85,25 +98,26 @@ def make_search(
     records: Mapping[str, TrialRecord] | None = None,
     **settings: Any,
 ) -> Path:
-    """Write the records of a search on the squares into a folder, with outputs; return the folder."""
+    """Write the records of a search on a dataset into a folder, with outputs; return the folder."""
+    metric = METRICS[settings.get("task", "classification")]
     given = {"space": "pmf_nas", "dataset": str(dataset), "target": "cpu", "num_samples": 4, "epochs": 2}
-    options = {"objectives": ("memory", "accuracy"), "precision": "fp32", **given, **settings}
+    options = {"objectives": ("memory", metric), "precision": "fp32", **given, **settings}
     config = SearchConfig(**options, name=folder.name, storage_path=str(folder.parent), created=BEGAN)
-    opened = open_dataset(str(dataset))
+    opened = open_dataset(str(dataset), config.task)
     facts = {
         "dataset.fingerprint": opened.fingerprint,
         "task": opened.task.in_words(),
-        "dataset.classes": 3,
         **{f"dataset.{split}": opened.count(split) for split in ("train", "validation", "test")},
-        **{f"dataset.{modality}.missing": 0.0 for modality in ("text", "image")},
-        **{f"encoder.{m}.{what}": "cls" for m in ("text", "image") for what in ("fingerprint", "pooling")},
+        **{f"dataset.{modality}.missing": 0.0 for modality in opened.modalities},
+        **{f"encoder.{m}.{what}": "cls" for m in opened.modalities for what in ("fingerprint", "pooling")},
         "parameter learning_rate": json.dumps(Range(1e-4, 1e-2, log=True).to_dict()),
     }
     made = records or {
         f"trial-{number:03d}": finished(f"trial-{number:03d}", gib, accuracy, number)
         for number, (gib, accuracy) in enumerate(TRIALS)
     }
-    history = History(get_objectives(("memory", "accuracy"), opened.task), {"memory": 8.0, "accuracy": 0.0})
+    reference = {"memory": 8.0, metric: 10.0 if metric == "mae" else 0.0}
+    history = History(get_objectives(("memory", metric), opened.task), reference)
     with closing(
         SearchStore.create(
             folder,
@@ -113,7 +127,7 @@ def make_search(
                 "config": config.to_json(),
                 "facts": facts,
                 "task": opened.task.to_dict(),
-                "reference": {"memory": 8.0, "accuracy": 0.0},
+                "reference": reference,
                 "versions": {"python": "3.11.7", "paretofuse": "0.1.0", "torch": "2.13.0"},
                 ENDED: end,
             },
@@ -140,10 +154,10 @@ def make_search(
     kept = KeptOutputs(folder)
     everything = {**history.probes, **history.trials}
     for split in ("validation", "test"):
-        labels = opened.labels(split).numpy()
+        labels = opened.labels(split)
         for place, record in enumerate(everything.values()):
-            right = round(ROWS * record.values["accuracy"])
-            kept.write(record.trial_id, split, outputs_of(labels, right, 1 + place % 2))
+            right = round(len(labels) * record.values["accuracy"])
+            kept.write(record.trial_id, split, outputs_of(opened.task, labels, right, 1 + place % 2))
     return folder
 
 
