@@ -106,20 +106,18 @@ def scored(
 
 
 @pytest.mark.parametrize(
-    ("task", "precision", "text_length", "tolerance"),
+    ("task", "precision", "tolerance"),
     [
-        *((task, "fp32", 8, 1e-5) for task in LABELS),
-        ("multilabel", "fp32", 32, 1e-5),  # batches have less padding than the whole split
-        ("classification", "bf16-frozen", 32, 0.02),
-        ("retrieval", "bf16", 32, 0.02),
+        *((task, "fp32", 1e-5) for task in LABELS),
+        ("classification", "bf16-frozen", 0.02),
+        ("retrieval", "bf16", 0.02),
     ],
 )
 def test_its_outputs_are_those_of_the_probe(
-    trial_spec, squares, tmp_path, task, precision, text_length, tolerance
+    trial_spec, squares, tmp_path, task, precision, tolerance
 ) -> None:
-    spec = with_blanks(
-        trial_spec, squares, tmp_path / task, task, precision=precision, text_length=text_length
-    )
+    # Batches have less padding than the whole split
+    spec = with_blanks(trial_spec, squares, tmp_path / task, task, precision=precision, text_length=32)
     probes = run_probes(spec)
     different = {tuple(p.poolings.items()): p for p in (probes.joint, *probes.single.values(), probes.best)}
     for probe in different.values():
