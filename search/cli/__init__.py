@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from search.cli.apply import apply, score
 from search.cli.cache import cache
 from search.cli.calibrate import calibrate
 from search.cli.check import check
@@ -47,6 +48,8 @@ commands = (
     report,
     runs,
     rm,
+    apply,
+    score,
     data,
     convert,
     predict,
