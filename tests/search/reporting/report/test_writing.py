@@ -33,7 +33,7 @@ def test_a_page_that_cannot_be_written_leaves_the_earlier_one(
         raise OSError(28, "No space left on device")
 
     (tmp_path / FILE).write_text("earlier")
-    document = {"version": "0", "made": "", "searches": []}
+    document = {"version": "0", "made": "2026-11-27T00:00:00+00:00", "searches": []}
     monkeypatch.setattr("search.records.files.move_synced", full)
     with pytest.raises(UserError, match=r"report\.html: cannot be written \(No space left on device\)"):
         write_page(document, tmp_path / FILE)
