@@ -18,6 +18,7 @@ from search.records.history import History, TrialRecord
 from search.reporting.front_models import LARGEST, FrontModel
 from search.reporting.mlflow_note import Note
 from search.reporting.news import About, Final, Snapshot, front_members, table_text
+from search.reporting.outbox import Outbox
 from trainables.disk import size_text
 
 
@@ -99,7 +100,7 @@ class Tracker:
         nodes: Callable[[], list[dict[str, Any]]] = list,
         material: Material | None = None,
     ) -> None:
-        from search.reporting.mlflow_writer import MlflowWriter, Outbox  # only a search waits for MLflow
+        from search.reporting.mlflow_writer import MlflowWriter  # only a search waits for MLflow
 
         self._history = history
         self._warn = warn
