@@ -12,6 +12,7 @@ from mlflow.models import Model
 from search.reporting.front_models import FrontModel
 from search.reporting.mlflow_runs import SEARCH_ID
 from search.reporting.mlflow_server import Experiment
+from search.reporting.news import as_text
 
 _WEIGHTS, _DESCRIBED = "paretofuse.weights", "paretofuse.description"  # hashes of what MLflow holds
 _MLMODEL = "MLmodel"
@@ -82,7 +83,7 @@ class LoggedModels:
             name=model.name,
             source_run_id=run_id,
             tags={SEARCH_ID: self._search_id, "trial_id": model.trial_id, **tags},
-            params={name: str(value) for name, value in model.params.items()},
+            params={name: as_text(value) for name, value in model.params.items()},
         )
 
     def _upload(self, model: FrontModel, held: LoggedModel) -> None:
