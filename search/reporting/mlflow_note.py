@@ -16,7 +16,6 @@ from search.reporting.origin import versions
 from search.reporting.rows import method_rows, probe_row
 from search.reporting.tables import Figure, chance, figures_of, probe_lines
 from search.setup import Setup
-from trainables.errors import UserError
 
 #: What is between these lines is ours; MLflow's pages do not show them.
 BEGIN, END = "<!-- paretofuse -->", "<!-- /paretofuse -->"
@@ -41,6 +40,7 @@ class Note:
         methods: Rows of the best trial of each method, see ``method_rows``.
         probe: What the probes found, in lines.
         place: Where the search is.
+        go_on: The command that goes on with the search.
         best: The member of the front that is best in what is learnt, or None.
         commands: What to type to use it, see ``commands_of``.
         facts: Dataset, task and versions, in lines.
@@ -53,6 +53,7 @@ class Note:
     methods: Sequence[Mapping[str, Any]]
     probe: Sequence[str]
     place: Place
+    go_on: str
     best: Mapping[str, Any] | None
     commands: Mapping[str, str]
     facts: Sequence[str]
@@ -76,6 +77,8 @@ class Note:
         counts = [f"{finished} trial{'s' * (finished != 1)} finished"]
         counts += [f"{infeasible} over budget, never started"] if infeasible else []
         counts += ["interrupted"] if interrupted else []
+        seeds = setup.config.search.seeds
+        more = "--num-samples +10" if setup.config.configuration.method is None else f"--seeds {seeds + 2}"
         return cls(
             verdict=verdict,
             standing=f"{'; '.join(counts)}; hypervolume {history.hypervolume():.3f}",
@@ -84,6 +87,7 @@ class Note:
             methods=method_rows(history),
             probe=probe_lines(probe, history.shown) if probe is not None else (),
             place=place,
+            go_on=place.resume_command if interrupted else f"{place.resume_command} {more}",
             best=best,
             commands=_commands(best, place) if best is not None else {},
             facts=tuple(_facts(setup)),
@@ -118,27 +122,27 @@ class Note:
         parts = [BEGIN, *([f"**{self.verdict}**"] if self.verdict else []), self.standing]
         if self.front:
             figures = figures_of(self.front, self.objectives)
-            parts += ["#### Front", _table(self.front, figures, link, rows, {"p front": _chance})]
-        parts += ["#### Go on", _code(f"{self.place.resume_command} --num-samples +20"), *self._usage()]
+            parts += ["**Front**", _table(self.front, figures, link, rows, {"p front": _chance})]
+        parts += ["**Go on**", _code(self.go_on), *self._usage()]
         if len(self.methods) > 1:
             ordered = sorted(self.objectives, key=lambda objective: objective.known)
             figures = figures_of(self.methods, ordered)
             columns = {"trials": _trials, "on the front": _on_front}
-            parts += ["#### Best of each method", _table(self.methods, figures, link, rows, columns)]
+            parts += ["**Best of each method**", _table(self.methods, figures, link, rows, columns)]
         if self.probe:
-            parts += ["#### Probe", "\n".join(f"- {line}" for line in self.probe)]
-        parts += ["#### Data and versions", "\n".join(f"- {line}" for line in self.facts), END]
+            parts += ["**Probe**", "\n".join(f"- {line}" for line in self.probe)]
+        parts += ["**Data and versions**", "\n".join(f"- {line}" for line in self.facts), END]
         return "\n\n".join(parts)
 
     def _usage(self) -> Iterator[str]:
         """Yield how to see the report, and how to use the best member."""
-        yield "#### Report"
+        yield "**Report**: `report.html` in the search's folder, made again by"
         yield _code(f"{program()} report {self.place.argument}")
         if self.best is None:
             return
         objective = next(o for o in self.objectives if not o.known)
         value = quantity_of(objective).cell(self.best[objective.name])
-        yield f"#### Use {self.best['config']['method']}, the best in {objective.name} ({value})"
+        yield f"**Use {self.best['config']['method']}**, the best in {objective.name} ({value})"
         for name, language in (("load", "python"), ("serve", "sh"), ("export", "sh"), ("train", "sh")):
             if name in self.commands:
                 yield _code(self.commands[name], language)
@@ -147,7 +151,7 @@ class Note:
 def _commands(row: Mapping[str, Any], place: Place) -> dict[str, str]:
     try:
         return commands_of(row, place)
-    except UserError:  # the rest of the note is of use without them
+    except Exception:  # the rest of the note is of use without them, and the search has to end
         return {}
 
 

@@ -25,6 +25,7 @@ def make_note(**changes: Any) -> Note:
         methods=method_rows(history),
         probe=["probe: val acc 0.5"],
         place=Place("/data/runs", "mine"),
+        go_on="python search.py --resume mine --num-samples +10",
         best=front_rows(history)[-1],
         commands={"load": "from trainables import load_model", "serve": "mlflow models serve -m FOLDER"},
         facts=["dataset `posts`"],
@@ -39,23 +40,23 @@ def link(trial_id: str) -> str | None:
 def test_it_begins_with_the_verdict_and_shows_the_front_as_a_table() -> None:
     lines = make_note().render(link).splitlines()
     assert [line for line in lines if line][1] == "**pmf at 6.00 GiB is better than the probe**"
-    head = lines.index("#### Front") + 2
+    head = lines.index("**Front**") + 2
     assert lines[head] == "| memory GiB | val acc | test acc | trained params | p front | method | run |"
     assert lines[head + 1].count("|") == lines[head].count("|")
     rows = lines[head + 2 : head + 5]
     assert rows[0] == f"| 1.000 | 0.500 | 0.400 | 1.00 M | - | linear | [a]({PAGE}) |"
     assert rows[1].endswith("| wander | b |"), "there is no run to link to"
     assert rows[2].startswith("| 6.000 | 0.900 |")
-    methods = lines.index("#### Best of each method") + 2
+    methods = lines.index("**Best of each method**") + 2
     assert [row.split(" | ")[-2] for row in lines[methods + 2 : methods + 5]] == ["pmf", "wander", "linear"]
 
 
 def test_it_says_how_to_go_on_and_how_to_use_the_best() -> None:
     text = make_note().render(link)
     for part in (
-        "--resume /data/runs/mine --num-samples +20\n```",
+        "```sh\npython search.py --resume mine --num-samples +10\n```",
         "report /data/runs/mine\n```",
-        "#### Use pmf, the best in accuracy (0.900)",
+        "**Use pmf**, the best in accuracy (0.900)",
         "```python\nfrom trainables import load_model\n```",
         "```sh\nmlflow models serve -m FOLDER\n```",
         "- probe: val acc 0.5",
