@@ -59,14 +59,13 @@ function classTable(perClass, split) {
 function confusionChart({ names, split }, confusionNow) {
   const place = chart(
     `Confusion matrix on the ${split} split`,
-    () => confusionFigure(names, confusionNow(), { scale: place.clientWidth > 480 }),
+    () => confusionFigure(names, confusionNow(), { wide: place.clientWidth > 480 }),
     { height: Math.min(720, 220 + 22 * names.length) },
   );
   return place;
 }
 
-function confusionFigure(names, confusion, { scale }) {
-  const labels = names.map((name) => clipped(name, 18));
+function confusionFigure(names, confusion, { wide }) {
   const shares = confusion.map((row) => {
     const rows = row.reduce((sum, value) => sum + value, 0);
     return row.map((value) => (rows ? (100 * value) / rows : 0));
@@ -75,11 +74,11 @@ function confusionFigure(names, confusion, { scale }) {
     const taken = `${clipped(names[truth])} taken for ${clipped(names[answer])}`;
     return `${taken}:<br>${count(value, "row")}, ${shares[truth][answer].toFixed(0)} %`;
   };
-  const axis = { tickvals: [...labels.keys()], ticktext: labels, showgrid: false };
+  const axis = { ...axisOfTexts(names, 18, wide ? Infinity : 15), showgrid: false };
   const heat = {
     type: "heatmap",
-    x: [...labels.keys()],
-    y: [...labels.keys()],
+    x: [...names.keys()],
+    y: [...names.keys()],
     z: shares,
     zmin: 0,
     zmax: 100,
@@ -88,7 +87,7 @@ function confusionFigure(names, confusion, { scale }) {
     ygap: 1,
     hovertext: confusion.map((row, truth) => row.map((value, answer) => said(value, truth, answer))),
     hoverinfo: "text",
-    showscale: scale,
+    showscale: wide,
     colorbar: {
       title: { text: "% of<br>the row", font: { size: 12 } },
       thickness: 10,

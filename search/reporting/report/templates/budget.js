@@ -15,7 +15,7 @@ function budgetPanel() {
   const affordable = members.filter((trial) => cost !== null && valueOf(trial, cost) !== null);
   const card = element("div", { class: "card" });
   if (affordable.length) made.append(slider(affordable));
-  else made.append(element("p", {}, "No trial is on the front yet."));
+  else if (!members.length) made.append(element("p", {}, "No trial is on the front yet."));
   made.append(card);
   const show = () => card.replaceChildren(...(selected() ? trialCard(selected()) : []));
   for (const what of ["trial", "budget"]) onChange(what, show);
@@ -141,13 +141,14 @@ function sentence(found, shown, goal) {
   const next = shown
     .filter(
       (trial) =>
-        valueOf(trial, cost) > chosen.budget && better(goal, valueOf(trial, goal), valueOf(found, goal)),
+        valueOf(trial, cost) > chosen.budget &&
+        valueOf(trial, goal) !== null &&
+        better(goal, valueOf(trial, goal), valueOf(found, goal)),
     )
     .sort((a, b) => valueOf(a, cost) - valueOf(b, cost))[0];
   if (next) {
-    parts.push(
-      ` The next better one needs ${written(valueOf(next, cost), objectives.get(cost).unit)} for ${written(valueOf(next, goal), unit)}.`,
-    );
+    const needed = written(valueOf(next, cost), objectives.get(cost).unit);
+    parts.push(` The next better one needs ${needed} for ${written(valueOf(next, goal), unit)}.`);
   }
   return parts;
 }
@@ -181,9 +182,10 @@ function trialCard(trial) {
   return [
     trial.key === chosen.best ? null : element("h3", {}, `Selected: ${fullName(trial)}`),
     definitions(facts),
-    commands.length
-      ? commandTabs(commands)
-      : element("p", { class: "explanation" }, "Members of the front have commands to load and serve them."),
+    commands.length ? commandTabs(commands) : null,
+    isMember(trial)
+      ? null
+      : element("p", { class: "explanation" }, "Only members of the front have commands to use them."),
     element(
       "details",
       {},

@@ -33,11 +33,12 @@ function chart(describe, draw, { height = 360, follows = [] } = {}) {
   made.now = () => {
     made.stale = false;
     const { data, layout } = draw();
-    Plotly.react(place, data, withTheme(layout), CONFIG);
+    const size = { width: place.clientWidth, height: place.clientHeight };
+    Plotly.react(place, data, { ...withTheme(layout), ...size }, CONFIG);
     if (made.drawn) return;
     made.drawn = true;
     place.on("plotly_click", ({ points }) => select(byKey.get(points[0]?.customdata)));
-    resized.observe(place);
+    new ResizeObserver(() => place.clientWidth && made.redraw()).observe(place);
   };
   // What is far from what is seen waits, so that the slider moves smoothly.
   made.redraw = oncePerFrame(() => {
@@ -53,13 +54,6 @@ function chart(describe, draw, { height = 360, follows = [] } = {}) {
 
 /** Charts are not drawn before this is there, so that the page can be read at once. */
 let seen = null;
-
-/** Fits charts to their places. */
-const resized = new ResizeObserver((entries) => {
-  requestAnimationFrame(() => {
-    for (const { target } of entries) if (target.isConnected) Plotly.Plots.resize(target);
-  });
-});
 
 /** Draws the charts that are near to what is seen, and the others later, or for a printer. */
 function startCharts() {
@@ -79,12 +73,14 @@ function startCharts() {
   addEventListener("beforeprint", () => {
     theme = document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
+    document.documentElement.dataset.printing = "true";
     colours.clear();
     for (const each of inPage()) each.now();
   });
   addEventListener("afterprint", () => {
     if (theme === undefined) delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
+    delete document.documentElement.dataset.printing;
     changed("theme");
   });
 }
@@ -199,6 +195,13 @@ function pointing(some) {
 function scaled(values, name) {
   const { scale } = unitOf(objectives.get(name).unit);
   return values.map((value) => (value === null ? null : value * scale));
+}
+
+/** Returns an axis of texts for places 0, 1, 2 …, of which at most so many are written, clipped. */
+function axisOfTexts(texts, length, most = Infinity) {
+  const every = Math.ceil(texts.length / most);
+  const places = [...texts.keys()].filter((place) => place % every === 0);
+  return { tickvals: places, ticktext: places.map((place) => clipped(texts[place], length)) };
 }
 
 /** Returns an axis for an objective. */

@@ -83,7 +83,7 @@ function methodsSection() {
     "Best value of each method with its standard error",
     () => methodsFigure(rows.filter(isShown), goal),
     {
-      height: 110 + 30 * rows.length,
+      height: 110 + 34 * rows.length,
     },
   );
   return section(
@@ -95,9 +95,7 @@ function methodsSection() {
 }
 
 function methodsFigure(rows, goal) {
-  const labels = rows.map((trial) =>
-    clipped(`${several ? `${trial.search.name}: ` : ""}${trial.method}`, 28),
-  );
+  const labels = rows.map((trial) => `${several ? `${trial.search.name}: ` : ""}${trial.method}`);
   const splits = testedNames.includes(goal) ? ["validation", "test"] : ["validation"];
   const { scale } = unitOf(objectives.get(goal).unit);
   const data = splits.map((split) => {
@@ -110,7 +108,7 @@ function methodsFigure(rows, goal) {
         rows.map((trial) => valueOf(trial, goal, split)),
         goal,
       ),
-      y: labels,
+      y: [...rows.keys()],
       error_x: {
         type: "data",
         array: errors,
@@ -134,7 +132,7 @@ function methodsFigure(rows, goal) {
     data,
     layout: {
       xaxis: { title: { text: inChart(titleOf(goal).replace(/^validation /, "")) } },
-      yaxis: { autorange: "reversed", type: "category" },
+      yaxis: { ...axisOfTexts(labels, 28), autorange: "reversed" },
       showlegend: splits.length > 1,
       legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
     },
@@ -175,7 +173,7 @@ function robustnessSection() {
     `Test ${goal} without each modality`,
     () => robustnessFigure(rows.filter(isShown), modalities, goal, without),
     {
-      height: 110 + 30 * rows.length,
+      height: 110 + 34 * rows.length,
     },
   );
   const explanation =
@@ -189,7 +187,6 @@ function robustnessSection() {
 }
 
 function robustnessFigure(rows, modalities, goal, without) {
-  const labels = rows.map((trial) => clipped(memberName(trial), 30));
   const trace = (name, values, marker) => ({
     type: "scatter",
     mode: "markers",
@@ -198,7 +195,7 @@ function robustnessFigure(rows, modalities, goal, without) {
       values.map((value) => value ?? null),
       goal,
     ),
-    y: labels,
+    y: [...rows.keys()],
     marker: { size: 10, ...marker },
     ...pointing(rows),
   });
@@ -224,7 +221,7 @@ function robustnessFigure(rows, modalities, goal, without) {
     data,
     layout: {
       xaxis: { title: { text: inChart(titleOf(goal, "test")) } },
-      yaxis: { type: "category", autorange: "reversed" },
+      yaxis: { ...axisOfTexts(rows.map(memberName), 30), autorange: "reversed" },
       showlegend: true,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     },

@@ -70,7 +70,8 @@ function memoryLine(rows, kind) {
   if (!rows.length) return "";
   const errors = rows.map((row) => Math.abs(errorOfMemory(row, kind)));
   const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
-  return `In ${count(rows.length, "trial")} the prediction is off by ${percent(median(errors))} in the median and ${percent(Math.max(...errors))} at most.`;
+  const off = `${percent(median(errors))} in the median and ${percent(Math.max(...errors))} at most`;
+  return `In ${count(rows.length, "trial")} the prediction is off by ${off}.`;
 }
 
 function memoryTrace(rows, y, kind) {
@@ -87,11 +88,13 @@ function memoryTrace(rows, y, kind) {
       line: { width: rows.map(({ trial }) => (trial === selected() ? 2 : 0)), color: colour("text") },
     },
     ...pointed,
-    hovertext: rows.map(
-      (row, index) =>
-        `predicted ${written(row[kind.expected], "GiB")}, measured ${written(row[kind.measured], "GiB")} (${signedShare(errorOfMemory(row, kind))})<br><br>${pointed.hovertext[index]}`,
-    ),
+    hovertext: rows.map((row, index) => `${comparedMemory(row, kind)}<br><br>${pointed.hovertext[index]}`),
   };
+}
+
+function comparedMemory(row, kind) {
+  const [expected, measured] = [kind.expected, kind.measured].map((name) => written(row[name], "GiB"));
+  return `predicted ${expected}, measured ${measured} (${signedShare(errorOfMemory(row, kind))})`;
 }
 
 function signedShare(value) {
