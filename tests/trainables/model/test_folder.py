@@ -134,29 +134,27 @@ def test_weights_of_another_configuration_are_refused(trained) -> None:
         load_model(trained.folder)
 
 
-def test_another_encoder_is_refused(trial_spec, tiny_encoders, tmp_path) -> None:
+def test_another_encoder_is_refused(trained, tiny_encoders, tmp_path) -> None:
     encoder = Path(shutil.copytree(tiny_encoders["vit"], tmp_path / "vit"))
-    spec = replace(trial_spec, encoders={**trial_spec.encoders, "image": str(encoder)})
-    _exported(spec, dict(PMF.config), tmp_path / "model")
+    spec = replace(trained.spec, encoders={**trained.spec.encoders, "image": str(encoder)})
+    _exported(spec, dict(PMF.config), tmp_path / "written")
     stated = encoder / "preprocessor_config.json"
     stated.write_text(stated.read_text() + " ")
     words = (
         rf"image encoder '{encoder}' is another one .* \(fingerprint \w+, not {spec.fingerprints['image']}\)"
     )
     with pytest.raises(UserError, match=words):
-        load_model(tmp_path / "model")
+        load_model(tmp_path / "written")
     with pytest.raises(UserError, match=words):
-        copy_model(tmp_path / "model", tmp_path / "copy", standalone=True)
+        copy_model(tmp_path / "written", tmp_path / "copy", standalone=True)
     assert not (tmp_path / "copy").exists()
     shutil.rmtree(encoder)
     with pytest.raises(UserError, match="there is no such folder"):
-        load_model(tmp_path / "model")
+        load_model(tmp_path / "written")
 
 
 @pytest.mark.parametrize("word", ["", "bow:"])
-def test_a_standalone_copy_needs_nothing_else(
-    trial_spec, trained, tiny_encoders, tmp_path, monkeypatch, word
-) -> None:
+def test_a_standalone_copy_needs_nothing_else(trained, tiny_encoders, tmp_path, monkeypatch, word) -> None:
     """One encoder is in a folder, the other on the hub; both are gone afterwards."""
     repository = tmp_path / "hub" / "models--somebody--encoder"
     shutil.copytree(tiny_encoders["bert"], repository / "snapshots" / COMMIT)
@@ -171,21 +169,21 @@ def test_a_standalone_copy_needs_nothing_else(
     names = {"text": f"{word}somebody/encoder", "image": str(image)}
     sources = resolve_encoders(names)
     spec = replace(
-        trial_spec,
+        trained.spec,
         encoders=names,
         pooling={modality: source.pooling for modality, source in sources.items()},
         fingerprints={modality: source.fingerprint() for modality, source in sources.items()},
-        prepared=prepare(open_dataset(trial_spec.dataset), sources, trial_spec.setting.sizes).key,
+        prepared=prepare(open_dataset(trained.spec.dataset), sources, trained.spec.setting.sizes).key,
     )
-    _exported(spec, {"method": "late_concat", "learning_rate": 1e-3}, tmp_path / "model")
-    assert read_description(tmp_path / "model").inputs["text"].revision == COMMIT
-    expected = load_model(tmp_path / "model").outputs(trained.rows)
-    copy_model(tmp_path / "model", tmp_path / "copy", standalone=True)
+    _exported(spec, {"method": "late_concat", "learning_rate": 1e-3}, tmp_path / "written")
+    assert read_description(tmp_path / "written").inputs["text"].revision == COMMIT
+    expected = load_model(tmp_path / "written").outputs(trained.rows)
+    copy_model(tmp_path / "written", tmp_path / "copy", standalone=True)
     shutil.rmtree(image)
     shutil.rmtree(repository)
     monkeypatch.setenv("PARETOFUSE_CACHE", str(tmp_path / "empty"))
     with pytest.raises(UserError):
-        load_model(tmp_path / "model")
+        load_model(tmp_path / "written")
     shutil.move(tmp_path / "copy", tmp_path / "moved")
     assert torch.equal(load_model(tmp_path / "moved").outputs(trained.rows), expected)
     assert (tmp_path / "moved" / "encoders" / "image" / "LICENSE").is_file()
@@ -193,8 +191,8 @@ def test_a_standalone_copy_needs_nothing_else(
     assert torch.equal(load_model(tmp_path / "again").outputs(trained.rows), expected)
 
 
-def test_a_standalone_copy_has_no_weights_that_it_does_not_use(trial_spec, trained, tmp_path) -> None:
-    _exported(trial_spec, {"method": "text_only", "learning_rate": 1e-3}, tmp_path / "only")
+def test_a_standalone_copy_has_no_weights_that_it_does_not_use(trained, tmp_path) -> None:
+    _exported(trained.spec, {"method": "text_only", "learning_rate": 1e-3}, tmp_path / "only")
     copy_model(tmp_path / "only", tmp_path / "copy", standalone=True)
     assert (tmp_path / "copy" / "encoders" / "text" / "model.safetensors").exists()
     assert not (tmp_path / "copy" / "encoders" / "image" / "model.safetensors").exists()
@@ -203,13 +201,13 @@ def test_a_standalone_copy_has_no_weights_that_it_does_not_use(trial_spec, train
     assert len(model.predict(trained.rows)) == len(trained.rows)
 
 
-def test_plugins_are_in_the_folder(trial_spec, tmp_path) -> None:
+def test_plugins_are_in_the_folder(trained, tmp_path) -> None:
     source = "from trainables.errors import UserError\nraise UserError('was run')\n"
-    spec = replace(trial_spec, plugins=(Plugin.read(EXAMPLE_PLUGIN),))
-    _exported(spec, {"method": "gated_fusion", "learning_rate": 1e-3}, tmp_path / "model")
-    (name,) = read_description(tmp_path / "model").plugins
+    spec = replace(trained.spec, plugins=(Plugin.read(EXAMPLE_PLUGIN),))
+    _exported(spec, {"method": "gated_fusion", "learning_rate": 1e-3}, tmp_path / "written")
+    (name,) = read_description(tmp_path / "written").plugins
     assert name == "plugins/gated_fusion.py"
-    assert (tmp_path / "model" / name).read_text() == EXAMPLE_PLUGIN.read_text()
-    (tmp_path / "model" / name).write_text(source)
+    assert (tmp_path / "written" / name).read_text() == EXAMPLE_PLUGIN.read_text()
+    (tmp_path / "written" / name).write_text(source)
     with pytest.raises(UserError, match="was run"):
-        load_model(tmp_path / "model")
+        load_model(tmp_path / "written")

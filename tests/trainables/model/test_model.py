@@ -33,12 +33,13 @@ def test_a_copy_may_have_its_encoders(trained, tmp_path: Path) -> None:
 
 def test_a_missing_modality_is_a_blank_as_in_the_search(trained) -> None:
     model = load_model(trained.folder)
-    for away in ("text", "image"):
+    for away, other in (("text", "image"), ("image", "text")):
+        given = [row for row, values in enumerate(trained.rows) if values[other] is not None]
         loader = trained.run.loader("test").without([away])
         expected, _ = trained.run.trainer.outputs(loader)
         for nothing in ({}, {away: None}, {away: float("nan")}):
-            rows = [{**{m: v for m, v in row.items() if m != away}, **nothing} for row in trained.rows]
-            assert torch.allclose(model.outputs(rows), expected, atol=1e-5)
+            rows = [{other: trained.rows[row][other], **nothing} for row in given]
+            assert torch.allclose(model.outputs(rows), expected[given], atol=1e-5)
 
 
 def test_pictures_may_be_given_in_any_way(trained, tmp_path: Path) -> None:
@@ -67,10 +68,10 @@ def test_rows_are_read_a_batch_at_a_time(trained) -> None:
         assert len(read) == sum(sizes) + len(batch)
         sizes.append(len(batch))
         found.append(outputs)
-    assert sizes == [5, 5, 2]
+    assert sizes == [5, 4]
     assert torch.equal(torch.cat(found), expected)
     assert torch.allclose(load_model(trained.folder, batch_size=1).outputs(trained.rows), expected, atol=1e-5)
-    assert load_model(trained.folder).batch_size == 8
+    assert load_model(trained.folder).batch_size == 4
     assert model.outputs([]).shape == (0, 3)
     assert model.predict([]) == []
 
@@ -96,13 +97,13 @@ def test_threads_may_share_it(trained) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"texts": "a"}, "row 12: unknown modality 'texts'; accepted: text, image"),
-        ({}, "row 12: has no value; accepted: at least one of text, image"),
-        ({"text": None, "image": None}, "row 12: has no value"),
-        ("a square", "row 12: is of the type str; accepted: values by modality, text, image"),
-        ({"text": 3}, r"row 12: its text cannot be read: a value of the type int \(accepted: a text\)"),
-        ({"image": "no.png"}, "row 12: its image cannot be read: a file that cannot be opened"),
-        ({"image": b"GIF89a"}, "row 12: its image cannot be read: "),
+        ({"texts": "a"}, "row 9: unknown modality 'texts'; accepted: text, image"),
+        ({}, "row 9: has no value; accepted: at least one of text, image"),
+        ({"text": None, "image": None}, "row 9: has no value"),
+        ("a square", "row 9: is of the type str; accepted: values by modality, text, image"),
+        ({"text": 3}, r"row 9: its text cannot be read: a value of the type int \(accepted: a text\)"),
+        ({"image": "no.png"}, "row 9: its image cannot be read: a file that cannot be opened"),
+        ({"image": b"GIF89a"}, "row 9: its image cannot be read: "),
     ],
 )
 def test_a_row_that_is_refused_is_named(trained, row, words) -> None:
