@@ -127,8 +127,10 @@ class RemoteFolder:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=target.parent, prefix=".") as scratch, self._reached():
-            fs.copy_files(self._path(name), f"{scratch}/new", self._filesystem, fs.LocalFileSystem())
-            move_synced(Path(scratch, "new"), target)
+            made = Path(scratch, "new")
+            made.mkdir()
+            fs.copy_files(self._path(name), str(made), self._filesystem, fs.LocalFileSystem())
+            move_synced(made, target)
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder, if there is one."""
