@@ -18,6 +18,7 @@ from search.config import SearchConfig
 from search.engine.prior import Prior, read_prior, require_target
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import cluster, reach, require_gpus, require_room
+from search.execution.modeling import ModelWriter
 from search.execution.probing import probe
 from search.execution.readiness.examining import Examiner
 from search.execution.readiness.facts import NodeFacts, facts_here
@@ -38,7 +39,7 @@ from search.records.files import write_whole
 from search.records.opening import created_store, holds_search, opened_store, read_store
 from search.records.opening import search_id as search_id_at
 from search.records.place import DEFAULT_STORAGE, MOVE, Place, absolute
-from search.records.shelf import ENDED, State, removing
+from search.records.shelf import ENDED, LATEST, State, removing
 from search.records.status import Status
 from search.records.store import SearchStore, TakenError
 from search.reporting.clock import Clock
@@ -265,6 +266,7 @@ def _run(
             store.put_facts({"begun": True, ENDED: None})
             with clock.part("probe"):
                 probe(setup, prepared, placement, store, console)
+            models = ModelWriter(setup, prepared.modeler, console) if prepared.modeler else None
             oneshot = None
             if searcher is None:
                 tracker.begin()
@@ -272,7 +274,7 @@ def _run(
                 with clock.part("supernet"):
                     trained = oneshot.run()
                 if not trained:
-                    return _finish(setup, store, tracker, clock, console, oneshot, interrupted=True)
+                    return _finish(setup, store, tracker, clock, console, models, oneshot, interrupted=True)
                 searcher = ParetoSearcher(setup, placement, store, prior, oneshot.finals())
             tracker.begin()
             inherited = oneshot.weights if oneshot and not config.oneshot.from_scratch else None
@@ -293,6 +295,7 @@ def _run(
                 tracker,
                 clock,
                 console,
+                models,
                 oneshot,
                 searcher,
                 interrupted=not finished,
@@ -467,6 +470,8 @@ def _named(config: SearchConfig) -> Iterator[SearchConfig]:
         free = (name for name in made if not os.path.lexists(replace(place, name=name).folder))
         yield from (config.replace(name=name, storage_path=place.storage) for name in free)
         return
+    if name == LATEST:
+        raise UserError(f"--name {name}: stands for the search that began last; choose another name")
     if not _NAME.fullmatch(name):
         raise UserError(
             f"--name {name[:40]!r}: use up to {_LONGEST_NAME} letters, digits, '-', '_' and '.'; the first "
@@ -588,6 +593,7 @@ def _finish(
     tracker: Tracker,
     clock: Clock,
     console: Console,
+    models: ModelWriter | None,
     oneshot: OneShot | None,
     searcher: ParetoSearcher | None = None,
     *,
@@ -599,6 +605,8 @@ def _finish(
         config, history = setup.config, setup.history
         if searcher is not None:
             searcher.evidence.note()
+        if models is not None:
+            models.front(store, searcher and (lambda record: searcher.assignment(record)[0]))
         exhausted = searcher is not None and searcher.candidates.exhausted
         place = config.place
         tracker.wait()  # the result holds the ids of the runs
@@ -619,8 +627,9 @@ def _finish(
             tables["subnets.json"] = oneshot.rows()
         report_at_end(setup, store, result.verdict, partial(say, console), interrupted=interrupted)
         status = "KILLED" if interrupted else "FINISHED"
+        folders = models.folders() if models is not None else {}
         note = Note.of(setup, result.front, result.verdict, interrupted=interrupted)
-        if not tracker.close(status, tables, picture, verdict=result.verdict, note=note):
+        if not tracker.close(status, tables, picture, verdict=result.verdict, note=note, models=folders):
             say(console, f"not all is in MLflow yet; `{place.resume_command}` writes the rest")
         result = replace(
             result,
@@ -630,5 +639,7 @@ def _finish(
             encoders=encoders or {},
         )
         result.write()
+        if models is not None:
+            models.sweep()
         store.put_facts({ENDED: State.INTERRUPTED if interrupted else State.FINISHED})
         return result

@@ -14,10 +14,11 @@ from search.config import TargetSettings
 from spaces import Space, SpaceContext
 from trainables.elastic import SupernetWeights
 from trainables.memory import MemoryReport
-from trainables.probe import Probes
+from trainables.probe import Probe, Probes
 from trainables.progress import Tick
 from trainables.step.setting import TrainingSetting
 from trainables.tasks import Task
+from trainables.towers import EncoderSource
 from trainables.trial.assignment import Assignment
 from trainables.trial.outputs import Evaluation
 
@@ -46,6 +47,40 @@ class Material:
     rows: Mapping[str, int]
     modalities: Mapping[str, tuple[str, str]]
     label: tuple[str, str] | None
+
+
+class Modeler(Protocol):
+    """Writes trained models into folders, whole or not at all; an earlier model is replaced.
+
+    ``about`` is what a model's folder says of it, and ``card`` its card; see ``trainables.model``.
+    """
+
+    @property
+    def encoders(self) -> Mapping[str, EncoderSource]:
+        """The encoder of each modality."""
+
+    @property
+    def label(self) -> str:
+        """The dataset's column of labels; one that is not there if the task has none."""
+
+    def write(self, assignment: Assignment, folder: Path, *, about: Mapping[str, Any], card: str) -> None:
+        """Write the model of a trial.
+
+        Raises:
+            DamagedError: If the trial's checkpoint is not what was written.
+        """
+
+    def write_probe(
+        self, probe: Probe, name: str, folder: Path, *, about: Mapping[str, Any], card: str
+    ) -> None:
+        """Write the model of a probe, whose name is that of its method."""
+
+    def describe(self, folder: Path, *, about: Mapping[str, Any], card: str) -> None:
+        """Replace what a model's folder says of it.
+
+        Raises:
+            UserError: If it is no model.
+        """
 
 
 class Probing(Protocol):
@@ -135,6 +170,10 @@ class Prepared(Protocol):
     @property
     def exporter(self) -> Exporter | None:
         """Writes a trial's trained encoders; None if there are no weights."""
+
+    @property
+    def modeler(self) -> Modeler | None:
+        """Writes trials and probes as models; None if there are no weights."""
 
     def probing(self, target: str) -> Probing | None:
         """Return what runs the probes, or None if there are no data to run them on.

@@ -144,5 +144,10 @@ class ReplayBackend:
         """None: weights were not recorded."""
         return None
 
+    @property
+    def modeler(self) -> None:
+        """None: weights were not recorded."""
+        return None
+
     def probing(self, target: str) -> None:
         """Return None: there are no data."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from search.backends.base import Exporter, Material, Scorer
+from search.backends.modeling import ModelsOfTraining
 from search.backends.preparing import preparing
 from search.backends.trainable import FusionTrial
 from search.config import SearchConfig, TargetSettings
@@ -102,6 +103,7 @@ class PreparedTraining:
         rows: Number of rows of each split.
         understood: What the dataset is understood to be, in lines.
         tested: Whether the test split has labels.
+        label: The dataset's column of labels.
         provisions: What trials need on each machine.
     """
 
@@ -110,6 +112,7 @@ class PreparedTraining:
     rows: Mapping[str, int]
     understood: tuple[str, ...]
     tested: bool
+    label: str
     provisions: Provisions
 
     def trainable(self, inherited: SupernetWeights | None = None) -> Any:
@@ -125,6 +128,11 @@ class PreparedTraining:
     def exporter(self) -> Exporter:
         """Writes the encoders that a trial has trained."""
         return partial(export_encoders, self.spec)
+
+    @property
+    def modeler(self) -> ModelsOfTraining:
+        """Writes trials and probes as models."""
+        return ModelsOfTraining(self.spec, self.predictor.encoders, self.label)
 
     def probing(self, target: str) -> ProbesOfTraining:
         """Return what runs the probes."""
@@ -352,7 +360,9 @@ class TrainingBackend:
             cache.check(data, spec.fingerprints, spec.prefixes, spec.setting)
         tested = self.untested is None
         provisions = Provisions(spec, self.dataset.fingerprint)
-        return PreparedTraining(spec, self.predictor, self.rows, self._understood, tested, provisions)
+        return PreparedTraining(
+            spec, self.predictor, self.rows, self._understood, tested, self.dataset.label, provisions
+        )
 
     @property
     def _understood(self) -> tuple[str, ...]:

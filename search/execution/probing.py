@@ -9,6 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from search.backends.base import Prepared, Probing
+from search.execution.modeling import ModelWriter
 from search.execution.room import Room
 from search.execution.watched import run_watched
 from search.goals.quantities import quantity_of
@@ -58,6 +59,8 @@ def probe(
         for split, of_rows in fitted.outputs.items():
             outputs.write(record.trial_id, split, compact(of_rows))
     history.take_probes(records)
+    if prepared.modeler is not None:
+        ModelWriter(setup, prepared.modeler, console).probes(found)
     store.put_facts(history.probe_facts())
     say(console, f"{_summary(history)} ({format_duration(time.monotonic() - started)})")
 

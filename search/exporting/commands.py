@@ -48,8 +48,9 @@ def commands_of(row: Mapping[str, Any], place: Place) -> dict[str, str]:
 
     Returns:
         Command lines for a shell in the current folder: ``train`` trains the same configuration again, or for
-        a probe fits it again; ``export`` copies the model out of the search; ``apply`` labels rows; ``serve``
-        answers over HTTP. ``load`` is Python. A member without a model has only ``train``.
+        a probe fits it again; ``export`` copies the model out of the search; ``apply`` labels rows; ``score``
+        says how good it is on them; ``serve`` answers over HTTP. ``load`` is Python. A member without a model
+        has only ``train``.
 
     Raises:
         UserError: If the search cannot be read, or if its settings are those of another version.
@@ -91,6 +92,7 @@ def usage(folder: str, kinds: Mapping[str, str], data: str = "DATA") -> dict[str
     return {
         "load": "\n".join(loading),
         "apply": f"{program()} apply {word} {data} --out predictions.csv",
+        "score": f"{program()} score {word} {data}",
         "serve": f"mlflow models serve -m {word} --env-manager local --port {PORT}",
     }
 

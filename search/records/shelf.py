@@ -20,6 +20,8 @@ from search.records.status import Status
 from search.records.store import SearchStore, driver_in_words
 from trainables.errors import UserError
 
+#: Stands for the search in a folder that began last.
+LATEST = "latest"
 #: The fact with how the latest run of a search ended; it is null while a process runs the search.
 ENDED = "ended"
 
@@ -104,6 +106,30 @@ def shelf(storage_path: str) -> list[Shelved]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
     return [look(Place(storage, path.parent.name)) for path in stores]
+
+
+def named(search: str, storage_path: str) -> Place:
+    """Return the place of a search that a user names; ``latest`` is the one that began last.
+
+    Of searches at a remote address, those are known whose store this machine has.
+
+    Args:
+        search: A name, a path or a remote address of a search's folder, or ``latest``.
+        storage_path: Folder or remote address that holds the search, unless ``search`` is a path or address.
+
+    Raises:
+        UserError: If the text cannot name a search, or if none has begun.
+    """
+    if search != LATEST:
+        return Place.of(search, storage_path)
+    storage = absolute(storage_path)
+    began = {
+        path.parent.name: read_document(path.with_name("config.json")).get("created", 0.0)
+        for path in Place(storage, "any").folder.parent.glob(f"*/{FILE}")
+    }
+    if not began:
+        raise UserError(f"{LATEST}: {storage_path} holds no searches")
+    return Place(storage, max(began, key=lambda name: (began[name], name)))
 
 
 @contextmanager

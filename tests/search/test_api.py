@@ -478,6 +478,9 @@ def test_ctrl_c_ends_with_the_front_so_far(settings, ray_address) -> None:
     assert "--resume stopped" in out
     assert "Traceback" not in out + err
     assert client.get_run(parents[0].info.run_id).info.status == "KILLED"
+    folder = Path(settings["storage_path"]) / "stopped"
+    front = json.loads((folder / "result.json").read_text())["front"]
+    assert all((folder / member["model"] / "MLmodel").is_file() for member in front)
 
 
 def test_what_workers_say_is_shown_once(settings) -> None:

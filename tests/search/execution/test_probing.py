@@ -71,7 +71,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(searcher: ParetoSearcher, answer: Any, **changes: Any) -> tuple[FakeProbing, str]:
     """Probe; return what was asked, and what was said."""
     heard, fake = io.StringIO(), FakeProbing(answer)
-    prepared: Any = SimpleNamespace(probing=lambda target: fake)
+    prepared: Any = SimpleNamespace(probing=lambda target: fake, modeler=None)
     probe(searcher.setup, prepared, searcher.placement, searcher.store, Console(file=heard, width=200))
     return fake, heard.getvalue()
 

@@ -36,7 +36,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def test_each_command_names_the_model_as_a_shell_reads_it(place) -> None:
     found = commands_of(row(), place)
-    assert list(found) == ["train", "export", "load", "apply", "serve"]
+    assert list(found) == ["train", "export", "load", "apply", "score", "serve"]
     folder = "my runs/one/models/trial-003"
     assert shlex.split(found["export"])[1:] == [
         "export",
