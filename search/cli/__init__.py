@@ -14,6 +14,7 @@ from search.cli.convert import convert
 from search.cli.data import data
 from search.cli.defaults import UsageError, read_variable
 from search.cli.explain import explain
+from search.cli.export import export
 from search.cli.launch import launch
 from search.cli.listing import datasets, encoders, methods, spaces
 from search.cli.predict import predict
@@ -48,6 +49,7 @@ commands = (
     report,
     runs,
     rm,
+    export,
     apply,
     score,
     data,
