@@ -72,6 +72,8 @@ def search_document(source: Source) -> dict[str, Any]:
     if source.data.labels("validation") is None:
         lacking = source.data.lacking or "the labels are not at hand"
         notes.append(f"luck: only what the search noted at its end; {lacking}")
+    if config.search.strategy == "oneshot":
+        notes.append("subnets with inherited weights: only those that were trained on their own are here")
     bounds = [c.bound for c in history.constraints if (c.name, c.direction) == (MEMORY.name, "<=")]
     return {
         "name": place.name,

@@ -21,7 +21,7 @@ import pytest
 from search.config import SearchConfig
 from search.invocation import program
 from search.records.outputs import FOLDER as OUTPUTS
-from search.records.place import Place
+from search.records.place import FILE, Place
 from search.records.store import SearchStore
 from search.reporting.report.document import document_of
 from tests.search.reporting.report.made_search import (
@@ -61,7 +61,7 @@ def test_values_are_those_in_the_store(folder: Path) -> None:
                 assert row["values"][name] == epochs[-1][name]
             assert row["values"]["memory"] == document["memory"]["total"] / 2**30
             assert row["test"].items() <= document["test"].items()
-            assert row["test"].keys() == {"accuracy", "macro_f1", "loss"}
+            assert row["test"].keys() == {"accuracy", "macro_f1", "weighted_f1", "loss"}
             assert row["config"] | {"method": row["method"]} == document["config"]
             assert (row["status"], row["kind"], row["epochs"]) == ("finished", "trial", 2)
     assert search["members"] == ["probe", "trial-002", "trial-003"]
@@ -249,6 +249,20 @@ def test_a_search_that_runs_or_was_killed(
     assert row["values"]["accuracy"] == 0.0
 
 
+def test_a_search_at_a_remote_address(folder: Path, workplace: Path) -> None:
+    here = search_in(folder)
+    with closing(SearchStore.open(folder)) as store:
+        content, _ = store.next_revision()
+    there = workplace / "bucket" / "mine"
+    shutil.copytree(folder / OUTPUTS, there / OUTPUTS)
+    (there / FILE).write_bytes(content)
+    (search,) = document_of([Place.of(f"file://{there}")])["searches"]
+    for name in ("trials", "members", "classes", "progress", "state"):
+        assert search[name] == here[name]
+    assert f"--resume file://{there}" in search["go_on"]
+    assert search["commands"].keys() == here["commands"].keys()
+
+
 def test_seeds_are_one_configuration_with_a_spread(workplace: Path, squares: Path) -> None:
     first = finished("trial-000", 1.0, 0.5, 0)
     again = replace(finished("trial-001", 1.0, 0.75, 1), config=first.config, repeat_of="trial-000")
@@ -261,6 +275,33 @@ def test_seeds_are_one_configuration_with_a_spread(workplace: Path, squares: Pat
     assert (rows["trial-001"]["kind"], rows["trial-001"]["repeat_of"]) == ("repeat", "trial-000")
     assert rows["trial-001"]["values"]["accuracy"] == 0.75
     assert rows["trial-001"]["test"]["accuracy"] == 0.625
+
+
+def test_a_training_is_a_search_of_one(workplace: Path, squares: Path) -> None:
+    of_training = {"space": "pmf", "method": "pmf", "num_samples": 1, "sampler": "random", "probe": False}
+    records = {"trial-000": finished("trial-000", 1.0, 0.5, 0)}
+    folder = workplace / "runs" / "mine"
+    make_search(folder, squares, records=records, settings=("L_f=10",), **of_training)
+    shutil.rmtree(folder / OUTPUTS)  # the luck of all metrics takes seconds
+    search = search_in(folder)
+    assert search["space"] == "pmf"
+    words = shlex.split(search["command"].removeprefix(program()))
+    assert words[:5] == ["train", "--method", "pmf", "--set", "L_f=10"]
+    names = [objective["name"] for objective in search["objectives"]]
+    assert names == ["memory", "accuracy", "macro_f1", "weighted_f1", "loss", "params"]
+    assert search["parameters"] == []
+
+
+def test_a_search_in_which_nothing_has_finished(workplace: Path, squares: Path) -> None:
+    begun = finished("trial-000", 1.0, 0.5, 0)
+    begun.epochs.clear()
+    folder = make_search(workplace / "runs" / "mine", squares, end=None, records={"trial-000": begun})
+    shutil.rmtree(folder / OUTPUTS)
+    search = search_in(folder)
+    (trial,) = [row for row in search["trials"] if row["kind"] == "trial"]
+    assert trial["values"] == {"memory": 1.0, "params": 10**6, "checkpoint": pytest.approx(3.8147)}
+    assert (search["members"], search["best_of_methods"]) == (["probe"], [])
+    assert search["classes"] is None
 
 
 def test_several_searches_are_in_one_document(folder: Path, workplace: Path, squares: Path) -> None:

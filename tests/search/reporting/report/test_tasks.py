@@ -12,7 +12,7 @@ import pytest
 
 from search.records.place import Place
 from search.reporting.report.document import document_of
-from tests.search.reporting.report.made_search import make_search
+from tests.search.reporting.report.made_search import finished, make_search
 from trainables.tasks import TASKS
 
 _MANY = 40
@@ -55,18 +55,19 @@ def test_the_least_frequent_of_many_classes_are_others(workplace: Path) -> None:
 def test_tags_have_results_each_and_no_confusion(workplace: Path) -> None:
     labels = [["a"], ["a", "b"], ["c"], [], ["b", "c"], ["a", "c"]] * 2
     dataset = dataset_of(workplace / "data", every_split(labels))
-    search = search_on(workplace, dataset, task="multilabel")
+    some = {f"trial-{number:03d}": finished(f"trial-{number:03d}", 1, number, number) for number in (0, 1)}
+    search = search_on(workplace, dataset, task="multilabel", records=some)
     classes = search["classes"]
     assert classes["names"] == ["a", "b", "c"]
     assert all(member["confusion"] is None for member in classes["members"].values())
-    best = classes["members"]["trial-003"]["per_class"]
+    best = classes["members"]["trial-001"]["per_class"]
     assert [(row["rows"], row["precision"], row["recall"], row["f1"]) for row in best] == [
         (6, 1, 1, 1),
         (4, 1, 1, 1),
         (6, 1, 1, 1),
     ]
     row = search["disagreements"]["rows"][0]
-    assert row["answers"]["trial-003"] == row["truth"]
+    assert row["answers"]["trial-001"] == row["truth"]
     assert row["values"]["text"]["text"] == f"text {row['row']} of test"
 
 
