@@ -25,6 +25,7 @@ from search import SearchConfig, cli, resume_search, run_search, train
 from search.config import SearchConfig as SearchConfigClass
 from search.nodes import Node
 from search.records.store import SearchStore
+from search.reporting.report.document import document_of
 from search.setup import look_up
 from search.units import GIB
 from tests.conftest import EXAMPLE_PLUGIN, ROOT
@@ -123,6 +124,24 @@ def test_document(finished) -> None:
     assert accuracies == sorted(accuracies)
     assert {"set-up", "start of workers", "training", "test scoring", "end"} <= set(document["seconds"])
     assert all(seconds >= 0 for seconds in document["seconds"].values())
+
+
+def test_its_report_says_what_the_result_says(finished) -> None:
+    (search,) = document_of([finished.place])["searches"]
+    rows = {row["id"]: row for row in search["trials"]}
+    assert search["members"] == [member["trial_id"] for member in finished.front]
+    for member in finished.front:
+        row = rows[member["trial_id"]]
+        assert row["values"]["accuracy"] == member["accuracy"]
+        assert row["test"]["accuracy"] == member["test_accuracy"]
+        for name in ("p_front", "p_better", "standard_error", "robustness", "run_id"):
+            assert row[name] == member[name]
+    assert sum(row["status"] == "infeasible" for row in rows.values()) == finished.infeasible
+    assert search["progress"][-1]["hypervolume"] == finished.hypervolume
+    assert (search["state"], search["verdict"]) == ("finished", finished.verdict)
+    page = (Path(finished.folder) / "report.html").read_text()
+    for name in ("members", "progress", "classes"):
+        assert json.dumps(search[name], separators=(",", ":"))[:200] in page, "it was made at the end"
 
 
 def test_mlflow_holds_parent_children_and_front(finished, settings) -> None:
@@ -477,6 +496,9 @@ def test_ctrl_c_ends_with_the_front_so_far(settings, ray_address) -> None:
     assert "interrupted" in out
     assert "--resume stopped" in out
     assert "Traceback" not in out + err
+    report = Path(settings["storage_path"]) / "stopped" / "report.html"
+    assert f"report: {report}" in out
+    assert '"state":"interrupted"' in report.read_text()
     assert client.get_run(parents[0].info.run_id).info.status == "KILLED"
     folder = Path(settings["storage_path"]) / "stopped"
     front = json.loads((folder / "result.json").read_text())["front"]
