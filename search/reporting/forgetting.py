@@ -11,9 +11,9 @@ from trainables.errors import UserError
 
 
 def forget(address: TrackingAddress, experiment: str, search_id: str) -> int:
-    """Delete the runs of a search and its trials; return how many there were.
+    """Delete the runs of a search and its trials, and their models; return how many runs there were.
 
-    MLflow shows deleted runs no more, and keeps them until ``mlflow gc``.
+    MLflow shows what is deleted no more, and keeps it until ``mlflow gc``.
 
     Args:
         address: The server or database.
@@ -31,6 +31,8 @@ def forget(address: TrackingAddress, experiment: str, search_id: str) -> int:
         runs = [*parents]
         for parent in parents:
             runs += found.search_runs(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.info.run_id}'")
+        for model in found.search_models(f"tags.`{SEARCH_ID}` = '{search_id}'"):
+            found.client.delete_logged_model(model.model_id)
         for run in runs:
             found.client.delete_run(run.info.run_id)
     except UserError:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from search.reporting.front_models import FrontModel
 from search.reporting.mlflow_runs import SEARCH_ID
 from search.reporting.mlflow_server import Experiment
 from search.reporting.news import as_text
+from trainables.model.description import CARD
 
 _WEIGHTS, _DESCRIBED = "paretofuse.weights", "paretofuse.description"  # hashes of what MLflow holds
 _MLMODEL = "MLmodel"
+_LONGEST_NOTE = 5000  # characters that servers of all versions take
 
 
 class LoggedModels:
@@ -29,12 +32,14 @@ class LoggedModels:
     Args:
         experiment: The experiment that holds the models.
         search_id: Unique id of the search; a resumed search keeps it.
+        origin: Tags with the user and the source, as runs have them.
     """
 
-    def __init__(self, experiment: Experiment, search_id: str) -> None:
+    def __init__(self, experiment: Experiment, search_id: str, origin: Mapping[str, str]) -> None:
         self._experiment = experiment
         self._client = experiment.client
         self._search_id = search_id
+        self._origin = dict(origin)
         self._held: dict[str, LoggedModel] | None = None  # None if it must be asked for
 
     def write(self, model: FrontModel, run_id: str, on_front: bool) -> None:
@@ -57,7 +62,8 @@ class LoggedModels:
             self._link(model, held.model_id, run_id)
             if held.status != LoggedModelStatus.READY:
                 self._client.finalize_logged_model(held.model_id, LoggedModelStatus.READY)
-            self._client.set_logged_model_tags(held.model_id, {_DESCRIBED: described})
+            note = _note(model, held.model_id)
+            self._client.set_logged_model_tags(held.model_id, {MLFLOW_RUN_NOTE: note, _DESCRIBED: described})
             self._held = None
 
     def tag(self, front: frozenset[str]) -> None:
@@ -82,7 +88,7 @@ class LoggedModels:
             self._experiment.experiment_id,
             name=model.name,
             source_run_id=run_id,
-            tags={SEARCH_ID: self._search_id, "trial_id": model.trial_id, **tags},
+            tags={SEARCH_ID: self._search_id, "trial_id": model.trial_id, **self._origin, **tags},
             params={name: as_text(value) for name, value in model.params.items()},
         )
 
@@ -110,6 +116,24 @@ class LoggedModels:
         outputs = self._client.get_run(run_id).outputs
         if model_id not in {output.model_id for output in _models(outputs)}:
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+
+
+def _note(model: FrontModel, model_id: str) -> str:
+    """Return the description of a model's page: how to load and serve it, what it takes, and its card."""
+    columns = (Model.load(str(model.folder)).metadata or {}).get("columns", {})
+    takes = "\n".join(f"- `{name}`: {what}" for name, what in columns.items())
+    return f"""```python
+mlflow.pyfunc.load_model("models:/{model_id}").predict([{{…}}])
+```
+```bash
+mlflow models serve -m models:/{model_id} --env-manager local --port 5001
+curl -H 'Content-Type: application/json' -d @serving_input_example.json localhost:5001/invocations
+```
+A request has these columns; `serving_input_example.json` among the artifacts is one.
+
+{takes}
+
+{(model.folder / CARD).read_text(encoding="utf-8")}"""[:_LONGEST_NOTE]
 
 
 def _models(outputs: object) -> Iterable[LoggedModelOutput]:

@@ -273,7 +273,9 @@ class MlflowWriter:
         if not self._outbox.models:
             return True
         assert self._experiment is not None
-        models = self._models = self._models or LoggedModels(self._experiment, self._about.search_id)
+        about = self._about
+        models = self._models or LoggedModels(self._experiment, about.search_id, about.origin)
+        self._models = models
         front, done = self._outbox.front, True
         for model in self._outbox.models:
             if self._given_up.is_set():

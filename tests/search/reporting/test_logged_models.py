@@ -11,10 +11,12 @@ import pytest
 from mlflow.entities import LoggedModel
 from mlflow.tracking import MlflowClient
 
+from search.config import SearchConfig
 from search.exporting.mlflow_model import add_mlflow
 from search.records.history import History
 from search.records.status import Status
 from search.reporting import tracker as tracker_module
+from search.reporting.forgetting import forget
 from tests.search.exporting.models import exported
 from tests.search.reporting import test_tracker
 from tests.search.reporting.test_tracker import Server, add, make_history, make_tracker, runs
@@ -75,6 +77,11 @@ def test_a_member_s_model_belongs_to_its_run_and_loads_by_its_id(uri, folder) ->
     assert model.tags["front"] == "true"
     assert model.tags["paretofuse.search_id"] == "id-of-mine"
     assert model.params == run.data.params
+    assert model.tags["mlflow.user"] == run.data.tags["mlflow.user"]
+    note = model.tags["mlflow.note.content"]
+    assert f'load_model("models:/{model.model_id}")' in note
+    assert "- `image`: a picture's file, in base64" in note
+    assert note.endswith("# A model\n")
     linked = {metric.key: metric.value for metric in model.metrics}
     assert (
         linked["accuracy"] == run.data.metrics["accuracy"] == history.trials["trial-001"].values["accuracy"]
@@ -136,6 +143,15 @@ def test_a_member_that_leaves_the_front_keeps_its_model(uri, folder) -> None:
         "trial-000": "false",
         "trial-001": "true",
     }
+
+
+def test_what_is_forgotten_are_the_models_too(uri, folder) -> None:
+    assert make_tracker(uri, finished(2)).close("FINISHED", {}, None, models={"trial-001": folder})
+    config = SearchConfig(space="pmf_nas", tracking_uri=uri)
+    assert forget(config.tracking.address, "paretofuse", "another") == 0
+    assert len(models(uri)) == 1
+    assert forget(config.tracking.address, "paretofuse", "id-of-mine") == 3
+    assert not models(uri)
 
 
 @pytest.mark.parametrize("lost", MODEL_CALLS[:2] + MODEL_CALLS[3:])
