@@ -57,6 +57,22 @@ def test_a_search_asks_both_the_same(config) -> None:
     assert (prepared.scorer is None) == (config.backend.replay is not None), "no test results are recorded"
 
 
+def test_each_says_what_its_trials_learn_from(config) -> None:
+    backend = look_up(config).backend
+    found, details = backend.material, backend.details
+    if config.backend.replay:
+        assert found.dataset == config.backend.replay
+        assert (found.fingerprint, found.modalities) == (details["replay.fingerprint"], {})
+        assert found.rows["recorded"] > 0
+    else:
+        assert found.dataset == config.data.dataset
+        assert found.fingerprint == details["dataset.fingerprint"]
+        assert found.modalities == {"text": ("text", "text"), "image": ("image", "image")}
+        assert found.label == ("label", "classification")
+        assert found.rows == {split: details[f"dataset.{split}"] for split in found.rows}
+    assert not found.included
+
+
 def test_a_pooling_reaches_predictions_and_trials_and_is_a_fact(squares, tiny_encoders, tmp_path) -> None:
     text = shutil.copytree(tiny_encoders["bert"], tmp_path / "text")
     config = SearchConfig(
