@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,18 +24,10 @@ def split_of(source: Source, trial_ids: Sequence[str]) -> tuple[str, list[str]]:
     """
     for split in ("test", "validation"):
         labels = source.data.kept_labels(split)
-        there = [] if labels is None else [t for t in trial_ids if outputs_of(source, t, split) is not None]
+        there = [] if labels is None else [t for t in trial_ids if source.outputs_of(t, split) is not None]
         if there:
             return split, there
     return "validation", []
-
-
-def outputs_of(source: Source, trial_id: str, split: str) -> Tensor | None:
-    """Return a trial's kept outputs for a split, shape (N, K); None if there are none that fit its labels."""
-    labels, read = source.data.kept_labels(split), source.outputs.read(trial_id, split)
-    if labels is None or read is None or read.shape != (len(labels), source.task.kept_size):
-        return None
-    return torch.from_numpy(read).float()
 
 
 def classes_of(source: Source, trial_ids: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
@@ -56,7 +47,7 @@ def classes_of(source: Source, trial_ids: Sequence[str]) -> tuple[dict[str, Any]
     members = {}
     names = [*getattr(source.task, "classes", ()), *getattr(source.task, "unseen", ())]
     for trial_id in there:
-        outputs = outputs_of(source, trial_id, split)
+        outputs = source.outputs_of(trial_id, split)
         assert outputs is not None
         if source.task.name == "multilabel":
             names = names[: source.task.output_size]

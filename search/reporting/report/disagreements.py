@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search.pictures import opened_picture
-from search.reporting.report.classes import outputs_of, split_of, why_no_outputs
+from search.reporting.report.classes import split_of, why_no_outputs
 from search.reporting.report.data import Value
 from search.reporting.report.source import Source
 from trainables.data.cells import digest
@@ -54,7 +54,7 @@ def disagreements_of(source: Source, trial_ids: Sequence[str]) -> tuple[dict[str
     if len(there) < 2:
         return None, [f"{what}: it takes two with outputs, and there is one"]
     there = there[:_MEMBERS]
-    outputs = {trial_id: outputs_of(source, trial_id, split) for trial_id in there}
+    outputs = {trial_id: source.outputs_of(trial_id, split) for trial_id in there}
     answers = {
         trial_id: [_in_words(answer) for answer in source.tuned(trial_id).answers(found, {}, top=1)]
         for trial_id, found in outputs.items()

@@ -62,7 +62,7 @@ def search_document(source: Source) -> dict[str, Any]:
         return found[0]
 
     members = [record.trial_id for record in history.front()]
-    models = {row["trial_id"]: row.get("model") for row in front_rows(history)}
+    models = {row["trial_id"]: row["model"] for row in front_rows(history)}
     trials = trial_rows(source, models)
     parameters = parameter_rows(trials, source.facts)
     probe = PROBE if PROBE in history.probes else None

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from search.config import SearchConfig
 from search.goals.constraints import parse_constraints
@@ -66,14 +67,29 @@ class Source:
         """Resolved sizes, counts and fingerprints of the search, and the parameters of its space."""
         return self.store.fact("facts") or {}
 
+    def outputs_of(self, trial_id: str, split: str) -> Tensor | None:
+        """Return the kept outputs of a configuration's best run, shape (N, K), see ``History.best_run``.
+
+        Args:
+            trial_id: A trial of the configuration, or a probe.
+            split: Name of the split.
+
+        Returns:
+            The outputs; None if there are none that fit the split's labels.
+        """
+        history = self.history
+        run = history.best_run(history.trials.get(trial_id) or history.probes[trial_id])
+        labels, read = self.data.kept_labels(split), self.outputs.read(run.trial_id, split)
+        if labels is None or read is None or read.shape != (len(labels), self.task.kept_size):
+            return None
+        return torch.from_numpy(read).float()
+
     def tuned(self, trial_id: str) -> Task:
-        """Return the task as it was tuned to a trial's outputs on the validation split."""
+        """Return the task as it was tuned to these outputs on the validation split."""
         if not self.task.tunes:
             return self.task
-        labels, read = self.data.kept_labels("validation"), self.outputs.read(trial_id, "validation")
-        if labels is None or read is None or len(read) != len(labels):
-            return self.task
-        return self.task.tuned(torch.from_numpy(read).float(), labels)
+        labels, outputs = self.data.kept_labels("validation"), self.outputs_of(trial_id, "validation")
+        return self.task if labels is None or outputs is None else self.task.tuned(outputs, labels)
 
     @classmethod
     def of(cls, setup: Setup, store: SearchStore, verdict: str | None, *, interrupted: bool) -> Source:
