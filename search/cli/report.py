@@ -40,7 +40,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="Names or folders of searches.",
+            help="Names or folders of searches; latest is the one that began last.",
             show_default=False,
         ),
     ],
@@ -57,10 +57,10 @@ def report(
     if out is not None and not out.resolve().parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.resolve().parent}")
     with waiting("loading PyTorch"):
-        from search.records.place import Place
+        from search.records.shelf import named
         from search.reporting.report.document import document_of
         from search.reporting.report.writing import FILE, write_page
-    places = [Place.of(name, storage) for name in searches]
+    places = [named(name, storage) for name in searches]
     with stdout_kept_for_json(as_json), error_console().status("reading results"):
         document = document_of(places)
         if out is None and not as_json:

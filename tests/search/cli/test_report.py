@@ -30,6 +30,14 @@ def test_several_searches_have_theirs_where_it_is_wanted(call: Call, workplace: 
         assert '"name":"other"' in page
 
 
+def test_the_latest_search_needs_no_name(call: Call, workplace: Path, squares: Path) -> None:
+    for name in ("mine", "other"):
+        make_search(workplace / "runs" / name, squares)
+    code, out, _ = call("report", "latest", "--json")
+    assert code == 0
+    assert [search["name"] for search in json.loads(out)["searches"]] == ["other"]
+
+
 def test_a_running_search_can_be_looked_at(call: Call, workplace: Path, squares: Path) -> None:
     folder = make_search(workplace / "runs" / "mine", squares, end=None)
     with held_open(folder):
