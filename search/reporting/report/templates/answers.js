@@ -108,6 +108,7 @@ function confusionFigure(names, confusion, { wide }) {
 function counts(confusion, shares) {
   const cells = confusion.flatMap((row, truth) => row.map((value, answer) => ({ value, truth, answer })));
   const there = cells.filter(({ value }) => value > 0);
+  const inverted = isDark() ? 60 : 75;
   return {
     type: "scatter",
     mode: "text",
@@ -115,7 +116,7 @@ function counts(confusion, shares) {
     y: there.map(({ truth }) => truth),
     text: there.map(({ value }) => String(value)),
     textfont: {
-      color: there.map(({ truth, answer }) => colour(shares[truth][answer] > 55 ? "on-heat" : "text")),
+      color: there.map(({ truth, answer }) => colour(shares[truth][answer] > inverted ? "on-heat" : "text")),
     },
     hoverinfo: "skip",
   };

@@ -199,7 +199,7 @@ function scaled(values, name) {
 
 /** Returns an axis of texts for places 0, 1, 2 …, of which at most so many are written, clipped. */
 function axisOfTexts(texts, length, most = Infinity) {
-  const every = Math.ceil(texts.length / most);
+  const every = Math.max(1, Math.ceil(texts.length / most));
   const places = [...texts.keys()].filter((place) => place % every === 0);
   return { tickvals: places, ticktext: places.map((place) => clipped(texts[place], length)) };
 }
