@@ -18,7 +18,18 @@ def test_training_loads_nothing_of_the_search(module: str) -> None:
     assert run.stdout.split() == []
 
 
-PUBLIC = ("data", "memory", "methods", "step", "supernet", "tasks", "towers", "trial")
+def test_the_package_loads_what_is_asked_for_only() -> None:
+    program = (
+        "import sys, trainables\n"
+        "assert 'torch' not in sys.modules\n"
+        "from trainables import load_model\n"
+        "assert load_model is trainables.model.load_model\n"
+        "assert not hasattr(trainables, 'save_model')"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+PUBLIC = ("data", "memory", "methods", "model", "step", "supernet", "tasks", "towers", "trial")
 
 
 @pytest.mark.parametrize("package", PUBLIC)
