@@ -21,7 +21,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -46,7 +46,7 @@ class Opened:
             **context: Arguments of playwright's ``new_context``, such as ``viewport`` and ``color_scheme``.
         """
         self.path = path
-        self.context = browser.new_context(**context)
+        self.context = browser.new_context(reduced_motion="reduce", **context)
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []

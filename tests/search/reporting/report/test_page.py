@@ -81,7 +81,7 @@ def axis_title(opened: Opened, axis: str) -> Any:
 
 def selected_point(opened: Opened) -> tuple[float, float]:
     """Return where the selected trial is: in the middle of the ring that is drawn around it."""
-    opened.page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    opened.page.evaluate("scrollTo(0, 0)")
     opened.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     ring = opened.page.locator("#front .subplot.xy .scatterlayer .trace").last.locator(".points path")
     box = ring.bounding_box()
