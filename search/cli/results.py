@@ -16,6 +16,8 @@ from rich.console import Console
 from search.cli.printing import print_json
 from search.confidential import blot_argument
 from search.config.address import TrackingAddress
+from search.invocation import program
+from search.records.place import MODELS
 
 if TYPE_CHECKING:
     from search.result import SearchResult
@@ -132,6 +134,14 @@ def _print_places(result: SearchResult, console: Console) -> None:
         console.print(f"go on: {result.place.resume_command}", highlight=False, soft_wrap=True)
     for message in dict.fromkeys(result.errors):
         console.print(f"failed: {message}", highlight=False, markup=False)
+    if any(row["model"] for row in result.front):
+        console.print(
+            f"models: {os.path.join(result.folder, MODELS)}   (take one out: {program()} export "
+            f"{result.place.argument} FOLDER)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     picture = Path(result.folder) / "front.png"
     if picture.exists():
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
