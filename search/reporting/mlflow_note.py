@@ -24,6 +24,9 @@ _LONGEST, _LONGEST_TAG = 5000, 8000
 #: Tables of the front and of methods are cut to these numbers of rows, until the note is short enough.
 _ROWS = (40, 30, 20, 15, 10, 6, 3, 1)
 
+#: What is between two cells: MLflow's pages put columns close together.
+_GAP = "&nbsp; | "
+
 #: Returns the address of a trial's run, as a page of MLflow links to it; None if there is no run.
 Link = Callable[[str], str | None]
 
@@ -176,11 +179,11 @@ def _table(
     }
     columns |= further
     lines = [
-        f"| {' | '.join(columns)} | method | run |",
+        f"| {_GAP.join(columns)}{_GAP}method{_GAP}run |",
         f"|{'---:|' * len(columns)}:---|:---|",
         *(
-            f"| {' | '.join(cell(row) for cell in columns.values())} | {row['config']['method']} "
-            f"| {_linked(row, link)} |"
+            f"| {_GAP.join(cell(row) for cell in columns.values())}{_GAP}{row['config']['method']}{_GAP}"
+            f"{_linked(row, link)} |"
             for row in rows[:most]
         ),
     ]

@@ -38,7 +38,7 @@ def link(trial_id: str) -> str | None:
 
 
 def test_it_begins_with_the_verdict_and_shows_the_front_as_a_table() -> None:
-    lines = make_note().render(link).splitlines()
+    lines = make_note().render(link).replace("&nbsp;", "").splitlines()
     assert [line for line in lines if line][1] == "**pmf at 6.00 GiB is better than the probe**"
     head = lines.index("**Front**") + 2
     assert lines[head] == "| memory GiB | val acc | test acc | trained params | p front | method | run |"
