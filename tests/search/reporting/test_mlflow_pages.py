@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow.data
 import pytest
+from mlflow.tracking import MlflowClient
 from mlflow.types import Schema
 
 from search.backends.base import Material
@@ -113,3 +117,37 @@ def test_the_commit_is_that_of_the_code_and_of_no_folder_above(tmp_path) -> None
     installed = tmp_path / "site-packages"
     installed.mkdir()
     assert origin.commit_of(installed) is None
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def filters() -> list[str]:
+    section = (DOCS / "mlflow.md").read_text().split("\n## Only the front")[1].split("\n## ")[0]
+    return re.findall(r"^\|[^|]*\| `([^`]*)`", section, re.MULTILINE)
+
+
+def test_mlflow_takes_the_filters_of_the_guide(empty_store, workplace) -> None:
+    shutil.copy(empty_store, workplace / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    parent = client.create_run("1", tags={"kind": "search"}).info.run_id
+    tags = {"kind": "trial", "front": "true", "status": "out_of_memory", "mlflow.parentRunId": parent}
+    run = client.create_run("1", tags=tags).info.run_id
+    client.log_param(run, "method", "pmf")
+    client.log_metric(run, "memory", 0.5)
+    digest = next(each for each in filters() if "digest" in each).split('"')[1]
+    material = Material("posts", digest, True, {"train": 1}, {}, None)
+    client.log_inputs(parent, [dataset_input(material)])
+    found = {
+        each: [of.info.run_id for of in client.search_runs(["1"], each.replace('"ID"', f'"{parent}"'))]
+        for each in filters()
+    }
+    assert len(found) == 7
+    for condition, ids in found.items():
+        assert ids == [parent if "search" in condition or "digest" in condition else run], condition
+
+
+def test_the_guide_shows_pictures_that_are_small() -> None:
+    shown = re.findall(r"\]\((mlflow-\w+\.png)\)", (DOCS / "mlflow.md").read_text())
+    assert set(shown) == {path.name for path in DOCS.glob("mlflow-*.png")}
+    assert all((DOCS / name).stat().st_size < 200_000 for name in shown)
