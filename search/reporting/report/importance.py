@@ -18,7 +18,10 @@ _GOOD = 0.25
 _MOST, _TREES = 200, 32
 
 _WORDS = "importance of settings: "
-_FANOVA = f"{_WORDS}the share of the variance that a setting explains by itself (fANOVA)"
+_FANOVA = (
+    f"{_WORDS}the share of the variance that a setting explains by itself (fANOVA); those that some "
+    "trials lack are left out"
+)
 _PED_ANOVA = (
     f"{_WORDS}how much a setting decides whether a trial is among the best quarter (PED-ANOVA, which takes "
     f"methods with different settings); settings that fewer than {LEAST_OF_SOME} trials have are left out"
@@ -30,9 +33,9 @@ def importance_of(
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Return how much each parameter matters for each trained objective, and for memory if it varies.
 
-    If all configurations have the same parameters, it is their share of the variance by fANOVA (Hutter et
-    al., ICML 2014). If not, it is PED-ANOVA (Watanabe et al., IJCAI 2023) with its extension to parameters
-    that only some configurations have.
+    If all configurations are of one method, it is the share of the variance by fANOVA (Hutter et al., ICML
+    2014) of the parameters that all have. If not, it is PED-ANOVA (Watanabe et al., IJCAI 2023) with its
+    extension to parameters that only some configurations have.
 
     Args:
         history: The trials.
@@ -49,8 +52,9 @@ def importance_of(
     if len(done) < LEAST:
         return {}, [f"{_WORDS}takes {LEAST} finished configurations, and there are {len(done)}"]
     counts = {each["name"]: sum(_has(row, each["name"]) for row in done) for each in parameters}
-    alike = all(count in (0, len(done)) for count in counts.values())
-    used = [p for p in parameters if counts[p["name"]] >= (len(done) if alike else LEAST_OF_SOME)]
+    alike = len({row["method"] for row in done}) == 1
+    least = len(done) if alike else min(LEAST_OF_SOME, len(done))
+    used = [each for each in parameters if counts[each["name"]] >= least]
     distributions = {each["name"]: _distribution(each, done) for each in used}
     distributions = {name: each for name, each in distributions.items() if not each.single()}
     found = {}

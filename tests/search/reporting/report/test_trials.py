@@ -24,8 +24,11 @@ from tests.search.reporting.report.made_search import BEGAN
 TABLES = ROOT / "benchmarks" / "tables"
 
 
-def recorded(folder: Path, name: str, trials: int, **statuses: Status) -> Path:
-    """Write the records of a search whose trials are those of a table, as often as needed."""
+def recorded(folder: Path, name: str, trials: int, *, lacking: str = "", **statuses: Status) -> Path:
+    """Write the records of a search whose trials are those of a table, as often as needed.
+
+    The first one lacks the setting ``lacking``.
+    """
     table = ReplayTable.read(TABLES / f"{name}.parquet")
     config = SearchConfig(
         space=table.space,
@@ -51,6 +54,8 @@ def recorded(folder: Path, name: str, trials: int, **statuses: Status) -> Path:
         for number in range(trials):
             row, again = table.rows[number % len(table.rows)], number // len(table.rows)
             settings = {**row.config, "learning_rate": row.config["learning_rate"] * (1 + again / 10)}
+            if number == 0:
+                settings.pop(lacking, None)
             trial_id = f"trial-{number:03d}"
             status = statuses.get(trial_id.replace("-", "_"), Status.FINISHED)
             epochs = [{**epoch, "time": BEGAN + number + epoch["epoch"] / 10} for epoch in row.epochs]
@@ -104,6 +109,14 @@ def test_how_trials_ended_and_what_was_never_started(tmp_path: Path) -> None:
     assert rows.keys() - {"candidate-000"} == {f"trial-{number:03d}" for number in range(5)}
     for row in rows.values():
         assert row.keys() == rows["trial-000"].keys()
+
+
+def test_of_one_method_settings_that_some_lack_are_left_out(tmp_path: Path) -> None:
+    search = search_at(recorded(tmp_path / "some", "pmf_nas", 12, lacking="translator_width"))
+    assert "translator_width" in {row["name"] for row in search["parameters"]}
+    assert "n_fusion_layers" in search["importance"]["accuracy"]
+    assert "translator_width" not in search["importance"]["accuracy"]
+    assert any("fANOVA" in note for note in search["notes"])
 
 
 def test_several_methods_are_compared_by_what_they_share(tmp_path: Path) -> None:
