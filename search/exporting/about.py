@@ -71,6 +71,7 @@ class Teller:
             "p_front": row["p_front"],
             "p_better": row["p_better"],
             "robustness": row["robustness"],
+            "missing": self._missing(row["robustness"]),
             "probe": self._probe(row),
             "memory": memory(run),
             "target": config.step.target,
@@ -104,6 +105,14 @@ class Teller:
         return {
             "validation": {name: validation[name] for name in names if name in validation},
             "test": {name: test[name] for name in names if name in test},
+        }
+
+    def _missing(self, robustness: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, str]]:
+        """Return what a member reaches on test without each modality, in words."""
+        shown = {objective.name: objective for objective in self.setup.history.shown}
+        return {
+            modality: {name: in_words(shown[name], value) for name, value in values.items() if name in shown}
+            for modality, values in robustness.items()
         }
 
     def _probe(self, row: Mapping[str, Any]) -> dict[str, str] | None:

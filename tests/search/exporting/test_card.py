@@ -26,6 +26,7 @@ ABOUT: dict[str, Any] = {
     "p_front": 0.9,
     "p_better": 0.7,
     "robustness": {"text": {"accuracy": 0.5}},
+    "missing": {"text": {"accuracy": "50.0 %"}},
     "probe": {"accuracy": "78.0 %"},
     "memory": {"memory": 1.3, "inference_memory": 0.4, "trainable_parameters": 78436},
     "target": "cuda",
@@ -64,7 +65,7 @@ def test_it_says_what_is_known() -> None:
         "really on the front: 0.90",
         "cheaper neighbor on the front: 0.70",
         "reaches accuracy 78.0 % on test",
-        "Without text, it reaches accuracy 0.5 on test",
+        "Without text, it reaches accuracy 50.0 % on test",
         "Training takes 1.3 GiB of a GPU's memory",
         "0.4 GiB",
         "78,436 trained parameters",
@@ -81,7 +82,7 @@ def test_it_says_what_is_known() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     about = copy.deepcopy(ABOUT)
-    about |= {"place": None, "seeds": 1, "p_front": None, "p_better": None, "robustness": {}, "probe": None}
+    about |= {"place": None, "seeds": 1, "p_front": None, "p_better": None, "missing": {}, "probe": None}
     about |= {"test": {"accuracy": None}, "plugins": False, "method": "probe:text", "target": "cpu"}
     about["memory"] = {"memory": 1.3, "trainable_parameters": 5}
     text = card(about)

@@ -5,6 +5,7 @@ const COMMANDS = {
   train: "Train it again",
   load: "Load it in Python",
   apply: "Label new data",
+  score: "Score it on data with labels",
   export: "Copy the model out",
   serve: "Serve it over HTTP",
 };
