@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ _ROWS = (40, 30, 20, 15, 10, 6, 3, 1)
 
 #: What is between two cells: MLflow's pages put columns close together.
 _GAP = "&nbsp; | "
+_WIDTH = 100  # characters of a command in a line
 
 #: Returns the address of a trial's run, as a page of MLflow links to it; None if there is no run.
 Link = Callable[[str], str | None]
@@ -210,4 +212,15 @@ def _on_front(row: Mapping[str, Any]) -> str:
 
 
 def _code(text: str, language: str = "sh") -> str:
+    text = _folded(text) if language == "sh" else text
     return f"```{language}\n{text}\n```"
+
+
+def _folded(command: str) -> str:
+    """Return a command in lines of a page's width; one long line would widen the whole description."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if len(lines[-1]) + len(word) > _WIDTH:
+            lines.append(" ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -93,3 +94,13 @@ def test_what_users_write_stays_and_an_earlier_note_is_replaced() -> None:
     assert both == f"my words\n\n{later.render(link)}\nand more"
     assert both.count(BEGIN) == 1
     assert note.merged("x" * 7990, link) is None, "there is no room"
+
+
+def test_a_long_command_is_folded_and_stays_the_same() -> None:
+    command = "python search.py train --method pmf " + "--set 'a=b c' --set width=64 " * 20
+    text = make_note(commands={"train": command}).render(link)
+    folded = next(part for part in text.split("```sh\n") if part.startswith("python search.py train"))
+    folded = folded.split("\n```")[0]
+    assert max(map(len, folded.splitlines())) <= 105
+    joined = folded.replace("\\\n", "")  # as a shell does
+    assert shlex.split(joined) == shlex.split(command)
