@@ -42,7 +42,7 @@ ROOMS = {
         ("testing",),
     ),
     "search": (
-        ("units", "pictures", "invocation", "process", "signals", "confidential"),
+        ("units", "pictures", "templating", "invocation", "process", "signals", "confidential"),
         ("goals",),
         ("samplers",),
         ("schedulers",),

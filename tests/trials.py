@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+from trainables.testing.models import Saved
 from trainables.trial.assignment import Assignment
 
+__all__ = ["DAMAGE", "PMF", "Saved"]
+
 PMF = Assignment(config={"method": "pmf", "n_fusion_layers": 2, "learning_rate": 5e-3})
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint in a local folder."""
-
-    folder: Path
-
-    @property
-    def path(self) -> str:
-        return str(self.folder)
-
-    @contextmanager
-    def as_directory(self) -> Iterator[str]:
-        yield str(self.folder)
 
 
 def _zeroed(path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from search.exporting.commands import usage
+from search.templating import fill
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 #: The folder in the commands of a card, which is read beside the model.
 _HERE = "FOLDER"
 
@@ -20,19 +21,9 @@ def card(about: Mapping[str, Any]) -> str:
     Args:
         about: What is known of it, see ``Teller.about``.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"cell": _cell, "code": _code}
     kinds = {name: encoder["kind"] for name, encoder in about["encoders"].items()}
-    return environment.get_template("card.md").render(**about, usage=usage(_HERE, kinds))
+    values = {**about, "usage": usage(_HERE, kinds)}
+    return fill(_TEMPLATE, values, {"cell": _cell, "code": _code})
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from search.templating import fill
+
 _TEMPLATES = Path(__file__).parent / "templates"
 #: Texts that YAML reads as they stand, with a slash, a letter or a tilde in front.
 _PLAIN = re.compile(r"[A-Za-z/~][\w./~-]*")
@@ -24,19 +26,8 @@ def render(template: str, **values: Any) -> str:
         template: Name of the file in ``templates/``.
         **values: The template's variables; one that is missing is an error.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     # Not HTML: what needs quotes has them by the filters.
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"yaml": _yaml, "shell": shlex.quote}
-    return environment.get_template(template).render(values)
+    return fill(_TEMPLATES / template, values, {"yaml": _yaml, "shell": shlex.quote})
 
 
 def _yaml(value: Any) -> str:

@@ -65,17 +65,19 @@ _QUERY = "features:dim=5,width=16,depth=2,heads=2,max_length=3"
 
 
 @dataclass(frozen=True)
-class _Saved:
+class Saved:
     """A checkpoint in a local folder."""
 
     folder: Path
 
     @property
     def path(self) -> str:
+        """Path of the folder."""
         return str(self.folder)
 
     @contextmanager
     def as_directory(self) -> Iterator[str]:
+        """Yield the path of the folder."""
         yield str(self.folder)
 
 
@@ -151,7 +153,7 @@ def random_model(spec: TrialSpec, name: str, folder: Path) -> TrialRun:
             parameter.add_(noise.to(parameter), alpha=0.05)
     with tempfile.TemporaryDirectory() as temporary:
         run.save(Path(temporary))
-        saved = replace(assignment, checkpoint=_Saved(Path(temporary)))
+        saved = replace(assignment, checkpoint=Saved(Path(temporary)))
         export_model(spec, saved, folder, about={}, card="")
     return run
 

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from search.templating import fill
+
 _TEMPLATES = Path(__file__).parent / "templates"
 #: The scripts, in the order in which they need each other; the page runs them as one module.
 _SCRIPTS = (
@@ -53,31 +55,22 @@ def render(document: Mapping[str, Any]) -> str:
     Returns:
         The whole HTML file. It is about 2 MB without the document's pictures, most of it plotly.js.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     script = _script()
     packed, plotly = _plotly()
-    page = environment.get_template("page.html").render(
-        names=[search["name"] for search in document["searches"]],
-        verdicts=[
+    values = {
+        "names": [search["name"] for search in document["searches"]],
+        "verdicts": [
             (search["name"], search["verdict"]) for search in document["searches"] if search.get("verdict")
         ],
-        version=document["version"],
-        made=f"{datetime.fromisoformat(document['made']).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-        scripts_allowed=f"'{_hash(script)}' '{plotly}'",
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        document=_embedded(document),
-        plotly=packed,
-        script=script,
-    )
+        "version": document["version"],
+        "made": f"{datetime.fromisoformat(document['made']).astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        "scripts_allowed": f"'{_hash(script)}' '{plotly}'",
+        "style": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        "document": _embedded(document),
+        "plotly": packed,
+        "script": script,
+    }
+    page = fill(_TEMPLATES / "page.html", values, html=True)
     # A text may hold half of a surrogate pair, which no file can.
     return page.encode("utf-8", "replace").decode("utf-8")
 
