@@ -36,7 +36,7 @@ class Material:
         dataset: The dataset as the user named it, with absolute paths.
         fingerprint: A hash of its content.
         included: Whether it is part of this program.
-        rows: Number of rows that are used, by split.
+        rows: Number of its rows, by split, of which a search may use some. MLflow keeps it for a fingerprint.
         modalities: Column and kind of each modality, by the modality's name.
         label: The label's column, and the task that reads it; None if there is no such column.
     """

@@ -286,7 +286,7 @@ class TrainingBackend:
             dataset=address_of(name),
             fingerprint=dataset.fingerprint,
             included=name in DATASETS,
-            rows=self.rows,
+            rows={split: dataset.count(split) for split in SPLITS},
             modalities={modality: (of.column, of.kind) for modality, of in there.items()},
             label=(dataset.label, self.task.name) if self.task.has_labels else None,
         )

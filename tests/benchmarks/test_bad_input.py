@@ -37,12 +37,14 @@ def _faults(outcomes: list[Any]) -> list[str]:
     return [f"{o.faults} {o.what}: {o.arguments}: {o.said}\n{o.details}" for o in outcomes if o.faults]
 
 
+@pytest.mark.full
 def test_no_command_line_gets_more_than_a_line(fuzzer, place) -> None:
     outcomes = fuzzer.run_commands(place, 120, random.Random(0))
     assert not _faults(outcomes)
     assert {0, 2, None} <= {outcome.code for outcome in outcomes}
 
 
+@pytest.mark.full
 def test_no_damaged_file_gets_more_than_a_line(fuzzer, place) -> None:
     outcomes = fuzzer.run_files(place, 60, random.Random(0))
     assert not _faults(outcomes)

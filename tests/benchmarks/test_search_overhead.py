@@ -100,6 +100,7 @@ def _of(events: list[dict[str, Any]], kind: str, *names: str) -> list[Any]:
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.full
 def test_both_take_the_same_steps(ours, theirs) -> None:
     """Optimizer, its settings, the learning rate of each step, and the sizes of all trained parameters."""
     trials = _trials(theirs)

@@ -252,7 +252,7 @@ def test_what_a_training_was_told_is_recorded(trained, settings) -> None:
         "train_rows": "40",
     }.items() <= run.data.params.items()
     profile = json.loads(run.inputs.dataset_inputs[0].dataset.profile)
-    assert profile["rows"] == {"train": 40, "validation": 12, "test": 12}
+    assert profile["rows"] == {"train": 48, "validation": 12, "test": 12}, "those of the dataset"
 
 
 def test_a_trained_encoder_is_an_encoder_of_a_later_search(trained, settings) -> None:
@@ -320,6 +320,7 @@ def test_workers_score_their_own_trials(finished, settings, monkeypatch) -> None
     assert tested >= {row["trial_id"] for row in [*resumed.front, *resumed.methods]}
 
 
+@pytest.mark.full
 def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> None:
     few = {**settings, "num_samples": 1, "epochs": 1, "max_memory": None}
     monkeypatch.setattr("search.nodes.cpu_computes_in_bf16", lambda: True)
@@ -355,6 +356,7 @@ def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -
     assert not Path(settings["storage_path"], "waiting").exists()
 
 
+@pytest.mark.full
 def test_other_objectives_settings_and_augmentation(settings) -> None:
     result = run_search(
         SearchConfig(

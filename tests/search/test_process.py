@@ -129,6 +129,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_ctrl_c_works_after_a_search_as_before_it(workplace) -> None:
     settings = {
         "space": "pmf_nas",

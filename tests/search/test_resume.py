@@ -428,6 +428,7 @@ def test_killed_with_all_of_ray_it_is_the_search_in_one(whole, settings, place) 
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_halving_goes_on_where_its_driver_was_killed(settings, place) -> None:
     folder = place / "runs" / "halving"
     here = {"address": ray.get_runtime_context().gcs_address, "replay_seconds": 0.1, "name": "halving"}
@@ -561,6 +562,7 @@ def test_a_moved_search_goes_on_where_it_is(whole, settings, place, tmp_path, mo
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_a_full_disk_ends_a_search_in_a_line_and_it_goes_on(whole, settings, small_disk) -> None:
     folder, filling = small_disk / "runs" / "full", small_disk / "filling"
 

@@ -48,6 +48,7 @@ def _at_once(intervals: list[tuple[float, float]]) -> int:
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_they_share_a_cluster_and_nothing_else(two_nodes, workplace) -> None:
     options = {**REPLAY, "replay-seconds": 0.3, "num-samples": 4, "gpus-per-trial": 1}
 

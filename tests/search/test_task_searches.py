@@ -130,6 +130,7 @@ def test_numbers(place, squares, tiny_encoders) -> None:
     assert losses[-1] < 1.33, "no better than guessing"
 
 
+@pytest.mark.full
 def test_without_labels_of_the_test_split(place, squares, tiny_encoders, capsys) -> None:
     """The search goes on without a test score, and a class that train lacks is scored as wrong."""
     tables = {split: pq.read_table(squares / f"{split}.parquet") for split in SPLITS}

@@ -247,6 +247,7 @@ def test_a_trial_that_always_dies_is_given_up(searched) -> None:
     assert [error[:15] for error in result.errors] == ["its worker died"]
 
 
+@pytest.mark.full
 def test_out_of_memory_beside_others_is_tried_again_alone(settings) -> None:
     result = run_search(SearchConfig(**settings, space="crowded", num_samples=2, name="crowded"))
     assert (result.trials, result.out_of_memory, result.failed) == (0, 2, 0)

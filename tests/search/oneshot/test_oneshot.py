@@ -241,6 +241,7 @@ def phased(settings) -> dict[str, Any]:
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_interrupted_it_goes_on_where_it_was(
     phased, workplace, ray_address, empty_store, monkeypatch
 ) -> None:
