@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,10 +76,11 @@ def needed_by_models() -> list[str]:
 
 
 def _installed() -> Distribution:
-    try:
-        return distribution(DISTRIBUTION)
-    except PackageNotFoundError as error:
-        raise UserError(f"{DISTRIBUTION} is not installed; install it by `pip install .`") from error
+    # A checkout holds an ``egg-info`` of an earlier build, which comes first where Python runs in it
+    for found in distributions(name=DISTRIBUTION):
+        if found.read_text("METADATA") is not None:
+            return found
+    raise UserError(f"{DISTRIBUTION} is not installed; install it by `pip install .`")
 
 
 @functools.cache

@@ -48,6 +48,17 @@ def test_equal_programs_give_equal_bytes(built, tmp_path) -> None:
     assert write_wheel(tmp_path).read_bytes() == first
 
 
+def test_what_a_build_has_left_in_a_checkout_is_no_installation(built, tmp_path) -> None:
+    leftover = tmp_path / "checkout" / "paretofuse.egg-info"
+    leftover.mkdir(parents=True)
+    (leftover / "PKG-INFO").write_text("Metadata-Version: 2.4\nName: paretofuse\nVersion: 0.1.0\n")
+    code = "import sys, pathlib, search.exporting.wheel as w; w.write_wheel(pathlib.Path(sys.argv[1]))"
+    path = os.pathsep.join([str(leftover.parent), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    assert (tmp_path / built.name).read_bytes() == built.read_bytes()
+
+
 def test_pip_installs_it_and_it_is_what_is_imported_there(built, tmp_path) -> None:
     pip = [
         sys.executable,
