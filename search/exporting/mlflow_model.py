@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from search.exporting.wheel import needed_by_models, write_wheel
@@ -110,21 +109,13 @@ def _signature(description: ModelDescription) -> ModelSignature:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
-    answer = _answer(description)
+    answer = read_task(description.task).example_answer()
     listed = any(isinstance(value, dict) or name == "ranking" for name, value in answer.items())
     return ModelSignature(
         Schema([ColSpec(AnyType(), name, required=False) for name in description.inputs]),
         Schema([_column(name, value) for name, value in answer.items()]),
         ParamSchema([ParamSpec("top", DataType.long, _SHOWN)]) if listed else None,
     )
-
-
-def _answer(description: ModelDescription) -> dict[str, Any]:
-    """Return an answer of the task, of made-up outputs."""
-    task = read_task(description.task)
-    present = {name: torch.ones(1, dtype=torch.bool) for name in description.inputs}
-    (answer,) = task.answers(torch.ones(1, task.output_size), present)
-    return answer
 
 
 def _column(name: str, value: Any) -> ColSpec:

@@ -131,9 +131,7 @@ def _in_all(answer: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
 
 def _columns(task: Task, *, probabilities: bool) -> dict[str, pa.DataType]:
     """Return the type of each part of a task's answers, as they are for made-up outputs."""
-    names = [task.query.modality, "another"] if task.query is not None else []
-    present = {name: torch.ones(1, dtype=torch.bool) for name in names}
-    (answer,) = task.answers(torch.ones(1, task.output_size), present, 1)
+    answer = task.example_answer()
     return {name: _type(value) for name, value in answer.items() if probabilities or name != _PROBABILITIES}
 
 

@@ -10,15 +10,16 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from search.exporting.commands import PORT
+from search.exporting.mlflow_model import MLMODEL
 from search.reporting.front_models import FrontModel
-from search.reporting.mlflow_runs import SEARCH_ID
+from search.reporting.mlflow_note import LONGEST
+from search.reporting.mlflow_runs import SEARCH_ID, front_tag
 from search.reporting.mlflow_server import Experiment
 from search.reporting.news import as_text
 from trainables.model.description import CARD
 
 _WEIGHTS, _DESCRIBED = "paretofuse.weights", "paretofuse.description"  # hashes of what MLflow holds
-_MLMODEL = "MLmodel"
-_LONGEST_NOTE = 5000  # characters that servers of all versions take
 
 
 class LoggedModels:
@@ -56,7 +57,7 @@ class LoggedModels:
             self._client.delete_logged_model(held.model_id)
             held = None
         if held is None:
-            held = self._create(model, run_id, {_WEIGHTS: weights, "front": _tag(on_front)})
+            held = self._create(model, run_id, {_WEIGHTS: weights, "front": front_tag(on_front)})
         if held.status != LoggedModelStatus.READY or held.tags.get(_DESCRIBED) != described:
             self._upload(model, held)
             self._link(model, held.model_id, run_id)
@@ -69,8 +70,8 @@ class LoggedModels:
     def tag(self, front: frozenset[str]) -> None:
         """Write for each model whether its trial is on the given front."""
         for trial_id, held in self._found().items():
-            if held.tags.get("front") != _tag(trial_id in front):
-                self._client.set_logged_model_tags(held.model_id, {"front": _tag(trial_id in front)})
+            if held.tags.get("front") != front_tag(trial_id in front):
+                self._client.set_logged_model_tags(held.model_id, {"front": front_tag(trial_id in front)})
                 self._held = None
 
     def _found(self) -> dict[str, LoggedModel]:
@@ -99,7 +100,7 @@ class LoggedModels:
         described.model_id = described.model_uuid = held.model_id
         described.run_id, described.artifact_path = held.source_run_id, held.artifact_location
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / _MLMODEL
+            path = Path(scratch) / MLMODEL
             described.save(str(path))
             self._client.log_model_artifact(held.model_id, str(path))
 
@@ -126,19 +127,15 @@ def _note(model: FrontModel, model_id: str) -> str:
 mlflow.pyfunc.load_model("models:/{model_id}").predict([{{…}}])
 ```
 ```bash
-mlflow models serve -m models:/{model_id} --env-manager local --port 5001
-curl -H 'Content-Type: application/json' -d @serving_input_example.json localhost:5001/invocations
+mlflow models serve -m models:/{model_id} --env-manager local --port {PORT}
+curl -H 'Content-Type: application/json' -d @serving_input_example.json localhost:{PORT}/invocations
 ```
 A request has these columns; `serving_input_example.json` among the artifacts is one.
 
 {takes}
 
-{(model.folder / CARD).read_text(encoding="utf-8")}"""[:_LONGEST_NOTE]
+{(model.folder / CARD).read_text(encoding="utf-8")}"""[:LONGEST]
 
 
 def _models(outputs: object) -> Iterable[LoggedModelOutput]:
     return getattr(outputs, "model_outputs", None) or ()
-
-
-def _tag(on_front: bool) -> str:
-    return str(on_front).lower()

@@ -21,7 +21,7 @@ from search.setup import Setup
 #: What is between these lines is ours; MLflow's pages do not show them.
 BEGIN, END = "<!-- paretofuse -->", "<!-- /paretofuse -->"
 #: Characters of a note that servers of every version take, and those that MLflow now takes of a tag.
-_LONGEST, _LONGEST_TAG = 5000, 8000
+LONGEST, _LONGEST_TAG = 5000, 8000
 #: Tables of the front and of methods are cut to these numbers of rows, until the note is short enough.
 _ROWS = (40, 30, 20, 15, 10, 6, 3, 1)
 
@@ -101,7 +101,7 @@ class Note:
     def render(self, link: Link) -> str:
         """Return the Markdown, of at most 5,000 characters; long tables are cut to fit."""
         texts = (self._text(link, rows) for rows in _ROWS)
-        fitting = (text for text in texts if len(text) <= _LONGEST)
+        fitting = (text for text in texts if len(text) <= LONGEST)
         return next(fitting, f"{BEGIN}\n{self.verdict or self.standing}\n{END}")
 
     def merged(self, there: str, link: Link) -> str | None:

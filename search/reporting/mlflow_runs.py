@@ -127,7 +127,7 @@ class SearchRuns:
             metrics += _metrics(snapshot.test, snapshot.epochs[-1]["time"], step=len(snapshot.epochs))
         if snapshot.luck != run.luck:  # MLflow shows the latest: what is known about luck changes
             metrics += _metrics(snapshot.luck, snapshot.taken, step=len(snapshot.epochs))
-        run.log(self._client, {**snapshot.tags, "front": _front_tag(on_front)}, metrics, params)
+        run.log(self._client, {**snapshot.tags, "front": front_tag(on_front)}, metrics, params)
         run.described = True
         run.epochs = max([run.epochs, *(epoch["epoch"] for epoch in epochs)])
         run.test, run.luck = dict(snapshot.test), dict(snapshot.luck)
@@ -155,12 +155,12 @@ class SearchRuns:
         return [
             trial_id
             for trial_id, run in self._children.items()
-            if run.tags.get("front") != _front_tag(trial_id in front)
+            if run.tags.get("front") != front_tag(trial_id in front)
         ]
 
     def tag_front(self, trial_id: str, on_front: bool) -> None:
         """Write the tag that says whether a trial is on the front."""
-        self._children[trial_id].log(self._client, {"front": _front_tag(on_front)})
+        self._children[trial_id].log(self._client, {"front": front_tag(on_front)})
 
     def write_text(self, name: str, text: str) -> None:
         """Attach a document to the search's run; it replaces one of the same name."""
@@ -237,7 +237,7 @@ class SearchRuns:
             if found:
                 return HeldRun.of(fullest(found))
         self._unsure.add(trial_id)
-        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "trial_id": trial_id, "front": _front_tag(on_front)}
+        tags = {MLFLOW_PARENT_RUN_ID: parent_id, "trial_id": trial_id, "front": front_tag(on_front)}
         run = self._experiment.create_run(
             trial_id, {**tags, **self._about.origin, **snapshot.tags}, snapshot.started
         )
@@ -253,5 +253,6 @@ def _metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric
     return [Metric(name, float(value), int(when * 1000), step) for name, value in values.items()]
 
 
-def _front_tag(on_front: bool) -> str:
+def front_tag(on_front: bool) -> str:
+    """Return the value of the tag ``front``."""
     return str(on_front).lower()

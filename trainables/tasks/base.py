@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from trainables.methods import Query
@@ -343,6 +344,13 @@ class Task(ABC):
             present: For each modality, which samples have a value of it, shape (N,).
             top: Most entries of what is listed best first, at least 1.
         """
+
+    def example_answer(self) -> dict[str, Any]:
+        """Return an answer for made-up outputs: its entries, and the type of each."""
+        names = ("other",) if self.query is None else (self.query.modality, "other")
+        present = {name: torch.ones(1, dtype=torch.bool) for name in names}
+        (answer,) = self.answers(torch.ones(1, self.output_size), present)
+        return answer
 
     @abstractmethod
     def guess(self, labels: Tensor) -> dict[str, float]:

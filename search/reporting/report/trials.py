@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from search.goals.objectives import OBJECTIVES, PARAMS, Objective, known_values
@@ -74,7 +74,7 @@ def _row(
     spread = {} if of_repeat else {n: v for n, v in history.spreads(record).items() if n in names}
     scores = [run.test for run in runs if run.test]
     if len(scores) > 1:
-        spread |= {f"test_{n}": _deviation([s[n] for s in scores]) for n in names if n in scores[0]}
+        spread |= {f"test_{n}": stdev([s[n] for s in scores]) for n in names if n in scores[0]}
     return {
         "id": record.trial_id,
         "kind": "repeat" if of_repeat else record.kind,
@@ -133,11 +133,6 @@ def _stay(record: TrialRecord) -> str | None:
         return None
     stay = record.stays[-1]
     return stay.hostname or stay.node_ip
-
-
-def _deviation(values: list[float]) -> float:
-    mean = fmean(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:

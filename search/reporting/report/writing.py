@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from search.records.files import write_whole
-from search.records.place import Place
 from search.records.store import SearchStore
-from search.reporting.report.document import document_of, report_document, search_document
+from search.reporting.report.document import report_document, search_document
 from search.reporting.report.page import render
 from search.reporting.report.source import Source
 from search.setup import Setup
@@ -20,26 +19,8 @@ from trainables.errors import UserError
 FILE = "report.html"
 
 
-def write_report(places: Sequence[Place], path: Path) -> dict[str, Any]:
-    """Write the report of searches as one page, in one step; an earlier one is replaced.
-
-    Args:
-        places: Where the searches are.
-        path: The file.
-
-    Returns:
-        The document of the report.
-
-    Raises:
-        UserError: If a search cannot be read, or if the file cannot be written.
-    """
-    document = document_of(places)
-    write_page(document, path)
-    return document
-
-
 def write_page(document: Mapping[str, Any], path: Path) -> None:
-    """Write the page of a report's document.
+    """Write the page of a report's document, in one step; an earlier one is replaced.
 
     Raises:
         UserError: If the file cannot be written.

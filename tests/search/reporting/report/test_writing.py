@@ -11,14 +11,16 @@ import pytest
 
 from search.records.place import Place
 from search.reporting.report import writing
-from search.reporting.report.writing import FILE, report_at_end, write_page, write_report
+from search.reporting.report.document import document_of
+from search.reporting.report.writing import FILE, report_at_end, write_page
 from tests.search.reporting.report.made_search import make_search
 from trainables.errors import UserError
 
 
 def test_the_page_holds_the_document(workplace: Path, squares: Path) -> None:
     folder = make_search(workplace / "runs" / "mine", squares)
-    document = write_report([Place.of("mine")], folder / FILE)
+    document = document_of([Place.of("mine")])
+    write_page(document, folder / FILE)
     page = (folder / FILE).read_text()
     (embedded,) = re.findall(r'<script[^>]*id="document"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert json.loads(embedded) == json.loads(json.dumps(document))
