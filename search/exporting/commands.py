@@ -12,6 +12,7 @@ from typing import Any
 from search.config import SearchConfig
 from search.config.command import written
 from search.config.exploring import OF_SEARCHES
+from search.config.starting import options_apart
 from search.invocation import program
 from search.records.files import read_document
 from search.records.history import PROBE
@@ -35,8 +36,6 @@ _EXAMPLES = {
 }
 #: Options of a training that say where its results are, or that a configuration states itself.
 _ELSEWHERE = ("name", "storage_path", "method", "settings")
-#: Options that matter only if memory is predicted for a GPU.
-_OF_GPUS = ("compute_capability", "context_size")
 
 
 def commands_of(row: Mapping[str, Any], place: Place) -> dict[str, str]:
@@ -143,15 +142,10 @@ def _settings(place: Place) -> SearchConfig:
 
 def _differences(settings: SearchConfig, start: SearchConfig, left_out: set[str]) -> Iterator[str]:
     """Yield the options that make settings of others, apart from some; those of the place are added."""
-    values, before = settings.to_dict(), start.to_dict()
-    gpu = settings.step.target == "cuda"
-    for option in SearchConfig.options().values():
-        name, value = option.name, values[option.name]
-        if name in left_out or value == before[name] or value in (None, ()):
-            continue
-        if (name in _OF_GPUS and not gpu) or (name, value) == ("gradient_checkpointing", "search"):
-            continue
-        yield written(option, value)
+    searched = settings.to_dict()["gradient_checkpointing"] == "search"  # the configuration has its value
+    if searched:
+        left_out = {*left_out, "gradient_checkpointing"}
+    yield from options_apart(settings, start.to_dict(), left_out)
     if settings.storage.storage_path != absolute(DEFAULT_STORAGE):
         yield f"--storage-path {shlex.quote(settings.storage.storage_path)}"
 
