@@ -16,7 +16,6 @@ from search.config.starting import options_apart
 from search.invocation import program
 from search.records.files import read_document
 from search.records.history import PROBE
-from search.records.opening import read_store
 from search.records.place import DEFAULT_STORAGE, Place, absolute
 from spaces.single import configuration
 from trainables.configuration import NO_OPTIONS, SEARCHED_RECIPE, SEARCHED_SETTINGS
@@ -38,23 +37,20 @@ _EXAMPLES = {
 _ELSEWHERE = ("name", "storage_path", "method", "settings")
 
 
-def commands_of(row: Mapping[str, Any], place: Place) -> dict[str, str]:
+def commands_of(row: Mapping[str, Any], config: SearchConfig) -> dict[str, str]:
     """Return what a user types to train a member of a front again, and to use its model.
 
     Args:
         row: The member's row, see ``front_rows``.
-        place: Where the search is.
+        config: The search's settings, with the name and the storage path that it has now.
 
     Returns:
         Command lines for a shell in the current folder: ``train`` trains the same configuration again, or for
         a probe fits it again; ``export`` copies the model out of the search; ``apply`` labels rows; ``score``
         says how good it is on them; ``serve`` answers over HTTP. ``load`` is Python. A member without a model
         has only ``train``.
-
-    Raises:
-        UserError: If the search cannot be read, or if its settings are those of another version.
     """
-    config = _settings(place)
+    place = config.place
     found = {"train": train_command(row["config"], config)}
     if row.get("model") is None:
         return found
@@ -129,15 +125,6 @@ def kinds_of(folder: Path) -> dict[str, str]:
     """Return the kind of each modality of a model; text and image if the folder is not on this machine."""
     inputs = read_document(folder / "config.json").get("inputs") or {"text": {}, "image": {}}
     return {name: each.get("kind", name) for name, each in inputs.items()}
-
-
-def _settings(place: Place) -> SearchConfig:
-    """Return the settings of the search at a place, wherever it was when they were written."""
-    path = place.folder / "config.json"
-    text = path.read_text() if path.is_file() else read_store(place).fact("config")
-    found = SearchConfig.from_json(text, path).replace(name=place.name, storage_path=place.storage)
-    found.load()
-    return found
 
 
 def _differences(settings: SearchConfig, start: SearchConfig, left_out: set[str]) -> Iterator[str]:

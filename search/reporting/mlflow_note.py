@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.config import SearchConfig
 from search.exporting.commands import commands_of
 from search.goals.objectives import Objective
 from search.goals.quantities import quantity_of
@@ -94,7 +95,7 @@ class Note:
             place=place,
             go_on=place.resume_command if interrupted else f"{place.resume_command} {more}",
             best=best,
-            commands=_commands(best, place) if best is not None else {},
+            commands=_commands(best, setup.config) if best is not None else {},
             facts=tuple(_facts(setup)),
         )
 
@@ -153,9 +154,9 @@ class Note:
                 yield _code(self.commands[name], language)
 
 
-def _commands(row: Mapping[str, Any], place: Place) -> dict[str, str]:
+def _commands(row: Mapping[str, Any], config: SearchConfig) -> dict[str, str]:
     try:
-        return commands_of(row, place)
+        return commands_of(row, config)
     except Exception:  # the rest of the note is of use without them, and the search has to end
         return {}
 

@@ -92,6 +92,7 @@ def test_every_member_scores_as_the_search_has_said(finished, squares) -> None:
 
 def test_a_folder_says_what_it_is(finished) -> None:
     place = Place.of(finished.folder)
+    settings = SearchConfig.from_json((place.folder / "config.json").read_text())
     for number, row in enumerate(finished.front, 1):
         folder = Path(finished.folder) / row["model"]
         about = read_description(folder).about
@@ -108,7 +109,7 @@ def test_a_folder_says_what_it_is(finished) -> None:
         assert "None" not in text
         assert about["train"] in text
         assert (folder / "MLmodel").is_file()
-        assert list(commands_of(row, place)) == ["train", "export", "load", "apply", "score", "serve"]
+        assert list(commands_of(row, settings)) == ["train", "export", "load", "apply", "score", "serve"]
     probe = Path(finished.folder) / "models" / "probe-text"
     text = (probe / "README.md").read_text()
     assert "A linear model on the frozen features of text." in text

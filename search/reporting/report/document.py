@@ -121,7 +121,7 @@ def _commands(
     try:
         for trial_id, model in models.items():
             row = {"trial_id": trial_id, "config": records[trial_id].config, "model": model}
-            found[trial_id] = commands_of(row, source.place)
+            found[trial_id] = commands_of(row, source.config)
     except UserError as error:
         return found, [f"commands of members: {error}"]
     without = [trial_id for trial_id, model in models.items() if model is None]
