@@ -19,7 +19,7 @@ def in_words(
     rows: Mapping[str, int],
     data: PreparedData | None = None,
 ) -> str:
-    """Return one line on a dataset: its rows, and the encoder and the missing values of each modality.
+    """Return one line on a dataset: its rows, and the encoder, pooling and missing values of each modality.
 
     Args:
         dataset: The dataset.
@@ -40,6 +40,7 @@ def in_words(
         words = [encoder.name.rstrip("/").rpartition("/")[2]]
         if encoder.kind != modality:
             words.insert(0, encoder.kind)
+        words.append(f"pooling {encoder.pooling}")
         if encoder.from_seed:
             words.append("new, trains with the method")
         if shares[modality]:

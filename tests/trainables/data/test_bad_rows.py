@@ -236,7 +236,7 @@ def test_a_search_says_how_many(folder: Path, encoders: dict[str, EncoderSource]
         "rows: 10 train, 3 validation, 3 test (8 with a value that cannot be read and counts as missing); "
     )
     assert counts in said("missing")
-    assert "image (vit, 56 % missing)" in said("missing")
+    assert "image (vit, pooling cls, 56 % missing)" in said("missing")
 
 
 def test_a_struct_without_bytes_is_refused(tmp_path: Path) -> None:

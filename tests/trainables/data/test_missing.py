@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,13 @@ def test_error_names_rows(tmp_path: Path, dataset: Dataset) -> None:
 
 def test_a_dataset_in_words(dataset: Dataset, tiny_encoders: dict[str, Path]) -> None:
     encoders = resolve_encoders({"text": str(tiny_encoders["bert"]), "image": str(tiny_encoders["vit"])})
-    said = f"'{dataset.name}', rows: 6 train, 3 validation, 3 test; text (bert, 17 % missing), image (vit, "
-    assert in_words(dataset, encoders, _counts(dataset)) == f"{said}17 % missing)"
+    read = "text (bert, pooling cls, 17 % missing), image (vit, pooling cls, 17 % missing)"
+    said = f"'{dataset.name}', rows: 6 train, 3 validation, 3 test; {read}"
+    assert in_words(dataset, encoders, _counts(dataset)) == said
     some = without_missing(dataset, list(encoders), "skip")
-    said = f"'{dataset.name}', rows: 3 train, 3 validation, 3 test (3 left out); text (bert), image (vit)"
+    encoders["text"] = replace(encoders["text"], pooling="mean")
+    read = "text (bert, pooling mean), image (vit, pooling cls)"
+    said = f"'{dataset.name}', rows: 3 train, 3 validation, 3 test (3 left out); {read}"
     assert in_words(some, encoders, _counts(some)) == said
     few = {**_counts(some), "train": 2}
     assert "2 train, 3 validation, 3 test (4 left out);" in in_words(some, encoders, few)

@@ -92,5 +92,5 @@ def test_a_probe_reads_what_they_encode(spec) -> None:
 
 def test_it_is_said_that_they_are_new(spec) -> None:
     said = in_words(open_dataset(spec.dataset), spec.sources(), {"train": 48, "validation": 24, "test": 12})
-    assert "text (bert), face (features, features:dim=6," in said
+    assert "text (bert, pooling cls), face (features, features:dim=6," in said
     assert said.endswith(", new, trains with the method)")
