@@ -266,7 +266,9 @@ def run_trials(
                     raise
                 searcher.break_off(str(error.__cause__))
         cleaner.sweep()
-    interrupted = setup.history.close() and config.search.time_budget is None
+    # Ray Tune does not tell what has ended it. Trials need not run then: a signal may come between two.
+    left = setup.history.close() or not searcher.done
+    interrupted = left and (deadline is None or time.monotonic() < deadline)
     if not interrupted:
         searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
     return not interrupted
