@@ -5,6 +5,7 @@ and then random ones, with equally many of each method if the space has several.
 not trained again, so the script may be stopped and restarted at any time.
 
     python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 --out FILE
+    python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-#: Texts are short, images small and rows few, so that a few hundred trainings take an hour or two on two
-#: cores.
+#: Texts are short, images small and by default rows few, so that a few hundred trainings take an hour or two
+#: on two cores.
 TEXT_LENGTH, IMAGE_SIZE, BATCH, PRECISION = 16, 56, 16, "bf16-frozen"
 #: Number of rows that are drawn at random from the splits.
 ROWS = {"train": 192, "validation": 240, "test": 240}
@@ -32,7 +33,7 @@ DATASET = "openclipart"
 
 
 def subset(seed: int, rows: Mapping[str, int] = ROWS) -> Path:
-    """Return a folder with some rows of each split of the dataset."""
+    """Return a folder with some rows of each split of ``DATASET``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -106,13 +107,16 @@ def main() -> None:
     parser.add_argument("--space", required=True)
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--dataset", default=DATASET, help=f"other than {DATASET} with --rows all only")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument(
-        "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}"
+        "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}, or all"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.dataset != DATASET and options.rows != "all":
+        parser.error(f"--rows must be all for {options.dataset}")
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -125,9 +129,10 @@ def main() -> None:
     from trainables.towers import InputSizes, resolve_encoders
     from trainables.trial.workbench import TrialSpec
 
-    counts = dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))
-    folder = subset(options.seed, counts)
-    dataset = open_dataset(str(folder))
+    place = options.dataset
+    if options.rows != "all":
+        place = str(subset(options.seed, dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))))
+    dataset = open_dataset(place)
     encoders = resolve_encoders(ENCODERS)
     setting = TrainingSetting(
         batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE, precision=PRECISION
@@ -136,7 +141,7 @@ def main() -> None:
     predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
     data = prepare(dataset, encoders, InputSizes(text_length=TEXT_LENGTH, image_size=IMAGE_SIZE))
     spec = TrialSpec(
-        dataset=str(folder),
+        dataset=place,
         prepared=data.key,
         task=dataset.task.to_dict(),
         encoders={modality: encoder.address for modality, encoder in encoders.items()},
@@ -204,8 +209,8 @@ def main() -> None:
             rows.append({**known, **epoch})
     described = {
         "space": options.space,
-        "dataset": DATASET,
-        "rows": counts,
+        "dataset": options.dataset,
+        "rows": {split: len(dataset.labels(split)) for split in ROWS},
         "dataset_fingerprint": dataset.fingerprint,
         **dataset.task.to_record(dataset.task.guess(dataset.labels("validation"))),
         "encoders": spec.encoders,
