@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start hundreds of Python processes, which need not compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
-@pytest.mark.parametrize("server", ["dead", pytest.param("sqlite", marks=pytest.mark.full)])
+@pytest.mark.parametrize("server", ["dead", "sqlite"])
 def test_each_search_runs_the_same_trials(run, server) -> None:
     searched = ["random"] if server == "dead" else ["random", "tpe"]
     document = run(

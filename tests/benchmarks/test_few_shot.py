@@ -6,11 +6,13 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from trainables.tasks import Metric
 
 
+@pytest.mark.full
 def test_more_rows_are_other_trainings(squares, tiny_encoders, tmp_path: Path) -> None:
     few_shot: Any = importlib.import_module("few_shot")
     worth: Any = importlib.import_module("worth")

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_memory_truth(run) -> None:
     """Prediction and step are of the same method in the same setting, so they agree to the byte."""
     document = run("memory_truth", "--methods", "linear", out="--json")
@@ -48,7 +48,7 @@ def test_paper_memory(run) -> None:
     assert same == inference[allocator]["constant"]["offset_gb"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_prediction(run, workplace) -> None:
     """The same candidates are predicted twice, the second time from disk."""
     document = run("prediction", "--candidates", "6", "--warm", "3", out="--json")

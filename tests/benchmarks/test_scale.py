@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 TABLE = str(ROOT / "benchmarks" / "tables" / "pmf_nas.parquet")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_ray_takes_is_added_to_what_was_simulated() -> None:
     scale = importlib.import_module("scale")
     busy: dict[str, Any] = {"cpu_ms_a_trial": {"Ray Tune": 80.0, "Ray's threads": 40.0, "asking": 5.0}}

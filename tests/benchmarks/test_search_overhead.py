@@ -109,6 +109,7 @@ def test_both_take_the_same_steps(ours, theirs) -> None:
     assert len({json.dumps(steps[0]["shapes"]) for steps in trials}) == CONFIGS
 
 
+@pytest.mark.full
 def test_both_train_on_the_same_batches(ours, theirs) -> None:
     names = ("method", "modalities", "rows", "autocast", "threads")
     batches = _of(theirs, "train", *names)
@@ -116,6 +117,7 @@ def test_both_train_on_the_same_batches(ours, theirs) -> None:
     assert batches == [["PMF", ["image", "text"], rows, None, 1] for rows in (32, 16)] * EPOCHS * CONFIGS
 
 
+@pytest.mark.full
 def test_both_validate_the_same_rows(ours, theirs) -> None:
     """Our side scores members of the front on the test split as well."""
     assert sum(rows for [rows] in _of(theirs, "evaluate", "rows")) == CONFIGS * EPOCHS * ROWS["validation"]
@@ -123,6 +125,7 @@ def test_both_validate_the_same_rows(ours, theirs) -> None:
     assert more in [count * ROWS["test"] for count in range(1, CONFIGS + 1)]
 
 
+@pytest.mark.full
 def test_our_side_has_the_plain_settings(plain, ours) -> None:
     result, _ = ours
     assert result["epochs"] == [EPOCHS] * CONFIGS

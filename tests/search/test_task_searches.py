@@ -64,6 +64,7 @@ def searched_in(
         text_encoder=str(encoders["bert"]),
         image_encoder=str(encoders["vit"]),
         num_samples=2,
+        max_concurrent=1,
         epochs=2,
         batch_size=16,
         image_size=32,

@@ -71,7 +71,7 @@ def behavior_checks(name: str) -> Iterator[Check]:
     for checked in _OF_POOLING:
         yield Check(checked, (name, {}, _POOLING))
     for field in dataclasses.fields(METHODS[name].config_class):
-        yield Check(check_every_option_matters_and_is_checked, (name, field.name), slow=True)
+        yield Check(check_every_option_matters_and_is_checked, (name, field.name))
     for config in default_cases(name):
         for function in (*_OF_DEFAULTS, *_OF_OPTIONS):
             yield Check(function, (name, config))

@@ -85,6 +85,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     cluster.shutdown()
 
 
+@pytest.mark.full
 def test_trials_share_devices_by_the_memory_they_need(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

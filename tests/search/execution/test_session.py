@@ -157,14 +157,10 @@ class TestLocalRay:
         assert not Path(told["folder"]).parents[1].exists()
 
 
+@pytest.mark.full
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("number", "to_all"),
-    [
-        (signal.SIGTERM, False),
-        pytest.param(signal.SIGTERM, True, marks=pytest.mark.full),
-        pytest.param(signal.SIGHUP, True, marks=pytest.mark.full),
-    ],
+    ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, True)]
 )
 def test_a_signal_ends_a_search_as_ctrl_c_does(number, to_all, workplace, empty_store) -> None:
     """Schedulers and closing terminals send it to all processes, Ray's included."""

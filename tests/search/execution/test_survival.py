@@ -263,6 +263,7 @@ def test_out_of_memory_beside_others_is_tried_again_alone(settings) -> None:
         assert [again["retry_of"], first["retried_as"]] == ids
 
 
+@pytest.mark.full
 def test_what_a_users_mistake_keeps_from_running_is_given_back(settings, capsys) -> None:
     small = {**settings, "epochs": 1, "max_concurrent": 1}
     config = SearchConfig(**small, space="unfit", num_samples=2, name="unfit")

@@ -52,7 +52,7 @@ def bare(folder, tmp_path) -> Path:
     return site
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_wheel_and_what_it_needs_suffice_to_load_and_answer(folder, bare, tmp_path) -> None:
     code = (
         "import json, sys; from importlib.util import find_spec; from trainables import load_model\n"

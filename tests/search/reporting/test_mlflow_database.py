@@ -49,8 +49,8 @@ def together(*programs: str) -> list[subprocess.CompletedProcess[str]]:
     return [subprocess.CompletedProcess([], p.returncode, out, err) for p, out, err in ended]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 2, 3))])
+@pytest.mark.full
+@pytest.mark.parametrize("attempt", range(4))
 def test_two_first_searches_at_once_take_turns(workplace, attempt) -> None:
     for done in together(OPEN, OPEN):
         assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr

@@ -23,6 +23,7 @@ from trainables.errors import UserError
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.full
 def test_nodes_are_asked_at_the_start_and_when_they_join(
     start_cluster: Callable[..., Any], changed_program: Path, tmp_path: Path
 ) -> None:
