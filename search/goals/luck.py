@@ -7,8 +7,9 @@ most, so differences are known better than values (the *paired* bootstrap: Koehn
 tests for machine translation evaluation, 2004; Berg-Kirkpatrick et al., An empirical investigation of
 statistical significance in NLP, 2012).
 
-A configuration that was trained with several seeds has their mean; its seeds are drawn, too. With one seed,
-its luck with the seed is unknown, and not counted.
+A configuration that was trained with several seeds has their mean; its seeds are drawn, too. One that was
+trained with one seed is taken to be as lucky with it as those with several are, in the mean. If there are
+none, luck with the seed is unknown, and not counted.
 
 Everything is drawn from fixed seeds: the same search gives the same figures. Values are *losses* where a
 function says so: less is better, see ``search.goals.objectives.Objective.loss``.
@@ -16,7 +17,8 @@ function says so: less is better, see ``search.goals.objectives.Objective.loss``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +113,7 @@ def resampled_scores(
     return np.array([score(drawn) for drawn in draws(rows, resamples)])
 
 
-def over_seeds(runs: Array, seed: int) -> Array:
+def over_seeds(runs: Array, seed: int, spread: float = 0.0) -> Array:
     """Return the mean over seeds drawn anew for each resample, of shape (resamples,).
 
     Of S seeds, S - 1 are drawn: with S of them, the variance of the mean would come out too small by a factor
@@ -121,12 +123,31 @@ def over_seeds(runs: Array, seed: int) -> Array:
     Args:
         runs: A value for each seed and resample, of shape (S, resamples).
         seed: Decides the draws. Values of one configuration need the same draws.
+        spread: Standard deviation over seeds, for a configuration with a single one, see ``pooled_spread``.
     """
     count, resamples = runs.shape
+    rng = np.random.default_rng(seed)
     if count == 1:
-        return runs[0]
-    drawn = np.random.default_rng(seed).integers(count, size=(count - 1, resamples))
+        return np.asarray(runs[0] + spread * rng.standard_normal(resamples))
+    drawn = rng.integers(count, size=(count - 1, resamples))
     return np.asarray(np.take_along_axis(runs, drawn, axis=0).mean(axis=0))
+
+
+def pooled_spread(values: Iterable[Sequence[float]]) -> float:
+    """Return the standard deviation over seeds that configurations have in common, 0 if it is unknown.
+
+    >>> pooled_spread([[1.0, 3.0], [5.0, 5.0], [7.0]])
+    1.0
+
+    Args:
+        values: For each configuration its values, one for each seed.
+    """
+    squares, freedom = 0.0, 0
+    for own in values:
+        if len(own) > 1:
+            squares += len(own) * float(np.var(own))
+            freedom += len(own) - 1
+    return math.sqrt(squares / freedom) if freedom else 0.0
 
 
 def chances_on_front(losses: Array, exact: Array, feasible: NDArray[np.bool_] | None = None) -> Array:

@@ -22,6 +22,7 @@ from search.goals.luck import (
     over_seeds,
     own_noise,
     paired_difference,
+    pooled_spread,
     resampled_means,
     resampled_scores,
 )
@@ -70,6 +71,7 @@ class Evidence:
         self._deviations: dict[tuple[str, str, str], Array | None] = {}
         self._chances: tuple[int, dict[str, float]] = (0, {})
         self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
+        self._spreads: tuple[int, dict[tuple[str, str], float]] = (0, {})
 
     def chances(self) -> dict[str, float]:
         """Return the probability of each finished configuration to be on the front, see ``chances_on_front``.
@@ -267,7 +269,20 @@ class Evidence:
             row[:] = _values(run, split)[objective.name]
             if deviation is not None:
                 row += deviation
-        return over_seeds(drawn, derive_seed("seeds", record.key))
+        return over_seeds(drawn, derive_seed("seeds", record.key), self._spread(record, objective, split))
+
+    def _spread(self, record: TrialRecord, objective: Objective, split: str) -> float:
+        """Return how much a result is a matter of the seed; 0 for what has none, such as a probe."""
+        if record.trial_id not in self.history.trials or not self._has_outputs(record, objective, split):
+            return 0.0
+        finished = self._finished()
+        if self._spreads[0] != finished:
+            self._spreads = finished, {}
+        spreads, key = self._spreads[1], (objective.name, split)
+        if key not in spreads:
+            runs = [self._runs(configuration, split) for configuration in self.history.configurations()]
+            spreads[key] = pooled_spread([_values(run, split)[objective.name] for run in of] for of in runs)
+        return spreads[key]
 
     def _deviation(self, run: TrialRecord, objective: Objective, split: str) -> Array | None:
         return self._deviations.get((run.trial_id, split, objective.name))

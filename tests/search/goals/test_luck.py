@@ -15,6 +15,7 @@ from search.goals.luck import (
     over_seeds,
     own_noise,
     paired_difference,
+    pooled_spread,
     resampled_means,
     resampled_scores,
 )
@@ -125,9 +126,18 @@ def test_seeds_are_drawn_so_that_the_variance_of_their_mean_is_right() -> None:
         assert drawn.mean() == pytest.approx(runs.mean(), abs=0.03)
         assert drawn.var() == pytest.approx(runs.var(ddof=1) / seeds, rel=0.08)
     assert over_seeds(np.ones((1, 10)), 0).tolist() == [1.0] * 10
+    alone = over_seeds(np.full((1, 20_000), 5.0), 0, spread=2.0)
+    assert (alone.mean(), alone.std()) == pytest.approx((5, 2), abs=0.05)
     two = np.random.default_rng(0).normal(size=(2, 50))
     assert (over_seeds(two, 1) == over_seeds(two, 1)).all()
     assert (over_seeds(two, 1) != over_seeds(two, 2)).any()
+
+
+def test_the_spread_over_seeds_is_that_of_all_configurations_with_several() -> None:
+    rng = np.random.default_rng(0)
+    runs = [mean + rng.normal(0, 0.02, seeds) for mean in rng.random(200) for seeds in (1, 2, 3)]
+    assert pooled_spread([[*each] for each in runs]) == pytest.approx(0.02, rel=0.1)
+    assert pooled_spread([[0.5], [], [0.7]]) == pooled_spread([]) == 0
 
 
 def test_luck_that_all_share_is_no_noise() -> None:
