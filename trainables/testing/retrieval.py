@@ -38,8 +38,8 @@ def retrieval_checks(name: str) -> Iterator[Check]:
     yield Check(check_document_and_query_train, (name,))
     yield Check(check_a_prefix_may_be_cached, (name,))
     yield Check(check_a_checkpoint_restores_both, (name,))
-    yield Check(check_predicted_memory, (name, TASK, {"precision": "bf16", "prefix": "offloaded"}))
-    yield Check(check_predicted_memory, (name, OTHER, {}), slow=True)
+    for task, changes in (TASK, {"precision": "bf16", "prefix": "offloaded"}), (OTHER, {}):
+        yield Check(check_predicted_memory, (name, task, changes), slow=True)
     yield Check(check_predicted_inference, (name,), slow=True)
     if METHODS[name].method.elastic:
         yield Check(check_a_subnet_is_the_model_on_its_own, (name,))

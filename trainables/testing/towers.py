@@ -83,7 +83,8 @@ def tower_checks(family: str) -> Iterator[Check]:
             yield Check(check_refuses_poolings_without_a_sense, (family, pooling))
             continue
         for checked in _OF_POOLINGS:
-            yield Check(checked, (family, pooling))
+            slow = checked is check_its_training_memory_is_predicted
+            yield Check(checked, (family, pooling), slow)
         if family not in _FLAT:
             yield Check(check_pooling_reads_no_prompts, (family, pooling))
         if family not in (*IMAGE_FAMILIES, *_PADDING_COUNTS):
