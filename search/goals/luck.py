@@ -126,6 +126,8 @@ def over_seeds(runs: Array, seed: int, spread: float = 0.0) -> Array:
         spread: Standard deviation over seeds, for a configuration with a single one, see ``pooled_spread``.
     """
     count, resamples = runs.shape
+    if count == 1 and not spread:
+        return runs[0]
     rng = np.random.default_rng(seed)
     if count == 1:
         return np.asarray(runs[0] + spread * rng.standard_normal(resamples))

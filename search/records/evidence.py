@@ -71,7 +71,8 @@ class Evidence:
         self._deviations: dict[tuple[str, str, str], Array | None] = {}
         self._chances: tuple[int, dict[str, float]] = (0, {})
         self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
-        self._spreads: tuple[int, dict[tuple[str, str], float]] = (0, {})
+        #: Spreads over seeds by objective and split. A question forgets them: results may have come since.
+        self._spreads: dict[tuple[str, str], float] = {}
 
     def chances(self) -> dict[str, float]:
         """Return the probability of each finished configuration to be on the front, see ``chances_on_front``.
@@ -99,6 +100,7 @@ class Evidence:
 
     def standard_errors(self, record: TrialRecord) -> dict[str, float]:
         """Return the standard errors of a configuration's metrics that reports show, see ``Luck``."""
+        self._spreads.clear()
         tested = [objective for objective in self.history.shown if objective.tested]
         found = {}
         for split, prefix in (("validation", ""), ("test", "test_")):
@@ -122,6 +124,7 @@ class Evidence:
         Returns:
             The difference; None if one of them has no outputs for the split.
         """
+        self._spreads.clear()
         by = objective or self.history.trained_objective
         if not all(self._has_outputs(record, by, split) for record in (first, second)):
             return None
@@ -131,6 +134,7 @@ class Evidence:
 
     def note(self) -> None:
         """Give each finished configuration of the history its ``luck``, for reports."""
+        self._spreads.clear()
         chances, front = self.chances(), self.history.front()
         better = self._better_than_cheaper(front)
         shown = {record.trial_id for record in (*front, *self.history.best_of_methods())}
@@ -141,6 +145,7 @@ class Evidence:
             record.luck = Luck(chances.get(name), better.get(name), errors)
 
     def _chances_now(self) -> dict[str, float]:
+        self._spreads.clear()
         self._resample(self.history.front())
         configurations = [*self.history.configurations(), *self.history.rival_probes()]
         candidates = self._within_reach(configurations)
@@ -160,6 +165,7 @@ class Evidence:
         return {trial_id: chance for trial_id, chance in chances.items() if chance is not None}
 
     def _noises_now(self) -> dict[str, dict[str, float]]:
+        self._spreads.clear()
         self._resample(self.history.configurations())
         known = [record for record in self.history.configurations() if self._is_known(record)]
         found: dict[str, dict[str, float]] = {record.trial_id: {} for record in known}
@@ -263,26 +269,26 @@ class Evidence:
         """Return a configuration's values in each resample, of shape (resamples,)."""
         self._resample([record], objective, split)
         runs = self._runs(record, split)
-        drawn = np.empty((len(runs), self._count(objective)))
+        drawn, known = np.empty((len(runs), self._count(objective))), False
         for row, run in zip(drawn, runs, strict=True):
             deviation = self._deviation(run, objective, split)
             row[:] = _values(run, split)[objective.name]
             if deviation is not None:
                 row += deviation
-        return over_seeds(drawn, derive_seed("seeds", record.key), self._spread(record, objective, split))
+                known = True
+        # A probe has no seed, and without outputs a value counts as exact
+        seeded = known and record.trial_id in self.history.trials
+        spread = self._spread(objective, split) if seeded else 0.0
+        return over_seeds(drawn, derive_seed("seeds", record.key), spread)
 
-    def _spread(self, record: TrialRecord, objective: Objective, split: str) -> float:
-        """Return how much a result is a matter of the seed; 0 for what has none, such as a probe."""
-        if record.trial_id not in self.history.trials or not self._has_outputs(record, objective, split):
-            return 0.0
-        finished = self._finished()
-        if self._spreads[0] != finished:
-            self._spreads = finished, {}
-        spreads, key = self._spreads[1], (objective.name, split)
-        if key not in spreads:
+    def _spread(self, objective: Objective, split: str) -> float:
+        """Return how much results are a matter of the seed, see ``pooled_spread``."""
+        key = objective.name, split
+        if key not in self._spreads:
             runs = [self._runs(configuration, split) for configuration in self.history.configurations()]
-            spreads[key] = pooled_spread([_values(run, split)[objective.name] for run in of] for of in runs)
-        return spreads[key]
+            values = ([_values(run, split)[objective.name] for run in of_one] for of_one in runs)
+            self._spreads[key] = pooled_spread(values)
+        return self._spreads[key]
 
     def _deviation(self, run: TrialRecord, objective: Objective, split: str) -> Array | None:
         return self._deviations.get((run.trial_id, split, objective.name))

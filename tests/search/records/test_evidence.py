@@ -147,7 +147,7 @@ def test_seeds_are_part_of_the_luck(tmp_path) -> None:
     assert errors["accuracy"] == found.evidence.standard_errors(runs[2])["accuracy"], "of the configuration"
     one, other = found.evidence.chances().values()
     assert one == 1.0
-    assert 0.55 < other < 0.95, "on the same rows alone it would be sure"
+    assert 0.6 < other < 0.95, "on the same rows alone it would be sure"
 
 
 def test_what_has_one_seed_is_as_lucky_with_it_as_others_are(tmp_path) -> None:
@@ -157,12 +157,19 @@ def test_what_has_one_seed_is_as_lucky_with_it_as_others_are(tmp_path) -> None:
     assert found.chances() == [1.0, 1.0]
     assert found.evidence.standard_errors(alone)["accuracy"] == pytest.approx(rows**0.5, rel=0.1)
     noise = found.evidence.noises()[apart.trial_id]["accuracy"]
-    for gib, shares in ((3, (0.35, 0.45)), (4, (0.4, 0.4))):
-        for seed, share in enumerate(shares):
-            found.add(gib, share, seed=seed)
-    errors = found.evidence.standard_errors(alone)
+    repeated = [
+        (found.add(gib, share, seed=seed), share)
+        for gib, shares in ((3, (0.35, 0.45)), (4, (0.4, 0.4)))
+        for seed, share in enumerate(shares)
+    ]
+    evidence = found.evidence
+    errors = evidence.standard_errors(alone)
     assert errors["accuracy"] == pytest.approx((rows + seeds) ** 0.5, rel=0.1)
     assert errors["test_accuracy"] == pytest.approx(rows**0.5, rel=0.1), "on test, none has several seeds"
+    for run, share in repeated:  # they are scored after they have finished
+        run.test = found.score(outputs_of(share))
+    errors = evidence.standard_errors(alone)
+    assert errors["test_accuracy"] == pytest.approx((rows + seeds) ** 0.5, rel=0.1)
     chances = found.evidence.chances()
     assert 0.7 < chances[apart.trial_id] < 0.9
     assert found.evidence.noises()[apart.trial_id]["accuracy"] > 1.5 * noise
