@@ -210,7 +210,7 @@ def main() -> None:
     described = {
         "space": options.space,
         "dataset": options.dataset,
-        "rows": {split: len(dataset.labels(split)) for split in ROWS},
+        "rows": {split: dataset.count(split) for split in ROWS},
         "dataset_fingerprint": dataset.fingerprint,
         **dataset.task.to_record(dataset.task.guess(dataset.labels("validation"))),
         "encoders": spec.encoders,

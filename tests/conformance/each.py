@@ -21,8 +21,8 @@ def each(checks: Iterable[Check]) -> pytest.MarkDecorator:
     so that it runs each setting or option with some of them, and of each kind at least one with each.
     """
     checks = list(checks)
-    sizes, seen = (Counter[object]() for _ in range(2))
-    sizes.update(_group(check) for check in checks if check.slow)
+    sizes = Counter(_group(check) for check in checks if check.slow)
+    seen: Counter[object] = Counter()
     cases = []
     for check in checks:
         marks: tuple[pytest.MarkDecorator, ...] = ()
