@@ -32,20 +32,24 @@ ENCODERS = {"text": "minilm", "image": "dinov2-small"}
 DATASET = "openclipart"
 
 
-def subset(seed: int, rows: Mapping[str, int] = ROWS) -> Path:
-    """Return a folder with some rows of each split of ``DATASET``."""
+def subset(seed: int, rows: Mapping[str, int] = ROWS, name: str = DATASET) -> Path:
+    """Return a folder with some rows of each split of a dataset."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from trainables.cache import cache_dir
     from trainables.data import open_dataset
 
-    folder = cache_dir() / "record_table" / f"{DATASET}-{seed}-{'-'.join(map(str, rows.values()))}"
+    folder = cache_dir() / "record_table" / f"{name}-{seed}-{'-'.join(map(str, rows.values()))}"
     folder.mkdir(parents=True, exist_ok=True)
+    dataset = open_dataset(name)
+    columns = [modality.column for modality in dataset.modalities.values()]
+    columns += [dataset.label] if dataset.task.has_labels else []
     for number, (split, count) in enumerate(rows.items()):
-        table = pa.concat_tables(pq.read_table(file) for file in open_dataset(DATASET).files[split])
+        table = pa.Table.from_batches(list(dataset.batches(split, columns)))
         chosen = sorted(random.Random(seed * 10 + number).sample(range(table.num_rows), count))
-        pq.write_table(table.take(chosen), folder / f"{split}.parquet")
+        some = table.take(chosen).replace_schema_metadata(dict(dataset.metadata))
+        pq.write_table(some, folder / f"{split}.parquet")
     return folder
 
 
@@ -107,7 +111,7 @@ def main() -> None:
     parser.add_argument("--space", required=True)
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--dataset", default=DATASET, help=f"other than {DATASET} with --rows all only")
+    parser.add_argument("--dataset", default=DATASET, help="an included dataset")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument(
         "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}, or all"
@@ -115,8 +119,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    if options.dataset != DATASET and options.rows != "all":
-        parser.error(f"--rows must be all for {options.dataset}")
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,7 +133,8 @@ def main() -> None:
 
     place = options.dataset
     if options.rows != "all":
-        place = str(subset(options.seed, dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))))
+        counts = dict(zip(ROWS, map(int, options.rows.split(",")), strict=True))
+        place = str(subset(options.seed, counts, options.dataset))
     dataset = open_dataset(place)
     encoders = resolve_encoders(ENCODERS)
     setting = TrainingSetting(
