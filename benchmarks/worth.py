@@ -314,7 +314,7 @@ def main() -> None:
     settings |= {"nas": options.nas} if options.nas else {}
     if any(document.get(name, value) != value for name, value in settings.items()):
         parser.error(f"{options.out} holds results for other settings; name another file by --out")
-    document = {"searched": {}, "results": {}, **document, **settings, "tables": {}}
+    document = {"searched": {}, "results": {}, "tables": {}, **document, **settings}
     names = options.datasets.split(",")
     jobs = []
     for dataset in names:
