@@ -12,8 +12,9 @@ rows; the memory of a step; and the seconds of one core that a training takes. R
 training. What the file holds already is not trained again.
 
 With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
-result of a search over N configurations of that space, trained with the same seeds as ``pmf``, which is the
-space's first point. A line below the table says by how many points it is better.
+result of a search over N configurations of that space, in which ``pareto_asha`` ends bad ones early, trained
+with the same seeds as ``pmf``, which is the space's first point. A line below the table says by how many
+points it is better.
 
     python benchmarks/worth.py [--datasets openclipart,digits] [--methods pmf,mope] [--seeds 3]
 """
@@ -137,6 +138,7 @@ def searched(folder: Path, samples: int, **settings: Any) -> dict[str, Any]:
                 space=NAS,
                 dataset=str(folder),
                 num_samples=samples,
+                scheduler="pareto_asha",
                 probe=False,
                 storage_path=place,
                 tracking_uri=f"sqlite:///{place}/mlflow.db",
