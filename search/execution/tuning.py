@@ -189,16 +189,9 @@ def run_trials(
             no trial can run, a ``NodeError``.
     """
     config = setup.config
-    setting = setup.setting
     alone = config.configuration.method is not None
-    rows = f"{config.data.train_rows:,} training rows, " if config.data.train_rows else ""
-    say(
-        console,
-        f"{_planned(config, searcher)}, {placement.summary}; {rows}batch {setting.batch_size}, "
-        f"{setting.sizes.words(setup.predictor.kinds)}",
-    )
-    if placement.note:
-        say(console, placement.note)
+    for line in _plan(setup, placement, searcher):
+        say(console, line)
     deadline = time.monotonic() + config.search.time_budget if config.search.time_budget is not None else None
     with (
         clock.trials(),
@@ -223,39 +216,11 @@ def run_trials(
         searcher.mistakes.say = partial(say, console)
         recorder.listeners += [clock, tracker, progress, Endings(console), cleaner]
 
-        def tuner() -> tune.Tuner:
-            return tune.Tuner(
-                tune.with_resources(trainable, lambda handed: handed["share"].request()),
-                tune_config=TuneConfig(
-                    search_alg=searcher,
-                    scheduler=Survival(recorder, searcher.mistakes.blame),
-                    num_samples=-1,  # the searcher counts
-                    max_concurrent_trials=placement.concurrent,
-                    time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.config["assignment"].folder,
-                ),
-                run_config=RunConfig(
-                    name=config.place.name,
-                    storage_path=config.place.storage,
-                    failure_config=FailureConfig(max_failures=config.placement.max_failures),
-                    # Two are kept, so that the one in the store exists until the store has the next one.
-                    checkpoint_config=CheckpointConfig(
-                        checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True
-                    ),
-                    stop=Results(recorder),
-                    callbacks=[
-                        Events(recorder, console, config.place.folder),
-                        Waiting(partial(say, console)),
-                    ],
-                    verbose=0,
-                ),
-            )
-
         while True:
             try:
+                seconds = None if deadline is None else max(1.0, deadline - time.monotonic())
                 with _folders_of(searcher.store.fact("search_id")):
-                    tuner().fit()
+                    _tuner(config, trainable, placement, searcher, seconds, console).fit()
                 break
             except Exception as error:
                 if mistake := _mistake(error, config.place.folder):
@@ -267,11 +232,45 @@ def run_trials(
                 searcher.break_off(str(error.__cause__))
         cleaner.sweep()
     # Ray Tune does not tell what has ended it. Trials need not run then: a signal may come between two.
-    left = setup.history.close() or not searcher.done
-    interrupted = left and (deadline is None or time.monotonic() < deadline)
+    unfinished = setup.history.close() or not searcher.done
+    interrupted = unfinished and (deadline is None or time.monotonic() < deadline)
     if not interrupted:
         searcher.mistakes.require_results(len(setup.history.by_status(Status.SET_ASIDE)))
     return not interrupted
+
+
+def _tuner(
+    config: SearchConfig,
+    trainable: Any,
+    placement: Placement,
+    searcher: ParetoSearcher,
+    seconds: float | None,
+    console: Console,
+) -> tune.Tuner:
+    """Return Ray Tune's tuner, which ends after some seconds unless they are None."""
+    recorder = searcher.recorder
+    return tune.Tuner(
+        tune.with_resources(trainable, lambda handed: handed["share"].request()),
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=Survival(recorder, searcher.mistakes.blame),
+            num_samples=-1,  # the searcher counts
+            max_concurrent_trials=placement.concurrent,
+            time_budget_s=seconds,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["assignment"].folder,
+        ),
+        run_config=RunConfig(
+            name=config.place.name,
+            storage_path=config.place.storage,
+            failure_config=FailureConfig(max_failures=config.placement.max_failures),
+            # Two are kept, so that the one in the store exists until the store has the next one.
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True),
+            stop=Results(recorder),
+            callbacks=[Events(recorder, console, config.place.folder), Waiting(partial(say, console))],
+            verbose=0,
+        ),
+    )
 
 
 def _folders_of(search_id: str) -> AbstractContextManager[None]:
@@ -288,13 +287,19 @@ def _folders_of(search_id: str) -> AbstractContextManager[None]:
     return changed(Experiment, "_storage_context_cls", staticmethod(storage))
 
 
-def _planned(config: SearchConfig, searcher: ParetoSearcher) -> str:
-    """Return in words what is going to be trained."""
+def _plan(setup: Setup, placement: Placement, searcher: ParetoSearcher) -> list[str]:
+    """Return lines that say what is going to be trained, and how."""
+    config, setting = setup.config, setup.setting
     epochs = f"{config.trial.epochs} epoch{'s' if config.trial.epochs > 1 else ''}"
     if config.configuration.method is None:
-        return f"search '{config.run_name}': {searcher.planned} trials of {epochs}"
-    seeds = f"{config.search.seeds} seed{'s' if config.search.seeds > 1 else ''}"
-    return f"training '{config.run_name}': {config.configuration.method}, {seeds}, {epochs}"
+        planned = f"search '{config.run_name}': {searcher.planned} trials of {epochs}"
+    else:
+        seeds = f"{config.search.seeds} seed{'s' if config.search.seeds > 1 else ''}"
+        planned = f"training '{config.run_name}': {config.configuration.method}, {seeds}, {epochs}"
+    rows = f"{config.data.train_rows:,} training rows, " if config.data.train_rows else ""
+    sizes = setting.sizes.words(setup.predictor.kinds)
+    lines = [f"{planned}, {placement.summary}; {rows}batch {setting.batch_size}, {sizes}"]
+    return [*lines, placement.note] if placement.note else lines
 
 
 def _mistake(error: Exception, folder: Path) -> UserError | None:
