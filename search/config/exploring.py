@@ -156,9 +156,9 @@ class SearchSettings(Settings):
     seeds: Annotated[
         int,
         Help(
-            "Number of seeds. A search trains configurations whose place on the front is unsure again with "
-            "other seeds, up to this many in all. The front is then one of means. The command `train` trains "
-            "its configuration with all of them.",
+            "Number of seeds. A search trains configurations whose place on the front is unsure, and what "
+            "keeps them off it, again with other seeds, up to this many in all. The front is then one of "
+            "means. The command `train` trains its configuration with all of them.",
             metavar="N",
         ),
         AtLeast(1),

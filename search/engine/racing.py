@@ -16,9 +16,12 @@ DOUBT = 0.05
 class Race:
     """Spends seeds where they decide, as a race (Maron & Moore, Hoeffding races, 1994) does.
 
-    A configuration whose place on the front is unsure is repeated, the most unsure one first, until all are
-    sure, all of them have their seeds, or the budget is spent: as many repeats as if each member of the front
-    of the first results was given all of its seeds. Those that have a repeat under way come last.
+    Where a place on the front is unsure, the most unsure one first, there is a repeat of the configuration or
+    of its strongest rival, which keeps it off the front most often: of the one with fewer seeds, as either's
+    luck decides. A cheap rival may be on the front for sure, and be lucky. This goes on until all places are
+    sure, all of these configurations have their seeds, or the budget is spent: as many repeats as if each
+    member of the front of the first results was given all of its seeds. What has a repeat under way comes
+    last.
 
     Without outputs nothing tells what is unsure. Then all members of the front get their seeds, one after the
     other. The configuration of a training, which has no rivals, gets its seeds at once.
@@ -52,13 +55,19 @@ class Race:
         if self._repeats() - begun["repeats"] >= (self._seeds - 1) * begun["front"]:
             return None
         members = {member.trial_id for member in front}
+        rivals = self._evidence.rivals()
         unsure = []
         for number, record in enumerate(self._history.configurations()):
             # Of a member without outputs nothing is known, so it is as unsure as can be.
             chance = chances.get(record.trial_id, 0.5 if record.trial_id in members else 0.0)
-            if DOUBT < chance < 1 - DOUBT and self._lacks_seeds(record):
-                unsure.append((self._under_way(record), abs(chance - 0.5), number, record))
+            if DOUBT < chance < 1 - DOUBT and (decides := self._decides(record, rivals.get(record.trial_id))):
+                unsure.append((self._under_way(decides), abs(chance - 0.5), number, decides))
         return min(unsure)[-1] if unsure else None
+
+    def _decides(self, record: TrialRecord, rival: TrialRecord | None) -> TrialRecord | None:
+        """Return which of two configurations is repeated; None if both have their seeds."""
+        pair = [record] if rival is None or rival.kind == PROBE else [record, rival]
+        return min(filter(self._lacks_seeds, pair), key=lambda one: len(self.runs(one)), default=None)
 
     def runs(self, record: TrialRecord) -> list[TrialRecord]:
         """Return the trials of a configuration that have a seed of their own; failed ones are among them."""

@@ -39,9 +39,10 @@ class ParetoSearcher(Searcher):
     A candidate that breaks a constraint known before training is never started. A trial that a user's mistake
     kept from running is handed out again, on another node or when the search is resumed, see ``Mistakes``;
     the sampler learns nothing from it, and it stays one sample. A configuration is trained once, with two
-    exceptions. A trial that ran out of memory because of its neighbours is handed out once
-    more, alone, and does not count as another sample. If ``config.seeds`` is above 1, configurations whose
-    place on the front is unsure are repeated with other seeds once no samples are left, see ``Race``.
+    exceptions. A trial that ran out of memory because of its neighbours is handed out once more, alone, and
+    does not count as another sample. If ``config.seeds`` is above 1, configurations whose place on the front
+    is unsure, and what keeps them off it, are repeated with other seeds once no samples are left, see
+    ``Race``.
 
     The store holds all that is needed to resume before Ray Tune hears of a trial. The searcher counts samples
     itself: Ray Tune must be given ``num_samples=-1``, or it would count retries.

@@ -174,20 +174,49 @@ def chances_on_front(losses: Array, exact: Array, feasible: NDArray[np.bool_] | 
     Returns:
         Probabilities, of shape (T,).
     """
-    losses = _rounded(losses)
     chances = np.empty(len(losses))
+    for index, (_, beaten) in enumerate(_beaten(losses, exact, feasible)):
+        off = beaten.any(axis=0)
+        chances[index] = (~off if feasible is None else feasible[index] & ~off).mean()
+    return chances
+
+
+def strongest_rivals(
+    losses: Array, exact: Array, feasible: NDArray[np.bool_] | None = None
+) -> list[int | None]:
+    """Return for each configuration the one that keeps it off the front in most resamples.
+
+    >>> losses = -np.array([[[0.7], [0.7], [0.7]], [[0.8], [0.6], [0.8]]])
+    >>> strongest_rivals(losses, np.array([[1.0], [2.0]]))
+    [None, 0]
+
+    Args:
+        losses: As for ``chances_on_front``.
+        exact: As there.
+        feasible: As there.
+
+    Returns:
+        Numbers of configurations; None where no other one ever does.
+    """
+    strongest: list[int | None] = []
+    for rivals, beaten in _beaten(losses, exact, feasible):
+        often = beaten.mean(axis=1)
+        strongest.append(int(rivals[often.argmax()]) if often.any() else None)
+    return strongest
+
+
+def _beaten(
+    losses: Array, exact: Array, feasible: NDArray[np.bool_] | None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+    """Yield for each configuration those that cost no more, and in which resamples each dominates it."""
+    losses = _rounded(losses)
     for index, own in enumerate(losses):
         rivals = (exact <= exact[index]).all(axis=1)
         rivals[index] = False
         cheaper = (exact[rivals] < exact[index]).any(axis=1)
         better = (losses[rivals] < own).any(axis=2) | cheaper[:, None]
         dominating = (losses[rivals] <= own).all(axis=2) & better
-        if feasible is None:
-            chances[index] = 1 - dominating.any(axis=0).mean()
-        else:
-            beaten = (dominating & feasible[rivals]).any(axis=0)
-            chances[index] = (feasible[index] & ~beaten).mean()
-    return chances
+        yield np.flatnonzero(rivals), dominating if feasible is None else dominating & feasible[rivals]
 
 
 def chance_better(dearer: Array, cheaper: Array) -> float:

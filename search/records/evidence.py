@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -25,6 +26,7 @@ from search.goals.luck import (
     pooled_spread,
     resampled_means,
     resampled_scores,
+    strongest_rivals,
 )
 from search.goals.objectives import Objective
 from search.goals.pareto import Array
@@ -41,6 +43,16 @@ from trainables.trial.outputs import kept_rows
 REACH = 4.0
 #: Trials whose rows are in memory at once.
 _AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """What may be on the front, with the arguments of ``chances_on_front``."""
+
+    candidates: list[TrialRecord]
+    losses: Array
+    exact: Array
+    feasible: NDArray[np.bool_]
 
 
 class Evidence:
@@ -70,6 +82,7 @@ class Evidence:
         self._labels: dict[str, Tensor | None] = {}
         self._deviations: dict[tuple[str, str, str], Array | None] = {}
         self._chances: tuple[int, dict[str, float]] = (0, {})
+        self._rivals: tuple[int, dict[str, TrialRecord]] = (0, {})
         self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
         #: Spreads over seeds by objective and split. A question forgets them: results may have come since.
         self._spreads: dict[tuple[str, str], float] = {}
@@ -85,6 +98,17 @@ class Evidence:
         if self._chances[0] != finished:
             self._chances = finished, self._chances_now()
         return self._chances[1]
+
+    def rivals(self) -> dict[str, TrialRecord]:
+        """Return what keeps finished configurations off the front most often, see ``strongest_rivals``.
+
+        Returns:
+            Configurations and probes, by the name of the first finished trial of the one that is kept off.
+        """
+        finished = self._finished()
+        if self._rivals[0] != finished:
+            self._rivals = finished, self._rivals_now()
+        return self._rivals[1]
 
     def noises(self) -> dict[str, dict[str, float]]:
         """Return how uncertain finished configurations are beside each other, see ``own_noise``.
@@ -146,23 +170,44 @@ class Evidence:
 
     def _chances_now(self) -> dict[str, float]:
         self._spreads.clear()
-        self._resample(self.history.front())
-        configurations = [*self.history.configurations(), *self.history.rival_probes()]
-        candidates = self._within_reach(configurations)
-        self._resample(candidates)
-        known = [self._is_known(record) for record in candidates]
-        if not any(known):
+        contest = self._contest()
+        if contest is None:
             return {}
+        chances = dict.fromkeys((record.trial_id for record in self._configurations()), 0.0)
+        found = chances_on_front(contest.losses, contest.exact, contest.feasible)
+        for record, chance in zip(contest.candidates, found.tolist(), strict=True):
+            if self._is_known(record):
+                chances[record.trial_id] = chance
+            else:
+                del chances[record.trial_id]
+        return chances
+
+    def _rivals_now(self) -> dict[str, TrialRecord]:
+        self._spreads.clear()
+        contest = self._contest()
+        if contest is None:
+            return {}
+        found = strongest_rivals(contest.losses, contest.exact, contest.feasible)
+        pairs = zip(contest.candidates, found, strict=True)
+        return {own.trial_id: contest.candidates[rival] for own, rival in pairs if rival is not None}
+
+    def _contest(self) -> _Contest | None:
+        """Return what may be on the front, by luck or not; None if all outputs of it are missing."""
+        self._resample(self.history.front())
+        candidates = self._within_reach(self._configurations())
+        self._resample(candidates)
+        if not any(self._is_known(record) for record in candidates):
+            return None
         costs = [[o.loss(self.history.values(r)[o.name]) for o in self._exact] for r in candidates]
-        found = chances_on_front(
-            np.stack([self._losses(record) for record in candidates]),
-            np.array(costs).reshape(len(candidates), -1),
-            np.stack([self._feasible(record) for record in candidates]),
+        return _Contest(
+            candidates,
+            losses=np.stack([self._losses(record) for record in candidates]),
+            exact=np.array(costs).reshape(len(candidates), -1),
+            feasible=np.stack([self._feasible(record) for record in candidates]),
         )
-        chances: dict[str, float | None] = dict.fromkeys((r.trial_id for r in configurations), 0.0)
-        for record, chance, there in zip(candidates, found.tolist(), known, strict=True):
-            chances[record.trial_id] = chance if there else None
-        return {trial_id: chance for trial_id, chance in chances.items() if chance is not None}
+
+    def _configurations(self) -> list[TrialRecord]:
+        return [*self.history.configurations(), *self.history.rival_probes()]
 
     def _noises_now(self) -> dict[str, dict[str, float]]:
         self._spreads.clear()

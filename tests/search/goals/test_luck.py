@@ -18,6 +18,7 @@ from search.goals.luck import (
     pooled_spread,
     resampled_means,
     resampled_scores,
+    strongest_rivals,
 )
 from search.goals.pareto import Array
 
@@ -110,6 +111,17 @@ def test_with_several_trained_objectives_one_better_value_is_enough() -> None:
     assert chances_on_front(losses, np.ones((2, 1))).tolist() == [1.0, 1.0]
     assert chance_better(losses[0], losses[1]) == 1.0
     assert chances_on_front(losses[..., :1], np.ones((2, 1))).tolist() == [1.0, 0.0]
+
+
+def test_the_strongest_rival_is_what_dominates_most_often() -> None:
+    losses = -np.array([[0.6, 0.6, 0.6, 0.6], [0.7, 0.7, 0.7, 0.5], [0.8, 0.65, 0.65, 0.55]])[..., None]
+    costs = np.array([[1.0], [2.0], [3.0]])
+    assert chances_on_front(losses, costs).tolist() == [1.0, 0.75, 0.25]
+    assert strongest_rivals(losses, costs) == [None, 0, 1], (
+        "the second keeps the third off twice, the first once"
+    )
+    feasible = np.array([[False] * 4, [True] * 4, [True] * 4])
+    assert strongest_rivals(losses, costs, feasible) == [None, None, 1]
 
 
 def test_what_breaks_a_constraint_is_off_the_front_and_keeps_none_off() -> None:

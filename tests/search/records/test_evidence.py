@@ -82,6 +82,16 @@ def test_every_finished_configuration_has_a_chance_to_be_on_the_front(tmp_path) 
     assert found.evidence.chances() == found.evidence.chances(), "the same search has the same figures"
 
 
+def test_what_keeps_a_configuration_off_most_often_is_its_rival(tmp_path) -> None:
+    found = Found(tmp_path)
+    assert found.evidence.rivals() == {}
+    for gib, share, offset in ((1, 0.5, 0), (2, 0.7, 0), (3, 0.7025, 200), (4, 0.71, 100)):
+        found.add(gib, share, offset)
+    rivals = {name: rival.trial_id for name, rival in found.evidence.rivals().items()}
+    # The first costs least. It is never as good as the second.
+    assert rivals == {"trial-002": "trial-001", "trial-003": "trial-002"}
+
+
 def test_what_reports_show_of_luck(tmp_path) -> None:
     found = Found(tmp_path)
     found.add(1, 0.5, test=0.6)
