@@ -150,6 +150,13 @@ def searched(folder: Path, samples: int, **settings: Any) -> dict[str, Any]:
     return dict(best(result.front, key=lambda member: member[metric.name])["config"])
 
 
+def trained_as_first(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return the trainings of ``NAS`` that are those of the first point, which is the best found, by keys."""
+    first = {(job.dataset, job.fold, job.seed): job for job in jobs if job.method == NAS_FIRST}
+    pairs = ((job, first.get((job.dataset, job.fold, job.seed))) for job in jobs if job.method == NAS)
+    return {job.key: other.key for job, other in pairs if other is not None and job.config == other.config}
+
+
 def task_of(dataset: str | Path) -> Any:
     """Return the task of a dataset."""
     from trainables.data import open_dataset
@@ -331,6 +338,9 @@ def main() -> None:
                     write(options.out, document)
             best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]
             jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
+    for key, first in trained_as_first(jobs).items():
+        if first in document["results"]:
+            document["results"][key] = {**document["results"][first]}
     for job in jobs:
         if job.key in document["results"]:  # it is predicted, not measured
             document["results"][job.key]["memory"] = job.memory

@@ -99,6 +99,15 @@ def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(wo
     assert best["over_first"] is None
 
 
+def test_a_search_that_ends_at_its_first_point_needs_no_other_training(worth) -> None:
+    def job(method: str, fold: int, layers: int) -> Any:
+        return worth.Job("toy", method, fold, 0, None, {"n_fusion_layers": layers}, 0.5)
+
+    jobs = [job("pmf", 0, 2), job("pmf", 1, 2), job(worth.NAS, 0, 2), job(worth.NAS, 1, 3)]
+    assert worth.trained_as_first(jobs) == {"toy pmf_nas 0 0": "toy pmf 0 0"}
+    assert worth.trained_as_first(jobs[2:]) == {}
+
+
 @pytest.mark.parametrize("per_fold", [3, 1], ids=["rows", "folds"])
 def test_a_metric_may_be_an_error_or_no_mean_over_rows(worth, per_fold: int) -> None:
     metric = Metric("mae", "minimize", None, 0.0)
