@@ -340,7 +340,7 @@ def main() -> None:
             jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
     for key, first in trained_as_first(jobs).items():
         if first in document["results"]:
-            document["results"][key] = {**document["results"][first]}
+            document["results"][key] = document["results"][first]
     for job in jobs:
         if job.key in document["results"]:  # it is predicted, not measured
             document["results"][job.key]["memory"] = job.memory

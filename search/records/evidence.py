@@ -81,6 +81,7 @@ class Evidence:
         self._by_rows = {m.name: task.row_values(m.name, *one) is not None for m in task.metrics}
         self._labels: dict[str, Tensor | None] = {}
         self._deviations: dict[tuple[str, str, str], Array | None] = {}
+        self._contested: tuple[int, _Contest | None] = (0, None)
         self._chances: tuple[int, dict[str, float]] = (0, {})
         self._rivals: tuple[int, dict[str, TrialRecord]] = (0, {})
         self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
@@ -169,7 +170,6 @@ class Evidence:
             record.luck = Luck(chances.get(name), better.get(name), errors)
 
     def _chances_now(self) -> dict[str, float]:
-        self._spreads.clear()
         contest = self._contest()
         if contest is None:
             return {}
@@ -183,7 +183,6 @@ class Evidence:
         return chances
 
     def _rivals_now(self) -> dict[str, TrialRecord]:
-        self._spreads.clear()
         contest = self._contest()
         if contest is None:
             return {}
@@ -193,6 +192,13 @@ class Evidence:
 
     def _contest(self) -> _Contest | None:
         """Return what may be on the front, by luck or not; None if all outputs of it are missing."""
+        finished = self._finished()
+        if self._contested[0] != finished:
+            self._contested = finished, self._contest_now()
+        return self._contested[1]
+
+    def _contest_now(self) -> _Contest | None:
+        self._spreads.clear()
         self._resample(self.history.front())
         candidates = self._within_reach(self._configurations())
         self._resample(candidates)
