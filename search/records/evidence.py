@@ -6,7 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from statistics import fmean
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -41,6 +43,8 @@ from trainables.trial.outputs import kept_rows
 #: A configuration is out of the front's reach, and not resampled, if a member that costs no more is better by
 #: more than this many standard errors, as if both were independent.
 REACH = 4.0
+#: What is computed of all trials.
+_Answer = TypeVar("_Answer")
 #: Trials whose rows are in memory at once.
 _AT_ONCE = 200
 
@@ -53,6 +57,21 @@ class _Contest:
     losses: Array
     exact: Array
     feasible: NDArray[np.bool_]
+
+
+def _until_another_finishes(compute: Callable[[Evidence], _Answer]) -> Callable[[Evidence], _Answer]:
+    """Keep an answer until another trial has finished."""
+
+    @wraps(compute)
+    def answer(self: Evidence) -> _Answer:
+        finished = len(self.history.by_status(Status.FINISHED))
+        kept = self._answers.get(compute.__name__)
+        if kept is None or kept[0] != finished:
+            self._spreads.clear()
+            kept = self._answers[compute.__name__] = finished, compute(self)
+        return cast(_Answer, kept[1])
+
+    return answer
 
 
 class Evidence:
@@ -81,13 +100,12 @@ class Evidence:
         self._by_rows = {m.name: task.row_values(m.name, *one) is not None for m in task.metrics}
         self._labels: dict[str, Tensor | None] = {}
         self._deviations: dict[tuple[str, str, str], Array | None] = {}
-        self._contested: tuple[int, _Contest | None] = (0, None)
-        self._chances: tuple[int, dict[str, float]] = (0, {})
-        self._rivals: tuple[int, dict[str, TrialRecord]] = (0, {})
-        self._noises: tuple[int, dict[str, dict[str, float]]] = (0, {})
+        #: The last answers to questions about all trials, with the number of trials that had finished.
+        self._answers: dict[str, tuple[int, object]] = {}
         #: Spreads over seeds by objective and split. A question forgets them: results may have come since.
         self._spreads: dict[tuple[str, str], float] = {}
 
+    @_until_another_finishes
     def chances(self) -> dict[str, float]:
         """Return the probability of each finished configuration to be on the front, see ``chances_on_front``.
 
@@ -95,22 +113,33 @@ class Evidence:
             Probabilities by the name of the configuration's first finished trial. Configurations without
             outputs are left out.
         """
-        finished = self._finished()
-        if self._chances[0] != finished:
-            self._chances = finished, self._chances_now()
-        return self._chances[1]
+        contest = self._contest()
+        if contest is None:
+            return {}
+        chances = dict.fromkeys((record.trial_id for record in self._configurations()), 0.0)
+        found = chances_on_front(contest.losses, contest.exact, contest.feasible)
+        for record, chance in zip(contest.candidates, found.tolist(), strict=True):
+            if self._is_known(record):
+                chances[record.trial_id] = chance
+            else:
+                del chances[record.trial_id]
+        return chances
 
+    @_until_another_finishes
     def rivals(self) -> dict[str, TrialRecord]:
         """Return what keeps finished configurations off the front most often, see ``strongest_rivals``.
 
         Returns:
             Configurations and probes, by the name of the first finished trial of the one that is kept off.
         """
-        finished = self._finished()
-        if self._rivals[0] != finished:
-            self._rivals = finished, self._rivals_now()
-        return self._rivals[1]
+        contest = self._contest()
+        if contest is None:
+            return {}
+        found = strongest_rivals(contest.losses, contest.exact, contest.feasible)
+        pairs = zip(contest.candidates, found, strict=True)
+        return {own.trial_id: contest.candidates[rival] for own, rival in pairs if rival is not None}
 
+    @_until_another_finishes
     def noises(self) -> dict[str, dict[str, float]]:
         """Return how uncertain finished configurations are beside each other, see ``own_noise``.
 
@@ -118,10 +147,14 @@ class Evidence:
             Standard deviations in the objectives' units, by the name of the configuration's first finished
             trial and by objective. Configurations without outputs are left out.
         """
-        finished = self._finished()
-        if self._noises[0] != finished:
-            self._noises = finished, self._noises_now()
-        return self._noises[1]
+        self._resample(self.history.configurations())
+        known = [record for record in self.history.configurations() if self._is_known(record)]
+        found: dict[str, dict[str, float]] = {record.trial_id: {} for record in known}
+        for objective in self._trained:
+            noises = own_noise([self._drawn(record, objective) for record in known])
+            for record, noise in zip(known, noises.tolist(), strict=True):
+                found[record.trial_id][objective.name] = noise
+        return found
 
     def standard_errors(self, record: TrialRecord) -> dict[str, float]:
         """Return the standard errors of a configuration's metrics that reports show, see ``Luck``."""
@@ -169,36 +202,9 @@ class Evidence:
             errors = self.standard_errors(record) if name in shown else {}
             record.luck = Luck(chances.get(name), better.get(name), errors)
 
-    def _chances_now(self) -> dict[str, float]:
-        contest = self._contest()
-        if contest is None:
-            return {}
-        chances = dict.fromkeys((record.trial_id for record in self._configurations()), 0.0)
-        found = chances_on_front(contest.losses, contest.exact, contest.feasible)
-        for record, chance in zip(contest.candidates, found.tolist(), strict=True):
-            if self._is_known(record):
-                chances[record.trial_id] = chance
-            else:
-                del chances[record.trial_id]
-        return chances
-
-    def _rivals_now(self) -> dict[str, TrialRecord]:
-        contest = self._contest()
-        if contest is None:
-            return {}
-        found = strongest_rivals(contest.losses, contest.exact, contest.feasible)
-        pairs = zip(contest.candidates, found, strict=True)
-        return {own.trial_id: contest.candidates[rival] for own, rival in pairs if rival is not None}
-
+    @_until_another_finishes
     def _contest(self) -> _Contest | None:
         """Return what may be on the front, by luck or not; None if all outputs of it are missing."""
-        finished = self._finished()
-        if self._contested[0] != finished:
-            self._contested = finished, self._contest_now()
-        return self._contested[1]
-
-    def _contest_now(self) -> _Contest | None:
-        self._spreads.clear()
         self._resample(self.history.front())
         candidates = self._within_reach(self._configurations())
         self._resample(candidates)
@@ -214,17 +220,6 @@ class Evidence:
 
     def _configurations(self) -> list[TrialRecord]:
         return [*self.history.configurations(), *self.history.rival_probes()]
-
-    def _noises_now(self) -> dict[str, dict[str, float]]:
-        self._spreads.clear()
-        self._resample(self.history.configurations())
-        known = [record for record in self.history.configurations() if self._is_known(record)]
-        found: dict[str, dict[str, float]] = {record.trial_id: {} for record in known}
-        for objective in self._trained:
-            noises = own_noise([self._drawn(record, objective) for record in known])
-            for record, noise in zip(known, noises.tolist(), strict=True):
-                found[record.trial_id][objective.name] = noise
-        return found
 
     def _better_than_cheaper(self, front: Sequence[TrialRecord]) -> dict[str, float]:
         """Return ``chance_better`` of the front's members against their neighbours that cost less."""
@@ -279,9 +274,6 @@ class Evidence:
 
     def _count(self, objective: Objective) -> int:
         return RESAMPLES if self._by_rows.get(objective.name, True) else RESCORED
-
-    def _finished(self) -> int:
-        return len(self.history.by_status(Status.FINISHED))
 
     def _is_known(self, record: TrialRecord) -> bool:
         """Return whether the luck of a configuration on the validation split is known."""
