@@ -167,13 +167,13 @@ def seam(run_trials: Callable[..., Any] = start, pool: Callable[..., Any] = star
     """Let the program come as far as its first trial, without Ray, MLflow and the Hugging Face hub."""
     tracker = mock.Mock(parent_id=None)
     replaced = {
-        "search.api.cluster": lambda *_, **__: contextlib.nullcontext(),
-        "search.api.is_own_ray": lambda: True,
-        "search.api.find_nodes": lambda *_: [Node(cpus=2, memory=16 * GIB)],
+        "search.running.cluster": lambda *_, **__: contextlib.nullcontext(),
+        "search.running.is_own_ray": lambda: True,
+        "search.running.find_nodes": lambda *_: [Node(cpus=2, memory=16 * GIB)],
         "search.precision.cpus_in_bf16": lambda nodes: {node.node_id: True for node in nodes},
-        "search.api.Tracker": lambda *_, **__: tracker,
-        "search.api.probe": lambda *_: None,
-        "search.api.run_trials": run_trials,
+        "search.running.Tracker": lambda *_, **__: tracker,
+        "search.running.probe": lambda *_: None,
+        "search.running.run_trials": run_trials,
         "search.oneshot.strategy.OneShot._train": lambda self: None,
         "search.oneshot.strategy.SubnetPool": pool,
         "trainables.memory.comparing.compare_device": start,

@@ -62,6 +62,8 @@ ROOMS = {
         ("execution",),
         ("oneshot",),
         ("result",),
+        ("ending",),
+        ("running",),
         ("api",),
         ("sizing",),
         ("launching",),

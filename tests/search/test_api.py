@@ -71,7 +71,7 @@ def settings(place, tiny_encoders, squares) -> dict[str, Any]:
 
 
 def _nobody_else_scores(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("search.api.score_on_test", lambda *_, **__: pytest.fail("others than the trials scored"))
+    patch.setattr("search.ending.score_on_test", lambda *_, **__: pytest.fail("not the trials scored"))
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +354,7 @@ def test_the_precision_follows_the_devices_and_stays(settings, monkeypatch) -> N
 def test_refuses_to_wait_for_devices_that_will_not_come(settings, monkeypatch) -> None:
     with pytest.raises(UserError, match="--gpu-memory: there is no GPU here"):
         run_search(SearchConfig(**settings, name="waiting", gpu_memory=2**30))
-    monkeypatch.setattr("search.api.find_nodes", lambda _: [Node(cpus=2, memory=2**20)])
+    monkeypatch.setattr("search.running.find_nodes", lambda _: [Node(cpus=2, memory=2**20)])
     with pytest.raises(UserError, match="of a device, and a trial can have 1 MiB here"):
         run_search(SearchConfig(**settings, name="waiting", precision="fp32"))
     assert not Path(settings["storage_path"], "waiting").exists()

@@ -77,7 +77,7 @@ def users(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 def test_a_bucket_that_cannot_be_used_is_refused_before_ray_starts(
     users, workplace, monkeypatch, bucket, user, reason
 ) -> None:
-    monkeypatch.setattr("search.api.cluster", None)
+    monkeypatch.setattr("search.running.cluster", None)
     for name, value in users[user].items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"^s3://{bucket}/runs/mine: cannot be used .*{reason}") as got:

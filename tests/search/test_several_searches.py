@@ -119,7 +119,7 @@ def test_of_one_second_they_get_different_names(workplace, monkeypatch) -> None:
         raise UserError(f"it is {found.config.run_name}")
 
     monkeypatch.setattr(search.api, "created_store", created_at_the_same_moment)
-    monkeypatch.setattr(search.api, "_run", stop)
+    monkeypatch.setattr(search.api, "run", stop)
     with pytest.raises(UserError, match=r"^it is pmf_nas-\d{8}-\d{6}-2$") as got:
         run_search(SearchConfig(**REPLAY))
     assert str(got.value) == f"it is {begun[0]}-2"

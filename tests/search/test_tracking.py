@@ -29,16 +29,16 @@ SEARCH = """
 import os, sys
 import ray
 from search.cli import main
-import search.api
+import search.running
 
-before = search.api.run_trials
+before = search.running.run_trials
 
 def run_trials(*arguments):
     environment = ray.remote(lambda: dict(os.environ))
     print(ray.get(environment.remote()), [actor for actor in ray.nodes()])
     return before(*arguments)
 
-search.api.run_trials = run_trials
+search.running.run_trials = run_trials
 sys.argv[0] = "search"
 main()
 """

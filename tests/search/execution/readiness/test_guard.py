@@ -40,7 +40,7 @@ def test_its_trials_go_on_elsewhere(
     empty_store: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("search.api.watching", lambda *_: nullcontext())  # the trial is there first
+    monkeypatch.setattr("search.running.watching", lambda *_: nullcontext())  # the trial is there first
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     table = _write_table(tmp_path / "table.parquet")
     add_node = start_cluster(gpus=1)
