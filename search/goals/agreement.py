@@ -1,4 +1,4 @@
-"""Agreement between the ranking of subnets by inherited weights and their ranking after training."""
+"""What inherited weights are worth: whether subnets have learnt, and whether they rank as trained ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+
+from search.goals.objectives import Objective
+
+#: A result that is better than guessing by less than this many standard errors may be a guess.
+_DOUBT = 2.0
 
 
 def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | None:
@@ -23,6 +28,24 @@ def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | Non
 
     tau = float(kendalltau(inherited, own).statistic)
     return None if math.isnan(tau) else tau
+
+
+def share_error(share: float, rows: int) -> float:
+    """Return the standard error of a share of some rows."""
+    return math.sqrt(share * (1 - share) / rows)
+
+
+def may_be_guessed(objective: Objective, best: float, guess: float, rows: int) -> bool:
+    """Return whether the best of some results is no better than guessing by more than luck.
+
+    Args:
+        objective: The objective that the results are of.
+        best: The best result.
+        guess: The objective's value without having learnt anything.
+        rows: Number of rows that the result is of.
+    """
+    luck = _DOUBT * share_error(guess, rows) if objective.share_of_rows else 0.0
+    return objective.loss(best) >= objective.loss(guess) - luck
 
 
 @dataclass(frozen=True)
@@ -54,5 +77,4 @@ class RankAgreement:
     @property
     def uncertainty(self) -> float | None:
         """Standard error of the objective as a share of ``rows``; None if it is no share of rows."""
-        mean = fmean(self.own)
-        return math.sqrt(mean * (1 - mean) / self.rows) if self.rows else None
+        return share_error(fmean(self.own), self.rows) if self.rows else None

@@ -14,7 +14,7 @@ from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
 from search.checkpoints import keep_weights
 from search.engine.gate import Gate
-from search.goals.agreement import RankAgreement
+from search.goals.agreement import RankAgreement, may_be_guessed
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
 from search.placement import Placement
@@ -78,6 +78,7 @@ class OneShot:
         try:
             self.weights = self._train()
             self._search(self.weights)
+            self._warn_of_guesses()
         except KeyboardInterrupt:
             return False
         return True
@@ -223,7 +224,7 @@ class OneShot:
 
                 def heard(count: int) -> None:
                     rate = (count - before) / (time.monotonic() - started)
-                    steps.update(count, f"{rate:.2f} a second{self._best()}")
+                    steps.update(count, f"{rate:.2f} a second{self._best_in_words()}")
 
                 search.run(pool, heard)
             done, seconds = len(search.evaluated), time.monotonic() - started
@@ -231,7 +232,7 @@ class OneShot:
             shared = f", {share:.0%} of their fused layers shared" if share else ""
             self._say(
                 f"{done} subnets evaluated, {(done - before) / seconds:.2f} a second{shared}; front of "
-                f"{len(search.front())} with inherited weights{self._best()}"
+                f"{len(search.front())} with inherited weights{self._best_in_words()}"
             )
             pool.close()
         finally:
@@ -258,14 +259,28 @@ class OneShot:
             self._say,
         )
 
-    def _best(self) -> str:
-        """Return the best value of the first trained objective, in words."""
+    def _best(self) -> float | None:
+        """Return the best inherited value of the first trained objective."""
         assert self.search is not None
-        if not self.search.evaluated:
-            return ""
         objective = self.setup.history.trained_objective
-        best = min((s.metrics[objective.name] for s in self.search.evaluated), key=objective.loss)
-        return f", best {objective.name} {best:.3f}"
+        values = (subnet.metrics[objective.name] for subnet in self.search.evaluated)
+        return min(values, key=objective.loss, default=None)
+
+    def _best_in_words(self) -> str:
+        best, name = self._best(), self.setup.history.trained_objective.name
+        return "" if best is None else f", best {name} {best:.3f}"
+
+    def _warn_of_guesses(self) -> None:
+        """Say so if subnets cannot be ranked because the supernet has not learnt enough."""
+        objective, best = self.setup.history.trained_objective, self._best()
+        guess, rows = self.setup.backend.guess.get(objective.name), self.setup.details["dataset.validation"]
+        if best is not None and guess is not None and may_be_guessed(objective, best, guess, rows):
+            epochs = self.setup.config.oneshot.supernet_epochs
+            self._say(
+                f"no subnet is better than guessing ({objective.name} {guess:.3f}) by more than luck: after "
+                f"--supernet-epochs {epochs} the supernet has learnt too little to rank its subnets; train a "
+                "new one for longer, or search with --strategy trials"
+            )
 
     def _say(self, text: str) -> None:
         say(self.console, text)

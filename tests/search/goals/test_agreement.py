@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from search.goals.agreement import RankAgreement, kendall_tau
+from search.goals.agreement import RankAgreement, kendall_tau, may_be_guessed
+from search.goals.objectives import get_objectives
 from search.reporting.tables import tau_line
 
 
@@ -14,6 +15,22 @@ def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
     assert kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(2 / 3)
     assert kendall_tau([1], [1]) is None
     assert kendall_tau([1, 1], [1, 2]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "best", "rows", "guessed"),
+    [
+        ("accuracy", 0.49, 722, True),
+        ("accuracy", 0.525, 722, True),  # by 1.3 standard errors
+        ("accuracy", 0.54, 722, False),
+        ("accuracy", 0.54, 100, True),
+        ("loss", 0.51, 100, True),
+        ("loss", 0.49, 100, False),  # of what is no share of rows, nothing is known
+    ],
+)
+def test_what_is_better_than_guessing_by_luck_may_be_guessed(name, best, rows, guessed) -> None:
+    (objective,) = get_objectives((name,))
+    assert may_be_guessed(objective, best, 0.5, rows) is guessed
 
 
 def test_says_whether_there_is_anything_to_rank() -> None:

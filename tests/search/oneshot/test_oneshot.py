@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -306,6 +306,42 @@ def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatc
         epochs = store.fact("supernet")["epochs"]
         assert [(known["epoch"], known["train_loss"]) for known in epochs] == [(1, 1.0), (2, 0.5)][:epoch]
     store.close()
+
+
+@pytest.mark.parametrize(("accuracy", "heard"), [(0.3, True), (0.9, False)])
+def test_a_supernet_that_has_learnt_nothing_is_told(settings, tmp_path, monkeypatch, accuracy, heard) -> None:
+    class Pool(FakePool):
+        """Its subnets all have one accuracy."""
+
+        size = 1
+
+        def evaluate(self, configs: list[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
+            for index, answer in super().evaluate(configs):
+                yield index, replace(answer, metrics={"accuracy": accuracy, "loss": 1.0})
+
+        def precision(self) -> str:
+            return "fp32"
+
+        def shared(self) -> float:
+            return 0.0
+
+        def close(self) -> None:
+            pass
+
+    told = io.StringIO()
+    config = SearchConfig(**settings, name="guessing")
+    setup = set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    monkeypatch.setattr(OneShot, "_train", lambda self: None)
+    monkeypatch.setattr(strategy, "SubnetPool", lambda *_: Pool(setup))
+    config.place.folder.mkdir(parents=True)
+    store, unused = SearchStore.create(tmp_path / "search", {}), SimpleNamespace()
+    placement, console = place_trials([Node(cpus=2)], 40), Console(file=told, width=400)
+    assert OneShot(setup, prepared, placement, store, cast(Any, unused), console).run()
+    store.close()
+    guess = f"{setup.backend.guess['accuracy']:.3f}"
+    line = f"no subnet is better than guessing (accuracy {guess}) by more than luck: after"
+    assert (line in told.getvalue()) is heard
 
 
 def test_a_supernet_whose_weights_are_damaged_is_trained_again(settings, monkeypatch) -> None:
