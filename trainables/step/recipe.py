@@ -81,8 +81,8 @@ class Recipe(Settings):
         str,
         Help(
             "Where the weights of a new trial's head come from. probe takes those of the linear model that "
-            "fits best what the untrained method hands to its head; all of it trains from there. A trial "
-            "that inherits weights keeps them."
+            "fits best what the untrained method hands to its head; all of it trains from there. A "
+            "supernet's head starts so for the space's first point. A trial that inherits weights keeps them."
         ),
         OneOf(HEAD_STARTS),
     ] = "probe"

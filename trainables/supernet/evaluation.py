@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainables.data import Loader
 from trainables.elastic import Supernet
@@ -72,6 +73,17 @@ class SubnetEvaluator:
             config: The method's own fields.
             tick: Called after each batch.
         """
+        outputs, labels = self.outputs(config, tick)
+        kept = self.task.kept(outputs, labels)
+        return self.task.tuned(kept, labels).score(kept, labels)
+
+    def outputs(self, config: Mapping[str, Any], tick: Tick = no_tick) -> tuple[Tensor, Tensor]:
+        """Return a subnet's outputs (N, D) for the split, without dropout, and the labels.
+
+        Args:
+            config: The method's own fields.
+            tick: Called after each batch.
+        """
         self.supernet.eval()
         model = self.supernet.bound(config)
         loader = self._loader(model)
@@ -80,9 +92,7 @@ class SubnetEvaluator:
             for output in self._outputs(model, loader):
                 outputs.append(output.outputs.float().cpu())
                 tick()
-        labels = loader.split.labels
-        kept = self.task.kept(torch.cat(outputs), labels)
-        return self.task.tuned(kept, labels).score(kept, labels)
+        return torch.cat(outputs), loader.split.labels
 
     def _outputs(self, model: FusionMethod, loader: Loader) -> Iterator[FusionOutput]:
         """Yield the model's output for each batch."""

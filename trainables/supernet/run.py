@@ -22,6 +22,7 @@ from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.step import Curriculum
 from trainables.supernet.trainer import SupernetTrainer
 from trainables.trial.checkpoint import TRAINER, seal
+from trainables.trial.head_start import start_head
 from trainables.trial.workbench import TrialSpec, Workbench
 
 
@@ -34,7 +35,7 @@ class SupernetPlan:
         learning_rate: Peak learning rate.
         epochs: Number of passes over the training split.
         curriculum: The subnets that each step trains.
-        probe: The subnet that is evaluated after each epoch, to follow the progress of training.
+        followed: The subnet whose head is started, and that is evaluated after each epoch.
         seed: Seed of the initial weights, of the order of samples, of the subnets and of dropout.
     """
 
@@ -42,7 +43,7 @@ class SupernetPlan:
     learning_rate: float
     epochs: int
     curriculum: Curriculum
-    probe: Mapping[str, Any]
+    followed: Mapping[str, Any]
     seed: int = 0
 
 
@@ -79,7 +80,7 @@ class SupernetRun:
         context = self.bench.context(self.setting)
         torch.manual_seed(short_seed(plan.seed))
         self.supernet = Supernet(context, plan.method, plan.curriculum.largest).to(device)
-        self._probe = plan.probe
+        self._followed = plan.followed
         self._loaders: dict[str, Loader] = {}
         self.trainer = SupernetTrainer(
             self.supernet,
@@ -98,23 +99,40 @@ class SupernetRun:
         )
 
     def epoch(self) -> dict[str, float]:
-        """Train one epoch and evaluate the plan's probe on the validation split.
+        """Train one epoch and evaluate the followed subnet on the validation split.
 
         Returns:
             The task's metrics, ``epoch``, ``train_loss``, ``epoch_seconds``, ``validation_seconds`` and, on a
             GPU, ``measured_memory``, the peak GiB held by tensors.
         """
+        if not self.trainer.epoch:
+            self.start()
         reset_peak(self.device)
         result = self.trainer.train_epoch(self.tick)
         result |= since_reset(self.device)
         started = time.perf_counter()
         evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, states=0)
-        result |= evaluator.evaluate(self._probe, self.tick)
+        result |= evaluator.evaluate(self._followed, self.tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
             "epoch": self.trainer.epoch,
         }
+
+    def start(self) -> None:
+        """Start the head from the probe if the recipe says so: that of the subnet that the plan follows."""
+        if self.bench.spec.recipe.head_start != "probe":
+            return
+
+        def labels(split: str) -> Tensor:
+            evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, split=split, states=0)
+            return evaluator.outputs(self._followed, self.tick)[1]
+
+        start_head(self.supernet.shell(self._followed), self.bench.task, labels, self.trainer.seed, self.tick)
+        if self.trainer.world > 1:  # workers may differ in the last bits
+            for weight in self.supernet.largest.parameters():
+                if weight.requires_grad:
+                    torch.distributed.broadcast(weight.data, 0)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint: the weights, and the state to resume training.

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainables.data.loader import Loader
-from trainables.methods import Queried
+from trainables.methods import FusionMethod, Queried
 from trainables.methods.heads import head_inputs, query_inputs, set_head
 from trainables.probe.solver import LinearSolution, solve_linear
 from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
-from trainables.trial.trainer import Trainer
+from trainables.tasks import Task
 
 
-def start_head(trainer: Trainer, validation: Loader, tick: Tick = no_tick) -> None:
-    """Start a trainer's method as the best linear model of what it hands to its head before training.
+def start_head(
+    method: FusionMethod, task: Task, run: Callable[[str], Tensor], seed: int, tick: Tick = no_tick
+) -> None:
+    """Start a method as the best linear model of what it hands to its head before training.
 
     All of it trains from there: linear probing, then fine-tuning (Kumar et al., ICLR 2022, LP-FT), with the
     probe solved exactly. Its strength is that which does best on the validation split.
@@ -27,25 +29,28 @@ def start_head(trainer: Trainer, validation: Loader, tick: Tick = no_tick) -> No
     they are as long as the features.
 
     Args:
-        trainer: A trainer that has not trained yet.
-        validation: The validation split.
-        tick: Called after each batch, and after each strength.
+        method: A method that has not trained yet.
+        task: The task.
+        run: Runs the method on all rows of a split, ``train`` or ``validation``, without dropout, and
+            returns their labels.
+        seed: Seed of the training.
+        tick: Called after each strength.
     """
-    fitted, held_out = (_seen(trainer, loader, tick) for loader in (trainer.train_loader, validation))
+    fitted, held_out = (_seen(method, run, split) for split in ("train", "validation"))
     queries = None
     if fitted.queries is not None and held_out.queries is not None:
         queries = fitted.queries, held_out.queries
     solution = solve_linear(
-        trainer.task,
+        task,
         (fitted.features, fitted.labels),
         (held_out.features, held_out.labels),
         tick=tick,
         queries=queries,
     )
-    if isinstance(trainer.method, Queried):
-        _start_with_query(trainer.method, solution, derive_seed(trainer.seed, "rotation"))
+    if isinstance(method, Queried):
+        _start_with_query(method, solution, derive_seed(seed, "rotation"))
     else:
-        set_head(trainer.method, solution.weight, solution.bias)
+        set_head(method, solution.weight, solution.bias)
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ class _Seen:
     queries: Tensor | None
 
 
-def _seen(trainer: Trainer, loader: Loader, tick: Tick) -> _Seen:
-    with head_inputs(trainer.method) as found, query_inputs(trainer.method) as asked:
-        _, labels = trainer.outputs(loader, tick)
+def _seen(method: FusionMethod, run: Callable[[str], Tensor], split: str) -> _Seen:
+    with head_inputs(method) as found, query_inputs(method) as asked:
+        labels = run(split)
     return _Seen(torch.cat(found), labels, torch.cat(asked) if asked else None)
 
 

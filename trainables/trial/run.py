@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from trainables.configuration import recipe_changes, setting_changes, split_config
 from trainables.data import Loader
@@ -143,7 +144,12 @@ class TrialRun:
         probed = self.recipe.head_start == "probe" and self.inherited is None
         if probed and not self.trainer.epoch and self._started is None:
             started = time.perf_counter()
-            start_head(self.trainer, self.validation, self.tick)
+            loaders = {"train": self.trainer.train_loader, "validation": self.validation}
+
+            def labels(split: str) -> Tensor:
+                return self.trainer.outputs(loaders[split], self.tick)[1]
+
+            start_head(self.method, self.trainer.task, labels, self.trainer.seed, self.tick)
             self._started = self.kept.judge(self.method, 0, self._validate)
             self.setup_seconds += time.perf_counter() - started
         return self._started

@@ -19,7 +19,10 @@ from trainables.configuration import split_config
 from trainables.data import open_dataset, prepare
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
+from trainables.methods.heads import head_inputs
+from trainables.probe import solve_linear
 from trainables.seeds import MAX_SEED
+from trainables.step import Recipe
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.evaluation import SubnetEvaluator
 from trainables.supernet.run import SupernetPlan, SupernetRun
@@ -197,3 +200,26 @@ def test_a_supernets_checkpoint_is_one_of_its_largest_subnet(spec, tmp_path: Pat
     assert found.method == "pmf"
     run.supernet.largest.load_trainable_state_dict(found.state)
     assert found.config["n_fusion_layers"] == 3
+
+
+@pytest.mark.parametrize("name", ["pmf_nas", "wander", "mope", "lora"])
+def test_the_head_starts_as_the_best_linear_model_for_the_subnet_that_is_followed(spec, name) -> None:
+    plan = plan_of(name)
+    run = SupernetRun(spec, plan, CPU)
+    run.start()
+    assignment = Assignment(config={"method": plan.method, **plan.followed, "learning_rate": 1e-3})
+    trial = TrialRun(spec, assignment, run.supernet.weights)
+    with head_inputs(trial.method) as found:
+        (outputs, labels), (_, truth) = (
+            trial.trainer.outputs(trial.loader(s)) for s in ("train", "validation")
+        )
+    fitted, held_out = torch.cat(found).split([len(labels), len(truth)])
+    solution = solve_linear(trial.trainer.task, (fitted, labels), (held_out, truth))
+    assert torch.allclose(outputs, solution.outputs(fitted), atol=1e-4)
+
+
+def test_no_supernet_starts_so_if_its_recipe_says_random(spec) -> None:
+    run = SupernetRun(dataclasses.replace(spec, recipe=Recipe(head_start="random")), plan_of(), CPU)
+    before = weights(run)
+    run.start()
+    assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
