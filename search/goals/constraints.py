@@ -6,10 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.goals.objectives import Objective, always_reported, get_objectives
+from search.goals.pareto import Array
 from search.goals.quantities import quantity_of
 from trainables.errors import UserError
 from trainables.tasks import Task
+
+#: By how much what training decides may miss a bound, as a share of it, and still meet it: metrics are
+#: computed in float32, where 280 of 400 is a little less than 0.7.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,17 @@ class Constraint:
             values: The objectives' values, in their units.
         """
         excess = (values[self.name] - self.bound) / self.bound
-        return excess if self.direction == "<=" else -excess
+        missed = excess if self.direction == "<=" else -excess
+        return 0.0 if 0 < missed <= self._slack else missed
+
+    def met_by(self, values: Array) -> NDArray[np.bool_]:
+        """Return which of some values of the objective satisfy the constraint."""
+        slack = self._slack * self.bound
+        return values <= self.bound + slack if self.direction == "<=" else values >= self.bound - slack
+
+    @property
+    def _slack(self) -> float:
+        return 0.0 if self.known else _ROUNDING
 
     def __str__(self) -> str:
         return f"{self.name}{self.direction}{quantity_of(self.objective).write(self.bound)}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from search.goals.constraints import Constraint, parse_constraint, parse_constraints
@@ -75,6 +76,21 @@ def test_violations_are_relative_to_the_bound() -> None:
     assert most.violation({"memory": 8 + 2**-30}) > 0
     assert least.violation({"accuracy": 0.25, "memory": 1.0}) == 0.5
     assert least.violation({"accuracy": 0.75}) == -0.5
+
+
+def test_rounding_in_float32_breaks_no_bound() -> None:
+    """Half of the whole percentages are a little less in float32; memory is known to the byte."""
+    for percent in range(1, 100):
+        for direction in (">=", "<="):
+            constraint = parse_constraint(f"accuracy{direction}{percent}%")
+            value = float(np.float32(percent / 100))
+            assert constraint.violation({"accuracy": value}) <= 0
+            assert constraint.met_by(np.array([value])).all()
+    least = parse_constraint("accuracy>=70%")
+    assert least.violation({"accuracy": 0.6999}) > 0
+    assert least.met_by(np.array([0.6999, 0.7, 0.8])).tolist() == [False, True, True]
+    most = parse_constraint("memory<=8GiB")
+    assert most.met_by(np.array([7.0, 8.0, 8 + 2**-30])).tolist() == [True, True, False]
 
 
 def test_some_can_be_judged_before_training() -> None:
