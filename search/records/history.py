@@ -436,10 +436,9 @@ class History:
         return next((o for o in self.objectives if not o.known), self.objectives[0])
 
     def best_of_methods(self) -> list[TrialRecord]:
-        """Return the finished trial of each method that is best in ``trained_objective``, best first."""
+        """Return the configuration of each method that is best in ``trained_objective``, best first."""
         objective = self.trained_objective
-        finished = [r for r in self.by_status(Status.FINISHED) if r.repeat_of is None]
-        ordered = sorted(finished, key=lambda r: objective.loss(self.values(r)[objective.name]))
+        ordered = sorted(self.configurations(), key=lambda r: objective.loss(self.values(r)[objective.name]))
         best: dict[str, TrialRecord] = {}
         for record in ordered:
             best.setdefault(record.config["method"], record)

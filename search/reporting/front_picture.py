@@ -9,7 +9,6 @@ from search.goals.objectives import Objective
 from search.goals.quantities import quantity_of
 from search.pictures import new_figure
 from search.records.history import PROBE, History, TrialRecord
-from search.records.status import Status
 from search.reporting.rows import standard_errors, test_values
 
 _COLOURS = {"front": "#0b6e4f", "trial": "#9aa5b1", "limit": "#b23a48", "probe": "#c77700"}
@@ -35,8 +34,7 @@ def plot_front(history: History, path: Path, title: str) -> None:
     figure, axes = new_figure(6.4, 4.0)
     whole = history.front()
     front = [record for record in whole if record.kind != PROBE]
-    finished = [record for record in history.by_status(Status.FINISHED) if record.repeat_of is None]
-    rest = [record for record in finished if record not in front]
+    rest = [record for record in history.configurations() if record not in front]
     methods = list(dict.fromkeys(r.config["method"] for r in (*front, *rest)))
     mixed = len(methods) > 1
     colours = {method: matplotlib.colormaps["tab20"](i % 20) for i, method in enumerate(methods)}

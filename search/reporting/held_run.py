@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ class HeldRun:
         has_dataset: Whether MLflow holds its dataset.
         epochs: Number of the last epoch that MLflow holds.
         test: Metrics on the test split, by the metric's name.
-        luck: What is known about luck, by the metric's name.
+        luck: What is known about luck, by the metric's name. What is known no more has the value NaN.
     """
 
     run_id: str
@@ -50,7 +51,11 @@ class HeldRun:
             has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
             epochs=metrics.get("epoch", 0),
             test={name: value for name, value in metrics.items() if name.startswith("test.")},
-            luck={name: value for name, value in metrics.items() if name.startswith(_LUCK)},
+            luck={
+                name: value
+                for name, value in metrics.items()
+                if name.startswith(_LUCK) and not math.isnan(value)
+            },
         )
 
     def log(

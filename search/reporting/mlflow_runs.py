@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ _COPIED_FROM = "paretofuse.copied_from"
 _LAST = "hypervolume"  # the metric of a point that is written last
 _NODES = "nodes.json"
 _SETTINGS = "settings.json"
+_VERDICT = "verdict"
 _POINTS = 50  # points of progress in one request
 
 
@@ -126,7 +128,8 @@ class SearchRuns:
         if snapshot.test != run.test:
             metrics += _metrics(snapshot.test, snapshot.epochs[-1]["time"], step=len(snapshot.epochs))
         if snapshot.luck != run.luck:  # MLflow shows the latest: what is known about luck changes
-            metrics += _metrics(snapshot.luck, snapshot.taken, step=len(snapshot.epochs))
+            unknown = dict.fromkeys(run.luck.keys() - snapshot.luck.keys(), math.nan)
+            metrics += _metrics({**unknown, **snapshot.luck}, snapshot.taken, step=len(snapshot.epochs))
         run.log(self._client, {**snapshot.tags, "front": front_tag(on_front)}, metrics, params)
         run.described = True
         run.epochs = max([run.epochs, *(epoch["epoch"] for epoch in epochs)])
@@ -178,9 +181,11 @@ class SearchRuns:
         self.parent.log(self._client, {MLFLOW_LOGGED_ARTIFACTS: json.dumps(tables)} if tables else {})
 
     def judge(self, verdict: str | None) -> None:
-        """Write what the front means as the search's tag ``verdict``."""
+        """Write what the front means as the search's tag ``verdict``; there is none if that is unknown."""
         if verdict is not None:
-            self.parent.log(self._client, {"verdict": verdict})
+            self.parent.log(self._client, {_VERDICT: verdict})
+        elif self.parent.tags.pop(_VERDICT, None) is not None:
+            self._client.delete_tag(self.parent.run_id, _VERDICT)
 
     def annotate(self, note: Note | None) -> None:
         """Write the note into the description of the search's run; what users wrote there stays."""

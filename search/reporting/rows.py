@@ -110,7 +110,7 @@ def unmet_rows(history: History) -> list[dict[str, Any]]:
     Nearest is the trial with the smallest sum of relative violations. Each row has ``constraint``,
     ``trial_id``, the trial's value as ``nearest``, and ``missed_by``, both in the objective's unit.
     """
-    finished = [r for r in history.by_status(Status.FINISHED) if r.repeat_of is None]
+    finished = history.configurations()
     if history.front(probes=False) or not finished:
         return []
 

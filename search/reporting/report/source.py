@@ -25,6 +25,7 @@ from search.records.ownership import require_own
 from search.records.place import FILE, Place
 from search.records.remote import EXPIRY_SECONDS, RemoteFolder
 from search.records.shelf import ENDED, State
+from search.records.status import Status
 from search.records.store import SearchStore
 from search.reporting.report.data import ReportData
 from search.reporting.verdict import verdict
@@ -134,7 +135,7 @@ def source_at(place: Place) -> Iterator[Source]:
         outputs = kept_outputs(store, place)
         data = ReportData.of_settings(config, task, store.fact("facts") or {})
         evidence = Evidence(history, outputs, task, data.labels)
-        result = read_document(place.folder / "result.json")
+        result = _latest_result(place, history)
         if data.labels("validation") is None:
             _take_luck(history, result)
             sentence = result.get("verdict")
@@ -194,6 +195,12 @@ def _history(store: SearchStore, config: SearchConfig, task: Task) -> History:
                 found = Infeasible(kept["config"], MemoryReport(**kept["memory"]))
                 history.infeasible[canonical(found.config)] = found
     return history
+
+
+def _latest_result(place: Place, history: History) -> dict[str, Any]:
+    """Return the result of a search; empty if there is none, or if trials have finished since."""
+    result = read_document(place.folder / "result.json")
+    return result if result.get("trials") == len(history.by_status(Status.FINISHED)) else {}
 
 
 def _take_luck(history: History, result: dict[str, Any]) -> None:

@@ -66,9 +66,11 @@ def _row(
     record: TrialRecord, source: Source, front: set[str], names: list[str], models: Mapping[str, str | None]
 ) -> dict[str, Any]:
     history = source.history
-    of_repeat = record.repeat_of is not None
+    finished = history.finished(record)
+    # What it repeats may have failed: then it is the first result of its configuration
+    of_repeat = record.repeat_of is not None and not any(run is record for run in finished[:1])
     values = record.values if of_repeat else history.values(record)
-    runs = [record] if of_repeat else history.finished(record)
+    runs = [record] if of_repeat else finished
     test = record.test if of_repeat else test_values(record, history)
     luck = None if of_repeat else record.luck
     spread = {} if of_repeat else {n: v for n, v in history.spreads(record).items() if n in names}

@@ -10,6 +10,7 @@ from search.goals.constraints import parse_constraints
 from search.goals.luck import Luck
 from search.goals.objectives import always_reported, get_objectives
 from search.records.history import History
+from search.records.status import Status
 from search.reporting.rows import front_rows, method_rows, probe_row, probe_table, unmet_rows
 from tests.search.reporting.histories import add, of_three_methods, probes
 from tests.tasks import classification
@@ -37,6 +38,21 @@ def test_a_member_of_the_front() -> None:
         ("config", {"method": "linear", "learning_rate": 3e-3}),
     ]
     assert json.loads(json.dumps(front_rows(history))) == front_rows(history)
+
+
+def test_a_configuration_whose_first_seed_failed_has_the_others() -> None:
+    for constraints in ((), parse_constraints(["accuracy>=80%"])):
+        history = History(
+            get_objectives(("memory", "accuracy")), {"memory": 8.0, "accuracy": 0.0}, constraints
+        )
+        first = add(history, "a", 1, 0.1, LINEAR, status=Status.RUNNING)
+        history.settle(first, Status.DIVERGED)
+        add(history, "b", 1, 0.5, LINEAR, repeat_of="a")
+        add(history, "c", 1, 0.6, LINEAR, repeat_of="a")
+        (best,) = method_rows(history)
+        assert (best["trial_id"], best["accuracy"], best["seeds"]) == ("b", 0.55, 2)
+        missed = [(row["trial_id"], row["nearest"]) for row in unmet_rows(history)]
+        assert missed == ([("b", 0.55)] if constraints else [])
 
 
 def test_memory_and_the_tasks_first_metric_are_always_there() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import shutil
 import socket
 import statistics
@@ -319,6 +320,25 @@ def test_what_is_known_about_luck_is_the_latest(uri) -> None:
         tracker.begin()
         assert tracker.close("FINISHED", {}, None)
         assert runs(uri)[1]["trial-000"].data.metrics["p_front"] == chance
+
+
+def test_what_is_known_no_more_does_not_stay(uri) -> None:
+    history = make_history()
+    history.settle(add(history, 2), Status.FINISHED)
+    trial = history.trials["trial-000"]
+    written = []
+    known = (Luck(0.9, 0.8, {"accuracy": 0.02}), "better"), (Luck(0.1), None), (Luck(0.1), None)
+    for trial.luck, verdict in known:
+        assert make_tracker(uri, history).close("FINISHED", {}, None, verdict=verdict)
+        (parent,), children = runs(uri)
+        assert parent.data.tags.get("verdict") == verdict
+        run_id = children["trial-000"].info.run_id
+        written.append(len(MlflowClient(uri).get_metric_history(run_id, "p_better")))
+    metrics = children["trial-000"].data.metrics
+    assert metrics["p_front"] == 0.1
+    assert math.isnan(metrics["p_better"])
+    assert math.isnan(metrics["standard_error.accuracy"])
+    assert written == [1, 2, 2], "once"
 
 
 def test_the_training_of_a_supernet_is_a_run_of_its_own_kind(uri) -> None:

@@ -182,13 +182,20 @@ def test_without_the_dataset_luck_is_what_the_search_noted(workplace: Path, squa
     shutil.rmtree(dataset)
     noted = {"p_front": 0.75, "p_better": None, "standard_error": {"accuracy": 0.0625}}
     rows = [{"trial_id": "trial-003", **noted}]
-    (folder / "result.json").write_text(json.dumps({"front": rows, "verdict": "better by a lot"}))
+    finished = [row for row in rows_of(search_in(folder)).values() if row["status"] == "finished"]
+    trials = sum(row["kind"] != "probe" for row in finished)
+    result = {"trials": trials, "front": rows, "verdict": "better by a lot"}
+    (folder / "result.json").write_text(json.dumps(result))
     search = search_in(folder)
     row = rows_of(search)["trial-003"]
     assert {name: row[name] for name in noted} == noted
     assert search["verdict"] == "better by a lot"
     assert search["classes"] is None
     assert any("no such file or folder" in note for note in search["notes"])
+    (folder / "result.json").write_text(json.dumps({**result, "trials": trials - 1}))
+    search = search_in(folder)
+    assert search["verdict"] is None, "of a front that has changed since"
+    assert rows_of(search)["trial-003"]["p_front"] is None
 
 
 def test_a_dataset_that_has_changed_is_not_read(workplace: Path, squares: Path) -> None:

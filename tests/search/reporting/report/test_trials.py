@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from tests.search.reporting.report.made_search import BEGAN
 TABLES = ROOT / "benchmarks" / "tables"
 
 
-def recorded(folder: Path, name: str, trials: int, *, lacking: str = "", **statuses: Status) -> Path:
+def recorded(
+    folder: Path, name: str, trials: int, *, lacking: str = "", repeats: bool = False, **statuses: Status
+) -> Path:
     """Write the records of a search whose trials are those of a table, as often as needed.
 
-    The first one lacks the setting ``lacking``.
+    The first one lacks the setting ``lacking``. With ``repeats``, the others repeat its configuration.
     """
     table = ReplayTable.read(TABLES / f"{name}.parquet")
     config = SearchConfig(
@@ -53,6 +57,8 @@ def recorded(folder: Path, name: str, trials: int, *, lacking: str = "", **statu
     with closing(SearchStore.create(folder, facts)) as store, store.transaction():
         for number in range(trials):
             row, again = table.rows[number % len(table.rows)], number // len(table.rows)
+            if repeats:
+                row = replace(row, config=table.rows[0].config)
             settings = {**row.config, "learning_rate": row.config["learning_rate"] * (1 + again / 10)}
             if number == 0:
                 settings.pop(lacking, None)
@@ -61,6 +67,7 @@ def recorded(folder: Path, name: str, trials: int, *, lacking: str = "", **statu
             epochs = [{**epoch, "time": BEGAN + number + epoch["epoch"] / 10} for epoch in row.epochs]
             epochs = epochs if status is Status.FINISHED else epochs[:1]
             record = TrialRecord(trial_id, settings, row.memory, number=number, status=status, epochs=epochs)
+            record.repeat_of = "trial-000" if repeats and number else None
             store.put_trial(trial_id, record.to_dict())
             for epoch in epochs:
                 store.put_epoch(trial_id, int(epoch["epoch"]), epoch)
@@ -109,6 +116,23 @@ def test_how_trials_ended_and_what_was_never_started(tmp_path: Path) -> None:
     assert rows.keys() - {"candidate-000"} == {f"trial-{number:03d}" for number in range(5)}
     for row in rows.values():
         assert row.keys() == rows["trial-000"].keys()
+
+
+def test_a_repeat_of_what_failed_stands_for_its_configuration(tmp_path: Path) -> None:
+    table = ReplayTable.read(TABLES / "pmf_nas.parquet")
+    reached = [row.epochs[-1]["accuracy"] for row in table.rows[:3]]
+    for first, kinds, seeds in (
+        (Status.FINISHED, ["trial", "repeat", "repeat"], [3, 1, 1]),
+        (Status.DIVERGED, ["trial", "trial", "repeat"], [2, 2, 1]),
+    ):
+        folder = recorded(tmp_path / first, "pmf_nas", 3, repeats=True, trial_000=first)
+        search = search_at(folder)
+        rows = [row for row in search["trials"] if row["status"] != "infeasible"]
+        assert [row["kind"] for row in rows] == kinds
+        assert [row["seeds"] for row in rows] == seeds
+        counted = rows[kinds.index("repeat") - 1]
+        assert search["best_of_methods"] == search["members"] == [counted["id"]]
+        assert counted["values"]["accuracy"] == pytest.approx(statistics.fmean(reached[-seeds[0] :]))
 
 
 def test_of_one_method_settings_that_some_lack_are_left_out(tmp_path: Path) -> None:
