@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
 from search.goals.objectives import Objective
 
-#: A result that is better than guessing by less than this many standard errors may be a guess.
-_DOUBT = 2.0
+#: Probability that the best of some guesses counts as more than a guess.
+_DOUBT = 0.02
 
 
 def kendall_tau(inherited: Sequence[float], own: Sequence[float]) -> float | None:
@@ -35,16 +35,20 @@ def share_error(share: float, rows: int) -> float:
     return math.sqrt(share * (1 - share) / rows)
 
 
-def may_be_guessed(objective: Objective, best: float, guess: float, rows: int) -> bool:
+def may_be_guessed(objective: Objective, best: float, of: int, guess: float, rows: int) -> bool:
     """Return whether the best of some results is no better than guessing by more than luck.
+
+    Of an objective that is no share of rows, the luck is unknown, and not counted.
 
     Args:
         objective: The objective that the results are of.
         best: The best result.
+        of: Number of results. The more there are, the luckier is the best of them.
         guess: The objective's value without having learnt anything.
-        rows: Number of rows that the result is of.
+        rows: Number of rows that a result is of.
     """
-    luck = _DOUBT * share_error(guess, rows) if objective.share_of_rows else 0.0
+    errors = NormalDist().inv_cdf(1 - _DOUBT / of)
+    luck = errors * share_error(guess, rows) if objective.share_of_rows else 0.0
     return objective.loss(best) >= objective.loss(guess) - luck
 
 

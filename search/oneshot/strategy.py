@@ -274,7 +274,9 @@ class OneShot:
         """Say so if subnets cannot be ranked because the supernet has not learnt enough."""
         objective, best = self.setup.history.trained_objective, self._best()
         guess, rows = self.setup.backend.guess.get(objective.name), self.setup.details["dataset.validation"]
-        if best is not None and guess is not None and may_be_guessed(objective, best, guess, rows):
+        if best is None or guess is None:
+            return
+        if may_be_guessed(objective, best, self.evaluated, guess, rows):
             epochs = self.setup.config.oneshot.supernet_epochs
             self._say(
                 f"no subnet is better than guessing ({objective.name} {guess:.3f}) by more than luck: after "

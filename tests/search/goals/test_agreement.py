@@ -18,19 +18,21 @@ def test_kendall_tau_says_how_far_two_rankings_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "best", "rows", "guessed"),
+    ("name", "best", "of", "rows", "guessed"),
     [
-        ("accuracy", 0.49, 722, True),
-        ("accuracy", 0.525, 722, True),  # by 1.3 standard errors
-        ("accuracy", 0.54, 722, False),
-        ("accuracy", 0.54, 100, True),
-        ("loss", 0.51, 100, True),
-        ("loss", 0.49, 100, False),  # of what is no share of rows, nothing is known
+        ("accuracy", 0.49, 1, 722, True),
+        ("accuracy", 0.525, 1, 722, True),  # by 1.3 standard errors
+        ("accuracy", 0.54, 1, 722, False),
+        ("accuracy", 0.54, 1, 100, True),
+        ("accuracy", 0.565, 500, 722, True),  # by 3.5 standard errors, as the best of 500 guesses may be
+        ("accuracy", 0.58, 500, 722, False),
+        ("loss", 0.51, 1, 100, True),
+        ("loss", 0.49, 500, 100, False),  # of what is no share of rows, nothing is known
     ],
 )
-def test_what_is_better_than_guessing_by_luck_may_be_guessed(name, best, rows, guessed) -> None:
+def test_what_is_better_than_guessing_by_luck_may_be_guessed(name, best, of, rows, guessed) -> None:
     (objective,) = get_objectives((name,))
-    assert may_be_guessed(objective, best, 0.5, rows) is guessed
+    assert may_be_guessed(objective, best, of, 0.5, rows) is guessed
 
 
 def test_says_whether_there_is_anything_to_rank() -> None:
