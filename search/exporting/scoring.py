@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from search.exporting.applying import Reader, wanted_of
-from search.goals.luck import resampled_means, resampled_scores
-from search.goals.pareto import Array
+from search.goals.resampling import resampled
 from trainables.data import Dataset, address_of, open_dataset, without_missing
 from trainables.data.cells import digest
 from trainables.data.table import Table, open_table
@@ -151,18 +150,10 @@ def _scores(task: Task, kept: Tensor, labels: Tensor, reported: Mapping[str, flo
     """Return all metrics, with what a bootstrap over the rows says of their luck."""
     scores = {}
     for name, value in task.score(kept, labels).items():
-        drawn = _drawn(task, name, kept, labels)
+        drawn = resampled(name, [(task, kept)], labels)[1][0]
         low = high = error = None
         if len(labels) > 1 and np.isfinite(drawn).all():
             low, high = (float(each) for each in np.quantile(drawn, (_LOW, _HIGH)))
             error = float(drawn.std(ddof=1))
         scores[name] = Scored(value, error, low, high, reported.get(name))
     return scores
-
-
-def _drawn(task: Task, name: str, kept: Tensor, labels: Tensor) -> Array:
-    """Return a metric in each resample of the rows."""
-    each = task.row_values(name, kept, labels)
-    if each is not None:
-        return resampled_means(each.double().numpy()[None])[0]
-    return resampled_scores(lambda rows: task.value(name, kept[rows], labels[rows]), len(labels))

@@ -68,14 +68,23 @@ class Difference:
     p_better: float
 
 
-def draws(rows: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of each resample, of shape (rows,); equal arguments give equal draws."""
-    rng = np.random.default_rng(seed)
+def draws(groups: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0) -> Iterator[NDArray[np.intp]]:
+    """Yield how often each row is in a resample, of shape (rows,); equal arguments give equal draws.
+
+    Args:
+        groups: The number of each row's group, from 0 without gaps, of shape (rows,). As many groups are
+            drawn as there are, with replacement, each with all of its rows.
+        resamples: Number of resamples.
+        seed: Decides the draws.
+    """
+    rng, count = np.random.default_rng(seed), int(groups.max()) + 1
     for _ in range(resamples):
-        yield rng.integers(rows, size=rows)
+        yield np.bincount(rng.integers(count, size=count), minlength=count)[groups]
 
 
-def resampled_means(values: Array, resamples: int = RESAMPLES) -> Array:
+def resampled_means(
+    values: Array, groups: NDArray[np.intp] | None = None, resamples: int = RESAMPLES
+) -> Array:
     """Return the mean over the rows of each resample.
 
     >>> means = resampled_means(np.array([[0.0, 1.0] * 50]))
@@ -84,72 +93,101 @@ def resampled_means(values: Array, resamples: int = RESAMPLES) -> Array:
 
     Args:
         values: Values of the rows, of shape (trials, rows).
+        groups: See ``draws``; None if each row is drawn on its own.
         resamples: Number of resamples.
 
     Returns:
         Means, of shape (trials, resamples).
     """
-    rows = values.shape[1]
+    groups = np.arange(values.shape[1]) if groups is None else groups
     found = np.empty((len(values), resamples))
     counts: list[Array] = []
-    for number, drawn in enumerate(draws(rows, resamples), start=1):
-        counts.append(np.bincount(drawn, minlength=rows).astype(np.float64))
+    for number, drawn in enumerate(draws(groups, resamples), start=1):
+        counts.append(drawn.astype(np.float64))
         if len(counts) == _AT_ONCE or number == resamples:
-            found[:, number - len(counts) : number] = values @ np.stack(counts).T / rows
+            together = np.stack(counts)
+            found[:, number - len(counts) : number] = values @ together.T / together.sum(axis=1)
             counts.clear()
     return found
 
 
 def resampled_scores(
-    score: Callable[[NDArray[np.intp]], float], rows: int, resamples: int = RESCORED
+    score: Callable[[NDArray[np.intp]], float], groups: NDArray[np.intp], resamples: int = RESCORED
 ) -> Array:
     """Return the score of each resample, of shape (resamples,).
 
     Args:
         score: Returns the metric on some rows, given by their numbers.
-        rows: Number of rows.
+        groups: See ``draws``.
         resamples: Number of resamples.
     """
-    return np.array([score(drawn) for drawn in draws(rows, resamples)])
+    rows = np.arange(len(groups))
+    return np.array([score(np.repeat(rows, drawn)) for drawn in draws(groups, resamples)])
 
 
-def over_seeds(runs: Array, seed: int, spread: float = 0.0) -> Array:
-    """Return the mean over seeds drawn anew for each resample, of shape (resamples,).
+def over_seeds(values: Sequence[float], deviations: Array, seed: int, spread: float = 0.0) -> Array:
+    """Return the mean over a configuration's seeds, with luck in its rows and seeds, of shape (resamples,).
 
-    Of S seeds, S - 1 are drawn: with S of them, the variance of the mean would come out too small by a factor
-    of (S - 1) / S, which is a half for two seeds (Rao & Wu, Resampling inference with complex survey data,
-    1988).
+    The rows that change from one seed to another make part of the difference between the seeds' values. Their
+    luck is in the mean of the deviations, so the luck of S seeds is what the rows leave of the variance
+    between the values: s² - v, see ``between_seeds``. Of the seeds, S - 1 are drawn: with S of them, the
+    variance of the mean would come out too small by a factor of (S - 1) / S, which is a half for two seeds
+    (Rao & Wu, Resampling inference with complex survey data, 1988).
 
     Args:
-        runs: A value for each seed and resample, of shape (S, resamples).
+        values: A value for each of the S seeds.
+        deviations: By how much those of some seeds differ in each resample of the rows, of shape (seeds,
+            resamples); none if no outputs are known.
         seed: Decides the draws. Values of one configuration need the same draws.
-        spread: Standard deviation over seeds, for a configuration with a single one, see ``pooled_spread``.
+        spread: Luck of the seed, for a configuration with a single one, see ``pooled_spread``.
     """
-    count, resamples = runs.shape
-    if count == 1 and not spread:
-        return runs[0]
+    count, resamples = len(values), deviations.shape[1]
+    mean = float(np.mean(values))
+    of_rows = deviations.mean(axis=0) if len(deviations) else np.zeros(resamples)
     rng = np.random.default_rng(seed)
     if count == 1:
-        return np.asarray(runs[0] + spread * rng.standard_normal(resamples))
-    drawn = rng.integers(count, size=(count - 1, resamples))
-    return np.asarray(np.take_along_axis(runs, drawn, axis=0).mean(axis=0))
+        of_seeds = spread * rng.standard_normal(resamples) if spread else np.zeros(resamples)
+    else:
+        together, rows = between_seeds(values, deviations)
+        left = math.sqrt(max(0.0, 1 - rows / together)) if together else 0.0
+        drawn = rng.integers(count, size=(resamples, count - 1))
+        of_seeds = left * (np.asarray(values)[drawn].mean(axis=1) - mean)
+    return np.asarray(mean + of_rows + of_seeds)
 
 
-def pooled_spread(values: Iterable[Sequence[float]]) -> float:
-    """Return the standard deviation over seeds that configurations have in common, 0 if it is unknown.
+def between_seeds(values: Sequence[float], deviations: Array) -> tuple[float, float]:
+    """Return the variance s² between the values of some seeds, and how much of it the rows make: v.
 
-    >>> pooled_spread([[1.0, 3.0], [5.0, 5.0], [7.0]])
+    A row that one seed gets right and another one wrong lets both values differ. By how much such rows do so
+    is the variance between the seeds' deviations in a resample.
+
+    Args:
+        values: A value for each of two or more seeds.
+        deviations: As in ``over_seeds``.
+    """
+    rows = float(deviations.var(axis=0, ddof=1).mean()) if len(deviations) > 1 else 0.0
+    return float(np.var(values, ddof=1)), rows
+
+
+def pooled_spread(configurations: Iterable[tuple[Sequence[float], Array]]) -> float:
+    """Return the luck of the seed that configurations have in common, 0 if it is unknown.
+
+    It is the standard deviation that rows leave between seeds, see ``between_seeds``.
+
+    >>> none = np.empty((0, 1000))
+    >>> pooled_spread([([1.0, 3.0], none), ([5.0, 5.0], none), ([7.0], none)])
     1.0
 
     Args:
-        values: For each configuration its values, one for each seed.
+        configurations: For each its values, one for each seed, and its deviations, as in ``over_seeds``.
     """
     squares, freedom = 0.0, 0
-    for own in values:
-        if len(own) > 1:
-            squares += len(own) * float(np.var(own))
-            freedom += len(own) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+    for values, deviations in configurations:
+        if len(values) > 1:
+            together, rows = between_seeds(values, deviations)
+            squares += (len(values) - 1) * (together - rows)
+            freedom += len(values) - 1
+    return math.sqrt(max(0.0, squares) / freedom) if freedom else 0.0
 
 
 def chances_on_front(losses: Array, exact: Array, feasible: NDArray[np.bool_] | None = None) -> Array:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TypeVar, cast
 
 import numpy as np
@@ -26,12 +26,11 @@ from search.goals.luck import (
     own_noise,
     paired_difference,
     pooled_spread,
-    resampled_means,
-    resampled_scores,
     strongest_rivals,
 )
 from search.goals.objectives import Objective
 from search.goals.pareto import Array
+from search.goals.resampling import resampled
 from search.records.history import History, TrialRecord
 from search.records.outputs import KeptOutputs
 from search.records.status import Status
@@ -41,7 +40,7 @@ from trainables.tasks import Task
 from trainables.trial.outputs import kept_rows
 
 #: A configuration is out of the front's reach, and not resampled, if a member that costs no more is better by
-#: more than this many standard errors, as if both were independent.
+#: more than this many standard errors, as if both were independent, and meets all constraints for sure.
 REACH = 4.0
 #: What is computed of all trials.
 _Answer = TypeVar("_Answer")
@@ -111,7 +110,7 @@ class Evidence:
 
         Returns:
             Probabilities by the name of the configuration's first finished trial. Configurations without
-            outputs are left out.
+            outputs are left out, unless their values are out of the front's reach.
         """
         contest = self._contest()
         if contest is None:
@@ -223,7 +222,7 @@ class Evidence:
 
     def _better_than_cheaper(self, front: Sequence[TrialRecord]) -> dict[str, float]:
         """Return ``chance_better`` of the front's members against their neighbours that cost less."""
-        if not self._exact:
+        if not self._exact or not self._trained:
             return {}
         by_cost = sorted(front, key=lambda r: [o.loss(self.history.values(r)[o.name]) for o in self._exact])
         return {
@@ -234,24 +233,41 @@ class Evidence:
 
     def _within_reach(self, configurations: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Return the configurations that may be on the front by luck."""
-        values = self.history.values
-        front = [record for record in self.history.front() if self._is_known(record)]
-        margins = [
-            {o.name: REACH * math.sqrt(2) * float(self._drawn(member, o).std()) for o in self._trained}
-            for member in front
-        ]
-
-        def behind(record: TrialRecord, member: TrialRecord, margin: dict[str, float]) -> bool:
-            own, other = values(record), values(member)
-            return all(o.loss(own[o.name]) >= o.loss(other[o.name]) for o in self._exact) and all(
-                o.loss(own[o.name]) - o.loss(other[o.name]) > margin[o.name] for o in self._trained
-            )
-
+        if not self._trained:
+            return list(configurations)
+        # What breaks a constraint in some resamples leaves the front to others there
+        rivals = [r for r in self.history.front() if self._is_known(r) and self._feasible(r).all()]
+        errors = [{o.name: float(self._drawn(rival, o).std()) for o in self._trained} for rival in rivals]
         return [
             record
             for record in configurations
-            if not any(behind(record, member, margin) for member, margin in zip(front, margins, strict=True))
+            if not any(self._is_behind(record, *each) for each in zip(rivals, errors, strict=True))
         ]
+
+    def _is_behind(self, record: TrialRecord, rival: TrialRecord, errors: Mapping[str, float]) -> bool:
+        """Return whether a configuration is worse than another one by more than any luck.
+
+        Args:
+            record: The configuration.
+            rival: The other one.
+            errors: Standard errors of the other one by objective. Those of the first one are taken to be the
+                same over rows, and come on top over seeds.
+        """
+        own, other = self.history.values(record), self.history.values(rival)
+        if any(o.loss(own[o.name]) < o.loss(other[o.name]) for o in self._exact):
+            return False
+        margins = {
+            o.name: REACH * math.hypot(math.sqrt(2) * errors[o.name], self._seed_error(record, o))
+            for o in self._trained
+        }
+        return all(o.loss(own[o.name]) - o.loss(other[o.name]) > margins[o.name] for o in self._trained)
+
+    def _seed_error(self, record: TrialRecord, objective: Objective) -> float:
+        """Return the standard error of a configuration's value over its seeds."""
+        values = [run.values[objective.name] for run in self._runs(record, "validation")]
+        if len(values) == 1:
+            return self._spread(objective, "validation")
+        return stdev(values) / math.sqrt(len(values))
 
     @property
     def _trained(self) -> list[Objective]:
@@ -295,7 +311,7 @@ class Evidence:
     def _losses(self, record: TrialRecord) -> Array:
         """Return a configuration's losses in the trained objectives, of shape (resamples, objectives)."""
         drawn = [o.loss(1.0) * self._drawn(record, o)[: self._resamples] for o in self._trained]
-        return np.stack(drawn, axis=1)
+        return np.stack(drawn, axis=1) if drawn else np.empty((self._resamples, 0))
 
     def _feasible(self, record: TrialRecord) -> NDArray[np.bool_]:
         """Return whether a configuration meets the constraints, of shape (resamples,)."""
@@ -303,34 +319,34 @@ class Evidence:
         for constraint in self.history.constraints:
             if not constraint.known:
                 drawn = self._drawn(record, constraint.objective)[: self._resamples]
-                meets &= (
-                    drawn <= constraint.bound if constraint.direction == "<=" else drawn >= constraint.bound
-                )
+                meets &= constraint.met_by(drawn)
         return meets
 
     def _drawn(self, record: TrialRecord, objective: Objective, split: str = "validation") -> Array:
         """Return a configuration's values in each resample, of shape (resamples,)."""
         self._resample([record], objective, split)
-        runs = self._runs(record, split)
-        drawn, known = np.empty((len(runs), self._count(objective))), False
-        for row, run in zip(drawn, runs, strict=True):
-            deviation = self._deviation(run, objective, split)
-            row[:] = _values(run, split)[objective.name]
-            if deviation is not None:
-                row += deviation
-                known = True
+        values, deviations = self._seeds(record, objective, split)
         # A probe has no seed, and without outputs a value counts as exact
-        seeded = known and record.trial_id in self.history.trials
-        spread = self._spread(objective, split) if seeded else 0.0
-        return over_seeds(drawn, derive_seed("seeds", record.key), spread)
+        seeded = len(deviations) > 0 and record.trial_id in self.history.trials
+        # Who is lucky with a seed is better in all objectives
+        luck = objective.loss(1.0) * self._spread(objective, split) if seeded else 0.0
+        return over_seeds(values, deviations, derive_seed("seeds", record.key), luck)
+
+    def _seeds(self, record: TrialRecord, objective: Objective, split: str) -> tuple[list[float], Array]:
+        """Return a configuration's value for each seed, and the deviations of those with outputs."""
+        runs = self._runs(record, split)
+        known = (self._deviation(run, objective, split) for run in runs)
+        deviations = [each for each in known if each is not None]
+        values = [_values(run, split)[objective.name] for run in runs]
+        return values, np.array(deviations).reshape(len(deviations), self._count(objective))
 
     def _spread(self, objective: Objective, split: str) -> float:
         """Return how much results are a matter of the seed, see ``pooled_spread``."""
         key = objective.name, split
         if key not in self._spreads:
-            runs = [self._runs(configuration, split) for configuration in self.history.configurations()]
-            values = ([_values(run, split)[objective.name] for run in of_one] for of_one in runs)
-            self._spreads[key] = pooled_spread(values)
+            repeated = [r for r in self.history.configurations() if len(self._runs(r, split)) > 1]
+            self._resample(repeated, objective, split)
+            self._spreads[key] = pooled_spread(self._seeds(r, objective, split) for r in repeated)
         return self._spreads[key]
 
     def _deviation(self, run: TrialRecord, objective: Objective, split: str) -> Array | None:
@@ -358,32 +374,21 @@ class Evidence:
             return found
         rows = kept_rows(len(labels), self._task.kept_size)
         kept = labels[rows]
-        by_row: dict[int, Array] = {}
-        for index, trial_id in enumerate(trial_ids):
-            read = self.outputs.read(trial_id, split)
-            if read is None or read.shape != (len(rows), self._task.kept_size):
-                continue
-            outputs = torch.from_numpy(read).float()
-            task = self._tuned(trial_id)
-            each = task.row_values(metric, outputs, kept)
-            if each is not None:
-                by_row[index] = each.double().numpy()
-            else:
-                found[index] = self._rescored(task, metric, outputs, kept)
-        if by_row:
-            values = np.stack(list(by_row.values()))
-            deviations = resampled_means(values) - values.mean(axis=1, keepdims=True)
-            for index, deviation in zip(by_row, deviations, strict=True):
-                found[index] = deviation
+        read = [self.outputs.read(trial_id, split) for trial_id in trial_ids]
+        fitting = [
+            index
+            for index, each in enumerate(read)
+            if each is not None and each.shape == (len(rows), self._task.kept_size)
+        ]
+        if not fitting:
+            return found
+        models = [(self._tuned(trial_ids[i]), torch.from_numpy(read[i]).float()) for i in fitting]
+        values, drawn = resampled(metric, models, kept)
         # A sample of the rows is more uncertain than all of them.
-        share = math.sqrt(len(rows) / len(labels))
-        return [None if each is None or not np.isfinite(each).all() else share * each for each in found]
-
-    def _rescored(self, task: Task, metric: str, outputs: Tensor, labels: Tensor) -> Array:
-        def score(rows: NDArray[np.intp]) -> float:
-            return task.value(metric, outputs[rows], labels[rows])
-
-        return resampled_scores(score, len(labels)) - score(np.arange(len(labels)))
+        deviations = math.sqrt(len(rows) / len(labels)) * (drawn - values[:, None])
+        for index, deviation in zip(fitting, deviations, strict=True):
+            found[index] = deviation if np.isfinite(deviation).all() else None
+        return found
 
     def _tuned(self, trial_id: str) -> Task:
         """Return the task as it was tuned to a trial's outputs on the validation split."""

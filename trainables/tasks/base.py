@@ -333,6 +333,17 @@ class Task(ABC):
         """
         return None
 
+    def drawn_together(self, labels: Tensor) -> Tensor | None:
+        """Return which samples are no independent observations, and are drawn together by the bootstrap.
+
+        Args:
+            labels: The samples' labels.
+
+        Returns:
+            The number of each sample's group (N,); None, the default, if each sample is one of its own.
+        """
+        return None
+
     @abstractmethod
     def answers(self, outputs: Tensor, present: Mapping[str, Tensor], top: int = 10) -> list[dict[str, Any]]:
         """Return what outputs say about each sample, in the words of the labels, as a JSON object each.

@@ -283,6 +283,23 @@ class Retrieval(Task):
             return None
         return ranks if what == "mean_rank" else (ranks <= int(what.removeprefix("r_at_"))).float()
 
+    def drawn_together(self, labels: Tensor) -> Tensor | None:
+        """Return groups of pairs that share a query or a document, directly or through other pairs.
+
+        Such pairs have a rank in common, as the captions of one picture have. If all pairs are one group,
+        none can be told from another, and each is drawn on its own.
+        """
+        from scipy.sparse import coo_array  # takes a while to import
+        from scipy.sparse.csgraph import connected_components
+
+        (_, queries), (_, documents) = map(_distinct, labels.T)
+        sizes = [int(each.max()) + 1 for each in (queries, documents)]
+        edges = np.ones(len(labels)), (queries.numpy(), sizes[0] + documents.numpy())
+        count, group_of = connected_components(
+            coo_array(edges, shape=(sum(sizes), sum(sizes))), directed=False
+        )
+        return torch.from_numpy(group_of)[queries].long() if count > 1 else None
+
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return the expected recalls and mean rank of random orders, and the median of the expected ranks.
 

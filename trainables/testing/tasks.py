@@ -146,6 +146,8 @@ def check_metrics(task: Task) -> None:
     assert set(scores) == set(names), "score does not return exactly the metrics"
     broken = task.score(task.kept(torch.full((_ROWS, task.output_size), math.nan), labels), labels)
     assert not all(map(math.isfinite, broken.values())), "outputs of NaN get finite scores"
+    together = task.drawn_together(labels)
+    assert together is None or together.shape == (_ROWS,), "what is drawn together is not one number a row"
     for name in names:
         assert task.value(name, kept, labels) == scores[name]
         each = task.row_values(name, kept, labels)

@@ -43,14 +43,25 @@ def test_the_standard_error_of_a_share_is_the_binomial_one() -> None:
 
 def test_products_of_counts_are_the_means_of_the_drawn_rows() -> None:
     values = np.random.default_rng(1).normal(size=(3, 40))
-    means = resampled_means(values, 130)
-    assert means == pytest.approx(np.stack([values[:, rows].mean(axis=1) for rows in draws(40, 130)], axis=1))
+    means = resampled_means(values, resamples=130)
+    drawn = [np.repeat(np.arange(40), counts) for counts in draws(np.arange(40), 130)]
+    assert means == pytest.approx(np.stack([values[:, rows].mean(axis=1) for rows in drawn], axis=1))
+    assert {len(rows) for rows in drawn} == {40}
 
 
 def test_what_is_scored_again_sees_the_first_of_the_same_resamples() -> None:
     values = _right(0.4, 50)
-    scores = resampled_scores(lambda rows: float(values[rows].mean()), 50, 20)
-    assert scores == pytest.approx(resampled_means(values[None])[0, :20])
+    for groups in (np.arange(50), np.arange(50) // 3):
+        scores = resampled_scores(lambda rows: float(values[rows].mean()), groups, 20)
+        assert scores == pytest.approx(resampled_means(values[None], groups)[0, :20])
+
+
+def test_copies_of_a_row_tell_no_more_than_the_row() -> None:
+    alone = resampled_means(_right(0.4, 100)[None])
+    copied = resampled_means(np.repeat(_right(0.4, 100), 5)[None], np.repeat(np.arange(100), 5))
+    assert copied == pytest.approx(alone)
+    as_if_new = resampled_means(np.repeat(_right(0.4, 100), 5)[None])
+    assert as_if_new.std() == pytest.approx(alone.std() / np.sqrt(5), rel=0.1)
 
 
 def test_pairing_knows_small_differences_that_standard_errors_do_not() -> None:
@@ -131,25 +142,61 @@ def test_what_breaks_a_constraint_is_off_the_front_and_keeps_none_off() -> None:
     assert chances_on_front(losses, np.ones((2, 1)), feasible).tolist() == [0.75, 0.25]
 
 
+_NONE = np.empty((0, 20_000))
+
+
 def test_seeds_are_drawn_so_that_the_variance_of_their_mean_is_right() -> None:
     for seeds in (2, 3, 5):
         runs = np.random.default_rng(seeds).normal(size=seeds)
-        drawn = over_seeds(np.repeat(runs[:, None], 20_000, axis=1), seed=0)
+        drawn = over_seeds(runs.tolist(), _NONE, seed=0)
         assert drawn.mean() == pytest.approx(runs.mean(), abs=0.03)
         assert drawn.var() == pytest.approx(runs.var(ddof=1) / seeds, rel=0.08)
-    assert over_seeds(np.ones((1, 10)), 0).tolist() == [1.0] * 10
-    alone = over_seeds(np.full((1, 20_000), 5.0), 0, spread=2.0)
+    assert over_seeds([1.0], np.zeros((1, 10)), 0).tolist() == [1.0] * 10
+    alone = over_seeds([5.0], _NONE, 0, spread=2.0)
     assert (alone.mean(), alone.std()) == pytest.approx((5, 2), abs=0.05)
-    two = np.random.default_rng(0).normal(size=(2, 50))
-    assert (over_seeds(two, 1) == over_seeds(two, 1)).all()
-    assert (over_seeds(two, 1) != over_seeds(two, 2)).any()
+    assert over_seeds([5.0], _NONE, 0, spread=-2.0) - 5 == pytest.approx(5 - alone), "a loss, so lucky alike"
+    two, rows = [1.0, 9.0], np.random.default_rng(0).normal(size=(2, 50))
+    assert (over_seeds(two, rows, 1) == over_seeds(two, rows, 1)).all()
+    assert (over_seeds(two, rows, 1) != over_seeds(two, rows, 2)).any()
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_fewer_resamples_have_the_same_seeds(seeds) -> None:
+    values = [*map(float, range(seeds))]
+    many, few = (over_seeds(values, np.empty((0, resamples)), 7) for resamples in (1000, 200))
+    assert (many[:200] == few).all()
+
+
+def _wavering(seeds: int, rng: np.random.Generator, rows: int = 400) -> tuple[list[float], Array]:
+    """Values and deviations of seeds that only differ in which of two fifths of the rows are right."""
+    chances = rng.choice([1.0, 0.0, 0.5], size=rows, p=[0.5, 0.1, 0.4])
+    right = (rng.random((seeds, rows)) < chances).astype(float)
+    means = right.mean(axis=1)
+    return means.tolist(), resampled_means(right, resamples=300) - means[:, None]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_rows_that_waver_with_the_seed_count_once(seeds) -> None:
+    """The luck of a row that is right with every second seed shrinks with the number of seeds."""
+    rng = np.random.default_rng(seeds)
+    found = [over_seeds(*_wavering(seeds, rng), seed=0).var() for _ in range(150)]
+    fixed, waver = (0.5 * 1 + 0.4 * 0.25 - 0.7**2) / 400, 0.4 * 0.25 / 400
+    # Of few seeds, those between which there is less than the rows make do not make up for those with more.
+    assert fixed + waver / seeds <= np.mean(found) * 1.05 < 1.3 * (fixed + waver / seeds)
 
 
 def test_the_spread_over_seeds_is_that_of_all_configurations_with_several() -> None:
     rng = np.random.default_rng(0)
     runs = [mean + rng.normal(0, 0.02, seeds) for mean in rng.random(200) for seeds in (1, 2, 3)]
-    assert pooled_spread([[*each] for each in runs]) == pytest.approx(0.02, rel=0.1)
-    assert pooled_spread([[0.5], [], [0.7]]) == pooled_spread([]) == 0
+    assert pooled_spread(([*each], _NONE) for each in runs) == pytest.approx(0.02, rel=0.1)
+    assert pooled_spread([([0.5], _NONE), ([], _NONE)]) == pooled_spread([]) == 0
+    # Seeds that differ as much as their rows let them have no luck of their own.
+    waver = np.sqrt(0.4 * 0.25 / 400)
+    alike = [_wavering(3, rng) for _ in range(100)]
+    assert pooled_spread(alike) < 0.4 * waver
+    luck = rng.normal(0, 2 * waver, (100, 3))
+    apart = [([*np.add(values, own)], rows) for (values, rows), own in zip(alike, luck, strict=True)]
+    assert pooled_spread(apart) == pytest.approx(2 * waver, rel=0.1)
 
 
 def test_luck_that_all_share_is_no_noise() -> None:

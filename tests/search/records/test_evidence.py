@@ -244,6 +244,46 @@ def test_a_constraint_on_what_is_trained_may_be_met_by_luck(tmp_path) -> None:
     border, clear = found.chances()
     assert 0.4 < border < 0.65
     assert clear == 1.0
+    assert len(found.history.front()) == 2, "280 of 400 rows are 70 %"
+
+
+def test_all_that_is_trained_may_be_a_constraint(tmp_path) -> None:
+    found = Found(tmp_path, ("memory",), ("accuracy>=0.6",))
+    trials = [found.add(gib, share) for gib, share in ((1, 0.5), (2, 0.7), (3, 0.9))]
+    found.evidence.note()
+    known = [trial.luck for trial in trials if trial.luck is not None]
+    assert [(luck.p_front, luck.p_better) for luck in known] == [(0.0, None), (1.0, None), (0.0, None)]
+
+
+def test_a_member_that_may_break_a_constraint_leaves_the_front_to_others(tmp_path) -> None:
+    found = Found(tmp_path, constraints=("accuracy<=0.8",))
+    found.add(1, 0.8)
+    found.add(2, 0.5)
+    border, behind = found.chances()
+    assert 0.4 < border < 0.65
+    assert behind == pytest.approx(1 - border)
+
+
+def test_what_one_seed_has_made_bad_is_not_out_of_reach(tmp_path) -> None:
+    found = Found(tmp_path)
+    for gib, shares in ((1, (0.8, 0.8)), (2, (0.35, 0.95))):
+        for seed, share in enumerate(shares):
+            found.add(gib, share, seed=seed)
+    sure, unsure = found.chances()
+    assert sure == 1.0
+    assert 0.4 < unsure < 0.6
+    alone = found.add(3, 0.6)  # as lucky with its seed as those two are in the mean
+    assert found.evidence.chances()[alone.trial_id] > 0.1
+
+
+def test_who_is_lucky_with_a_seed_is_better_in_all_objectives(tmp_path) -> None:
+    found = Found(tmp_path, ("memory", "accuracy", "loss"))
+    found.add(1, 0.72)
+    worse = found.add(2, 0.70)
+    for seed, share in enumerate((0.30, 0.34)):
+        found.add(8, share, seed=seed)
+    # The difference of 0.02 has a standard error of 0.04; a better loss comes with a better accuracy.
+    assert found.evidence.chances()[worse.trial_id] == pytest.approx(0.31, abs=0.05)
 
 
 def test_a_sample_of_the_rows_tells_of_all(tmp_path, monkeypatch) -> None:
