@@ -28,7 +28,7 @@ from search.goals.pareto import Array
 
 #: Resamples for metrics that are means over rows, which are computed as matrix products.
 RESAMPLES = 1000
-#: Resamples for other metrics, which are scored for each resample. They are the first of ``RESAMPLES``.
+#: Resamples for other metrics, which are computed for each resample. They are the first of ``RESAMPLES``.
 RESCORED = 200
 #: Resamples of one matrix product: few enough for the counts of a large split to fit into memory.
 _AT_ONCE = 50
@@ -85,7 +85,7 @@ def draws(groups: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0) -
 def resampled_means(
     values: Array, groups: NDArray[np.intp] | None = None, resamples: int = RESAMPLES
 ) -> Array:
-    """Return the mean over the rows of each resample.
+    """Return the mean over the rows of each resample, see ``resampled_sums``.
 
     >>> means = resampled_means(np.array([[0.0, 1.0] * 50]))
     >>> round(float(means.std()), 2)  # sqrt(0.5 * 0.5 / 100)
@@ -99,14 +99,26 @@ def resampled_means(
     Returns:
         Means, of shape (trials, resamples).
     """
-    groups = np.arange(values.shape[1]) if groups is None else groups
+    rows = values.shape[1]
+    groups = np.arange(rows) if groups is None else groups
+    sums = resampled_sums(np.vstack([values, np.ones(rows)]), groups, resamples)
+    return np.asarray(sums[:-1] / sums[-1])
+
+
+def resampled_sums(values: Array, groups: NDArray[np.intp], resamples: int = RESCORED) -> Array:
+    """Return the sum over the rows of each resample, of shape (K, resamples).
+
+    Args:
+        values: K values of each row, of shape (K, rows).
+        groups: See ``draws``.
+        resamples: Number of resamples.
+    """
     found = np.empty((len(values), resamples))
     counts: list[Array] = []
     for number, drawn in enumerate(draws(groups, resamples), start=1):
         counts.append(drawn.astype(np.float64))
         if len(counts) == _AT_ONCE or number == resamples:
-            together = np.stack(counts)
-            found[:, number - len(counts) : number] = values @ together.T / together.sum(axis=1)
+            found[:, number - len(counts) : number] = values @ np.stack(counts).T
             counts.clear()
     return found
 

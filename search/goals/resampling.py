@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.goals.luck import resampled_means, resampled_scores
+from search.goals.luck import resampled_means, resampled_scores, resampled_sums
 from search.goals.pareto import Array
 from trainables.tasks import Task
 
@@ -31,12 +32,17 @@ def resampled(metric: str, models: Sequence[tuple[Task, Tensor]], labels: Tensor
     if len(values) == len(models):
         together = np.stack(values)
         return together.mean(axis=1), resampled_means(together, groups)
-
-    def rescored(task: Task, kept: Tensor) -> Array:
-        return resampled_scores(lambda rows: task.value(metric, kept[rows], labels[rows]), groups)
-
     own = np.array([task.value(metric, kept, labels) for task, kept in models])
-    return own, np.stack([rescored(*model) for model in models])
+    return own, np.stack([_again(metric, *model, labels, groups) for model in models])
+
+
+def _again(metric: str, task: Task, kept: Tensor, labels: Tensor, groups: NDArray[np.intp]) -> Array:
+    """Return a metric that is no mean over rows in each resample, of shape (resamples,)."""
+    counts = task.row_counts(metric, kept, labels)
+    if counts is None:
+        return resampled_scores(lambda rows: task.value(metric, kept[rows], labels[rows]), groups)
+    sums = resampled_sums(counts.double().T.numpy(), groups)
+    return task.of_counts(metric, torch.from_numpy(sums.T)).numpy()
 
 
 def _groups(task: Task, labels: Tensor) -> NDArray[np.intp]:

@@ -320,8 +320,9 @@ class Task(ABC):
     def row_values(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
         """Return what each sample contributes to a metric that is a mean over samples.
 
-        The luck of a split is quickly computed for such a metric. Any other one is scored again for each
-        resample of the rows, see ``search.goals.luck``.
+        The luck of a split is quickly computed for such a metric, and for one that depends on counts, see
+        ``row_counts``. Any other one is scored again for each resample of the rows, see
+        ``search.goals.luck``.
 
         Args:
             metric: Name of the metric.
@@ -332,6 +333,28 @@ class Task(ABC):
             Values (N,) whose mean is the metric; None if the metric is no such mean.
         """
         return None
+
+    def row_counts(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
+        """Return what each sample adds to the counts that a metric depends on, as F1 does.
+
+        Args:
+            metric: Name of the metric.
+            kept: What ``kept`` has returned for the samples.
+            labels: The samples' labels.
+
+        Returns:
+            Numbers (N, K), whose sums over samples ``of_counts`` takes; None if there are no such counts.
+        """
+        return None
+
+    def of_counts(self, metric: str, counts: Tensor) -> Tensor:
+        """Return a metric of several choices of samples, shape (R,).
+
+        Args:
+            metric: Name of a metric that has ``row_counts``.
+            counts: Their sums over each choice of samples, shape (R, K), in float64.
+        """
+        raise AttributeError(f"{type(self).__name__} does not define of_counts")
 
     def drawn_together(self, labels: Tensor) -> Tensor | None:
         """Return which samples are no independent observations, and are drawn together by the bootstrap.

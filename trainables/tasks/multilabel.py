@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.tasks.base import Metric, Task, lbfgs_bytes, likeliest
+from trainables.tasks.f1 import f1_of, marks
 from trainables.tasks.labels import LabelColumn, is_list, is_text
 from trainables.tasks.names import (
     by_name,
@@ -409,6 +410,24 @@ class Multilabel(Task):
         if metric != "loss":
             return None
         return F.binary_cross_entropy_with_logits(outputs, labels.float(), reduction="none").mean(dim=1)
+
+    def row_counts(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return for each sample which tags are right, predicted and there, and that it is one, for F1."""
+        if not metric.endswith("f1"):
+            return None
+        each = marks(labels.bool(), self._predicted(outputs))
+        return torch.cat([each, torch.ones(len(each), 1, dtype=torch.bool)], dim=1)
+
+    def of_counts(self, metric: str, counts: Tensor) -> Tensor:
+        """Return macro, micro or weighted F1 (R,), see ``score``."""
+        right, predicted, there = counts[:, :-1].chunk(3, dim=1)
+        if metric == "micro_f1":
+            return f1_of(right.sum(dim=1), predicted.sum(dim=1), there.sum(dim=1))
+        yes, rows = f1_of(right, predicted, there), counts[:, -1:]
+        if metric == "macro_f1":
+            return yes.mean(dim=1)
+        no = f1_of(rows - predicted - there + right, rows - predicted, rows - there)
+        return ((there * yes + (rows - there) * no) / rows).mean(dim=1)
 
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return what is reached by the same prediction for all samples.

@@ -157,6 +157,12 @@ def check_metrics(task: Task) -> None:
             assert math.isclose(mean, scores[name], rel_tol=1e-5, abs_tol=1e-6), (
                 f"{name} is no mean of its rows"
             )
+        counts = task.row_counts(name, kept, labels)
+        if counts is not None:
+            (counted,) = task.of_counts(name, counts.double().sum(dim=0, keepdim=True)).tolist()
+            assert math.isclose(counted, scores[name], rel_tol=1e-5, abs_tol=1e-6), (
+                f"{name} is another one by its counts"
+            )
     guess = task.guess(labels)
     assert set(guess) <= set(names), "guess returns what is no metric"
     for values in (scores, guess):
