@@ -34,7 +34,7 @@ _SIZES = {
 def calibrate(given: Given) -> None:
     """Measure this machine's GPU: its CUDA context, and how far predictions are off.
 
-    A dozen configurations run a few real steps. The size of the context and the errors are stored for this
+    Some 14 configurations run a few real steps. The size of the context and the errors are stored for this
     kind of GPU and version of PyTorch. From then on, predictions on this machine or for a --device of that
     name count that context, and so do searches on such GPUs, which leave a margin for the largest error.
     Without a GPU, the tensors of real steps are tracked, and nothing is stored.
