@@ -61,9 +61,11 @@ search would run on them, as the search does before its first trial, and shows t
 
 ## Predictions
 
-`python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. The commands that list something,
-`methods`, `spaces`, `datasets`, `encoders` and `runs`, have few options, which their `--help` explains. So
-does that of `rm`, [`cache`](data.md#where-it-is-kept) and [`convert`](data.md#from-images-and-a-csv-file).
+`python search.py predict OPTIONS`, and likewise `explain` and `calibrate`. Options of the other
+commands are explained by their `--help` only: `methods`, `spaces`, `datasets`, `encoders`, `runs`, `rm`,
+[`data`](data.md#what-was-understood), [`convert`](data.md#from-images-and-a-csv-file),
+[`cache`](data.md#where-it-is-kept), [`report`](report.md), [`export`, `apply` and `score`](models.md), and
+[`launch fetch` and `launch down`](cluster.md#results-and-the-end).
 
 | option | commands | default | meaning |
 |---|---|---|---|

@@ -59,6 +59,6 @@ class ReadingSettings(Settings):
     background: Annotated[
         str,
         Help(
-            "Color on which transparent pictures are laid: a name such as white, or #RRGGBB.", metavar="COLOR"
+            "Color on which transparent pictures are laid: a name such as black, or #RRGGBB.", metavar="COLOR"
         ),
     ] = "white"

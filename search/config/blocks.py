@@ -72,7 +72,7 @@ class TargetSettings(Settings):
         float | None,
         Help(
             "With --target cuda, CUDA compute capability of the GPU that memory is predicted for, for "
-            "example 8.0. It decides which kernels run. --precision auto depends on it, too, if a cluster "
+            "example 8.6. It decides which kernels run. --precision auto depends on it, too, if a cluster "
             "starts its GPUs on demand.",
             metavar="X.Y",
             default="that of the GPUs that are there, else 8.0",
