@@ -277,16 +277,20 @@ class Classification(Task):
     def smoothed_loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         """Return the mean cross entropy of logits (B, C) with smoothed labels.
 
-        It is divided by the number of samples, not by the sum of their weights, so that it does not depend on
-        how samples are put together in batches.
+        Each sample is weighed by its class, which is that of its label before smoothing. The sum is divided
+        by the number of samples, not by the sum of their weights, so that it does not depend on how samples
+        are put together in batches.
 
         Source: Szegedy et al., Rethinking the Inception architecture (CVPR 2016), Sec. 7.
         """
         if not self.weights:
             return F.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
         weights = torch.tensor(self.weights, device=outputs.device)
-        total = F.cross_entropy(outputs.float(), labels, weights, reduction="sum", label_smoothing=smoothing)
-        return total / len(labels)
+        if not smoothing:
+            return F.cross_entropy(outputs.float(), labels, weights, reduction="sum") / len(labels)
+        # Weights given to PyTorch would weigh each class's share of a smoothed label by that class
+        losses = F.cross_entropy(outputs.float(), labels, reduction="none", label_smoothing=smoothing)
+        return (losses * weights[labels]).mean()
 
     def teaching(self, outputs: Tensor) -> Tensor:
         """Return the softmax probabilities (B, C) of logits."""

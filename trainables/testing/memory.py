@@ -150,14 +150,16 @@ def check_predicted_memory_is_the_tracked_peak(
         )
 
 
-def check_predicted_memory_holds_for_a_task(name: str, learnt: Task) -> None:
+def check_predicted_memory_holds_for_a_task(name: str, learnt: Task, smoothing: float = 0.0) -> None:
     """Check that predicted memory equals that of a real step if another task without a query is learnt.
 
     Args:
         name: Name of a method.
         learnt: The task.
+        smoothing: The setting's ``label_smoothing``.
     """
     predictor = dataclasses.replace(predictor_of(tuple(TWO.items())), task=learnt, _known={}, _others={})
+    predictor = predictor.changed(label_smoothing=smoothing)
     setting = predictor.setting
     towers = {modality: tiny_tower(modality, family) for modality, family in TWO.items()}
     method = build_method(name, {}, setting.context(towers, learnt.output_size))

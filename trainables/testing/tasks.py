@@ -113,7 +113,8 @@ def check_task(task: Task | str) -> None:
         check_labels(made)
         check_description(made)
         if made.query is None:
-            check_predicted_memory_holds_for_a_task("linear", made)
+            for smoothing in (0.0, 0.1) if made.smooths_labels else (0.0,):
+                check_predicted_memory_holds_for_a_task("linear", made, smoothing)
 
 
 def check_losses(task: Task) -> None:
@@ -130,6 +131,11 @@ def check_losses(task: Task) -> None:
             loss.backward()
             assert outputs.grad is not None, f"{name} has no gradient"
             assert outputs.grad.abs().sum() > 0, f"{name} has a gradient of 0"
+    if task.smooths_labels:
+        outputs = _outputs(task).detach()
+        plain, smoothed = (task.smoothed_loss(outputs, labels, smoothing).item() for smoothing in (0.0, 0.1))
+        assert plain == task.loss(outputs, labels).item(), "the loss without smoothing is another one"
+        assert math.isfinite(smoothed), "the smoothed loss is not finite"
 
 
 def check_metrics(task: Task) -> None:

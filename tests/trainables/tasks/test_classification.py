@@ -5,6 +5,7 @@ import math
 import pyarrow as pa
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.tasks import classification, column_of, task_of
 from trainables.errors import UserError
@@ -74,6 +75,27 @@ def test_weights_are_inverse_counts_and_one_in_the_mean() -> None:
     # The row of the rare class pulls the probe as much as the three others together
     _, bias = task.fit_linear(torch.zeros(4, 1, dtype=torch.float64), torch.tensor([0, 0, 0, 1]), 1.0)
     assert bias.tolist() == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_a_sample_with_a_smoothed_label_is_weighed_by_its_class() -> None:
+    task = task_of(["a"] * 6 + ["b"] * 3 + ["c"], class_weights="inverse")
+    logits, labels = (
+        torch.randn(5, 3, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 0, 1, 2, 0]),
+    )
+    weights = torch.tensor(task.to_dict()["class_weights"])
+    rows = F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.2)
+    expected = (weights[labels] * rows).sum().item() / len(labels)
+    assert task.smoothed_loss(logits, labels, 0.2).item() == pytest.approx(expected)
+    assert task.smoothed_loss(logits, labels, 0.0).item() == task.loss(logits, labels).item()
+
+
+def test_weighed_classes_stay_even_if_labels_are_smoothed() -> None:
+    labels = torch.tensor([0] * 99 + [1])
+    task = task_of(labels.tolist(), class_weights="inverse")
+    logits = torch.zeros(1, 2, requires_grad=True)
+    task.smoothed_loss(logits.expand(len(labels), 2), labels, 0.1).backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_a_class_without_training_rows_has_weight_1() -> None:
