@@ -36,6 +36,7 @@ class SubnetEvaluator:
         setting: How subnets are run.
         supernet: The supernet, whose weights must not change.
         split: The split to evaluate on.
+        rows: Number of rows of a batch; None takes as many as a part of a step has.
         precision: Precision of the subnets as in ``TrainingSetting``; None takes the setting's.
         states: Maximum bytes of stage outputs that are kept.
 
@@ -51,6 +52,7 @@ class SubnetEvaluator:
         supernet: Supernet,
         *,
         split: str = "validation",
+        rows: int | None = None,
         precision: str | None = None,
         states: int = 2**30,
     ) -> None:
@@ -58,6 +60,8 @@ class SubnetEvaluator:
         self.setting = setting
         self.supernet = supernet
         self.split = split
+        # Batches have as many rows as a part of a step, so that they need no more memory than a step
+        self._rows = rows or setting.batch_size // setting.gradient_accumulation
         self._running = replace(setting, precision=precision or setting.precision)
         self.task = bench.task
         self.stages_run = self.stages_shared = 0
@@ -137,9 +141,7 @@ class SubnetEvaluator:
     def _loader(self, model: FusionMethod) -> Loader:
         key = json.dumps(model.prefix_layers())
         if key not in self._loaders:
-            # Batches have as many rows as a part of a step, so that they need no more memory than a step
-            rows = self.setting.batch_size // self.setting.gradient_accumulation
-            self._loaders[key] = self.bench.loader(self.split, model, self.setting, rows)
+            self._loaders[key] = self.bench.loader(self.split, model, self.setting, self._rows)
         return self._loaders[key]
 
 

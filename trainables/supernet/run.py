@@ -111,8 +111,7 @@ class SupernetRun:
         result = self.trainer.train_epoch(self.tick)
         result |= since_reset(self.device)
         started = time.perf_counter()
-        evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, states=0)
-        result |= evaluator.evaluate(self._followed, self.tick)
+        result |= self._evaluator("validation").evaluate(self._followed, self.tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -125,8 +124,7 @@ class SupernetRun:
             return
 
         def labels(split: str) -> Tensor:
-            evaluator = SubnetEvaluator(self.bench, self.setting, self.supernet, split=split, states=0)
-            return evaluator.outputs(self._followed, self.tick)[1]
+            return self._evaluator(split).outputs(self._followed, self.tick)[1]
 
         start_head(self.supernet.shell(self._followed), self.bench.task, labels, self.trainer.seed, self.tick)
         if self.trainer.world > 1:  # workers may differ in the last bits
@@ -149,6 +147,11 @@ class SupernetRun:
         state = SupernetWeights.load(folder).state
         self.supernet.largest.load_trainable_state_dict(state)
         self.trainer.load_state_dict(torch.load(folder / TRAINER, weights_only=True))
+
+    def _evaluator(self, split: str) -> SubnetEvaluator:
+        """Return what evaluates one subnet, on as many rows at once as a part of this worker's step has."""
+        rows = self.setting.batch_size // self.trainer.world // self.setting.gradient_accumulation
+        return SubnetEvaluator(self.bench, self.setting, self.supernet, split=split, rows=rows, states=0)
 
     def _load(self, method: FusionMethod, rows: Tensor, generator: torch.Generator | None) -> Batch:
         """Load rows for a subnet, with the cached output of its frozen prefix if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from spaces.subnets import draw_member, subnet_space
 from tests.tasks import classification
 from tests.trials import DAMAGE, Saved
 from trainables.configuration import split_config
-from trainables.data import open_dataset, prepare
+from trainables.data import Batch, Loader, open_dataset, prepare
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
 from trainables.methods.heads import head_inputs
@@ -223,3 +224,23 @@ def test_no_supernet_starts_so_if_its_recipe_says_random(spec) -> None:
     before = weights(run)
     run.start()
     assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
+
+
+def test_a_worker_evaluates_as_many_rows_at_once_as_a_part_of_its_step_has(spec, monkeypatch) -> None:
+    sizes: list[int] = []
+    in_order = Loader.in_order
+
+    def noting(loader: Loader, batch_size: int | None = None) -> Iterator[Batch]:
+        for batch in in_order(loader, batch_size):
+            sizes.append(len(batch.labels))
+            yield batch
+
+    monkeypatch.setattr(Loader, "in_order", noting)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda *_: None)  # there is no other worker
+    setting = dataclasses.replace(spec.setting, gradient_accumulation=2)
+    run = SupernetRun(dataclasses.replace(spec, setting=setting), plan_of(epochs=1), CPU, rank=0, world=2)
+    run.start()
+    assert max(sizes) == 16 // 2 // 2
+    sizes.clear()
+    run.epoch()
+    assert max(sizes) == 16 // 2 // 2
