@@ -16,7 +16,7 @@ from search.checkpoints import keep_weights
 from search.engine.gate import Gate
 from search.goals.agreement import RankAgreement, may_be_guessed
 from search.oneshot.subnets import SubnetPool, SubnetSearch
-from search.oneshot.supernet import SUPERNET, order_supernet, train_supernet
+from search.oneshot.supernet import SUPERNET, order_supernet, supernet_spec, train_supernet
 from search.placement import Placement
 from search.records.history import TrialRecord
 from search.records.place import FILE
@@ -247,9 +247,11 @@ class OneShot:
         # If the largest subnet fits, all do, and the gate need not check each one.
         gate = replace(self.gate, placement=None) if needed <= limit else self.gate
         share = placement.of(min(needed, limit))
+        setting = supernet_spec(setup, self.prepared.spec).setting
         return SubnetPool(
             self.prepared.spec,
             weights,
+            setting.batch_size // setting.gradient_accumulation,
             gate,
             share,
             max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),

@@ -105,6 +105,7 @@ class SubnetActor:
     Args:
         spec: The settings that all trials share.
         weights: The supernet's weights.
+        rows: See ``SubnetEvaluator``.
         gate: Subnets that it finds infeasible are not evaluated.
         threads: CPU threads to use.
         precision: ``auto``, or as ``SubnetEvaluator`` takes it.
@@ -117,6 +118,7 @@ class SubnetActor:
         self,
         spec: TrialSpec,
         weights: SupernetWeights,
+        rows: int,
         gate: Gate,
         threads: int,
         precision: str,
@@ -131,7 +133,7 @@ class SubnetActor:
             with self._watchdog.watching(), node_named():
                 if on_gpu:
                     require_cuda()
-                self._build(spec, weights, gate, threads, precision)
+                self._build(spec, weights, rows, gate, threads, precision)
                 self._predictor = MemoryPredictor(
                     spec.sources(),
                     self._bench.task,
@@ -143,7 +145,13 @@ class SubnetActor:
             self._mistake = error
 
     def _build(
-        self, spec: TrialSpec, weights: SupernetWeights, gate: Gate, threads: int, precision: str
+        self,
+        spec: TrialSpec,
+        weights: SupernetWeights,
+        rows: int,
+        gate: Gate,
+        threads: int,
+        precision: str,
     ) -> None:
         self._gate = gate
         tick = self._watchdog.tick
@@ -159,7 +167,9 @@ class SubnetActor:
             precision = "bf16"
         supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
         self.precision = precision
-        self._evaluator = SubnetEvaluator(self._bench, setting, supernet, states=_STATES, precision=precision)
+        self._evaluator = SubnetEvaluator(
+            self._bench, setting, supernet, rows=rows, states=_STATES, precision=precision
+        )
 
     def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
         """Return the answers for subnets, in the given order.
@@ -205,6 +215,7 @@ class SubnetPool:
     Args:
         spec: The settings that all trials share.
         weights: The supernet's weights.
+        rows: See ``SubnetActor``.
         gate: Subnets that it finds infeasible are not evaluated.
         share: The share of a device that each actor gets.
         size: Number of actors.
@@ -218,6 +229,7 @@ class SubnetPool:
         self,
         spec: TrialSpec,
         weights: SupernetWeights,
+        rows: int,
         gate: Gate,
         share: Share,
         size: int,
@@ -230,7 +242,9 @@ class SubnetPool:
         kept = ray.put(weights)
         self.size = size
         threads, on_gpu = share.threads, share.on_gpu
-        self._make = lambda notes: made.remote(spec, kept, gate, threads, precision, inference, notes, on_gpu)
+        self._make = lambda notes: made.remote(
+            spec, kept, rows, gate, threads, precision, inference, notes, on_gpu
+        )
         self._failures = failures
         self._say = say
         self._share = share

@@ -35,7 +35,7 @@ from search.setup import Setup
 from search.units import format_size
 from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
-from trainables.configuration import split_config
+from trainables.configuration import recipe_changes, setting_changes, split_config
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.progress import Tick
@@ -64,7 +64,7 @@ class SupernetJob:
     """A job for the workers that train a supernet; it is sent to other machines.
 
     Attributes:
-        spec: The settings that all trials share, with the setting of the supernet's step.
+        spec: The settings that all trials share, with those of the supernet's steps; see ``supernet_spec``.
         space: Name of the space.
         context: The encoders' depths and widths.
         learning_rate: Peak learning rate.
@@ -125,6 +125,27 @@ class SupernetOrder:
     workers: int
 
 
+def supernet_spec(setup: Setup, spec: TrialSpec) -> TrialSpec:
+    """Return the settings of a supernet: those of all trials, as the space's first point changes them.
+
+    Args:
+        setup: The setup of the search; its space is that of subnets.
+        spec: The settings that all trials share.
+
+    Raises:
+        UserError: If the batch size cannot be divided among workers and the parts of their steps.
+    """
+    first = _first_point(setup)
+    setting = replace(spec.setting, **setting_changes(first))
+    workers, parts = setup.config.oneshot.workers, setting.gradient_accumulation
+    if setting.batch_size % (workers * parts):
+        raise UserError(
+            f"--workers {workers} times --gradient-accumulation {parts}: must divide the batch_size of the "
+            f"first point of space '{setup.space.name}', {setting.batch_size}"
+        )
+    return replace(spec, setting=setting, recipe=replace(spec.recipe, **recipe_changes(first)))
+
+
 def order_supernet(
     setup: Setup, prepared: PreparedTraining, placement: Placement, gate: Gate, say: Callable[[str], None]
 ) -> SupernetOrder:
@@ -138,13 +159,14 @@ def order_supernet(
         say: Called with a message if steps run in more parts than the settings ask for.
 
     Raises:
-        UserError: If the supernet does not fit in any number of parts.
+        UserError: If the supernet does not fit in any number of parts; and see ``supernet_spec``.
     """
     config = setup.config
     largest = setup.space.largest(setup.context)[0]
-    setting = replace(setup.setting, batch_size=config.step.batch_size // config.oneshot.workers)
+    spec = supernet_spec(setup, prepared.spec)
+    setting = replace(spec.setting, batch_size=spec.setting.batch_size // config.oneshot.workers)
     job = SupernetJob(
-        prepared.spec,
+        spec,
         config.search.space,
         setup.context,
         largest["learning_rate"],
@@ -164,18 +186,20 @@ def order_supernet(
         tight = too_tight
         parts = 2 * setting.gradient_accumulation
         if parts > _MOST_PARTS or setting.batch_size % parts:
+            stated = "batch_size" in setting_changes(_first_point(setup))
             raise UserError(
                 f"--strategy oneshot: the supernet of space '{config.search.space}' takes "
                 f"{format_size(memory.memory)}, however many parts its steps run in; that breaks "
-                f"{' and '.join(tight)}; lower --batch-size, or use --strategy trials"
+                f"{' and '.join(tight)}; lower {'its batch_size' if stated else '--batch-size'}, or use "
+                "--strategy trials"
             )
         setting = replace(setting, gradient_accumulation=parts)
     if tight:
         parts = setting.gradient_accumulation
         say(f"the supernet's steps run in {parts} parts, to keep to {' and '.join(tight)}")
-    accumulated = replace(prepared.spec.setting, gradient_accumulation=setting.gradient_accumulation)
+    accumulated = replace(spec.setting, gradient_accumulation=setting.gradient_accumulation)
     return SupernetOrder(
-        replace(job, spec=replace(prepared.spec, setting=accumulated)),
+        replace(job, spec=replace(spec, setting=accumulated)),
         largest,
         replace(memory, inference=setup.predictor.predict_configuration(largest).inference),
         expected,
@@ -464,6 +488,11 @@ def _too_tight(setup: Setup, placement: Placement, memory: MemoryReport, needed:
     if placement.limit is not None and needed > placement.limit:
         broken.append(f"the {format_size(placement.limit)} of the largest device")
     return broken
+
+
+def _first_point(setup: Setup) -> dict[str, Any]:
+    """Return the configuration of the space's first point."""
+    return setup.space.at(setup.space.first_points(setup.context)[0], setup.context).config
 
 
 def _fields(config: dict[str, Any]) -> dict[str, Any]:

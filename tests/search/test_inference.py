@@ -114,7 +114,8 @@ def test_a_supernet_and_its_subnets_have_theirs(config, tmp_path, monkeypatch) -
     predicted = [setup.predictor.predict_configuration(member).inference for member in (largest, smallest)]
     assert order.memory.inference == predicted[0] > predicted[1]
     weights = SupernetRun(prepared.spec, order.job.plan(), torch.device("cpu")).supernet.weights
-    actor = SubnetActor(prepared.spec, weights, gate, 1, "fp32", inference=True, notes="notes", on_gpu=False)
+    how = {"inference": True, "notes": "notes", "on_gpu": False}
+    actor = SubnetActor(prepared.spec, weights, 8, gate, 1, "fp32", **how)
     answers = actor.evaluate([largest, smallest])
     assert [answer.memory.inference for answer in answers] == predicted
     assert all(answer.violations[constraints[0]] < 0 for answer in answers)

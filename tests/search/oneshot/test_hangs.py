@@ -87,7 +87,7 @@ class Hanging:
     def pool(self, failures: int, spec: TrialSpec | None = None) -> SubnetPool:
         share = self.placement.of(self.gate.needed_for(self.order().expected))
         said = self.said.append
-        pool = (spec or self.prepared.spec, self.weights(), self.gate, share, 1, "fp32")
+        pool = (spec or self.prepared.spec, self.weights(), 4, self.gate, share, 1, "fp32")
         return SubnetPool(*pool, inference=False, failures=failures, say=said)
 
 

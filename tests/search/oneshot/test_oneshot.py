@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 import torch
@@ -29,11 +30,12 @@ from search.nodes import Node, find_nodes
 from search.oneshot import strategy, subnets
 from search.oneshot.strategy import OneShot
 from search.oneshot.subnets import Answer, SubnetPool, SubnetSearch
-from search.oneshot.supernet import order_supernet, train_supernet
+from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
 from search.setup import look_up, set_up
+from spaces import SPACES, get_space, register_space
 from tests.search.on_ray import kill_family, ray_in
 from trainables.elastic import SupernetWeights
 from trainables.errors import UserError
@@ -209,8 +211,9 @@ class TestOnRay:
         placement = place_trials(find_nodes(), 40)
         gate = Gate.of((), placement, setup.predictor, cached=True)
         order = order_supernet(setup, prepared, placement, gate, print)
-        single = replace(setup, config=setup.config.replace(workers=1, batch_size=8))
-        one = order_supernet(single, prepared, placement, gate, print).memory
+        single = replace(setup, config=setup.config.replace(workers=1))
+        half = replace(prepared, spec=replace(prepared.spec, setting=replace(setup.setting, batch_size=8)))
+        one = order_supernet(single, half, placement, gate, print).memory
         assert order.memory.total == one.total + one.checkpoint  # gradients are shared in buckets
         heard: list[dict[str, float]] = []
         checkpoint = train_supernet(order, setup.config, heard.append, print)
@@ -296,6 +299,84 @@ def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> N
     gate = Gate.of(setup.history.constraints, placement, setup.predictor, cached=True)
     with pytest.raises(UserError, match=r"supernet of space 'pmf_nas' takes .* breaks memory<=4MB"):
         order_supernet(setup, prepared, placement, gate, print)
+
+
+#: Settings that a space may state in addition to its method's options.
+STATED = {
+    "batch_size": 8,
+    "weight_decay": 0.05,
+    "clip_norm": 2.0,
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "head_start": "random",
+    "modality_dropout": 0.2,
+}
+
+
+@pytest.fixture
+def stating() -> Iterator[Callable[..., str]]:
+    """Registers a space like pmf_nas that states some settings, and returns its name."""
+
+    def register(**stated: Any) -> str:
+        plain = get_space("pmf_nas")
+
+        def stated_by(draw: Any) -> Any:
+            return lambda trial, context: {**draw(trial, context), **stated}
+
+        draws = {"sample": stated_by(plain.sample), "subnets": stated_by(plain.subnets)}
+        return register_space(replace(plain, name="stating", **draws)).name
+
+    with mock.patch.dict(SPACES):
+        yield register
+
+
+def ordered(settings: dict[str, Any], say: Callable[[str], None] = print) -> SupernetOrder:
+    setup = set_up(look_up(SearchConfig(**settings)).in_precision("fp32"), Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    placement = place_trials([Node(cpus=2)], 40)
+    gate = Gate.of(setup.history.constraints, placement, setup.predictor, cached=True)
+    return order_supernet(setup, cast(PreparedTraining, prepared), placement, gate, say)
+
+
+def test_a_supernet_trains_with_what_the_spaces_first_point_states(settings, stating) -> None:
+    stated, told = (
+        ordered({**settings, "space": stating(**STATED)}),
+        ordered({**settings, **STATED}),
+    )
+    assert stated.memory == told.memory
+    assert stated.expected == told.expected
+    assert stated.job.spec.setting == told.job.spec.setting
+    assert stated.job.spec.recipe == told.job.spec.recipe
+    assert told.memory.total < ordered(settings).memory.total
+
+
+def test_what_a_space_states_must_be_divided_among_workers(settings, stating) -> None:
+    message = "--workers 2 times --gradient-accumulation 4: must divide the batch_size of the first point of "
+    divided = {"workers": 2, "gradient_accumulation": 4}
+    with pytest.raises(UserError, match=f"^{message}space 'stating', 12$"):
+        ordered({**settings, **divided, "space": stating(batch_size=12)})
+
+
+def test_subnets_are_evaluated_on_as_many_rows_as_a_part_of_the_stated_batch(
+    settings, stating, tmp_path, monkeypatch
+) -> None:
+    given: list[Any] = []
+
+    def cut_off(*args: Any) -> None:
+        given.extend(args)
+        raise KeyboardInterrupt
+
+    config = SearchConfig(**{**settings, "space": stating(batch_size=8), "gradient_accumulation": 2})
+    setup = set_up(look_up(config).in_precision("fp32"), Console(quiet=True))
+    prepared = setup.backend.prepare(setup.space, Console(quiet=True))
+    monkeypatch.setattr(OneShot, "_train", lambda self: None)
+    monkeypatch.setattr(strategy, "SubnetPool", cut_off)
+    config.place.folder.mkdir(parents=True)
+    store = SearchStore.create(tmp_path / "search", {})
+    placement, unused = place_trials([Node(cpus=2)], 40), cast(Any, SimpleNamespace())
+    assert not OneShot(setup, prepared, placement, store, unused, Console(quiet=True)).run()
+    store.close()
+    assert given[2] == 4
 
 
 def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatch) -> None:
