@@ -184,7 +184,7 @@ class SearchConfig:
         """
         from trainables.supernet.step import check_paths
 
-        search, oneshot, batch_size = self.search, self.oneshot, self.step.batch_size
+        search, oneshot, step = self.search, self.oneshot, self.step
         if search.sampler not in SUBNET_SAMPLERS:
             accepted = ", ".join(SUBNET_SAMPLERS)
             raise UserError(f"--sampler {search.sampler}: proposes no subnets; must be one of {accepted}")
@@ -195,8 +195,15 @@ class SearchConfig:
                 )
         if self.trial.gradient_checkpointing == "search":
             raise UserError("--gradient-checkpointing search: is not for --strategy oneshot; use off or on")
-        if batch_size % oneshot.workers:
-            raise UserError(f"--workers {oneshot.workers}: must divide --batch-size, {batch_size}")
+        if step.prefix == "offloaded":
+            raise UserError(
+                "--prefix offloaded: is not for --strategy oneshot, whose subnets share their frozen layers; "
+                "use cached or computed"
+            )
+        workers, parts = oneshot.workers, step.gradient_accumulation
+        if step.batch_size % (workers * parts):
+            times = f" times --gradient-accumulation {parts}" if parts > 1 else ""
+            raise UserError(f"--workers {workers}{times}: must divide --batch-size, {step.batch_size}")
         check_paths(oneshot.paths, distill=oneshot.distill)
 
     @property

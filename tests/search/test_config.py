@@ -128,6 +128,7 @@ def test_refuses_augmentation_with_cached_features() -> None:
     [
         ({"prefix": "cached", "feature_cache": False}, "--prefix cached takes .* --no-feature-cache"),
         ({"prefix": "offloaded", "augment": "flip"}, "--prefix offloaded takes .* --augment"),
+        ({"prefix": "offloaded", "strategy": "oneshot"}, "--prefix offloaded: is not for --strategy oneshot"),
         (
             {"gradient_checkpointing": "maybe"},
             "unknown gradient checkpointing 'maybe'; known: off, on, search",

@@ -54,6 +54,10 @@ from trainables.supernet.run import SupernetRun
         ({"sampler": "ehvi"}, "--sampler ehvi: proposes no subnets; must be one of evolution, nsga2"),
         ({"objectives": ("memory", "step_time")}, "step_time: is not known of subnets"),
         ({"workers": 3}, "--workers 3: must divide --batch-size, 32"),
+        (
+            {"workers": 4, "gradient_accumulation": 16},
+            "^--workers 4 times --gradient-accumulation 16: must divide --batch-size, 32$",
+        ),
         ({"paths": "both"}, "unknown paths 'both'; known: sandwich, uniform"),
         ({"distill": True}, "--distill: needs --paths sandwich"),
         ({"subnet_precision": "fp8"}, "unknown subnet precision 'fp8'"),
