@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from trainables.data import FeatureCache
 from trainables.tasks import Metric
 from trainables.tasks.classification import Classification
+from trainables.trial import run
+from trainables.trial.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,30 @@ def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_enc
     shown = worth.table(list(rows.values()), metric)
     assert shown.count("\n") == 4
     assert "accuracy, %" in shown
+
+
+def test_seconds_are_those_of_training_alone(worth, squares, tiny_encoders, monkeypatch) -> None:
+    clock = [0.0]
+
+    def taking(seconds: float, of: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            clock[0] += seconds
+            return of(*arguments, **named)
+
+        return call
+
+    encoders = {f"{m}_encoder": str(tiny_encoders[name]) for m, name in (("text", "bert"), ("image", "vit"))}
+    (job,) = worth.jobs_of(
+        "squares", [squares], "linear", 1, **encoders, epochs=2, batch_size=8, image_size=32
+    )
+    monkeypatch.setattr(worth, "time", SimpleNamespace(process_time=lambda: clock[0]))
+    monkeypatch.setattr(run, "start_head", taking(1, run.start_head))
+    monkeypatch.setattr(Trainer, "train_epoch", taking(10, Trainer.train_epoch))
+    monkeypatch.setattr(FeatureCache, "features", taking(100, FeatureCache.features))
+    monkeypatch.setattr(run.TrialRun, "evaluate", taking(1000, run.TrialRun.evaluate))
+    _, found = worth.measure(job)
+    assert found["seconds"] == 1 + 2 * 10
+    assert clock[0] > 2 * 1000 + 100
 
 
 def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(worth) -> None:
