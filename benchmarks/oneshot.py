@@ -30,6 +30,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from record_table import subset
+
 from search.goals.objectives import get_objectives, normalised
 from search.goals.pareto import Front, hypervolume
 from search.records.history import TrialRecord
@@ -71,15 +73,12 @@ def measured(folder: Path, name: str, document: dict[str, Any], started: float) 
     ended = sorted((r for r in records if r.status == Status.FINISHED), key=lambda r: r.epochs[-1]["time"])
     front: Front[str] = Front()
     curve = []
-    rows, epochs = facts["dataset.train"], 0
     for record in ended:
         values = record.values
         front.add(record.trial_id, normalised(OBJECTIVES, reference, values))
-        epochs += len(record.epochs)
         curve.append(
             {
                 "seconds": record.epochs[-1]["time"] - started,
-                "sample_epochs": rows * epochs,
                 "hypervolume": hypervolume([point for _, point in front.members], [1.0, 1.0]),
             }
         )
@@ -89,7 +88,7 @@ def measured(folder: Path, name: str, document: dict[str, Any], started: float) 
         "test_hypervolume": volume(test),
         "front": len(document["front"]),
         "trials": document["trials"],
-        "sample_epochs": rows * trained,
+        "sample_epochs": facts["dataset.train"] * trained,
         "evaluated": document.get("evaluated"),
         "evaluated_rows": document.get("evaluated", 0) * facts["dataset.validation"],
         "kendall_tau": document.get("kendall_tau"),
@@ -124,8 +123,6 @@ def main() -> None:
 
     common = ["--space", options.space, "--no-probe", *options.common.split()]
     if options.small:
-        from benchmarks.record_table import subset
-
         common += ["--dataset", str(subset(0)), *SMALL]
     settings = {k: str(v) for k, v in vars(options).items() if k not in ("json", "plot", "seeds", "engines")}
     rows = kept(options.json, settings)

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import subprocess
 import sys
 from subprocess import CompletedProcess
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from search import SearchConfig, cli
 from search.goals.objectives import known_values
 from search.setup import look_up, set_up
 from search.testing.searching import finish, make_searcher
+from trainables.data import open_dataset
 
 #: What each search takes on the clock of the benchmark, in seconds.
 SECONDS = 100
@@ -33,7 +35,7 @@ class Searches:
         self.told: dict[str, SearchConfig] = {}
         self.seconds = 0
         self._patch = patch
-        patch.setattr(benchmark.subprocess, "run", self.run)
+        patch.setattr(benchmark, "subprocess", SimpleNamespace(run=self.run, PIPE=subprocess.PIPE))
         patch.setattr(benchmark, "time", SimpleNamespace(time=lambda: self.seconds))
         patch.setattr("search.api.run_search", self.search)
 
@@ -137,6 +139,16 @@ def test_both_sides_are_measured_alike(run, searches, common) -> None:
         assert row["sample_epochs"] == epochs * ROWS["dataset.train"]
         assert row["evaluated_rows"] == (40 * ROWS["dataset.validation"] if name == "oneshot" else 0)
     assert len({row["hypervolume"] for row in rows.values()}) == 1
+
+
+def test_small_searches_have_few_rows_and_pixels(run, searches, tiny_encoders, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "benchmarks", None)  # as where the folder's parent is not searched
+    encoders = f"--text-encoder {tiny_encoders['bert']} --image-encoder {tiny_encoders['vit']}"
+    run("oneshot", "--small", "--seeds", "1", "--common", encoders, out="--json")
+    (data,) = {(config.data.dataset, config.encoders.image_size) for config in searches.told.values()}
+    rows = importlib.import_module("record_table").ROWS
+    assert {split: open_dataset(data[0]).count(split) for split in rows} == rows
+    assert data[1] == 56
 
 
 def test_what_was_searched_with_the_same_settings_is_not_searched_again(run, searches, common) -> None:
