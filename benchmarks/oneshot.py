@@ -1,13 +1,14 @@
-"""Compares searching a space by one supernet with searching it trial by trial, at equal compute.
+"""Compares searching a space by one supernet with searching it trial by trial, at about equal compute.
 
 For each seed a one-shot search runs first. The trial-by-trial searches of the same space, data and encoders
-then get the same time in seconds, from start to end on this machine (``--time-budget``; a trial that is
-still running at the end does not count). Only one search runs at a time. The script reports
+then train for as many seconds as it took from start to end (``--time-budget``; a trial that is still running
+at the end does not count). Their own start, their scores on the test split and their report come on top, so
+that they take most of a minute longer. Only one search runs at a time. The script reports
 
 - the hypervolume of the final fronts on the validation split, and of the same configurations on the test
   split, which no search has seen; both use the reference point that all searches of the space share;
-- seconds, and sample-epochs: rows times epochs of training of the supernet and the trials. The seconds
-  include the evaluation of subnets;
+- seconds from start to end, and sample-epochs: rows times epochs of training of the supernet and the trials.
+  The seconds include the evaluation of subnets;
 - the hypervolume after each trial, and from it the share of the one-shot search's seconds after which a
   trial-by-trial search had reached the one-shot search's final hypervolume.
 
