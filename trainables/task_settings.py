@@ -85,7 +85,7 @@ class TaskSettings(Settings):
         Help(
             "Loss of a retrieval: infonce, the cross entropy of similarities in both directions, or margin, "
             "by how much right pairs fail to be more similar by --margin than wrong ones. Wrong pairs are "
-            "those within a batch, or with --gradient-accumulation within a part of it."
+            "those within a batch, or with --gradient-accumulation or --workers within a part of it."
         ),
         OneOf(RETRIEVAL_LOSSES),
     ] = "infonce"

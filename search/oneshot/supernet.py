@@ -196,7 +196,8 @@ def order_supernet(
         setting = replace(setting, gradient_accumulation=parts)
     if tight:
         parts = setting.gradient_accumulation
-        say(f"the supernet's steps run in {parts} parts, to keep to {' and '.join(tight)}")
+        pairs = "; wrong pairs are those within a part" if setup.backend.task.query is not None else ""
+        say(f"the supernet's steps run in {parts} parts, to keep to {' and '.join(tight)}{pairs}")
     accumulated = replace(spec.setting, gradient_accumulation=setting.gradient_accumulation)
     return SupernetOrder(
         replace(job, spec=replace(spec, setting=accumulated)),

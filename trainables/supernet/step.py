@@ -115,7 +115,8 @@ def supernet_step(
     The loss is the mean over subnets of their mean losses. The norm of its gradient is limited to the
     setting's ``clip_norm``, or to ``MAX_GRADIENT_NORM`` if that is None. Weights that no subnet of the step
     uses do not change, and neither do their optimizer moments: with gradients of zero, Adam would keep moving
-    the weights of rarely drawn layers. With gradient accumulation the rows are run in parts.
+    the weights of rarely drawn layers. With gradient accumulation the rows are run in parts; if the task has
+    a query, wrong pairs are those within a part.
 
     Args:
         replica: A ``Replica``, possibly wrapped to share gradients with other workers.

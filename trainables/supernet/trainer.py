@@ -31,8 +31,9 @@ WARM_UP = 0.2
 class SupernetTrainer(ScheduledTraining):
     """Trains a supernet's weights. The learning rate first rises, then falls.
 
-    Several workers train on shares of the same batches. Their number changes only the order of summation and
-    the random numbers of dropout and augmentation.
+    Several workers train on shares of the same batches. Their number changes the order of summation and the
+    random numbers of dropout and augmentation. It changes the loss only if the task has a query: the wrong
+    pairs of a worker's rows are among its own rows.
 
     Args:
         supernet: The supernet, on its device.

@@ -305,6 +305,19 @@ def test_a_supernet_that_breaks_the_budget_in_any_case_is_refused(settings) -> N
         order_supernet(setup, prepared, placement, gate, print)
 
 
+@pytest.mark.parametrize(
+    ("changes", "pairs"),
+    [({}, ""), ({"task": "retrieval", "query": "text"}, "; wrong pairs are those within a part")],
+    ids=["classification", "retrieval"],
+)
+def test_what_more_parts_do_to_the_loss_is_said(settings, changes, pairs) -> None:
+    told: list[str] = []
+    options = {**settings, "space": "vpt", **changes}
+    most = ordered(options).memory.total
+    assert ordered({**options, "max_memory": most - 1}, told.append).memory.total < most
+    assert told == [f"the supernet's steps run in 2 parts, to keep to memory<={most - 1}B{pairs}"]
+
+
 #: Settings that a space may state in addition to its method's options.
 STATED = {
     "batch_size": 8,
