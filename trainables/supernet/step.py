@@ -113,10 +113,11 @@ def supernet_step(
     """Run forward and backward passes of some subnets on the same rows, then one optimizer step.
 
     The loss is the mean over subnets of their mean losses. The norm of its gradient is limited to the
-    setting's ``clip_norm``, or to ``MAX_GRADIENT_NORM`` if that is None. Weights that no subnet of the step
-    uses do not change, and neither do their optimizer moments: with gradients of zero, Adam would keep moving
-    the weights of rarely drawn layers. With gradient accumulation the rows are run in parts; if the task has
-    a query, wrong pairs are those within a part.
+    setting's ``clip_norm``, or to ``MAX_GRADIENT_NORM`` if that is None. Weights of which no subnet of the
+    step uses any part do not change, and neither do their optimizer moments: with gradients of zero, Adam
+    would keep moving the weights of rarely drawn layers. If a part of a weight is used, the rest gets a
+    gradient of zero, so momentum and weight decay still change it. With gradient accumulation the rows are
+    run in parts; if the task has a query, wrong pairs are those within a part.
 
     Args:
         replica: A ``Replica``, possibly wrapped to share gradients with other workers.
@@ -168,7 +169,7 @@ def supernet_step(
 
 
 def _drop_unused_gradients(replica: nn.Module, configs: Sequence[Config]) -> None:
-    """Remove the gradient of weights that no subnet uses."""
+    """Remove the gradient of weights of which no subnet uses any part."""
     supernet = cast(Replica, getattr(replica, "module", replica)).supernet
     present = {id(weight) for config in configs for weight in supernet.weights_of(config)}
     for weight in supernet.largest.trainable_parameters():
