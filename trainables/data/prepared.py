@@ -149,6 +149,7 @@ class PreparedSplit:
         missing: Numbers of cells that count as missing, by modality.
 
     Attributes:
+        name: Name of the split.
         labels: The rows' labels, shape (N,) or (N, K); (N, 0) if they have none, which no loss takes.
         cells: The distinct inputs of each modality.
         index: For each modality, the number of each row's cell, shape (N,).
@@ -162,6 +163,7 @@ class PreparedSplit:
         missing: Mapping[str, Iterable[int]] = MappingProxyType({}),
     ) -> None:
         batches = read_batches(_rows_path(folder, name))
+        self.name = name
         self.cells: dict[str, Cells] = {}
         self.index: dict[str, Tensor] = {}
         for modality, described in info["modalities"].items():

@@ -213,7 +213,7 @@ class Trainer(ScheduledTraining):
         metrics = task.score(kept, labels)
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise DivergedError(f"the validation {name} became {value} in epoch {self.epoch}")
+                raise DivergedError(f"the {loader.split.name} {name} became {value} in epoch {self.epoch}")
         return Evaluation(metrics, compact(kept), task.to_dict())
 
     def outputs(self, loader: Loader, tick: Tick = no_tick) -> tuple[Tensor, Tensor]:

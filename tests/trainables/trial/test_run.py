@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,14 @@ def test_fine_tuning_leaves_the_shared_encoders_alone(trial_spec) -> None:
 def test_a_diverged_loss_is_an_error_not_a_number(trial_spec) -> None:
     with pytest.raises(DivergedError, match="loss became"):
         TrialRun(trial_spec, Assignment(config={"method": "linear", "learning_rate": 1e30})).epoch()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_metric_that_is_not_finite_is_named_with_its_split(trial_spec, split) -> None:
+    run = TrialRun(trial_spec, Assignment(config={"method": "linear", "learning_rate": 1e-3}))
+    torch.nn.init.constant_(run.method.head.bias, math.nan)
+    with pytest.raises(DivergedError, match=rf"^the {split} \w+ became nan in epoch 0$"):
+        run.evaluate(split)
 
 
 def test_another_node_prepares_for_itself(trial_spec, monkeypatch, tmp_path) -> None:
