@@ -154,12 +154,12 @@ class SearchConfig:
         # Which metric the dataset's task has does not matter here
         default = always_reported(get_task(self.task.task or DEFAULT_TASK))
         objectives = default if search.objectives is None else get_objectives(search.objectives)
-        make_rule(search.scheduler, objectives, trial.epochs, search.reduction_factor, self.first_rung)
         values = self.to_dict()
         for option in self.options().values():
             only = option.find(Only)
             if only and only.strategy != search.strategy and values[option.name] != option.default:
                 raise UserError(f"{option.flag}: is not for --strategy {search.strategy}; leave it out")
+        make_rule(search.scheduler, objectives, trial.epochs, search.reduction_factor, self.first_rung)
         if self.step.prefix != "computed" and (trial.augment != "none" or not trial.feature_cache):
             raise UserError(
                 f"--prefix {self.step.prefix} takes the frozen layers' output from the cache, which "

@@ -110,6 +110,7 @@ class SearchSettings(Settings):
         float,
         Help("At each rung of a scheduler, one trial in this many goes on.", metavar="NUMBER"),
         MoreThan(1),
+        Only("trials"),
     ] = 2
     min_epochs: Annotated[
         int | None,
@@ -119,6 +120,7 @@ class SearchSettings(Settings):
             default="a third of --epochs",
         ),
         AtLeast(1),
+        Only("trials"),
     ] = None
     probe: Annotated[
         bool,

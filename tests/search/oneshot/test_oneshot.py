@@ -48,6 +48,8 @@ from trainables.supernet.run import SupernetRun
     [
         ({"strategy": "two"}, "unknown strategy 'two'; known: oneshot, trials"),
         ({"scheduler": "pareto_asha"}, "--scheduler: is not for --strategy oneshot"),
+        ({"min_epochs": 9}, "--min-epochs: is not for --strategy oneshot"),
+        ({"reduction_factor": 3.0}, "--reduction-factor: is not for --strategy oneshot"),
         ({"warm_start": "other"}, "--warm-start: is not for --strategy oneshot"),
         ({"strategy": "trials", "workers": 2}, "--workers: is not for --strategy trials"),
         ({"strategy": "trials", "learning_rate": 0.1}, "--learning-rate: is not for --strategy trials"),
