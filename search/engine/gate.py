@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.backends.base import Predictor
@@ -11,8 +11,11 @@ from search.goals.constraints import Constraint
 from search.goals.objectives import known_values
 from search.placement import Placement
 from search.samplers.common import DEVICE_MEMORY
+from search.setup import Setup
 from search.units import GIB
 from trainables.memory import MemoryReport
+from trainables.probe import start_memory
+from trainables.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,46 @@ class Assessment:
 
 
 @dataclass(frozen=True)
+class HeadStart:
+    """How heads start; from the probe, that may take more memory than the steps that follow.
+
+    Attributes:
+        kind: ``head_start`` of configurations that state none.
+        rows: Number of rows of each split.
+        task: The task.
+    """
+
+    kind: str
+    rows: Mapping[str, int]
+    task: Task
+
+    @classmethod
+    def of(cls, setup: Setup) -> HeadStart | None:
+        """Return how heads start in trials from new weights; None if there are no data to train on."""
+        facts = {split: f"dataset.{split}" for split in ("train", "validation")}
+        if not setup.details.keys() >= set(facts.values()):
+            return None
+        rows = {split: setup.details[fact] for split, fact in facts.items()}
+        return cls(setup.config.recipe.head_start, rows, setup.backend.task)
+
+    @classmethod
+    def of_trials(cls, setup: Setup) -> HeadStart | None:
+        """Return how the heads of a search's trials start; None if trials inherit weights, too."""
+        search, oneshot = setup.config.search, setup.config.oneshot
+        return cls.of(setup) if search.strategy == "trials" or oneshot.from_scratch else None
+
+    def needed(self, config: Mapping[str, Any], expected: MemoryReport) -> int:
+        """Return the bytes that a trial on a CPU takes while its head starts.
+
+        Args:
+            config: The configuration.
+            expected: Memory of the trial's steps.
+        """
+        kind = config.get("head_start", self.kind)
+        return start_memory(expected, self.rows, self.task) if kind == "probe" else 0
+
+
+@dataclass(frozen=True)
 class Gate:
     """Finds the constraints that a configuration breaks, before it is trained.
 
@@ -44,12 +87,15 @@ class Gate:
         placement: The devices and their memory; with None, no device's memory is checked.
         cached: Whether trials read the frozen layers' output from a cache.
         filling: Bytes that must be free while that cache is filled; 0 without a cache.
+        head_start: How heads start; None if they inherit weights, and on GPUs, because heads start in main
+            memory.
     """
 
     constraints: tuple[Constraint, ...]
     placement: Placement | None
     cached: bool
     filling: int
+    head_start: HeadStart | None = None
 
     @classmethod
     def of(
@@ -59,10 +105,16 @@ class Gate:
         predictor: Predictor,
         *,
         cached: bool,
+        head_start: HeadStart | None = None,
     ) -> Gate:
         """Return the gate of a search."""
         filling = predictor.encoding_memory(placement.device) if cached else 0
-        return cls(constraints, placement, cached, filling)
+        return cls(constraints, placement, cached, filling).starting(head_start)
+
+    def starting(self, head_start: HeadStart | None) -> Gate:
+        """Return the gate of trials whose heads start so."""
+        on_cpu = self.placement is not None and self.placement.device == "cpu"
+        return replace(self, head_start=head_start if on_cpu else None)
 
     def assess(
         self, config: Mapping[str, Any], predictor: Predictor, memory: MemoryReport | None = None
@@ -81,17 +133,24 @@ class Gate:
         if limit is None or any(violation > 0 for violation in violations.values()):
             return Assessment(memory, violations)
         expected = self.expected(config, predictor)
-        violations[DEVICE_MEMORY] = (self.needed_for(expected) - limit) / GIB
+        violations[DEVICE_MEMORY] = (self.needed_for(config, expected) - limit) / GIB
         return Assessment(memory, violations, expected)
 
     def needed(self, config: Mapping[str, Any], predictor: Predictor) -> int:
-        """Return the bytes that a trial needs on its device, in its steps and while it fills the cache."""
-        return self.needed_for(self.expected(config, predictor))
+        """Return the bytes that a trial needs on its device: for the cache, its head's start or its steps."""
+        return self.needed_for(config, self.expected(config, predictor))
 
-    def needed_for(self, expected: MemoryReport) -> int:
+    def needed_for(self, config: Mapping[str, Any], expected: MemoryReport) -> int:
         """Return the bytes that a trial needs on its device if its steps take what is expected."""
         assert self.placement is not None
-        return self.placement.needed(max(expected.memory, self.filling))
+        steps = self.placement.needed(max(expected.memory, self.filling))
+        return max(steps, self.needed_to_start(config, expected))
+
+    def needed_to_start(self, config: Mapping[str, Any], expected: MemoryReport) -> int:
+        """Return the bytes that a trial needs on its device while its head starts, if that takes any."""
+        assert self.placement is not None
+        starting = self.head_start.needed(config, expected) if self.head_start else 0
+        return self.placement.needed(starting) if starting else 0
 
     def expected(self, config: Mapping[str, Any], predictor: Predictor) -> MemoryReport:
         """Return the memory of a trial as this search runs it, on the kind of device that it runs on."""

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from search.engine.answers import Answers
 from search.engine.candidates import Candidates
-from search.engine.gate import Gate
+from search.engine.gate import Gate, HeadStart
 from search.engine.mistakes import Mistakes
 from search.engine.outlook import outlook
 from search.engine.prior import Prior
@@ -83,7 +83,11 @@ class ParetoSearcher(Searcher):
         self.mistakes = Mistakes(placement)
         self.recorder.listeners.append(self.mistakes)
         self.gate = Gate.of(
-            history.constraints, placement, setup.predictor, cached=config.trial.feature_cache
+            history.constraints,
+            placement,
+            setup.predictor,
+            cached=config.trial.feature_cache,
+            head_start=HeadStart.of_trials(setup),
         )
         self._known = [objective for objective in history.objectives if objective.known]
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
@@ -184,7 +188,7 @@ class ParetoSearcher(Searcher):
         """Return a trial's assignment, from its last checkpoint on, and the share that it asks for."""
         if record.expected is None:
             record.expected = self.gate.expected(record.config, self.setup.predictor)
-        share = self.placement.of(self.gate.needed_for(record.expected), alone=record.alone)
+        share = self.placement.of(self.gate.needed_for(record.config, record.expected), alone=record.alone)
         assignment = Assignment(
             config=record.config,
             seed=record.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.confidential import credentials_withheld
 from search.config import SearchConfig
+from search.engine.gate import Gate, HeadStart
 from search.execution.address import Address
 from search.execution.session import handlers_kept, local_ray
 from search.nodes import Node
@@ -21,6 +22,7 @@ from search.setup import Setup, cheapest
 from search.signals import undisturbed
 from search.units import format_size
 from trainables.errors import UserError
+from trainables.memory import MemoryReport
 from trainables.trial.outcome import last_line
 
 
@@ -94,18 +96,29 @@ def require_gpus(config: SearchConfig, nodes: list[Node]) -> None:
 
 def require_room(setup: Setup, placement: Placement) -> None:
     """Raise ``UserError`` if even the space's smallest configuration fits no device of the cluster."""
-    if placement.limit is None:
+    limit = placement.limit
+    if limit is None:
         return
+    gate = Gate((), placement, setup.config.trial.feature_cache, filling=0)
+    starting = gate.starting(HeadStart.of_trials(setup))
 
-    def needed(config: dict[str, Any]) -> int:
-        cached = setup.config.trial.feature_cache
-        expected = setup.predictor.predict_as_run(config, cached=cached, target=placement.device)
-        return placement.needed(expected.memory)
+    def least_of(needed: Callable[[dict[str, Any], MemoryReport], int]) -> int:
+        def cost(config: dict[str, Any]) -> int:
+            return needed(config, gate.expected(config, setup.predictor))
 
-    least = cheapest(setup.space, setup.context, needed, placement.limit)
-    if least > placement.limit:
+        return round(cheapest(setup.space, setup.context, cost, limit))
+
+    least = least_of(gate.needed_for)
+    if least > limit:
         raise UserError(
-            f"space '{setup.space.name}': its smallest configuration needs {format_size(round(least))} of a "
-            f"device, and a trial can have {format_size(placement.limit)} here; choose a smaller "
+            f"space '{setup.space.name}': its smallest configuration needs {format_size(least)} of a "
+            f"device, and a trial can have {format_size(limit)} here; choose a smaller "
             "--batch-size or larger devices"
+        )
+    least = least_of(starting.needed_to_start)
+    if least > limit:
+        raise UserError(
+            f"--head-start probe: the smallest configuration of space '{setup.space.name}' needs "
+            f"{format_size(least)} to start its head, and a trial can have {format_size(limit)} here; use "
+            "--head-start random"
         )

@@ -13,7 +13,7 @@ from rich.console import Console
 from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
 from search.checkpoints import keep_weights
-from search.engine.gate import Gate
+from search.engine.gate import Gate, HeadStart
 from search.goals.agreement import RankAgreement, may_be_guessed
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, supernet_spec, train_supernet
@@ -64,7 +64,11 @@ class OneShot:
         self.prepared = prepared
         self.placement = placement
         self.gate = Gate.of(
-            setup.history.constraints, placement, setup.predictor, cached=setup.config.trial.feature_cache
+            setup.history.constraints,
+            placement,
+            setup.predictor,
+            cached=setup.config.trial.feature_cache,
+            head_start=HeadStart.of_trials(setup),
         )
         self.store = store
         self.folder = setup.config.place.folder
@@ -246,7 +250,8 @@ class OneShot:
         limit = needed if placement.limit is None else placement.limit
         # If the largest subnet fits, all do, and the gate need not check each one.
         gate = replace(self.gate, placement=None) if needed <= limit else self.gate
-        share = placement.of(min(needed, limit))
+        evaluating = self.gate.starting(None).needed(largest, setup.predictor)  # which starts no head
+        share = placement.of(min(evaluating, limit))
         setting = supernet_spec(setup, self.prepared.spec).setting
         return SubnetPool(
             self.prepared.spec,

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from search.backends.training import PreparedTraining
 from search.checkpoints import PREFIX, in_folder, make_durable, storage
 from search.config import SearchConfig
-from search.engine.gate import Gate
+from search.engine.gate import Gate, HeadStart
 from search.execution.room import Room
 from search.execution.survival import find_hang, notes_folder
 from search.goals.objectives import known_values
@@ -176,10 +176,18 @@ def order_supernet(
         config.search.seed,
     )
     plan = job.plan()
+    gate = gate.starting(HeadStart.of(setup))
     tight: list[str] = []
     while True:
         memory, expected = _predicted(setup, prepared.predictor, setting, plan, placement.device)
-        needed = gate.needed_for(expected)
+        starting, limit = gate.needed_to_start(largest, expected), placement.limit
+        if limit is not None and starting > limit:
+            raise UserError(
+                f"--head-start probe: the supernet of space '{config.search.space}' needs "
+                f"{format_size(starting)} to start its head, and a device has {format_size(limit)}; use "
+                "--head-start random"
+            )
+        needed = gate.needed_for(largest, expected)
         too_tight = _too_tight(setup, placement, memory, needed)
         if not too_tight:
             break

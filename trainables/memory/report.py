@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from trainables.memory.storage_log import KINDS, Holdings
+from trainables.methods import FusionMethod
+from trainables.methods.heads import head_features, query_features
 
 #: Bytes by part of the model and kind.
 Breakdown = dict[str, dict[str, int]]
@@ -31,6 +33,8 @@ class MemoryReport:
         context: Bytes of the CUDA context that a process takes beside them.
         inference: Bytes that a forward pass of as many samples takes without gradient: the peak of tensors,
             or what a GPU's allocator holds for them. None if it was not predicted.
+        head_features: Number of features that a method's head maps to outputs; 0 if the head is not linear.
+        query_features: Number of features that the projection of a query's vectors gets; 0 without a query.
     """
 
     total: int
@@ -44,6 +48,8 @@ class MemoryReport:
     reserved: int | None = None
     context: int = 0
     inference: int | None = None
+    head_features: int = 0
+    query_features: int = 0
 
     @property
     def memory(self) -> int:
@@ -96,6 +102,7 @@ def report_of(
         context: See ``MemoryReport``.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    method = model if isinstance(model, FusionMethod) else None
     kinds = {kind: sum(size for (of, _), size in held.items() if of == kind) for kind in KINDS}
     return MemoryReport(
         total=sum(kinds.values()),
@@ -103,5 +110,7 @@ def report_of(
         checkpoint=sum(parameter.nbytes for parameter in trained),
         reserved=reserved,
         context=context,
+        head_features=head_features(method) if method else 0,
+        query_features=query_features(method) if method else 0,
         **kinds,
     )

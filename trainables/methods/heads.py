@@ -62,6 +62,18 @@ def query_inputs(method: FusionMethod) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+def head_features(method: FusionMethod) -> int:
+    """Return the number F of features that ``head_inputs`` collects; 0 if the head is not linear."""
+    head = _headed(method).head
+    layers = head.heads.values() if isinstance(head, MeanHead) else (head,)
+    return sum(layer.in_features for layer in layers if isinstance(layer, nn.Linear))
+
+
+def query_features(method: FusionMethod) -> int:
+    """Return the number Q of features that ``query_inputs`` collects; 0 without a query."""
+    return method.projection.in_features if isinstance(method, Queried) else 0
+
+
 @torch.no_grad()
 def set_head(method: FusionMethod, weight: Tensor, bias: Tensor) -> None:
     """Let a method's head compute ``inputs @ weight.T + bias``, with the inputs of ``head_inputs``.
@@ -89,7 +101,7 @@ def linear_head(method: FusionMethod) -> nn.Linear | MeanHead:
     Raises:
         UserError: If it is not linear, so that no linear model can be its start.
     """
-    method = method.document if isinstance(method, Queried) else method
+    method = _headed(method)
     head = method.head
     if not isinstance(head, nn.Linear | MeanHead):
         raise UserError(
@@ -97,3 +109,8 @@ def linear_head(method: FusionMethod) -> nn.Linear | MeanHead:
             "nn.Linear or MeanHead; use --head-start random"
         )
     return head
+
+
+def _headed(method: FusionMethod) -> FusionMethod:
+    """Return the method whose head is meant: that of the documents if there is a query."""
+    return method.document if isinstance(method, Queried) else method

@@ -5,7 +5,7 @@ runs them before its first trial. A method can start its head from such a soluti
 """
 
 from trainables.probe.features import own_features, pooled_features
-from trainables.probe.memory import predict_probe
+from trainables.probe.memory import predict_probe, start_memory
 from trainables.probe.network import ProbeNetwork, reading_of
 from trainables.probe.probe import Probe, Prober, Probes
 from trainables.probe.solver import STRENGTHS, LinearSolution, solve_linear
@@ -22,4 +22,5 @@ __all__ = [
     "predict_probe",
     "reading_of",
     "solve_linear",
+    "start_memory",
 ]

@@ -58,6 +58,24 @@ def predict_probe(
     )
 
 
+def start_memory(report: MemoryReport, rows: Mapping[str, int], task: Task) -> int:
+    """Return the bytes of main memory that a trial on a CPU takes while its head starts from the probe.
+
+    They are those of the weights and of the solver, which holds the features of all rows.
+
+    Args:
+        report: Memory of the trial's steps.
+        rows: Number of rows of each split.
+        task: The task.
+    """
+    splits, width = (rows["train"], rows["validation"]), report.head_features
+    if not width:  # no linear model can be its start
+        return 0
+    if task.query is None:
+        return report.weights + sum(solver_memory(*splits, width, task))
+    return report.weights + sum(ridge_memory(*splits, width, report.query_features))
+
+
 def probed_width(encoder: EncoderSource) -> int:
     """Return the number of features that a probe reads of a modality: the encoder's own, or those it encodes.
 

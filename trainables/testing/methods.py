@@ -18,7 +18,7 @@ from trainables.configuration import NO_OPTIONS
 from trainables.memory import measure_memory
 from trainables.memory.report import report_of
 from trainables.methods import METHODS, FusionMethod, MethodContext, build_method
-from trainables.methods.heads import head_inputs, set_head
+from trainables.methods.heads import head_features, head_inputs, set_head
 from trainables.step.setting import TrainingSetting
 from trainables.step.training import forward_loss
 from trainables.testing.cases import (
@@ -297,7 +297,7 @@ def check_the_head_is_linear_and_comes_last(name: str, config: dict[str, Any]) -
     inputs, _ = make_batch()
     with torch.no_grad(), head_inputs(method) as seen:
         method(inputs)
-        weight, bias = torch.randn(CLASSES, seen[0].shape[1]), torch.randn(CLASSES)
+        weight, bias = torch.randn(CLASSES, head_features(method)), torch.randn(CLASSES)
         set_head(method, weight, bias)
         outputs = method(inputs).outputs
     assert torch.allclose(outputs, seen[0] @ weight.T + bias, atol=1e-4)

@@ -75,6 +75,10 @@ class Hanging:
     def order(self) -> SupernetOrder:
         return order_supernet(self.setup, self.prepared, self.placement, self.gate, self.said.append)
 
+    def needed(self) -> int:
+        order = self.order()
+        return self.gate.needed_for(order.config, order.expected)
+
     def train(self) -> list[dict[str, float]]:
         heard: list[dict[str, float]] = []
         train_supernet(self.order(), self.setup.config, heard.append, self.said.append)
@@ -85,7 +89,7 @@ class Hanging:
         return run.supernet.weights
 
     def pool(self, failures: int, spec: TrialSpec | None = None) -> SubnetPool:
-        share = self.placement.of(self.gate.needed_for(self.order().expected))
+        share = self.placement.of(self.needed())
         said = self.said.append
         pool = (spec or self.prepared.spec, self.weights(), 4, self.gate, share, 1, "fp32")
         return SubnetPool(*pool, inference=False, failures=failures, say=said)
@@ -192,7 +196,7 @@ def test_a_test_score_that_hangs_is_tried_again(hanging, hangs, tmp_path) -> Non
     from ray.tune import Checkpoint
 
     assigned = Assignment(config=config, checkpoint=Checkpoint(str(tmp_path)))
-    share = hanging.placement.of(hanging.gate.needed_for(hanging.order().expected))
+    share = hanging.placement.of(hanging.needed())
     hanging.hangs("evaluation", hangs)
     ((index, found),) = score_on_test(
         hanging.prepared.scorer, [(assigned, share)], Console(), hang_timeout=10, max_failures=1

@@ -9,7 +9,7 @@ import torch
 
 from trainables.errors import UserError
 from trainables.methods import MethodContext, Queried, Query, build_method
-from trainables.methods.heads import head_inputs, query_inputs, set_head
+from trainables.methods.heads import head_features, head_inputs, query_features, query_inputs, set_head
 from trainables.testing.cases import make_batch
 from trainables.testing.tiny import SIZES, tiny_tower
 
@@ -53,7 +53,8 @@ def test_the_outputs_are_the_heads_and_the_projections_scaled() -> None:
         documents = torch.nn.functional.normalize(method.document.head(fused[0])) * 10
         queries = torch.nn.functional.normalize(method.projection(asked[0]))
     torch.testing.assert_close(outputs, torch.cat([documents, queries], dim=1))
-    assert asked[0].shape[1] == method.tower("caption").width
+    assert asked[0].shape[1] == query_features(method) == method.tower("caption").width
+    assert fused[0].shape[1] == head_features(method)
     weight, bias = torch.randn(4, fused[0].shape[1]), torch.randn(4)
     set_head(method, weight, bias)
     with torch.no_grad():
