@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from trainables.tasks import Task
 #: By how much what training decides may miss a bound, as a share of it, and still meet it: metrics are
 #: computed in float32, where 280 of 400 is a little less than 0.7.
 _ROUNDING = 1e-6
+
+_Value = TypeVar("_Value", float, Array)
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,17 @@ class Constraint:
         Args:
             values: The objectives' values, in their units.
         """
-        excess = (values[self.name] - self.bound) / self.bound
-        missed = excess if self.direction == "<=" else -excess
+        missed = self._missed(values[self.name])
         return 0.0 if 0 < missed <= self._slack else missed
 
     def met_by(self, values: Array) -> NDArray[np.bool_]:
         """Return which of some values of the objective satisfy the constraint."""
-        slack = self._slack * self.bound
-        return values <= self.bound + slack if self.direction == "<=" else values >= self.bound - slack
+        return self._missed(values) <= self._slack
+
+    def _missed(self, value: _Value) -> _Value:
+        """Return by how much one or several values of the objective miss the bound, as a share of it."""
+        excess = (value - self.bound) / self.bound
+        return excess if self.direction == "<=" else -excess
 
     @property
     def _slack(self) -> float:
