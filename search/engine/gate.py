@@ -55,10 +55,9 @@ class HeadStart:
     @classmethod
     def of(cls, setup: Setup) -> HeadStart | None:
         """Return how heads start in trials from new weights; None if there are no data to train on."""
-        facts = {split: f"dataset.{split}" for split in ("train", "validation")}
-        if not setup.details.keys() >= set(facts.values()):
+        rows = {split: setup.details.get(f"dataset.{split}", 0) for split in ("train", "validation")}
+        if not all(rows.values()):
             return None
-        rows = {split: setup.details[fact] for split, fact in facts.items()}
         return cls(setup.config.recipe.head_start, rows, setup.backend.task)
 
     @classmethod
@@ -107,9 +106,20 @@ class Gate:
         cached: bool,
         head_start: HeadStart | None = None,
     ) -> Gate:
-        """Return the gate of a search."""
+        """Return a gate that knows what filling the cache takes on the devices of a placement."""
         filling = predictor.encoding_memory(placement.device) if cached else 0
         return cls(constraints, placement, cached, filling).starting(head_start)
+
+    @classmethod
+    def of_trials(cls, setup: Setup, placement: Placement) -> Gate:
+        """Return the gate of a search's trials on the devices of a placement."""
+        return cls.of(
+            setup.history.constraints,
+            placement,
+            setup.predictor,
+            cached=setup.config.trial.feature_cache,
+            head_start=HeadStart.of_trials(setup),
+        )
 
     def starting(self, head_start: HeadStart | None) -> Gate:
         """Return the gate of trials whose heads start so."""

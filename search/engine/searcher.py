@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from search.engine.answers import Answers
 from search.engine.candidates import Candidates
-from search.engine.gate import Gate, HeadStart
+from search.engine.gate import Gate
 from search.engine.mistakes import Mistakes
 from search.engine.outlook import outlook
 from search.engine.prior import Prior
@@ -82,13 +82,7 @@ class ParetoSearcher(Searcher):
         self.recorder = Recorder(history, setup.rule, store, outputs, config.trial.epochs)
         self.mistakes = Mistakes(placement)
         self.recorder.listeners.append(self.mistakes)
-        self.gate = Gate.of(
-            history.constraints,
-            placement,
-            setup.predictor,
-            cached=config.trial.feature_cache,
-            head_start=HeadStart.of_trials(setup),
-        )
+        self.gate = Gate.of_trials(setup, placement)
         self._known = [objective for objective in history.objectives if objective.known]
         self._open: dict[str, TrialRecord] = {}  # by Tune's trial id
         self._shares: dict[str, Share] = {}  # by Tune's trial id, for open trials

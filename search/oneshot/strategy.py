@@ -13,7 +13,7 @@ from rich.console import Console
 from search.backends.base import Prepared
 from search.backends.training import PreparedTraining
 from search.checkpoints import keep_weights
-from search.engine.gate import Gate, HeadStart
+from search.engine.gate import Gate
 from search.goals.agreement import RankAgreement, may_be_guessed
 from search.oneshot.subnets import SubnetPool, SubnetSearch
 from search.oneshot.supernet import SUPERNET, order_supernet, supernet_spec, train_supernet
@@ -63,13 +63,7 @@ class OneShot:
             raise UserError("--strategy oneshot: trains a supernet; recorded trials cannot stand in for that")
         self.prepared = prepared
         self.placement = placement
-        self.gate = Gate.of(
-            setup.history.constraints,
-            placement,
-            setup.predictor,
-            cached=setup.config.trial.feature_cache,
-            head_start=HeadStart.of_trials(setup),
-        )
+        self.gate = Gate.of_trials(setup, placement)
         self.store = store
         self.folder = setup.config.place.folder
         self.tracker = tracker
