@@ -17,6 +17,7 @@ function says so: less is better, see ``search.goals.objectives.Objective.loss``
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +31,8 @@ from search.goals.pareto import Array
 RESAMPLES = 1000
 #: Resamples for other metrics, which are computed for each resample. They are the first of ``RESAMPLES``.
 RESCORED = 200
-#: Resamples of one matrix product: few enough for the counts of a large split to fit into memory.
-_AT_ONCE = 50
+#: Counts of rows that are in memory at once.
+_COUNTS = 1_000_000
 #: Values that differ by less than this share of the largest one are equal; the rest is rounding.
 _RESOLUTION = 1e-6
 
@@ -85,7 +86,7 @@ def draws(groups: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0) -
 def resampled_means(
     values: Array, groups: NDArray[np.intp] | None = None, resamples: int = RESAMPLES
 ) -> Array:
-    """Return the mean over the rows of each resample, see ``resampled_sums``.
+    """Return the mean over the rows of each resample, see ``resampled_scores``.
 
     >>> means = resampled_means(np.array([[0.0, 1.0] * 50]))
     >>> round(float(means.std()), 2)  # sqrt(0.5 * 0.5 / 100)
@@ -99,42 +100,30 @@ def resampled_means(
     Returns:
         Means, of shape (trials, resamples).
     """
-    rows = values.shape[1]
-    groups = np.arange(rows) if groups is None else groups
-    sums = resampled_sums(np.vstack([values, np.ones(rows)]), groups, resamples)
-    return np.asarray(sums[:-1] / sums[-1])
-
-
-def resampled_sums(values: Array, groups: NDArray[np.intp], resamples: int = RESCORED) -> Array:
-    """Return the sum over the rows of each resample, of shape (K, resamples).
-
-    Args:
-        values: K values of each row, of shape (K, rows).
-        groups: See ``draws``.
-        resamples: Number of resamples.
-    """
-    found = np.empty((len(values), resamples))
-    counts: list[Array] = []
-    for number, drawn in enumerate(draws(groups, resamples), start=1):
-        counts.append(drawn.astype(np.float64))
-        if len(counts) == _AT_ONCE or number == resamples:
-            found[:, number - len(counts) : number] = values @ np.stack(counts).T
-            counts.clear()
-    return found
+    groups = np.arange(values.shape[1]) if groups is None else groups
+    return resampled_scores(lambda counts: values @ counts.T / counts.sum(axis=1), groups, resamples)
 
 
 def resampled_scores(
-    score: Callable[[NDArray[np.intp]], float], groups: NDArray[np.intp], resamples: int = RESCORED
+    score: Callable[[Array], Array], groups: NDArray[np.intp], resamples: int = RESCORED
 ) -> Array:
-    """Return the score of each resample, of shape (resamples,).
+    """Return the score of each resample, of shape (resamples,), or (…, resamples) for several scores.
 
     Args:
-        score: Returns the metric on some rows, given by their numbers.
+        score: Returns the scores of R resamples in the last axis, given how often each row is in each of
+            them, of shape (R, rows).
         groups: See ``draws``.
         resamples: Number of resamples.
     """
-    rows = np.arange(len(groups))
-    return np.array([score(np.repeat(rows, drawn)) for drawn in draws(groups, resamples)])
+    drawn = draws(groups, resamples)
+    at_once = max(1, _COUNTS // len(groups))
+    return np.concatenate(
+        [
+            score(np.stack([*itertools.islice(drawn, min(at_once, resamples - done))]).astype(np.float64))
+            for done in range(0, resamples, at_once)
+        ],
+        axis=-1,
+    )
 
 
 def over_seeds(values: Sequence[float], deviations: Array, seed: int, spread: float = 0.0) -> Array:

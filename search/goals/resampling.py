@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.goals.luck import resampled_means, resampled_scores, resampled_sums
+from search.goals.luck import resampled_means, resampled_scores
 from search.goals.pareto import Array
 from trainables.tasks import Task
 
@@ -38,11 +38,11 @@ def resampled(metric: str, models: Sequence[tuple[Task, Tensor]], labels: Tensor
 
 def _again(metric: str, task: Task, kept: Tensor, labels: Tensor, groups: NDArray[np.intp]) -> Array:
     """Return a metric that is no mean over rows in each resample, of shape (resamples,)."""
-    counts = task.row_counts(metric, kept, labels)
-    if counts is None:
-        return resampled_scores(lambda rows: task.value(metric, kept[rows], labels[rows]), groups)
-    sums = resampled_sums(counts.double().T.numpy(), groups)
-    return task.of_counts(metric, torch.from_numpy(sums.T)).numpy()
+
+    def score(counts: Array) -> Array:
+        return task.resampled_values(metric, kept, labels, torch.from_numpy(counts)).numpy()
+
+    return resampled_scores(score, groups)
 
 
 def _groups(task: Task, labels: Tensor) -> NDArray[np.intp]:

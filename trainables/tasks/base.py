@@ -320,9 +320,8 @@ class Task(ABC):
     def row_values(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
         """Return what each sample contributes to a metric that is a mean over samples.
 
-        The luck of a split is quickly computed for such a metric, and for one that depends on counts, see
-        ``row_counts``. Any other one is scored again for each resample of the rows, see
-        ``search.goals.luck``.
+        The luck of a split is quickly computed for such a metric. Any other one is scored in fewer
+        resamples, see ``resampled_values``.
 
         Args:
             metric: Name of the metric.
@@ -334,27 +333,22 @@ class Task(ABC):
         """
         return None
 
-    def row_counts(self, metric: str, kept: Tensor, labels: Tensor) -> Tensor | None:
-        """Return what each sample adds to the counts that a metric depends on, as F1 does.
+    def resampled_values(self, metric: str, kept: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return a metric in several resamples of the samples, shape (R,), in float64.
+
+        By default, ``value`` is computed for one after the other. A task whose searches have thousands of
+        samples computes it for all at once.
 
         Args:
-            metric: Name of the metric.
+            metric: Name of a metric that has no ``row_values``.
             kept: What ``kept`` has returned for the samples.
             labels: The samples' labels.
-
-        Returns:
-            Numbers (N, K), whose sums over samples ``of_counts`` takes; None if there are no such counts.
+            weights: How often each sample is in each resample, shape (R, N), in float64.
         """
-        return None
-
-    def of_counts(self, metric: str, counts: Tensor) -> Tensor:
-        """Return a metric of several choices of samples, shape (R,).
-
-        Args:
-            metric: Name of a metric that has ``row_counts``.
-            counts: Their sums over each choice of samples, shape (R, K), in float64.
-        """
-        raise AttributeError(f"{type(self).__name__} does not define of_counts")
+        rows = torch.arange(len(labels))
+        chosen = (rows.repeat_interleave(each) for each in weights.long())
+        values = [self.value(metric, kept[some], labels[some]) for some in chosen]
+        return torch.tensor(values, dtype=torch.float64)
 
     def drawn_together(self, labels: Tensor) -> Tensor | None:
         """Return which samples are no independent observations, and are drawn together by the bootstrap.

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.tasks.base import Metric, Task, likeliest
-from trainables.tasks.f1 import f1_of, marks
+from trainables.tasks.f1 import class_counts, f1_of, weighted_f1_of
 from trainables.tasks.labels import LabelColumn, Seen, is_text
 from trainables.tasks.names import (
     by_name,
@@ -376,19 +376,15 @@ class Classification(Task):
             return (outputs.argmax(dim=1) == labels).float()
         return self._losses(outputs, labels) if metric == "loss" else None
 
-    def row_counts(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
-        """Return for each sample which class is right, predicted and there, for F1."""
-        if not metric.endswith("f1"):
-            return None
+    def resampled_values(self, metric: str, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return macro or weighted F1 in several resamples (R,), from the counts of classes."""
         count = self.output_size + len(self.unseen)
-        each = (F.one_hot(index, count).bool() for index in (labels, outputs.argmax(dim=1)))
-        return marks(*each)
-
-    def of_counts(self, metric: str, counts: Tensor) -> Tensor:
-        """Return macro or weighted F1 (R,), see ``score``."""
-        right, predicted, there = counts.chunk(3, dim=1)
-        weights = there if metric == "weighted_f1" else (predicted + there > 0).double()
-        return (f1_of(right, predicted, there) * weights).sum(dim=1) / weights.sum(dim=1)
+        truth, predicted = (F.one_hot(each, count).bool() for each in (labels, outputs.argmax(dim=1)))
+        counts = class_counts(truth, predicted, weights)
+        if metric == "weighted_f1":
+            return weighted_f1_of(*counts)
+        occurs = counts[1] + counts[2] > 0
+        return (f1_of(*counts) * occurs).sum(dim=1) / occurs.sum(dim=1)
 
     def _losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the held-out loss (N,) of each sample; that of a class that is no output is a constant."""

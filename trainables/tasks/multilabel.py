@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.tasks.base import Metric, Task, lbfgs_bytes, likeliest
-from trainables.tasks.f1 import f1_of, marks
+from trainables.tasks.f1 import class_counts, f1_of
 from trainables.tasks.labels import LabelColumn, is_list, is_text
 from trainables.tasks.names import (
     by_name,
@@ -411,19 +411,14 @@ class Multilabel(Task):
             return None
         return F.binary_cross_entropy_with_logits(outputs, labels.float(), reduction="none").mean(dim=1)
 
-    def row_counts(self, metric: str, outputs: Tensor, labels: Tensor) -> Tensor | None:
-        """Return for each sample which tags are right, predicted and there, and that it is one, for F1."""
-        if not metric.endswith("f1"):
-            return None
-        each = marks(labels.bool(), self._predicted(outputs))
-        return torch.cat([each, torch.ones(len(each), 1, dtype=torch.bool)], dim=1)
-
-    def of_counts(self, metric: str, counts: Tensor) -> Tensor:
-        """Return macro, micro or weighted F1 (R,), see ``score``."""
-        right, predicted, there = counts[:, :-1].chunk(3, dim=1)
+    def resampled_values(self, metric: str, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return F1 or mean average precision in several resamples (R,)."""
+        if metric == "map":
+            return _mean_average_precision(outputs, labels, weights)
+        right, predicted, there = class_counts(labels.bool(), self._predicted(outputs), weights)
         if metric == "micro_f1":
             return f1_of(right.sum(dim=1), predicted.sum(dim=1), there.sum(dim=1))
-        yes, rows = f1_of(right, predicted, there), counts[:, -1:]
+        yes, rows = f1_of(right, predicted, there), weights.sum(dim=1, keepdim=True)
         if metric == "macro_f1":
             return yes.mean(dim=1)
         no = f1_of(rows - predicted - there + right, rows - predicted, rows - there)
@@ -470,6 +465,27 @@ class Multilabel(Task):
     def _predicted(self, outputs: Tensor) -> Tensor:
         """Return the tags that logits (N, C) predict, as booleans."""
         return outputs >= (torch.tensor(self.thresholds) if self.thresholds else 0.0)
+
+
+def _mean_average_precision(outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return mean average precision in several resamples, see ``Multilabel.resampled_values``."""
+    if not outputs.isfinite().all():
+        return torch.full((len(weights),), math.nan, dtype=weights.dtype)
+    by_row = weights.T.contiguous()
+    total = torch.zeros(len(weights), dtype=weights.dtype)
+    occurring = torch.zeros_like(total)
+    for scores, truth in zip(-outputs.T, labels.T.bool(), strict=True):
+        # The outputs of samples that have the tag are thresholds, of which each finds some more samples.
+        thresholds = scores[truth].unique()
+        first = torch.searchsorted(thresholds, scores.contiguous())
+        none = torch.zeros(len(thresholds) + 1, len(weights), dtype=weights.dtype)
+        found = none.index_add(0, first, by_row)
+        right = none.index_add(0, first[truth], by_row[truth])
+        precision = right.cumsum(dim=0) / found.cumsum(dim=0).clamp(min=1)
+        there = right.sum(dim=0)
+        total += (precision * right).sum(dim=0) / there.clamp(min=1)
+        occurring += there > 0
+    return total / occurring.clamp(min=1)
 
 
 def _best_threshold(outputs: np.ndarray, truth: np.ndarray) -> float:

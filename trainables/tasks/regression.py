@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from trainables.errors import UserError
 from trainables.tasks.base import Metric, Task
+from trainables.tasks.f1 import class_counts, weighted_f1_of
 from trainables.tasks.labels import LabelColumn, is_list
 from trainables.tasks.registry import register_task
 
@@ -36,6 +37,9 @@ _TWO_CLASSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "_nonzero": (lambda truth: truth != 0, lambda values: values > 0),
     "_positive": (lambda truth: np.full(truth.shape, True), lambda values: values > 0),
 }
+
+#: Numbers are constant if their variance is below this share of their mean square; the rest is rounding.
+_CONSTANT = 1e-12
 
 _NUMBERS = (
     Metric("mae", "minimize", None, 0.0, "", "mean absolute error at the end of training", "MAE"),
@@ -264,6 +268,25 @@ class Regression(Task):
         truth, found = classes
         return torch.from_numpy(truth == found).double().flatten()
 
+    def resampled_values(self, metric: str, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return the root of the squared error, r, or a figure of two classes in several resamples (R,)."""
+        if not outputs.isfinite().all():
+            return torch.full((len(weights),), math.nan, dtype=weights.dtype)
+        truth, predicted = labels.double(), self._in_own_unit(outputs.double())
+        if metric == "rmse":
+            return _means((predicted - truth) ** 2, weights).sqrt().mean(dim=1)
+        if metric == "pearson_r":
+            return _correlations(truth, predicted, weights).mean(dim=1)
+        name, _, suffix = metric.removeprefix("weighted_").partition("_")
+        counts, upper = _TWO_CLASSES[f"_{suffix}" if suffix else ""]
+        counted = counts(truth[:, 0])
+        weights = weights[:, counted]
+        classes = [upper(each[counted]) for each in (truth, predicted)]
+        if name == "acc2":
+            return (weights @ (classes[0] == classes[1]).double())[:, 0] / weights.sum(dim=1).clamp(min=1)
+        there, found = (torch.cat([~each, each], dim=1) for each in classes)
+        return weighted_f1_of(*class_counts(there, found, weights))
+
     def guess(self, labels: Tensor) -> dict[str, float]:
         """Return the better of what the labels' median and their mean reach, predicted for all samples."""
         means, deviations = self._statistics(labels.device)
@@ -299,6 +322,23 @@ class Regression(Task):
     def _in_own_unit(self, outputs: Tensor) -> Tensor:
         means, deviations = self._statistics(outputs.device)
         return outputs * deviations + means
+
+
+def _means(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the means (R, K) of values (N, K) in several resamples with weights (R, N)."""
+    return weights @ values / weights.sum(dim=1, keepdim=True)
+
+
+def _correlations(truth: Tensor, predicted: Tensor, weights: Tensor) -> Tensor:
+    """Return the correlations (R, K) of numbers (N, K) in several resamples; 0 where some are constant."""
+    pair = [each - each.mean(dim=0) for each in (truth, predicted)]  # so that little is lost to rounding
+    (one, other), (first, second) = pair, (_means(each, weights) for each in pair)
+    together = _means(one * other, weights) - first * second
+    squares = [_means(each**2, weights) for each in pair]
+    variances = [square - mean**2 for square, mean in zip(squares, (first, second), strict=True)]
+    varied = [each > _CONSTANT * square for each, square in zip(variances, squares, strict=True)]
+    found = together / (variances[0] * variances[1]).clamp(min=0).sqrt()
+    return found.where(varied[0] & varied[1], 0.0)
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.int64]:

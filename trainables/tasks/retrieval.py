@@ -283,6 +283,14 @@ class Retrieval(Task):
             return None
         return ranks if what == "mean_rank" else (ranks <= int(what.removeprefix("r_at_"))).float()
 
+    def resampled_values(self, metric: str, kept: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return the median rank in several resamples (R,)."""
+        ranks, order = kept[:, int(metric.startswith("reverse_"))].double().sort()
+        passed = weights[:, order].cumsum(dim=1)
+        last = passed[:, -1:] - 1
+        middle = torch.cat([(last / 2).floor(), (last / 2).ceil()], dim=1)
+        return ranks[torch.searchsorted(passed, middle, right=True)].mean(dim=1)
+
     def drawn_together(self, labels: Tensor) -> Tensor | None:
         """Return groups of pairs that share a query or a document, directly or through other pairs.
 

@@ -163,11 +163,13 @@ def check_metrics(task: Task) -> None:
             assert math.isclose(mean, scores[name], rel_tol=1e-5, abs_tol=1e-6), (
                 f"{name} is no mean of its rows"
             )
-        counts = task.row_counts(name, kept, labels)
-        if counts is not None:
-            (counted,) = task.of_counts(name, counts.double().sum(dim=0, keepdim=True)).tolist()
-            assert math.isclose(counted, scores[name], rel_tol=1e-5, abs_tol=1e-6), (
-                f"{name} is another one by its counts"
+        else:
+            weights = torch.stack([torch.ones(_ROWS), torch.arange(_ROWS) % 3]).double()
+            found = task.resampled_values(name, kept, labels, weights)
+            expected = Task.resampled_values(task, name, kept, labels, weights)
+            assert found.shape == (2,), f"{name} has not one value for each resample"
+            assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6), (
+                f"{name} of a resample is not that of its rows"
             )
     guess = task.guess(labels)
     assert set(guess) <= set(names), "guess returns what is no metric"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 
-from search.goals.luck import RESAMPLES, RESCORED, resampled_scores
+from search.goals.luck import RESAMPLES, RESCORED
 from search.goals.resampling import resampled
 from tests.search.made_up import LABELS, ROWS, outputs_of
 from tests.tasks import classification
@@ -24,31 +21,6 @@ def test_a_mean_over_rows_and_what_is_scored_again() -> None:
         assert drawn.shape == (2, resamples)
         assert drawn.mean(axis=1) == pytest.approx(values, abs=0.01)
     assert (drawn[0] < drawn[1]).all(), "the same rows are drawn for all"
-
-
-@pytest.mark.parametrize(
-    ("name", "metric"),
-    [
-        ("classification", "macro_f1"),
-        ("classification", "weighted_f1"),
-        ("multilabel", "macro_f1"),
-        ("multilabel", "micro_f1"),
-        ("multilabel", "tag_weighted_f1"),
-    ],
-)
-def test_f1_from_counts_is_f1_of_the_drawn_rows(name, metric) -> None:
-    generator = torch.Generator().manual_seed(0)
-    kept = torch.randn(60, 5, generator=generator)
-    if name == "multilabel":
-        task = replace(get_task(name).of_size(5), thresholds=(-1.0, 0.0, 0.5, 1.0, 9.0))
-        labels = (torch.rand(60, 5, generator=generator) < torch.tensor([0.5, 0.2, 0.0, 0.02, 1.0])).byte()
-    else:
-        task = replace(get_task(name).of_size(5), unseen=("only", "held-out"))
-        labels = torch.randint(6, (60,), generator=generator)
-    (value,), (drawn,) = resampled(metric, [(task, kept)], labels)
-    assert value == task.value(metric, kept, labels)
-    scored = resampled_scores(lambda rows: task.value(metric, kept[rows], labels[rows]), np.arange(60))
-    assert drawn == pytest.approx(scored, abs=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["reverse_r_at_1", "reverse_median_rank"])
