@@ -9,6 +9,8 @@ from search.records.history import PROBE, History, TrialRecord
 
 #: Standard errors on each side of a difference that hold the true one in 95 of 100 cases.
 BOUND = 1.96
+#: A smaller difference than this is rounding.
+_RESOLUTION = 1e-6
 
 
 def verdict(evidence: Evidence) -> str | None:
@@ -27,13 +29,15 @@ def verdict(evidence: Evidence) -> str | None:
     if difference is None:
         return None
     by = _amount(abs(difference.mean), BOUND * difference.standard_error, objective)
+    other = f"the {_named(probe, history)}"
     if difference.mean > BOUND * difference.standard_error:
-        return f"{_named(best, history)} is better than the {_named(probe, history)} by {by} on test"
-    where = "ahead of" if difference.mean >= 0 else "behind"
-    return (
-        f"nothing found is better than the probe by more than luck: the best, {_named(best, history)}, is "
-        f"{where} the {_named(probe, history)} by {by} on test"
-    )
+        return f"{_named(best, history)} is better than {other} by {by} on test"
+    if abs(difference.mean) < _RESOLUTION:
+        compared = f"is as good as {other}: {by} on test"
+    else:
+        compared = f"is {'ahead of' if difference.mean > 0 else 'behind'} {other} by {by} on test"
+    nothing = "nothing found is better than the probe by more than luck"
+    return f"{nothing}: the best, {_named(best, history)}, {compared}"
 
 
 def _named(record: TrialRecord, history: History) -> str:
