@@ -212,8 +212,14 @@ class Workbench:
     ) -> PrefixFeatures:
         """Return the cached output of a frozen prefix; it is computed if the cache lacks it.
 
-        It stays open, so that it need not be computed again if the cache removes it for another split.
+        It stays open, so that it need not be computed again if the cache removes it for another split. It is
+        computed in batches of the search's own size, whatever the configuration's, because their memory is
+        what ``MemoryPredictor.encoding_memory`` predicts.
         """
+        shared = self.spec.setting
+        setting = replace(
+            setting, batch_size=shared.batch_size, gradient_accumulation=shared.gradient_accumulation
+        )
         layer = method.prefix_layers()[modality]
         key = split, modality, layer, setting
         if key not in self._opened:

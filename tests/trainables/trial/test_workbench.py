@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from tests.trials import PMF
 from trainables.cache import building
-from trainables.data import FeatureCache, open_dataset
+from trainables.data import FeatureCache, features, open_dataset
 from trainables.errors import UserError
 from trainables.step import TrainingSetting
 from trainables.task_settings import TaskSettings
@@ -74,6 +75,22 @@ def test_what_was_filled_is_not_asked_for_again(trial_spec, filled) -> None:
     run = TrialRun(trial_spec, PMF)
     assert set(run.trainer.train_loader.features) == {"text", "image"}
     assert sorted(filled) == sorted(PAIRS)
+
+
+def test_the_cache_is_filled_in_the_searchs_batches(trial_spec, monkeypatch) -> None:
+    """The memory that must be free for it is predicted once for a search, for the batches of its setting."""
+    spec = replace(trial_spec, setting=replace(trial_spec.setting, batch_size=6, gradient_accumulation=2))
+    encoded = features.encoded
+    rows: list[int] = []
+
+    def noted(tower: Any, inputs: Any, *others: Any) -> Iterator[Any]:
+        for sequence in encoded(tower, inputs, *others):
+            rows.append(len(sequence.tokens))
+            yield sequence
+
+    monkeypatch.setattr(features, "encoded", noted)
+    TrialRun(spec, replace(PMF, config=PMF.config | {"batch_size": 16}))
+    assert max(rows) == 3
 
 
 def test_other_data_at_the_same_path_are_refused(trial_spec, tmp_path, monkeypatch) -> None:
