@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from search.cli import calibrate, explain, predict, search, train
-from search.cli.options import default_in_words, metavar, options_of
+from search.cli.options import conditions, default_in_words, metavar, options_of
 from search.config import SearchConfig
-from search.config.markers import Changeable, Only
+from search.config.markers import Changeable
 from search.launching import KINDS
 from trainables.options import Option
 
@@ -136,9 +136,8 @@ def _default(option: Option) -> str:
 
 
 def _text(option: Option) -> str:
-    only = option.find(Only)
-    said = only is None or only.strategy in (option.panel or "")  # by the heading
-    more = f" Only with `--strategy {only.strategy}`." if only and not said else ""
+    more = " and ".join(f"`{condition}`" for condition in conditions(option))
+    more = f" Only with {more}." if more else ""
     return f"{option.help.text}{more}{' ↻' if option.find(Changeable) else ''}"
 
 

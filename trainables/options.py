@@ -111,6 +111,24 @@ class Registered:
 
 
 @dataclass(frozen=True)
+class OnlyWith:
+    """The field has a meaning only where another option has one of some values.
+
+    ``search.config.SearchConfig.check`` refuses other values than the default elsewhere.
+    """
+
+    option: str
+    values: tuple[str, ...]
+
+    @property
+    def condition(self) -> str:
+        """The other option and the values, ``--scheduler pareto_asha, asha or median``."""
+        *others, last = self.values
+        values = f"{', '.join(others)} or {last}" if others else last
+        return f"--{self.option.replace('_', '-')} {values}"
+
+
+@dataclass(frozen=True)
 class Kept:
     """The form in which a field's value is kept, e.g. an absolute path for a relative one.
 

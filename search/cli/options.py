@@ -14,7 +14,7 @@ import typer
 from search.config.command import is_repeated, shown
 from search.config.markers import DefaultWith, Written
 from trainables.errors import UserError
-from trainables.options import Help, OneOf, Option, Settings
+from trainables.options import Help, OneOf, OnlyWith, Option, Settings
 
 _Made = TypeVar("_Made", bound=Settings)
 _Command = Callable[..., None]
@@ -137,9 +137,10 @@ def _parameter(option: Option) -> inspect.Parameter:
     if default in (None, (), dataclasses.MISSING):
         kind, default = kind | None, None
     in_words = option.help.default or option.find(DefaultWith)
+    only = " and ".join(conditions(option))
     made = typer.Option(
         *([option.flag] if option.help.flag else []),
-        help=option.help.text,
+        help=option.help.text + (f" Only with {only}." if only else ""),
         metavar=metavar(option),
         rich_help_panel=option.panel,
         show_default=(default_in_words(option) if in_words else None) or True,
@@ -150,6 +151,12 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=shown(option, default),
         annotation=Annotated[kind, made],
     )
+
+
+def conditions(option: Option) -> list[str]:
+    """Return with which other options an option has a meaning, unless its heading says so."""
+    found = (marker.condition for marker in option.markers if isinstance(marker, OnlyWith))
+    return [condition for condition in found if condition not in (option.panel or "")]
 
 
 def metavar(option: Option) -> str | None:

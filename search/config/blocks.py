@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from search.config.address import DEFAULT, TrackingAddress
-from search.config.markers import DURATION, NAMES, SIZE, Changeable, DefaultWith, Only, named_values
+from search.config.markers import DURATION, NAMES, SIZE, TRIALS_ONLY, Changeable, DefaultWith, named_values
 from search.config.paths import (
     absolute_dataset,
     absolute_encoder,
@@ -391,7 +391,7 @@ class BackendSettings(Settings):
             metavar="FILE",
         ),
         Kept(absolute_file),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = None
     replay_seconds: Annotated[
         float,

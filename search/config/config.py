@@ -21,11 +21,11 @@ from search.config.blocks import (
     TrialSettings,
 )
 from search.config.exploring import ConfigurationSettings, OneShotSettings, SearchSettings
-from search.config.markers import Changeable, DefaultWith, Only
+from search.config.markers import Changeable, DefaultWith
 from search.config.recipes import RECIPES
 from search.records.place import Place, absolute
 from trainables.errors import UserError
-from trainables.options import Option, Settings
+from trainables.options import OnlyWith, Option, Settings
 from trainables.reading_settings import ReadingSettings
 from trainables.step import Recipe, StepSettings
 from trainables.task_settings import TaskSettings
@@ -79,14 +79,11 @@ class SearchConfig:
 
     def __init__(self, *, space: str, created: float | None = None, **settings: Any) -> None:
         given = {"space": space, **settings}
-        strategy = given.get("strategy", SearchSettings.strategy)
-        recipe = RECIPES.get(given.get("recipe") or "")
-        stated = recipe.options if recipe else {}
+        defaults = self._defaults(given.get("strategy", SearchSettings.strategy), given.get("recipe"))
         made: dict[str, Settings] = {}
         for name, block in self.blocks().items():
-            options = block.options()
-            defaults = {o.name: stated.get(o.name, default_with(o, strategy)) for o in options}
-            made[name] = block(**{key: given.pop(key, default) for key, default in defaults.items()})
+            names = [option.name for option in block.options()]
+            made[name] = block(**{name: given.pop(name, defaults[name]) for name in names})
         if given:
             raise TypeError(f"SearchConfig() got an unexpected keyword argument {next(iter(given))!r}")
         for name, values in made.items():
@@ -123,6 +120,14 @@ class SearchConfig:
         """Return all options by name."""
         return {option.name: option for block in cls.blocks().values() for option in block.options()}
 
+    @classmethod
+    def _defaults(cls, strategy: str, recipe: str | None) -> dict[str, Any]:
+        """Return the values of options that are left out, by name."""
+        paper = RECIPES.get(recipe or "")
+        stated = paper.options if paper else {}
+        options = cls.options().items()
+        return {name: stated.get(name, default_with(option, strategy)) for name, option in options}
+
     def load(self) -> None:
         """Run the plugins, unless this process has run them already.
 
@@ -154,11 +159,7 @@ class SearchConfig:
         # Which metric the dataset's task has does not matter here
         default = always_reported(get_task(self.task.task or DEFAULT_TASK))
         objectives = default if search.objectives is None else get_objectives(search.objectives)
-        values = self.to_dict()
-        for option in self.options().values():
-            only = option.find(Only)
-            if only and only.strategy != search.strategy and values[option.name] != option.default:
-                raise UserError(f"{option.flag}: is not for --strategy {search.strategy}; leave it out")
+        self._check_meaning()
         make_rule(search.scheduler, objectives, trial.epochs, search.reduction_factor, self.first_rung)
         if self.step.prefix != "computed" and (trial.augment != "none" or not trial.feature_cache):
             raise UserError(
@@ -175,6 +176,18 @@ class SearchConfig:
         if search.strategy == "oneshot":
             constraints = parse_constraints(search.all_constraints)
             self._check_oneshot((*objectives, *(constraint.objective for constraint in constraints)))
+
+    def _check_meaning(self) -> None:
+        """Raise ``UserError`` if an option was given that means nothing beside others."""
+        values, options = self.to_dict(), self.options()
+        defaults = self._defaults(self.search.strategy, self.trial.recipe)
+        for name, option in options.items():
+            for marker in option.markers if values[name] != defaults[name] else ():
+                if isinstance(marker, OnlyWith) and values[marker.option] not in marker.values:
+                    raise UserError(
+                        f"{option.flag}: is not for {options[marker.option].flag} {values[marker.option]}; "
+                        f"leave it out, or give {marker.condition}"
+                    )
 
     def _check_oneshot(self, objectives: Iterable[Objective]) -> None:
         """Raise ``UserError`` if a one-shot search cannot use the settings.

@@ -13,14 +13,15 @@ from search.config.markers import (
     COUNT,
     DURATION,
     NAMES,
+    ONESHOT_ONLY,
     SIZE,
     STRATEGIES,
+    TRIALS_ONLY,
     Changeable,
     DefaultWith,
-    Only,
     named_values,
 )
-from trainables.options import LONGEST, AtLeast, AtMost, Help, MoreThan, OneOf, Registered, Settings
+from trainables.options import LONGEST, AtLeast, AtMost, Help, MoreThan, OneOf, OnlyWith, Registered, Settings
 from trainables.seeds import MAX_SEED
 
 #: Number formats in which subnets can be evaluated.
@@ -62,7 +63,7 @@ class SearchSettings(Settings):
             "where they are comparable.",
             metavar="NAME",
         ),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = None
     objectives: Annotated[
         tuple[str, ...] | None,
@@ -105,13 +106,14 @@ class SearchSettings(Settings):
             metavar="NAME",
         ),
         OneOf(_schedulers),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = "none"
     reduction_factor: Annotated[
         float,
         Help("At each rung of a scheduler, one trial in this many goes on.", metavar="NUMBER"),
         MoreThan(1),
-        Only("trials"),
+        TRIALS_ONLY,
+        OnlyWith("scheduler", ("pareto_asha", "asha")),
     ] = 2
     min_epochs: Annotated[
         int | None,
@@ -121,7 +123,8 @@ class SearchSettings(Settings):
             default="a third of --epochs",
         ),
         AtLeast(1),
-        Only("trials"),
+        TRIALS_ONLY,
+        OnlyWith("scheduler", ("pareto_asha", "asha", "median")),
     ] = None
     probe: Annotated[
         bool,
@@ -143,7 +146,7 @@ class SearchSettings(Settings):
             "Put off a candidate if its memory is so large that even a better result than any so far would "
             "add little to the front."
         ),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = False
     num_samples: Annotated[
         int,
@@ -183,7 +186,7 @@ class SearchSettings(Settings):
         DURATION,
         MoreThan(0),
         AtMost(LONGEST),
-        Only("trials"),
+        TRIALS_ONLY,
         Changeable(),
     ] = None
     seed: Annotated[
@@ -223,7 +226,7 @@ class ConfigurationSettings(Settings):
     method: Annotated[
         str | None,
         Help("Fusion method to train. The command `methods` lists them.", metavar="NAME"),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = None
     settings: Annotated[
         tuple[str, ...],
@@ -235,7 +238,7 @@ class ConfigurationSettings(Settings):
             flag="--set",
             default="the space's first point, which is the paper's",
         ),
-        Only("trials"),
+        TRIALS_ONLY,
     ] = ()
 
     def check(self) -> None:
@@ -270,7 +273,7 @@ class OneShotSettings(Settings):
         int,
         Help("Number of epochs for which the supernet is trained.", metavar="N"),
         AtLeast(1),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = 5
     paths: Annotated[
         str,
@@ -279,12 +282,12 @@ class OneShotSettings(Settings):
             "trains the largest and the smallest one as well.",
             metavar="uniform|sandwich",
         ),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = "uniform"
     distill: Annotated[
         bool,
         Help("With --paths sandwich, train the smaller subnets to give the output of the largest one."),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = False
     workers: Annotated[
         int,
@@ -294,7 +297,7 @@ class OneShotSettings(Settings):
             metavar="N",
         ),
         AtLeast(1),
-        Only("oneshot"),
+        ONESHOT_ONLY,
         Changeable(),
     ] = 1
     subnet_precision: Annotated[
@@ -304,7 +307,7 @@ class OneShotSettings(Settings):
             "where the device computes in it natively."
         ),
         OneOf(SUBNET_PRECISIONS),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = "auto"
     finalists: Annotated[
         int,
@@ -312,7 +315,7 @@ class OneShotSettings(Settings):
             "Number of subnets that are trained on their own, beginning with those on the front.", metavar="N"
         ),
         AtLeast(1),
-        Only("oneshot"),
+        ONESHOT_ONLY,
         Changeable(),
     ] = 6
     tau_samples: Annotated[
@@ -323,12 +326,12 @@ class OneShotSettings(Settings):
             metavar="N",
         ),
         AtLeast(0),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = 3
     from_scratch: Annotated[
         bool,
         Help("Train finalists and random subnets from new weights instead of the inherited ones."),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = False
     learning_rate: Annotated[
         float | None,
@@ -338,7 +341,7 @@ class OneShotSettings(Settings):
             default="that of the space's first point",
         ),
         MoreThan(0),
-        Only("oneshot"),
+        ONESHOT_ONLY,
     ] = None
 
 

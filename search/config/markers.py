@@ -8,16 +8,12 @@ from typing import Any
 
 from search.units import parse_duration, parse_size, write_duration, write_size
 from trainables.errors import UserError
+from trainables.options import OnlyWith
 
 #: With trials, every configuration is trained on its own; with oneshot, all subnets share one supernet.
 STRATEGIES = ("trials", "oneshot")
-
-
-@dataclass(frozen=True)
-class Only:
-    """The field has a meaning only with one strategy."""
-
-    strategy: str
+#: The field has a meaning only with one of them.
+TRIALS_ONLY, ONESHOT_ONLY = (OnlyWith("strategy", (strategy,)) for strategy in STRATEGIES)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def test_an_option_comes_before_the_recipe_and_the_recipe_before_the_default() -
     assert (config.trial.epochs, config.recipe.milestones) == (12, "2,5")
     assert config.step.batch_size == SearchConfig(space="mope").step.batch_size
     assert config.replace(gamma=0.1).trial.epochs == 12
+    config.replace(schedule="cosine").check()  # of which the recipe's milestones are no part, and no mistake
     assert Config.from_json(config.replace(epochs=3).to_json()).trial.epochs == 3
     with pytest.raises(UserError, match="unknown recipe 'pfm'; known: mope, pmf, wander"):
         SearchConfig(space="mope", recipe="pfm")
@@ -135,6 +136,14 @@ def test_refuses_augmentation_with_cached_features() -> None:
         ),
         ({"max_failures": -1}, "--max-failures -1: must be at least 0"),
         ({"gpu_memory": 0}, "--gpu-memory 0: must be at least 1"),
+        ({"gamma": 0.5}, "--gamma: is not for --schedule cosine; leave .* or give --schedule step or expo"),
+        ({"milestones": "3", "schedule": "exponential"}, "--milestones: is not for --schedule exponential"),
+        (
+            {"decay_epochs": 2},
+            "--decay-epochs: is not for --schedule cosine; .* give --schedule expo",
+        ),
+        ({"min_epochs": 2}, "--min-epochs: is not for --scheduler none; .* pareto_asha, asha or median"),
+        ({"reduction_factor": 3, "scheduler": "median"}, "--reduction-factor: is not for --scheduler median"),
         ({"hang_timeout": 0}, "--hang-timeout 0: must be more than 0"),
     ],
     ids=str,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from trainables.errors import UserError
-from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, Settings
+from trainables.options import AtLeast, AtMost, Help, MoreThan, OneOf, OnlyWith, Settings
 
 #: Heading in ``--help`` of the options that say how a trial learns.
 TRAINING = "Training"
@@ -39,17 +39,17 @@ class Recipe(Settings):
     milestones: Annotated[
         str | None,
         Help(
-            "With --schedule step, the epochs after which the learning rate falls, for example 3,6.",
+            "The epochs after which the learning rate falls, for example 3,6.",
             metavar="EPOCH[,EPOCH]",
             default="half and three quarters of the epochs",
         ),
+        OnlyWith("schedule", ("step",)),
     ] = None
     decay_epochs: Annotated[
         int,
-        Help(
-            "With --schedule exponential, number of epochs after each of which the rate falls.", metavar="N"
-        ),
+        Help("Number of epochs after each of which the rate falls.", metavar="N"),
         AtLeast(1),
+        OnlyWith("schedule", ("exponential",)),
     ] = 1
     gamma: Annotated[
         float | None,
@@ -60,6 +60,7 @@ class Recipe(Settings):
         ),
         MoreThan(0),
         AtMost(1),
+        OnlyWith("schedule", tuple(GAMMA)),
     ] = None
     warm_up: Annotated[
         float,

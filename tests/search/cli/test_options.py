@@ -8,8 +8,7 @@ import pytest
 
 from search import SearchConfig, cli
 from search.cli.options import options_of
-from search.config.markers import Only
-from trainables.options import OneOf, Option, Registered
+from trainables.options import OneOf, OnlyWith, Option, Registered
 
 #: Values other than the default, as written and as meant, where none can be made from the field.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -81,11 +80,11 @@ def test_what_is_given_arrives_in_the_settings(asked, tmp_path, monkeypatch, nam
     plugin.touch()
     monkeypatch.setattr("trainables.plugin.Plugin.load", lambda self: None)
     option = OPTIONS[name]
-    only = option.find(Only)
+    needed = [marker for marker in option.markers if isinstance(marker, OnlyWith)]
     words, value = _other(option, str(plugin))
     space = [] if name == "space" else ["--space", "pmf_nas"]
-    strategy = ["--strategy", only.strategy] if only else []
-    config = asked(*space, *strategy, *TOGETHER.get(name, []), *words)
+    together = [word for marker in needed for word in (OPTIONS[marker.option].flag, marker.values[0])]
+    config = asked(*space, *together, *TOGETHER.get(name, []), *words)
     assert config.to_dict()[name] == value != option.default
     assert asked("--resume", "mine", *words) == {name: value if name != "num_samples" else "7"}
 
