@@ -424,6 +424,8 @@ def _copy_as_it_is(folder: Path, scratch: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             (scratch / log.name).write_bytes(log.read_bytes())
         before = content
+    else:
+        raise UserError(f"{path}: changes all the time while it is read; try again")
     (scratch / FILE).write_bytes(content)
 
 
