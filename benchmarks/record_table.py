@@ -4,7 +4,7 @@
 and then random ones, with equally many of each method if the space has several. A recorded configuration is
 not trained again, so the script may be stopped and restarted at any time.
 
-    python benchmarks/record_table.py --space pmf_nas --trials 160 --epochs 8 --out FILE
+    python benchmarks/record_table.py --space pmf_nas --trials 120 --epochs 8 --out FILE
     python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
 """
 
@@ -138,7 +138,11 @@ def main() -> None:
     dataset = open_dataset(place)
     encoders = resolve_encoders(ENCODERS)
     setting = TrainingSetting(
-        batch_size=BATCH, text_length=TEXT_LENGTH, image_size=IMAGE_SIZE, precision=PRECISION
+        target="cpu",  # which trains
+        batch_size=BATCH,
+        text_length=TEXT_LENGTH,
+        image_size=IMAGE_SIZE,
+        precision=PRECISION,
     )
     context = SpaceContext.of(encoders)
     predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())

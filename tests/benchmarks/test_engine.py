@@ -74,7 +74,8 @@ def test_engines_are_compared_at_the_same_epochs(run) -> None:
     assert list(document["engines"]) == names
     for row in document["engines"].values():
         assert row["seeds"] == 2
-        assert 0 < row["mean"][0] <= row["mean"][1] <= 1
+        assert 0 <= row["mean"][0] <= row["mean"][1] <= 1
+        assert row["mean"][1] > 0  # of four trials at once, none need have run its 8 epochs after 20
         assert all(
             low <= mean <= high for (low, high), mean in zip(row["interval"], row["mean"], strict=True)
         )

@@ -25,7 +25,13 @@ def test_a_table_holds_all_epochs_of_each_trial(workplace: Path, monkeypatch: py
 
     described = json.loads(pq.read_schema(out).metadata[b"paretofuse"])
     assert described["rows"] == {"train": 16, "validation": 8, "test": 4}
-    setting = {"batch_size": 16, "text_length": 16, "image_size": 56, "precision": "bf16-frozen"}
+    setting = {
+        "target": "cpu",
+        "batch_size": 16,
+        "text_length": 16,
+        "image_size": 56,
+        "precision": "bf16-frozen",
+    }
     assert described["setting"] == described["setting"] | setting
     table = ReplayTable.read(out)
     assert (table.space, table.epochs, len(table.rows)) == ("linear", 2, 2)
