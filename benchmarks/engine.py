@@ -396,9 +396,9 @@ def engines() -> dict[str, Callable[..., Engine]]:
     }
     for sampler in ("random", "tpe"):
         found[f"{sampler}/none, defer"] = partial(Ours, sampler=sampler, scheduler="none", defer=True)
-        for factor, first in RUNGS[:2]:
-            rungs = {"scheduler": "pareto_asha", "reduction_factor": factor, "min_epochs": first}
-            found[f"{sampler}/pareto_asha {factor} from {first}"] = partial(Ours, sampler=sampler, **rungs)
+    for sampler, (factor, first) in itertools.product(("random", "tpe", "ehvi"), RUNGS[:2]):
+        rungs = {"scheduler": "pareto_asha", "reduction_factor": factor, "min_epochs": first}
+        found[f"{sampler}/pareto_asha {factor} from {first}"] = partial(Ours, sampler=sampler, **rungs)
     for searcher in ("optuna", "random"):
         found[f"ray {searcher}+fifo"] = partial(ray_engine, searcher=searcher, factor=None)
         found[f"ray {searcher}+asha"] = partial(ray_engine, searcher=searcher, factor=4)
