@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sqlite3
@@ -117,6 +118,14 @@ def test_a_store_is_read_whole_while_a_process_writes_it(tmp_path: Path) -> None
         process.kill()
     assert seen == sorted(seen)
     assert seen[-1] > seen[0]
+
+
+def test_a_store_that_never_stands_still_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _closed(tmp_path / "runs" / "mine").parent
+    read, number = Path.read_bytes, itertools.count()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + bytes([next(number)]))
+    with pytest.raises(UserError, match="changes all the time while it is read; try again"):
+        SearchStore.read(folder, running=True)
 
 
 def test_a_store_that_this_process_has_open_is_not_copied(tmp_path: Path) -> None:
