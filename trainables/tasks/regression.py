@@ -239,13 +239,12 @@ class Regression(Task):
         truth, predicted = truth[:, 0], predicted[:, 0]
         if metric == "acc7":
             return float(accuracy_score(_rounded(truth), _rounded(predicted)))
-        name, _, suffix = metric.removeprefix("weighted_").partition("_")
-        counts, upper = _TWO_CLASSES[f"_{suffix}" if suffix else ""]
+        counts, upper = _two_classes(metric)
         counted = counts(truth)
         if not counted.any():
             return 0.0
         classes = upper(truth[counted]), upper(predicted[counted])
-        if name == "acc2":
+        if metric.startswith("acc2"):
             return float(accuracy_score(*classes))
         return float(f1_score(*classes, average="weighted", zero_division=0))
 
@@ -261,7 +260,7 @@ class Regression(Task):
         if metric == "acc7":
             classes = (_rounded(each.double().numpy()) for each in (labels, predicted))
         elif metric in ("acc2", "acc2_positive"):
-            _, upper = _TWO_CLASSES[metric.removeprefix("acc2")]
+            _, upper = _two_classes(metric)
             classes = (upper(each.double().numpy()) for each in (labels, predicted))
         else:
             return None
@@ -277,12 +276,11 @@ class Regression(Task):
             return _means((predicted - truth) ** 2, weights).sqrt().mean(dim=1)
         if metric == "pearson_r":
             return _correlations(truth, predicted, weights).mean(dim=1)
-        name, _, suffix = metric.removeprefix("weighted_").partition("_")
-        counts, upper = _TWO_CLASSES[f"_{suffix}" if suffix else ""]
+        counts, upper = _two_classes(metric)
         counted = counts(truth[:, 0])
         weights = weights[:, counted]
         classes = [upper(each[counted]) for each in (truth, predicted)]
-        if name == "acc2":
+        if metric.startswith("acc2"):
             return (weights @ (classes[0] == classes[1]).double())[:, 0] / weights.sum(dim=1).clamp(min=1)
         there, found = (torch.cat([~each, each], dim=1) for each in classes)
         return weighted_f1_of(*class_counts(there, found, weights))
@@ -322,6 +320,12 @@ class Regression(Task):
     def _in_own_unit(self, outputs: Tensor) -> Tensor:
         means, deviations = self._statistics(outputs.device)
         return outputs * deviations + means
+
+
+def _two_classes(metric: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return which labels count for a metric of two classes, and which numbers belong to the upper class."""
+    _, _, suffix = metric.removeprefix("weighted_").partition("_")
+    return _TWO_CLASSES[f"_{suffix}" if suffix else ""]
 
 
 def _means(values: Tensor, weights: Tensor) -> Tensor:
