@@ -31,6 +31,7 @@ from spaces.single import single
 from spaces.subnets import require_elastic, subnet_space
 from trainables.errors import UserError
 from trainables.memory import MemoryReport
+from trainables.methods import METHODS
 from trainables.notices import tell
 from trainables.step.precision import AUTO
 from trainables.step.setting import TrainingSetting
@@ -133,8 +134,9 @@ def look_up(config: SearchConfig) -> Found:
         config = config.replace(objectives=tuple(o.name for o in always_reported(backend.task)))
     if config.search.strategy == "oneshot":
         space = subnet_space(space, backend.context, config.oneshot.learning_rate)
-    if config.configuration.method is not None:
-        space.smallest(backend.context)  # it refuses settings that do not exist
+    for smallest in space.smallest(backend.context):  # which refuses settings that do not exist
+        if smallest["method"] in METHODS:  # those of a table may be of a plugin that is not loaded
+            METHODS[smallest["method"]].method.require(backend.context)
     if left_out := space.left_out(backend.context):
         tell(f"space '{space.name}' leaves out {_by_reason(left_out)}")
     return Found(config, space, backend)

@@ -54,3 +54,12 @@ def test_the_objectives_are_those_of_the_datasets_task(squares, tiny_encoders, t
         look_up(config.replace(objectives=("memory", "acc7")))  # the dataset says no range
     with pytest.raises(UserError, match="--label-smoothing: is not for the task regression; leave it out"):
         look_up(config.replace(label_smoothing=0.1))
+
+
+def test_a_method_that_cannot_fuse_the_encoders_is_refused_before_ray_starts(squares, tiny_encoders) -> None:
+    names = {"text_encoder": str(tiny_encoders["gpt2"]), "image_encoder": str(tiny_encoders["vit"])}
+    config = SearchConfig(space="pmf_nas", dataset=str(squares), **names)
+    with pytest.raises(UserError, match=r"^PMF fuses by added tokens, and the text encoder is causal"):
+        look_up(config)
+    with pytest.raises(UserError, match=r"^PMF fuses at least 2 modalities, not 1: text$"):
+        look_up(config.replace(modalities=("text",)))

@@ -153,9 +153,7 @@ class FusionMethod(nn.Module):
 
     def __init__(self, context: MethodContext, config: Any) -> None:
         super().__init__()
-        refusal = self.refusal(SpaceContext.of_towers(context.towers))
-        if refusal is not None:
-            raise UserError(f"{type(self).__name__} {refusal}")
+        self.require(SpaceContext.of_towers(context.towers))
         self.context = context
         self.config = config
         used = self.used_modalities(context, config)
@@ -189,6 +187,12 @@ class FusionMethod(nn.Module):
             return None
         accepted = f"{fewest}" if fewest == most else f"at least {fewest}"
         return f"fuses {accepted} modalities, not {count}: {', '.join(encoders.depths)}"
+
+    @classmethod
+    def require(cls, encoders: SpaceContext) -> None:
+        """Raise ``UserError`` if the method can fuse these encoders in no configuration; see ``refusal``."""
+        if (refusal := cls.refusal(encoders)) is not None:
+            raise UserError(f"{cls.__name__} {refusal}")
 
     @classmethod
     def used_modalities(cls, context: MethodContext, config: Any) -> tuple[str, ...]:
