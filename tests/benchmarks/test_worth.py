@@ -126,6 +126,16 @@ def test_the_best_of_a_search_is_compared_with_the_first_point_at_equal_seeds(wo
     assert best["over_first"] is None
 
 
+def test_the_fastest_training_of_a_fold_counts(worth) -> None:
+    seconds = {(0, 0): 5.0, (0, 1): 7.0, (1, 0): 9.0, (1, 1): 3.0}  # by fold and seed
+    results = {
+        f"toy pmf {fold} {seed}": {"start": "00", "right": "01", "memory": 0.5, "seconds": taken}
+        for (fold, seed), taken in seconds.items()
+    }
+    (row,) = worth.rows_of(results, "toy", 2, Classification.metrics[0])
+    assert row["seconds"] == (5 + 3) / 2
+
+
 def test_a_search_that_ends_at_its_first_point_needs_no_other_training(worth) -> None:
     def job(method: str, fold: int, layers: int) -> Any:
         return worth.Job("toy", method, fold, 0, None, {"n_fusion_layers": layers}, 0.5)
