@@ -15,8 +15,10 @@ from search.backends.training import PreparedTraining
 from search.checkpoints import keep_weights
 from search.engine.gate import Gate
 from search.goals.agreement import RankAgreement, may_be_guessed
-from search.oneshot.subnets import SubnetPool, SubnetSearch
-from search.oneshot.supernet import SUPERNET, order_supernet, supernet_spec, train_supernet
+from search.oneshot.ordering import order_supernet, supernet_spec
+from search.oneshot.pool import EvaluationJob, SubnetPool
+from search.oneshot.subnets import SubnetSearch
+from search.oneshot.supernet import SUPERNET, train_supernet
 from search.placement import Placement
 from search.records.history import TrialRecord
 from search.records.place import FILE
@@ -247,18 +249,16 @@ class OneShot:
         evaluating = self.gate.starting(None).needed(largest, setup.predictor)  # which starts no head
         share = placement.of(min(evaluating, limit))
         setting = supernet_spec(setup, self.prepared.spec).setting
-        return SubnetPool(
+        job = EvaluationJob(
             self.prepared.spec,
-            weights,
             setting.batch_size // setting.gradient_accumulation,
             gate,
             share,
-            max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9))),
             config.oneshot.subnet_precision,
             self.prepared.predictor.inference,
-            config.placement.max_failures,
-            self._say,
         )
+        size = max(1, int(min(placement.concurrent, placement.capacity / share.size + 1e-9)))
+        return SubnetPool(job, weights, size, config.placement.max_failures, self._say)
 
     def _best(self) -> float | None:
         """Return the best inherited value of the first trained objective."""

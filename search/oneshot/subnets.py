@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import math
 import random
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import ray
-import torch
 from optuna.samplers import BaseSampler
-from ray.exceptions import RayActorError, RayError
 
 from search.config import SearchConfig
 from search.engine.candidates import Candidate, Candidates
-from search.engine.gate import Gate
 from search.engine.study import DurableStudy
-from search.execution.room import LOOK, Room
-from search.execution.survival import diagnose, notes_folder
 from search.goals.objectives import known_values
 from search.goals.pareto import non_dominated
 from search.goals.ranking import priority
-from search.nodes import NodeError, cause_of, node_named
-from search.placement import Share
+from search.oneshot.pool import Answer, SubnetPool
 from search.records.history import canonical
 from search.records.store import SearchStore
 from search.samplers import make_sampler
 from search.samplers.common import DEVICE_MEMORY
 from search.samplers.evolution import EvolutionSampler
 from search.setup import Setup
-from search.units import GIB
 from spaces.subnets import draw_member
-from trainables.configuration import split_config
-from trainables.elastic import SupernetWeights
-from trainables.errors import UserError
-from trainables.memory import MemoryPredictor, MemoryReport
-from trainables.memory.memo import PredictionMemo
+from trainables.memory import MemoryReport
 from trainables.seeds import derive_seed, short_seed
-from trainables.step.precision import default_device, device_computes_in_bf16
-from trainables.supernet.evaluation import SubnetEvaluator
-from trainables.trial.device import require_cuda
-from trainables.trial.watchdog import Watchdog
-from trainables.trial.workbench import TrialSpec, Workbench
 
 #: Subnets that are proposed together, from the results of all earlier ones.
 GENERATION = 25
-#: Subnets that an actor gets at once.
-_CHUNK = 3
 #: Name of the constraint that a subnet with a metric that is not finite breaks.
 _DIVERGED = "diverged"
-#: Bytes of sequences that an actor keeps, to share them among subnets with equal lower layers.
-_STATES = GIB
 
 
 @dataclass(frozen=True)
@@ -88,258 +65,6 @@ class Evaluated:
         """Return the attributes to store, without the number and the parameter values."""
         names = ("config", "metrics", "violations", "sampled")
         return {**{name: getattr(self, name) for name in names}, "memory": asdict(self.memory)}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An actor's result for a subnet; ``metrics`` is empty if the subnet breaks a constraint."""
-
-    memory: MemoryReport
-    violations: dict[str, float]
-    metrics: dict[str, float]
-
-
-class SubnetActor:
-    """Evaluates subnets in its own process.
-
-    Args:
-        spec: The settings that all trials share.
-        weights: The supernet's weights.
-        rows: See ``SubnetEvaluator``.
-        gate: Subnets that it finds infeasible are not evaluated.
-        threads: CPU threads to use.
-        precision: ``auto``, or as ``SubnetEvaluator`` takes it.
-        inference: See ``MemoryPredictor``.
-        notes: Name of the folder in which it leaves a note if it hangs; see ``notes_folder``.
-        on_gpu: Whether it was given a share of a GPU.
-    """
-
-    def __init__(
-        self,
-        spec: TrialSpec,
-        weights: SupernetWeights,
-        rows: int,
-        gate: Gate,
-        threads: int,
-        precision: str,
-        inference: bool,
-        notes: str,
-        on_gpu: bool,
-    ) -> None:
-        self._watchdog = Watchdog(notes_folder(notes), spec.hang_timeout)
-        self._watchdog.start()
-        self._mistake: NodeError | None = None
-        try:
-            with self._watchdog.watching(), node_named():
-                if on_gpu:
-                    require_cuda()
-                self._build(spec, weights, rows, gate, threads, precision)
-                self._predictor = MemoryPredictor(
-                    spec.sources(),
-                    self._bench.task,
-                    spec.setting,
-                    memo=PredictionMemo(),
-                    inference=inference,
-                )
-        except NodeError as error:  # of one that is raised here, the driver would get nothing but a text
-            self._mistake = error
-
-    def _build(
-        self,
-        spec: TrialSpec,
-        weights: SupernetWeights,
-        rows: int,
-        gate: Gate,
-        threads: int,
-        precision: str,
-    ) -> None:
-        self._gate = gate
-        tick = self._watchdog.tick
-        self._bench = Workbench(spec, torch.device(default_device()), threads, tick)
-        setting = spec.setting.as_run(cached=spec.feature_cache > 0)
-        if precision == "fp32":
-            setting = replace(setting, precision=precision)
-        elif setting.precision != "fp32":
-            precision = setting.precision
-        elif precision == "auto" and not device_computes_in_bf16(self._bench.device.type):
-            precision = "fp32"
-        else:
-            precision = "bf16"
-        supernet = weights.supernet(self._bench.context(setting)).to(self._bench.device)
-        self.precision = precision
-        self._evaluator = SubnetEvaluator(
-            self._bench, setting, supernet, rows=rows, states=_STATES, precision=precision
-        )
-
-    def evaluate(self, configs: Sequence[dict[str, Any]]) -> list[Answer]:
-        """Return the answers for subnets, in the given order.
-
-        Raises:
-            NodeError: If a user's mistake keeps the actor from its work, e.g. a dataset that its node lacks.
-        """
-        self._require_built()
-        with self._watchdog.watching(), node_named():
-            return [self._answer(config) for config in configs]
-
-    def shared(self) -> tuple[int, int]:
-        """Return the numbers of stages that were run and of stages that were reused."""
-        return self._evaluator.stages_run, self._evaluator.stages_shared
-
-    def runs_in(self) -> str:
-        """Return the precision of the subnets' forward passes.
-
-        Raises:
-            NodeError: See ``evaluate``.
-        """
-        self._require_built()
-        return self.precision
-
-    def _require_built(self) -> None:
-        if self._mistake is not None:
-            raise self._mistake
-
-    def _answer(self, config: dict[str, Any]) -> Answer:
-        known = self._gate.assess(config, self._predictor)
-        self._watchdog.tick()
-        fields = split_config(config)[1]
-        metrics = self._evaluator.evaluate(fields, self._watchdog.tick) if known.feasible else {}
-        return Answer(known.memory, known.violations, metrics)
-
-
-class SubnetPool:
-    """Actors that evaluate subnets in parallel, each with the supernet's weights from Ray's object store.
-
-    An actor that dies, or that makes no progress and ends itself, is replaced, and its subnets are evaluated
-    again.
-
-    Args:
-        spec: The settings that all trials share.
-        weights: The supernet's weights.
-        rows: See ``SubnetActor``.
-        gate: Subnets that it finds infeasible are not evaluated.
-        share: The share of a device that each actor gets.
-        size: Number of actors.
-        precision: See ``SubnetActor``.
-        inference: See ``SubnetActor``.
-        failures: How many deaths of actors are accepted.
-        say: Called with a message for each of them, and when they wait for room.
-    """
-
-    def __init__(
-        self,
-        spec: TrialSpec,
-        weights: SupernetWeights,
-        rows: int,
-        gate: Gate,
-        share: Share,
-        size: int,
-        precision: str,
-        inference: bool,
-        failures: int,
-        say: Callable[[str], None],
-    ) -> None:
-        made = ray.remote(SubnetActor).options(**share.options())
-        kept = ray.put(weights)
-        self.size = size
-        threads, on_gpu = share.threads, share.on_gpu
-        self._make = lambda notes: made.remote(
-            spec, kept, rows, gate, threads, precision, inference, notes, on_gpu
-        )
-        self._failures = failures
-        self._say = say
-        self._share = share
-        self._room = Room(say, "an evaluation of subnets", may_run=True)
-        self._patience = spec.hang_timeout
-        self._notes = [""] * size
-        self._actors: list[Any] = [None] * size
-        for place in range(size):
-            self._start(place)
-
-    def evaluate(self, configs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Answer]]:
-        """Yield the index and the answer of each configuration, as soon as it is ready.
-
-        Args:
-            configs: Configurations, ordered so that those with the most in common are neighbours.
-
-        Raises:
-            UserError: If more actors die than ``failures`` accepts; or if a user's mistake keeps one from its
-                work, a ``NodeError``.
-        """
-        numbered = enumerate(configs)
-        running: dict[Any, tuple[int, list[tuple[int, dict[str, Any]]]]] = {}
-
-        def give(place: int, chunk: list[tuple[int, dict[str, Any]]]) -> None:
-            if chunk:
-                answer = self._actors[place].evaluate.remote([config for _, config in chunk])
-                running[answer] = place, chunk
-
-        for place in range(self.size):
-            give(place, list(islice(numbered, _CHUNK)))
-        while running:
-            done, _ = ray.wait(list(running), timeout=LOOK)
-            if not done:
-                self._room.wanted(self._share)
-                continue
-            self._room.found()
-            (ready,) = done
-            place, chunk = running.pop(ready)
-            try:
-                answers = ray.get(ready)
-            except NodeError as error:
-                raise _failed(error) from error
-            except RayActorError as error:
-                self._replace(place, error)
-                give(place, chunk)
-                continue
-            give(place, list(islice(numbered, _CHUNK)))
-            yield from zip((index for index, _ in chunk), answers, strict=True)
-
-    def precision(self) -> str:
-        """Return the precision of the subnets' forward passes.
-
-        Raises:
-            UserError: As ``evaluate``.
-        """
-        while True:
-            try:
-                found: str = ray.get(self._actors[0].runs_in.remote())
-            except NodeError as error:
-                raise _failed(error) from error
-            except RayActorError as error:
-                self._replace(0, error)
-            else:
-                return found
-
-    def shared(self) -> float:
-        """Return the share (0 to 1) of the subnets' stages that were reused, not run; 0 if nobody answers."""
-        try:
-            counts = ray.get([actor.shared.remote() for actor in self._actors], timeout=self._patience)
-        except RayError:
-            return 0.0
-        run, there = (sum(column) for column in zip(*counts, strict=True))
-        return there / (run + there) if there else 0.0
-
-    def close(self) -> None:
-        """End the actors, which frees their resources."""
-        for actor in self._actors:
-            ray.kill(actor)
-
-    def _start(self, place: int) -> None:
-        self._notes[place] = f"subnets-{uuid.uuid4().hex}"
-        self._actors[place] = self._make(self._notes[place])
-
-    def _replace(self, place: int, error: RayActorError) -> None:
-        """Start another actor in place of one that died.
-
-        Raises:
-            UserError: If more actors have died than ``failures`` accepts.
-        """
-        reason = diagnose(str(error), str(notes_folder(self._notes[place]))).message
-        self._failures -= 1
-        if self._failures < 0:
-            raise UserError(f"evaluating subnets failed: {reason}") from error
-        self._say(f"an actor that evaluates subnets is replaced: {reason}")
-        self._start(place)
 
 
 class SubnetSearch:
@@ -463,10 +188,6 @@ class SubnetSearch:
     def _answer(self, number: int, subnet: Evaluated) -> None:
         """Tell Optuna how the subnet of a numbered proposal did; missing values are their references."""
         self.candidates.tell(number, subnet.known, subnet.violations)
-
-
-def _failed(error: NodeError) -> NodeError:
-    return NodeError(f"evaluating subnets failed: {cause_of(error)}")
 
 
 def _sampler(config: SearchConfig, planned: int) -> BaseSampler:

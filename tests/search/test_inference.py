@@ -15,9 +15,9 @@ from search.engine.gate import Gate
 from search.goals.constraints import parse_constraints
 from search.goals.objectives import get_objectives, known_values
 from search.nodes import Node
-from search.oneshot import subnets
-from search.oneshot.subnets import SubnetActor
-from search.oneshot.supernet import order_supernet
+from search.oneshot import pool
+from search.oneshot.ordering import order_supernet
+from search.oneshot.pool import EvaluationJob, SubnetActor
 from search.placement import place
 from search.records.history import History, TrialRecord
 from search.records.status import Status
@@ -103,7 +103,7 @@ def test_a_bound_keeps_candidates_from_being_started(config) -> None:
 
 
 def test_a_supernet_and_its_subnets_have_theirs(config, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(subnets, "notes_folder", lambda name: Path(tmp_path, name))
+    monkeypatch.setattr(pool, "notes_folder", lambda name: Path(tmp_path, name))
     constraints = ("inference_memory<=2GiB",)
     setup = ready(config, strategy="oneshot", sampler="random", constraints=constraints)
     prepared: Any = setup.backend.prepare(setup.space, QUIET)
@@ -114,8 +114,8 @@ def test_a_supernet_and_its_subnets_have_theirs(config, tmp_path, monkeypatch) -
     predicted = [setup.predictor.predict_configuration(member).inference for member in (largest, smallest)]
     assert order.memory.inference == predicted[0] > predicted[1]
     weights = SupernetRun(prepared.spec, order.job.plan(), torch.device("cpu")).supernet.weights
-    how = {"inference": True, "notes": "notes", "on_gpu": False}
-    actor = SubnetActor(prepared.spec, weights, 8, gate, 1, "fp32", **how)
+    job = EvaluationJob(prepared.spec, 8, gate, placement.of(0), "fp32", inference=True)
+    actor = SubnetActor(job, weights, "notes")
     answers = actor.evaluate([largest, smallest])
     assert [answer.memory.inference for answer in answers] == predicted
     assert all(answer.violations[constraints[0]] < 0 for answer in answers)

@@ -14,8 +14,8 @@ from search.engine.gate import Gate, HeadStart
 from search.engine.searcher import ParetoSearcher
 from search.execution.cluster import require_room
 from search.nodes import Node
+from search.oneshot.ordering import order_supernet
 from search.oneshot.strategy import OneShot
-from search.oneshot.supernet import order_supernet
 from search.placement import Placement, place
 from search.records.store import SearchStore
 from search.samplers.common import DEVICE_MEMORY

@@ -16,8 +16,9 @@ from search.backends.training import PreparedTraining
 from search.engine.gate import Gate
 from search.execution.scoring import score_on_test
 from search.nodes import NodeError, find_nodes
-from search.oneshot.subnets import SubnetPool
-from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
+from search.oneshot.ordering import SupernetOrder, order_supernet
+from search.oneshot.pool import EvaluationJob, SubnetPool
+from search.oneshot.supernet import train_supernet
 from search.placement import place
 from search.setup import Setup, look_up, set_up
 from tests.search.on_ray import ray_in
@@ -90,9 +91,8 @@ class Hanging:
 
     def pool(self, failures: int, spec: TrialSpec | None = None) -> SubnetPool:
         share = self.placement.of(self.needed())
-        said = self.said.append
-        pool = (spec or self.prepared.spec, self.weights(), 4, self.gate, share, 1, "fp32")
-        return SubnetPool(*pool, inference=False, failures=failures, say=said)
+        job = EvaluationJob(spec or self.prepared.spec, 4, self.gate, share, "fp32", inference=False)
+        return SubnetPool(job, self.weights(), size=1, failures=failures, say=self.said.append)
 
 
 @pytest.fixture

@@ -28,9 +28,11 @@ from search.engine import racing
 from search.engine.gate import Gate
 from search.nodes import Node, find_nodes
 from search.oneshot import strategy, subnets
+from search.oneshot.ordering import SupernetOrder, order_supernet
+from search.oneshot.pool import Answer, EvaluationJob, SubnetPool
 from search.oneshot.strategy import OneShot
-from search.oneshot.subnets import Answer, SubnetPool, SubnetSearch
-from search.oneshot.supernet import SupernetOrder, order_supernet, train_supernet
+from search.oneshot.subnets import SubnetSearch
+from search.oneshot.supernet import train_supernet
 from search.placement import place as place_trials
 from search.records.history import TrialRecord
 from search.records.store import SearchStore
@@ -379,10 +381,10 @@ def test_what_a_space_states_must_be_divided_among_workers(settings, stating) ->
 def test_subnets_are_evaluated_on_as_many_rows_as_a_part_of_the_stated_batch(
     settings, stating, tmp_path, monkeypatch
 ) -> None:
-    given: list[Any] = []
+    given: list[EvaluationJob] = []
 
-    def cut_off(*args: Any) -> None:
-        given.extend(args)
+    def cut_off(job: EvaluationJob, *_: Any) -> None:
+        given.append(job)
         raise KeyboardInterrupt
 
     config = SearchConfig(**{**settings, "space": stating(batch_size=8), "gradient_accumulation": 2})
@@ -395,7 +397,7 @@ def test_subnets_are_evaluated_on_as_many_rows_as_a_part_of_the_stated_batch(
     placement, unused = place_trials([Node(cpus=2)], 40), cast(Any, SimpleNamespace())
     assert not OneShot(setup, prepared, placement, store, unused, Console(quiet=True)).run()
     store.close()
-    assert given[2] == 4
+    assert given[0].rows == 4
 
 
 def test_an_interrupted_supernet_keeps_its_epochs(settings, tmp_path, monkeypatch) -> None:
