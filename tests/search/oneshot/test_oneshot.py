@@ -198,8 +198,9 @@ class TestOnRay:
     """Whole searches."""
 
     @pytest.fixture(scope="class")
+    @classmethod
     def place(
-        self, tmp_path_factory: pytest.TempPathFactory, ray_address: str, empty_store: Path
+        cls, tmp_path_factory: pytest.TempPathFactory, ray_address: str, empty_store: Path
     ) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("oneshot")
         with ray_in(folder, ray_address, empty_store):
