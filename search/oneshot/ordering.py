@@ -17,8 +17,8 @@ from trainables.configuration import recipe_changes, setting_changes
 from trainables.errors import UserError
 from trainables.memory import MemoryPredictor, MemoryReport
 from trainables.step.setting import TrainingSetting
+from trainables.supernet.plan import SupernetPlan
 from trainables.supernet.prediction import predict_supernet
-from trainables.supernet.run import SupernetPlan
 from trainables.trial.workbench import TrialSpec
 
 #: Most parts that a batch is split into so that the supernet's step fits.

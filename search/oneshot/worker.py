@@ -23,7 +23,8 @@ from spaces import SpaceContext, get_space
 from spaces.subnets import draw_member, subnet_space
 from trainables.configuration import split_config
 from trainables.progress import Tick
-from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.plan import SupernetPlan, Worker
+from trainables.supernet.run import SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.trial.checkpoint import load_whole
 from trainables.trial.device import device_name, require_cuda
@@ -168,9 +169,7 @@ def _begun(told: dict[str, Any], tick: Tick) -> SupernetRun:
         job.spec,
         job.plan(),
         get_device(),
-        wrap=wrap if world > 1 else None,
-        rank=rank,
-        world=world,
+        worker=Worker(rank, world, wrap if world > 1 else None),
         threads=told["threads"],
         tick=tick,
     )

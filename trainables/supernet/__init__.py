@@ -1,8 +1,9 @@
 """Supernets: training one set of weights for a whole space, and evaluating its subnets."""
 
 from trainables.supernet.evaluation import SubnetEvaluator
+from trainables.supernet.plan import SupernetPlan, Worker
 from trainables.supernet.prediction import predict_supernet
-from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.run import SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.supernet.trainer import SupernetTrainer
 
@@ -12,5 +13,6 @@ __all__ = [
     "SupernetPlan",
     "SupernetRun",
     "SupernetTrainer",
+    "Worker",
     "predict_supernet",
 ]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.data import Batch, Loader
 from trainables.elastic import Supernet, SupernetWeights
@@ -19,32 +16,11 @@ from trainables.methods import FusionMethod
 from trainables.progress import Tick, no_tick
 from trainables.seeds import short_seed
 from trainables.supernet.evaluation import SubnetEvaluator
-from trainables.supernet.step import Curriculum
+from trainables.supernet.plan import ALONE, SupernetPlan, Worker
 from trainables.supernet.trainer import SupernetTrainer
 from trainables.trial.checkpoint import TRAINER, seal
 from trainables.trial.head_start import start_head
 from trainables.trial.workbench import TrialSpec, Workbench
-
-
-@dataclass(frozen=True)
-class SupernetPlan:
-    """How a supernet is trained.
-
-    Attributes:
-        method: Name of the method.
-        learning_rate: Peak learning rate.
-        epochs: Number of passes over the training split.
-        curriculum: The subnets that each step trains.
-        followed: The subnet whose head is started, and that is evaluated after each epoch.
-        seed: Seed of the initial weights, of the order of samples, of the subnets and of dropout.
-    """
-
-    method: str
-    learning_rate: float
-    epochs: int
-    curriculum: Curriculum
-    followed: Mapping[str, Any]
-    seed: int = 0
 
 
 class SupernetRun:
@@ -54,9 +30,7 @@ class SupernetRun:
         spec: Settings that all trials share. Its ``epochs`` is not used; the plan has its own.
         plan: How the supernet is trained.
         device: The device on which it is trained.
-        wrap: Wraps a module so that it shares gradients with the other workers; None if there are none.
-        rank: Number of this worker, from 0.
-        world: Number of workers.
+        worker: Which of the workers it is.
         threads: Number of CPU threads of this worker.
         tick: Called as building proceeds, and after each step and each batch of an evaluation.
     """
@@ -67,9 +41,7 @@ class SupernetRun:
         plan: SupernetPlan,
         device: torch.device,
         *,
-        wrap: Callable[[nn.Module], nn.Module] | None = None,
-        rank: int = 0,
-        world: int = 1,
+        worker: Worker = ALONE,
         threads: int = 1,
         tick: Tick = no_tick,
     ) -> None:
@@ -80,22 +52,10 @@ class SupernetRun:
         context = self.bench.context(self.setting)
         torch.manual_seed(short_seed(plan.seed))
         self.supernet = Supernet(context, plan.method, plan.curriculum.largest).to(device)
-        self._followed = plan.followed
         self._loaders: dict[str, Loader] = {}
+        rows = len(self.bench.data.split("train"))
         self.trainer = SupernetTrainer(
-            self.supernet,
-            self.setting,
-            spec.recipe,
-            plan.learning_rate,
-            plan.epochs,
-            len(self.bench.data.split("train")),
-            self._load,
-            plan.curriculum,
-            plan.seed,
-            self.bench.task,
-            wrap=wrap,
-            rank=rank,
-            world=world,
+            self.supernet, self.setting, spec.recipe, plan, rows, self._load, self.bench.task, worker
         )
 
     def epoch(self) -> dict[str, float]:
@@ -111,7 +71,7 @@ class SupernetRun:
         result = self.trainer.train_epoch(self.tick)
         result |= since_reset(self.device)
         started = time.perf_counter()
-        result |= self._evaluator("validation").evaluate(self._followed, self.tick)
+        result |= self._evaluator("validation").evaluate(self.trainer.plan.followed, self.tick)
         return {
             **result,
             "validation_seconds": time.perf_counter() - started,
@@ -122,12 +82,13 @@ class SupernetRun:
         """Start the head from the probe if the recipe says so: that of the subnet that the plan follows."""
         if self.bench.spec.recipe.head_start != "probe":
             return
+        plan = self.trainer.plan
 
         def labels(split: str) -> Tensor:
-            return self._evaluator(split).outputs(self._followed, self.tick)[1]
+            return self._evaluator(split).outputs(plan.followed, self.tick)[1]
 
-        start_head(self.supernet.shell(self._followed), self.bench.task, labels, self.trainer.seed, self.tick)
-        if self.trainer.world > 1:  # workers may differ in the last bits
+        start_head(self.supernet.shell(plan.followed), self.bench.task, labels, plan.seed, self.tick)
+        if self.trainer.worker.world > 1:  # workers may differ in the last bits
             for weight in self.supernet.largest.parameters():
                 if weight.requires_grad:
                     torch.distributed.broadcast(weight.data, 0)
@@ -150,7 +111,7 @@ class SupernetRun:
 
     def _evaluator(self, split: str) -> SubnetEvaluator:
         """Return what evaluates one subnet, on as many rows at once as a part of this worker's step has."""
-        rows = self.setting.batch_size // self.trainer.world // self.setting.gradient_accumulation
+        rows = self.setting.batch_size // self.trainer.worker.world // self.setting.gradient_accumulation
         return SubnetEvaluator(self.bench, self.setting, self.supernet, split=split, rows=rows, states=0)
 
     def _load(self, method: FusionMethod, rows: Tensor, generator: torch.Generator | None) -> Batch:

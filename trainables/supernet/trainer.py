@@ -15,7 +15,8 @@ from trainables.methods import FusionMethod
 from trainables.progress import Tick, no_tick
 from trainables.seeds import derive_seed
 from trainables.step import Recipe, TrainingSetting
-from trainables.supernet.step import Config, Curriculum, Replica, supernet_step
+from trainables.supernet.plan import ALONE, SupernetPlan, Worker
+from trainables.supernet.step import Config, Replica, supernet_step
 from trainables.tasks import Task
 from trainables.trial.trainer import ScheduledTraining
 
@@ -39,16 +40,11 @@ class SupernetTrainer(ScheduledTraining):
         supernet: The supernet, on its device.
         setting: Optimizer, precision and so on. ``batch_size`` is the total of all workers.
         recipe: Schedule and so on. The learning rate rises over at least ``WARM_UP`` of the steps.
-        learning_rate: Peak learning rate.
-        epochs: Number of planned passes over the training split.
+        plan: Learning rate, number of passes over the training split, subnets and seed.
         rows: Number of rows of the training split.
         load: Loads some of the rows for a subnet.
-        curriculum: The subnets that each step trains.
-        seed: Seed of the order of the rows, of the subnets, of dropout and of augmentation.
         task: The task.
-        wrap: Wraps a module so that it shares gradients with the other workers; None if there are none.
-        rank: Number of this worker, from 0.
-        world: Number of workers.
+        worker: Which of the workers this is.
     """
 
     def __init__(
@@ -56,32 +52,24 @@ class SupernetTrainer(ScheduledTraining):
         supernet: Supernet,
         setting: TrainingSetting,
         recipe: Recipe,
-        learning_rate: float,
-        epochs: int,
+        plan: SupernetPlan,
         rows: int,
         load: Load,
-        curriculum: Curriculum,
-        seed: int,
         task: Task,
-        *,
-        wrap: Callable[[nn.Module], nn.Module] | None = None,
-        rank: int = 0,
-        world: int = 1,
+        worker: Worker = ALONE,
     ) -> None:
-        steps = epochs * -(-rows // setting.batch_size)
+        steps = plan.epochs * -(-rows // setting.batch_size)
         recipe = replace(recipe, warm_up=max(recipe.warm_up, WARM_UP))
-        super().__init__(supernet.largest, setting, recipe, learning_rate, steps, epochs)
+        super().__init__(supernet.largest, setting, recipe, plan.learning_rate, steps, plan.epochs)
         self.supernet = supernet
+        self.plan = plan
         self.rows = rows
         self.load = load
-        self.curriculum = curriculum
-        self.seed = seed
         self.task = task
-        self.rank = rank
-        self.world = world
+        self.worker = worker
         self.replica: nn.Module = Replica(supernet)
-        if wrap is not None:
-            self.replica = wrap(self.replica)
+        if worker.wrap is not None:
+            self.replica = worker.wrap(self.replica)
 
     def train_epoch(self, tick: Tick = no_tick) -> dict[str, float]:
         """Train for one epoch.
@@ -96,25 +84,26 @@ class SupernetTrainer(ScheduledTraining):
             DivergedError: If a loss is not finite.
         """
         started = time.perf_counter()
-        seed, epoch = self.seed, self.epoch
-        torch.manual_seed(derive_seed(seed, "dropout", epoch, self.rank))  # a resumed epoch gets the same
+        seed, epoch, curriculum = self.plan.seed, self.epoch, self.plan.curriculum
+        rank, world = self.worker.rank, self.worker.world
+        torch.manual_seed(derive_seed(seed, "dropout", epoch, rank))  # a resumed epoch gets the same
         self.supernet.train()
         total, seen = torch.zeros((), dtype=torch.float64), 0
         for step, rows in enumerate(self._batches(derive_seed(seed, "rows", epoch))):
-            mine = rows[self.rank :: self.world]
-            if len(rows) < self.world:  # the last batch has fewer rows than there are workers
+            mine = rows[rank::world]
+            if len(rows) < world:  # the last batch has fewer rows than there are workers
                 continue
-            configs = self.curriculum.subnets(seed, epoch, step)
+            configs = curriculum.subnets(seed, epoch, step)
             loss = supernet_step(
                 self.replica,
                 configs,
-                self._loading(mine, derive_seed(seed, "augmentation", epoch, self.rank, step)),
+                self._loading(mine, derive_seed(seed, "augmentation", epoch, rank, step)),
                 len(mine),
                 self.task,
                 self.setting,
                 self.optimizer,
-                distill=self.curriculum.distill,
-                weight=len(mine) * self.world / len(rows),  # workers' gradients are averaged
+                distill=curriculum.distill,
+                weight=len(mine) * world / len(rows),  # workers' gradients are averaged
             )
             self.schedule.step()
             total = total.to(loss.device) + loss * len(mine)

@@ -26,7 +26,8 @@ from trainables.seeds import MAX_SEED
 from trainables.step import Recipe
 from trainables.step.setting import TrainingSetting
 from trainables.supernet.evaluation import SubnetEvaluator
-from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.plan import SupernetPlan, Worker
+from trainables.supernet.run import SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.towers import InputSizes, resolve_encoders
 from trainables.trial.assignment import Assignment
@@ -238,7 +239,7 @@ def test_a_worker_evaluates_as_many_rows_at_once_as_a_part_of_its_step_has(spec,
     monkeypatch.setattr(Loader, "in_order", noting)
     monkeypatch.setattr(torch.distributed, "broadcast", lambda *_: None)  # there is no other worker
     setting = dataclasses.replace(spec.setting, gradient_accumulation=2)
-    run = SupernetRun(dataclasses.replace(spec, setting=setting), plan_of(epochs=1), CPU, rank=0, world=2)
+    run = SupernetRun(dataclasses.replace(spec, setting=setting), plan_of(epochs=1), CPU, worker=Worker(0, 2))
     run.start()
     assert max(sizes) == 16 // 2 // 2
     sizes.clear()

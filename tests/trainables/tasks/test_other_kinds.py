@@ -19,7 +19,8 @@ from trainables.errors import UserError
 from trainables.memory import MemoryPredictor
 from trainables.step import Recipe
 from trainables.supernet.evaluation import SubnetEvaluator
-from trainables.supernet.run import SupernetPlan, SupernetRun
+from trainables.supernet.plan import SupernetPlan
+from trainables.supernet.run import SupernetRun
 from trainables.supernet.step import Curriculum
 from trainables.tasks import TASKS, LabelColumn, Metric, Task, register_task
 from trainables.testing.tasks import check_task
