@@ -4,7 +4,7 @@ from trainables.data.augment import AUGMENTATIONS, get_augmentation
 from trainables.data.columns import Modality
 from trainables.data.converting import convert
 from trainables.data.described import in_words, missing_shares, warnings_on
-from trainables.data.features import FeatureCache, NoRoomError, PrefixFeatures
+from trainables.data.features import EncodedSplit, FeatureCache, NoRoomError, PrefixFeatures
 from trainables.data.few import Few
 from trainables.data.included import DATASETS, address_of, open_dataset
 from trainables.data.kinds import KINDS
@@ -26,6 +26,7 @@ __all__ = [
     "SPLITS",
     "Batch",
     "Dataset",
+    "EncodedSplit",
     "FeatureCache",
     "Few",
     "Loader",

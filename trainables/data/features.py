@@ -42,6 +42,38 @@ _HEADER, _TRIES = 256, 3
 
 
 @dataclass(frozen=True)
+class EncodedSplit:
+    """A modality of a split, as a frozen encoder reads it.
+
+    Attributes:
+        data: The prepared dataset.
+        split: ``train``, ``validation`` or ``test``.
+        tower: The encoder.
+        encoder: Fingerprint of the encoder.
+        setting: Setting with the attention kernel, the precision and the batch size.
+        device: Device on which the encoder runs.
+    """
+
+    data: PreparedData
+    split: str
+    tower: Tower
+    encoder: str
+    setting: TrainingSetting
+    device: torch.device
+
+    @property
+    def cells(self) -> Cells:
+        """The distinct inputs."""
+        return self.data.split(self.split).cells[self.tower.modality]
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield the numbers of all cells in the batches of a training step, and so in no more memory."""
+        yield from torch.arange(len(self.cells)).split(
+            self.setting.batch_size // self.setting.gradient_accumulation
+        )
+
+
+@dataclass(frozen=True)
 class PrefixFeatures:
     """Memory-mapped tokens of a split's distinct inputs after some layers of one tower.
 
@@ -87,28 +119,13 @@ class FeatureCache:
         self.limit = limit
 
     def features(
-        self,
-        data: PreparedData,
-        split: str,
-        tower: Tower,
-        layer: int,
-        setting: TrainingSetting,
-        *,
-        encoder: str,
-        device: torch.device,
-        others: Collection[int] = (),
-        tick: Tick = no_tick,
+        self, of: EncodedSplit, layer: int, others: Collection[int] = (), tick: Tick = no_tick
     ) -> PrefixFeatures:
         """Return a split's tokens after ``layer`` layers. They are computed if the cache lacks them.
 
         Args:
-            data: The prepared dataset.
-            split: ``train``, ``validation`` or ``test``.
-            tower: The encoder.
+            of: The split and its encoder.
             layer: Number of layers that the tokens have passed.
-            setting: Setting with the attention kernel, the precision and the batch size.
-            encoder: Fingerprint of the encoder.
-            device: Device on which the tokens are computed.
             others: Numbers of layers that other trials may need. Tokens after these layers are stored too if
                 they are computed on the way and no other file has to be removed for them.
             tick: Called after each batch, and while another process that computes them makes progress.
@@ -117,36 +134,30 @@ class FeatureCache:
             NoRoomError: If they are larger than the limit or the space on the disk, or if they have to be
                 computed and the cache may not be written.
         """
-        cells = data.split(split).cells[tower.modality]
-        files = _Files(self.folder, data.key_of(split), split, tower.modality, encoder, setting)
-        what = f"the {tower.modality} features of the {split} split"
+        files = self._files(of)
+        what = f"the {of.tower.modality} features of the {of.split} split"
         for _ in range(_TRIES):
             try:
                 if not ready(files.path(layer), files.stem, tick):
                     # Only one process at a time computes layers of a split; the next one can reuse its files
                     with building(self.folder, files.stem, tick) as scratch:
                         if not checked(files.path(layer)):
-                            self._build(scratch, files, cells, tower, layer, setting, device, others, tick)
+                            self._build(scratch, files, of, layer, others, tick)
             except UserError as error:
                 raise NoRoomError(f"{what} cannot be cached: {error}") from error
             with contextlib.suppress(FileNotFoundError):  # another process may have made room
                 tokens = np.load(files.path(layer), mmap_mode="r")
                 hold_for(files.path(layer), tokens)
-                return PrefixFeatures(tokens, layer, cells)
+                return PrefixFeatures(tokens, layer, of.cells)
         raise NoRoomError(f"{what} were removed from the cache {_TRIES} times; raise --feature-cache-size")
 
-    def busy(
-        self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
-    ) -> bool:
-        """Return whether a process computes features of a split now; see ``features`` for the arguments."""
-        files = _Files(self.folder, data.key_of(split), split, modality, encoder, setting)
-        return being_built(self.folder, files.stem)
+    def busy(self, of: EncodedSplit) -> bool:
+        """Return whether a process computes features of a split now."""
+        return being_built(self.folder, self._files(of).stem)
 
-    def deepest(
-        self, data: PreparedData, split: str, modality: str, setting: TrainingSetting, encoder: str
-    ) -> int | None:
+    def deepest(self, of: EncodedSplit) -> int | None:
         """Return the largest number of layers of which the cache holds the tokens; None if it has none."""
-        stem = _Files(self.folder, data.key_of(split), split, modality, encoder, setting).stem
+        stem = self._files(of).stem
         return max(
             (int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{stem}-*.npy")), default=None
         )
@@ -177,19 +188,21 @@ class FeatureCache:
                 for path in there:
                     release(path)
 
+    def _files(self, of: EncodedSplit) -> _Files:
+        key = of.data.key_of(of.split)
+        return _Files(self.folder, key, of.split, of.tower.modality, of.encoder, of.setting)
+
     def _build(
         self,
         scratch: Path,
         files: _Files,
-        cells: Cells,
-        tower: Tower,
+        of: EncodedSplit,
         layer: int,
-        setting: TrainingSetting,
-        device: torch.device,
         others: Collection[int],
         tick: Tick,
     ) -> None:
         """Compute a layer's file from the deepest lower layer on file."""
+        cells, tower, setting = of.cells, of.tower, of.setting
         lower = next((i for i in reversed(range(layer)) if checked(files.path(i))), None)
         below = None
         if lower is not None:
@@ -200,11 +213,10 @@ class FeatureCache:
         size = self._size(cells, tower, setting)
         with contextlib.ExitStack() as stack:
             opened = self._reserve(scratch, files, layer, on_the_way, size, stack)
-            tower.to(device).eval()
-            # The batches of a training step, so that this takes no more memory than a step
-            for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
+            tower.to(of.device).eval()
+            for part in of.batches():
                 inputs = below.of_cells(part) if below else cells.inputs(part)
-                for sequence in encoded(tower, to_device(inputs, device), layer, setting):
+                for sequence in encoded(tower, to_device(inputs, of.device), layer, setting):
                     if sequence.layer in opened:
                         tokens = sequence.tokens.to(stored_type(setting))
                         _append(opened[sequence.layer], as_array(tokens.cpu()), len(cells))

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from trainables.cache import build_once, cache_dir
 from trainables.cache.entries import release
-from trainables.data import FeatureCache, NoRoomError, PreparedData
+from trainables.data import EncodedSplit, FeatureCache, NoRoomError, PreparedData
 from trainables.data.features import as_array, as_tensor, encoded, stored_type, to_device
 from trainables.progress import Tick, no_tick
-from trainables.step.setting import TrainingSetting
 from trainables.towers import Sequence, Tower
 
 #: Number of rows whose features are read at once.
@@ -25,14 +24,9 @@ _AT_ONCE = 1024
 
 
 def pooled_features(
-    data: PreparedData,
-    split: str,
-    tower: Tower,
-    setting: TrainingSetting,
-    *,
-    encoder: str,
-    device: torch.device,
+    of: EncodedSplit,
     cache: FeatureCache | None = None,
+    *,
     needed: Collection[int] = (),
     cells: Tensor | None = None,
     tick: Tick = no_tick,
@@ -44,12 +38,7 @@ def pooled_features(
     What trials will read from the feature cache is put there on the way.
 
     Args:
-        data: The prepared dataset.
-        split: ``train``, ``validation`` or ``test``.
-        tower: The encoder.
-        setting: Setting with the attention kernel, the precision and the batch size.
-        encoder: Fingerprint of the encoder.
-        device: Device on which the tokens are computed.
+        of: The split and its encoder.
         cache: The feature cache; None neither reads nor fills one.
         needed: Numbers of layers whose tokens trials will read from the feature cache.
         cells: Numbers of the cells whose vectors are returned; None returns those of all rows.
@@ -61,22 +50,17 @@ def pooled_features(
 
     def build(folder: Path) -> None:
         folder.mkdir()
-        found = _compute(data, split, tower, setting, encoder, device, cache, needed, tick)
+        found = _compute(of, cache, needed, tick)
         for pooling, vectors in found.items():
             np.save(folder / f"{pooling}.npy", as_array(vectors))
 
-    what = [
-        data.key_of(split),
-        encoder,
-        tower.modality,
-        setting.attention,
-        setting.precision,
-        *tower.POOLINGS,
-    ]
-    name = f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:16]}-{split}"
+    tower, setting = of.tower, of.setting
+    key, how = of.data.key_of(of.split), (setting.attention, setting.precision)
+    what = "|".join([key, of.encoder, tower.modality, *how, *tower.POOLINGS])
+    name = f"{hashlib.sha256(what.encode()).hexdigest()[:16]}-{of.split}"
     entry = cache_dir() / "pooled" / name
     build_once(entry, build, tick)
-    index = data.split(split).index[tower.modality] if cells is None else cells
+    index = of.data.split(of.split).index[tower.modality] if cells is None else cells
     found = {pooling: as_tensor(np.load(entry / f"{pooling}.npy"))[index] for pooling in tower.POOLINGS}
     release(entry)
     return found
@@ -132,45 +116,26 @@ def read_by(tower: Tower, pooling: str) -> Tower:
 
 
 def _compute(
-    data: PreparedData,
-    split: str,
-    tower: Tower,
-    setting: TrainingSetting,
-    encoder: str,
-    device: torch.device,
-    cache: FeatureCache | None,
-    needed: Collection[int],
-    tick: Tick,
+    of: EncodedSplit, cache: FeatureCache | None, needed: Collection[int], tick: Tick
 ) -> dict[str, Tensor]:
     """Return the vectors of cells by pooling, from the deepest tokens on file or that trials will read."""
-    cells, below = data.split(split).cells[tower.modality], None
+    tower, setting, below = of.tower, of.setting, None
     if cache is not None:
-        held = cache.deepest(data, split, tower.modality, setting, encoder)
+        held = cache.deepest(of)
         layers = [*needed, *([] if held is None else [held])]
         if layers:
             try:
-                below = cache.features(
-                    data,
-                    split,
-                    tower,
-                    max(layers),
-                    setting,
-                    encoder=encoder,
-                    device=device,
-                    others=needed,
-                    tick=tick,
-                )
+                below = cache.features(of, max(layers), needed, tick)
             except NoRoomError:  # the trials will say so
                 below = None
-    tower.to(device).eval()
+    tower.to(of.device).eval()
     readers = {pooling: read_by(tower, pooling) for pooling in tower.POOLINGS}
     found: dict[str, list[Tensor]] = defaultdict(list)
-    # The batches of a training step, so that this takes no more memory than a step
-    for part in torch.arange(len(cells)).split(setting.batch_size // setting.gradient_accumulation):
-        inputs = to_device(below.of_cells(part) if below else cells.inputs(part), device)
+    for part in of.batches():
+        inputs = to_device(below.of_cells(part) if below else of.cells.inputs(part), of.device)
         *_, last = inputs, *encoded(tower, inputs, tower.depth, setting)
         assert isinstance(last, Sequence)
-        with torch.no_grad(), setting.autocast(device):
+        with torch.no_grad(), setting.autocast(of.device):
             finished = tower.finish(last)
             for pooling, reader in readers.items():
                 found[pooling].append(reader.pool(finished).to(stored_type(setting)).cpu())

@@ -29,18 +29,9 @@ def run_probes(spec: TrialSpec, threads: int = 1, tick: Tick = no_tick) -> Probe
     def reading(split: str, modality: str, cells: Tensor | None = None) -> dict[str, Tensor]:
         if not towers[modality].pretrained:
             return own_features(bench.data, split, modality, cells)
-        return pooled_features(
-            bench.data,
-            split,
-            towers[modality],
-            spec.setting,
-            encoder=spec.fingerprints[modality],
-            device=device,
-            cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
-            needed=spec.prefixes.get(modality, ()),
-            cells=cells,
-            tick=tick,
-        )
+        of = bench.encoded(split, towers[modality], spec.setting)
+        cache = FeatureCache(spec.feature_cache) if spec.feature_cache else None
+        return pooled_features(of, cache, needed=spec.prefixes.get(modality, ()), cells=cells, tick=tick)
 
     splits = [split for split in SPLITS if bench.data.has_labels(split)]
     readings = {split: {modality: reading(split, modality) for modality in towers} for split in splits}

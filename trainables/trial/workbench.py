@@ -15,6 +15,7 @@ import torch
 from trainables.cache import cache_dir, ready
 from trainables.data import (
     Dataset,
+    EncodedSplit,
     FeatureCache,
     Few,
     Loader,
@@ -181,6 +182,11 @@ class Workbench:
             self.fused,
         )
 
+    def encoded(self, split: str, tower: Tower, setting: TrainingSetting) -> EncodedSplit:
+        """Return a tower's modality of a split, as the tower reads it on this device."""
+        fingerprint = self.spec.fingerprints[tower.modality]
+        return EncodedSplit(self.data, split, tower, fingerprint, setting, self.device)
+
     def fill(self, splits: Iterable[str], method: FusionMethod, setting: TrainingSetting) -> None:
         """Fill the cache with the output of a method's frozen prefix, if the setting reads it from there.
 
@@ -198,7 +204,7 @@ class Workbench:
         features = FeatureCache(self.spec.feature_cache)
         elsewhere = []
         for split, modality in wanted:
-            if features.busy(self.data, split, modality, setting, self.spec.fingerprints[modality]):
+            if features.busy(self.encoded(split, method.tower(modality), setting)):
                 elsewhere.append((split, modality))
                 continue
             with contextlib.suppress(NoRoomError):
@@ -223,17 +229,9 @@ class Workbench:
         layer = method.prefix_layers()[modality]
         key = split, modality, layer, setting
         if key not in self._opened:
-            self._opened[key] = FeatureCache(self.spec.feature_cache).features(
-                self.data,
-                split,
-                method.tower(modality),
-                layer,
-                setting,
-                encoder=self.spec.fingerprints[modality],
-                device=self.device,
-                others=self.spec.prefixes.get(modality, ()),
-                tick=self.tick,
-            )
+            of = self.encoded(split, method.tower(modality), setting)
+            others = self.spec.prefixes.get(modality, ())
+            self._opened[key] = FeatureCache(self.spec.feature_cache).features(of, layer, others, self.tick)
         return self._opened[key]
 
 

@@ -16,7 +16,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from tests.trainables.data.test_source import columns, write_dataset
-from trainables.data import KINDS, SPLITS, FeatureCache, PreparedData, open_dataset, prepare
+from trainables.data import KINDS, SPLITS, EncodedSplit, FeatureCache, PreparedData, open_dataset, prepare
 from trainables.errors import UserError
 from trainables.step.setting import TrainingSetting
 from trainables.towers import InputSizes, load_tower, resolve_encoder
@@ -118,19 +118,9 @@ def test_cached_features_equal_the_encoder(
     rows = torch.randperm(len(sounds), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tower.encode(data.split("train").inputs("audio", rows), layer)
-    found = (
-        FeatureCache(2**30)
-        .features(
-            data,
-            "train",
-            tower,
-            layer,
-            TrainingSetting(audio_seconds=SECONDS),
-            encoder="weights",
-            device=torch.device("cpu"),
-        )
-        .of_cells(data.split("train").index["audio"][rows])
-    )
+    setting = TrainingSetting(audio_seconds=SECONDS)
+    of = EncodedSplit(data, "train", tower, "weights", setting, torch.device("cpu"))
+    found = FeatureCache(2**30).features(of, layer).of_cells(data.split("train").index["audio"][rows])
     assert (found.tokens - expected.tokens).abs().max() < 1e-5
     assert found.mask is not None
     assert expected.mask is not None

@@ -15,7 +15,16 @@ from tests.trainables.data.test_source import columns, png, write_dataset
 from trainables.cache import building, cache_dir
 from trainables.cache import manifest as manifests
 from trainables.cache.entries import partials
-from trainables.data import SPLITS, FeatureCache, Few, NoRoomError, PreparedData, open_dataset, prepare
+from trainables.data import (
+    SPLITS,
+    EncodedSplit,
+    FeatureCache,
+    Few,
+    NoRoomError,
+    PreparedData,
+    open_dataset,
+    prepare,
+)
 from trainables.data.features import PrefixFeatures
 from trainables.disk import is_disk_full
 from trainables.step.setting import TrainingSetting
@@ -70,16 +79,8 @@ def _features(
     encoder: str = "weights",
     others: tuple[int, ...] = (),
 ) -> PrefixFeatures:
-    return FeatureCache(limit).features(
-        data,
-        split,
-        tower,
-        layer,
-        setting or TrainingSetting(),
-        encoder=encoder,
-        device=CPU,
-        others=others,
-    )
+    of = EncodedSplit(data, split, tower, encoder, setting or TrainingSetting(), CPU)
+    return FeatureCache(limit).features(of, layer, others)
 
 
 def _sequence(found: PrefixFeatures, data: PreparedData, modality: str, rows: torch.Tensor) -> Sequence:
@@ -422,7 +423,7 @@ def test_of_few_rows_only_their_cells_are_computed(
         tower = load_tower(encoder)
 
         def features(of: PreparedData, split: str, tower: Tower = tower) -> PrefixFeatures:
-            return FeatureCache(GIB).features(of, split, tower, 2, TrainingSetting(), encoder="e", device=CPU)
+            return _features(of, tower, 2, split)
 
         some, whole = features(few, "train"), features(data, "train")
         assert len(some.tokens) == len(split.cells[modality]) == 13, "with the blank"

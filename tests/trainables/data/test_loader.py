@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.trainables.data.test_source import columns, png, write_dataset
-from trainables.data import FeatureCache, Loader, open_dataset, prepare
+from trainables.data import EncodedSplit, FeatureCache, Loader, open_dataset, prepare
 from trainables.data.loader import lost
 from trainables.step.setting import TrainingSetting
 from trainables.towers import PRESENCE, InputSizes, Sequence, load_tower, resolve_encoder, resolve_encoders
@@ -73,9 +73,8 @@ def loaders(
     data = prepare(open_dataset(str(folder)), encoders, InputSizes(text_length=8, image_size=32))
     split, features = data.split("train"), {}
     for modality, encoder in encoders.items():
-        features[modality] = FeatureCache(2**30).features(
-            data, "train", load_tower(encoder), 1, TrainingSetting(), encoder=encoder.name, device=CPU
-        )
+        of = EncodedSplit(data, "train", load_tower(encoder), encoder.name, TrainingSetting(), CPU)
+        features[modality] = FeatureCache(2**30).features(of, 1)
     return {
         "raw": Loader(split, tuple(encoders), 8, CPU, presence=True),
         "cached": Loader(split, tuple(encoders), 8, CPU, features, presence=True),

@@ -24,16 +24,9 @@ def read(
 ) -> Mapping[str, Tensor]:
     bench = Workbench(spec, CPU)
     context = bench.context(spec.setting)
-    return pooled_features(
-        bench.data,
-        split,
-        context.towers[modality].fork(matrices=context.frozen_matrices),
-        spec.setting,
-        encoder=spec.fingerprints[modality],
-        device=CPU,
-        cache=FeatureCache(spec.feature_cache) if spec.feature_cache else None,
-        needed=needed,
-    )
+    tower = context.towers[modality].fork(matrices=context.frozen_matrices)
+    cache = FeatureCache(spec.feature_cache) if spec.feature_cache else None
+    return pooled_features(bench.encoded(split, tower, spec.setting), cache, needed=needed)
 
 
 def layers_on_file(split: str) -> list[int]:

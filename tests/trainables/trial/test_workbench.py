@@ -14,7 +14,7 @@ import torch
 
 from tests.trials import PMF
 from trainables.cache import building
-from trainables.data import FeatureCache, features, open_dataset
+from trainables.data import EncodedSplit, FeatureCache, features, open_dataset
 from trainables.errors import UserError
 from trainables.step import TrainingSetting
 from trainables.task_settings import TaskSettings
@@ -30,17 +30,17 @@ def filled(monkeypatch) -> list[tuple[str, str]]:
     asked: list[tuple[str, str]] = []
     features = FeatureCache.features
 
-    def noted(self: FeatureCache, data: Any, split: str, tower: Any, *others: Any, **options: Any) -> Any:
-        asked.append((split, tower.modality))
-        return features(self, data, split, tower, *others, **options)
+    def noted(self: FeatureCache, of: EncodedSplit, *others: Any) -> Any:
+        asked.append((of.split, of.tower.modality))
+        return features(self, of, *others)
 
     monkeypatch.setattr(FeatureCache, "features", noted)
     return asked
 
 
-def _busy_while_building(cache: FeatureCache, name: str, given: tuple[Any, ...]) -> bool:
+def _busy_while_building(cache: FeatureCache, name: str, of: EncodedSplit) -> bool:
     with building(cache.folder, name):
-        return cache.busy(*given)
+        return cache.busy(of)
 
 
 def test_what_another_process_computes_comes_last(trial_spec, filled) -> None:
@@ -49,9 +49,9 @@ def test_what_another_process_computes_comes_last(trial_spec, filled) -> None:
     filled.clear()
 
     cache = FeatureCache(2**30)
-    given = (run.bench.data, "train", "text", run.setting, trial_spec.fingerprints["text"])
+    texts = run.bench.encoded("train", run.method.tower("text"), run.setting)
     made = sorted(path.name.rpartition("-")[0] for path in cache.folder.glob("*-train-*.npy"))
-    stem = next(name for name in made if _busy_while_building(cache, name, given))
+    stem = next(name for name in made if _busy_while_building(cache, name, texts))
     started, enough = threading.Event(), threading.Event()
 
     def build() -> None:
@@ -62,13 +62,13 @@ def test_what_another_process_computes_comes_last(trial_spec, filled) -> None:
     other = threading.Thread(target=build)
     other.start()
     started.wait(20)
-    assert cache.busy(*given)
+    assert cache.busy(texts)
     bench = Workbench(trial_spec, run.bench.device)
     bench.fill(("train", "validation"), run.method, run.setting)
     enough.set()
     other.join()
     assert filled == [*PAIRS[1:], PAIRS[0]]
-    assert not cache.busy(*given)
+    assert not cache.busy(texts)
 
 
 def test_what_was_filled_is_not_asked_for_again(trial_spec, filled) -> None:
