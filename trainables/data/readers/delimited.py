@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files
+from trainables.data.readers.naming import ending_of, has_split_files, or_gzipped
 from trainables.data.readers.opening import read_text
 from trainables.data.readers.tables import Numbered, TablePart, read_tables
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 
-_ENDINGS = (".csv", ".tsv", ".tab", ".psv")
+_ENDINGS = or_gzipped((".csv", ".tsv", ".tab", ".psv"))
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 
 _SAMPLE = 2**18  # characters in which the delimiter is looked for
@@ -52,7 +52,7 @@ class Delimited(Reader):
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file's name ends so, or a folder has such files with the names of splits."""
-        return has_split_files(path, _ENDINGS) if path.is_dir() else path.suffix.lower() in _ENDINGS
+        return has_split_files(path, _ENDINGS) if path.is_dir() else ending_of(path.name) in _ENDINGS
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. All cells are texts; paths are relative to the file's folder."""

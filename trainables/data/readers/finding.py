@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from trainables.data.readers.base import ALL, READERS, Found, Reader
-from trainables.data.readers.naming import split_named
+from trainables.data.readers.naming import ending_of, split_named, without_ending
 from trainables.data.readers.opening import advice_on, what_it_is
 from trainables.data.splits import SPLITS
 from trainables.errors import UserError
@@ -69,13 +69,14 @@ def _recognised(name: str, path: Path) -> Reader:
 
 def _not_read(path: Path, parts: Collection[str]) -> list[str]:
     """Return a note on the files of other splits that lie beside a file that has the name of one."""
-    split = split_named(path.stem)
+    split = split_named(without_ending(path.name))
     if split is None or [*parts] != [ALL] or not path.is_file():
         return []
     others = sorted(
         each.name
         for each in path.absolute().parent.iterdir()
-        if each.suffix == path.suffix and split_named(each.stem) not in (None, split)
+        if ending_of(each.name) == ending_of(path.name)
+        and split_named(without_ending(each.name)) not in (None, split)
     )
     return [f"not read: {', '.join(others)}; name the folder to read all splits"] if others else []
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from trainables.data.columns import columns_taken
 from trainables.data.readers.base import Found, Reader, register_reader
-from trainables.data.readers.naming import has_split_files, split_named
+from trainables.data.readers.naming import ending_of, has_split_files, or_gzipped, split_named
 from trainables.data.readers.opening import read_text
 from trainables.data.readers.tables import Numbered, TablePart, read_tables
 from trainables.errors import UserError
 from trainables.reading_settings import ReadingSettings
 from trainables.tasks.labels import listed
 
-_ENDINGS = (".jsonl", ".ndjson", ".json")
+_ENDINGS = or_gzipped((".jsonl", ".ndjson", ".json"))
 _NAMED = 5  # lines that a message names
 
 
@@ -32,7 +32,7 @@ class JsonLines(Reader):
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file's name ends so, or a folder has such files with the names of splits."""
-        return has_split_files(path, _ENDINGS) if path.is_dir() else path.suffix.lower() in _ENDINGS
+        return has_split_files(path, _ENDINGS) if path.is_dir() else ending_of(path.name) in _ENDINGS
 
     def read(self, name: str, path: Path, settings: ReadingSettings) -> Found:
         """Return the rows of the files. Paths are relative to the file's folder."""

@@ -28,6 +28,9 @@ _STEM = re.compile(
     re.IGNORECASE,
 )
 
+#: What the name of a text file ends in after its own ending if gzip has compressed it.
+GZIP = ".gz"
+
 _LISTED = 6  # files that a message lists
 
 
@@ -47,6 +50,33 @@ def split_named(word: str) -> str | None:
         ('validation', None)
     """
     return _SPLITS.get(word.strip().casefold())
+
+
+def or_gzipped(endings: Collection[str]) -> tuple[str, ...]:
+    """Return endings, and the same of files that gzip has compressed."""
+    return (*endings, *(ending + GZIP for ending in endings))
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of a file's name in lower case, with the dot; that of ``.gz`` has two parts.
+
+    Example:
+        >>> ending_of("Train.CSV"), ending_of("train.csv.gz"), ending_of("train")
+        ('.csv', '.csv.gz', '')
+    """
+    stem, ending = os.path.splitext(name)
+    before = os.path.splitext(stem)[1] if ending.lower() == GZIP else ""
+    return (before + ending).lower()
+
+
+def without_ending(name: str) -> str:
+    """Return a file's name without what ``ending_of`` returns.
+
+    Example:
+        >>> without_ending("train.csv.gz")
+        'train'
+    """
+    return name.removesuffix(name[len(name) - len(ending_of(name)) :])
 
 
 def has_files(folder: Path, endings: Collection[str]) -> bool:
@@ -92,7 +122,8 @@ def split_files(name: str, folder: Path, endings: Collection[str]) -> dict[str, 
         )
     files = files if named else below or files
     if not files:
-        raise UserError(f"{where} has no file that ends in {' or '.join(endings)}")
+        plain = [ending for ending in endings if not ending.endswith(GZIP)]
+        raise UserError(f"{where} has no file that ends in {' or '.join(plain)}")
     words = {file.word for file in files if split_named(file.word)}
     if not words:
         words = {file.word for file in files}
@@ -130,7 +161,7 @@ def unread(folder: Path, endings: Collection[str], files: Mapping[str, Sequence[
 
 def _files(folder: Path, endings: Collection[str]) -> list[_File]:
     """Return the files of a folder with such an ending; hidden ones are not meant."""
-    names = (name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in endings)
+    names = (name for name in os.listdir(folder) if ending_of(name) in endings)
     return [_parsed(path) for path in map(folder.joinpath, sorted(names)) if _is_meant(path)]
 
 
@@ -140,10 +171,10 @@ def _folders(folder: Path, endings: Collection[str]) -> list[Path]:
     return [
         path
         for path in paths
-        if path.suffix.lower() in endings
+        if ending_of(path.name) in endings
         and path.is_dir()
         and split_named(_parsed(path).word)
-        and not split_named(path.stem)
+        and not split_named(without_ending(path.name))
     ]
 
 
@@ -168,12 +199,11 @@ def _below(folder: Path, endings: Collection[str]) -> list[_File]:
 
 def _without(name: str, endings: Collection[str]) -> str:
     """Return a name without its ending, if it is one of some."""
-    stem, ending = os.path.splitext(name)
-    return stem if ending.casefold() in endings else name
+    return without_ending(name) if ending_of(name) in endings else name
 
 
 def _parsed(path: Path) -> _File:
-    match = _STEM.fullmatch(path.stem)
+    match = _STEM.fullmatch(without_ending(path.name))
     assert match is not None, "it matches any text"
     word, number, count = match.groups()
     return _File(path, word.casefold(), *(int(n) if n else None for n in (number, count)))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import re
+import zlib
 from functools import cache
 from pathlib import Path
 
 from trainables.data.contents import what_is
 from trainables.errors import UserError
+from trainables.units import GIB
 
-#: What ``what_is`` says of texts.
+#: What ``what_is`` says of what gzip has compressed, and of texts.
+_GZIP = "a gzip file"
 _TEXTS = ("text", "JSON", "base64", "the address", "a data URL")
 
 #: What to do with files that hold a table or a dataset, but are not read, by what ``what_is`` says of them.
 _ADVICE = {
     "a document of Office": "if it is of Excel, save its sheet as CSV",
     "a ZIP archive": "unpack it, and name the folder",
-    "a gzip file": "unpack it",
+    _GZIP: "unpack it",
     "a bzip2 file": "unpack it",
     "an xz file": "unpack it",
     "a Zstandard file": "unpack it",
@@ -39,6 +44,7 @@ _MARKS = {
 }
 
 _SHOWN = 120  # characters of a library's message that are shown
+_MOST = 4 * GIB  # bytes that are unpacked in memory
 _START = 4096  # bytes at the beginning that tell what a file is
 _HEAD = 16  # bytes at the beginning, half of which are zero if Latin letters are in UTF-16
 
@@ -53,10 +59,12 @@ _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\x
 def what_it_is(path: Path) -> str | None:
     """Say what a file is that has the name of another format; None if it is not known."""
     with path.open("rb") as file:
-        kind, words = what_is(file.read(_START))
-    if kind == "unknown":
-        return None
-    return words
+        return _what(file.read(_START))
+
+
+def _what(data: bytes) -> str | None:
+    kind, words = what_is(data)
+    return None if kind == "unknown" else words
 
 
 def advice_on(what: str | None) -> str:
@@ -91,7 +99,7 @@ def unreadable(name: str, path: Path, wanted: str, error: Exception | None = Non
 
 
 def read_text(name: str, path: Path) -> tuple[str, str | None]:
-    """Return the text of a file, and its encoding if that is not UTF-8.
+    """Return the text of a file, which may be compressed by gzip, and its encoding if that is not UTF-8.
 
     The encoding is that of the mark at the beginning; else UTF-8; else, for texts of western languages,
     Windows-1252.
@@ -106,11 +114,14 @@ def read_text(name: str, path: Path) -> tuple[str, str | None]:
     where = f"dataset '{name}': {path.name}"
     try:
         found = what_it_is(path)
-        if found is not None and not found.startswith(_TEXTS):
-            raise UserError(f"{where} is {found}{advice_on(found)}")
-        data = path.read_bytes()
+        data = path.read_bytes() if _is_text(found) or found == _GZIP else b""
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror})") from error
+    if found == _GZIP:
+        data = _unpacked(where, data)
+        found = _what(data[:_START])
+    if not _is_text(found):
+        raise UserError(f"{where} is {found}{advice_on(found)}")
     marked = next((coding for mark, coding in _MARKS.items() if data.startswith(mark)), None)
     if marked is None:
         even, odd = data[:_HEAD:2].count(0), data[1:_HEAD:2].count(0)
@@ -129,6 +140,28 @@ def read_text(name: str, path: Path) -> tuple[str, str | None]:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise UserError(f"{where} line {line} has a zero byte, as no text has; is the file damaged?")
     return text, None if coding in ("utf-8", "utf-8-sig") else _shown(coding)
+
+
+def _is_text(found: str | None) -> bool:
+    return found is None or found.startswith(_TEXTS)
+
+
+def _unpacked(where: str, data: bytes) -> bytes:
+    """Return what gzip has compressed.
+
+    Raises:
+        UserError: If it is damaged, or so large that it might be made to fill the memory.
+    """
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            unpacked = file.read(_MOST + 1)
+    except EOFError:
+        raise UserError(f"{where} is cut off: its compressed data do not end") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{where} is damaged: its compressed data cannot be unpacked ({error})") from None
+    if len(unpacked) > _MOST:
+        raise UserError(f"{where} holds more than {_MOST / GIB:g} GiB; unpack it")
+    return unpacked
 
 
 def _western(data: bytes) -> bool:
