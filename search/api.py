@@ -30,9 +30,8 @@ from search.reporting.forgetting import forget
 from search.reporting.progress import error_console, say
 from search.reporting.tracker import mlflow_imported
 from search.result import SearchResult
-from search.running import decide_precision, place_trials, run
+from search.running import decide, place_trials, run
 from search.setup import Found, look_up, set_up
-from search.target import completed
 from trainables.disk import writing
 from trainables.errors import DiskFullError, UserError
 
@@ -190,9 +189,8 @@ def check_nodes(config: SearchConfig, *, console: Console | None = None) -> list
     reach(config.backend.address, console)
     found = look_up(next(_named(config)))
     with cluster(config.backend.address):
-        decision = decide_precision(found, console)
-        target = completed(found.config.target, decision.nodes)
-        setup = set_up(found.in_precision(decision.precision).on_target(target), console)
+        found, decision = decide(found, console)
+        setup = set_up(found, console)
         provisions = setup.backend.prepare(setup.space, console).provisions
         placement = place_trials(setup, decision)
         examiner = require_ready(setup.config.place, provisions, placement, decision.nodes, console)

@@ -66,10 +66,9 @@ def run(
     """
     place = found.config.place
     with clock.entering("start of Ray", cluster(found.config.backend.address)):
-        decision = decide_precision(found, console)
-        target = completed(found.config.target, decision.nodes)
+        found, decision = decide(found, console)
         with clock.part("data"):
-            found = with_data(found.in_precision(decision.precision).on_target(target), console)
+            found = with_data(found, console)
         setup = set_up(found, console)
         config = setup.config
         _require_unchanged(place, store.fact("facts"), setup.facts)
@@ -138,8 +137,13 @@ def run(
             )
 
 
-def decide_precision(found: Found, console: Console) -> Decision:
-    """Decide the precision by the devices of the cluster that was joined, and say if its GPUs stay idle.
+def decide(found: Found, console: Console) -> tuple[Found, Decision]:
+    """Decide the precision and the target by the devices of the cluster that was joined.
+
+    If its GPUs stay idle, this is said.
+
+    Returns:
+        The settings with both, and the decision.
 
     Raises:
         UserError: If GPUs are asked for and there are none.
@@ -151,10 +155,13 @@ def decide_precision(found: Found, console: Console) -> Decision:
     if (line := idle_gpus(config, nodes)) is not None:
         say(console, line)
     if recorded is not None or wanted == "fp32":  # every device computes in it, or none has to
-        return Decision(recorded or wanted, nodes)
-    stated = config.target.compute_capability
-    devices = TrialDevices.of(nodes, asked.gpus_per_trial, asked.gpu_memory, stated)
-    return devices.decide(wanted)
+        decision = Decision(recorded or wanted, nodes)
+    else:
+        stated = config.target.compute_capability
+        devices = TrialDevices.of(nodes, asked.gpus_per_trial, asked.gpu_memory, stated)
+        decision = devices.decide(wanted)
+    target = completed(config.target, decision.nodes)
+    return found.in_precision(decision.precision).on_target(target), decision
 
 
 def _settle(setup: Setup, store: SearchStore, console: Console) -> str | None:
