@@ -1,4 +1,4 @@
-"""What each worker of a supernet's training gets to do, does, and lets hear."""
+"""The workers that train a supernet: their job, what each of them does, and how it is heard."""
 
 from __future__ import annotations
 
