@@ -22,10 +22,10 @@ CSV = "text,label,split\n" + "".join(
     ("name", "content", "said"),
     [
         ("mine.gz", gzip.compress(CSV.encode(), mtime=0), "is a gzip file; unpack it"),
-        ("mine.csv.gz", gzip.compress(b"PK\3\4rest"), r"mine.csv.gz is a ZIP archive; unpack it"),
+        ("mine.csv.gz", gzip.compress(b"PK\3\4rest", mtime=0), r"mine.csv.gz is a ZIP archive; unpack it"),
         (
             "mine.csv.gz",
-            gzip.compress(CSV.encode())[:-9],
+            gzip.compress(CSV.encode(), mtime=0)[:-9],
             "mine.csv.gz is cut off: its compressed",
         ),
         ("mine.csv.gz", b"\x1f\x8b\x08" + bytes(60), "mine.csv.gz is damaged: its compressed data cannot be"),
