@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests start hundreds of Python processes, which need not compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
-WORKERS ?= 2
+# One more than the cores of a small machine, because whole searches often wait.
+WORKERS ?= 3
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := --space pmf_nas --dataset openclipart_match --num-samples 6 --epochs 3 --max-memory 800MiB --text-length 16
@@ -30,7 +31,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 demo: install  ## search PMF on the included data and show the front (3 to 6 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO)
 
-test: install  ## run the tests (7 to 13 minutes on 2 cores)
+test: install  ## run the tests (7 to 12 minutes on 2 cores)
 	@$(TESTS) -m "not full and not cluster"
 
 test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -87,6 +88,17 @@ def test_on_a_gpu_only_the_forward_pass_counts_and_the_context(encoders) -> None
     assert found.memory == found.reserved + 300 * MIB
 
 
+def _peak_of(call: Callable[[], object]) -> int:
+    """Return the peak of traced bytes: the smaller of two, because other threads may allocate, too."""
+    peaks = []
+    for _ in range(2):
+        tracemalloc.start()
+        call()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return min(peaks)
+
+
 @pytest.mark.parametrize(("rows", "width", "outputs"), [(5000, 50, 12), (300, 800, 5), (20000, 50, 2)])
 @pytest.mark.parametrize(
     ("name", "share"), [("classification", 0.8), ("multilabel", 0.7), ("regression", 0.7)]
@@ -97,10 +109,7 @@ def test_the_solver_keeps_to_its_formula(name, share, rows, width, outputs) -> N
     task = get_task(name).of_size(outputs)
     labels = task.example_labels(rows)
     solve_linear(task, (features[:20], labels[:20]), (features[:20], labels[:20]), [1.0])
-    tracemalloc.start()
-    solve_linear(task, (features, labels), (features, labels), [1.0, 0.01])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    peak = _peak_of(lambda: solve_linear(task, (features, labels), (features, labels), [1.0, 0.01]))
     weights, held, rest = solver_memory(rows, rows, width, task)
     given = 4 * 2 * rows * width  # by the caller
     assert share * (weights + held + rest - given) <= peak <= weights + held + rest - given + _OTHERS
@@ -114,10 +123,8 @@ def test_the_solver_for_a_query_keeps_to_its_formula(rows, width, size) -> None:
     labels = task.example_labels(rows)
     few = features[:20], labels[:20]
     solve_linear(task, few, few, [1.0], queries=(queries[:20], queries[:20]))
-    tracemalloc.start()
-    solve_linear(task, (features, labels), few, [1.0, 0.01], queries=(queries, queries[:20]))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    known = (queries, queries[:20])
+    peak = _peak_of(lambda: solve_linear(task, (features, labels), few, [1.0, 0.01], queries=known))
     weights, held, rest = ridge_memory(rows, 20, width, size)
     given = 4 * (rows + 20) * (width + size)  # by the caller
     assert 0.7 * (weights + held + rest - given) <= peak <= weights + held + rest - given + _OTHERS
