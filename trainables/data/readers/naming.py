@@ -76,7 +76,7 @@ def without_ending(name: str) -> str:
         >>> without_ending("train.csv.gz")
         'train'
     """
-    return name.removesuffix(name[len(name) - len(ending_of(name)) :])
+    return name[: len(name) - len(ending_of(name))]
 
 
 def has_files(folder: Path, endings: Collection[str]) -> bool:
