@@ -34,6 +34,7 @@ from typing import Any
 
 import optuna
 import psutil
+from kept import kept_document
 from rich.console import Console
 
 from search.backends.recorded import ReplayBackend
@@ -288,12 +289,10 @@ def main() -> None:
     jobs += [("random", "none", server, options.trials) for server in servers if server != "sqlite"]
     if options.memory and max(MEMORY_AT) > options.trials:
         jobs.append(("random", "none", "sqlite", max(MEMORY_AT)))
-    document: dict[str, Any] = {"table": Path(options.table).name, "at_once": options.trials_at_once}
-    document["goal_ms"], document["searches"] = GOAL, {}
-    if options.out.exists():
-        before = json.loads(options.out.read_text())
-        if all(before[name] == document[name] for name in ("table", "at_once")):
-            document["searches"] = before["searches"]  # searches that are not run again
+    settings = {"table": Path(options.table).name, "at_once": options.trials_at_once}
+    document: dict[str, Any] = {**settings, "searches": {}}
+    document |= kept_document(parser, options.out, settings)  # searches that are not run again stay
+    document["goal_ms"] = GOAL
     parts = ("asking", "telling", "recording", "halving", "tracking", "front", "progress", "cleaning")
     print(
         f"{'ms a trial, wall':44}{'all':>8}{'CPU':>8}{'last 100':>10}{'flush':>8}"

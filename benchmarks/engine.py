@@ -52,6 +52,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from kept import kept_document
 from rich.console import Console
 from rich.progress import track
 
@@ -578,15 +579,8 @@ def main() -> None:
         for name in chosen
         for seed in range(min(options.seeds, SEEDS.get(name.partition("/")[0], options.seeds)))
     ]
-    curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in chosen}
-    seconds = dict.fromkeys(chosen, 0.0)
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        results = pool.imap_unordered(partial(run, arguments=arguments), jobs)
-        for name, curve, took in track(results, "searching", len(jobs), console=Console(stderr=True)):
-            curves[name].append(curve)
-            seconds[name] += took
     points = list(range(20, options.cap + 1, 20))
-    document: dict[str, Any] = {
+    settings = {
         "table": options.table.name,
         "fingerprint": problem.table.fingerprint,
         "space": problem.table.space,
@@ -598,12 +592,16 @@ def main() -> None:
         "checkpoints": points,
         "shown": [p for p in (60, 100, 200, options.cap) if p <= options.cap],
         "versions": {name: version(name) for name in ("optuna", "ray")},
-        "engines": {},
     }
-    if options.out.exists():
-        before = json.loads(options.out.read_text())
-        if all(before.get(key) == document[key] for key in document if key != "engines"):
-            document["engines"] = before["engines"]  # engines that are not run again
+    document: dict[str, Any] = {**settings, "engines": {}}
+    document |= kept_document(parser, options.out, settings)  # engines that are not run again stay
+    curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in chosen}
+    seconds = dict.fromkeys(chosen, 0.0)
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        results = pool.imap_unordered(partial(run, arguments=arguments), jobs)
+        for name, curve, took in track(results, "searching", len(jobs), console=Console(stderr=True)):
+            curves[name].append(curve)
+            seconds[name] += took
     for name in chosen:
         cpu = seconds[name] / len(curves[name])
         document["engines"][name] = {**summary(curves[name], problem.full, points), "cpu_seconds": cpu}

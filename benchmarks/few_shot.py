@@ -19,7 +19,6 @@ The figure shows the accuracy on SNLI-VE and the micro F1 on MM-IMDB. What comes
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import kept_document, step_precision
 from worth import PROBE, Job, jobs_of, measure, task_of, write
 
 #: Those of the figure, with fusion by fine-tuning (``sequential_fuse``), and late fusion below them.
@@ -136,14 +136,13 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="where to draw; default: beside the results")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    settings = {name: getattr(options, name) for name in ("epochs", "image_size")}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    document = json.loads(options.out.read_text()) if options.out.exists() else {"settings": settings}
-    if document["settings"] != settings:
-        parser.error(f"{options.out} holds results for other settings; name another file by --out")
-    results = document.setdefault("results", {})
+    trained = {name: getattr(options, name) for name in ("epochs", "image_size")}
+    settings = {**trained, "precision": step_precision()}
+    document = {"results": {}, **kept_document(parser, options.out, settings), "settings": settings}
+    results = document["results"]
+    trained = {name: value for name, value in trained.items() if value is not None}
     rows = [int(count) for count in options.rows.split(",")]
-    jobs = list(few_shot_jobs(options.dataset, options.methods.split(","), rows, options.seeds, **settings))
+    jobs = list(few_shot_jobs(options.dataset, options.methods.split(","), rows, options.seeds, **trained))
     missing = [job for job in jobs if job.key not in results]
     print(f"{len(missing)} of {len(jobs)} trainings to run", flush=True)
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:

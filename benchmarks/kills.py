@@ -51,6 +51,7 @@ from typing import Any
 
 import psutil
 import torch
+from kept import kept_document
 from mlflow.tracking import MlflowClient
 
 from search.goals.objectives import get_objectives
@@ -411,14 +412,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kills.json"))
     options = parser.parse_args()
 
-    document: dict[str, Any] = {
+    settings = {
         "table": options.table.name,
         "seconds_an_epoch": options.seconds,
-        "searches": {},
+        "epochs": options.epochs,
+        "seed": options.seed,
     }
-    document |= {"epochs": options.epochs, "seed": options.seed}
-    if options.only and options.out.exists():
-        document["searches"] = json.loads(options.out.read_text())["searches"]
+    document: dict[str, Any] = {**settings, "searches": {}}
+    if options.only:
+        document |= kept_document(parser, options.out, settings)
     for variant in VARIANTS:
         name = str(variant)
         if options.only not in (None, name):

@@ -12,8 +12,8 @@ that they take most of a minute longer. Only one search runs at a time. The scri
 - the hypervolume after each trial, and from it the share of the one-shot search's seconds after which a
   trial-by-trial search had reached the one-shot search's final hypervolume.
 
-A short search fills the caches of data, features and predictions before anything is measured. If the file
-``--json`` already has a search from a run with the same settings, the search is not run again.
+A short search fills the caches of data, features and predictions before anything is measured. A search that
+the file ``--json`` has already is not run again.
 
     python benchmarks/oneshot.py --seeds 3 --plot docs/oneshot.png
 """
@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kept import kept_document, step_precision
 from record_table import subset
 
 from search.goals.objectives import get_objectives, normalised
@@ -126,7 +127,8 @@ def main() -> None:
     if options.small:
         common += ["--dataset", str(subset(0)), *SMALL]
     settings = {k: str(v) for k, v in vars(options).items() if k not in ("json", "plot", "seeds", "engines")}
-    rows = kept(options.json, settings)
+    settings |= {} if options.small else {"precision": step_precision()}
+    rows: list[dict[str, Any]] = kept_document(parser, options.json, settings).get("rows", [])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run("warm-up", folder, [*common, "--num-samples", "2", "--epochs", "1", "--sampler", "random"])
@@ -151,14 +153,6 @@ def main() -> None:
     summarise(rows)
     if options.plot:
         plot(rows, options.plot, options.space)
-
-
-def kept(path: Path, settings: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the searches that an earlier run with the same settings has recorded."""
-    if not path.exists():
-        return []
-    written = json.loads(path.read_text())
-    return list(written["rows"]) if written["settings"] == settings else []
 
 
 def print_row(row: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ before its first step, each with the standard error over rows, or over folds if 
 rows; the memory of a step; and the seconds of one core that a training takes, with its evaluations on the
 validation split, after the cache of features was filled. Of a fold's trainings the fastest counts, because
 what else a machine does only makes them slower. Results are written after each training. What the
-file holds already is not trained again.
+file holds already is not trained again; all of it is in one precision, that of the machine.
 
 With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
 result of a search over N configurations of that space, in which ``pareto_asha`` ends bad ones early, trained
@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 from folds import matched_folds, write_folds
+from kept import kept_document, step_precision
 
 METHODS = ("linear", "late_concat", "lora", "adapter", "wander", "mope", "pmf")
 DATASETS = ("openclipart", "openclipart_match")
@@ -109,14 +110,13 @@ def jobs_of(
     from spaces import get_space
     from trainables.configuration import split_config
     from trainables.probe import predict_probe
-    from trainables.step.precision import cpu_computes_in_bf16
     from trainables.units import GIB
 
     jobs = []
     space = get_space("linear" if method == PROBE else method)
     for fold, folder in enumerate(folders):
         found = look_up(SearchConfig(space=space.name, dataset=str(folder), **settings))
-        backend = found.backend.in_precision("bf16-frozen" if cpu_computes_in_bf16() else "fp32")
+        backend = found.backend.in_precision(step_precision())
         context = backend.context
         config = configs[fold] if configs else space.at(space.first_points(context)[0], context).config
         prepared = backend.prepare(space, Console(quiet=True))
@@ -335,11 +335,9 @@ def main() -> None:
     parser.add_argument("--nas", type=int, default=0, metavar="N", help=f"configurations of {NAS} to search")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    document = json.loads(options.out.read_text()) if options.out.exists() else {}
-    settings = {"folds": options.folds, "image_size": options.image_size}
+    settings = {"folds": options.folds, "image_size": options.image_size, "precision": step_precision()}
     settings |= {"nas": options.nas} if options.nas else {}
-    if any(document.get(name, value) != value for name, value in settings.items()):
-        parser.error(f"{options.out} holds results for other settings; name another file by --out")
+    document = kept_document(parser, options.out, settings)
     document = {"searched": {}, "results": {}, "tables": {}, **document, **settings}
     names = options.datasets.split(",")
     jobs = []

@@ -160,9 +160,6 @@ def test_what_was_searched_with_the_same_settings_is_not_searched_again(run, sea
     assert [(row["engine"], row["seed"]) for row in document["rows"]] == [
         (engine, seed) for seed in (0, 1) for engine in ("oneshot", "random")
     ]
-    searches.told.clear()
-    run("oneshot", "--seeds", "1", *options, "--epochs", "9", out="--json")
-    assert list(searches.told) == ["warm-up", "oneshot-0", "random-0"]
 
 
 def test_the_share_of_the_time_after_which_the_others_were_as_good(benchmark) -> None:

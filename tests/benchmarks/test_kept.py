@@ -1,0 +1,49 @@
+"""What benchmarks recorded before: it is kept, and never mixed with results for other settings."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Options of each benchmark that keeps results, the option that names its file, and the file's settings.
+BENCHMARKS = {
+    "worth": ([], "--out", {"folds": 5, "image_size": 84, "precision": "fp32"}),
+    "few_shot": ([], "--out", {"settings": {"epochs": None, "image_size": None, "precision": "fp32"}}),
+    "oneshot": ([], "--json", {"settings": {"precision": "fp32"}}),
+    "kills": (["--only", "trained random/none"], "--out", {"seed": 1}),
+    "driver_time": ([], "--out", {"at_once": 4}),
+    "engine": (["--engines", "ours random+none"], "--out", {"cap": 40}),
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_results_for_other_settings_are_refused_and_kept(
+    name: str, run, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    benchmark: Any = importlib.import_module(name)
+    if hasattr(benchmark, "step_precision"):
+        monkeypatch.setattr(benchmark, "step_precision", lambda: "bf16-frozen")
+    options, out, document = BENCHMARKS[name]
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(SystemExit) as ended:
+        run(name, *options, out=out)
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert f"{path} holds results for other settings (" in message
+    if "precision" in path.read_text():
+        assert "(precision fp32, not bf16-frozen)" in message
+    assert json.loads(path.read_text()) == document
+
+
+def test_a_setting_that_a_document_lacks_may_have_any_value(tmp_path: Path) -> None:
+    kept: Any = importlib.import_module("kept")
+    parser, path = argparse.ArgumentParser(), tmp_path / "found.json"
+    assert kept.kept_document(parser, path, {"seed": 0}) == {}
+    path.write_text(json.dumps({"seed": 0, "results": [1]}))
+    assert kept.kept_document(parser, path, {"seed": 0, "nas": 12}) == {"seed": 0, "results": [1]}
