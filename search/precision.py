@@ -60,10 +60,11 @@ class TrialDevices:
         """Return the precision that all of the devices compute in natively, and why it is this one."""
         if not self.on_gpus:
             bf16 = all(map(self._in_bf16, self._used))
-            machines = "this machine's CPU" if len(self._used) == 1 else "every CPU of the cluster"
-            if bf16:
-                return fastest(bf16=True), f"{machines} computes in bfloat16"
-            return fastest(bf16=False), f"not {machines} computes in bfloat16 (AVX512-BF16 or AMX)"
+            if len(self._used) == 1:
+                does = "computes" if bf16 else "has neither AVX512-BF16 nor AMX to compute"
+                return fastest(bf16=bf16), f"this machine's CPU {does} in bfloat16"
+            every = "every" if bf16 else "not every"
+            return fastest(bf16=bf16), f"{every} CPU of the cluster computes in bfloat16 (AVX512-BF16 or AMX)"
         known = [node.capability for node in self._used]
         lowest = least([*known, self.to_come] if self.to_come else known)
         if lowest is None:

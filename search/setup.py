@@ -195,6 +195,9 @@ def set_up(found: Found, console: Console) -> Setup:
     config, space, backend = found.config, found.space, found.backend
     assert config.step.precision != AUTO
     constraints = parse_constraints(config.search.all_constraints)
+    for constraint in constraints:
+        if constraint.known and constraint.direction == "<=":
+            _tell_of_first_points(space, backend, constraint)
     history, rule = _compared(config, space, backend, constraints, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}
     return Setup(config, space, history, rule, {**backend.details, **reference}, backend)
@@ -242,6 +245,16 @@ def _require_a_fit(space: Space, context: SpaceContext, predictor: Predictor, co
             f"{constraint}: nothing in space '{space.name}' fits; its smallest configuration takes "
             f"{quantity_of(constraint.objective).brief(least)} at batch size {predictor.setting.batch_size}"
         )
+
+
+def _tell_of_first_points(space: Space, backend: Backend, constraint: Constraint) -> None:
+    """Say if first points of a space break a constraint, because they are what its user expects to see."""
+    points = [space.at(point, backend.context).config for point in space.first_points(backend.context)]
+    values = [known_values(backend.predictor.predict_configuration(c))[constraint.name] for c in points]
+    if broken := [value for value in values if value > constraint.bound]:
+        least = quantity_of(constraint.objective).brief(min(broken))
+        takes = f"takes {least} and is" if len(broken) == 1 else f"take {least} or more and are"
+        tell(f"{constraint}: {len(broken)} of {len(points)} first points of the space {takes} not trained")
 
 
 def cheapest(

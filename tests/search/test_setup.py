@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from search.config import SearchConfig
-from search.setup import look_up
+from search.goals.objectives import known_values
+from search.setup import look_up, set_up
 from trainables.errors import UserError
 
 
@@ -63,3 +65,22 @@ def test_a_method_that_cannot_fuse_the_encoders_is_refused_before_ray_starts(squ
         look_up(config)
     with pytest.raises(UserError, match=r"^PMF fuses at least 2 modalities, not 1: text$"):
         look_up(config.replace(modalities=("text",)))
+
+
+def test_first_points_that_constraints_keep_from_training_are_said(squares, tiny_encoders, capsys) -> None:
+    names = {"text_encoder": str(tiny_encoders["bert"]), "image_encoder": str(tiny_encoders["vit"])}
+    sizes = {"dataset": str(squares), "image_size": 32, "precision": "fp32"}
+
+    def said(space: str, budget: int) -> str:
+        config = SearchConfig(space=space, constraints=(f"params<={budget}",), **names, **sizes)
+        set_up(look_up(config), Console(quiet=True))
+        return capsys.readouterr().err
+
+    found = look_up(SearchConfig(space="pmf_nas", **names, **sizes))
+    point, _ = found.space.first_points(found.backend.context)
+    first = found.space.at(point, found.backend.context).config
+    params = int(known_values(found.backend.predictor.predict_configuration(first))["params"])
+    assert said("pmf_nas", params) == ""
+    line = f"params<={params - 1}: 1 of 2 first points of the space takes {params:,} and is not trained\n"
+    assert said("pmf_nas", params - 1) == line
+    assert " first points of the space take " in said("all_methods", params - 1)
