@@ -329,7 +329,7 @@ def test_predict_takes_every_setting(call, tiny_encoders) -> None:
 
 def test_predict_tells_which_part_of_a_space_fits(call, tiny_encoders, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("search.cli.sizes._BATCH_SIZES", (2, 4))
-    space = ["predict", *_tiny(tiny_encoders), "--space", "late_concat"]
+    space = ["predict", *_tiny(tiny_encoders), "--space", "late_concat", "--precision", "bf16-frozen"]
     _, out, _ = call(*space, "--json")
     whole = json.loads(out)
     assert "share" not in whole

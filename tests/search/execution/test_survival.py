@@ -172,7 +172,7 @@ def _series(child: Run, metric: str, settings: dict[str, Any]) -> list[float]:
 @pytest.fixture(scope="module")
 def searched(settings: dict[str, Any]) -> tuple[SearchResult, dict[str, Run]]:
     """A search in which everything happens to one trial after the other, and its trials by mishap."""
-    limits = {"max_failures": 1, "hang_timeout": 15, "max_concurrent": 1}
+    limits = {"max_failures": 1, "hang_timeout": 40, "max_concurrent": 1}
     result = run_search(SearchConfig(**settings, **limits, space="every", num_samples=10, name="every"))
     children = _children(result, settings)
     assert len(children) == 10

@@ -153,16 +153,21 @@ class TestOpening:
         assert search["notes"][0] in opened.page.locator("#notes").inner_text()
         opened.close()
 
-    def test_a_thousand_trials_take_less_than_two_seconds(self, show) -> None:
+    def test_a_thousand_trials_take_at_most_five_times_as_long_as_one(self, show) -> None:
         opened = show(document(recorded(trials=1)))
         devtools = opened.context.new_cdp_session(opened.page)
         # The page's own time: others share the machine.
         devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
-        opened.path.write_text(render(document(recorded(trials=1000))), encoding="utf-8")
-        opened.page.reload()
-        opened.page.wait_for_selector("#front .chart .main-svg")
-        measured = {m["name"]: m["value"] for m in devtools.send("Performance.getMetrics")["metrics"]}
-        assert measured["TaskDuration"] < 2
+
+        def seconds(trials: int) -> float:
+            opened.path.write_text(render(document(recorded(trials=trials))), encoding="utf-8")
+            opened.page.reload()
+            opened.page.wait_for_selector("#front .chart .main-svg")
+            measured = devtools.send("Performance.getMetrics")["metrics"]
+            return next(metric["value"] for metric in measured if metric["name"] == "TaskDuration")
+
+        one, thousand = seconds(1), seconds(1000)
+        assert thousand < 5 * one
         rows = opened.page.locator("#trials tbody tr")
         assert rows.count() == 200
         opened.page.get_by_role("button", name="Show all 1,001").click()
