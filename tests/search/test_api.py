@@ -492,7 +492,7 @@ def test_ctrl_c_ends_with_the_front_so_far(settings) -> None:
     command = _command({**settings, "num_samples": 500, "epochs": 1}, "--name", "stopped")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     client = MlflowClient(settings["tracking_uri"])
-    deadline = time.time() + 150
+    deadline = time.time() + 300
     while time.time() < deadline:
         time.sleep(0.2)
         parents = client.search_runs(["1"], "tags.`mlflow.runName` = 'stopped' and metrics.trials >= 3")
