@@ -60,7 +60,7 @@ class Job:
 
 
 def jobs_of(folder: Path, variants: list[str]) -> list[Job]:
-    """Return the trainings of all finalists of a finished one-shot search, in all variants.
+    """Return the trainings of all finalists that a one-shot search has chosen, in all variants.
 
     Args:
         folder: The search's folder.
@@ -74,15 +74,14 @@ def jobs_of(folder: Path, variants: list[str]) -> list[Job]:
 
     store = SearchStore.read(folder)
     checkpoint = store.fact("supernet")["document"]["checkpoint"]
-    trials = [(document["config"], document["seed"]) for _, document, _ in store.trials()]
+    finalists = store.fact("finals")
     store.close()
     found = look_up(SearchConfig.from_json((folder / "config.json").read_text()))
-    spec = found.backend.prepare(found.space, Console(quiet=True)).spec
-    return [
-        Job(variant, spec, config, seed, folder / checkpoint)
-        for variant in variants
-        for config, seed in trials
-    ]
+    space, backend, seed = found.space, found.backend, found.config.search.seed
+    spec = backend.prepare(space, Console(quiet=True)).spec
+    configs = [space.at(values, backend.context).config for values in finalists]
+    place = folder / checkpoint
+    return [Job(variant, spec, config, seed, place) for variant in variants for config in configs]
 
 
 def measure(job: Job) -> tuple[str, dict[str, float]]:
