@@ -136,11 +136,11 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="where to draw; default: beside the results")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    trained = {name: getattr(options, name) for name in ("epochs", "image_size")}
-    settings = {**trained, "precision": step_precision()}
+    given = {name: getattr(options, name) for name in ("epochs", "image_size")}
+    settings = {**given, "precision": step_precision()}
     document = {"results": {}, **kept_document(parser, options.out, settings), "settings": settings}
     results = document["results"]
-    trained = {name: value for name, value in trained.items() if value is not None}
+    trained = {name: value for name, value in given.items() if value is not None}
     rows = [int(count) for count in options.rows.split(",")]
     jobs = list(few_shot_jobs(options.dataset, options.methods.split(","), rows, options.seeds, **trained))
     missing = [job for job in jobs if job.key not in results]

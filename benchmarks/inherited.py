@@ -12,9 +12,9 @@ training takes, each as mean over the finalists.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -23,9 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kept import step_precision
+from kept import kept_document, step_precision
+from worth import write
 
 OUT = Path("benchmarks/results/inherited.json")
+#: A variant: the weights that it starts from, and the epochs.
+VARIANT = re.compile(r"(inherited|new):[1-9]\d*")
 #: What a variant's row shows.
 SHOWN = ("start", "validation", "test", "seconds")
 
@@ -137,12 +140,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    variants = options.variants.split(",")
+    for variant in variants:
+        if not VARIANT.fullmatch(variant):
+            parser.error(f"--variants: {variant!r} is none; write e.g. inherited:3 or new:5")
+    settings = {k: v for k, v in vars(options).items() if k not in ("out", "variants")}
+    settings["precision"] = step_precision()
+    document = {"results": {}, **kept_document(parser, options.out, settings), "settings": settings}
 
     from search.api import run_search
     from search.config import SearchConfig
 
-    settings = {k: v for k, v in vars(options).items() if k not in ("out", "variants")}
-    document: dict[str, Any] = {"settings": {**settings, "precision": step_precision()}, "results": {}}
     with tempfile.TemporaryDirectory() as place:
         result = run_search(
             SearchConfig(
@@ -163,15 +171,14 @@ def main() -> None:
                 tracking_uri=f"sqlite:///{place}/mlflow.db",
             )
         )
-        jobs = jobs_of(Path(result.folder), options.variants.split(","))
-        results: dict[str, list[Mapping[str, float]]] = {job.variant: [] for job in jobs}
+        jobs = jobs_of(Path(result.folder), variants)
+        results: dict[str, list[Mapping[str, float]]] = {variant: [] for variant in variants}
         with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
             for variant, found in pool.imap_unordered(measure, jobs):
                 results[variant].append(found)
                 print(variant, {name: round(value, 3) for name, value in found.items()}, flush=True)
-                document["results"] = results
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                options.out.write_text(json.dumps(document, indent=1) + "\n")
+                document["results"] |= results  # of variants that are not run again, the earlier ones stay
+                write(options.out, document)
     print(f"\n{table(results)}")
 
 

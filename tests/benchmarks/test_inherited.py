@@ -48,6 +48,14 @@ def test_a_row_is_the_mean_over_the_finalists(inherited) -> None:
     assert shown[2] == "| inherited | 3 | 0.500 | 0.600 | 0.400 | 20 |"
 
 
+@pytest.mark.parametrize("variant", ["inherted:3", "new", "new:0", "new:3:1"])
+def test_a_variant_that_is_none_is_refused(run, capsys, variant: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("inherited", "--variants", f"new:5,{variant}")
+    assert ended.value.code == 2
+    assert f"{variant!r} is none; write e.g. inherited:3 or new:5" in capsys.readouterr().err
+
+
 @pytest.mark.full
 @pytest.mark.ray
 def test_all_finalists_of_a_search_are_trained_in_all_variants(run, squares, options) -> None:

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "worth": ([], "--out", {"folds": 5, "image_size": 84, "precision": "fp32"}),
     "few_shot": ([], "--out", {"settings": {"epochs": None, "image_size": None, "precision": "fp32"}}),
     "oneshot": ([], "--json", {"settings": {"precision": "fp32"}}),
+    "inherited": ([], "--out", {"settings": {"precision": "fp32"}}),
     "kills": (["--only", "trained random/none"], "--out", {"seed": 1}),
     "driver_time": ([], "--out", {"at_once": 4}),
     "engine": (["--engines", "ours random+none"], "--out", {"cap": 40}),
