@@ -176,7 +176,7 @@ def with_data(found: Found, console: Console) -> Found:
     # It refuses what cannot be built
     backend.predictor.predict_configuration(space.smallest(backend.context)[0])
     for constraint in parse_constraints(found.config.search.all_constraints):
-        if constraint.known and constraint.direction == "<=":
+        if constraint.is_budget:
             _require_a_fit(space, backend.context, backend.predictor, constraint)
     return Found(found.config, space, backend.read(console), read=True)
 
@@ -196,7 +196,7 @@ def set_up(found: Found, console: Console) -> Setup:
     assert config.step.precision != AUTO
     constraints = parse_constraints(config.search.all_constraints)
     for constraint in constraints:
-        if constraint.known and constraint.direction == "<=":
+        if constraint.is_budget:
             _tell_of_first_points(space, backend, constraint)
     history, rule = _compared(config, space, backend, constraints, console)
     reference = {f"reference.{name}": value for name, value in history.reference.items()}

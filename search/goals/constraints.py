@@ -47,6 +47,11 @@ class Constraint:
         """Whether the constraint can be checked before training."""
         return self.objective.known
 
+    @property
+    def is_budget(self) -> bool:
+        """Whether the constraint limits what a configuration takes, which is known before training."""
+        return self.known and self.direction == "<="
+
     def violation(self, values: Mapping[str, float]) -> float:
         """Return by how much values miss the bound, as a share of it; <= 0 if the constraint is satisfied.
 

@@ -95,7 +95,7 @@ def plot_front(history: History, path: Path, title: str) -> None:
     tested = [r for r in whole if y.name in test_values(r, history)]
     if tested:
         points(tested, "test", "front (test)", s=40, facecolors="none", edgecolors=_COLOURS["front"])
-    budgets = [c.bound for c in history.constraints if c.known and c.name == x.name and c.direction == "<="]
+    budgets = [c.bound for c in history.constraints if c.is_budget and c.name == x.name]
     if budgets:
         axes.axvline(min(budgets), color=_COLOURS["limit"], linestyle="--", linewidth=1, label="budget")
     axes.set_xlabel(_axis(x))
