@@ -21,7 +21,37 @@ def kept_document(parser: argparse.ArgumentParser, path: Path, settings: Mapping
     if not path.exists():
         return {}
     document: dict[str, Any] = json.loads(path.read_text())
-    before = document.get("settings", document)
+    _refuse_others(parser, path, document.get("settings", document), settings)
+    return document
+
+
+def kept_journal(
+    parser: argparse.ArgumentParser, path: Path, settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the entries that earlier runs appended to a journal, which starts with a line of its settings.
+
+    What a run that was killed left of its last line is removed.
+
+    Args:
+        parser: Ends the program, with a line, if the journal is of other settings.
+        path: The journal: a JSON document a line.
+        settings: Settings on which results depend.
+    """
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if not whole:
+        path.write_text(json.dumps({"settings": settings}) + "\n")
+        return []
+    header, *entries = map(json.loads, whole)
+    _refuse_others(parser, path, header["settings"], settings)
+    if len(whole) < len(lines):
+        path.write_text("".join(whole))
+    return entries
+
+
+def _refuse_others(
+    parser: argparse.ArgumentParser, path: Path, before: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
     others = [
         f"{name} {before[name]}, not {value}"
         for name, value in settings.items()
@@ -29,7 +59,14 @@ def kept_document(parser: argparse.ArgumentParser, path: Path, settings: Mapping
     ]
     if others:
         parser.error(f"{path} holds results for other settings ({'; '.join(others)}): name another file")
-    return document
+
+
+def tell_if_emulated(precision: str) -> None:
+    """Print a line if this machine has to emulate a precision, which makes training tens of times slower."""
+    from trainables.step.precision import default_device, device_computes_in_bf16
+
+    if precision != "fp32" and not device_computes_in_bf16(default_device()):
+        print(f"bfloat16 is not native on this machine, so that {precision} is slow", flush=True)
 
 
 def step_precision() -> str:

@@ -2,7 +2,8 @@
 
 ``python search.py --replay FILE`` reads the table. The configurations are the space's first points, its ends
 and then random ones, with equally many of each method if the space has several. A recorded configuration is
-not trained again, so the script may be stopped and restarted at any time.
+not trained again, so the script may be stopped and restarted at any time: ``FILE`` with the ending ``.jsonl``
+is the journal of what is done.
 
     python benchmarks/record_table.py --space pmf_nas --trials 120 --epochs 8 --out FILE
     python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
@@ -23,11 +24,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kept import kept_journal, tell_if_emulated
+
+from trainables.step.precision import NATIVE, PRECISIONS
+
 #: Texts are short, images small and by default rows few, so that a few hundred trainings take an hour or two
 #: on two cores.
-TEXT_LENGTH, IMAGE_SIZE, BATCH, PRECISION = 16, 56, 16, "bf16-frozen"
+TEXT_LENGTH, IMAGE_SIZE, BATCH = 16, 56, 16
 #: Number of rows that are drawn at random from the splits.
 ROWS = {"train": 192, "validation": 240, "test": 240}
+#: Options on which the results of a configuration depend.
+JOURNAL_SETTINGS = ("space", "dataset", "rows", "epochs", "precision", "seed")
 ENCODERS = {"text": "minilm", "image": "dinov2-small"}
 DATASET = "openclipart"
 
@@ -116,9 +123,15 @@ def main() -> None:
     parser.add_argument(
         "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}, or all"
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default=NATIVE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    settings = {name: getattr(options, name) for name in JOURNAL_SETTINGS}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    journal = options.out.with_suffix(".jsonl")
+    entries = kept_journal(parser, journal, settings)
+    tell_if_emulated(options.precision)
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -142,7 +155,7 @@ def main() -> None:
         batch_size=BATCH,
         text_length=TEXT_LENGTH,
         image_size=IMAGE_SIZE,
-        precision=PRECISION,
+        precision=options.precision,
     )
     context = SpaceContext.of(encoders)
     predictor = MemoryPredictor(encoders, dataset.task, setting, memo=PredictionMemo())
@@ -160,13 +173,7 @@ def main() -> None:
         prefixes={modality: tuple(range(context.depths[modality] + 1)) for modality in encoders},
     )
 
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    journal = options.out.with_suffix(".jsonl")
-    recorded: dict[str, dict[str, Any]] = {}
-    if journal.exists():
-        for line in journal.read_text().splitlines():
-            entry = json.loads(line)
-            recorded[json.dumps(entry["config"], sort_keys=True)] = entry
+    recorded = {json.dumps(entry["config"], sort_keys=True): entry for entry in entries}
 
     spawn = multiprocessing.get_context("spawn")
     jobs, done = spawn.Queue(), spawn.Queue()

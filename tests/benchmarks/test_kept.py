@@ -48,3 +48,36 @@ def test_a_setting_that_a_document_lacks_may_have_any_value(tmp_path: Path) -> N
     assert kept.kept_document(parser, path, {"seed": 0}) == {}
     path.write_text(json.dumps({"seed": 0, "results": [1]}))
     assert kept.kept_document(parser, path, {"seed": 0, "nas": 12}) == {"seed": 0, "results": [1]}
+
+
+def test_a_journal_keeps_whole_lines_and_refuses_other_settings(tmp_path: Path, capsys) -> None:
+    kept: Any = importlib.import_module("kept")
+    parser, path = argparse.ArgumentParser(), tmp_path / "table.jsonl"
+    settings = {"epochs": 5, "precision": "fp32"}
+    assert kept.kept_journal(parser, path, settings) == []
+    with path.open("a") as file:
+        file.write('{"number": 0}\n{"numb')  # killed while it wrote
+    assert kept.kept_journal(parser, path, settings) == [{"number": 0}]
+    with path.open("a") as file:
+        file.write('{"number": 1}\n')
+    assert kept.kept_journal(parser, path, settings) == [{"number": 0}, {"number": 1}]
+
+    before = path.read_text()
+    with pytest.raises(SystemExit) as ended:
+        kept.kept_journal(parser, path, {"epochs": 5, "precision": "bf16-frozen"})
+    assert ended.value.code == 2
+    assert "results for other settings (precision fp32, not bf16-frozen)" in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "told"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_a_precision_that_is_emulated_is_told(
+    precision: str, native: bool, told: bool, monkeypatch, capsys
+) -> None:
+    kept: Any = importlib.import_module("kept")
+    monkeypatch.setattr("trainables.step.precision.device_computes_in_bf16", lambda device: native)
+    kept.tell_if_emulated(precision)
+    line = "bfloat16 is not native on this machine, so that bf16 is slow\n"
+    assert capsys.readouterr().out == (line if told else "")
