@@ -11,7 +11,7 @@ import pytest
 from trainables.testing import Check
 
 #: Of the slow checks of a kind and a subject, such as a method, ``make test`` runs one in so many.
-ONE_IN = 3
+ONE_IN = 4
 
 
 def each(checks: Iterable[Check]) -> pytest.MarkDecorator:
