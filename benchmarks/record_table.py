@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument(
         "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}, or all"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default=NATIVE)
+    parser.add_argument("--precision", choices=PRECISIONS, default=NATIVE, help="of the trainings")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
