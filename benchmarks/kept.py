@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def kept_journal(
     What a run that was killed left of its last line is removed.
 
     Args:
-        parser: Ends the program, with a line, if the journal is of other settings.
+        parser: Ends the program, with a line, if the journal is of other settings, or says none.
         path: The journal: a JSON document a line.
         settings: Settings on which results depend.
     """
@@ -43,9 +44,8 @@ def kept_journal(
         path.write_text(json.dumps({"settings": settings}) + "\n")
         return []
     header, *entries = map(json.loads, whole)
-    _refuse_others(parser, path, header["settings"], settings)
-    if len(whole) < len(lines):
-        path.write_text("".join(whole))
+    _refuse_others(parser, path, header.get("settings", dict.fromkeys(settings)), settings)
+    os.truncate(path, len("".join(whole).encode()))
     return entries
 
 

@@ -127,10 +127,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    settings = {name: getattr(options, name) for name in JOURNAL_SETTINGS}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    journal = options.out.with_suffix(".jsonl")
-    entries = kept_journal(parser, journal, settings)
     tell_if_emulated(options.precision)
 
     import pyarrow as pa
@@ -173,12 +169,15 @@ def main() -> None:
         prefixes={modality: tuple(range(context.depths[modality] + 1)) for modality in encoders},
     )
 
-    recorded = {json.dumps(entry["config"], sort_keys=True): entry for entry in entries}
-
     spawn = multiprocessing.get_context("spawn")
     jobs, done = spawn.Queue(), spawn.Queue()
     drawn = candidates(get_space(options.space), context, options.seed)
     chosen = [next(drawn) for _ in range(options.trials)]
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    journal = options.out.with_suffix(".jsonl")
+    entries = kept_journal(parser, journal, {name: getattr(options, name) for name in JOURNAL_SETTINGS})
+    recorded = {json.dumps(entry["config"], sort_keys=True): entry for entry in entries}
     missing = [
         (number, params, config)
         for number, (params, config) in enumerate(chosen)

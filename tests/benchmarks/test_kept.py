@@ -69,6 +69,11 @@ def test_a_journal_keeps_whole_lines_and_refuses_other_settings(tmp_path: Path, 
     assert "results for other settings (precision fp32, not bf16-frozen)" in capsys.readouterr().err
     assert path.read_text() == before
 
+    path.write_text('{"number": 0}\n')
+    with pytest.raises(SystemExit):
+        kept.kept_journal(parser, path, settings)
+    assert "results for other settings (epochs None, not 5; precision None" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("precision", "native", "told"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
