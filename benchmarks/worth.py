@@ -11,7 +11,8 @@ before its first step, each with the standard error over rows, or over folds if 
 rows; the memory of a step; and the seconds of one core that a training takes, with its evaluations on the
 validation split, after the cache of features was filled. Of a fold's trainings the fastest counts, because
 what else a machine does only makes them slower. Results are written after each training. What the
-file holds already is not trained again; all of it is in one precision, that of the machine.
+file holds already is not trained again; all of it is in one precision. With ``--precision bf16-frozen``, a
+machine without instructions for bfloat16 goes on with such a file (``emulation.py``); its seconds are more.
 
 With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
 result of a search over N configurations of that space, in which ``pareto_asha`` ends bad ones early, trained
@@ -35,8 +36,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from emulation import products_in
 from folds import matched_folds, write_folds
-from kept import kept_document, step_precision
+from kept import kept_document, step_precision, tell_if_emulated
+
+from trainables.step.precision import PRECISIONS
 
 METHODS = ("linear", "late_concat", "lora", "adapter", "wander", "mope", "pmf")
 DATASETS = ("openclipart", "openclipart_match")
@@ -91,6 +95,7 @@ def jobs_of(
     method: str,
     seeds: int,
     configs: Sequence[Mapping[str, Any]] | None = None,
+    precision: str | None = None,
     **settings: Any,
 ) -> list[Job]:
     """Return the trainings of a method, or the probe's fits, over all folds and seeds.
@@ -101,6 +106,7 @@ def jobs_of(
         method: Name of a space or ``probe``.
         seeds: Number of seeds.
         configs: The configuration of each fold; None takes the space's first point.
+        precision: Precision of the trainings; None takes the machine's.
         settings: Settings of the search whose trials are trained.
     """
     from rich.console import Console
@@ -116,7 +122,7 @@ def jobs_of(
     space = get_space("linear" if method == PROBE else method)
     for fold, folder in enumerate(folders):
         found = look_up(SearchConfig(space=space.name, dataset=str(folder), **settings))
-        backend = found.backend.in_precision(step_precision())
+        backend = found.backend.in_precision(precision or step_precision())
         context = backend.context
         config = configs[fold] if configs else space.at(space.first_points(context)[0], context).config
         prepared = backend.prepare(space, Console(quiet=True))
@@ -177,42 +183,59 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
     """
     import torch
 
-    from trainables.data import SPLITS
+    torch.set_num_threads(1)
+    with products_in(job.spec.setting.precision):
+        found = _fit(job.spec) if job.method == PROBE else _train(job)
+    return job.key, {**found, "memory": job.memory}
+
+
+def _fit(spec: Any) -> dict[str, Any]:
+    import torch
+
     from trainables.step.precision import default_device
-    from trainables.trial.assignment import Assignment
     from trainables.trial.probing import run_probes
-    from trainables.trial.run import TrialRun
     from trainables.trial.workbench import Workbench
 
-    torch.set_num_threads(1)
-    bench = Workbench(job.spec, torch.device(default_device()))
-    metric, labels = bench.task.metrics[0].name, bench.data.split("test").labels
-    if job.method == PROBE:
-        run_probes(job.spec)  # fills the cache
-        started = time.process_time()
-        probe = run_probes(job.spec).joint
-        seconds = time.process_time() - started
-        right = row_results(bench.task, probe.outputs["test"], labels)
-        found = {"right": right, "start": right, "validation": probe.metrics["validation"][metric]}
-        found["metrics"] = probe.metrics["test"]
-    else:
-        run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
-        run.bench.fill(SPLITS, run.method, run.setting)
-        started = time.process_time()
-        run.start()
-        seconds = time.process_time() - started
-        start = torch.from_numpy(run.evaluate("test").outputs)
-        started = time.process_time()
-        epochs = [run.epoch() for _ in range(job.spec.epochs)]
-        seconds += time.process_time() - started
-        tested = run.evaluate("test")
-        found = {
-            "right": row_results(bench.task, torch.from_numpy(tested.outputs), labels),
-            "start": row_results(bench.task, start, labels),
-            "validation": epochs[-1][metric],
-            "metrics": tested.metrics,
-        }
-    return job.key, {**found, "seconds": seconds, "memory": job.memory}
+    run_probes(spec)  # fills the cache
+    started = time.process_time()
+    probe = run_probes(spec).joint
+    seconds = time.process_time() - started
+    bench = Workbench(spec, torch.device(default_device()))
+    right = row_results(bench.task, probe.outputs["test"], bench.data.split("test").labels)
+    return {
+        "right": right,
+        "start": right,
+        "validation": probe.metrics["validation"][bench.task.metrics[0].name],
+        "metrics": probe.metrics["test"],
+        "seconds": seconds,
+    }
+
+
+def _train(job: Job) -> dict[str, Any]:
+    import torch
+
+    from trainables.data import SPLITS
+    from trainables.trial.assignment import Assignment
+    from trainables.trial.run import TrialRun
+
+    run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
+    task, labels = run.bench.task, run.bench.data.split("test").labels
+    run.bench.fill(SPLITS, run.method, run.setting)
+    started = time.process_time()
+    run.start()
+    seconds = time.process_time() - started
+    start = torch.from_numpy(run.evaluate("test").outputs)
+    started = time.process_time()
+    epochs = [run.epoch() for _ in range(job.spec.epochs)]
+    seconds += time.process_time() - started
+    tested = run.evaluate("test")
+    return {
+        "right": row_results(task, torch.from_numpy(tested.outputs), labels),
+        "start": row_results(task, start, labels),
+        "validation": epochs[-1][task.metrics[0].name],
+        "metrics": tested.metrics,
+        "seconds": seconds,
+    }
 
 
 def row_results(task: Any, outputs: Any, labels: Any) -> str | list[float]:
@@ -332,27 +355,31 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the trainings; default: the machine's")
     parser.add_argument("--nas", type=int, default=0, metavar="N", help=f"configurations of {NAS} to search")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    settings = {"folds": options.folds, "image_size": options.image_size, "precision": step_precision()}
+    precision = options.precision or step_precision()
+    tell_if_emulated(precision)
+    settings = {"folds": options.folds, "image_size": options.image_size, "precision": precision}
     settings |= {"nas": options.nas} if options.nas else {}
     document = kept_document(parser, options.out, settings)
     document = {"searched": {}, "results": {}, "tables": {}, **document, **settings}
+    given = {"image_size": options.image_size, "precision": precision}
     names = options.datasets.split(",")
     jobs = []
     for dataset in names:
         folders = folds_of(dataset, options.folds)
         for method in (PROBE, *options.methods.split(",")):
-            jobs += jobs_of(dataset, folders, method, options.seeds, image_size=options.image_size)
+            jobs += jobs_of(dataset, folders, method, options.seeds, **given)
         if options.nas:
             for fold, folder in enumerate(folders):
                 if f"{dataset} {fold}" not in document["searched"]:
-                    best = searched(folder, options.nas, image_size=options.image_size)
+                    best = searched(folder, options.nas, **given)
                     document["searched"][f"{dataset} {fold}"] = best
                     write(options.out, document)
             best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]
-            jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, image_size=options.image_size)
+            jobs += jobs_of(dataset, folders, NAS, options.seeds, best_of, **given)
     for key, first in trained_as_first(jobs).items():
         if first in document["results"]:
             document["results"][key] = document["results"][first]

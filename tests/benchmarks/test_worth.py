@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_methods_are_compared_with_the_probe_row_by_row(worth, squares, tiny_enc
     shown = worth.table(list(rows.values()), metric)
     assert shown.count("\n") == 4
     assert "accuracy, %" in shown
+
+
+def test_another_precision_than_the_machines_is_trained(worth, squares, tiny_encoders, monkeypatch) -> None:
+    encoders = {f"{m}_encoder": str(tiny_encoders[name]) for m, name in (("text", "bert"), ("image", "vit"))}
+    settings = {**encoders, "epochs": 1, "batch_size": 8, "image_size": 32}
+    monkeypatch.setattr(worth, "step_precision", lambda: "fp32")
+    entered = []
+    monkeypatch.setattr(worth, "products_in", lambda precision: entered.append(precision) or nullcontext())
+    machine, other = (
+        worth.jobs_of("squares", [squares], "pmf", 1, precision=precision, **settings)[0]
+        for precision in (None, "bf16-frozen")
+    )
+    assert machine.spec.setting.precision == "fp32"
+    assert other.spec.setting.precision == "bf16-frozen"
+    _, found = worth.measure(other)
+    assert entered == ["bf16-frozen"]
+    assert set(found["right"]) <= {"0", "1"}
 
 
 def test_seconds_are_those_of_training_alone(worth, squares, tiny_encoders, monkeypatch) -> None:
