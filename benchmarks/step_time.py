@@ -39,7 +39,7 @@ from trainables.tasks import DEFAULT_TASK, get_task
 from trainables.testing.tiny import random_inputs
 from trainables.towers import ModalityInput, Tower, load_tower, resolve_encoder
 
-#: Encoders and sizes of ``make demo``.
+#: The included encoders, and sizes that suit them.
 ENCODERS = {"text": "minilm", "image": "dinov2-small"}
 SETTING = TrainingSetting(batch_size=32, text_length=16, image_size=84)
 CLASSES = 13
