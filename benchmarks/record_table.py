@@ -3,7 +3,7 @@
 ``python search.py --replay FILE`` reads the table. The configurations are the space's first points, its ends
 and then random ones, with equally many of each method if the space has several. A recorded configuration is
 not trained again, so the script may be stopped and restarted at any time: ``FILE`` with the ending ``.jsonl``
-is the journal of what is done.
+is the journal of what is done. With ``--budget``, what would need more memory is left out, as in a search.
 
     python benchmarks/record_table.py --space pmf_nas --trials 120 --epochs 8 --out FILE
     python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
@@ -12,7 +12,9 @@ is the journal of what is done.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -27,6 +29,7 @@ from typing import Any
 from kept import kept_journal, tell_if_emulated
 
 from trainables.step.precision import NATIVE, PRECISIONS
+from trainables.units import MIB
 
 #: Texts are short, images small and by default rows few, so that a few hundred trainings take an hour or two
 #: on two cores.
@@ -34,7 +37,9 @@ TEXT_LENGTH, IMAGE_SIZE, BATCH = 16, 56, 16
 #: Number of rows that are drawn at random from the splits.
 ROWS = {"train": 192, "validation": 240, "test": 240}
 #: Options on which the results of a configuration depend.
-JOURNAL_SETTINGS = ("space", "dataset", "rows", "epochs", "precision", "seed")
+JOURNAL_SETTINGS = ("space", "dataset", "rows", "epochs", "precision", "budget", "seed")
+#: For each configuration to record, how many are drawn at most to find one within the budget.
+DRAWS = 100
 ENCODERS = {"text": "minilm", "image": "dinov2-small"}
 DATASET = "openclipart"
 
@@ -124,10 +129,12 @@ def main() -> None:
         "--rows", default=",".join(map(str, ROWS.values())), help=f"of the splits {', '.join(ROWS)}, or all"
     )
     parser.add_argument("--precision", choices=PRECISIONS, default=NATIVE, help="of the trainings")
+    parser.add_argument("--budget", type=float, metavar="MIB", help="of a step's memory; default: no limit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     tell_if_emulated(options.precision)
+    budget = math.inf if options.budget is None else options.budget * MIB
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -172,7 +179,11 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     jobs, done = spawn.Queue(), spawn.Queue()
     drawn = candidates(get_space(options.space), context, options.seed)
-    chosen = [next(drawn) for _ in range(options.trials)]
+    tried = itertools.islice(drawn, options.trials * DRAWS)
+    fitting = (pair for pair in tried if predictor.predict_configuration(pair[1]).total <= budget)
+    chosen = list(itertools.islice(fitting, options.trials))
+    if len(chosen) < options.trials:
+        parser.error(f"{len(chosen)} of {options.trials * DRAWS} configurations fit {options.budget} MiB")
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     journal = options.out.with_suffix(".jsonl")
@@ -232,6 +243,7 @@ def main() -> None:
         "kinds": dict(context.kinds),
         "widths": dict(context.widths),
         "epochs": options.epochs,
+        "budget": options.budget,
         "seed": options.seed,
         "setting": asdict(setting),
         "versions": {name: version(name) for name in ("torch", "transformers")},
