@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import typer
+from kept import step_precision
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ from search.config import SearchConfig
 from search.setup import look_up
 from trainables.data import open_dataset, without_missing
 from trainables.methods.mope import MoPE
-from trainables.step.precision import AUTO, default_device, device_computes_in_bf16, fastest
+from trainables.step.precision import AUTO
 from trainables.trial.assignment import Assignment
 from trainables.trial.run import TrialRun
 from trainables.trial.workbench import TrialSpec
@@ -103,8 +104,7 @@ def routed(config: SearchConfig) -> tuple[list[tuple[float, list[float]]], Tenso
 def _prepared(config: SearchConfig) -> tuple[TrialSpec, dict[str, Any]]:
     found = look_up(config)
     asked = config.step.precision
-    here = fastest(bf16=device_computes_in_bf16(default_device()))
-    backend = found.backend.in_precision(here if asked == AUTO else asked)
+    backend = found.backend.in_precision(step_precision() if asked == AUTO else asked)
     prepared = backend.prepare(found.space, Console(stderr=True))
     (point,) = found.space.first_points(backend.context)
     return prepared.spec, found.space.at(point, backend.context).config

@@ -3,7 +3,7 @@
 Each method is trained with the first point of its space, which is a paper's setting, on the included data and
 encoders. Both precisions start from the same weights and see the same batches and dropout.
 
-Images are small, so that all of it takes half an hour on two cores.
+Images are small, so that all of it takes half an hour on two cores that compute in bfloat16 natively.
 
     python benchmarks/precision_accuracy.py [--methods pmf,mope] [--seeds 3] [--epochs 3]
 """
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from emulation import products_in
 
 METHODS = ("pmf", "mope", "wander", "lora", "adapter", "linear", "late_concat")
 PRECISIONS = ("fp32", "bf16-frozen")
@@ -39,8 +41,9 @@ def train(job: Job) -> float:
     from trainables.trial.assignment import Assignment
     from trainables.trial.run import TrialRun
 
-    run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
-    return [run.epoch() for _ in range(job.spec.epochs)][-1]["accuracy"]
+    with products_in(job.spec.setting.precision):
+        run = TrialRun(job.spec, Assignment(config=job.config, seed=job.seed))
+        return [run.epoch() for _ in range(job.spec.epochs)][-1]["accuracy"]
 
 
 def jobs_of(method: str, seeds: int, **settings: Any) -> list[Job]:

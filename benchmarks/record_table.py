@@ -2,8 +2,9 @@
 
 ``python search.py --replay FILE`` reads the table. The configurations are the space's first points, its ends
 and then random ones, with equally many of each method if the space has several. A recorded configuration is
-not trained again, so the script may be stopped and restarted at any time: ``FILE`` with the ending ``.jsonl``
-is the journal of what is done. With ``--budget``, what would need more memory is left out, as in a search.
+not trained again unless its training failed, so the script may be stopped and restarted at any time: ``FILE``
+with the ending ``.jsonl`` is the journal of what is done. With ``--budget``, what would need more memory is
+left out, as in a search.
 
     python benchmarks/record_table.py --space pmf_nas --trials 120 --epochs 8 --out FILE
     python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
@@ -188,7 +189,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     journal = options.out.with_suffix(".jsonl")
     entries = kept_journal(parser, journal, {name: getattr(options, name) for name in JOURNAL_SETTINGS})
-    recorded = {json.dumps(entry["config"], sort_keys=True): entry for entry in entries}
+    recorded = {json.dumps(entry["config"], sort_keys=True): entry for entry in entries if entry["epochs"]}
     missing = [
         (number, params, config)
         for number, (params, config) in enumerate(chosen)

@@ -52,3 +52,10 @@ def test_a_table_holds_all_epochs_of_each_trial(workplace: Path, monkeypatch: py
         assert row.memory.total <= 230 * MIB
         assert [epoch["epoch"] for epoch in row.epochs] == [1, 2]
         assert all(0 <= epoch["accuracy"] <= 1 and epoch["epoch_seconds"] > 0 for epoch in row.epochs)
+
+    journal = out.with_suffix(".jsonl")
+    head, failed, done = journal.read_text().splitlines()
+    journal.write_text("\n".join([head, json.dumps({**json.loads(failed), "epochs": []}), done]) + "\n")
+    record_table.main()  # tries the failed one again, and only that
+    assert [row.config for row in ReplayTable.read(out).rows] == configs
+    assert len(journal.read_text().splitlines()) == 4
