@@ -62,7 +62,10 @@ def _refuse_others(
 
 
 def tell_if_emulated(precision: str) -> None:
-    """Print a line if this machine has to emulate a precision, which makes training tens of times slower."""
+    """Print a line if this machine has to emulate a precision.
+
+    Training is slower than in fp32 then: tens of times, or by a third with ``emulation.products_in``.
+    """
     from trainables.step.precision import default_device, device_computes_in_bf16
 
     if precision != "fp32" and not device_computes_in_bf16(default_device()):
