@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from kept import is_emulated
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-
-from trainables.step.precision import default_device, device_computes_in_bf16
 
 aten = torch.ops.aten
 #: The operators that PyTorch emulates tens of times slower than it runs them in fp32. Inference mode does not
@@ -41,5 +40,4 @@ class WideProducts(TorchDispatchMode):
 
 def products_in(precision: str) -> AbstractContextManager[object]:
     """Return a context in which a precision is about as fast as fp32 on this machine."""
-    native = precision == "fp32" or device_computes_in_bf16(default_device())
-    return nullcontext() if native else WideProducts()
+    return WideProducts() if is_emulated(precision) else nullcontext()

@@ -61,14 +61,19 @@ def _refuse_others(
         parser.error(f"{path} holds results for other settings ({'; '.join(others)}): name another file")
 
 
-def tell_if_emulated(precision: str) -> None:
-    """Print a line if this machine has to emulate a precision.
+def is_emulated(precision: str) -> bool:
+    """Return whether this machine has no instructions for a precision.
 
     Training is slower than in fp32 then: tens of times, or by a third with ``emulation.products_in``.
     """
     from trainables.step.precision import default_device, device_computes_in_bf16
 
-    if precision != "fp32" and not device_computes_in_bf16(default_device()):
+    return precision != "fp32" and not device_computes_in_bf16(default_device())
+
+
+def tell_if_emulated(precision: str) -> None:
+    """Print a line if this machine has to emulate a precision."""
+    if is_emulated(precision):
         print(f"bfloat16 is not native on this machine, so that {precision} is slow", flush=True)
 
 

@@ -20,8 +20,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from emulation import products_in
-
 METHODS = ("pmf", "mope", "wander", "lora", "adapter", "linear", "late_concat")
 PRECISIONS = ("fp32", "bf16-frozen")
 IMAGE_SIZE = 56
@@ -38,6 +36,8 @@ class Job:
 
 def train(job: Job) -> float:
     """Train in one process; return the validation accuracy at its end."""
+    from emulation import products_in
+
     from trainables.trial.assignment import Assignment
     from trainables.trial.run import TrialRun
 

@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from emulation import products_in
 from folds import matched_folds, write_folds
 from kept import kept_document, step_precision, tell_if_emulated
 
@@ -182,6 +181,7 @@ def measure(job: Job) -> tuple[str, dict[str, Any]]:
         what was trained; ``memory``.
     """
     import torch
+    from emulation import products_in
 
     torch.set_num_threads(1)
     with products_in(job.spec.setting.precision):

@@ -80,7 +80,7 @@ def test_only_a_machine_without_the_instructions_computes_in_fp32(
     native: bool,
     computed: torch.dtype,
 ) -> None:
-    monkeypatch.setattr(emulation, "device_computes_in_bf16", lambda device: native)
+    monkeypatch.setattr("trainables.step.precision.device_computes_in_bf16", lambda device: native)
     products = emulation.products_in(precision)
     with _Types(emulation.PRODUCTS) as types, products, torch.inference_mode(inference):
         found = nn.functional.linear(_drawn(7, 96), _drawn(40, 96)) @ _drawn(40, 3)

@@ -90,7 +90,7 @@ def test_another_precision_than_the_machines_is_trained(worth, squares, tiny_enc
     settings = {**encoders, "epochs": 1, "batch_size": 8, "image_size": 32}
     monkeypatch.setattr(worth, "step_precision", lambda: "fp32")
     entered = []
-    monkeypatch.setattr(worth, "products_in", lambda precision: entered.append(precision) or nullcontext())
+    monkeypatch.setattr("emulation.products_in", lambda name: entered.append(name) or nullcontext())
     machine, other = (
         worth.jobs_of("squares", [squares], "pmf", 1, precision=precision, **settings)[0]
         for precision in (None, "bf16-frozen")
