@@ -34,7 +34,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) bundled-encoders.txt
 demo: install  ## search PMF on the included data and show the front (3 to 11 minutes on 2 cores after the installs)
 	@$(BIN)/python search.py $(DEMO) --max-memory $$($(BIN)/python -c '$(BUDGET)')
 
-test: install  ## run the tests (7 to 12 minutes on 2 cores)
+test: install  ## run the tests (10 minutes on 2 fast cores, half an hour on slow ones)
 	@$(TESTS) -m "not full and not cluster"
 
 test-fast: install  ## run those that need neither Ray nor many cases (about 3 minutes)
