@@ -1,4 +1,4 @@
-"""Trains many configurations of a space and records every epoch in a table that can replace training.
+r"""Trains many configurations of a space and records every epoch in a table that can replace training.
 
 ``python search.py --replay FILE`` reads the table. The configurations are the space's first points, its ends
 and then random ones, with equally many of each method if the space has several. A recorded configuration is
@@ -7,7 +7,10 @@ with the ending ``.jsonl`` is the journal of what is done. With ``--budget``, wh
 left out, as in a search.
 
     python benchmarks/record_table.py --space pmf_nas --trials 120 --epochs 8 --out FILE
-    python benchmarks/record_table.py --space pmf_nas --trials 150 --dataset openclipart_match --rows all ...
+    python benchmarks/record_table.py --space pmf_nas --trials 150 --epochs 3 --dataset openclipart_match \
+        --rows all --precision fp32 --budget 300 --out benchmarks/tables/pmf_nas_match.parquet
+
+The second table takes some twelve hours of a core. Its first configurations are in its journal.
 """
 
 from __future__ import annotations
