@@ -60,6 +60,7 @@ class SearchResult:
         signal: Number of the signal that ended the search, that of SIGINT for Ctrl-C; None if none did.
         method: The method that a training trains; None for a search.
         encoders: The folders of the encoders that a training has trained as a whole, by modality.
+        untested: Why no trial is scored on the test split, in words; None if trials are.
     """
 
     name: str
