@@ -82,3 +82,8 @@ def step_precision() -> str:
     from trainables.step.precision import default_device, device_computes_in_bf16, fastest
 
     return fastest(bf16=device_computes_in_bf16(default_device()))
+
+
+def native_precision(precision: str) -> str:
+    """Return a precision, or the one of ``step_precision`` if this machine has no instructions for it."""
+    return step_precision() if is_emulated(precision) else precision

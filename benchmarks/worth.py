@@ -16,8 +16,9 @@ machine without instructions for bfloat16 goes on with such a file (``emulation.
 
 With ``--nas N`` there is a row ``pmf_nas`` more: in each fold, the configuration with the best validation
 result of a search over N configurations of that space, in which ``pareto_asha`` ends bad ones early, trained
-with the same seeds as ``pmf``, which is the space's first point. A line below the table says by how many
-points it is better.
+with the same seeds as ``pmf``, which is the space's first point. If the precision of the trainings has to be
+emulated, the search is in the machine's own. A line below the table says by how many points what it found is
+better.
 
     python benchmarks/worth.py [--datasets openclipart,digits] [--methods pmf,mope] [--seeds 3]
 """
@@ -37,7 +38,7 @@ from typing import Any
 
 import numpy as np
 from folds import matched_folds, write_folds
-from kept import kept_document, step_precision, tell_if_emulated
+from kept import kept_document, native_precision, step_precision, tell_if_emulated
 
 from trainables.step.precision import PRECISIONS
 
@@ -366,6 +367,7 @@ def main() -> None:
     document = kept_document(parser, options.out, settings)
     document = {"searched": {}, "results": {}, "tables": {}, **document, **settings}
     given = {"image_size": options.image_size, "precision": precision}
+    searching = {**given, "precision": native_precision(precision)}
     names = options.datasets.split(",")
     jobs = []
     for dataset in names:
@@ -375,7 +377,7 @@ def main() -> None:
         if options.nas:
             for fold, folder in enumerate(folders):
                 if f"{dataset} {fold}" not in document["searched"]:
-                    best = searched(folder, options.nas, **given)
+                    best = searched(folder, options.nas, **searching)
                     document["searched"][f"{dataset} {fold}"] = best
                     write(options.out, document)
             best_of = [document["searched"][f"{dataset} {fold}"] for fold in range(len(folders))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from trainables.data import FeatureCache
+from trainables.errors import UserError
 from trainables.tasks import Metric
 from trainables.tasks.classification import Classification
 from trainables.trial import run
@@ -100,6 +102,25 @@ def test_another_precision_than_the_machines_is_trained(worth, squares, tiny_enc
     _, found = worth.measure(other)
     assert entered == ["bf16-frozen"]
     assert set(found["right"]) <= {"0", "1"}
+
+
+@pytest.mark.parametrize(("native", "searched_in"), [(False, "fp32"), (True, "bf16-frozen")])
+def test_a_search_is_in_the_precision_of_the_trainings_unless_it_is_emulated(
+    worth, run, squares, native: bool, searched_in: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("trainables.step.precision.device_computes_in_bf16", lambda device: native)
+    precisions = []
+
+    def searched(folder: Path, samples: int, **settings: Any) -> None:
+        precisions.append(settings["precision"])
+        raise UserError("that is all")
+
+    monkeypatch.setattr(worth, "searched", searched)
+    monkeypatch.setattr(worth, "folds_of", lambda dataset, folds: [squares])
+    monkeypatch.setattr(worth, "jobs_of", lambda *_, **__: [])
+    with pytest.raises(UserError, match="that is all"):
+        run("worth", "--precision", "bf16-frozen", "--nas", "2")
+    assert precisions == [searched_in]
 
 
 def test_seconds_are_those_of_training_alone(worth, squares, tiny_encoders, monkeypatch) -> None:
