@@ -10,7 +10,7 @@ left out, as in a search.
     python benchmarks/record_table.py --space pmf_nas --trials 150 --epochs 3 --dataset openclipart_match \
         --rows all --precision fp32 --budget 300 --out benchmarks/tables/pmf_nas_match.parquet
 
-The second table takes some ten hours of a core. Its first configurations are in its journal.
+The second table takes some nine hours of a core.
 """
 
 from __future__ import annotations
