@@ -579,7 +579,7 @@ def main() -> None:
         for name in chosen
         for seed in range(min(options.seeds, SEEDS.get(name.partition("/")[0], options.seeds)))
     ]
-    points = list(range(20, options.cap + 1, 20))
+    points = [*range(20, options.cap, 20), options.cap]
     settings = {
         "table": options.table.name,
         "fingerprint": problem.table.fingerprint,

@@ -69,8 +69,8 @@ def test_optuna_in_ray_is_told_of_what_was_trained(engine) -> None:
 
 def test_engines_are_compared_at_the_same_epochs(run) -> None:
     names = ENGINES[::2]
-    document = run("engine", "--seeds", "2", "--cap", "40", "--workers", "1", "--engines", ";".join(names))
-    assert document["checkpoints"] == [20, 40]
+    document = run("engine", "--seeds", "2", "--cap", "35", "--workers", "1", "--engines", ";".join(names))
+    assert document["checkpoints"] == [20, 35]
     assert list(document["engines"]) == names
     for row in document["engines"].values():
         assert row["seeds"] == 2
