@@ -79,3 +79,12 @@ def test_engines_are_compared_at_the_same_epochs(run) -> None:
         assert all(
             low <= mean <= high for (low, high), mean in zip(row["interval"], row["mean"], strict=True)
         )
+
+
+def test_above_a_guess_what_has_learnt_nothing_counts_for_nothing(engine) -> None:
+    table = ReplayTable.read(TABLE.with_name("pmf_nas_match.parquet"))
+    plain, above = (engine.Problem(table, ("memory", "accuracy"), 4, CAP, guess) for guess in (False, True))
+    assert table.guess["accuracy"] == 0.5
+    half, better = (plain.point({"memory": 0.2, "accuracy": accuracy}) for accuracy in (0.5, 0.75))
+    assert above.hypervolume([half]) == 0 < plain.hypervolume([half])
+    assert above.hypervolume([better]) == pytest.approx(plain.hypervolume([better]) / 3)
